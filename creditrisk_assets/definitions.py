@@ -1,0 +1,45 @@
+"""The whole graph on one page: from raw data to the champion, from a day's file to its drift report, and what runs by itself."""
+
+import dagster as dg
+from upath import UPath
+
+from creditrisk_assets.defs import champion, history, jobs, monitoring, production, sensors
+from creditrisk_assets.defs.io import ParquetIOManager
+from creditrisk_assets.settings import Settings
+
+ASSETS = [
+    history.raw_data,
+    history.features,
+    history.model,
+    production.production_batch,
+    production.production_scores,
+    production.outcomes,
+    monitoring.drift_report,
+    monitoring.performance_report,
+    champion.candidate_model,
+    champion.champion,
+]
+
+ASSET_CHECKS = [
+    champion.champion_is_what_mlflow_names,
+    *monitoring.DRIFT_CHECKS,
+    *monitoring.PERFORMANCE_CHECKS,
+]
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """The definitions over one data folder and one MLflow store."""
+    return dg.Definitions(
+        assets=ASSETS,
+        asset_checks=ASSET_CHECKS,
+        jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain],
+        sensors=[sensors.new_production_partitions, sensors.new_outcome_partitions, sensors.retrain_on_drift],
+        resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads, with the settings of the environment."""
+    return build_definitions(Settings())

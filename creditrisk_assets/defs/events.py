@@ -1,0 +1,115 @@
+"""What the event log knows: the champion in force, the contender to be judged, failed checks, runs in flight.
+
+Every reading of Dagster's history is here; `failed_evaluations` is the one place that uses a part of it that is not public.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from creditrisk_assets.governance.retrain_policy import Cause
+from creditrisk_assets.scoring.bundle import ChampionRecord
+
+CHAMPION = dg.AssetKey("champion")
+CONTENDERS = (dg.AssetKey("model"), dg.AssetKey("candidate_model"))
+
+IN_FLIGHT = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+HISTORY_LIMIT = 500
+"""Evaluations of one check, and runs of one job, that are looked back at."""
+
+CAUSE_IDS_TAG = "creditrisk/cause_ids"
+
+
+def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
+    """What the latest materialization of `champion` says, or None before the first."""
+    event = instance.get_latest_materialization_event(CHAMPION)
+    if event is None or event.asset_materialization is None:
+        return None
+    return ChampionRecord.from_metadata(dict(event.asset_materialization.metadata))
+
+
+def latest_contender(instance: dg.DagsterInstance) -> str | None:
+    """Version number of the newest materialization of `model` or `candidate_model`."""
+    newest: tuple[float, str] | None = None
+    for key in CONTENDERS:
+        event = instance.get_latest_materialization_event(key)
+        if event is not None and event.asset_materialization is not None:
+            version = str(event.asset_materialization.metadata["model_version"].value)
+            newest = max(newest or (0.0, ""), (event.timestamp, version))
+    return newest[1] if newest else None
+
+
+def failed_evaluations(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> list[Cause]:
+    """For each check and day whose latest finished evaluation failed: that evaluation.
+
+    Record ids are given when a run is planned, so they are names, never a cursor.
+    """
+    finished = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+    causes = []
+    for check in checks:
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            check, limit=HISTORY_LIMIT, status=finished
+        )
+        latest: dict[str, Cause | None] = {}
+        for record in sorted(records, key=lambda one: one.create_timestamp, reverse=True):
+            event = record.event.dagster_event if record.event else None
+            if event is None:
+                continue
+            evaluation = event.asset_check_evaluation_data
+            day = str(evaluation.partition)
+            if day in latest:
+                continue
+            failed = record.status == AssetCheckExecutionRecordStatus.FAILED
+            latest[day] = (
+                Cause(
+                    record_id=record.id,
+                    check=check.name,
+                    partition=day,
+                    value=str(evaluation.metadata["summary"].value),
+                    model_version=str(evaluation.metadata["model_version"].value),
+                )
+                if failed
+                else None
+            )
+        causes += [cause for cause in latest.values() if cause is not None]
+    return sorted(causes, key=lambda cause: (cause.partition, cause.check))
+
+
+def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[int]:
+    """Record ids that runs of a job were started for."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=job_name), limit=HISTORY_LIMIT)
+    return frozenset(int(one) for run in runs for one in run.tags.get(CAUSE_IDS_TAG, "").split(",") if one)
+
+
+def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> int:
+    """Unfinished runs of some jobs."""
+    return sum(
+        instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=IN_FLIGHT)) for name in job_names
+    )
+
+
+def matured_bads(instance: dg.DagsterInstance, excluded_days: frozenset[str]) -> int:
+    """Bads of all days in `performance_report`, but for the days that are excluded."""
+    result = instance.fetch_materializations(dg.AssetKey("performance_report"), limit=HISTORY_LIMIT)
+    bads: dict[str, int] = {}
+    for record in result.records:
+        materialization = record.asset_materialization
+        if materialization is not None and materialization.partition is not None:
+            bads.setdefault(materialization.partition, int(str(materialization.metadata["bads"].value)))
+    return sum(count for day, count in bads.items() if day not in excluded_days)
+
+
+def champion_training_days(instance: dg.DagsterInstance) -> frozenset[str]:
+    """Production days that the champion in force was trained on."""
+    event = instance.get_latest_materialization_event(CHAMPION)
+    if event is None or event.asset_materialization is None:
+        return frozenset()
+    days = str(event.asset_materialization.metadata["production_days"].value)
+    return frozenset(day for day in days.split(",") if day)

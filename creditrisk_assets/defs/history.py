@@ -1,0 +1,157 @@
+"""From raw data to the first model: the assets `raw_data`, `features` and `model`."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pandas as pd
+
+from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.settings import SIMULATED, Settings
+
+if TYPE_CHECKING:
+    from creditrisk_assets.modelling.datasets import LearningSet
+
+HISTORY_CONTRACT = dg.AssetCheckSpec(
+    "history_satisfies_contract",
+    asset="raw_data",
+    blocking=True,
+    description="Every row of the history has the contract's columns, types, ranges and codes, each customer stands once, and "
+    "the target is known. Blocks: a model must not be trained on rows that nobody understands.",
+)
+
+
+@dg.asset(
+    group_name="history",
+    kinds={"python", "parquet"},
+    owners=OWNERS,
+    code_version="1",
+    check_specs=[HISTORY_CONTRACT],
+)
+def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
+    """The history: customers with their outcome, from the file that `CREDITRISK_RAW_DATA` names, or simulated."""
+    from creditrisk_assets.portfolio.history import read_history, simulated_history
+
+    if settings.raw_data == SIMULATED:
+        history = simulated_history(settings.simulated_rows, settings.simulated_seed)
+    else:
+        history = read_history(settings.raw_data, PORTFOLIO)
+    accepted, rejected = history.rows.accepted, history.rows.rejected
+    repeated = int(accepted[[*PORTFOLIO.field_names, PORTFOLIO.target]].duplicated().sum())
+    yield dg.Output(
+        accepted,
+        metadata={
+            "source": history.source,
+            "sha256": history.sha256,
+            "dagster/row_count": len(accepted),
+            "bads": int(accepted[PORTFOLIO.target].sum()),
+            "bad_rate": float(accepted[PORTFOLIO.target].mean()) if len(accepted) else 0.0,
+            "rows_equal_but_for_the_identifier": repeated,
+            "time_axis": "none: the data has no dates",
+        },
+        data_version=dg.DataVersion(history.sha256),
+    )
+    yield dg.AssetCheckResult(
+        passed=rejected.empty and len(accepted) > 0,
+        check_name=HISTORY_CONTRACT.name,
+        metadata={
+            "rows_accepted": len(accepted),
+            "problems": len(rejected),
+            "first_problems": table(rejected[["line", "field", "rule", "message"]]) if len(rejected) else "none",
+        },
+    )
+
+
+@dg.asset(group_name="history", kinds={"onnx", "parquet"}, owners=OWNERS, code_version="1")
+def features(raw_data: pd.DataFrame) -> dg.Output[pd.DataFrame]:
+    """The feature matrix of the history, computed by the traced ONNX feature graph; sex, age, marital status and education are
+    not in it. One customer in four is held out for comparisons, by a hash of the identifier."""
+    from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, with_features
+
+    frame = with_features(raw_data, PORTFOLIO)
+    held_out = int(frame[HELD_OUT_COLUMN].sum())
+    digest = pd.util.hash_pandas_object(frame, index=False).sum()
+    return dg.Output(
+        frame,
+        metadata={
+            "dagster/row_count": len(frame),
+            "features": len(PORTFOLIO.features),
+            "monotone_features": sum(feature.monotone != 0 for feature in PORTFOLIO.features),
+            "rows_to_fit_on": len(frame) - held_out,
+            "rows_held_out": held_out,
+            "not_used": ", ".join(PORTFOLIO.protected),
+        },
+        data_version=dg.DataVersion(f"{int(digest):016x}"),
+    )
+
+
+@dg.asset(group_name="model", kinds={"scikitlearn", "onnx", "mlflow"}, owners=OWNERS, code_version="1")
+def model(
+    context: dg.AssetExecutionContext, features: pd.DataFrame, settings: dg.ResourceParam[Settings]
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The model of the history: trained, calibrated, turned into one ONNX decision graph and registered in MLflow."""
+    from creditrisk_assets.modelling.datasets import history_set
+
+    return train_and_register(context, settings, history_set(features, PORTFOLIO), "history", {})
+
+
+def train_and_register(
+    context: dg.AssetExecutionContext, settings: Settings, learning: "LearningSet", kind: str, metadata: dict[str, str]
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Make a bundle of a learning set and register it; what `model` and `candidate_model` have in common.
+
+    Args:
+        context: of the asset.
+        settings: where MLflow is and what the cut-off is.
+        learning: rows to fit on and rows to judge by.
+        kind: `history` or `candidate`.
+        metadata: what else the asset says.
+    """
+    from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
+    from creditrisk_assets.modelling.training import make_bundle
+    from creditrisk_assets.registry import Registry
+
+    with tempfile.TemporaryDirectory() as directory:
+        bundle = make_bundle(
+            Path(directory),
+            PORTFOLIO,
+            learning.fit,
+            learning.held_out,
+            kind,
+            learning.production_days,
+            settings.cut_off,
+        )
+        held_out_pd = {kind: bundle.score(learning.held_out.raw).default_probability}
+        plots = {
+            "roc": roc_plot(learning.held_out.target, held_out_pd),
+            "calibration": calibration_plot(learning.held_out.target, held_out_pd),
+        }
+        registered, new = Registry(settings.tracking_uri, settings.mlflow_dir).register(
+            bundle, f"{kind} {context.run.run_id[:8]}", plots, {"dagster_run_id": context.run.run_id, **metadata}
+        )
+    manifest = bundle.manifest
+    return dg.MaterializeResult(
+        metadata={
+            "mlflow_uri": registered.mlflow_uri,
+            "model_version": registered.version,
+            "new_version": new,
+            "artifact_uri": registered.artifact_uri,
+            "mlflow_run_id": registered.run_id,
+            "bundle_sha256": bundle.sha256,
+            "kind": kind,
+            "training_rows": manifest.training.rows,
+            "training_bads": manifest.training.bads,
+            "production_days": ",".join(learning.production_days),
+            "cut_off": manifest.cut_off,
+            "onnx_parity": manifest.parity,
+            "judged_on": learning.held_out_origin,
+            **figures(manifest.metrics, "held_out_"),
+            "roc": picture(plots["roc"]),
+            "calibration": picture(plots["calibration"]),
+            **metadata,
+        },
+        data_version=dg.DataVersion(bundle.sha256),
+    )

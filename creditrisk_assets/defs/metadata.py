@@ -1,0 +1,39 @@
+"""How figures, pictures and rows are shown in the Dagster UI."""
+
+import base64
+import math
+from collections.abc import Mapping
+
+import dagster as dg
+import pandas as pd
+
+OWNERS = ["team:credit-risk"]
+
+
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
+    """A PNG shown in place."""
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def table(frame: pd.DataFrame, rows: int = 20) -> dg.MarkdownMetadataValue:
+    """The first rows of a frame as a table."""
+    lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
+    for row in frame.head(rows).itertuples(index=False):
+        lines.append("| " + " | ".join(_cell(value) for value in row) + " |")
+    if len(frame) > rows:
+        lines.append(f"\n{len(frame) - rows:,} more rows")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def figures(values: Mapping[str, float], prefix: str = "") -> dict[str, float | int]:
+    """Numbers as metadata; counts as whole numbers, undefined ones left out."""
+    return {
+        f"{prefix}{name}": int(value) if name in ("rows", "bads") else value
+        for name, value in values.items()
+        if not math.isnan(value)
+    }
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")

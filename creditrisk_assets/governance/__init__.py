@@ -1,0 +1,1 @@
+"""Who may decide: the promotion gate and the retrain policy."""

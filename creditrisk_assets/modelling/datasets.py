@@ -1,0 +1,112 @@
+"""Which rows a model learns from and which it is judged by: history, matured production, held-out customers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from creditrisk_assets.modelling.decision_graph import feature_matrix
+from creditrisk_assets.modelling.training import PRODUCTION_WEIGHT_LIMIT, TrainingRows
+from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.portfolio.sampling import is_held_out
+
+HELD_OUT_COLUMN = "held_out"
+
+
+@dataclass(frozen=True)
+class LearningSet:
+    """Rows to fit on, rows to judge by, the days whose matured rows are in it, and where the judging rows come from."""
+
+    fit: TrainingRows
+    held_out: TrainingRows
+    production_days: list[str]
+    held_out_origin: str
+
+
+def with_features(customers: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame:
+    """Customers with their feature columns and whether each is held out.
+
+    Args:
+        customers: identifier, fields and target.
+        portfolio: whose features are computed.
+    """
+    raw = customers[portfolio.field_names].to_numpy(dtype=np.float32)
+    features = pd.DataFrame(feature_matrix(portfolio, raw), columns=portfolio.feature_names, index=customers.index)
+    result = pd.concat([customers, features], axis=1)
+    result[HELD_OUT_COLUMN] = is_held_out(customers[portfolio.identifier])
+    return result
+
+
+def history_set(history: pd.DataFrame, portfolio: Portfolio) -> LearningSet:
+    """The learning set of the first model: history alone.
+
+    Args:
+        history: what `with_features` gives.
+        portfolio: whose columns they are.
+    """
+    out = history[HELD_OUT_COLUMN]
+    return LearningSet(
+        fit=training_rows(history[~out], portfolio, 1),
+        held_out=training_rows(history[out], portfolio, 1),
+        production_days=[],
+        held_out_origin=f"{int(out.sum()):,} held-out rows of the history",
+    )
+
+
+def candidate_set(
+    history: pd.DataFrame,
+    batches: Mapping[str, pd.DataFrame],
+    outcomes: Mapping[str, pd.DataFrame],
+    portfolio: Portfolio,
+    evaluation_days: int,
+) -> LearningSet:
+    """The learning set of a challenger: history plus matured production, judged by held-out rows of the latest matured days.
+
+    Args:
+        history: what `with_features` gives.
+        batches: each day's customers.
+        outcomes: each day's outcomes, as far as they have arrived.
+        portfolio: whose columns they are.
+        evaluation_days: how many of the latest matured days judge.
+    """
+    days = sorted(set(batches) & set(outcomes))
+    matured = {
+        day: batches[day].merge(outcomes[day], on=portfolio.identifier, how="inner", validate="one_to_one") for day in days
+    }
+    matured = {day: rows for day, rows in matured.items() if len(rows)}
+    if not matured:
+        return history_set(history, portfolio)
+    production = {day: with_features(rows, portfolio) for day, rows in matured.items()}
+    judging_days = sorted(production)[-evaluation_days:]
+    judging = pd.concat([production[day] for day in judging_days], ignore_index=True)
+    judging = judging[judging[HELD_OUT_COLUMN]]
+    learning = pd.concat([production[day] for day in sorted(production)], ignore_index=True)
+    learning = learning[~learning[HELD_OUT_COLUMN]]
+    old = training_rows(history[~history[HELD_OUT_COLUMN]], portfolio, 1)
+    weight = int(np.clip(round(len(old.target) / max(len(learning), 1)), 1, PRODUCTION_WEIGHT_LIMIT))
+    return LearningSet(
+        fit=_joined(old, training_rows(learning, portfolio, weight)),
+        held_out=training_rows(judging, portfolio, 1),
+        production_days=sorted(production),
+        held_out_origin=f"{len(judging):,} held-out matured rows of {judging_days[0]} to {judging_days[-1]}",
+    )
+
+
+def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int) -> TrainingRows:
+    """Arrays of a frame that `with_features` gave."""
+    return TrainingRows(
+        raw=frame[portfolio.field_names].to_numpy(dtype=np.float32),
+        features=frame[portfolio.feature_names].to_numpy(dtype=np.float32),
+        target=frame[portfolio.target].to_numpy(dtype=np.int64),
+        weight=np.full(len(frame), weight, dtype=np.int64),
+    )
+
+
+def _joined(first: TrainingRows, second: TrainingRows) -> TrainingRows:
+    return TrainingRows(
+        raw=np.concatenate([first.raw, second.raw]),
+        features=np.concatenate([first.features, second.features]),
+        target=np.concatenate([first.target, second.target]),
+        weight=np.concatenate([first.weight, second.weight]),
+    )

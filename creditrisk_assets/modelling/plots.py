@@ -1,0 +1,74 @@
+"""Pictures of a model and of a day: ROC, calibration, stability. Each function returns a PNG."""
+
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
+
+from creditrisk_assets.modelling.metrics import calibration_bins, ranking_and_calibration
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+BLUE, ORANGE, GREY = "#2457a4", "#d1622b", "#8a8f98"
+
+
+def roc_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> bytes:
+    """ROC curve of one or more sides on the same rows."""
+    figure, axes = _axes("share of goods refused", "share of bads refused")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+    for (name, probability), color in zip(probabilities.items(), (BLUE, ORANGE), strict=False):
+        false_positive, true_positive, _ = roc_curve(target, probability)
+        figures = ranking_and_calibration(target, probability)
+        label = f"{name}: AUC {figures['roc_auc']:.4f}, KS {figures['ks']:.3f}"
+        axes.plot(false_positive, true_positive, color=color, label=label)
+    axes.set_title(f"ROC, {len(target):,} held-out rows, {int(target.sum()):,} bads", fontsize=9)
+    axes.legend(fontsize=8, loc="lower right")
+    return _png(figure)
+
+
+def calibration_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> bytes:
+    """Bad rate against mean PD in ten bins of equal mass."""
+    figure, axes = _axes("mean PD", "bad rate")
+    top = 0.0
+    for (name, probability), color in zip(probabilities.items(), (BLUE, ORANGE), strict=False):
+        bins = calibration_bins(target, probability)
+        mean_pd = [float(p.mean()) for _, p in bins]
+        bad_rate = [float(t.mean()) for t, _ in bins]
+        top = max(top, *mean_pd, *bad_rate)
+        axes.plot(mean_pd, bad_rate, marker="o", markersize=4, color=color, label=name)
+    axes.plot([0, top], [0, top], color=GREY, linewidth=0.8, linestyle="--")
+    axes.set_title("calibration, ten bins of equal mass", fontsize=9)
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def stability_plot(names: list[str], values: list[float], thresholds: list[float], title: str) -> bytes:
+    """PSI or CSI of each column as bars, with its threshold as a tick."""
+    figure, axes = _axes("PSI / CSI against the champion's training population", "", height=0.22 * len(names) + 1.1)
+    positions = np.arange(len(names))[::-1]
+    colors = [ORANGE if value > limit else BLUE for value, limit in zip(values, thresholds, strict=True)]
+    axes.barh(positions, values, color=colors, height=0.7)
+    axes.scatter(thresholds, positions, marker="|", s=90, color="black", linewidths=1.2, zorder=3)
+    axes.set_yticks(positions, names, fontsize=7)
+    axes.set_title(title, fontsize=9)
+    return _png(figure)
+
+
+def _axes(x_label: str, y_label: str, height: float = 3.6) -> tuple[Figure, matplotlib.axes.Axes]:
+    figure = Figure(figsize=(4.8, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x_label, fontsize=8)
+    axes.set_ylabel(y_label, fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()

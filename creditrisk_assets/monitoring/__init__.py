@@ -1,0 +1,1 @@
+"""What changed: population stability, the Evidently report, performance on matured rows."""

@@ -1,0 +1,91 @@
+"""PSI of the score and CSI of each field: has the population moved, by how much, and is it more than chance?
+
+Bins are the reference's deciles. Without any drift, PSI times nm/(n+m) is close to chi-square with B - 1 degrees of freedom
+(Yurdakul & Naranjo, Journal of Risk Model Validation), so the alarm line is that critical value for the sizes at hand, or the
+effect-size floor where that is higher.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+BINS = 10
+SMOOTHING = 0.5
+"""Counts added to each bin of both sides, so that an empty bin gives a finite figure."""
+
+
+@dataclass(frozen=True)
+class Stability:
+    """PSI (or CSI) of one column, with the line above which it is an alarm.
+
+    `critical` is the largest value that chance gives with probability 1 - alpha; `threshold` the larger of that and the floor.
+    """
+
+    column: str
+    value: float
+    critical: float
+    threshold: float
+    bins: int
+    rows: int
+    reference_rows: int
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the column has moved by more than chance and more than the floor."""
+        return self.value > self.threshold
+
+
+def population_stability(
+    column: str, reference: NDArray[np.float64], current: NDArray[np.float64], alpha: float, floor: float
+) -> Stability:
+    """PSI of `current` against `reference`.
+
+    Args:
+        column: its name.
+        reference: m values, finite.
+        current: n values, finite.
+        alpha: probability of exceeding `critical` by chance alone.
+        floor: smallest PSI that matters.
+
+    Raises:
+        ValueError: if either side is empty.
+    """
+    if len(reference) == 0 or len(current) == 0:
+        raise ValueError(f"{column}: {len(reference)} reference and {len(current)} current values; valid: at least one each")
+    edges = bin_edges(reference)
+    bins = len(edges) + 1
+    expected = _shares(np.bincount(np.searchsorted(edges, reference, side="left"), minlength=bins))
+    actual = _shares(np.bincount(np.searchsorted(edges, current, side="left"), minlength=bins))
+    value = float(np.sum((actual - expected) * np.log(actual / expected)))
+    critical = float(stats.chi2.ppf(1 - alpha, max(bins - 1, 1)) * (1 / len(current) + 1 / len(reference)))
+    return Stability(column, value, critical, max(critical, floor), bins, len(current), len(reference))
+
+
+def stability_of_columns(
+    reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], alpha: float, floor: float
+) -> list[Stability]:
+    """Stability of several columns, with `alpha` shared over them (Bonferroni)."""
+    return [
+        population_stability(
+            column,
+            reference[column].to_numpy(dtype=np.float64),
+            current[column].to_numpy(dtype=np.float64),
+            alpha / len(columns),
+            floor,
+        )
+        for column in columns
+    ]
+
+
+def bin_edges(reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its upper edge."""
+    edges = np.unique(np.quantile(reference, np.arange(1, BINS) / BINS, method="higher"))
+    return np.asarray(edges[edges < reference.max()])
+
+
+def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.asarray((counts + SMOOTHING) / (counts.sum() + SMOOTHING * len(counts)))

@@ -1,0 +1,1 @@
+"""What a customer record is: contract, validation, features, landing files, simulator."""

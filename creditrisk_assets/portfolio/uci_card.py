@@ -1,0 +1,188 @@
+"""The UCI "Default of credit card clients" portfolio (Yeh & Lien 2009, Expert Systems with Applications 36:2473).
+
+Fields, codes and features of this one data set; nothing about how models are made. The target is default in the next month,
+so a score over it is a one-month behavioural score.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER, Feature, Field, Portfolio
+
+MONTHS = ("September", "August", "July", "June", "May", "April")
+PAY = ("pay_0", "pay_2", "pay_3", "pay_4", "pay_5", "pay_6")
+BILL = tuple(f"bill_amt{month}" for month in range(1, 7))
+PAID = tuple(f"pay_amt{month}" for month in range(1, 7))
+
+PAYMENT_STATUS = {
+    -2: "no consumption",
+    -1: "paid in full",
+    0: "revolving credit",
+    **{months: f"{months} month{'s' if months > 1 else ''} late" for months in range(1, 10)},
+}
+
+
+def _fields() -> tuple[Field, ...]:
+    limit = Field("limit_bal", "credit limit, own and family", "NT$", 1, FLOAT32_EXACT_INTEGER)
+    people = (
+        Field("sex", "sex (monitoring only, never a feature)", "", 1, 2, {1: "male", 2: "female"}),
+        Field(
+            "education",
+            "education (monitoring only, a proxy)",
+            "",
+            0,
+            6,
+            {
+                0: "not documented",
+                1: "graduate school",
+                2: "university",
+                3: "high school",
+                4: "other",
+                5: "not documented",
+                6: "not documented",
+            },
+        ),
+        Field(
+            "marriage",
+            "marital status (monitoring only, never a feature)",
+            "",
+            0,
+            3,
+            {0: "not documented", 1: "married", 2: "single", 3: "other"},
+        ),
+        Field("age", "age (monitoring only, never a feature)", "years", 18, 120),
+    )
+    status = tuple(
+        Field(name, f"payment status in {month}", "months late", -2, 9, PAYMENT_STATUS)
+        for name, month in zip(PAY, MONTHS, strict=True)
+    )
+    bills = tuple(
+        Field(name, f"bill statement in {month}", "NT$", -FLOAT32_EXACT_INTEGER, FLOAT32_EXACT_INTEGER)
+        for name, month in zip(BILL, MONTHS, strict=True)
+    )
+    paid = tuple(
+        Field(name, f"amount paid in {month}", "NT$", 0, FLOAT32_EXACT_INTEGER)
+        for name, month in zip(PAID, MONTHS, strict=True)
+    )
+    return (limit, *people, *status, *bills, *paid)
+
+
+_FIELDS = _fields()
+_COLUMN = {field.name: position for position, field in enumerate(_FIELDS)}
+
+_FEATURES = (
+    Feature("limit", -1),
+    *(Feature(f"late_{month}", +1) for month in range(1, 7)),
+    Feature("late_max", +1),
+    Feature("months_late", +1),
+    Feature("months_very_late", +1),
+    Feature("late_sum", +1),
+    Feature("late_recency", +1),
+    Feature("months_without_consumption"),
+    Feature("months_paid_in_full"),
+    *(Feature(f"utilisation_{month}") for month in range(1, 7)),
+    Feature("utilisation_mean"),
+    Feature("utilisation_max"),
+    Feature("utilisation_min"),
+    *(Feature(f"bill_{month}") for month in range(1, 7)),
+    *(Feature(f"paid_{month}", -1) for month in range(1, 7)),
+    Feature("paid_mean", -1),
+    Feature("paid_min", -1),
+    Feature("paid_max", -1),
+    Feature("months_unpaid", +1),
+    *(Feature(f"paid_of_bill_{month}", -1) for month in range(1, 6)),
+    Feature("paid_of_bills", -1),
+    Feature("paid_of_limit", -1),
+    Feature("balance_after_payments"),
+    Feature("utilisation_trend"),
+    Feature("late_trend"),
+)
+
+
+def compute_features(raw: Any) -> Any:
+    """Feature matrix of the portfolio, as array-API code.
+
+    Args:
+        raw: rows x 23 fields, float32, columns in contract order.
+
+    Sums by reduction are of small whole numbers only, which are exact in any order; fractions are added column by column.
+
+    Returns:
+        rows x features, float32, columns in the order of the portfolio's `features`.
+    """
+    xp = raw.__array_namespace__()
+
+    def constant(value: float) -> Any:
+        return xp.asarray(value, dtype=xp.float32)
+
+    def block(names: tuple[str, ...]) -> Any:
+        return raw[:, _COLUMN[names[0]] : _COLUMN[names[-1]] + 1]
+
+    def count(condition: Any) -> Any:
+        return xp.sum(xp.astype(condition, xp.float32), axis=1, keepdims=True)
+
+    def total(columns: Any, first: int = 0, last: int = 6) -> Any:
+        # Column by column in a fixed order: a reduction may add fractions in another order on another processor.
+        result = columns[:, first : first + 1]
+        for position in range(first + 1, last):
+            result = result + columns[:, position : position + 1]
+        return result
+
+    zero, one, two, six = constant(0.0), constant(1.0), constant(2.0), constant(6.0)
+    limit = raw[:, _COLUMN["limit_bal"] : _COLUMN["limit_bal"] + 1]
+    status, bills, paid = block(PAY), block(BILL), block(PAID)
+    late = xp.maximum(status, zero)
+    recency = xp.asarray(np.array([[6, 5, 4, 3, 2, 1]], dtype=np.float32))
+    late_sum = xp.sum(late, axis=1, keepdims=True)
+    utilisation = bills / limit
+    paid_total = total(paid)
+    blocks = [
+        limit,
+        late,
+        xp.max(late, axis=1, keepdims=True),
+        count(late > zero),
+        count(late > one),
+        late_sum,
+        xp.sum(late * recency, axis=1, keepdims=True),
+        count(status == -two),
+        count(status == -one),
+        utilisation,
+        total(utilisation) / six,
+        xp.max(utilisation, axis=1, keepdims=True),
+        xp.min(utilisation, axis=1, keepdims=True),
+        bills,
+        paid,
+        paid_total / six,
+        xp.min(paid, axis=1, keepdims=True),
+        xp.max(paid, axis=1, keepdims=True),
+        count(paid == zero),
+        xp.minimum(paid[:, :5] / xp.maximum(bills[:, 1:], one), two),
+        xp.minimum(total(paid, 0, 5) / xp.maximum(total(bills, 1, 6), one), two),
+        paid_total / six / limit,
+        (bills[:, :1] - paid_total) / limit,
+        utilisation[:, :1] - utilisation[:, 5:6],
+        late[:, :1] - (late_sum - late[:, :1]) / constant(5.0),
+    ]
+    return xp.concat(blocks, axis=1)
+
+
+PORTFOLIO = Portfolio(
+    name="uci_card",
+    identifier="id",
+    target="default_payment_next_month",
+    fields=_FIELDS,
+    protected=("sex", "education", "marriage", "age"),
+    features=_FEATURES,
+    compute_features=compute_features,
+    performance_window_days=31,
+)
+
+EXAMPLE_CUSTOMER = dict(
+    zip(
+        PORTFOLIO.field_names,
+        [120_000, 2, 2, 2, 26, -1, 2, 0, 0, 0, 2, 2682, 1725, 2682, 3272, 3455, 3261, 0, 1000, 1000, 1000, 0, 2000],
+        strict=True,
+    )
+)
+"""A customer to show in documentation; the second row of the published data."""

@@ -1,0 +1,1 @@
+"""Reading a bundle and scoring with it, online and in bulk."""

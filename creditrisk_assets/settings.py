@@ -1,0 +1,110 @@
+"""Typed settings from the environment, prefix `CREDITRISK_`. Nothing is read at import."""
+
+import datetime
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SIMULATED = "simulated"
+
+
+class Settings(BaseSettings):
+    """Where things are and by which limits decisions are taken. Every limit says what it is for."""
+
+    model_config = SettingsConfigDict(env_prefix="CREDITRISK_", extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Field(Path("data"), description="Folder of the landing zone and of everything that is stored.")
+    mlflow_tracking_uri: str | None = Field(
+        None,
+        validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri"),
+        description="MLflow's store; by default a SQLite file under the data folder.",
+    )
+    raw_data: str = Field(
+        SIMULATED, description="History to train on: a CSV or Parquet file with the UCI columns, or the word `simulated`."
+    )
+    simulated_rows: int = Field(20_000, ge=1_000, description="Customers in the simulated history.")
+    simulated_seed: int = Field(20_051_001, ge=0, description="Seed of the simulated history.")
+    cut_off: float | None = Field(
+        None, gt=0, lt=1, description="PD from which a customer is predicted bad; by default the PD at which KS is reached."
+    )
+    rejected_share_limit: float = Field(
+        0.2, ge=0, le=1, description="A day with a larger share of rejected rows is blocked, not scored."
+    )
+    settle_seconds: float = Field(
+        2.0, ge=0, description="A landed file is read once it has not changed for this long; a rename into place needs no wait."
+    )
+    stability_floor: float = Field(
+        0.10, ge=0, description="PSI and CSI below this are no alarm however many rows prove them (rule of thumb: 0.10)."
+    )
+    stability_alpha: float = Field(
+        0.001, gt=0, lt=1, description="False alarms for each check and day, shared over the features it watches."
+    )
+    performance_alpha: float = Field(0.001, gt=0, lt=1, description="False alarms for each performance check and day.")
+    performance_floor: float = Field(
+        0.03, ge=0, description="A fall in AUC, or a gap between mean PD and bad rate, smaller than this is no alarm."
+    )
+    report_rows: int = Field(5_000, ge=500, description="Rows of each side that the Evidently report draws.")
+    evaluation_days: int = Field(
+        30, ge=1, description="Champion and challenger are compared on the matured rows of this many latest days."
+    )
+    gate_minimum_bads: int = Field(
+        50, ge=2, description="Fewer held-out bads than this are no evidence: the challenger is not promoted."
+    )
+    gate_minimum_gain: float = Field(0.005, ge=0, description="AUC gain on the held-out rows that a challenger must exceed.")
+    retrain_minimum_bads: int = Field(
+        100, ge=1, description="A retrain waits until this many bads matured that the champion has not learned from."
+    )
+
+    api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
+
+    @property
+    def landing_production(self) -> Path:
+        """Where a day's customers land: `<day>/*.csv|parquet`."""
+        return self.data_dir / "landing" / "production"
+
+    @property
+    def landing_outcomes(self) -> Path:
+        """Where a day's outcomes land."""
+        return self.data_dir / "landing" / "outcomes"
+
+    @property
+    def quarantine(self) -> Path:
+        """Where rejected rows go, by zone and day."""
+        return self.data_dir / "quarantine"
+
+    @property
+    def storage(self) -> Path:
+        """Where assets keep their frames."""
+        return self.data_dir / "storage"
+
+    @property
+    def reports(self) -> Path:
+        """Where drift reports are written, by day."""
+        return self.data_dir / "reports"
+
+    @property
+    def mlflow_dir(self) -> Path:
+        """Where MLflow keeps its SQLite file and its artifacts."""
+        return self.data_dir / "mlflow"
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's tracking and registry store."""
+        return self.mlflow_tracking_uri or f"sqlite:///{(self.mlflow_dir / 'mlflow.db').resolve()}"
+
+
+class ServingSettings(BaseSettings):
+    """Settings of the API process."""
+
+    model_config = SettingsConfigDict(env_prefix="CREDITRISK_", extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port that the API listens on.")
+    champion_poll_seconds: float = Field(1.0, gt=0, le=5, description="How often the API asks which champion is in force.")
+    batch_rows_limit: int = Field(10_000, ge=1, description="Rows that one call of /predict/batch may carry.")
+
+
+def today() -> datetime.date:
+    """Today's date in UTC. For landing and display only: decisions count days of data."""
+    return datetime.datetime.now(datetime.UTC).date()

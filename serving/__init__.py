@@ -1,0 +1,1 @@
+"""The HTTP API: it serves whatever the `champion` asset says."""

@@ -1,0 +1,175 @@
+"""The application: routes over the champion in force. It trains nothing, and holds no MLflow, pandas or scikit-learn."""
+
+import datetime
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from dagster import DagsterInstance
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, create_model
+from pydantic import Field as PydanticField
+
+from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
+from creditrisk_assets.settings import ServingSettings, Settings
+from serving.champion import ChampionHolder, ChampionInDagster, LoadedChampion
+from serving.schemas import (
+    Answer,
+    BatchResponse,
+    Health,
+    ModelInfo,
+    PredictResponse,
+    Problem,
+    Ready,
+    request_model,
+)
+
+RETRY_AFTER_SECONDS = 5
+ERROR_VALUE_LENGTH = 100
+
+NOT_READY = {503: {"model": Problem, "description": "No champion is loaded; Retry-After says when to ask again."}}
+
+Customer = request_model(PORTFOLIO, EXAMPLE_CUSTOMER)
+
+
+def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path) -> FastAPI:
+    """The API over one champion holder.
+
+    Args:
+        holder: the champion; started and stopped with the application.
+        settings: limits.
+        reports: folder of the drift reports.
+    """
+    app = FastAPIOffline(
+        title="creditrisk",
+        description="Probability of default next month, by the model that the `champion` asset names.",
+        lifespan=_lifespan(holder),
+    )
+    app.state.holder = holder
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    Batch = create_model(
+        "Batch",
+        __config__={"extra": "forbid"},
+        records=(list[Customer], PydanticField(min_length=1, max_length=settings.batch_rows_limit)),  # type: ignore[valid-type]
+    )
+
+    @app.post("/predict", responses=NOT_READY)
+    async def predict(customer: Customer, champion: Champion) -> PredictResponse:  # type: ignore[valid-type]
+        """The decision on one customer."""
+        answers = _answers(champion, [customer])
+        return PredictResponse(
+            **answers[0].model_dump(), **_model(champion), cut_off=champion.bundle.manifest.cut_off
+        )
+
+    @app.post("/predict/batch", responses=NOT_READY)
+    def predict_batch(batch: Batch, champion: Champion) -> BatchResponse:  # type: ignore[valid-type]
+        """Decisions on many customers, all by the same model; one record out of order refuses the whole batch."""
+        answers = _answers(champion, batch.records)  # type: ignore[attr-defined]
+        return BatchResponse(predictions=answers, **_model(champion), cut_off=champion.bundle.manifest.cut_off)
+
+    @app.get("/health")
+    async def health() -> Health:
+        """Whether the process is alive."""
+        return Health()
+
+    @app.get("/ready", responses=NOT_READY)
+    async def ready(champion: Champion) -> Ready:
+        """Whether a champion is loaded."""
+        return Ready(**_model(champion), problem=holder.problem)
+
+    @app.get("/model-info", responses=NOT_READY)
+    async def model_info(champion: Champion) -> ModelInfo:
+        """What the champion is."""
+        manifest = champion.bundle.manifest
+        return ModelInfo(
+            **_model(champion),
+            mlflow_uri=champion.record.mlflow_uri,
+            verdict=champion.record.verdict,
+            reason=champion.record.reason,
+            portfolio=manifest.portfolio,
+            cut_off=manifest.cut_off,
+            scaling=manifest.scaling.model_dump(),
+            inputs=champion.bundle.input_names,
+            features=manifest.features,
+            not_used=manifest.protected,
+            training=manifest.training.model_dump(),
+            metrics=manifest.metrics,
+        )
+
+    @app.get("/reports/drift/{day}", responses={404: {"model": Problem}}, response_class=FileResponse)
+    def drift_report(day: datetime.date) -> FileResponse:
+        """The Evidently report of a day."""
+        path = reports / "drift" / day.isoformat() / "report.html"
+        if not path.is_file():
+            raise HTTPException(404, f"no drift report for {day}")
+        return FileResponse(path, media_type="text/html")
+
+    return app
+
+
+def app_from_environment() -> FastAPI:
+    """The API over the Dagster instance of `DAGSTER_HOME`, with the environment's settings."""
+    serving = ServingSettings()
+    holder = ChampionHolder(ChampionInDagster(DagsterInstance.get()), serving.champion_poll_seconds)
+    return create_app(holder, serving, Settings().reports)
+
+
+def _champion(request: Request) -> LoadedChampion:
+    holder: ChampionHolder = request.app.state.holder
+    champion = holder.current
+    if champion is None:
+        why = f"could not be loaded ({holder.problem})" if holder.problem else "does not exist yet"
+        raise HTTPException(
+            503,
+            f"a champion {why}; run `dagster job launch -j train` or materialize the job train in the Dagster UI",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
+    return champion
+
+
+Champion = Annotated[LoadedChampion, Depends(_champion)]
+
+
+def _lifespan(holder: ChampionHolder) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        holder.start()
+        yield
+        holder.stop()
+
+    return lifespan
+
+
+def _answers(champion: LoadedChampion, customers: list[BaseModel]) -> list[Answer]:
+    names = champion.bundle.input_names
+    raw = np.array([[getattr(customer, name) for name in names] for customer in customers], dtype=np.float32)
+    scores = champion.bundle.score(raw)
+    return [
+        Answer(prediction=prediction, default_probability=probability, score=score)
+        for prediction, probability, score in zip(
+            scores.prediction.tolist(), scores.default_probability.tolist(), scores.score.tolist(), strict=True
+        )
+    ]
+
+
+def _model(champion: LoadedChampion) -> dict[str, Any]:
+    return {"model_version": champion.record.model_version, "bundle_sha256": champion.record.bundle_sha256}
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    """422 with, for each thing wrong, where it is, what was given and what would be valid."""
+    assert isinstance(error, RequestValidationError)
+    problems = [
+        {
+            "field": ".".join(str(part) for part in one["loc"] if part != "body") or "body",
+            "value": str(one.get("input"))[:ERROR_VALUE_LENGTH] if one["type"] != "missing" else None,
+            "problem": one["msg"],
+        }
+        for one in error.errors()
+    ]
+    return JSONResponse({"detail": "the request does not satisfy the contract", "problems": problems}, status_code=422)

@@ -1,0 +1,117 @@
+"""What the API takes and gives. The request is made from the portfolio's contract."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+
+from creditrisk_assets.portfolio.contract import Field as ContractField
+from creditrisk_assets.portfolio.contract import Portfolio
+
+EXAMPLE_VALUES = {"minimum": 0}
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+def _whole_number(value: object) -> object:
+    """JSON numbers only: 20000 and 20000.0 are the same, "20000" and true are not numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"not a number: {value!r:.60}")
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def request_model(portfolio: Portfolio, example: dict[str, int]) -> type[BaseModel]:
+    """The body of `/predict`: one customer, each field by its lower-case name or the published upper-case one.
+
+    Args:
+        portfolio: whose contract it is.
+        example: a customer to show in the documentation.
+    """
+    fields: dict[str, Any] = {field.name: _request_field(field) for field in portfolio.fields}
+    model = create_model("Customer", __base__=_Request, __doc__="One customer record.", **fields)
+    model.model_config["json_schema_extra"] = {"examples": [example]}
+    return model
+
+
+def _request_field(field: ContractField) -> tuple[Any, Any]:
+    meaning = f"{field.description}{f', {field.unit}' if field.unit else ''}"
+    aliases = AliasChoices(field.name, field.name.upper())
+    if field.codes is not None:
+        known = Literal[tuple(sorted(field.codes))]  # type: ignore[valid-type]
+        codes = "; ".join(f"{code} = {text}" for code, text in sorted(field.codes.items()))
+        return (
+            Annotated[known, BeforeValidator(_whole_number)],
+            Field(validation_alias=aliases, description=f"{meaning}: {codes}"),
+        )
+    return (
+        Annotated[int, BeforeValidator(_whole_number)],
+        Field(validation_alias=aliases, description=meaning, ge=field.minimum, le=field.maximum),
+    )
+
+
+class Model(BaseModel):
+    """Which model answered."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: str = Field(description="Version of the registered model.")
+    bundle_sha256: str = Field(description="Hash over the graph, the manifest and the golden requests that decided.")
+
+
+class Answer(BaseModel):
+    """The decision on one customer."""
+
+    prediction: int = Field(description="1 = default, where the probability is at or above the cut-off.")
+    default_probability: float = Field(description="PD: probability of default in the next month.")
+    score: float = Field(description="Points; higher is safer: 600 at odds of 50:1, 20 more for each doubling.")
+
+
+class PredictResponse(Answer, Model):
+    """The decision on one customer and which model made it."""
+
+    cut_off: float = Field(description="PD from which the prediction is 1.")
+
+
+class BatchResponse(Model):
+    """Decisions in the order of the records, all by the same model."""
+
+    cut_off: float
+    predictions: list[Answer]
+
+
+class Health(BaseModel):
+    """The process is alive."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Model):
+    """A champion is loaded. `problem` says why a newer one could not be, if so."""
+
+    status: Literal["ready"] = "ready"
+    problem: str | None = None
+
+
+class ModelInfo(Model):
+    """What the champion is, why it is champion, and what it showed on held-out rows."""
+
+    mlflow_uri: str
+    verdict: str
+    reason: str
+    portfolio: str
+    cut_off: float
+    scaling: dict[str, float]
+    inputs: list[str]
+    features: list[str]
+    not_used: list[str]
+    training: dict[str, Any]
+    metrics: dict[str, float]
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
