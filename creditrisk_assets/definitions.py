@@ -33,7 +33,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         assets=ASSETS,
         asset_checks=ASSET_CHECKS,
         jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain],
-        sensors=[sensors.new_production_partitions, sensors.new_outcome_partitions, sensors.retrain_on_drift],
+        sensors=sensors.ALL,
         resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from dagster import DagsterInstance
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
@@ -115,7 +114,7 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path)
 def app_from_environment() -> FastAPI:
     """The API over the Dagster instance of `DAGSTER_HOME`, with the environment's settings."""
     serving = ServingSettings()
-    holder = ChampionHolder(ChampionInDagster(DagsterInstance.get()), serving.champion_poll_seconds)
+    holder = ChampionHolder(ChampionInDagster.of_environment(), serving.champion_poll_seconds)
     return create_app(holder, serving, Settings().reports)
 
 
@@ -126,7 +125,7 @@ def _champion(request: Request) -> LoadedChampion:
         why = f"could not be loaded ({holder.problem})" if holder.problem else "does not exist yet"
         raise HTTPException(
             503,
-            f"a champion {why}; run `dagster job launch -j train` or materialize the job train in the Dagster UI",
+            f"a champion {why}; run `make train`, or launch the job train in the Dagster UI",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
     return champion

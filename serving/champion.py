@@ -27,6 +27,11 @@ class ChampionInDagster:
     def __init__(self, instance: DagsterInstance) -> None:
         self._instance = instance
 
+    @classmethod
+    def of_environment(cls) -> "ChampionInDagster":
+        """Over the instance that `DAGSTER_HOME` configures."""
+        return cls(DagsterInstance.get())
+
     def record(self) -> ChampionRecord | None:
         """The latest materialization of `champion`, or None before the first."""
         event = self._instance.get_latest_materialization_event(CHAMPION)

@@ -7,8 +7,6 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from creditrisk_assets.portfolio.contract import Field as ContractField
 from creditrisk_assets.portfolio.contract import Portfolio
 
-EXAMPLE_VALUES = {"minimum": 0}
-
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)

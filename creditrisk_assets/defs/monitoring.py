@@ -159,6 +159,8 @@ def default_rate_is_as_predicted(performance_report: pd.DataFrame) -> dg.AssetCh
 
 DRIFT_CHECKS = (score_distribution_is_stable, feature_distributions_are_stable)
 PERFORMANCE_CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
+WATCHED_CHECKS = tuple(key for check in (*DRIFT_CHECKS, *PERFORMANCE_CHECKS) for key in check.check_keys)
+"""The checks whose failure asks for a retrain."""
 
 
 def _stability_result(stability: pd.DataFrame) -> dg.AssetCheckResult:

@@ -12,7 +12,7 @@ import dagster as dg
 
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production, train
-from creditrisk_assets.defs.monitoring import DRIFT_CHECKS, PERFORMANCE_CHECKS
+from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.governance.retrain_policy import LoopState, decide
 from creditrisk_assets.portfolio.arrivals import look
@@ -57,9 +57,8 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
     """Failed drift or performance checks start a retrain, once for each cause, when there are outcomes to learn from."""
     instance = context.instance
     in_force = events.champion_in_force(instance)
-    checks = [key for check in (*DRIFT_CHECKS, *PERFORMANCE_CHECKS) for key in check.check_keys]
     decision = decide(
-        events.failed_evaluations(instance, checks),
+        events.failed_evaluations(instance, WATCHED_CHECKS),
         LoopState(
             champion_version=in_force.model_version if in_force else None,
             answered=events.answered_causes(instance, retrain.name),
@@ -83,6 +82,9 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
         },
     )
     return dg.SensorResult(run_requests=[request])
+
+
+ALL = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
 
 
 def _day_requests(

@@ -55,11 +55,12 @@ class RawRows:
     """The rows of one file before validation.
 
     `cells` has canonical column names and the file's own values; `lines` gives each row's line in the file (its row number
-    for Parquet, from 1); `malformed` lists lines that are no rows at all, with what is wrong and their text.
+    for Parquet, from 1); `headers` are the file's own column names; `malformed` lists lines that are no rows at all, with what is wrong and their text.
     """
 
     file: str
     cells: pd.DataFrame
+    headers: list[str]
     lines: list[int]
     malformed: list[tuple[int, str, str]]
 
@@ -145,7 +146,8 @@ def _read_parquet(path: Path) -> RawRows:
         names = canonical_names(table.column_names)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnreadableFile(f"not a readable Parquet file: {error}") from error
-    return RawRows(path.name, table.rename_columns(names).to_pandas(), list(range(1, table.num_rows + 1)), [])
+    lines = list(range(1, table.num_rows + 1))
+    return RawRows(path.name, table.rename_columns(names).to_pandas(), table.column_names, lines, [])
 
 
 def _read_csv(path: Path) -> RawRows:
@@ -182,6 +184,7 @@ def _read_csv(path: Path) -> RawRows:
     return RawRows(
         path.name,
         cells[~blank].reset_index(drop=True),
+        [name.strip() for name in header],
         [line for line, empty in zip(lines, blank, strict=True) if not empty],
         malformed,
     )

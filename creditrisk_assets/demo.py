@@ -1,0 +1,349 @@
+"""The proof: the whole loop with real processes, from the first champion to the one that replaced it, while a client keeps asking.
+
+Nothing here decides anything. It lands files, waits for what the sensors and assets do by themselves, and looks.
+"""
+
+import fcntl
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from creditrisk_assets import processes
+from creditrisk_assets.defs import status
+from creditrisk_assets.portfolio.history import read_history
+from creditrisk_assets.portfolio.landing import land
+from creditrisk_assets.portfolio.simulator import PRACTICAL_STRENGTH, inject_drift, simulate
+from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
+from creditrisk_assets.settings import SIMULATED, Settings, today
+
+STABLE_DAYS = 3
+DRIFTED_DAYS = 2
+STEP_TIMEOUT_SECONDS = 240.0
+CLIENT_PAUSE_SECONDS = 0.02
+SEED = 20051001
+
+HISTORY_SHARE = 2 / 3
+STABLE_SHARE, DRIFTED_SHARE = 0.06, 0.24
+"""Of the rows that the history does not hold: what each stable and each drifted day gets."""
+
+SIMULATED_CUSTOMERS = 24_000
+MINIMUM_ROWS = 12_000
+"""A smaller file leaves fewer than 50 held-out bads on the drifted days, and the promotion gate would rightly refuse to judge."""
+
+
+class DemoFailed(RuntimeError):
+    """Something that the demo is there to show did not happen."""
+
+
+@dataclass(frozen=True)
+class Day:
+    """A day to land."""
+
+    day: str
+    customers: pd.DataFrame
+    drifted: bool
+
+
+@dataclass
+class Caller:
+    """A client that calls `/predict` without pause and counts what comes back."""
+
+    url: str
+    answers: int = 0
+    failures: int = 0
+    last_failure: str = ""
+    versions: dict[str, int] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Call until told to stop."""
+        with httpx.Client(base_url=self.url, timeout=10) as client:
+            while not self._stop.is_set():
+                try:
+                    response = client.post("/predict", json=EXAMPLE_CUSTOMER)
+                    body = response.raise_for_status().json()
+                    version = f"v{body['model_version']}"
+                    self.versions[version] = self.versions.get(version, 0) + 1
+                    self.answers += 1
+                except (httpx.HTTPError, ValueError, KeyError) as error:
+                    self.failures += 1
+                    self.last_failure = f"{type(error).__name__}: {error}"
+                time.sleep(CLIENT_PAUSE_SECONDS)
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """Call in the background."""
+        thread = threading.Thread(target=self.run, name="caller", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+
+def run_demo(console: Console, project: Path, data: Path | None) -> None:
+    """Run the demo in a store of its own, `data/demo` of the project.
+
+    Args:
+        console: where it is shown.
+        project: the project's folder.
+        data: a CSV or Parquet file with the UCI columns; without one, simulated customers.
+
+    Raises:
+        DemoFailed: if anything that should happen did not.
+    """
+    site = (project / "data" / "demo").resolve()
+    with _only_one(project / "data" / "demo.lock"):
+        history, days = _customers(console, data)
+        _fresh_site(site, project)
+        history_file = site / "data" / "history.parquet"
+        history_file.parent.mkdir(parents=True)
+        history.to_parquet(history_file, index=False)
+        os.chdir(site)  # Dagster's relative paths follow the working directory
+        instance = status.open_instance(site)
+        code_server, dagster, api = processes.free_ports(3)
+        ports = processes.Ports(code_server, dagster, api, None)
+        environment = {
+            "DAGSTER_HOME": str(site),
+            "CREDITRISK_DATA_DIR": str(site / "data"),
+            "CREDITRISK_RAW_DATA": str(history_file),
+            "CREDITRISK_API_URL": ports.api_url,
+            "CREDITRISK_REPORT_ROWS": "2000",
+        }
+        os.environ.update(environment)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        settings = Settings()
+        workspace = site / "data" / "workspace.yaml"
+        processes.write_workspace(workspace, ports.code_server)
+        since = time.time()
+        wanted = processes.services(
+            ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
+        )
+        console.rule("processes")
+        with processes.running(wanted, site, environment, site / "data" / "logs", lambda name: console.print(f"  {name}")) as up:
+            console.print(f"  watch it: Dagster UI {ports.dagster_url}, API {ports.api_url}/docs")
+            _Demo(console, instance, up, settings, ports, days).run()
+    console.print(f"the store stays in {site} until the next demo", style="dim")
+
+
+@dataclass
+class _Demo:
+    console: Console
+    instance: status.DagsterInstance
+    up: processes.Running
+    settings: Settings
+    ports: processes.Ports
+    days: list[Day]
+
+    def run(self) -> None:
+        stable = [day for day in self.days if not day.drifted]
+        drifted = [day for day in self.days if day.drifted]
+        self._before_any_champion()
+        self._first_champion()
+        caller = Caller(self.ports.api_url)
+        with caller.calling():
+            self.console.rule("stable days")
+            self._land_and_score(stable)
+            self._outcomes(stable)
+            self._expect(not self._retrains(), "no retrain on stable days", f"retrains: {self._retrains()}")
+            self.console.rule(f"drifted days (injected: strength {PRACTICAL_STRENGTH:g}, see the simulator)")
+            self._land_and_score(drifted)
+            self._outcomes(drifted)
+            self._promotion()
+            self._api_follows(caller)
+        self._summary(caller)
+
+    def _before_any_champion(self) -> None:
+        self.console.rule("before the first champion")
+        answer = httpx.get(f"{self.ports.api_url}/ready")
+        self._expect(
+            answer.status_code == 503 and "Retry-After" in answer.headers,
+            f"GET /ready answers 503: {answer.json()['detail']}",
+            f"GET /ready answered {answer.status_code}: {answer.text}",
+        )
+
+    def _first_champion(self) -> None:
+        self.console.rule("first champion")
+        from dagster_graphql import DagsterGraphQLClient
+
+        client = DagsterGraphQLClient(processes.HOST, port_number=self.ports.dagster)
+        client.submit_job_execution("train", repository_location_name="creditrisk")
+        self._until("job train: history to champion", lambda: bool(self._verdicts()))
+        first = self._verdicts()[0]
+        self._expect(first.verdict == "first", f"version {first.model_version}: {first.reason}", str(first))
+        self._until("API loads it", lambda: self._api_version() == first.model_version)
+        self.console.print(f"  API answers with version {first.model_version}, bundle {first.bundle_sha256[:12]}")
+
+    def _land_and_score(self, days: list[Day]) -> None:
+        for day in days:
+            customers = day.customers.drop(columns=PORTFOLIO.target)
+            land(self.settings.landing_production / day.day, "customers.csv", customers)
+            self.console.print(f"  landed {day.day}: {len(customers):,} customers")
+        for day in days:
+            self._until(
+                f"{day.day} scored and checked",
+                lambda day=day: self._day(day.day) is not None and self._day(day.day).drifted_columns is not None,  # type: ignore[misc,union-attr]
+            )
+            self._until("its run ends", lambda day=day: not self._in_flight(day.day))  # type: ignore[misc]
+            seen = self._day(day.day)
+            assert seen is not None
+            drift_checks = [name for name in seen.failed_checks if name.endswith("stable")]
+            self._expect(
+                bool(drift_checks) == day.drifted,
+                f"{day.day}: {seen.rows:,} rows by version {seen.model_version}, score PSI {seen.score_psi:.3f}, "
+                f"{seen.drifted_columns} columns drifted{', checks failed: ' + ', '.join(drift_checks) if drift_checks else ''}",
+                f"{day.day} (drift injected: {day.drifted}) gave failed drift checks {drift_checks}",
+            )
+
+    def _outcomes(self, days: list[Day]) -> None:
+        for day in days:
+            outcomes = day.customers[[PORTFOLIO.identifier, PORTFOLIO.target]]
+            land(self.settings.landing_outcomes / day.day, "outcomes.csv", outcomes)
+        self.console.print(f"  landed the outcomes of {len(days)} days")
+        for day in days:
+            self._until(
+                f"performance of {day.day}",
+                lambda day=day: self._day(day.day).roc_auc is not None,  # type: ignore[misc,union-attr]
+            )
+            seen = self._day(day.day)
+            assert seen is not None
+            self.console.print(f"  {day.day}: AUC {seen.roc_auc:.4f} on {seen.matured:,} matured rows")
+        self._until("their runs end", lambda: not self._in_flight(None, "assess_performance"))
+
+    def _promotion(self) -> None:
+        self._until("the sensor starts a retrain", lambda: bool(self._retrains()))
+        retrain = self._retrains()[0]
+        self.console.print(f"  retrain {retrain.run_id[:8]} started because {retrain.cause}")
+        self._until("verdict on the challenger", lambda: len(self._verdicts()) > 1)
+        verdict = self._verdicts()[0]
+        self._expect(
+            verdict.verdict == "promoted", f"version {verdict.model_version}: {verdict.reason}", f"{verdict.reason}"
+        )
+
+    def _api_follows(self, caller: Caller) -> None:
+        version = self._verdicts()[0].model_version
+        start = time.monotonic()
+        self._until("API serves the new champion", lambda: self._api_version() == version)
+        self.console.print(f"  API answers with version {version} after {time.monotonic() - start:.1f} s, no restart")
+        before = caller.versions.get(f"v{version}", 0)
+        self._until("the client sees it", lambda: caller.versions.get(f"v{version}", 0) > before)
+
+    def _summary(self, caller: Caller) -> None:
+        self.console.rule("summary")
+        table = Table("day", "rows", "drift injected", "drifted columns", "score PSI", "AUC", "champion")
+        for day in self.days:
+            seen = self._day(day.day)
+            assert seen is not None
+            table.add_row(
+                day.day,
+                f"{seen.rows:,}",
+                "yes" if day.drifted else "no",
+                str(seen.drifted_columns),
+                f"{seen.score_psi:.3f}",
+                f"{seen.roc_auc:.4f}",
+                f"v{seen.model_version}",
+            )
+        self.console.print(table)
+        for verdict in reversed(self._verdicts()):
+            self.console.print(f"champion v{verdict.model_version} ({verdict.verdict}): {verdict.reason}")
+        by_version = ", ".join(f"{count:,} by {version}" for version, count in sorted(caller.versions.items()))
+        self.console.print(f"API answers: {caller.answers:,} ({by_version}), failed: {caller.failures}")
+        self._expect(
+            caller.failures == 0 and caller.answers > 0 and len(caller.versions) == 2,
+            "every call was answered, by the old champion and then by the new one",
+            f"{caller.failures} failed calls of {caller.answers}, last: {caller.last_failure}; versions {caller.versions}",
+        )
+        self.console.print("The days are synthetic: neither the UCI data nor the simulator has dates.", style="dim")
+
+    def _day(self, day: str) -> status.DayStatus | None:
+        return next((one for one in status.loop_status(self.instance).days if one.day == day), None)
+
+    def _verdicts(self) -> list[status.ChampionRecord]:
+        return status.verdicts(self.instance)
+
+    def _retrains(self) -> list[status.RunStatus]:
+        return [run for run in status.runs(self.instance) if run.job == "retrain"]
+
+    def _in_flight(self, day: str | None, job: str = "score_production") -> list[status.RunStatus]:
+        unfinished = status.loop_status(self.instance).runs_in_flight
+        return [run for run in unfinished if run.job == job and day in (None, run.day)]
+
+    def _api_version(self) -> str | None:
+        answer = httpx.get(f"{self.ports.api_url}/ready", timeout=5)
+        return str(answer.json()["model_version"]) if answer.status_code == httpx.codes.OK else None
+
+    def _expect(self, happened: bool, told: str, otherwise: str) -> None:
+        if not happened:
+            raise DemoFailed(otherwise)
+        self.console.print(f"  [green]✓[/green] {told}")
+
+    def _until(self, what: str, happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + STEP_TIMEOUT_SECONDS
+        with self.console.status(f"waiting: {what}"):
+            while not happened():
+                self.up.check()
+                failed = status.runs(self.instance, [status.dg.DagsterRunStatus.FAILURE], limit=1)
+                if failed:
+                    raise DemoFailed(f"run {failed[0].run_id} of {failed[0].job} failed; see {self.ports.dagster_url}")
+                if time.monotonic() > deadline:
+                    raise DemoFailed(f"not within {STEP_TIMEOUT_SECONDS:.0f} s: {what}")
+                time.sleep(0.3)
+
+
+def _customers(console: Console, data: Path | None) -> tuple[pd.DataFrame, list[Day]]:
+    """The history, and days of customers that the history does not hold."""
+    if data is None:
+        console.print(f"{SIMULATED_CUSTOMERS:,} {SIMULATED} customers, seed {SEED}")
+        customers = simulate(SIMULATED_CUSTOMERS, SEED)
+    else:
+        history = read_history(str(data), PORTFOLIO)
+        if len(history.rows.rejected):
+            first = history.rows.rejected.iloc[0]
+            raise DemoFailed(f"{data}, line {first['line']}: {first['message']} ({len(history.rows.rejected)} problems in all)")
+        customers = history.rows.accepted
+        console.print(f"{data}: {len(customers):,} customers, SHA-256 {history.sha256[:16]}…")
+    if len(customers) < MINIMUM_ROWS:
+        raise DemoFailed(f"{len(customers):,} customers; valid: at least {MINIMUM_ROWS:,}, so that drifted days can be judged")
+    shuffled = customers.sample(frac=1, random_state=SEED).reset_index(drop=True)
+    size = round(len(shuffled) * HISTORY_SHARE)
+    rest = shuffled[size:]
+    days, taken = [], 0
+    for position in range(STABLE_DAYS + DRIFTED_DAYS):
+        drifted = position >= STABLE_DAYS
+        rows = round(len(rest) * (DRIFTED_SHARE if drifted else STABLE_SHARE))
+        part = rest[taken : taken + rows].reset_index(drop=True)
+        taken += rows
+        name = (today() - timedelta(days=STABLE_DAYS + DRIFTED_DAYS - position)).isoformat()
+        days.append(Day(name, inject_drift(part, SEED + position) if drifted else part, drifted))
+    return shuffled[:size], days
+
+
+def _fresh_site(site: Path, project: Path) -> None:
+    """An empty store with the project's Dagster configuration."""
+    shutil.rmtree(site, ignore_errors=True)
+    site.mkdir(parents=True)
+    shutil.copy(project / "dagster.yaml", site / "dagster.yaml")
+
+
+@contextmanager
+def _only_one(lock_file: Path) -> Iterator[None]:
+    """One demo at a time in one clone."""
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DemoFailed("another demo runs in this clone; wait for it or use a second clone") from error
+        yield
