@@ -30,7 +30,8 @@ from creditrisk_assets.settings import SIMULATED, Settings, today
 STABLE_DAYS = 3
 DRIFTED_DAYS = 2
 STEP_TIMEOUT_SECONDS = 240.0
-CLIENT_PAUSE_SECONDS = 0.02
+CLIENT_PAUSE_SECONDS = 0.1
+POLL_SECONDS = 0.5
 SEED = 20051001
 
 HISTORY_SHARE = 2 / 3
@@ -194,11 +195,10 @@ class _Demo:
         for day in days:
             self._until(
                 f"{day.day} scored and checked",
-                lambda day=day: self._day(day.day) is not None and self._day(day.day).drifted_columns is not None,  # type: ignore[misc,union-attr]
+                lambda day=day: self._day(day.day).drifted_columns is not None,  # type: ignore[misc]
             )
             self._until("its run ends", lambda day=day: not self._in_flight(day.day))  # type: ignore[misc]
             seen = self._day(day.day)
-            assert seen is not None
             drift_checks = [name for name in seen.failed_checks if name.endswith("stable")]
             self._expect(
                 bool(drift_checks) == day.drifted,
@@ -215,10 +215,9 @@ class _Demo:
         for day in days:
             self._until(
                 f"performance of {day.day}",
-                lambda day=day: self._day(day.day).roc_auc is not None,  # type: ignore[misc,union-attr]
+                lambda day=day: self._day(day.day).roc_auc is not None,  # type: ignore[misc]
             )
             seen = self._day(day.day)
-            assert seen is not None
             self.console.print(f"  {day.day}: AUC {seen.roc_auc:.4f} on {seen.matured:,} matured rows")
         self._until("their runs end", lambda: not self._in_flight(None, "assess_performance"))
 
@@ -245,7 +244,6 @@ class _Demo:
         table = Table("day", "rows", "drift injected", "drifted columns", "score PSI", "AUC", "champion")
         for day in self.days:
             seen = self._day(day.day)
-            assert seen is not None
             table.add_row(
                 day.day,
                 f"{seen.rows:,}",
@@ -267,8 +265,8 @@ class _Demo:
         )
         self.console.print("The days are synthetic: neither the UCI data nor the simulator has dates.", style="dim")
 
-    def _day(self, day: str) -> status.DayStatus | None:
-        return next((one for one in status.loop_status(self.instance).days if one.day == day), None)
+    def _day(self, day: str) -> status.DayStatus:
+        return status.day_status(self.instance, day)
 
     def _verdicts(self) -> list[status.ChampionRecord]:
         return status.verdicts(self.instance)
@@ -277,7 +275,7 @@ class _Demo:
         return [run for run in status.runs(self.instance) if run.job == "retrain"]
 
     def _in_flight(self, day: str | None, job: str = "score_production") -> list[status.RunStatus]:
-        unfinished = status.loop_status(self.instance).runs_in_flight
+        unfinished = status.unfinished_runs(self.instance)
         return [run for run in unfinished if run.job == job and day in (None, run.day)]
 
     def _api_version(self) -> str | None:
@@ -299,7 +297,7 @@ class _Demo:
                     raise DemoFailed(f"run {failed[0].run_id} of {failed[0].job} failed; see {self.ports.dagster_url}")
                 if time.monotonic() > deadline:
                     raise DemoFailed(f"not within {STEP_TIMEOUT_SECONDS:.0f} s: {what}")
-                time.sleep(0.3)
+                time.sleep(POLL_SECONDS)
 
 
 def _customers(console: Console, data: Path | None) -> tuple[pd.DataFrame, list[Day]]:

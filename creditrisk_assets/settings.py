@@ -52,8 +52,11 @@ class Settings(BaseSettings):
         50, ge=2, description="Fewer held-out bads than this are no evidence: the challenger is not promoted."
     )
     gate_minimum_gain: float = Field(0.005, ge=0, description="AUC gain on the held-out rows that a challenger must exceed.")
+    gate_alpha: float = Field(
+        0.05, gt=0, lt=1, description="Probability that a challenger no better than the champion passes the gate's AUC test."
+    )
     retrain_minimum_bads: int = Field(
-        100, ge=1, description="A retrain waits until this many bads matured that the champion has not learned from."
+        100, ge=1, description="A retrain waits until this many bads matured on days since its cause that the champion has not learned from."
     )
 
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")

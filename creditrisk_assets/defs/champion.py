@@ -66,7 +66,7 @@ def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Setti
         target=evidence[PORTFOLIO.target].to_numpy(dtype="int64"),
         origin=f"{len(evidence):,} held-out rows that came with version {contender.version}",
     )
-    limits = GateLimits(settings.gate_minimum_bads, settings.gate_minimum_gain)
+    limits = GateLimits(settings.gate_minimum_bads, settings.gate_minimum_gain, settings.gate_alpha)
     verdict = judge(challenger_bundle, champion_bundle, held_out, limits)
     if verdict.verdict == "kept":
         if current is None or champion_bundle is None:

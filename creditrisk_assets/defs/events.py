@@ -35,6 +35,20 @@ def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
     return ChampionRecord.from_metadata(dict(event.asset_materialization.metadata))
 
 
+def champion_of_version(instance: dg.DagsterInstance, version: str) -> ChampionRecord:
+    """What was said of a version when it was champion.
+
+    Raises:
+        LookupError: if it never was.
+    """
+    for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records:
+        if record.asset_materialization is not None:
+            champion = ChampionRecord.from_metadata(dict(record.asset_materialization.metadata))
+            if champion.model_version == version:
+                return champion
+    raise LookupError(f"version {version} is in none of the last {HISTORY_LIMIT} materializations of champion")
+
+
 def latest_contender(instance: dg.DagsterInstance) -> str | None:
     """Version number of the newest materialization of `model` or `candidate_model`."""
     newest: tuple[float, str] | None = None
@@ -95,15 +109,15 @@ def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> in
     )
 
 
-def matured_bads(instance: dg.DagsterInstance, excluded_days: frozenset[str]) -> int:
-    """Bads of all days in `performance_report`, but for the days that are excluded."""
+def matured_bads(instance: dg.DagsterInstance, excluded_days: frozenset[str]) -> dict[str, int]:
+    """Bads of each day in `performance_report`, but for the days that are excluded."""
     result = instance.fetch_materializations(dg.AssetKey("performance_report"), limit=HISTORY_LIMIT)
     bads: dict[str, int] = {}
     for record in result.records:
         materialization = record.asset_materialization
         if materialization is not None and materialization.partition is not None:
             bads.setdefault(materialization.partition, int(str(materialization.metadata["bads"].value)))
-    return sum(count for day, count in bads.items() if day not in excluded_days)
+    return {day: count for day, count in bads.items() if day not in excluded_days}
 
 
 def champion_training_days(instance: dg.DagsterInstance) -> frozenset[str]:

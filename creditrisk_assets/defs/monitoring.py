@@ -9,9 +9,11 @@ import math
 import dagster as dg
 import pandas as pd
 
+from creditrisk_assets.defs.events import champion_of_version
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.scoring.bundle import REFERENCE, Bundle, load_bundle
 from creditrisk_assets.settings import Settings
 
 SCORE = "score"
@@ -33,11 +35,8 @@ def drift_report(
     from creditrisk_assets.monitoring.evidently_report import evidently_report
     from creditrisk_assets.monitoring.population_stability import population_stability, stability_of_columns
     from creditrisk_assets.portfolio.landing import replacing
-    from creditrisk_assets.registry import Registry
-    from creditrisk_assets.scoring.bundle import REFERENCE
 
-    version = str(production_scores["model_version"].iloc[0])
-    bundle = Registry(settings.tracking_uri, settings.mlflow_dir).version(version).load()
+    version, bundle = _bundle_that_scored(context.instance, production_scores)
     reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
     alpha, floor = settings.stability_alpha, settings.stability_floor
     stability = [
@@ -80,7 +79,10 @@ def drift_report(
     partitions_def=DAYS,
 )
 def performance_report(
-    production_scores: pd.DataFrame, outcomes: pd.DataFrame, settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext,
+    production_scores: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
     """How the day's scores turned out, on the rows whose outcome has arrived, beside what the champion showed at validation."""
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
@@ -90,10 +92,9 @@ def performance_report(
         ranking_held,
         realised_performance,
     )
-    from creditrisk_assets.registry import Registry
 
-    version = str(production_scores["model_version"].iloc[0])
-    validation = Registry(settings.tracking_uri, settings.mlflow_dir).version(version).load().manifest.metrics
+    version, bundle = _bundle_that_scored(context.instance, production_scores)
+    validation = bundle.manifest.metrics
     day = join_outcomes(production_scores, outcomes, PORTFOLIO.identifier)
     realised = realised_performance(day, PORTFOLIO.target)
     probability = day.rows["default_probability"].to_numpy(dtype=float)
@@ -161,6 +162,13 @@ DRIFT_CHECKS = (score_distribution_is_stable, feature_distributions_are_stable)
 PERFORMANCE_CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
 WATCHED_CHECKS = tuple(key for check in (*DRIFT_CHECKS, *PERFORMANCE_CHECKS) for key in check.check_keys)
 """The checks whose failure asks for a retrain."""
+
+
+def _bundle_that_scored(instance: dg.DagsterInstance, scores: pd.DataFrame) -> tuple[str, Bundle]:
+    """Version and bundle that made a day's scores."""
+    version = str(scores["model_version"].iloc[0])
+    record = champion_of_version(instance, version)
+    return version, load_bundle(record.artifact_uri, str(scores["bundle_sha256"].iloc[0]))
 
 
 def _stability_result(stability: pd.DataFrame) -> dg.AssetCheckResult:

@@ -11,6 +11,7 @@ from dagster import DagsterInstance
 from creditrisk_assets.defs import events, sensors
 from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
 from creditrisk_assets.defs.production import production_batch
+from creditrisk_assets.governance.retrain_policy import Cause
 from creditrisk_assets.scoring.bundle import ChampionRecord
 
 
@@ -90,17 +91,24 @@ def loop_status(instance: DagsterInstance, last_days: int = 30) -> LoopStatus:
     since = _champion_since(instance)
     landed = sorted(instance.get_materialized_partitions(production_batch.key))[-last_days:]
     causes = events.failed_evaluations(instance, WATCHED_CHECKS)
-    days = tuple(
-        _day(instance, day, tuple(cause.check for cause in causes if cause.partition == day)) for day in landed
-    )
     return LoopStatus(
         champion=events.champion_in_force(instance),
         champion_since=since,
-        days=days,
-        runs_in_flight=tuple(runs(instance, events.IN_FLIGHT)),
+        days=tuple(_day(instance, day, causes) for day in landed),
+        runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(runs(instance, [dg.DagsterRunStatus.FAILURE], limit=5)),
         sensors=tuple(_sensor(instance, one) for one in sensors.ALL),
     )
+
+
+def day_status(instance: DagsterInstance, day: str) -> DayStatus:
+    """One day as far as it has come."""
+    return _day(instance, day, events.failed_evaluations(instance, WATCHED_CHECKS))
+
+
+def unfinished_runs(instance: DagsterInstance) -> list[RunStatus]:
+    """Runs that are queued or going on."""
+    return runs(instance, events.IN_FLIGHT)
 
 
 def runs(instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None = None, limit: int = 100) -> list[RunStatus]:
@@ -143,7 +151,7 @@ def _champion_since(instance: DagsterInstance) -> float | None:
     return since
 
 
-def _day(instance: DagsterInstance, day: str, failed_checks: tuple[str, ...]) -> DayStatus:
+def _day(instance: DagsterInstance, day: str, causes: list[Cause]) -> DayStatus:
     batch = _metadata(instance, "production_batch", day)
     scores = _metadata(instance, "production_scores", day)
     drift = _metadata(instance, "drift_report", day)
@@ -157,7 +165,7 @@ def _day(instance: DagsterInstance, day: str, failed_checks: tuple[str, ...]) ->
         drifted_columns=drift.get("drifted_columns"),
         matured=performance.get("matured"),
         roc_auc=performance.get("roc_auc"),
-        failed_checks=failed_checks,
+        failed_checks=tuple(cause.check for cause in causes if cause.partition == day),
     )
 
 

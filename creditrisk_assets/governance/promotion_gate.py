@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.modelling.metrics import auc_gain, ranking_and_calibration
 from creditrisk_assets.scoring.bundle import Bundle
 
 IntArray = NDArray[np.int64]
@@ -27,10 +28,12 @@ class HeldOutRows:
 
 @dataclass(frozen=True)
 class GateLimits:
-    """What a challenger must bring: enough held-out bads to judge by, and an AUC gain above the minimum."""
+    """What a challenger must bring: enough held-out bads to judge by, and an AUC gain above the minimum that chance alone gives
+    with a probability below `alpha` (DeLong's paired test, one-sided)."""
 
     minimum_bads: int
     minimum_gain: float
+    alpha: float
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Verdict:
 
 
 def judge(challenger: Bundle, champion: Bundle | None, held_out: HeldOutRows, limits: GateLimits) -> Verdict:
-    """Compare on the same rows: ROC-AUC first, then no worse Brier score.
+    """Compare on the same rows: ROC-AUC first, by a paired test, then no worse Brier score.
 
     Args:
         challenger: the new bundle.
@@ -77,20 +80,24 @@ def judge(challenger: Bundle, champion: Bundle | None, held_out: HeldOutRows, li
 
     champion_pd = champion.score(held_out.raw).default_probability
     champion_figures = ranking_and_calibration(held_out.target, champion_pd)
-    gain = challenger_figures["roc_auc"] - champion_figures["roc_auc"]
+    gain, error = auc_gain(held_out.target, challenger_pd, champion_pd)
+    p_value = float(stats.norm.sf(gain / error)) if error > 0 else 1.0
     worse_brier = challenger_figures["brier"] - champion_figures["brier"]
     figures = (
-        f"AUC {challenger_figures['roc_auc']:.4f} against {champion_figures['roc_auc']:.4f} ({gain:+.4f}), "
+        f"AUC {challenger_figures['roc_auc']:.4f} against {champion_figures['roc_auc']:.4f} ({gain:+.4f}, p {p_value:.2g}), "
         f"Brier {challenger_figures['brier']:.4f} against {champion_figures['brier']:.4f}, on {held_out.origin}"
     )
+    verdict: Literal["promoted", "kept"]
     if not gain > limits.minimum_gain:
         verdict, reason = "kept", f"AUC gain not above {limits.minimum_gain}: {figures}"
+    elif not p_value < limits.alpha:
+        verdict, reason = "kept", f"AUC gain may be chance, p not below {limits.alpha}: {figures}"
     elif worse_brier > 0:
         verdict, reason = "kept", f"ranks better but Brier is worse: {figures}"
     else:
         verdict, reason = "promoted", f"challenger is better: {figures}"
     return Verdict(
-        verdict,  # type: ignore[arg-type]
+        verdict,
         reason,
         champion_figures,
         challenger_figures,

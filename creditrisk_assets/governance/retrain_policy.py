@@ -1,10 +1,10 @@
 """Whether failed checks start a retrain now: a pure function of what has happened, with its reason.
 
 A cause is one evaluation of one check on one day. It is answered once; a cause that judged a former champion is history; and
-nothing is trained before there are outcomes that the champion has not learned from.
+nothing is trained before there are outcomes, of the days since the cause, that the champion has not learned from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -28,7 +28,7 @@ class LoopState:
         answered: record ids that a retrain has been started for.
         retrains_in_flight: retrain or train runs not yet finished.
         outcomes_in_flight: runs that are still bringing outcomes in.
-        new_bads: matured bads on days that the champion was not trained on.
+        new_bads: matured bads of each day that the champion was not trained on.
         minimum_bads: how many of those a retrain needs.
     """
 
@@ -36,7 +36,7 @@ class LoopState:
     answered: frozenset[int]
     retrains_in_flight: int
     outcomes_in_flight: int
-    new_bads: int
+    new_bads: Mapping[str, int]
     minimum_bads: int
 
 
@@ -64,14 +64,15 @@ def decide(failures: Sequence[Cause], state: LoopState) -> Decision:
             f"no open cause: {len(failures)} failed checks known, {former} of them judged a former champion, "
             f"{len(state.answered)} answered by a retrain",
         )
-    what = f"{len(open_causes)} open causes since {min(cause.partition for cause in open_causes)}"
+    first_day = min(cause.partition for cause in open_causes)
+    what = f"{len(open_causes)} open causes since {first_day}"
     if state.retrains_in_flight:
         return Decision((), f"{what}; waiting for {state.retrains_in_flight} training run(s) in flight")
     if state.outcomes_in_flight:
         return Decision((), f"{what}; waiting for {state.outcomes_in_flight} run(s) that are bringing outcomes")
-    if state.new_bads < state.minimum_bads:
+    new_bads = sum(bads for day, bads in state.new_bads.items() if day >= first_day)
+    if new_bads < state.minimum_bads:
         return Decision(
-            (),
-            f"{what}; waiting for outcomes: {state.new_bads} new bads matured, {state.minimum_bads} needed to learn from",
+            (), f"{what}; waiting for outcomes: {new_bads} bads matured since then, {state.minimum_bads} needed to learn from"
         )
-    return Decision(open_causes, f"{what}; {state.new_bads} new bads matured")
+    return Decision(open_causes, f"{what}; {new_bads} bads matured since then")

@@ -50,14 +50,30 @@ def ranking_and_calibration(target: IntArray, probability: FloatArray) -> dict[s
 
 
 def auc_standard_error(target: IntArray, probability: FloatArray) -> float:
-    """DeLong's standard error of the AUC (DeLong et al. 1988, Biometrics 44:837), by midranks."""
+    """DeLong's standard error of the AUC (DeLong et al. 1988, Biometrics 44:837)."""
+    return _standard_error(*_placements(target, probability))
+
+
+def auc_gain(target: IntArray, challenger: FloatArray, champion: FloatArray) -> tuple[float, float]:
+    """AUC of the challenger minus AUC of the champion on the same rows, and DeLong's standard error of that difference."""
+    bads, goods = _placements(target, challenger)
+    champion_bads, champion_goods = _placements(target, champion)
+    return float(bads.mean() - champion_bads.mean()), _standard_error(bads - champion_bads, goods - champion_goods)
+
+
+def _placements(target: IntArray, probability: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """For each bad the share of goods that it ranks above, for each good the share of bads above it; ties count half."""
     bad, good = probability[target == 1], probability[target == 0]
     ranks = stats.rankdata(np.concatenate([bad, good]))
-    beaten_by_bad = (ranks[: len(bad)] - stats.rankdata(bad)) / len(good)
-    beats_good = 1 - (ranks[len(bad) :] - stats.rankdata(good)) / len(bad)
-    if min(len(bad), len(good)) < 2:
-        return 0.5
-    return float(np.sqrt(beaten_by_bad.var(ddof=1) / len(bad) + beats_good.var(ddof=1) / len(good)))
+    above_goods = (ranks[: len(bad)] - stats.rankdata(bad)) / len(good)
+    below_bads = 1 - (ranks[len(bad) :] - stats.rankdata(good)) / len(bad)
+    return above_goods, below_bads
+
+
+def _standard_error(bads: FloatArray, goods: FloatArray) -> float:
+    if min(len(bads), len(goods)) < 2:
+        return 0.5  # the largest that the standard error of a share can be: one row tells nothing
+    return float(np.sqrt(bads.var(ddof=1) / len(bads) + goods.var(ddof=1) / len(goods)))
 
 
 def kolmogorov_smirnov(target: IntArray, probability: FloatArray) -> tuple[float, float]:
