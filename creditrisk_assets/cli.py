@@ -122,7 +122,9 @@ def serve(
 def simulate(
     days: Annotated[int, typer.Option(min=1, help="How many days.")] = 1,
     rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Customers a day.")] = 1_000,
-    start: Annotated[datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day; default: so that the last is today.")] = None,
+    start: Annotated[
+        datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day; default: so that the last is today.")
+    ] = None,
     drift: Annotated[float, typer.Option(min=0, help="Strength of injected drift; 1 is what the demo injects.")] = 0.0,
     outcomes: Annotated[bool, typer.Option(help="Land the outcomes too.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same seed lands the same customers.")] = 1,

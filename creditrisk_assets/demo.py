@@ -1,4 +1,4 @@
-"""The proof: the whole loop with real processes, from the first champion to the one that replaced it, while a client keeps asking.
+"""The proof: the whole loop with real processes, from the first champion to its successor, while a client keeps asking.
 
 Nothing here decides anything. It lands files, waits for what the sensors and assets do by themselves, and looks.
 """
@@ -21,10 +21,12 @@ from rich.table import Table
 
 from creditrisk_assets import processes
 from creditrisk_assets.defs import status
+from creditrisk_assets.defs.status import DagsterInstance
 from creditrisk_assets.portfolio.history import read_history
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.simulator import PRACTICAL_STRENGTH, inject_drift, simulate
 from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
+from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import SIMULATED, Settings, today
 
 STABLE_DAYS = 3
@@ -40,7 +42,7 @@ STABLE_SHARE, DRIFTED_SHARE = 0.06, 0.24
 
 SIMULATED_CUSTOMERS = 24_000
 MINIMUM_ROWS = 12_000
-"""A smaller file leaves fewer than 50 held-out bads on the drifted days, and the promotion gate would rightly refuse to judge."""
+"""A smaller file leaves so few held-out bads on the drifted days that the promotion gate would rightly refuse to judge."""
 
 
 class DemoFailed(RuntimeError):
@@ -129,9 +131,7 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
         workspace = site / "data" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
         since = time.time()
-        wanted = processes.services(
-            ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
-        )
+        wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
         console.rule("processes")
         with processes.running(wanted, site, environment, site / "data" / "logs", lambda name: console.print(f"  {name}")) as up:
             console.print(f"  watch it: Dagster UI {ports.dagster_url}, API {ports.api_url}/docs")
@@ -142,7 +142,7 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
 @dataclass
 class _Demo:
     console: Console
-    instance: status.DagsterInstance
+    instance: DagsterInstance
     up: processes.Running
     settings: Settings
     ports: processes.Ports
@@ -227,9 +227,7 @@ class _Demo:
         self.console.print(f"  retrain {retrain.run_id[:8]} started because {retrain.cause}")
         self._until("verdict on the challenger", lambda: len(self._verdicts()) > 1)
         verdict = self._verdicts()[0]
-        self._expect(
-            verdict.verdict == "promoted", f"version {verdict.model_version}: {verdict.reason}", f"{verdict.reason}"
-        )
+        self._expect(verdict.verdict == "promoted", f"version {verdict.model_version}: {verdict.reason}", f"{verdict.reason}")
 
     def _api_follows(self, caller: Caller) -> None:
         version = self._verdicts()[0].model_version
@@ -268,7 +266,7 @@ class _Demo:
     def _day(self, day: str) -> status.DayStatus:
         return status.day_status(self.instance, day)
 
-    def _verdicts(self) -> list[status.ChampionRecord]:
+    def _verdicts(self) -> list[ChampionRecord]:
         return status.verdicts(self.instance)
 
     def _retrains(self) -> list[status.RunStatus]:
@@ -292,7 +290,7 @@ class _Demo:
         with self.console.status(f"waiting: {what}"):
             while not happened():
                 self.up.check()
-                failed = status.runs(self.instance, [status.dg.DagsterRunStatus.FAILURE], limit=1)
+                failed = status.failed_runs(self.instance)
                 if failed:
                     raise DemoFailed(f"run {failed[0].run_id} of {failed[0].job} failed; see {self.ports.dagster_url}")
                 if time.monotonic() > deadline:

@@ -129,8 +129,10 @@ def services(ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Cal
         ),
         Service(
             "api",
-            [sys.executable, "-m", "uvicorn", "--factory", "serving.app:app_from_environment"]
-            + ["--host", HOST, "--port", str(ports.api), "--no-access-log"],
+            [
+                *(sys.executable, "-m", "uvicorn", "--factory", "serving.app:app_from_environment"),
+                *("--host", HOST, "--port", str(ports.api), "--no-access-log"),
+            ],
             lambda: _answers(f"{ports.api_url}/health"),
         ),
         Service(
@@ -144,8 +146,10 @@ def services(ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Cal
         result.append(
             Service(
                 "mlflow-ui",
-                [_tool("mlflow"), "server", "--backend-store-uri", tracking_uri, "--workers", "1"]
-                + ["--host", HOST, "--port", str(ports.mlflow)],
+                [
+                    *(_tool("mlflow"), "server", "--backend-store-uri", tracking_uri, "--workers", "1"),
+                    *("--host", HOST, "--port", str(ports.mlflow)),
+                ],
                 lambda: _answers(f"{ports.mlflow_url}/health"),
             )
         )
@@ -156,11 +160,7 @@ def write_workspace(path: Path, code_server_port: int) -> None:
     """A workspace file that names a running code server."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        "load_from:\n"
-        "  - grpc_server:\n"
-        f"      host: {HOST}\n"
-        f"      port: {code_server_port}\n"
-        "      location_name: creditrisk\n"
+        f"load_from:\n  - grpc_server:\n      host: {HOST}\n      port: {code_server_port}\n      location_name: creditrisk\n"
     )
 
 

@@ -56,7 +56,9 @@ class Settings(BaseSettings):
         0.05, gt=0, lt=1, description="Probability that a challenger no better than the champion passes the gate's AUC test."
     )
     retrain_minimum_bads: int = Field(
-        100, ge=1, description="A retrain waits until this many bads matured on days since its cause that the champion has not learned from."
+        100,
+        ge=1,
+        description="A retrain waits for this many matured bads since its cause that are new to the champion.",
     )
 
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Request
@@ -31,9 +31,11 @@ from serving.schemas import (
 RETRY_AFTER_SECONDS = 5
 ERROR_VALUE_LENGTH = 100
 
-NOT_READY = {503: {"model": Problem, "description": "No champion is loaded; Retry-After says when to ask again."}}
+NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Problem, "description": "No champion is loaded; Retry-After says when to ask again."}
+}
 
-Customer = request_model(PORTFOLIO, EXAMPLE_CUSTOMER)
+Customer = request_model(PORTFOLIO, {**EXAMPLE_CUSTOMER})
 
 
 def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path) -> FastAPI:
@@ -51,7 +53,7 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path)
     )
     app.state.holder = holder
     app.add_exception_handler(RequestValidationError, _invalid_request)
-    Batch = create_model(
+    batch_model = create_model(
         "Batch",
         __config__={"extra": "forbid"},
         records=(list[Customer], PydanticField(min_length=1, max_length=settings.batch_rows_limit)),  # type: ignore[valid-type]
@@ -61,14 +63,12 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path)
     async def predict(customer: Customer, champion: Champion) -> PredictResponse:  # type: ignore[valid-type]
         """The decision on one customer."""
         answers = _answers(champion, [customer])
-        return PredictResponse(
-            **answers[0].model_dump(), **_model(champion), cut_off=champion.bundle.manifest.cut_off
-        )
+        return PredictResponse(**answers[0].model_dump(), **_model(champion), cut_off=champion.bundle.manifest.cut_off)
 
     @app.post("/predict/batch", responses=NOT_READY)
-    def predict_batch(batch: Batch, champion: Champion) -> BatchResponse:  # type: ignore[valid-type]
+    def predict_batch(batch: batch_model, champion: Champion) -> BatchResponse:  # type: ignore[valid-type]
         """Decisions on many customers, all by the same model; one record out of order refuses the whole batch."""
-        answers = _answers(champion, batch.records)  # type: ignore[attr-defined]
+        answers = _answers(champion, batch.records)
         return BatchResponse(predictions=answers, **_model(champion), cut_off=champion.bundle.manifest.cut_off)
 
     @app.get("/health")
@@ -136,7 +136,7 @@ Champion = Annotated[LoadedChampion, Depends(_champion)]
 
 def _lifespan(holder: ChampionHolder) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         holder.start()
         yield
         holder.stop()
@@ -160,15 +160,14 @@ def _model(champion: LoadedChampion) -> dict[str, Any]:
     return {"model_version": champion.record.model_version, "bundle_sha256": champion.record.bundle_sha256}
 
 
-async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+async def _invalid_request(_: Request, error: Exception) -> JSONResponse:
     """422 with, for each thing wrong, where it is, what was given and what would be valid."""
-    assert isinstance(error, RequestValidationError)
     problems = [
         {
             "field": ".".join(str(part) for part in one["loc"] if part != "body") or "body",
             "value": str(one.get("input"))[:ERROR_VALUE_LENGTH] if one["type"] != "missing" else None,
             "problem": one["msg"],
         }
-        for one in error.errors()
+        for one in cast(RequestValidationError, error).errors()
     ]
     return JSONResponse({"detail": "the request does not satisfy the contract", "problems": problems}, status_code=422)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, create_model
 
 from creditrisk_assets.portfolio.contract import Field as ContractField
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -21,7 +21,7 @@ def _whole_number(value: object) -> object:
     return value
 
 
-def request_model(portfolio: Portfolio, example: dict[str, int]) -> type[BaseModel]:
+def request_model(portfolio: Portfolio, example: dict[str, JsonValue]) -> type[BaseModel]:
     """The body of `/predict`: one customer, each field by its lower-case name or the published upper-case one.
 
     Args:

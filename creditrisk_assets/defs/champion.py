@@ -23,14 +23,13 @@ def candidate_model(
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """A challenger: trained on the history and on the matured part of production, judged by held-out customers of the latest
-    matured days. Its metadata name the failed checks that asked for it."""
+    matured days. Its metadata name the failed checks that asked for it.
+    """
     from creditrisk_assets.modelling.datasets import candidate_set
 
     learning = candidate_set(features, production_batch, outcomes, PORTFOLIO, settings.evaluation_days)
     causes = {
-        name.removeprefix("creditrisk/"): value
-        for name, value in context.run.tags.items()
-        if name.startswith(CAUSE_TAG_PREFIX)
+        name.removeprefix("creditrisk/"): value for name, value in context.run.tags.items() if name.startswith(CAUSE_TAG_PREFIX)
     }
     return train_and_register(context, settings, learning, "candidate", causes)
 
@@ -45,7 +44,8 @@ def candidate_model(
 )
 def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The model in force. The newest model is compared with the champion on the same held-out rows and replaces it only if it is
-    better; either way the verdict and both sides' figures are here. Only this asset moves the MLflow alias."""
+    better; either way the verdict and both sides' figures are here. Only this asset moves the MLflow alias.
+    """
     from creditrisk_assets.governance.promotion_gate import GateLimits, HeldOutRows, judge
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
     from creditrisk_assets.registry import Registry
@@ -109,7 +109,8 @@ def champion_is_what_mlflow_names(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
     """The bundle of the champion loads with the hash and golden answers that it was promoted with, and MLflow's alias names the
-    same version. Blocks: production must not be scored by a champion that nobody can prove."""
+    same version. Blocks: production must not be scored by a champion that nobody can prove.
+    """
     from creditrisk_assets.registry import Registry
 
     registry = Registry(settings.tracking_uri, settings.mlflow_dir)

@@ -68,9 +68,7 @@ def failed_evaluations(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCh
     finished = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
     causes = []
     for check in checks:
-        records = instance.event_log_storage.get_asset_check_execution_history(
-            check, limit=HISTORY_LIMIT, status=finished
-        )
+        records = instance.event_log_storage.get_asset_check_execution_history(check, limit=HISTORY_LIMIT, status=finished)
         latest: dict[str, Cause | None] = {}
         for record in sorted(records, key=lambda one: one.create_timestamp, reverse=True):
             event = record.event.dagster_event if record.event else None
@@ -104,9 +102,7 @@ def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[in
 
 def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> int:
     """Unfinished runs of some jobs."""
-    return sum(
-        instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=IN_FLIGHT)) for name in job_names
-    )
+    return sum(instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=IN_FLIGHT)) for name in job_names)
 
 
 def matured_bads(instance: dg.DagsterInstance, excluded_days: frozenset[str]) -> dict[str, int]:

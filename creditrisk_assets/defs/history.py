@@ -68,7 +68,8 @@ def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.Data
 @dg.asset(group_name="history", kinds={"onnx", "parquet"}, owners=OWNERS, code_version="1")
 def features(raw_data: pd.DataFrame) -> dg.Output[pd.DataFrame]:
     """The feature matrix of the history, computed by the traced ONNX feature graph; sex, age, marital status and education are
-    not in it. One customer in four is held out for comparisons, by a hash of the identifier."""
+    not in it. One customer in four is held out for comparisons, by a hash of the identifier.
+    """
     from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, with_features
 
     frame = with_features(raw_data, PORTFOLIO)

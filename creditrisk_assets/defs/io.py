@@ -1,5 +1,7 @@
 """How frames pass from asset to asset: Parquet files that appear whole or not at all."""
 
+from pathlib import Path
+
 import dagster as dg
 import pandas as pd
 from upath import UPath
@@ -15,14 +17,14 @@ class ParquetIOManager(dg.UPathIOManager):
 
     extension = ".parquet"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:
+    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame, path: UPath) -> None:  # noqa: ARG002
         """Write a frame."""
-        with replacing(path) as file:
+        with replacing(Path(str(path))) as file:
             obj.to_parquet(file, index=False)
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame:  # noqa: ARG002
         """Read a frame."""
-        return pd.read_parquet(path)
+        return pd.read_parquet(Path(str(path)))
 
     def load_partitions(self, context: dg.InputContext) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """Read the partition of the same day, or every day that there is."""

@@ -18,8 +18,7 @@ def picture(png: bytes) -> dg.MarkdownMetadataValue:
 def table(frame: pd.DataFrame, rows: int = 20) -> dg.MarkdownMetadataValue:
     """The first rows of a frame as a table."""
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    for row in frame.head(rows).itertuples(index=False):
-        lines.append("| " + " | ".join(_cell(value) for value in row) + " |")
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.head(rows).itertuples(index=False)]
     if len(frame) > rows:
         lines.append(f"\n{len(frame) - rows:,} more rows")
     return dg.MetadataValue.md("\n".join(lines))

@@ -30,7 +30,8 @@ def drift_report(
     context: dg.AssetExecutionContext, production_scores: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.Output[pd.DataFrame]:
     """The day against the population that its champion was trained on: PSI of the score and CSI of each field over all rows, and
-    an Evidently report as a page and as JSON."""
+    an Evidently report as a page and as JSON.
+    """
     from creditrisk_assets.modelling.plots import stability_plot
     from creditrisk_assets.monitoring.evidently_report import evidently_report
     from creditrisk_assets.monitoring.population_stability import population_stability, stability_of_columns
@@ -141,14 +142,16 @@ def score_distribution_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckRes
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def feature_distributions_are_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
     """Every field's CSI against the training population is below its alarm line. Does not block: whether a shift matters is seen
-    when outcomes arrive."""
+    when outcomes arrive.
+    """
     return _stability_result(drift_report[drift_report["column"] != SCORE])
 
 
 @dg.asset_check(asset=performance_report, partitions_def=DAYS)
 def ranking_is_as_at_validation(performance_report: pd.DataFrame) -> dg.AssetCheckResult:
     """The AUC of the day's matured rows has not fallen below validation by more than chance and more than the floor. Does not
-    block: there is nothing after it to stop."""
+    block: there is nothing after it to stop.
+    """
     return _performance_result(performance_report, "ranking", "AUC")
 
 
@@ -172,9 +175,10 @@ def _bundle_that_scored(instance: dg.DagsterInstance, scores: pd.DataFrame) -> t
 
 
 def _stability_result(stability: pd.DataFrame) -> dg.AssetCheckResult:
-    drifted = stability[stability["drifted"]].sort_values("value", ascending=False)
-    worst = stability.loc[stability["value"].idxmax()]
-    shown = drifted if len(drifted) else stability.loc[[stability["value"].idxmax()]]
+    ordered = stability.sort_values("value", ascending=False)
+    drifted = ordered[ordered["drifted"]]
+    worst = ordered.iloc[0]
+    shown = drifted if len(drifted) else ordered.head(1)
     summary = ", ".join(f"{row.column} {row.value:.3f} > {row.threshold:.3f}" for row in drifted.head(5).itertuples())
     return dg.AssetCheckResult(
         passed=drifted.empty,

@@ -77,9 +77,7 @@ def outcomes(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Setti
     partitions_def=DAYS,
     deps=["champion"],
 )
-def production_scores(
-    context: dg.AssetExecutionContext, production_batch: pd.DataFrame
-) -> dg.Output[pd.DataFrame]:
+def production_scores(context: dg.AssetExecutionContext, production_batch: pd.DataFrame) -> dg.Output[pd.DataFrame]:
     """The day's decisions: each customer's fields with PD, score, prediction, and the model version and bundle that made them."""
     from creditrisk_assets.scoring.bundle import load_bundle
 

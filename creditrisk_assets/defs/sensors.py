@@ -24,24 +24,16 @@ CAUSES_SHOWN = 5
 SCORES = dg.AssetKey("production_scores")
 
 
-@dg.sensor(
-    job=score_production, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING
-)
-def new_production_partitions(
-    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
-) -> dg.SensorResult:
+@dg.sensor(job=score_production, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+def new_production_partitions(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     """A new or changed file in the production landing zone gets its day validated, scored and checked."""
     if events.champion_in_force(context.instance) is None:
         return dg.SensorResult(skip_reason="there is no champion to score with yet; run the job train")
-    return _day_requests(context, settings, settings.landing_production, lambda day: None)
+    return _day_requests(context, settings, settings.landing_production, lambda _: None)
 
 
-@dg.sensor(
-    job=assess_performance, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING
-)
-def new_outcome_partitions(
-    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
-) -> dg.SensorResult:
+@dg.sensor(job=assess_performance, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     """A new or changed file of outcomes gets its day's performance assessed, once the day has been scored."""
     scored: Set[str] = context.instance.get_materialized_partitions(SCORES)
     return _day_requests(
@@ -128,6 +120,4 @@ def _day_requests(
     if requests:
         return dg.SensorResult(run_requests=requests, cursor=cursor)
     notes = [f"{len(listings)} days known, none new", *(f"waiting: {one}" for one in waiting)]
-    return dg.SensorResult(
-        skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]), cursor=cursor
-    )
+    return dg.SensorResult(skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]), cursor=cursor)

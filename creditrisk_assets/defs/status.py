@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster import DagsterInstance
+from dagster import DagsterInstance as DagsterInstance  # re-exported: the demo holds one and imports no Dagster
 
 from creditrisk_assets.defs import events, sensors
 from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
@@ -96,7 +96,7 @@ def loop_status(instance: DagsterInstance, last_days: int = 30) -> LoopStatus:
         champion_since=since,
         days=tuple(_day(instance, day, causes) for day in landed),
         runs_in_flight=tuple(unfinished_runs(instance)),
-        failed_runs=tuple(runs(instance, [dg.DagsterRunStatus.FAILURE], limit=5)),
+        failed_runs=tuple(failed_runs(instance)),
         sensors=tuple(_sensor(instance, one) for one in sensors.ALL),
     )
 
@@ -109,6 +109,11 @@ def day_status(instance: DagsterInstance, day: str) -> DayStatus:
 def unfinished_runs(instance: DagsterInstance) -> list[RunStatus]:
     """Runs that are queued or going on."""
     return runs(instance, events.IN_FLIGHT)
+
+
+def failed_runs(instance: DagsterInstance, limit: int = 5) -> list[RunStatus]:
+    """The latest runs that failed."""
+    return runs(instance, [dg.DagsterRunStatus.FAILURE], limit)
 
 
 def runs(instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None = None, limit: int = 100) -> list[RunStatus]:

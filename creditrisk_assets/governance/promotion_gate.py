@@ -29,7 +29,8 @@ class HeldOutRows:
 @dataclass(frozen=True)
 class GateLimits:
     """What a challenger must bring: enough held-out bads to judge by, and an AUC gain above the minimum that chance alone gives
-    with a probability below `alpha` (DeLong's paired test, one-sided)."""
+    with a probability below `alpha` (DeLong's paired test, one-sided).
+    """
 
     minimum_bads: int
     minimum_gain: float
@@ -74,9 +75,7 @@ def judge(challenger: Bundle, champion: Bundle | None, held_out: HeldOutRows, li
     challenger_figures = ranking_and_calibration(held_out.target, challenger_pd)
     if champion is None:
         reason = f"no champion before; AUC {challenger_figures['roc_auc']:.4f} on {held_out.origin}"
-        return Verdict(
-            "first", reason, {}, challenger_figures, held_out.origin, {"challenger": challenger_pd}, held_out.target
-        )
+        return Verdict("first", reason, {}, challenger_figures, held_out.origin, {"challenger": challenger_pd}, held_out.target)
 
     champion_pd = champion.score(held_out.raw).default_probability
     champion_figures = ranking_and_calibration(held_out.target, champion_pd)

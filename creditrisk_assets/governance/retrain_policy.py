@@ -53,9 +53,7 @@ def decide(failures: Sequence[Cause], state: LoopState) -> Decision:
     if state.champion_version is None:
         return Decision((), "there is no champion yet; run the job train")
     open_causes = tuple(
-        cause
-        for cause in failures
-        if cause.record_id not in state.answered and cause.model_version == state.champion_version
+        cause for cause in failures if cause.record_id not in state.answered and cause.model_version == state.champion_version
     )
     former = sum(cause.model_version != state.champion_version for cause in failures)
     if not open_causes:

@@ -64,4 +64,4 @@ def build_decision_graph(
     score = scaling.offset - scaling.factor * log_odds
     graph: ModelProto = ndonnx.build({"raw": raw}, {"default_probability": probability, "score": score})
     onnx.checker.check_model(graph)
-    return graph.SerializeToString(deterministic=True)
+    return bytes(graph.SerializeToString(deterministic=True))

@@ -91,6 +91,4 @@ def expected_calibration_error(target: IntArray, probability: FloatArray) -> flo
 def calibration_bins(target: IntArray, probability: FloatArray) -> list[tuple[IntArray, FloatArray]]:
     """Outcomes and PDs in bins of equal mass, from low to high PD; fewer bins when there are fewer rows."""
     order = np.argsort(probability, kind="stable")
-    return [
-        (target[part], probability[part]) for part in np.array_split(order, min(CALIBRATION_BINS, len(order))) if len(part)
-    ]
+    return [(target[part], probability[part]) for part in np.array_split(order, min(CALIBRATION_BINS, len(order))) if len(part)]

@@ -67,9 +67,7 @@ def evidently_report(
     )
 
 
-def _decile_psi(
-    reference_data: pd.Series, current_data: pd.Series, feature_type: ColumnType, threshold: float
-) -> tuple[float, bool]:
+def _decile_psi(reference_data: pd.Series, current_data: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
     value = population_stability(
         str(current_data.name),
         reference_data.to_numpy(dtype=np.float64),

@@ -94,7 +94,8 @@ class Portfolio:
 
 def canonical_name(header: str) -> str:
     """The contract's spelling of a column header: `PAY_0` and `default.payment.next.month` become `pay_0` and
-    `default_payment_next_month`."""
+    `default_payment_next_month`.
+    """
     return re.sub(r"[^a-z0-9]+", "_", header.strip().lower()).strip("_")
 
 

@@ -54,8 +54,9 @@ class DayListing:
 class RawRows:
     """The rows of one file before validation.
 
-    `cells` has canonical column names and the file's own values; `lines` gives each row's line in the file (its row number
-    for Parquet, from 1); `headers` are the file's own column names; `malformed` lists lines that are no rows at all, with what is wrong and their text.
+    `cells` has canonical column names and the file's own values; `headers` are the file's own column names; `lines` gives each
+    row's line in the file (its row number for Parquet, from 1); `malformed` lists lines that are no rows at all, with what is
+    wrong and their text.
     """
 
     file: str
@@ -168,9 +169,7 @@ def _read_csv(path: Path) -> RawRows:
         table = pyarrow.csv.read_csv(
             path,
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=1, use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=delimiter, ignore_empty_lines=False, invalid_row_handler=set_aside
-            ),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, ignore_empty_lines=False, invalid_row_handler=set_aside),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in names}, strings_can_be_null=False
             ),
@@ -199,8 +198,7 @@ def _require_utf8(path: Path) -> None:
                 decoder.decode(block)
             except UnicodeDecodeError as error:
                 raise UnreadableFile(
-                    f"not a text file: byte {error.object[error.start]:#04x} near position {read + error.start}; "
-                    "valid: UTF-8 CSV"
+                    f"not a text file: byte {error.object[error.start]:#04x} near position {read + error.start}; valid: UTF-8 CSV"
                 ) from error
             read += len(block)
 
@@ -228,7 +226,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

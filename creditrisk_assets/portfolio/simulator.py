@@ -42,7 +42,7 @@ def simulate(rows: int, seed: int, first_identifier: int = 1) -> pd.DataFrame:
     paid = _payments(bills, status, rng)
 
     late = np.maximum(status, 0)
-    log_odds = (
+    log_odds: FloatArray = np.asarray(
         -1.98
         + 1.15 * (late[:, 0] >= 1)
         + 1.05 * (late[:, 0] >= 2)
@@ -67,7 +67,7 @@ def simulate(rows: int, seed: int, first_identifier: int = 1) -> pd.DataFrame:
     }
     result = pd.DataFrame(frame)
     numbers = [*PORTFOLIO.field_names, PORTFOLIO.target]
-    return result.astype({name: "int64" for name in numbers})
+    return result.astype(dict.fromkeys(numbers, "int64"))
 
 
 def inject_drift(customers: pd.DataFrame, seed: int, strength: float = PRACTICAL_STRENGTH) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def inject_drift(customers: pd.DataFrame, seed: int, strength: float = PRACTICAL
     for name in PAY:
         drifted[name] = np.where(worse, np.clip(customers[name] + 1, -2, 8), customers[name])
     bills = customers[list(BILL)].clip(lower=0).mean(axis=1).to_numpy()
-    rank = pd.Series(bills).rank(pct=True).to_numpy()
+    rank: FloatArray = pd.Series(bills).rank(pct=True).to_numpy(dtype=np.float64)
     log_odds = 6.0 * (rank - 0.5) - 1.0
     redrawn = rng.random(rows) < min(1.0, 0.5 * strength)
     outcome = rng.random(rows) < _sigmoid(log_odds)
@@ -126,7 +126,7 @@ def _utilisations(
     level = np.where(transactor, rng.beta(1.0, 9.0, rows), rng.beta(1.1 + 0.25 * np.clip(frailty, -1, 2), 1.3, rows))
     level = np.where(dormant, 0.0, level)
     steps = rng.normal(0, 0.06, (rows, 6)) * (~dormant[:, None])
-    return np.clip(level[:, None] + np.cumsum(steps, axis=1), -0.02, 1.4)
+    return np.asarray(np.clip(level[:, None] + np.cumsum(steps, axis=1), -0.02, 1.4))
 
 
 def _payments(bills: FloatArray, status: IntArray, rng: np.random.Generator) -> FloatArray:

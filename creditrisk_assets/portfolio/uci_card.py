@@ -62,8 +62,7 @@ def _fields() -> tuple[Field, ...]:
         for name, month in zip(BILL, MONTHS, strict=True)
     )
     paid = tuple(
-        Field(name, f"amount paid in {month}", "NT$", 0, FLOAT32_EXACT_INTEGER)
-        for name, month in zip(PAID, MONTHS, strict=True)
+        Field(name, f"amount paid in {month}", "NT$", 0, FLOAT32_EXACT_INTEGER) for name, month in zip(PAID, MONTHS, strict=True)
     )
     return (limit, *people, *status, *bills, *paid)
 

@@ -97,15 +97,13 @@ def validate_rows(rows: RawRows, portfolio: Portfolio, fields: Sequence[Field]) 
     missing = [name for name in wanted if name not in rows.cells.columns]
     if missing:
         message = f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; valid: {', '.join(wanted)}"
-        return _whole_file_rejected(
-            rows.file, rows.count, "missing column", ", ".join(missing), message, portfolio, fields
-        )
+        return _whole_file_rejected(rows.file, rows.count, "missing column", ", ".join(missing), message, portfolio, fields)
 
     cells = rows.cells[wanted]
     identifiers = identifier_text(cells[portfolio.identifier])
     numbers = pd.DataFrame({field.name: to_numbers(cells[field.name]) for field in fields})
     problems = [
-        (position, portfolio.identifier, "missing", f"{portfolio.identifier}: missing; valid: a customer identifier")
+        (int(position), portfolio.identifier, "missing", f"{portfolio.identifier}: missing; valid: a customer identifier")
         for position in np.flatnonzero(identifiers == "")
     ]
     problems += contract_problems(numbers, cells, fields)
@@ -138,9 +136,7 @@ def validate_rows(rows: RawRows, portfolio: Portfolio, fields: Sequence[Field]) 
     return ValidatedRows(accepted.reset_index(drop=True), rejected, (counts,), ignored)
 
 
-def contract_problems(
-    numbers: pd.DataFrame, cells: pd.DataFrame, fields: Sequence[Field]
-) -> list[tuple[int, str, str, str]]:
+def contract_problems(numbers: pd.DataFrame, cells: pd.DataFrame, fields: Sequence[Field]) -> list[tuple[int, str, str, str]]:
     """Every cell that breaks the contract, as (row position, field, rule, message).
 
     Args:

@@ -70,7 +70,8 @@ class Calibration(_Document):
 
 class TrainingFacts(_Document):
     """What the model was fitted on. `fingerprint` is SHA-256 over the rows and their weights; `production_days` are the days
-    whose matured rows were added to the history."""
+    whose matured rows were added to the history.
+    """
 
     kind: str
     rows: int

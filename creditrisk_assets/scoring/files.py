@@ -132,8 +132,8 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
         if response.status_code != httpx.codes.OK:
             raise ScoringError(f"{response.url} answered {response.status_code}: {response.text[:500]}")
         body = response.json()
-        return pd.DataFrame(body["predictions"]).assign(
-            model_version=body["model_version"], bundle_sha256=body["bundle_sha256"]
-        )[ANSWER_COLUMNS]
+        return pd.DataFrame(body["predictions"]).assign(model_version=body["model_version"], bundle_sha256=body["bundle_sha256"])[
+            ANSWER_COLUMNS
+        ]
 
     return score

@@ -1,0 +1,50 @@
+# Everything sets up .venv by itself; all that must be there is make and Python 3.11 or newer.
+PYTHON ?= python3
+BIN := .venv/bin
+export DAGSTER_HOME := $(CURDIR)
+
+.PHONY: help setup demo dev train test check lint lock clean
+
+help:  ## List what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.ready  ## Install everything into .venv
+
+demo: .venv/.ready  ## The whole loop, shown; DATA=<csv> does it on a real file
+	$(BIN)/creditrisk demo $(if $(DATA),--data "$(DATA)")
+
+dev: .venv/.ready  ## Dagster UI :3000, API :8000, MLflow UI :5000 on data/, sensors running
+	$(BIN)/creditrisk dev
+
+train: .venv/.ready  ## Run the job train: from the history to a champion
+	$(BIN)/dagster job execute -m creditrisk_assets.definitions -j train
+
+test: .venv/.ready  ## All tests
+	$(BIN)/python -m pytest
+
+lint: .venv/.ready  ## Format, lint, types, import contracts, definitions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/dagster definitions validate
+
+check: lint test  ## lint and test
+
+lock: .venv/.ready  ## Solve the dependencies again
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
+
+LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
+	--no-emit-index-url --custom-compile-command "make lock"
+
+clean:  ## Remove .venv and caches, never data/
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# The lock files are complete, so pip has nothing to resolve.
+.venv/.ready: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
