@@ -304,3 +304,7 @@ def _print_json(document: dict[str, Any]) -> None:
 def _fail(error: object) -> NoReturn:
     errors.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
     raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -138,7 +138,7 @@ class Registry:
         """Move the alias `champion`; a version that is champion is challenger no longer."""
         client = self._client()
         client.set_registered_model_alias(MODEL_NAME, CHAMPION, number)
-        if client.get_registered_model(MODEL_NAME).aliases.get(CHALLENGER) == number:
+        if str(client.get_registered_model(MODEL_NAME).aliases.get(CHALLENGER)) == number:  # MLflow gives a number here
             client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
 
     def set_challenger(self, number: str) -> None:

@@ -1,7 +1,7 @@
 """The application: routes over the champion in force. It trains nothing, and holds no MLflow, pandas or scikit-learn."""
 
 import datetime
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -11,8 +11,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, create_model
-from pydantic import Field as PydanticField
+from pydantic import BaseModel
 
 from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
 from creditrisk_assets.settings import ServingSettings, Settings
@@ -25,6 +24,7 @@ from serving.schemas import (
     PredictResponse,
     Problem,
     Ready,
+    batch_request_model,
     request_model,
 )
 
@@ -53,11 +53,7 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path)
     )
     app.state.holder = holder
     app.add_exception_handler(RequestValidationError, _invalid_request)
-    batch_model = create_model(
-        "Batch",
-        __config__={"extra": "forbid"},
-        records=(list[Customer], PydanticField(min_length=1, max_length=settings.batch_rows_limit)),  # type: ignore[valid-type]
-    )
+    batch_model = batch_request_model(Customer, settings.batch_rows_limit)
 
     @app.post("/predict", responses=NOT_READY)
     async def predict(customer: Customer, champion: Champion) -> PredictResponse:  # type: ignore[valid-type]
@@ -68,7 +64,7 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path)
     @app.post("/predict/batch", responses=NOT_READY)
     def predict_batch(batch: batch_model, champion: Champion) -> BatchResponse:  # type: ignore[valid-type]
         """Decisions on many customers, all by the same model; one record out of order refuses the whole batch."""
-        answers = _answers(champion, batch.records)
+        answers = _answers(champion, batch.records)  # type: ignore[attr-defined]
         return BatchResponse(predictions=answers, **_model(champion), cut_off=champion.bundle.manifest.cut_off)
 
     @app.get("/health")
@@ -144,7 +140,7 @@ def _lifespan(holder: ChampionHolder) -> Callable[[FastAPI], AbstractAsyncContex
     return lifespan
 
 
-def _answers(champion: LoadedChampion, customers: list[BaseModel]) -> list[Answer]:
+def _answers(champion: LoadedChampion, customers: Sequence[BaseModel]) -> list[Answer]:
     names = champion.bundle.input_names
     raw = np.array([[getattr(customer, name) for name in names] for customer in customers], dtype=np.float32)
     scores = champion.bundle.score(raw)

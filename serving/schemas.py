@@ -34,6 +34,18 @@ def request_model(portfolio: Portfolio, example: dict[str, JsonValue]) -> type[B
     return model
 
 
+class _Batch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    records: list[Any]
+
+
+def batch_request_model(customer: type[BaseModel], rows_limit: int) -> type[_Batch]:
+    """The body of `/predict/batch`: between one record and `rows_limit`."""
+    records = Annotated[list[customer], Field(min_length=1, max_length=rows_limit)]  # type: ignore[valid-type]
+    return create_model("Batch", __base__=_Batch, __doc__="Customer records.", records=(records, ...))
+
+
 def _request_field(field: ContractField) -> tuple[Any, Any]:
     meaning = f"{field.description}{f', {field.unit}' if field.unit else ''}"
     aliases = AliasChoices(field.name, field.name.upper())

@@ -2,8 +2,6 @@
 
 import dagster as dg
 
-from creditrisk_assets.defs.partitions import DAYS
-
 train = dg.define_asset_job(
     "train",
     selection=dg.AssetSelection.assets("raw_data", "features", "model", "champion"),
@@ -13,14 +11,12 @@ train = dg.define_asset_job(
 score_production = dg.define_asset_job(
     "score_production",
     selection=dg.AssetSelection.assets("production_batch", "production_scores", "drift_report"),
-    partitions_def=DAYS,
     description="One day: validated, scored by the champion, checked for drift.",
 )
 
 assess_performance = dg.define_asset_job(
     "assess_performance",
     selection=dg.AssetSelection.assets("outcomes", "performance_report"),
-    partitions_def=DAYS,
     description="One day: its outcomes, and how its scores turned out.",
 )
 

@@ -90,7 +90,7 @@ def inject_drift(customers: pd.DataFrame, seed: int, strength: float = PRACTICAL
     for name in PAY:
         drifted[name] = np.where(worse, np.clip(customers[name] + 1, -2, 8), customers[name])
     bills = customers[list(BILL)].clip(lower=0).mean(axis=1).to_numpy()
-    rank: FloatArray = pd.Series(bills).rank(pct=True).to_numpy(dtype=np.float64)
+    rank = np.asarray(pd.Series(bills).rank(pct=True), dtype=np.float64)
     log_odds = 6.0 * (rank - 0.5) - 1.0
     redrawn = rng.random(rows) < min(1.0, 0.5 * strength)
     outcome = rng.random(rows) < _sigmoid(log_odds)

@@ -1,0 +1,151 @@
+"""The commands as their users type them, with real processes."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from creditrisk_assets.portfolio.simulator import simulate
+from creditrisk_assets.processes import free_ports
+from tests.conftest import REPOSITORY
+
+CREDITRISK = [sys.executable, "-m", "creditrisk_assets.cli"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the project's Dagster configuration and nothing else."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    return folder
+
+
+def _run(project: Path, *arguments: str, expected: int = 0) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [*CREDITRISK, *arguments], cwd=project, env=_environment(project), capture_output=True, text=True, check=False
+    )
+    assert result.returncode == expected, result.stdout + result.stderr
+    return result
+
+
+def _environment(project: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(project), "COLUMNS": "200"}
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> None:
+    """Real daemon, code server, webserver and API: train, stable days, drift, retrain, promotion, swap, no failed call."""
+    data = project / "customers.csv"
+    simulate(12_000, 3).to_csv(data, index=False)
+    result = _run(project, "demo", "--data", str(data))
+    assert "no retrain on stable days" in result.stdout
+    assert "challenger is better" in result.stdout
+    assert "failed: 0" in result.stdout
+    assert "all of it happened" in result.stdout
+    store = project / "data" / "demo"
+    status = json.loads(
+        subprocess.run(
+            [*CREDITRISK, "status", "--json"],
+            cwd=store,
+            env={**_environment(project), "DAGSTER_HOME": str(store), "CREDITRISK_DATA_DIR": str(store / "data")},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    assert [day["drifted_columns"] > 0 for day in status["days"]] == [False, False, False, True, True]
+    assert status["champion"]["verdict"] == "promoted"
+    assert not status["failed_runs"]
+
+
+def test_dev_starts_everything_and_stops_cleanly_on_ctrl_c(project: Path) -> None:
+    """A Ctrl-C that leaves a daemon behind would hold the ports and go on launching runs."""
+    dagster, api, mlflow = free_ports(3)
+    command = [*CREDITRISK, "dev", "--dagster-port", str(dagster), "--api-port", str(api), "--mlflow-port", str(mlflow)]
+    process = subprocess.Popen(
+        command, cwd=project, env=_environment(project), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        told = ""
+        deadline = time.monotonic() + 120
+        while "no champion yet" not in told:
+            assert time.monotonic() < deadline, told
+            told += process.stdout.readline()
+        assert httpx.get(f"http://127.0.0.1:{dagster}/server_info").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{api}/ready").status_code == 503
+        assert httpx.get(f"http://127.0.0.1:{mlflow}/health").status_code == 200
+        children = _descendants(process.pid)
+        assert len(children) >= 5
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(60) == 0
+        assert [child for child in children if Path(f"/proc/{child}").exists()] == []
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_port_in_use_is_named(project: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = _run(project, "dev", "--dagster-port", str(port), expected=1)
+    assert f"port {port} for the Dagster UI is in use" in result.stderr
+
+
+def test_simulate_lands_days_that_are_the_same_for_the_same_seed(project: Path) -> None:
+    _run(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--drift", "1")
+    landed = sorted(path.relative_to(project) for path in (project / "data" / "landing").rglob("*.csv"))
+    assert [str(path) for path in landed] == [
+        f"data/landing/{zone}/2026-06-0{day}/{name}.csv"
+        for zone, name in (("outcomes", "outcomes"), ("production", "customers"))
+        for day in (1, 2)
+    ]
+    before = [(project / path).read_bytes() for path in landed]
+    _run(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--drift", "1")
+    assert [(project / path).read_bytes() for path in landed] == before
+
+
+def test_without_a_champion_commands_fail_with_what_to_run(project: Path) -> None:
+    for arguments in (("champion", "show"), ("score", "x.csv", "-o", "y.csv")):
+        result = _run(project, *arguments, expected=1)
+        assert "there is no champion yet; run make train" in result.stderr
+    assert "champion: none yet" in _run(project, "status").stdout
+
+
+def test_outside_the_project_the_message_says_where_to_run(tmp_path: Path) -> None:
+    result = _run(tmp_path, "status", expected=1)
+    assert "has no dagster.yaml; run from the project's folder" in result.stderr
+
+
+def test_wrong_usage_has_exit_code_two(project: Path) -> None:
+    _run(project, "simulate", "--days", "none", expected=2)
+    _run(project, "no-such-command", expected=2)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes that a process started, and those that they started."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int(entry.joinpath("stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    found, frontier = [], [pid]
+    while frontier:
+        frontier = [child for child, parent in parents.items() if parent in frontier]
+        found += frontier
+    return found

@@ -1,0 +1,118 @@
+"""The job train: from the history to the first champion."""
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from creditrisk_assets.portfolio.simulator import simulate
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.registry import Registry
+from creditrisk_assets.scoring.bundle import load_bundle
+from tests.integration.conftest import Loop, checks
+
+
+def test_the_first_champion_says_who_it_is_and_why(trained: Loop) -> None:
+    record = trained.champion()
+    assert record.verdict == "first"
+    assert record.mlflow_uri == f"models:/credit_default/{record.model_version}"
+    assert load_bundle(record.artifact_uri, record.bundle_sha256).manifest.training.kind == "history"
+    metadata = trained.metadata("champion")
+    assert metadata["challenger_roc_auc"] > 0.7
+    assert metadata["roc"].startswith("![plot](data:image/png;base64,")
+
+
+def test_the_mlflow_alias_names_the_champion(trained: Loop) -> None:
+    registry = Registry(trained.settings.tracking_uri, trained.settings.mlflow_dir)
+    assert registry.champion_version() == trained.champion().model_version
+
+
+def test_the_run_in_mlflow_holds_parameters_metrics_and_plots(trained: Loop) -> None:
+    client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
+    run = client.get_run(trained.metadata("model")["mlflow_run_id"])
+    assert float(run.data.metrics["roc_auc"]) == trained.metadata("model")["held_out_roc_auc"]
+    assert run.data.params["kind"] == "history"
+    assert {file.path for file in client.list_artifacts(run.info.run_id, "plots")} == {
+        "plots/roc.png",
+        "plots/calibration.png",
+    }
+
+
+def test_no_protected_field_is_a_feature(trained: Loop) -> None:
+    manifest = load_bundle(trained.champion().artifact_uri).manifest
+    assert manifest.protected == ["sex", "education", "marriage", "age"]
+    assert not set(manifest.protected) & set(manifest.features)
+
+
+def test_any_mlflow_client_gets_the_same_bits(trained: Loop) -> None:
+    """MLflow's own loader must not round, reorder or use threads of its own."""
+    record = trained.champion()
+    bundle = load_bundle(record.artifact_uri)
+    rows = simulate(1_000, 77)[PORTFOLIO.field_names]
+    mlflow.set_tracking_uri(trained.settings.tracking_uri)
+    loaded = mlflow.pyfunc.load_model("models:/credit_default@champion")
+    answers = loaded.predict(rows.astype("float64"))
+    expected = bundle.score(rows.to_numpy(dtype=np.float32))
+    assert np.array_equal(answers["default_probability"], expected.default_probability)
+    assert np.array_equal(answers["score"], expected.score)
+
+
+def test_training_again_on_the_same_history_gives_no_second_version(tmp_path: Path) -> None:
+    """The bundle hash is over what decides, so nothing new is registered and the champion stays."""
+    loop = Loop.in_folder(tmp_path / "site")
+    assert loop.run("train").success
+    first = loop.champion()
+    assert loop.run("train").success
+    second = loop.champion()
+    assert second.verdict == "kept"
+    assert (second.model_version, second.bundle_sha256) == (first.model_version, first.bundle_sha256)
+    assert loop.metadata("model")["new_version"] is False
+    loop.instance.dispose()
+
+
+def test_a_history_file_with_published_column_names_is_read(tmp_path: Path) -> None:
+    history = simulate(3_000, 5)
+    history.columns = ["default.payment.next.month" if name == PORTFOLIO.target else name.upper() for name in history.columns]
+    path = tmp_path / "history.csv"
+    history.to_csv(path, index=False)
+    loop = Loop.in_folder(tmp_path / "site", raw_data=str(path))
+    assert loop.run("train").success
+    assert loop.metadata("raw_data")["source"] == "file history.csv"
+    loop.instance.dispose()
+
+
+def test_a_history_that_breaks_the_contract_trains_nothing_and_names_the_cell(tmp_path: Path) -> None:
+    history = simulate(2_000, 5).astype({"pay_0": "object"})
+    history.loc[17, "pay_0"] = "late"
+    path = tmp_path / "history.csv"
+    history.to_csv(path, index=False)
+    loop = Loop.in_folder(tmp_path / "site", raw_data=str(path))
+    result = loop.run("train")
+    assert not result.success
+    evaluation = checks(result)["history_satisfies_contract"]
+    assert not evaluation.passed
+    assert "pay_0: 'late' is not a number; valid: one of -2, -1, 0" in str(evaluation.metadata["first_problems"].value)
+    assert not result.get_asset_materialization_events() or {
+        event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key
+    } == {"raw_data"}
+    loop.instance.dispose()
+
+
+def test_a_history_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    loop = Loop.in_folder(tmp_path / "site", raw_data=str(tmp_path / "nowhere.csv"))
+    result = loop.run("train")
+    failure = result.failure_data_for_node("raw_data")
+    assert failure is not None
+    assert "nowhere.csv' is no file; valid: a CSV or Parquet file" in str(failure.error)
+    loop.instance.dispose()
+
+
+def test_the_reference_and_the_held_out_rows_come_with_the_bundle(trained: Loop) -> None:
+    record = trained.champion()
+    folder = Path(record.artifact_uri) / "extra_files"
+    reference = pd.read_parquet(folder / "reference.parquet")
+    held_out = pd.read_parquet(folder / "held_out.parquet")
+    assert {"score", "default_probability", *PORTFOLIO.field_names} == set(reference.columns)
+    assert {PORTFOLIO.target, *PORTFOLIO.field_names} == set(held_out.columns)
+    assert len(held_out) == trained.metadata("features")["rows_held_out"]

@@ -1,0 +1,177 @@
+"""A day's files: what lands is scored or in quarantine with a reason, and one broken day stops no other."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from creditrisk_assets.definitions import build_definitions
+from creditrisk_assets.defs.sensors import new_production_partitions
+from creditrisk_assets.portfolio.landing import land
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.scoring.bundle import load_bundle
+from tests.integration.conftest import Loop, checks, customers
+
+
+def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Loop) -> None:
+    day, landed = "2026-02-01", customers(400, 11)
+    trained.land_day(day, landed)
+    result = trained.run("score_production", day)
+    assert result.success
+    assert all(evaluation.passed for evaluation in checks(result).values())
+    assert set(checks(result)) == {
+        "production_batch_rows_reconcile",
+        "production_batch_rows_are_mostly_accepted",
+        "score_distribution_is_stable",
+        "feature_distributions_are_stable",
+    }
+    scores = pd.read_parquet(trained.settings.storage / "production_scores" / f"{day}.parquet")
+    record = trained.champion()
+    expected = load_bundle(record.artifact_uri).score(landed[PORTFOLIO.field_names].to_numpy(dtype=np.float32))
+    assert list(scores["id"]) == list(landed["id"])
+    assert np.array_equal(scores["default_probability"], expected.default_probability)
+    assert set(scores["model_version"]) == {record.model_version}
+    assert set(scores["bundle_sha256"]) == {record.bundle_sha256}
+
+
+def test_the_drift_report_is_a_page_and_json_that_agree_with_the_checks(trained: Loop) -> None:
+    day = "2026-02-02"
+    trained.land_day(day, customers(400, 12))
+    assert trained.run("score_production", day).success
+    metadata = trained.metadata("drift_report", day)
+    assert "<html" in Path(metadata["evidently_html"]).read_text()[:200].lower()
+    assert Path(metadata["evidently_json"]).read_text().startswith("{")
+    assert metadata["evidently_report"] == f"http://127.0.0.1:8000/reports/drift/{day}"
+    assert metadata["evidently_drifted_columns"] == metadata["drifted_columns"] == 0
+    report = pd.read_parquet(trained.settings.storage / "drift_report" / f"{day}.parquet")
+    assert list(report["column"]) == ["score", *PORTFOLIO.field_names]
+
+
+def test_the_same_files_give_the_same_bytes(trained: Loop) -> None:
+    day = "2026-02-03"
+    trained.land_day(day, customers(300, 13))
+    stored = [trained.settings.storage / asset / f"{day}.parquet" for asset in ("production_batch", "production_scores")]
+    assert trained.run("score_production", day).success
+    first = [path.read_bytes() for path in stored]
+    assert trained.run("score_production", day).success
+    assert [path.read_bytes() for path in stored] == first
+
+
+def test_ten_percent_bad_rows_are_quarantined_and_the_rest_is_scored(trained: Loop) -> None:
+    day, landed = "2026-02-04", customers(200, 14).astype({"bill_amt1": "object"})
+    landed.loc[landed.index[::10], "bill_amt1"] = "n.a."
+    trained.land_day(day, landed)
+    result = trained.run("score_production", day)
+    assert result.success
+    metadata = trained.metadata("production_batch", day)
+    assert (metadata["rows_in"], metadata["dagster/row_count"], metadata["rows_rejected"]) == (200, 180, 20)
+    quarantined = pd.read_csv(trained.settings.quarantine / "production_batch" / day / "rejected.csv")
+    assert list(quarantined["line"]) == [2 + 10 * position for position in range(20)]
+    assert set(quarantined["field"]) == {"bill_amt1"}
+    assert quarantined["message"][0] == (
+        "bill_amt1: 'n.a.' is not a number; valid: a whole number from -16777216 to 16777216 (NT$)"
+    )
+
+
+def test_a_day_with_too_many_bad_rows_is_blocked_and_not_scored(trained: Loop) -> None:
+    """The good rest of a broken day is no fair sample of that day."""
+    day, landed = "2026-02-05", customers(200, 15)
+    landed.loc[landed.index[:60], "pay_0"] = 99
+    trained.land_day(day, landed)
+    result = trained.run("score_production", day)
+    assert not result.success
+    evaluation = checks(result)["production_batch_rows_are_mostly_accepted"]
+    assert not evaluation.passed
+    assert evaluation.metadata["rejected_share"].value == pytest.approx(0.3)
+    assert not (trained.settings.storage / "production_scores" / f"{day}.parquet").exists()
+
+
+def test_a_customer_twice_in_a_day_counts_once(trained: Loop) -> None:
+    day, landed = "2026-02-06", customers(100, 16)
+    changed = landed.iloc[[4]].assign(limit_bal=990_000)
+    trained.land_day(day, pd.concat([landed, landed.iloc[[3]], changed]))
+    assert trained.run("score_production", day).success
+    metadata = trained.metadata("production_batch", day)
+    assert (metadata["rows_in"], metadata["dagster/row_count"]) == (102, 100)
+    assert (metadata["rows_rejected"], metadata["rows_duplicate"]) == (1, 1)
+    assert "stands again later in the day with other values" in metadata["rejected"]
+    batch = pd.read_parquet(trained.settings.storage / "production_batch" / f"{day}.parquet").set_index("id")
+    assert batch.loc[changed["id"].iloc[0], "limit_bal"] == 990_000
+
+
+def _good_csv(folder: Path, seed: int) -> bytes:
+    path = land(folder, "x.csv", customers(50, seed).drop(columns=PORTFOLIO.target))
+    content = path.read_bytes()
+    path.unlink()
+    return content
+
+
+BROKEN: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "empty": ("a.csv", lambda _: b"", "the file is empty"),
+    "header only": ("a.csv", lambda good: good.split(b"\n")[0] + b"\n", "a header and no rows"),
+    "binary": ("a.csv", lambda _: b"\x89PNG\r\n\x1a\n\x00\xff" * 50, "not a text file"),
+    "truncated Parquet": ("a.parquet", lambda good: b"PAR1" + good[:100], "not a readable Parquet file"),
+    "missing column": ("a.csv", lambda good: good.replace(b"pay_amt6", b"something_else"), "missing column pay_amt6"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_fails_a_check_that_names_it(trained: Loop, tmp_path: Path, kind: str) -> None:
+    name, break_it, problem = BROKEN[kind]
+    day = f"2026-03-{1 + list(BROKEN).index(kind):02d}"
+    folder = trained.settings.landing_production / day
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(break_it(_good_csv(tmp_path, 20)))
+    result = trained.run("score_production", day)
+    assert not result.success
+    evaluation = checks(result)["production_batch_rows_are_mostly_accepted"]
+    assert not evaluation.passed
+    assert problem in str(evaluation.metadata["problems"].value)
+    quarantined = pd.read_csv(trained.settings.quarantine / "production_batch" / day / "rejected.csv")
+    assert (quarantined["file"][0], quarantined["line"][0]) == (name, 0)
+    assert problem in quarantined["message"][0]
+
+
+def test_a_broken_day_stops_no_other_day(trained: Loop) -> None:
+    """Both days are requested in one tick; the broken one fails by itself."""
+    settings = trained.settings.model_copy(update={"data_dir": trained.home / "other"})
+    loop = Loop(trained.home, settings, trained.instance, build_definitions(settings))
+    broken = loop.settings.landing_production / "2026-03-10" / "a.csv"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"\xff\xfe\x00")
+    loop.land_day("2026-03-11", customers(150, 21))
+    requests = loop.tick(new_production_partitions).run_requests or []
+    outcome = {str(one.partition_key): loop.run("score_production", one.partition_key).success for one in requests}
+    assert outcome == {"2026-03-10": False, "2026-03-11": True}
+
+
+def test_a_corrected_file_clears_the_quarantine(trained: Loop) -> None:
+    day, landed = "2026-02-07", customers(100, 17)
+    trained.land_day(day, landed.assign(pay_0=99))
+    assert not trained.run("score_production", day).success
+    trained.land_day(day, landed)
+    assert trained.run("score_production", day).success
+    assert not (trained.settings.quarantine / "production_batch" / day / "rejected.csv").exists()
+
+
+def test_performance_is_computed_on_matured_rows_and_says_how_many(trained: Loop) -> None:
+    day, landed = "2026-02-08", customers(500, 18)
+    trained.land_day(day, landed)
+    assert trained.run("score_production", day).success
+    stranger = customers(1, 19, first_identifier=9_999_999)
+    trained.land_outcomes(day, pd.concat([landed.iloc[:400], stranger]))
+    assert trained.run("assess_performance", day).success
+    metadata = trained.metadata("performance_report", day)
+    assert (metadata["decisions"], metadata["matured"], metadata["pending"]) == (500, 400, 100)
+    assert (metadata["outcomes_of_no_decision"], metadata["first_unknown_customers"]) == (1, "9999999")
+    assert 0.6 < metadata["roc_auc"] < 0.95
+
+
+def test_a_day_without_a_champion_fails_with_what_to_run(fresh: Loop) -> None:
+    fresh.land_day("2026-02-01", customers(50, 1))
+    result = fresh.run("score_production", "2026-02-01")
+    failure = result.failure_data_for_node("production_scores")
+    assert failure is not None
+    assert "run the job train first" in str(failure.error)

@@ -1,0 +1,43 @@
+"""MLflow as it really is: its first use by several processes, its alias, its versions."""
+
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from creditrisk_assets.registry import Registry
+from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+from tests.integration.conftest import Loop
+
+
+def _prepare(folder: str) -> str | None:
+    registry = Registry(f"sqlite:///{folder}/mlflow.db", Path(folder))
+    registry.prepare()
+    return registry.champion_version()
+
+
+def test_several_processes_may_use_a_new_store_at_once(tmp_path: Path) -> None:
+    """MLflow alone can leave a broken database when two processes create it together."""
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert pool.map(_prepare, [str(tmp_path)] * 3) == [None, None, None]
+
+
+def test_a_champion_is_challenger_no_longer(trained: Loop) -> None:
+    registry = Registry(trained.settings.tracking_uri, trained.settings.mlflow_dir)
+    version = trained.champion().model_version
+    registry.set_challenger(version)
+    registry.set_champion(version)
+    client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
+    assert {name: str(of) for name, of in client.get_registered_model("credit_default").aliases.items()} == {"champion": version}
+
+
+def test_a_bundle_that_was_changed_after_registration_is_refused(trained: Loop, tmp_path: Path) -> None:
+    record = trained.champion()
+    copy = tmp_path / "bundle"
+    shutil.copytree(record.artifact_uri, copy)
+    manifest = copy / "extra_files" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"cut_off": 0.', '"cut_off": 0.9'))
+    with pytest.raises(BundleError, match=r"has SHA-256 .*; valid:"):
+        load_bundle(str(copy), record.bundle_sha256)

@@ -1,0 +1,300 @@
+"""The API as a process of its own, over real HTTP, on the store of a real loop."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+
+from creditrisk_assets.portfolio.simulator import simulate
+from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
+from creditrisk_assets.processes import free_ports
+from creditrisk_assets.scoring.bundle import load_bundle
+from tests.integration.conftest import Loop, customers
+
+
+@contextlib.contextmanager
+def api(loop: Loop) -> Iterator[httpx.Client]:
+    (port,) = free_ports(1)
+    log = (loop.home / "api.log").open("wb")
+    environment = {"DAGSTER_HOME": str(loop.home), "CREDITRISK_DATA_DIR": str(loop.settings.data_dir), "PATH": "/usr/bin:/bin"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "creditrisk_assets.cli", "serve", "--port", str(port)],
+        env=environment,
+        stdout=log,
+        stderr=log,
+        cwd=loop.home,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            _until(lambda: _alive(client, process), 60)
+            yield client
+    finally:
+        process.terminate()
+        assert process.wait(10) in (0, -15)
+        log.close()
+
+
+def _alive(client: httpx.Client, process: "subprocess.Popen[bytes]") -> bool:
+    assert process.poll() is None
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def _until(happened: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def client(trained: Loop) -> Iterator[httpx.Client]:
+    with api(trained) as client:
+        yield client
+
+
+def test_an_answer_names_the_model_that_made_it_and_is_the_bundle_s_own(trained: Loop, client: httpx.Client) -> None:
+    body = client.post("/predict", json=EXAMPLE_CUSTOMER).raise_for_status().json()
+    record = trained.champion()
+    bundle = load_bundle(record.artifact_uri)
+    expected = bundle.score(np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32))
+    assert body == {
+        "prediction": int(expected.prediction[0]),
+        "default_probability": float(expected.default_probability[0]),
+        "score": float(expected.score[0]),
+        "model_version": record.model_version,
+        "bundle_sha256": record.bundle_sha256,
+        "cut_off": bundle.manifest.cut_off,
+    }
+
+
+def test_published_upper_case_names_are_the_same_request(client: httpx.Client) -> None:
+    upper = {name.upper(): value for name, value in EXAMPLE_CUSTOMER.items()}
+    assert client.post("/predict", json=upper).json() == client.post("/predict", json=EXAMPLE_CUSTOMER).json()
+
+
+def test_batch_and_single_answers_are_the_same_bits(client: httpx.Client) -> None:
+    rows = simulate(200, 71)[PORTFOLIO.field_names].to_dict("records")
+    batch = client.post("/predict/batch", json={"records": rows}).raise_for_status().json()
+    singles = [client.post("/predict", json=row).json()["default_probability"] for row in rows[:40]]
+    assert [one["default_probability"] for one in batch["predictions"]][:40] == singles
+    assert len(batch["predictions"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "message"),
+    [
+        ({"pay_0": 99}, "pay_0", "Input should be -2, -1, 0"),
+        ({"limit_bal": "many"}, "limit_bal", "not a number: 'many'"),
+        ({"limit_bal": "120000"}, "limit_bal", "not a number: '120000'"),
+        ({"limit_bal": True}, "limit_bal", "not a number: True"),
+        ({"limit_bal": 0}, "limit_bal", "greater than or equal to 1"),
+        ({"age": 24.5}, "age", "valid integer"),
+        ({"bill_amt1": 1e308}, "bill_amt1", "less than or equal to 16777216"),
+        ({"bill_amt1": None}, "bill_amt1", "not a number: None"),
+        ({"income": 1}, "income", "Extra inputs are not permitted"),
+        ({"LIMIT_BAL": 5}, "LIMIT_BAL", "Extra inputs are not permitted"),
+    ],
+)
+def test_a_field_out_of_order_is_refused_by_name(
+    client: httpx.Client, change: dict[str, object], field: str, message: str
+) -> None:
+    response = client.post("/predict", json={**EXAMPLE_CUSTOMER, **change})
+    assert response.status_code == 422
+    problems = {problem["field"]: problem["problem"] for problem in response.json()["problems"]}
+    assert message in problems[field]
+
+
+def test_every_missing_field_is_named(client: httpx.Client) -> None:
+    response = client.post("/predict", json={})
+    assert response.status_code == 422
+    assert {problem["field"] for problem in response.json()["problems"]} == set(PORTFOLIO.field_names)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"limit_bal": NaN}', b"\xff\xfe"])
+def test_nonsense_is_refused_and_never_a_server_error(client: httpx.Client, body: bytes) -> None:
+    response = client.post("/predict", content=body, headers={"content-type": "application/json"})
+    assert 400 <= response.status_code < 500
+    assert client.get("/ready").status_code == 200
+
+
+def test_a_bad_record_in_a_batch_is_named_by_its_row(client: httpx.Client) -> None:
+    response = client.post("/predict/batch", json={"records": [EXAMPLE_CUSTOMER, {**EXAMPLE_CUSTOMER, "pay_2": 77}]})
+    assert response.status_code == 422
+    assert response.json()["problems"][0]["field"] == "records.1.pay_2"
+
+
+def test_model_info_tells_what_the_model_is(trained: Loop, client: httpx.Client) -> None:
+    body = client.get("/model-info").json()
+    assert body["mlflow_uri"] == trained.champion().mlflow_uri
+    assert body["inputs"] == PORTFOLIO.field_names
+    assert body["not_used"] == ["sex", "education", "marriage", "age"]
+    assert body["metrics"]["roc_auc"] > 0.7
+
+
+def test_the_documentation_needs_no_other_host(client: httpx.Client) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text
+    schema = client.get("/openapi.json").json()["components"]["schemas"]["Customer"]
+    assert set(schema["properties"]) == set(PORTFOLIO.field_names)
+    assert schema["properties"]["limit_bal"]["description"] == "credit limit, own and family, NT$"
+
+
+def test_the_drift_report_of_a_day_is_served(trained: Loop, client: httpx.Client) -> None:
+    folder = trained.settings.reports / "drift" / "2020-01-01"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("<html>report</html>")
+    assert client.get("/reports/drift/2020-01-01").text == "<html>report</html>"
+    assert client.get("/reports/drift/2020-01-02").status_code == 404
+    assert client.get("/reports/drift/..%2f..").status_code in (404, 422)
+
+
+def test_with_no_champion_the_api_lives_and_says_what_to_run(fresh: Loop) -> None:
+    with api(fresh) as client:
+        assert client.get("/health").json() == {"status": "alive"}
+        for response in (client.get("/ready"), client.post("/predict", json=EXAMPLE_CUSTOMER)):
+            assert response.status_code == 503
+            assert response.headers["Retry-After"] == "5"
+            assert "run `make train`" in response.json()["detail"]
+
+
+def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(tmp_path: Path) -> None:
+    """The swap under load: every answer is whole, by the old version or by the new one; a bundle that cannot be proven is
+    refused and the champion before it goes on.
+    """
+    loop = Loop.in_folder(tmp_path / "site")
+    assert loop.run("train").success
+    old = loop.champion()
+    landed = customers(1_500, 51, 6_000_000)
+    loop.land_day("2026-05-01", landed)
+    loop.land_outcomes("2026-05-01", landed)
+    assert loop.run("score_production", "2026-05-01").success
+    assert loop.run("assess_performance", "2026-05-01").success
+    loop.settings.gate_minimum_gain = 0.0
+    assert loop.run("retrain").success
+    new = loop.metadata("candidate_model")
+    expected = {
+        version: float(
+            load_bundle(uri).score(np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32)).default_probability[0]
+        )
+        for version, uri in ((old.model_version, old.artifact_uri), (new["model_version"], new["artifact_uri"]))
+    }
+
+    def name_champion(**metadata: str) -> None:
+        loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=metadata))
+
+    with api(loop) as client:
+        answers: list[tuple[str, float]] = []
+        failures: list[object] = []
+        stop = threading.Event()
+
+        def call() -> None:
+            with httpx.Client(base_url=client.base_url, timeout=10) as mine:
+                while not stop.is_set():
+                    response = mine.post("/predict", json=EXAMPLE_CUSTOMER)
+                    if response.status_code != 200:
+                        failures.append(response.text)
+                    else:
+                        body = response.json()
+                        answers.append((body["model_version"], body["default_probability"]))
+
+        threads = [threading.Thread(target=call) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            served = client.get("/ready").json()["model_version"]
+            other = next(version for version in expected if version != served)
+            uris = {old.model_version: (old.artifact_uri, old.bundle_sha256)}
+            uris[new["model_version"]] = (new["artifact_uri"], new["bundle_sha256"])
+
+            def record(version: str, sha256: str) -> dict[str, str]:
+                return {
+                    "mlflow_uri": f"models:/credit_default/{version}",
+                    "artifact_uri": uris[version][0],
+                    "model_version": version,
+                    "bundle_sha256": sha256,
+                    "verdict": "promoted",
+                    "reason": "named by the test",
+                }
+
+            name_champion(**record(other, uris[other][1]))
+            _until(lambda: client.get("/ready").json()["model_version"] == other, 5)
+            name_champion(**record(served, "0" * 64))
+            _until(lambda: client.get("/ready").json()["problem"] is not None, 5)
+            assert "has SHA-256" in client.get("/ready").json()["problem"]
+            assert client.get("/ready").json()["model_version"] == other
+            name_champion(**record(served, uris[served][1]))
+            _until(lambda: client.get("/ready").json()["model_version"] == served, 5)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+    assert not failures
+    assert {version for version, _ in answers} == set(expected)
+    assert all(probability == expected[version] for version, probability in answers)
+    loop.instance.dispose()
+
+
+def test_the_api_process_holds_no_training_library(trained: Loop) -> None:
+    """Serving unpickles nothing and starts fast because scikit-learn, MLflow, pandas and Evidently are not in it."""
+    code = (
+        "import sys; from serving.app import app_from_environment; app = app_from_environment(); "
+        "app.state.holder.refresh(); assert app.state.holder.current, app.state.holder.problem; "
+        "print([name for name in ('sklearn', 'mlflow', 'pandas', 'evidently', 'skops', 'onnx') if name in sys.modules])"
+    )
+    environment = {
+        "DAGSTER_HOME": str(trained.home),
+        "CREDITRISK_DATA_DIR": str(trained.settings.data_dir),
+        "PATH": "/usr/bin:/bin",
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=trained.home
+    )
+    assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(
+    trained: Loop, client: httpx.Client, tmp_path: Path
+) -> None:
+    """One artifact decides: `creditrisk score`, `creditrisk score --url` and MLflow give the same bits on 1,000 rows."""
+    import mlflow
+
+    source = tmp_path / "production_clean.csv"
+    rows = simulate(1_000, 61).drop(columns=PORTFOLIO.target)
+    rows.columns = [name.upper() for name in rows.columns]
+    rows.to_csv(source, index=False)
+    environment = {
+        "DAGSTER_HOME": str(trained.home),
+        "CREDITRISK_DATA_DIR": str(trained.settings.data_dir),
+        "PATH": "/usr/bin:/bin",
+    }
+    results = []
+    for name, extra in (("local.csv", []), ("api.parquet", ["--url", str(client.base_url)])):
+        command = [sys.executable, "-m", "creditrisk_assets.cli", "score", str(source), "-o", str(tmp_path / name), *extra]
+        subprocess.run(command, env=environment, check=True, cwd=trained.home, capture_output=True)
+        path = tmp_path / name
+        results.append(pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip"))
+    local, remote = results
+    assert list(local.columns[:24]) == list(rows.columns)
+    mlflow.set_tracking_uri(trained.settings.tracking_uri)
+    by_mlflow = mlflow.pyfunc.load_model(trained.champion().mlflow_uri).predict(
+        rows.drop(columns="ID").rename(columns=str.lower).astype("float64")
+    )
+    for column in ("default_probability", "score"):
+        assert np.array_equal(local[column].to_numpy(), remote[column].to_numpy())
+        assert np.array_equal(local[column].to_numpy(), by_mlflow[column].to_numpy())
+    assert np.array_equal(local["prediction"].to_numpy(), remote["prediction"].to_numpy(dtype=np.int64))
+    assert set(local["model_version"].astype(str)) == {trained.champion().model_version}

@@ -1,0 +1,48 @@
+"""What the unit tests share: one small model, trained once, and the settings of property-based tests."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, settings
+
+from creditrisk_assets.modelling.datasets import LearningSet, history_set, with_features
+from creditrisk_assets.modelling.training import make_bundle
+from creditrisk_assets.portfolio.simulator import simulate
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.scoring.bundle import Bundle
+from tests.unit.helpers import FloatMatrix, raw_matrix
+
+# The same examples on every run, and no time limit for one: the machine may be busy.
+settings.register_profile("unit", derandomize=True, max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unit")
+
+
+@pytest.fixture(scope="session")
+def history() -> pd.DataFrame:
+    """3,000 customers with their features."""
+    return with_features(simulate(3_000, 1), PORTFOLIO)
+
+
+@pytest.fixture(scope="session")
+def learning_set(history: pd.DataFrame) -> LearningSet:
+    return history_set(history, PORTFOLIO)
+
+
+@pytest.fixture(scope="session")
+def bundle(learning_set: LearningSet, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A model of those customers; tests that change its files work on a copy."""
+    directory: Path = tmp_path_factory.mktemp("bundle")
+    return make_bundle(directory, PORTFOLIO, learning_set.fit, learning_set.held_out, "history", [])
+
+
+@pytest.fixture(scope="session")
+def strangers() -> pd.DataFrame:
+    """Customers that the model has never seen."""
+    return simulate(1_500, 2, first_identifier=50_001)
+
+
+@pytest.fixture(scope="session")
+def raw(strangers: pd.DataFrame) -> FloatMatrix:
+    """Their fields as the decision graph takes them."""
+    return raw_matrix(strangers)

@@ -1,0 +1,70 @@
+"""The contract's plain values: fields, their ranges, and the spelling of column names."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER, Field, canonical_name, canonical_names
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("PAY_0", "pay_0"),
+        ("default.payment.next.month", "default_payment_next_month"),
+        ("default payment next month", "default_payment_next_month"),
+        ("  LIMIT_BAL ", "limit_bal"),
+        ("ID", "id"),
+        ("Bill-Amt (1)", "bill_amt_1"),
+    ],
+)
+def test_a_header_is_known_in_every_spelling_it_is_published_in(header: str, name: str) -> None:
+    assert canonical_name(header) == name
+
+
+@given(st.text())
+@example("İ__Straße")
+@example("__a__")
+def test_a_canonical_name_is_its_own_canonical_name(header: str) -> None:
+    name = canonical_name(header)
+    assert canonical_name(name) == name
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+def test_two_headers_that_mean_one_column_are_refused_by_name() -> None:
+    """Otherwise one of the two would silently win."""
+    with pytest.raises(ValueError, match="names a column twice: pay_0"):
+        canonical_names(["ID", "PAY_0", "pay.0"])
+
+
+def test_a_field_whose_whole_numbers_float32_cannot_tell_apart_is_refused() -> None:
+    """16,777,217 becomes 16,777,216 in the decision graph's input: a decision on another amount than the customer's."""
+    Field("amount", "", "", 0, FLOAT32_EXACT_INTEGER)
+    with pytest.raises(ValueError, match="amount: 16777217 cannot be held exactly"):
+        Field("amount", "", "", 0, FLOAT32_EXACT_INTEGER + 1)
+    with pytest.raises(ValueError, match="16777217"):
+        Field("amount", "", "", -FLOAT32_EXACT_INTEGER - 1, 0)
+
+
+def test_a_field_that_nothing_could_satisfy_is_refused() -> None:
+    with pytest.raises(ValueError, match="amount: minimum 2 is above maximum 1"):
+        Field("amount", "", "", 2, 1)
+    with pytest.raises(ValueError, match="a code lies outside 0..1"):
+        Field("code", "", "", 0, 1, {0: "no", 2: "yes"})
+
+
+def test_a_field_says_in_words_what_it_accepts() -> None:
+    assert Field("code", "", "", 0, 9, {9: "nine", 0: "none"}).valid == "one of 0, 9"
+    assert Field("age", "", "years", 18, 120).valid == "a whole number from 18 to 120 (years)"
+    assert Field("count", "", "", 0, 5).valid == "a whole number from 0 to 5"
+
+
+@given(st.data())
+def test_every_value_that_the_contract_accepts_survives_float32(data: st.DataObject) -> None:
+    field = data.draw(st.sampled_from(PORTFOLIO.fields))
+    value = data.draw(st.integers(field.minimum, field.maximum))
+    assert int(np.float32(value)) == value
+    for edge in (field.minimum, field.maximum):
+        assert int(np.float32(edge)) == edge
