@@ -47,7 +47,7 @@ def demo(
     from creditrisk_assets.processes import ProcessFailed
 
     start = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    _stop_on_signals()
     try:
         run_demo(console, Path.cwd(), data.resolve() if data else None)
     except (DemoFailed, ProcessFailed, NoHistory, FileNotFoundError) as error:
@@ -70,7 +70,7 @@ def dev(
     from creditrisk_assets.settings import Settings
 
     settings = Settings()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _stop_on_signals()
     try:
         for port, name in ((dagster_port, "Dagster UI"), (api_port, "API"), (mlflow_port, "MLflow UI")):
             processes.require_free(port, name)
@@ -81,7 +81,11 @@ def dev(
         processes.write_workspace(workspace, ports.code_server)
         since = time.time()
         wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
-        environment = {"DAGSTER_HOME": str(_home()), "CREDITRISK_API_URL": ports.api_url}
+        environment = {
+            "DAGSTER_HOME": str(_home()),
+            "CREDITRISK_API_URL": ports.api_url,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for evaluating language models; eight processes that nobody uses here
+        }
         logs = settings.data_dir / "logs"
         with processes.running(wanted, _home(), environment, logs, lambda name: console.print(f"  {name}")) as up:
             console.print(f"Dagster UI {ports.dagster_url}, API {ports.api_url}/docs, MLflow UI {ports.mlflow_url}")
@@ -267,6 +271,12 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
         console.print(f"[red]failed[/red]: {run.job} {run.day or ''} {run.run_id}")
     for sensor in seen.sensors:
         console.print(f"sensor {sensor.name}: {sensor.status}; {sensor.message}", soft_wrap=True)
+
+
+def _stop_on_signals() -> None:
+    """Ctrl-C and TERM both end in KeyboardInterrupt, also where a shell started us in the background with INT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _shown(value: float | int | str | None) -> str:

@@ -51,7 +51,7 @@ def test_a_field_whose_whole_numbers_float32_cannot_tell_apart_is_refused() -> N
 def test_a_field_that_nothing_could_satisfy_is_refused() -> None:
     with pytest.raises(ValueError, match="amount: minimum 2 is above maximum 1"):
         Field("amount", "", "", 2, 1)
-    with pytest.raises(ValueError, match="a code lies outside 0..1"):
+    with pytest.raises(ValueError, match="a code lies outside"):
         Field("code", "", "", 0, 1, {0: "no", 2: "yes"})
 
 

@@ -132,6 +132,11 @@ def parquet(frame: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
+def named(parameter: object) -> str:
+    """Only the file's name becomes part of the test's."""
+    return parameter if isinstance(parameter, str) and "." in parameter else ""
+
+
 GOOD = pd.DataFrame({"id": ["1", "2"], "amount": [10, 20], "code": [1, 2]})
 CSV = GOOD.to_csv(index=False).encode()
 
@@ -148,7 +153,7 @@ CSV = GOOD.to_csv(index=False).encode()
         ("binary.csv", bytes(range(256)) * 4, "not a text file"),
         ("gzip.csv", b"\x1f\x8b\x08\x00" + CSV, "not a text file"),
         ("zeros.csv", bytes(1_000), "not a text file"),
-        ("latin-1.csv", CSV + "3,Müller,1\n".encode("latin-1"), "byte 0xfc near position 33; valid: UTF-8"),
+        ("latin-1.csv", CSV + "3,Müller,1\n".encode("latin-1"), "byte 0xfc near position 32; valid: UTF-8"),
         ("utf-16.csv", CSV.decode().encode("utf-16"), "not a text file"),
         ("cut-in-a-character.csv", CSV + "3,10,ü".encode()[:-1], "not a text file"),
         ("cut-in-a-malformed-line.csv", CSV + "3,10,1,ü".encode()[:-1], "not a text file"),
@@ -160,6 +165,7 @@ CSV = GOOD.to_csv(index=False).encode()
         ("text.parquet", CSV, "not a readable Parquet file"),
         ("truncated.parquet", parquet(GOOD)[:-20], "not a readable Parquet file"),
     ],
+    ids=named,
 )
 def test_a_file_that_is_no_table_is_one_named_entry_and_never_an_exception(
     tmp_path: Path, name: str, content: bytes, said: str
@@ -190,12 +196,13 @@ def test_a_file_that_is_no_table_is_one_named_entry_and_never_an_exception(
         ("open-quote.csv", CSV + b'"3,10,1\n4,10,1\n'),
         ("open-quote-in-header.csv", b'"id,amount,code\n1,2,1\n'),
         ("zero-byte-in-a-row.csv", CSV + b"3\x00,1\x000,1\n"),
-        ("lists.parquet", parquet(GOOD.assign(amount=[[1], [2]]))),
-        ("structs.parquet", parquet(GOOD.assign(id=[{"a": 1}, {"a": 2}]))),
+        ("lists.parquet", parquet(GOOD.assign(amount=pd.Series([[1], [2]], dtype="object")))),
+        ("structs.parquet", parquet(GOOD.assign(id=pd.Series([{"a": 1}, {"a": 2}], dtype="object")))),
         ("bytes.parquet", parquet(GOOD.assign(amount=[b"\xff", b"10"]))),
         ("days.parquet", parquet(GOOD.assign(amount=pd.Timestamp("2026-02-01")))),
-        ("nothing.parquet", parquet(GOOD.assign(amount=[None, None]))),
+        ("nothing.parquet", parquet(GOOD.assign(amount=pd.Series([None, None], dtype="object")))),
     ],
+    ids=named,
 )
 def test_a_strange_file_never_stops_the_day_and_its_rows_add_up(tmp_path: Path, name: str, content: bytes) -> None:
     """Seen: `csv.Error` from a file with old line endings or a very long first line."""

@@ -1,0 +1,152 @@
+"""PSI: silent when nothing has moved, as often as its alpha says, and loud when something has."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from scipy import stats
+
+from creditrisk_assets.monitoring.population_stability import (
+    BINS,
+    Stability,
+    bin_edges,
+    population_stability,
+    stability_of_columns,
+)
+
+FloatArray = NDArray[np.float64]
+
+VALUES = st.one_of(
+    hnp.arrays(np.float64, st.integers(1, 60), elements=st.integers(-3, 3)),
+    hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6)),
+)
+
+
+def psi(reference: FloatArray, current: FloatArray, alpha: float = 0.05, floor: float = 0.0) -> Stability:
+    return population_stability("column", reference, current, alpha, floor)
+
+
+@given(VALUES, VALUES)
+def test_psi_is_finite_and_never_negative(reference: FloatArray, current: FloatArray) -> None:
+    """An empty bin must not give infinity or NaN, which no threshold would ever catch."""
+    value = psi(reference, current).value
+    assert np.isfinite(value)
+    assert value >= 0
+
+
+@given(VALUES)
+def test_a_population_is_stable_against_itself(values: FloatArray) -> None:
+    result = psi(values, values)
+    assert result.value == pytest.approx(0, abs=1e-12)
+    assert not result.drifted
+
+
+@given(VALUES)
+def test_every_reference_value_has_a_bin_and_every_bin_a_reference_value(reference: FloatArray) -> None:
+    edges = bin_edges(reference)
+    counts = np.bincount(np.searchsorted(edges, reference, side="left"), minlength=len(edges) + 1)
+    assert len(counts) <= BINS
+    assert (counts > 0).all()
+    assert (np.diff(edges) > 0).all()
+
+
+def test_bins_of_a_continuous_column_hold_a_tenth_each() -> None:
+    values = np.random.default_rng(1).normal(size=10_000)
+    counts = np.bincount(np.searchsorted(bin_edges(values), values, side="left"))
+    assert len(counts) == BINS
+    assert np.abs(counts - 1_000).max() <= 1
+
+
+def test_psi_of_two_halves_is_what_a_person_works_out() -> None:
+    """Reference half zeros and half ones, 20 of each; current 30 zeros and 10 ones; half a count added to each bin."""
+    reference, current = np.repeat([0.0, 1.0], [20, 20]), np.repeat([0.0, 1.0], [30, 10])
+    result = psi(reference, current, alpha=0.05)
+    shares = np.array([30.5, 10.5]) / 41
+    assert result.value == pytest.approx(float(np.sum((shares - 0.5) * np.log(shares / 0.5))))
+    assert result.critical == pytest.approx(stats.chi2.ppf(0.95, 1) * (1 / 40 + 1 / 40))
+    assert (result.bins, result.rows, result.reference_rows) == (2, 40, 40)
+
+
+def continuous(rng: np.random.Generator, rows: int) -> FloatArray:
+    return rng.normal(size=rows)
+
+
+def codes(rng: np.random.Generator, rows: int) -> FloatArray:
+    """Like a payment status: few values, one of them half of all."""
+    return rng.choice([-2.0, -1.0, 0.0, 1.0, 2.0], p=[0.1, 0.2, 0.5, 0.08, 0.12], size=rows)
+
+
+def skewed(rng: np.random.Generator, rows: int) -> FloatArray:
+    """Like an amount paid: a fifth zeros and a long tail."""
+    return np.where(rng.random(rows) < 0.2, 0.0, np.round(rng.lognormal(8, 1.5, rows)))
+
+
+@pytest.mark.parametrize("draw", [continuous, codes, skewed])
+@pytest.mark.parametrize("reference_rows", [2_000, 10_000])
+def test_false_alarms_come_as_often_as_alpha_says(draw: object, reference_rows: int) -> None:
+    """With PSI > 0.1 as the rule a day of 500 alarms for ever or never; here alpha is the rate, also for a small reference."""
+    assert callable(draw)
+    rng = np.random.default_rng(1)
+    draws = 1_000
+    alarms = sum(psi(draw(rng, reference_rows), draw(rng, 500)).drifted for _ in range(draws))
+    assert 0.02 < alarms / draws < 0.08
+
+
+def test_a_day_that_has_moved_is_an_alarm_and_a_larger_shift_a_larger_value() -> None:
+    rng = np.random.default_rng(1)
+    reference = rng.normal(size=10_000)
+    day = rng.normal(size=500)
+    values = [psi(reference, day + shift, alpha=0.001) for shift in (0.0, 0.3, 0.6, 1.2, -1.2)]
+    assert [one.drifted for one in values] == [False, True, True, True, True]
+    assert values[1].value < values[2].value < values[3].value
+
+
+def test_payment_statuses_of_a_third_a_month_worse_are_an_alarm() -> None:
+    """The usual line of 0.1 misses this in one day of five."""
+    rng = np.random.default_rng(2)
+    reference = codes(rng, 10_000)
+    for _ in range(50):
+        day = codes(rng, 500)
+        day[rng.random(500) < 0.33] += 1
+        assert psi(reference, day, alpha=0.001).drifted
+
+
+def test_a_shift_below_the_floor_is_no_alarm_however_certain() -> None:
+    """A day of a million rows shows differences that nobody need act on."""
+    rng = np.random.default_rng(3)
+    reference, day = rng.normal(size=200_000), rng.normal(0.05, 1, size=200_000)
+    certain = psi(reference, day, alpha=0.001, floor=0.0)
+    floored = psi(reference, day, alpha=0.001, floor=0.02)
+    assert certain.drifted
+    assert not floored.drifted
+    assert floored.threshold == 0.02
+    assert floored.critical == certain.critical == certain.threshold
+
+
+def test_alpha_is_shared_over_columns() -> None:
+    """23 columns at 5 % each would alarm on two days of three."""
+    rng = np.random.default_rng(4)
+    reference, day = (pd.DataFrame({"a": rng.normal(size=500), "b": rng.integers(0, 3, 500), "c": 0}) for _ in range(2))
+    together = stability_of_columns(reference, day, ["a", "b"], alpha=0.05, floor=0.01)
+    assert together == [
+        population_stability(name, reference[name].to_numpy(float), day[name].to_numpy(float), 0.025, 0.01) for name in ("a", "b")
+    ]
+
+
+def test_a_column_that_never_moved_and_does_now_is_an_alarm() -> None:
+    """A column that was 0 for everybody and is 5 for everybody has moved as far as a column can; so has one that left its
+    usual value, when that was the largest there was.
+    """
+    assert psi(np.zeros(10_000), np.full(500, 5.0), alpha=0.001).drifted
+    usual = np.repeat([-1.0, 0.0], [500, 9_500])
+    assert psi(usual, np.full(500, -1.0), alpha=0.001).drifted
+
+
+@pytest.mark.parametrize(("reference", "current"), [(0, 5), (5, 0), (0, 0)])
+def test_an_empty_side_is_refused_with_the_columns_name(reference: int, current: int) -> None:
+    """No rows are not "no drift"."""
+    with pytest.raises(ValueError, match=f"column: {reference} reference and {current} current values"):
+        psi(np.zeros(reference), np.zeros(current))

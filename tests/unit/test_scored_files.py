@@ -1,0 +1,291 @@
+"""Scoring a file: every row is kept, in order, with a decision or with what is wrong with it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.files import (
+    ANSWER_COLUMNS,
+    RETRIES,
+    ScoredFile,
+    Scorer,
+    ScoringError,
+    api_scorer,
+    local_scorer,
+    score_file,
+)
+from tests.unit.helpers import FloatMatrix, raw_matrix
+
+
+def quiet(done: int, of: int) -> None:
+    """No progress shown."""
+
+
+@pytest.fixture
+def scorer(bundle: Bundle) -> Scorer:
+    return local_scorer(bundle, "7")
+
+
+def write(path: Path, frame: pd.DataFrame) -> Path:
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False)
+    return path
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip")
+
+
+@pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
+@pytest.mark.parametrize("destination", ["out.csv", "out.parquet"])
+def test_every_row_gets_the_bundles_own_decision_in_its_place(
+    tmp_path: Path, scorer: Scorer, bundle: Bundle, strangers: pd.DataFrame, source: str, destination: str
+) -> None:
+    """Bit for bit, over several chunks, through text and Parquet."""
+    progress: list[tuple[int, int]] = []
+    result = score_file(
+        write(tmp_path / source, strangers),
+        tmp_path / destination,
+        PORTFOLIO,
+        scorer,
+        lambda done, of: progress.append((done, of)),
+    )
+    assert result == ScoredFile(scored=1_500, rejected=0, malformed=[])
+    assert progress == [(1_000, 1_500), (1_500, 1_500)]
+    written = read(tmp_path / destination)
+    assert written.columns.tolist() == [*strangers.columns, *ANSWER_COLUMNS, "error"]
+    expected = bundle.score(raw_matrix(strangers))
+    assert np.array_equal(written["default_probability"], expected.default_probability)
+    assert np.array_equal(written["score"], expected.score)
+    assert np.array_equal(written["prediction"], expected.prediction)
+    assert set(written["bundle_sha256"]) == {bundle.sha256}
+    assert set(written["model_version"].astype(str)) == {"7"}
+    assert written["error"].isna().all()
+
+
+def test_the_files_own_columns_stay_as_they_were_also_those_unknown_to_the_contract(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame
+) -> None:
+    """Headers in upper case, a column of notes with commas and quotes, leading zeros, and any order of columns."""
+    rows = strangers.head(5).rename(columns=str.upper).iloc[:, ::-1]
+    rows.insert(3, "Note, of the branch", ['a "b"', "", "0012", "NA", "ü"])
+    source = write(tmp_path / "in.csv", rows)
+    score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
+    before, after = (pd.read_csv(path, dtype="str", keep_default_na=False) for path in (source, tmp_path / "out.csv"))
+    pd.testing.assert_frame_equal(after[before.columns.tolist()], before)
+    assert after.columns.tolist()[: len(before.columns)] == before.columns.tolist()
+    assert (after["prediction"] != "").all()
+
+
+def test_a_row_that_breaks_the_contract_keeps_its_place_and_says_what_is_wrong(
+    tmp_path: Path, scorer: Scorer, bundle: Bundle, strangers: pd.DataFrame
+) -> None:
+    rows = strangers.head(6).astype("object")
+    rows["age"] = ["20", "old", "22", "23", "24", "25"]
+    rows["sex"] = [1, 3, 2, 1, 2, 1]
+    rows["limit_bal"] = [10_000, 20_000, 30_000, 40_000, "", 60_000]
+    result = score_file(write(tmp_path / "in.csv", rows), tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
+    assert (result.scored, result.rejected) == (4, 2)
+    written = read(tmp_path / "out.csv")
+    assert written["id"].astype(str).tolist() == rows["id"].tolist()
+    assert written["error"].notna().tolist() == [False, True, False, False, True, False]
+    errors = written["error"].astype(str).tolist()
+    assert "age: 'old' is not a number; valid: a whole number from 18 to 120 (years)" in errors[1]
+    assert "sex: '3' is not a known code; valid: one of 1, 2" in errors[1]
+    assert errors[4].startswith("limit_bal: missing; valid: ")
+    assert written.loc[[1, 4], ANSWER_COLUMNS].isna().all(axis=None)
+    good = [0, 2, 3, 5]
+    expected = bundle.score(rows.loc[good, PORTFOLIO.field_names].to_numpy(dtype=np.float32))
+    assert np.array_equal(written.loc[good, "default_probability"], expected.default_probability)
+
+
+@pytest.mark.parametrize("destination", ["out.csv", "out.parquet"])
+def test_a_file_without_one_good_row_is_written_with_its_errors(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame, destination: str
+) -> None:
+    source = write(tmp_path / "in.csv", strangers.head(3).assign(age=5))
+    result = score_file(source, tmp_path / destination, PORTFOLIO, scorer, quiet)
+    assert (result.scored, result.rejected) == (0, 3)
+    written = read(tmp_path / destination)
+    assert written["error"].str.contains("age: '5' is out of range").all()
+    assert written[ANSWER_COLUMNS].isna().all(axis=None)
+
+
+def test_lines_that_are_no_rows_are_told_apart_from_rows(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
+    source = write(tmp_path / "in.csv", strangers.head(2))
+    source.write_text(source.read_text() + "1,2,3\n")
+    result = score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
+    assert (result.scored, result.rejected) == (2, 0)
+    assert result.malformed == [(4, "3 cells where the header has 25", "1,2,3")]
+    assert len(read(tmp_path / "out.csv")) == 2
+
+
+def test_a_file_without_identifiers_or_outcomes_is_scored(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
+    source = write(tmp_path / "in.csv", strangers.head(4)[PORTFOLIO.field_names])
+    assert score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet).scored == 4
+
+
+@pytest.mark.parametrize("column", [*ANSWER_COLUMNS, "error", "Default Probability", "SCORE"])
+def test_a_file_that_already_has_an_answers_column_is_refused(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame, column: str
+) -> None:
+    """Two columns `score` in one file, and nobody knows which is the decision."""
+    source = write(tmp_path / "in.csv", strangers.head(2).assign(**{column: 1}))
+    with pytest.raises(ScoringError, match=r"already has column .*; valid: a file that was not scored before"):
+        score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_scored_file_cannot_be_scored_again(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
+    score_file(write(tmp_path / "in.csv", strangers.head(2)), tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
+    with pytest.raises(ScoringError, match="default_probability, score, prediction, model_version, bundle_sha256, error"):
+        score_file(tmp_path / "out.csv", tmp_path / "again.csv", PORTFOLIO, scorer, quiet)
+
+
+def test_what_cannot_be_scored_is_told_in_words(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
+    good = write(tmp_path / "in.csv", strangers.head(2))
+    lacking = write(tmp_path / "lacking.csv", strangers.head(2).drop(columns=["age", "pay_3"]))
+    empty = tmp_path / "empty.csv"
+    empty.touch()
+    for source, destination, said in (
+        (good, "out.xlsx", "cannot write '.xlsx'; valid: .csv or .parquet"),
+        (lacking, "out.csv", "missing column age, pay_3; valid: limit_bal, "),
+        (empty, "out.csv", "the file is empty"),
+        (tmp_path / "none.csv", "out.csv", "No such file"),
+        (tmp_path, "out.csv", "directory"),
+    ):
+        with pytest.raises(ScoringError, match=said.replace("(", r"\(")):
+            score_file(source, tmp_path / destination, PORTFOLIO, scorer, quiet)
+        assert not (tmp_path / destination).exists()
+
+
+def test_a_scorer_that_fails_midway_leaves_no_file_or_the_old_one(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame
+) -> None:
+    """Half of a scored file looks like all of a smaller one."""
+    calls: list[int] = []
+
+    def failing(raw: FloatMatrix) -> pd.DataFrame:
+        calls.append(len(raw))
+        if len(calls) == 2:
+            raise ScoringError("the API is gone")
+        return scorer(raw)
+
+    source = write(tmp_path / "in.csv", strangers)
+    with pytest.raises(ScoringError, match="the API is gone"):
+        score_file(source, tmp_path / "out.csv", PORTFOLIO, failing, quiet)
+    assert calls == [1_000, 500]
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    (tmp_path / "out.csv").write_text("old")
+    calls.clear()
+    with pytest.raises(ScoringError):
+        score_file(source, tmp_path / "out.csv", PORTFOLIO, failing, quiet)
+    assert (tmp_path / "out.csv").read_text() == "old"
+
+
+# The same through HTTP
+
+
+class Api(ThreadingHTTPServer):
+    """A server that answers as the real API does: from a list of prepared statuses first, then with the bundle's decisions."""
+
+    daemon_threads = True
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(("127.0.0.1", 0), ApiHandler)
+        self.bundle = bundle
+        self.prepared: list[int] = []
+        self.requests = 0
+
+
+class ApiHandler(BaseHTTPRequestHandler):
+    server: Api
+
+    def do_POST(self) -> None:
+        self.server.requests += 1
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        status = self.server.prepared.pop(0) if self.server.prepared else 200
+        answer: dict[str, Any] = {"detail": "prepared"}
+        if status == 200:
+            raw = np.array([[record[name] for name in PORTFOLIO.field_names] for record in body["records"]], dtype=np.float32)
+            frame = local_scorer(self.server.bundle, "7")(raw).drop(columns=["model_version", "bundle_sha256"])
+            answer = {
+                "predictions": [{"decision_id": str(row), **one} for row, one in enumerate(frame.to_dict("records"))],
+                "model_version": "7",
+                "bundle_sha256": self.server.bundle.sha256,
+            }
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Quiet."""
+
+
+@pytest.fixture
+def api(bundle: Bundle) -> Iterator[Api]:
+    with Api(bundle) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def client(api: Api) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"http://127.0.0.1:{api.server_port}", trust_env=False) as opened:
+        yield opened
+
+
+def test_decisions_by_the_api_are_the_bundles_own_bit_for_bit(scorer: Scorer, client: httpx.Client, raw: FloatMatrix) -> None:
+    decided = api_scorer(client, PORTFOLIO)(raw[:300])
+    expected = scorer(raw[:300])
+    pd.testing.assert_frame_equal(decided, expected, check_dtype=False, check_exact=True)
+
+
+def test_a_call_that_finds_no_champion_is_tried_again(api: Api, client: httpx.Client, raw: FloatMatrix) -> None:
+    """While one champion follows another the API says 503; a long file must not be lost for it."""
+    api.prepared = [503, 503]
+    assert len(api_scorer(client, PORTFOLIO)(raw[:2])) == 2
+    assert api.requests == 3
+
+
+def test_an_api_that_never_has_a_champion_ends_in_an_error(api: Api, client: httpx.Client, raw: FloatMatrix) -> None:
+    api.prepared = [503] * (RETRIES + 5)
+    with pytest.raises(ScoringError, match="answered 503"):
+        api_scorer(client, PORTFOLIO)(raw[:2])
+    assert api.requests == RETRIES
+
+
+@pytest.mark.parametrize("status", [401, 422, 500])
+def test_an_answer_that_is_no_decision_ends_in_an_error_with_what_the_api_said(
+    api: Api, client: httpx.Client, raw: FloatMatrix, status: int
+) -> None:
+    api.prepared = [status]
+    with pytest.raises(ScoringError, match=rf"/predict/batch answered {status}: .*prepared"):
+        api_scorer(client, PORTFOLIO)(raw[:2])
+    assert api.requests == 1
+
+
+def test_an_api_that_is_not_there_ends_in_an_error_with_its_address(raw: FloatMatrix) -> None:
+    with (
+        httpx.Client(base_url="http://127.0.0.1:9", trust_env=False) as client,
+        pytest.raises(ScoringError, match=r":9.*ConnectError"),
+    ):
+        api_scorer(client, PORTFOLIO)(raw[:2])
