@@ -7,9 +7,9 @@ WORKDIR /app
 COPY requirements.lock ./
 RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock && rm requirements.lock
 
-# Mounted, not copied: the sources are in the image once, as the installed package.
-RUN --mount=type=bind,target=/src,rw pip install --no-cache-dir --no-deps /src
-COPY dagster.yaml ./
+COPY . /src
+RUN pip install --no-cache-dir --no-deps /src && mv /src/dagster.yaml . && rm -r /src
+
 # One code server for webserver and daemon; by the repository's workspace.yaml each would start its own.
 RUN echo 'load_from: [grpc_server: {host: code-server, port: 4000, location_name: creditrisk}]' > workspace.yaml
 

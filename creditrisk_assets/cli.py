@@ -66,6 +66,7 @@ def dev(
     """Run everything on this folder's store until Ctrl-C: Dagster UI and daemon with its sensors, API, MLflow UI."""
     from creditrisk_assets import processes
     from creditrisk_assets.defs import status
+    from creditrisk_assets.defs.recovery import end_orphaned_runs
     from creditrisk_assets.registry import Registry
     from creditrisk_assets.settings import Settings
 
@@ -75,6 +76,8 @@ def dev(
         for port, name in ((dagster_port, "Dagster UI"), (api_port, "API"), (mlflow_port, "MLflow UI")):
             processes.require_free(port, name)
         instance = status.open_instance(_home())
+        for run_id in end_orphaned_runs(instance):
+            console.print(f"run {run_id} was cut off when everything stopped; it is started once more")
         Registry(settings.tracking_uri, settings.mlflow_dir).prepare()
         ports = processes.Ports(processes.free_ports(1)[0], dagster_port, api_port, mlflow_port)
         workspace = settings.data_dir / "dagster" / "workspace.yaml"
@@ -84,7 +87,7 @@ def dev(
         environment = {
             "DAGSTER_HOME": str(_home()),
             "CREDITRISK_API_URL": ports.api_url,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for evaluating language models; eight processes that nobody uses here
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluating language models
         }
         logs = settings.data_dir / "logs"
         with processes.running(wanted, _home(), environment, logs, lambda name: console.print(f"  {name}")) as up:

@@ -29,7 +29,7 @@ from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import SIMULATED, Settings, today
 
-STABLE_DAYS = 3
+STABLE_DAYS = 2
 DRIFTED_DAYS = 2
 STEP_TIMEOUT_SECONDS = 240.0
 CLIENT_PAUSE_SECONDS = 0.1
@@ -37,7 +37,7 @@ POLL_SECONDS = 0.5
 SEED = 20051001
 
 HISTORY_SHARE = 2 / 3
-STABLE_SHARE, DRIFTED_SHARE = 0.06, 0.24
+STABLE_SHARE, DRIFTED_SHARE = 0.08, 0.24
 """Of the rows that the history does not hold: what each stable and each drifted day gets."""
 
 SIMULATED_CUSTOMERS = 24_000

@@ -113,7 +113,7 @@ def fit(portfolio: Portfolio, rows: TrainingRows) -> Fit:
     The cut-off is the PD at which KS is reached, the usual place where no cost of errors has been given.
 
     Raises:
-        TrainingError: if there are too few bads or goods.
+        TrainingError: if there are too few bads or goods, or the scores do not separate them.
     """
     bads = int(rows.target.sum())
     if min(bads, len(rows.target) - bads) < MINIMUM_BADS:
@@ -128,7 +128,12 @@ def fit(portfolio: Portfolio, rows: TrainingRows) -> Fit:
         raw_scores[outside] = fold.decision_function(matrix[outside])
     platt = LogisticRegression(C=np.inf).fit(raw_scores[:, None], rows.target, sample_weight=rows.weight)
     calibration = Calibration(slope=float(platt.coef_[0, 0]), intercept=float(platt.intercept_[0]))
-    _, cut_off = kolmogorov_smirnov(rows.target, calibrated(calibration, raw_scores))
+    separation, cut_off = kolmogorov_smirnov(rows.target, calibrated(calibration, raw_scores))
+    if calibration.slope <= 0 or not np.isfinite(cut_off):
+        raise TrainingError(
+            f"on rows that they were not fitted on the scores do not separate bads from goods (KS {separation:.3f}, calibration "
+            f"slope {calibration.slope:.3f}); valid: a slope above 0, which the features of {portfolio.name} must carry"
+        )
     classifier = _fitted_classifier(portfolio, matrix, rows.target, rows.weight)
     return Fit(classifier, calibration, cut_off)
 

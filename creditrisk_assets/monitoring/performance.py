@@ -45,12 +45,16 @@ def join_outcomes(scores: pd.DataFrame, outcomes: pd.DataFrame, identifier: str)
 
 
 def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:
-    """Figures of the matured rows; only counts where they hold no bad or no good."""
+    """Figures of the matured rows; where they hold no bad or no good, only counts and level; of no rows only the counts."""
     outcomes = day.rows[target].to_numpy(dtype=np.int64)
+    probability = day.rows["default_probability"].to_numpy(dtype=np.float64)
     bads = int(outcomes.sum())
+    if len(outcomes) == 0:
+        return {"rows": 0.0, "bads": 0.0}
     if bads in (0, len(outcomes)):
-        return {"rows": float(len(outcomes)), "bads": float(bads)}
-    return ranking_and_calibration(outcomes, day.rows["default_probability"].to_numpy(dtype=np.float64))
+        level = {"mean_pd": float(probability.mean()), "bad_rate": float(outcomes.mean())}
+        return {"rows": float(len(outcomes)), "bads": float(bads), **level}
+    return ranking_and_calibration(outcomes, probability)
 
 
 def ranking_held(figures: dict[str, float], validation: dict[str, float], alpha: float, floor: float) -> PerformanceTest:
@@ -80,7 +84,7 @@ def level_held(figures: dict[str, float], mean_square_pd: float, alpha: float, f
         floor: largest gap that does not matter.
     """
     if "mean_pd" not in figures:
-        return PerformanceTest(True, float("nan"), float("nan"), 1.0, "too few outcomes: the matured rows hold one class only")
+        return PerformanceTest(True, float("nan"), float("nan"), 1.0, "no outcomes have arrived")
     gap = figures["bad_rate"] - figures["mean_pd"]
     error = float(np.sqrt((figures["mean_pd"] - mean_square_pd) / figures["rows"]))
     p_value = float(2 * stats.norm.sf(abs(gap) / error))

@@ -82,9 +82,16 @@ def stability_of_columns(
 
 
 def bin_edges(reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its upper edge."""
+    """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its upper edge.
+
+    Where every decile is the largest value there are three bins: below it, at it, above it.
+    """
     edges = np.unique(np.quantile(reference, np.arange(1, BINS) / BINS, method="higher"))
-    return np.asarray(edges[edges < reference.max()])
+    inner = edges[edges < reference.max()]
+    if len(inner) == 0:
+        largest = reference.max()
+        return np.array([np.nextafter(largest, -np.inf), largest])
+    return np.asarray(inner)
 
 
 def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -53,7 +53,7 @@ def look(
             problems.append(f"{day.day} has no partition; valid: {bounds}")
         elif remembered.get(day.day) == stamp:
             continue
-        elif max(file.modified for file in day.files) > now - settle_seconds:
+        elif any(0 <= now - file.modified < settle_seconds for file in day.files):  # a time in the future tells nothing
             waiting.append(f"{day.day} changed less than {settle_seconds:g} s ago")
         else:
             ready.append(day)

@@ -5,6 +5,7 @@ Only plain values live here, so that the API process can import it without panda
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,7 +107,7 @@ def canonical_names(headers: Sequence[str]) -> list[str]:
         ValueError: if two headers mean the same column.
     """
     names = [canonical_name(header) for header in headers]
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise ValueError(f"the header names a column twice: {', '.join(repeated)}")
     return names

@@ -26,6 +26,7 @@ from creditrisk_assets.portfolio.contract import canonical_names
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 SUFFIXES = (".csv", ".parquet")
+NO_ROWS = "the file has a header and no rows; valid: at least one row"
 
 
 class UnreadableFile(ValueError):
@@ -137,7 +138,7 @@ def read_rows(path: Path) -> RawRows:
         raise UnreadableFile("the file is empty; valid: a header line and at least one row")
     rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
     if rows.count == 0:
-        raise UnreadableFile("the file has a header and no rows; valid: at least one row")
+        raise UnreadableFile(NO_ROWS)
     return rows
 
 
@@ -148,7 +149,8 @@ def _read_parquet(path: Path) -> RawRows:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UnreadableFile(f"not a readable Parquet file: {error}") from error
     lines = list(range(1, table.num_rows + 1))
-    return RawRows(path.name, table.rename_columns(names).to_pandas(), table.column_names, lines, [])
+    cells = table.rename_columns(names).to_pandas(integer_object_nulls=True)  # a missing one must not turn the others into floats
+    return RawRows(path.name, cells, table.column_names, lines, [])
 
 
 def _read_csv(path: Path) -> RawRows:
@@ -201,17 +203,27 @@ def _require_utf8(path: Path) -> None:
                     f"not a text file: byte {error.object[error.start]:#04x} near position {read + error.start}; valid: UTF-8 CSV"
                 ) from error
             read += len(block)
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise UnreadableFile("not a text file: it ends within a character; valid: UTF-8 CSV") from error
 
 
 def _read_header(path: Path) -> tuple[list[str], str]:
     with path.open("rb") as file:
         text = file.readline(1 << 20).decode("utf-8-sig", errors="replace")
+        rest = file.read(1)
     if "\0" in text:
         raise UnreadableFile("not a text file: the first line holds a zero byte; valid: UTF-8 CSV")
     delimiter = ";" if text.count(";") > text.count(",") else ","
-    cells = next(csv.reader([text], delimiter=delimiter), [])
+    try:
+        cells = next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise UnreadableFile(f"the first line {text[:60]!r} is no header: {error}") from error
     if len(cells) < 2:
         raise UnreadableFile(f"the first line {text.strip()[:60]!r} is no header; valid: column names separated by , or ;")
+    if not rest:
+        raise UnreadableFile(NO_ROWS)
     return cells, delimiter
 
 

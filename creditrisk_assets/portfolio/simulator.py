@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER
-from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
+from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PAYMENT_STATUS, PORTFOLIO
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -84,11 +84,12 @@ def inject_drift(customers: pd.DataFrame, seed: int, strength: float = PRACTICAL
     rng = np.random.default_rng(seed)
     rows = len(customers)
     drifted = customers.copy()
-    limit = customers["limit_bal"].to_numpy() * (1 + 0.5 * strength)
-    drifted["limit_bal"] = np.clip(np.round(limit / 10_000) * 10_000, 10_000, FLOAT32_EXACT_INTEGER).astype("int64")
+    limit = customers["limit_bal"].to_numpy()
+    rise = np.round(limit * 0.5 * strength / 10_000) * 10_000
+    drifted["limit_bal"] = np.minimum(limit + rise, FLOAT32_EXACT_INTEGER).astype("int64")
     worse = rng.random(rows) < min(1.0, 0.33 * strength)
     for name in PAY:
-        drifted[name] = np.where(worse, np.clip(customers[name] + 1, -2, 8), customers[name])
+        drifted[name] = np.where(worse, np.minimum(customers[name] + 1, max(PAYMENT_STATUS)), customers[name])
     bills = customers[list(BILL)].clip(lower=0).mean(axis=1).to_numpy()
     rank = np.asarray(pd.Series(bills).rank(pct=True), dtype=np.float64)
     log_odds = 6.0 * (rank - 0.5) - 1.0

@@ -185,7 +185,8 @@ def to_numbers(cells: pd.Series) -> pd.Series:
 def identifier_text(cells: pd.Series) -> pd.Series:
     """Identifiers as text: 7, 7.0 and " 7 " are the same customer; a missing one is ""."""
     text = cells.reset_index(drop=True).astype("object").where(cells.notna().to_numpy(), "")
-    return text.map(lambda value: str(value).strip()).str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).astype("object")
+    whole = text.map(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+    return whole.map(lambda value: str(value).strip()).str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).astype("object")
 
 
 def _whole_file_rejected(
@@ -203,13 +204,15 @@ def _nothing_accepted(portfolio: Portfolio, fields: Sequence[Field]) -> pd.DataF
 
 
 def _without_repeats(parts: Sequence[ValidatedRows], portfolio: Portfolio, fields: Sequence[Field]) -> ValidatedRows:
-    """Join the files of a day: exact repeats dropped, an earlier row of the same customer rejected in favour of the later."""
+    """Join the files of a day: of each customer the last row counts; earlier ones like it are dropped, others rejected."""
     together = pd.concat([_nothing_accepted(portfolio, fields), *(part.accepted for part in parts)], ignore_index=True)
     content = [portfolio.identifier, *(field.name for field in fields)]
-    repeated = together.duplicated(content, keep="first")
-    unique = together[~repeated]
-    superseded = unique.duplicated(portfolio.identifier, keep="last")
-    earlier = unique[superseded]
+    last = together[~together.duplicated(portfolio.identifier, keep="last")]
+    earlier = together[together.duplicated(portfolio.identifier, keep="last")]
+    names = [field.name for field in fields]
+    winners = last.set_index(portfolio.identifier)[names].reindex(earlier[portfolio.identifier])
+    same = (winners.to_numpy() == earlier[names].to_numpy()).all(axis=1)
+    repeated, earlier = earlier[same], earlier[~same]
     superseded_rows = pd.DataFrame(
         [
             (
@@ -227,14 +230,14 @@ def _without_repeats(parts: Sequence[ValidatedRows], portfolio: Portfolio, field
         ],
         columns=REJECTED_COLUMNS,
     )
-    accepted = unique[~superseded]
+    accepted = last
     files = tuple(
         Reconciliation(
             counts.file,
             counts.rows_in,
             int((accepted["file"] == counts.file).sum()),
             counts.rejected + int((earlier["file"] == counts.file).sum()),
-            int((together.loc[repeated, "file"] == counts.file).sum()),
+            int((repeated["file"] == counts.file).sum()),
         )
         for part in parts
         for counts in part.files

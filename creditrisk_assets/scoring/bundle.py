@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import onnxruntime.capi.onnxruntime_pybind11_state as onnx_errors
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from upath import UPath
@@ -24,6 +25,10 @@ HELD_OUT = "extra_files/held_out.parquet"
 CLASSIFIER = "extra_files/classifier.skops"
 DECIDING = (GRAPH, MANIFEST, GOLDEN)
 """The files that `bundle_sha256` is over: what decides, not what documents."""
+
+
+ONNX_ERRORS = (onnx_errors.InvalidProtobuf, onnx_errors.InvalidGraph, onnx_errors.InvalidArgument, onnx_errors.Fail)
+"""What onnxruntime raises over bytes that are no graph that it can run."""
 
 
 class BundleError(RuntimeError):
@@ -179,13 +184,16 @@ def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
     sha256 = bundle_digest(content)
     if expected_sha256 is not None and sha256 != expected_sha256:
         raise BundleError(f"bundle {location} has SHA-256 {sha256}; valid: {expected_sha256}")
-    bundle = Bundle(
-        location=location,
-        sha256=sha256,
-        manifest=Manifest.model_validate_json(content[MANIFEST]),
-        golden=tuple(GoldenRequest.model_validate(one) for one in json.loads(content[GOLDEN])),
-        session=open_session(content[GRAPH]),
-    )
+    try:
+        bundle = Bundle(
+            location=location,
+            sha256=sha256,
+            manifest=Manifest.model_validate_json(content[MANIFEST]),
+            golden=tuple(GoldenRequest.model_validate(one) for one in json.loads(content[GOLDEN])),
+            session=open_session(content[GRAPH]),
+        )
+    except (ValueError, TypeError, *ONNX_ERRORS) as error:
+        raise BundleError(f"bundle {location} cannot be read: {error}") from error
     bundle.verify()
     return bundle
 

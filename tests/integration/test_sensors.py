@@ -40,7 +40,7 @@ def test_a_new_day_is_requested_once_and_a_changed_file_again(waiting: Loop) -> 
     assert "none new" in _skip(again)
     waiting.land_day("2026-04-01", customers(20, 2))
     changed = waiting.tick(new_production_partitions)
-    keys = [request.run_key for request in (first.run_requests or []) + (changed.run_requests or [])]
+    keys = [request.run_key for result in (first, changed) for request in result.run_requests or []]
     assert len(set(keys)) == 2
     assert all(key is not None and key.startswith("2026-04-01:") for key in keys)
 

@@ -1,10 +1,12 @@
 """What the unit tests share: one small model, trained once, and the settings of property-based tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 from creditrisk_assets.modelling.datasets import LearningSet, history_set, with_features
 from creditrisk_assets.modelling.training import make_bundle
@@ -16,6 +18,13 @@ from tests.unit.helpers import FloatMatrix, raw_matrix
 # The same examples on every run, and no time limit for one: the machine may be busy.
 settings.register_profile("unit", derandomize=True, max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unit")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Waiting OpenMP threads on busy cores made one scikit-learn call take a hundred times as long."""
+    with threadpool_limits(limits=1, user_api="openmp"):
+        yield
 
 
 @pytest.fixture(scope="session")

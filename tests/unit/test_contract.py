@@ -39,6 +39,15 @@ def test_two_headers_that_mean_one_column_are_refused_by_name() -> None:
         canonical_names(["ID", "PAY_0", "pay.0"])
 
 
+@pytest.mark.timeout(5)
+def test_a_header_of_very_many_columns_is_dealt_with_in_no_time() -> None:
+    """Counting every name in every name took 10 s for 30,000 columns and hours for a megabyte of commas."""
+    names = [f"column_{number}" for number in range(30_000)]
+    assert canonical_names(names) == names
+    with pytest.raises(ValueError, match=r"twice: column_7$"):
+        canonical_names([*names, "Column 7"])
+
+
 def test_a_field_whose_whole_numbers_float32_cannot_tell_apart_is_refused() -> None:
     """16,777,217 becomes 16,777,216 in the decision graph's input: a decision on another amount than the customer's."""
     Field("amount", "", "", 0, FLOAT32_EXACT_INTEGER)

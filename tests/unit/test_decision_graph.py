@@ -138,7 +138,7 @@ def test_each_feature_that_claims_a_direction_moves_the_model_only_that_way(
     classifier: HistGradientBoostingClassifier, raw: FloatMatrix
 ) -> None:
     """The reasons that a customer is told rest on this."""
-    features = feature_matrix(PORTFOLIO, raw[:300])
+    features = feature_matrix(PORTFOLIO, raw[:150])
     claims = [(position, feature) for position, feature in enumerate(PORTFOLIO.features) if feature.monotone]
     grids = [np.quantile(features[:, position], np.linspace(0, 1, 6)) for position, _ in claims]
     steps = []

@@ -59,7 +59,9 @@ def test_a_day_without_outcomes_is_all_pending() -> None:
     scores = pd.DataFrame({"id": ["1", "2"], "default_probability": [0.1, 0.2]})
     day = join_outcomes(scores, pd.DataFrame({"id": pd.Series(dtype=object), "bad": pd.Series(dtype=np.int64)}), "id")
     assert (len(day.rows), day.decisions, day.pending, day.unknown) == (0, 2, 2, [])
-    assert realised_performance(day, "bad") == {"rows": 0.0, "bads": 0.0}
+    figures = realised_performance(day, "bad")
+    assert (figures["rows"], figures["bads"]) == (0, 0)
+    assert "roc_auc" not in figures
 
 
 def test_a_customer_with_two_outcomes_is_an_error_and_not_two_customers() -> None:

@@ -95,7 +95,7 @@ def test_a_row_that_breaks_the_contract_keeps_its_place_and_says_what_is_wrong(
     rows = strangers.head(6).astype("object")
     rows["age"] = ["20", "old", "22", "23", "24", "25"]
     rows["sex"] = [1, 3, 2, 1, 2, 1]
-    rows["limit_bal"] = [10_000, 20_000, 30_000, 40_000, "", 60_000]
+    rows["limit_bal"] = ["10000", "20000", "30000", "40000", "", "60000"]
     result = score_file(write(tmp_path / "in.csv", rows), tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
     assert (result.scored, result.rejected) == (4, 2)
     written = read(tmp_path / "out.csv")
