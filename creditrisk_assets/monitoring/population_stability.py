@@ -84,13 +84,13 @@ def stability_of_columns(
 def bin_edges(reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its upper edge.
 
-    Where every decile is the largest value there are three bins: below it, at it, above it.
+    Where every decile is the largest value, that value has a bin of its own; a column of one value has bins on both sides of it.
     """
     edges = np.unique(np.quantile(reference, np.arange(1, BINS) / BINS, method="higher"))
     inner = edges[edges < reference.max()]
     if len(inner) == 0:
-        largest = reference.max()
-        return np.array([np.nextafter(largest, -np.inf), largest])
+        below = np.nextafter(reference.max(), -np.inf)
+        return np.array([below]) if reference.min() <= below else np.array([below, reference.max()])
     return np.asarray(inner)
 
 
