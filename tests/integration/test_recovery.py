@@ -9,17 +9,7 @@ from tests.integration.conftest import Loop
 
 def _started_run(loop: Loop, job: str, tags: dict[str, str]) -> str:
     run = loop.instance.create_run_for_job(loop.definitions.resolve_job_def(job), tags=tags)
-    loop.instance.report_engine_event("started", run)
-    loop.instance.handle_new_event(
-        dg.EventLogEntry(
-            error_info=None,
-            level="debug",
-            user_message="",
-            run_id=run.run_id,
-            timestamp=0.0,
-            dagster_event=dg.DagsterEvent("PIPELINE_START", run.job_name),
-        )
-    )
+    loop.instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", run.job_name), run.run_id)
     return run.run_id
 
 
