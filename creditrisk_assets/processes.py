@@ -3,6 +3,7 @@
 Used by `make dev` and the demo. In production a service manager or Compose does this.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -21,6 +22,8 @@ READY_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 20.0
 LOG_TAIL_LINES = 15
 HOST = "127.0.0.1"
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
 
 
 class ProcessFailed(RuntimeError):
@@ -193,6 +196,7 @@ def running(
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # a Ctrl-C is ours to pass on, in the right order
+                    preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 )
             started.services.append((service, process))
             _await_ready(service, started)
@@ -233,6 +237,11 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)  # runs that a code server has started live in its group
     except ProcessLookupError:
         return
+
+
+def _end_with_parent() -> None:
+    """In the child, before its program starts: end when the parent ends, also where that was killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _tool(name: str) -> str:

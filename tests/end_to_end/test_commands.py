@@ -68,8 +68,9 @@ def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> No
     assert not status["failed_runs"]
 
 
-def test_dev_starts_everything_and_stops_cleanly_on_ctrl_c(project: Path) -> None:
-    """A Ctrl-C that leaves a daemon behind would hold the ports and go on launching runs."""
+@pytest.mark.parametrize(("how", "exit_code"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_dev_starts_everything_and_leaves_nothing_behind(project: Path, how: signal.Signals, exit_code: int) -> None:
+    """A Ctrl-C or a kill -9 that leaves a daemon behind would hold the ports and go on launching runs."""
     dagster, api, mlflow = free_ports(3)
     command = [*CREDITRISK, "dev", "--dagster-port", str(dagster), "--api-port", str(api), "--mlflow-port", str(mlflow)]
     process = subprocess.Popen(
@@ -87,9 +88,12 @@ def test_dev_starts_everything_and_stops_cleanly_on_ctrl_c(project: Path) -> Non
         assert httpx.get(f"http://127.0.0.1:{mlflow}/health").status_code == 200
         children = _descendants(process.pid)
         assert len(children) >= 5
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(60) == 0
-        assert [child for child in children if Path(f"/proc/{child}").exists()] == []
+        os.kill(process.pid, how)
+        assert process.wait(60) == exit_code
+        deadline = time.monotonic() + 60
+        while alive := [child for child in children if _alive(child)]:
+            assert time.monotonic() < deadline, alive
+            time.sleep(0.2)
     finally:
         if process.poll() is None:
             process.kill()
@@ -133,6 +137,13 @@ def test_outside_the_project_the_message_says_where_to_run(tmp_path: Path) -> No
 def test_wrong_usage_has_exit_code_two(project: Path) -> None:
     _run(project, "simulate", "--days", "none", expected=2)
     _run(project, "no-such-command", expected=2)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _descendants(pid: int) -> list[int]:

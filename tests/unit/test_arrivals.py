@@ -43,6 +43,12 @@ def test_a_day_waits_until_its_youngest_file_has_settled() -> None:
     assert result.waiting == ("2026-02-01 changed less than 5 s ago",)
 
 
+def test_a_file_from_the_future_is_read_and_not_waited_for_until_then() -> None:
+    """A clock that is a year ahead would otherwise keep its day waiting for a year."""
+    ahead = day("2026-02-01", NOW + 365 * 86_400)
+    assert looked(ahead).ready == (ahead,)
+
+
 def test_what_cannot_be_read_is_named_and_stops_no_other_day() -> None:
     """One partition key that does not exist stops a whole tick of the sensor."""
     good = day("2026-02-03", NOW - 60)

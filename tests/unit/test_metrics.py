@@ -81,7 +81,7 @@ def test_the_standard_error_agrees_with_a_bootstrap() -> None:
 def test_of_two_equally_good_models_one_is_called_better_as_often_as_the_test_says() -> None:
     """A paired test at 5 % that fired in 15 % would promote challengers by luck."""
     rng = np.random.default_rng(2)
-    draws, false_alarms = 800, 0
+    draws, false_alarms = 600, 0
     for _ in range(draws):
         target = (rng.random(300) < 0.25).astype(np.int64)
         truth = rng.normal(target * 0.8, 1.0)

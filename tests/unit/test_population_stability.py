@@ -91,7 +91,7 @@ def test_false_alarms_come_as_often_as_alpha_says(draw: object, reference_rows: 
     """With PSI > 0.1 as the rule a day of 500 alarms for ever or never; here alpha is the rate, also for a small reference."""
     assert callable(draw)
     rng = np.random.default_rng(1)
-    draws = 1_000
+    draws = 600
     alarms = sum(psi(draw(rng, reference_rows), draw(rng, 500)).drifted for _ in range(draws))
     assert 0.02 < alarms / draws < 0.08
 
