@@ -125,7 +125,7 @@ def fit(portfolio: Portfolio, rows: TrainingRows) -> Fit:
     folds = StratifiedKFold(CALIBRATION_FOLDS, shuffle=True, random_state=SEED)
     for inside, outside in folds.split(matrix, rows.target):
         fold = _fitted_classifier(portfolio, matrix[inside], rows.target[inside], rows.weight[inside])
-        raw_scores[outside] = fold.decision_function(matrix[outside])
+        raw_scores[outside] = _raw_log_odds(fold, matrix[outside])
     platt = LogisticRegression(C=np.inf).fit(raw_scores[:, None], rows.target, sample_weight=rows.weight)
     calibration = Calibration(slope=float(platt.coef_[0, 0]), intercept=float(platt.intercept_[0]))
     separation, cut_off = kolmogorov_smirnov(rows.target, calibrated(calibration, raw_scores))
@@ -140,7 +140,7 @@ def fit(portfolio: Portfolio, rows: TrainingRows) -> Fit:
 
 def predict(fitted: Fit, features: NDArray[np.float32]) -> FloatArray:
     """PD by scikit-learn itself, for the parity check and for evaluation."""
-    return calibrated(fitted.calibration, fitted.classifier.decision_function(features))
+    return calibrated(fitted.calibration, _raw_log_odds(fitted.classifier, features))
 
 
 def calibrated(calibration: Calibration, raw_log_odds: FloatArray) -> FloatArray:
@@ -175,13 +175,15 @@ def make_bundle(
     Raises:
         TrainingError: if the rows cannot carry a model, or the graph does not give scikit-learn's answers.
     """
+    if len(np.unique(held_out.target)) < 2:
+        raise TrainingError(f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one bad")
     fitted = fit(portfolio, rows)
     scaling = Scaling()
     graph = build_decision_graph(portfolio, fitted.classifier, fitted.calibration, scaling)
     session = open_session(graph)
     probability, score = session.run(["default_probability", "score"], {"raw": rows.raw})
     parity = float(np.abs(probability - predict(fitted, rows.features)).max())
-    if parity > PARITY_TOLERANCE:
+    if not parity <= PARITY_TOLERANCE:  # NaN is no parity either
         raise TrainingError(f"graph and scikit-learn differ by {parity:.2e} in PD; valid: at most {PARITY_TOLERANCE:.0e}")
     held_out_probability = session.run(["default_probability"], {"raw": held_out.raw})[0]
     manifest = Manifest(
@@ -226,6 +228,16 @@ def make_bundle(
     return load_bundle(str(directory))
 
 
+def _one_thread() -> threadpool_limits:
+    """OpenMP threads that wait for each other on busy cores cost up to fifty times what they bring."""
+    return threadpool_limits(limits=1, user_api="openmp")
+
+
+def _raw_log_odds(classifier: HistGradientBoostingClassifier, features: NDArray[np.float32]) -> FloatArray:
+    with _one_thread():
+        return np.asarray(classifier.decision_function(features), dtype=np.float64)
+
+
 def _fitted_classifier(
     portfolio: Portfolio, matrix: NDArray[np.float32], target: NDArray[np.int64], weight: NDArray[np.int64]
 ) -> HistGradientBoostingClassifier:
@@ -236,7 +248,7 @@ def _fitted_classifier(
         early_stopping=False,
         random_state=SEED,
     )
-    with threadpool_limits(limits=1, user_api="openmp"):  # waiting threads on busy cores cost more than they bring
+    with _one_thread():
         classifier.fit(np.repeat(matrix, weight, axis=0), np.repeat(target, weight))
     _hold_thresholds_in_float32(classifier)
     return classifier

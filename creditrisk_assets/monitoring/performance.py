@@ -66,7 +66,7 @@ def ranking_held(figures: dict[str, float], validation: dict[str, float], alpha:
         return PerformanceTest(True, float("nan"), float("nan"), 1.0, "no AUC: the matured rows hold one class only")
     fall = validation["roc_auc"] - figures["roc_auc"]
     error = float(np.hypot(figures["roc_auc_standard_error"], validation["roc_auc_standard_error"]))
-    p_value = float(stats.norm.sf(fall / error))
+    p_value = float(stats.norm.sf(fall / error)) if error > 0 else float(fall <= 0)
     limit = validation["roc_auc"] - max(floor, float(stats.norm.isf(alpha)) * error)
     passed = not (p_value < alpha and fall > floor)
     return PerformanceTest(

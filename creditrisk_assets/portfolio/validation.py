@@ -74,8 +74,8 @@ def target_field(portfolio: Portfolio) -> Field:
 def validate_files(paths: Sequence[Path], portfolio: Portfolio, fields: Sequence[Field]) -> ValidatedRows:
     """Validate the files of one day together, in the order given.
 
-    A row that repeats another word for word is dropped as a duplicate. Where one customer stands with different values, the
-    later row wins and the earlier is rejected.
+    Of each customer the last row counts. An earlier row like it is dropped as a duplicate, an earlier row with other values is
+    rejected.
 
     Args:
         paths: CSV or Parquet files.

@@ -192,9 +192,9 @@ def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
             golden=tuple(GoldenRequest.model_validate(one) for one in json.loads(content[GOLDEN])),
             session=open_session(content[GRAPH]),
         )
+        bundle.verify()
     except (ValueError, TypeError, *ONNX_ERRORS) as error:
-        raise BundleError(f"bundle {location} cannot be read: {error}") from error
-    bundle.verify()
+        raise BundleError(f"bundle {location} cannot be read or run: {error}") from error
     return bundle
 
 
