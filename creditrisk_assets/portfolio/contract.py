@@ -1,54 +1,114 @@
-"""What a customer record is: fields, types, units, ranges and codes.
+"""What a book of customers is: fields, types, units, ranges and codes, features, reasons.
 
 Only plain values live here, so that the API process can import it without pandas. Checking rows against the contract is
-`validation`; the data set itself is described in `uci_card`.
+`validation`; the portfolio that comes with the package is described in `uci_card`.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 FLOAT32_EXACT_INTEGER = 2**24
 """Largest magnitude up to which float32, the type of the decision graph's input, holds every whole number exactly."""
 
+FLOAT32_LARGEST = 3.4028234663852886e38
+
+RESERVED_NAMES = frozenset(
+    {"file", "line", "default_probability", "score", "prediction", "model_version", "bundle_sha256", "error", "version", "held_out"}
+)
+"""Column names that the system gives to what it adds to a customer's record."""
+
+Code = int | str
+Kind = Literal["whole", "decimal", "code"]
+
 
 @dataclass(frozen=True)
 class Field:
-    """One whole-number field of a customer record.
+    """One field of a customer record.
 
-    `codes` maps every allowed code to its meaning; a field without codes is a quantity between `minimum` and `maximum`.
+    A field is a whole number, a decimal number (`decimal=True`) between `minimum` and `maximum`, or one of `codes`, which maps
+    each allowed code, a whole number or a text, to its meaning. The decision graph sees whole numbers and numeric codes as they
+    are, decimals rounded to float32, and a text code as its position in `codes`. Where `required` is False a record may lack the
+    field; the graph then sees NaN, and what that means is the feature function's matter.
 
     Raises:
-        ValueError: if the range is empty, or holds whole numbers that float32 cannot tell apart.
+        ValueError: if the description contradicts itself, or float32 cannot hold what it allows.
     """
 
     name: str
     description: str
-    unit: str
-    minimum: int
-    maximum: int
-    codes: dict[int, str] | None = None
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    codes: Mapping[Any, str] | None = None
+    decimal: bool = False
+    required: bool = True
 
     def __post_init__(self) -> None:
-        if self.minimum > self.maximum:
+        if self.name != canonical_name(self.name) or not self.name:
+            raise ValueError(f"field {self.name!r}: not a canonical name; valid: {canonical_name(self.name)!r}")
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"field {self.name!r}: the system uses this name itself; valid: none of {sorted(RESERVED_NAMES)}")
+        if self.codes is not None:
+            self._check_codes(self.codes)
+        else:
+            self._check_range()
+
+    def _check_codes(self, codes: Mapping[Any, str]) -> None:
+        if not codes or self.decimal:
+            raise ValueError(f"field {self.name}: codes {dict(codes)!r} of a decimal field, or none at all; valid: at least one code")
+        if self.minimum is not None or self.maximum is not None:
+            raise ValueError(f"field {self.name}: both codes and a range; valid: one of them")
+        if len({isinstance(code, str) for code in codes}) > 1:
+            raise ValueError(f"field {self.name}: codes {list(codes)!r}; valid: all whole numbers, or all texts")
+        for code in codes:
+            if isinstance(code, str):
+                if code != code.strip() or not code:
+                    raise ValueError(f"field {self.name}: code {code!r}; valid: a text without spaces around it")
+            elif isinstance(code, bool) or not isinstance(code, int) or abs(code) > FLOAT32_EXACT_INTEGER:
+                raise ValueError(f"field {self.name}: code {code!r}; valid: a whole number up to {FLOAT32_EXACT_INTEGER}")
+
+    def _check_range(self) -> None:
+        if self.minimum is None or self.maximum is None:
+            raise ValueError(f"field {self.name}: no range; valid: minimum and maximum, or codes")
+        if not self.minimum <= self.maximum:
             raise ValueError(f"field {self.name}: minimum {self.minimum} is above maximum {self.maximum}")
         largest = max(abs(self.minimum), abs(self.maximum))
-        if largest > FLOAT32_EXACT_INTEGER:
-            raise ValueError(
-                f"field {self.name}: {largest} cannot be held exactly by float32; valid: at most {FLOAT32_EXACT_INTEGER}"
-            )
-        if self.codes is not None and (min(self.codes) < self.minimum or max(self.codes) > self.maximum):
-            raise ValueError(f"field {self.name}: a code lies outside {self.minimum}..{self.maximum}")
+        limit = FLOAT32_LARGEST if self.decimal else FLOAT32_EXACT_INTEGER
+        if largest > limit:
+            raise ValueError(f"field {self.name}: {largest} cannot be held exactly by float32; valid: at most {limit}")
+        if not self.decimal and (self.minimum % 1 or self.maximum % 1):
+            raise ValueError(f"field {self.name}: range {self.minimum}..{self.maximum}; valid: whole numbers, or decimal=True")
+
+    @property
+    def kind(self) -> Kind:
+        """What its values are."""
+        if self.codes is not None:
+            return "code"
+        return "decimal" if self.decimal else "whole"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are text codes."""
+        return self.codes is not None and isinstance(next(iter(self.codes)), str)
+
+    @cached_property
+    def code_numbers(self) -> dict[Code, float]:
+        """What the decision graph sees for each code; empty for a field without codes."""
+        return {code: float(place if self.is_text else code) for place, code in enumerate(self.codes or ())}
 
     @property
     def valid(self) -> str:
         """What would be accepted, in words."""
+        or_nothing = "" if self.required else ", or nothing"
         if self.codes is not None:
-            return "one of " + ", ".join(str(code) for code in sorted(self.codes))
-        return f"a whole number from {self.minimum} to {self.maximum}" + (f" ({self.unit})" if self.unit else "")
+            known = list(self.codes) if self.is_text else sorted(self.codes)
+            return "one of " + ", ".join(str(code) for code in known) + or_nothing
+        what = "a number" if self.decimal else "a whole number"
+        return f"{what} from {self.minimum} to {self.maximum}" + (f" ({self.unit})" if self.unit else "") + or_nothing
 
 
 @dataclass(frozen=True)
@@ -59,28 +119,77 @@ class Feature:
     monotone: int = 0
 
 
+@dataclass(frozen=True)
+class Reason:
+    """One reason for an adverse decision: a stable code, what the customer is told, and the fields that it speaks of."""
+
+    code: str
+    text: str
+    fields: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Portfolio:
     """Everything that is particular to one book of customers.
 
-    `compute_features` is array-API code: it takes the raw matrix (rows x fields, float32, columns in contract order) and
-    returns the feature matrix (rows x features, float32, columns in the order of `features`). It must not let a row's bits
-    depend on its neighbours or on the processor: element-wise operations, and reductions only where their order cannot matter.
+    Attributes:
+        name: short and stable; every bundle carries it.
+        title: what it is, for people.
+        identifier: column that names the customer.
+        target: column of the outcome, 1 = bad.
+        target_description: what is bad, and when.
+        fields: the record, in the order of the decision graph's input columns.
+        protected: fields that no feature may use; they are kept for monitoring.
+        features: columns of the feature matrix.
+        compute_features: array-API code from the raw matrix (rows x fields, float32, contract order) to the feature matrix
+            (rows x features, float32). It must not let a row's bits depend on its neighbours or on the processor: element-wise
+            operations, and reductions only where their order cannot matter.
+        performance_window_days: days of data from a decision until its outcome can be known.
+        reasons: every field that is not protected stands in exactly one of them.
+        example: a customer to show in documentation.
+        simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of identifier, fields and target, or
+            None. A path and not the function: whoever serves the portfolio does not need pandas.
+
+    Raises:
+        ValueError: if its parts contradict each other; the message names the part.
     """
 
     name: str
+    title: str
     identifier: str
     target: str
+    target_description: str
     fields: tuple[Field, ...]
     protected: tuple[str, ...]
     features: tuple[Feature, ...]
     compute_features: Callable[[Any], Any]
     performance_window_days: int
+    reasons: tuple[Reason, ...] = ()
+    example: Mapping[str, Any] = field(default_factory=dict)
+    simulator: str | None = None
+
+    def __post_init__(self) -> None:
+        names = self.field_names
+        _require_unique(f"portfolio {self.name}: column", [self.identifier, self.target, *names])
+        _require_unique(f"portfolio {self.name}: feature", self.feature_names)
+        for name in (self.identifier, self.target):
+            if name != canonical_name(name) or name in RESERVED_NAMES:
+                raise ValueError(f"portfolio {self.name}: column {name!r}; valid: a canonical name that is not reserved")
+        unknown = sorted({*self.protected, *self.example} - set(names))
+        if unknown:
+            raise ValueError(f"portfolio {self.name}: {', '.join(unknown)} is no field; valid: {', '.join(names)}")
+        explained = [name for reason in self.reasons for name in reason.fields]
+        _require_unique(f"portfolio {self.name}: field in the reasons", explained)
+        _require_unique(f"portfolio {self.name}: reason code", [reason.code for reason in self.reasons])
+        wanted = set(names) - set(self.protected)
+        if self.reasons and set(explained) != wanted:
+            wrong = ", ".join(sorted(set(explained) ^ wanted))
+            raise ValueError(f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field but the protected ones")
 
     @cached_property
     def field_names(self) -> list[str]:
         """Names of the fields in the order of the decision graph's input columns."""
-        return [field.name for field in self.fields]
+        return [one.name for one in self.fields]
 
     @cached_property
     def feature_names(self) -> list[str]:
@@ -92,6 +201,17 @@ class Portfolio:
         """One of -1, 0, +1 for each feature."""
         return [feature.monotone for feature in self.features]
 
+    @cached_property
+    def target_field(self) -> Field:
+        """The outcome as a field."""
+        return Field(self.target, self.target_description, codes={0: "good", 1: "bad"})
+
+
+def _require_unique(what: str, names: Iterable[str]) -> None:
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
+    if repeated:
+        raise ValueError(f"{what} {', '.join(repeated)} stands twice; valid: each once")
+
 
 def canonical_name(header: str) -> str:
     """The contract's spelling of a column header: `PAY_0` and `default.payment.next.month` become `pay_0` and
@@ -101,12 +221,12 @@ def canonical_name(header: str) -> str:
 
 
 def canonical_names(headers: Sequence[str]) -> list[str]:
-    """Canonical spelling of a file's headers.
+    """Canonical spelling of a file's headers; one without letters and digits is called `column_<place>`.
 
     Raises:
         ValueError: if two headers mean the same column.
     """
-    names = [canonical_name(header) for header in headers]
+    names = [canonical_name(header) or f"column_{place}" for place, header in enumerate(headers, start=1)]
     repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise ValueError(f"the header names a column twice: {', '.join(repeated)}")

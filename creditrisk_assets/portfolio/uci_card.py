@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER, Feature, Field, Portfolio
+from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER, Feature, Field, Portfolio, Reason
 
 MONTHS = ("September", "August", "July", "June", "May", "April")
 PAY = ("pay_0", "pay_2", "pay_3", "pay_4", "pay_5", "pay_6")
@@ -26,14 +26,11 @@ PAYMENT_STATUS = {
 def _fields() -> tuple[Field, ...]:
     limit = Field("limit_bal", "credit limit, own and family", "NT$", 1, FLOAT32_EXACT_INTEGER)
     people = (
-        Field("sex", "sex (monitoring only, never a feature)", "", 1, 2, {1: "male", 2: "female"}),
+        Field("sex", "sex (monitoring only, never a feature)", codes={1: "male", 2: "female"}),
         Field(
             "education",
             "education (monitoring only, a proxy)",
-            "",
-            0,
-            6,
-            {
+            codes={
                 0: "not documented",
                 1: "graduate school",
                 2: "university",
@@ -46,15 +43,12 @@ def _fields() -> tuple[Field, ...]:
         Field(
             "marriage",
             "marital status (monitoring only, never a feature)",
-            "",
-            0,
-            3,
-            {0: "not documented", 1: "married", 2: "single", 3: "other"},
+            codes={0: "not documented", 1: "married", 2: "single", 3: "other"},
         ),
         Field("age", "age (monitoring only, never a feature)", "years", 18, 120),
     )
     status = tuple(
-        Field(name, f"payment status in {month}", "months late", -2, 9, PAYMENT_STATUS)
+        Field(name, f"payment status in {month}", "months late", codes=PAYMENT_STATUS)
         for name, month in zip(PAY, MONTHS, strict=True)
     )
     bills = tuple(
@@ -166,22 +160,28 @@ def compute_features(raw: Any) -> Any:
     return xp.concat(blocks, axis=1)
 
 
+REASONS = (
+    Reason("R01", "Payments on this card were late, recently or by several months", PAY),
+    Reason("R02", "The credit limit granted so far is low", ("limit_bal",)),
+    Reason("R03", "The balance is high for the credit limit, or has been rising", BILL),
+    Reason("R04", "The amounts paid are low for the balance", PAID),
+)
+
+_EXAMPLE = (120_000, 2, 2, 2, 26, -1, 2, 0, 0, 0, 2, 2682, 1725, 2682, 3272, 3455, 3261, 0, 1000, 1000, 1000, 0, 2000)
+"""The second row of the published data."""
+
 PORTFOLIO = Portfolio(
     name="uci_card",
+    title="Credit-card customers in Taiwan, 2005 (UCI data set 350, Yeh & Lien 2009)",
     identifier="id",
     target="default_payment_next_month",
+    target_description="default on the payment of the next month",
     fields=_FIELDS,
     protected=("sex", "education", "marriage", "age"),
     features=_FEATURES,
     compute_features=compute_features,
     performance_window_days=31,
+    reasons=REASONS,
+    example=dict(zip(_COLUMN, _EXAMPLE, strict=True)),
+    simulator="creditrisk_assets.portfolio.simulator.simulate",
 )
-
-EXAMPLE_CUSTOMER = dict(
-    zip(
-        PORTFOLIO.field_names,
-        [120_000, 2, 2, 2, 26, -1, 2, 0, 0, 0, 2, 2682, 1725, 2682, 3272, 3455, 3261, 0, 1000, 1000, 1000, 0, 2000],
-        strict=True,
-    )
-)
-"""A customer to show in documentation; the second row of the published data."""

@@ -1,0 +1,58 @@
+"""From the values of a record to the decision graph's input: one float32 matrix, columns in contract order.
+
+Training, batch and the API all encode here; text codes become numbers by the field's own table.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Encoded(Protocol):
+    """What encoding needs to know of a field: of the contract, or of a bundle's manifest."""
+
+    @property
+    def name(self) -> str:
+        """The column."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are text codes."""
+
+    @property
+    def code_numbers(self) -> Mapping[Any, float]:
+        """The number of each code."""
+
+
+def raw_matrix(columns: Mapping[str, Any] | Any, fields: Sequence[Encoded]) -> NDArray[np.float32]:
+    """Encode records that satisfy the contract.
+
+    Args:
+        columns: for each field, its values: a frame, or a mapping of sequences of equal length. What is missing is None or NaN.
+        fields: the columns wanted, in order.
+
+    Returns:
+        rows x fields, float32; NaN where a value is missing.
+
+    Raises:
+        ValueError: if a text is not a known code.
+    """
+    encoded = [_numbers(columns[field.name], field) for field in fields]
+    return np.ascontiguousarray(np.stack(encoded, axis=1), dtype=np.float32)
+
+
+def _numbers(values: Any, field: Encoded) -> NDArray[np.float32]:
+    if not field.is_text:
+        return np.asarray(values, dtype=np.float64).astype(np.float32)
+    table = field.code_numbers
+    texts = np.asarray(values, dtype=object)
+    known, places = np.unique(texts.astype(str), return_inverse=True)
+    numbers = np.array([table.get(text, np.nan) for text in known.tolist()], dtype=np.float32)[places.reshape(-1)]
+    missing = np.array([not isinstance(text, str) for text in texts.tolist()], dtype=bool)
+    strangers = np.isnan(numbers) & ~missing
+    if strangers.any():
+        raise ValueError(f"{field.name}: {texts[strangers][0]!r} is not a known code; valid: one of {', '.join(map(str, table))}")
+    numbers[missing] = np.nan
+    return numbers
