@@ -16,21 +16,42 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.markup import escape
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 app = typer.Typer(help="Run a credit-default model for real.", no_args_is_help=True, pretty_exceptions_enable=False)
 champion_app = typer.Typer(help="The model in force.", no_args_is_help=True)
 app.add_typer(champion_app, name="champion")
+portfolio_app = typer.Typer(help="The book of customers.", no_args_is_help=True)
+app.add_typer(portfolio_app, name="portfolio")
 
 console = Console()
 errors = Console(stderr=True)
 
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+STRENGTH = Annotated[float, typer.Option(min=0, help="0 is no disturbance, 1 a practical one.")]
+SEED = Annotated[int, typer.Option(min=0, help="The same seed lands the same files.")]
+FROM = Annotated[
+    Path | None, typer.Option("--from", help="Customers of this CSV or Parquet file with outcomes, instead of simulated ones.")
+]
+SCENARIO_NAMES = (
+    "stable",
+    "covariate-shift",
+    "prior-shift",
+    "concept-drift",
+    "seasonal",
+    "schema-break",
+    "late-outcomes",
+    "outage",
+    "burst",
+)
+"""Here too, so that `--help` needs no import; a test holds both lists together."""
 
 
 def main() -> None:
     """Entry point."""
+    sys.path.insert(0, str(Path.cwd()))  # CREDITRISK_PORTFOLIO may name a module of the working directory
     # Each names one preview feature that the project uses on purpose (see docs/decisions); all other warnings show.
     for feature in ("Specifying a partitions_def on an AssetCheckSpec", "Parameter `data_version` of initializer `Output"):
         warnings.filterwarnings("ignore", message=feature)
@@ -39,18 +60,21 @@ def main() -> None:
 
 @app.command()
 def demo(
-    data: Annotated[Path | None, typer.Option(help="A CSV or Parquet file with the UCI columns; default: simulated.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A CSV or Parquet file with the portfolio's columns; default: simulated.")
+    ] = None,
 ) -> None:
     """Show the whole loop with real processes: train, score, drift, retrain, promote, while a client keeps asking."""
     from creditrisk_assets.demo import DemoFailed, run_demo
     from creditrisk_assets.portfolio.history import NoHistory
     from creditrisk_assets.processes import ProcessFailed
+    from creditrisk_assets.site import SiteInUse
 
     start = time.monotonic()
     _stop_on_signals()
     try:
         run_demo(console, Path.cwd(), data.resolve() if data else None)
-    except (DemoFailed, ProcessFailed, NoHistory, FileNotFoundError) as error:
+    except (DemoFailed, ProcessFailed, NoHistory, SiteInUse, FileNotFoundError) as error:
         _fail(error)
     except KeyboardInterrupt:
         _fail("stopped")
@@ -68,9 +92,8 @@ def dev(
     from creditrisk_assets.defs import status
     from creditrisk_assets.defs.recovery import end_orphaned_runs
     from creditrisk_assets.registry import Registry
-    from creditrisk_assets.settings import Settings
 
-    settings = Settings()
+    settings = _settings()
     _stop_on_signals()
     try:
         for port, name in ((dagster_port, "Dagster UI"), (api_port, "API"), (mlflow_port, "MLflow UI")):
@@ -80,7 +103,7 @@ def dev(
             console.print(f"run {run_id} was cut off when everything stopped; it is started once more")
         Registry(settings.tracking_uri, settings.mlflow_dir).prepare()
         ports = processes.Ports(processes.free_ports(1)[0], dagster_port, api_port, mlflow_port)
-        workspace = settings.data_dir / "dagster" / "workspace.yaml"
+        workspace = settings.local_dir / "dagster" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
         since = time.time()
         wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
@@ -89,11 +112,11 @@ def dev(
             "CREDITRISK_API_URL": ports.api_url,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluating language models
         }
-        logs = settings.data_dir / "logs"
+        logs = settings.local_dir / "logs"
         with processes.running(wanted, _home(), environment, logs, lambda name: console.print(f"  {name}")) as up:
             console.print(f"Dagster UI {ports.dagster_url}, API {ports.api_url}/docs, MLflow UI {ports.mlflow_url}")
             console.print(f"logs in {logs}; Ctrl-C stops everything")
-            if status.loop_status(instance).champion is None:
+            if status.champion_in_force(instance) is None:
                 console.print("no champion yet: launch the job train in the Dagster UI, or run make train")
             while True:
                 up.check()
@@ -127,34 +150,90 @@ def serve(
 
 @app.command()
 def simulate(
+    scenario: Annotated[str, typer.Option(help="What happens; `creditrisk drill --help` lists them.")] = "stable",
     days: Annotated[int, typer.Option(min=1, help="How many days.")] = 1,
     rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Customers a day.")] = 1_000,
     start: Annotated[
         datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day; default: so that the last is today.")
     ] = None,
-    drift: Annotated[float, typer.Option(min=0, help="Strength of injected drift; 1 is what the demo injects.")] = 0.0,
+    onset: Annotated[int | None, typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third.")] = None,
+    strength: STRENGTH = 1.0,
+    data: FROM = None,
     outcomes: Annotated[bool, typer.Option(help="Land the outcomes too.")] = True,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed lands the same customers.")] = 1,
+    seed: SEED = 1,
 ) -> None:
-    """Land days of simulated customers."""
+    """Land days of customers and their outcomes, all at once: simulated ones, or those of a file."""
+    from creditrisk_assets.portfolio import scenarios
     from creditrisk_assets.portfolio.landing import land
-    from creditrisk_assets.portfolio.simulator import inject_drift
-    from creditrisk_assets.portfolio.simulator import simulate as simulated
-    from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-    from creditrisk_assets.settings import Settings, today
+    from creditrisk_assets.settings import today
 
-    settings = Settings()
+    settings = _settings()
     first = start.date() if start else today() - datetime.timedelta(days=days - 1)
-    for offset in range(days):
-        day = first + datetime.timedelta(days=offset)
-        customers = simulated(rows, seed * 1_000_003 + day.toordinal(), first_identifier=day.toordinal() * 1_000_000)
-        if drift > 0:
-            customers = inject_drift(customers, seed + day.toordinal(), drift)
-        fields = customers.drop(columns=PORTFOLIO.target)
-        console.print(land(settings.landing_production / day.isoformat(), "customers.csv", fields), soft_wrap=True)
-        if outcomes:
-            labels = customers[[PORTFOLIO.identifier, PORTFOLIO.target]]
-            console.print(land(settings.landing_outcomes / day.isoformat(), "outcomes.csv", labels), soft_wrap=True)
+    portfolio = settings.portfolio
+    plan = _plan(scenario, first, days, rows, strength, seed, onset, portfolio.performance_window_days)
+    try:
+        draw = scenarios.simulated_customers(portfolio) if data is None else scenarios.customers_of(_customers(data, portfolio))
+        for _, files in scenarios.arrivals(plan, portfolio, draw):
+            for file in files:
+                zone = settings.landing_production if file.zone == "production" else settings.landing_outcomes
+                if outcomes or file.zone == "production":
+                    console.print(str(land(zone / file.day, file.name, file.rows)), soft_wrap=True)
+    except ValueError as error:
+        _fail(error)
+
+
+@app.command()
+def drill(
+    scenario: Annotated[str, typer.Argument(help=f"{', '.join(SCENARIO_NAMES)}, or `all`.")],
+    days: Annotated[int, typer.Option(min=2, help="Days of customers; outcomes follow after them.")] = 60,
+    rows: Annotated[int, typer.Option(min=100, help="Customers a day.")] = 500,
+    onset: Annotated[int | None, typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third.")] = None,
+    strength: STRENGTH = 1.0,
+    data: FROM = None,
+    seed: SEED = 1,
+    daemon: Annotated[bool, typer.Option(help="With the real daemon and processes; some 15 s a day.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write the table to this Markdown file.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Run the loop through a scenario in a store of its own, and report what it did. Exit code 1 if a decision was lost."""
+    from creditrisk_assets import drill as drills
+    from creditrisk_assets.portfolio.history import NoHistory
+    from creditrisk_assets.processes import ProcessFailed
+    from creditrisk_assets.site import SiteInUse
+
+    names = SCENARIO_NAMES if scenario == "all" else (scenario,)
+    project, source, target = Path.cwd(), data.resolve() if data else None, output.resolve() if output else None
+    window = _settings().portfolio.performance_window_days
+    reports = []
+    _stop_on_signals()
+    try:
+        for name in names:
+            plan = _plan(name, drills.START, days, rows, strength, seed, onset, window)
+            with Progress(console=errors) as progress:
+                bar = progress.add_task(name, total=None)
+
+                def told(done: int, total: int, news: str, progress: Progress = progress, bar: TaskID = bar) -> None:
+                    progress.update(bar, completed=done, total=total)
+                    if news:
+                        progress.console.print(f"  day {done}: {news}", soft_wrap=True)
+
+                reports.append(drills.run_drill(project, plan, source, daemon, told))
+    except (drills.DrillFailed, NoHistory, ProcessFailed, SiteInUse, ValueError) as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        _fail("stopped")
+    if as_json:
+        _print_json({"drills": [dataclasses.asdict(report) for report in reports]})
+    else:
+        table = Table(*drills.TABLE_HEADER)
+        for report in reports:
+            table.add_row(*drills.table_row(report))
+        console.print(table)
+        console.print(f"{reports[0].source}; {sum(report.seconds for report in reports):.0f} s in all")
+    if target:
+        target.write_text(drills.markdown(reports))
+    if any(report.lost for report in reports):
+        _fail("decisions were lost")
 
 
 @app.command()
@@ -166,20 +245,20 @@ def score(
     """Score a file with the champion; rows that break the contract keep their place and say why."""
     import httpx
 
-    from creditrisk_assets.portfolio.uci_card import PORTFOLIO
     from creditrisk_assets.scoring.bundle import BundleError, load_bundle
     from creditrisk_assets.scoring.files import ScoringError, api_scorer, local_scorer, score_file
 
+    portfolio = _settings().portfolio
     try:
         with httpx.Client(base_url=url or "", timeout=60) as client, Progress(console=errors) as progress:
             if url:
-                scorer = api_scorer(client, PORTFOLIO)
+                scorer = api_scorer(client, portfolio)
             else:
                 in_force = _champion()
                 scorer = local_scorer(load_bundle(in_force.artifact_uri, in_force.bundle_sha256), in_force.model_version)
             bar = progress.add_task("scoring", total=None)
             result = score_file(
-                source, output, PORTFOLIO, scorer, lambda done, total: progress.update(bar, completed=done, total=total)
+                source, output, portfolio, scorer, lambda done, total: progress.update(bar, completed=done, total=total)
             )
     except (ScoringError, BundleError) as error:
         _fail(error)
@@ -192,21 +271,21 @@ def score(
 
 @app.command()
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A CSV or Parquet file with the UCI columns and the outcome.")],
+    data: Annotated[Path, typer.Option(help="A CSV or Parquet file with the portfolio's columns and the outcome.")],
     as_json: JSON = False,
 ) -> None:
     """How well the training recipe does: three times three-fold cross-validation, seed 0, every choice inside the folds."""
     from creditrisk_assets.modelling.evaluation import three_by_three
     from creditrisk_assets.portfolio.history import NoHistory, read_history
-    from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 
+    portfolio = _settings().portfolio
     try:
-        history = read_history(str(data), PORTFOLIO)
+        history = read_history(str(data), portfolio)
     except NoHistory as error:
         _fail(error)
     with Progress(console=errors) as progress:
         bar = progress.add_task("folds", total=9)
-        folds = three_by_three(history.rows.accepted, PORTFOLIO, lambda: progress.advance(bar))
+        folds = three_by_three(history.rows.accepted, portfolio, lambda: progress.advance(bar))
     means = folds.mean(numeric_only=True)
     if as_json:
         _print_json({"sha256": history.sha256, "mean": means.to_dict(), "folds": folds.to_dict("records")})
@@ -217,7 +296,21 @@ def evaluate(
     table.add_row("mean", *(f"{means[column]:.4f}" for column in folds.columns), style="bold")
     table.add_row("sd", *(f"{folds[column].std():.4f}" for column in folds.columns))
     console.print(table)
-    console.print(f"{len(history.rows.accepted):,} rows, SHA-256 {history.sha256}; not used: {', '.join(PORTFOLIO.protected)}")
+    console.print(f"{len(history.rows.accepted):,} rows, SHA-256 {history.sha256}; not used: {', '.join(portfolio.protected)}")
+
+
+@portfolio_app.command("describe")
+def portfolio_describe(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this Markdown file.")] = None,
+) -> None:
+    """The data dictionary of the portfolio: fields, codes, features, reasons."""
+    from creditrisk_assets.portfolio.dictionary import data_dictionary
+
+    text = data_dictionary(_settings().portfolio)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text)
 
 
 @champion_app.command("show")
@@ -248,7 +341,7 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
     """What the loop has done: champion, days, runs in flight and failed, what each sensor last said."""
     from creditrisk_assets.defs.status import loop_status
 
-    seen = loop_status(_instance(), days)
+    seen = loop_status(_instance(), _settings(), days)
     if as_json:
         document = dataclasses.asdict(seen)
         document["champion"] = seen.champion.model_dump() if seen.champion else None
@@ -259,12 +352,24 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
     else:
         since = datetime.datetime.fromtimestamp(seen.champion_since or 0, datetime.UTC)
         console.print(f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, {seen.champion.reason}")
-    table = Table("day", "rows", "rejected", "version", "score PSI", "drifted columns", "matured", "AUC", "failed checks")
+    table = Table(
+        "day",
+        "rows",
+        "rejected",
+        "version",
+        "score PSI",
+        "drifted columns",
+        "matured",
+        "pending",
+        "missing",
+        "AUC",
+        "failed checks",
+    )
     for day in seen.days:
         table.add_row(
             day.day,
             *(_shown(value) for value in (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns)),
-            *(_shown(value) for value in (day.matured, day.roc_auc)),
+            *(_shown(value) for value in (day.matured, day.pending, day.missing, day.roc_auc)),
             ", ".join(day.failed_checks),
         )
     console.print(table if seen.days else "days: none landed yet")
@@ -272,8 +377,34 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
         console.print(f"in flight: {run.job} {run.day or ''} {run.run_id} ({run.status})")
     for run in seen.failed_runs:
         console.print(f"[red]failed[/red]: {run.job} {run.day or ''} {run.run_id}")
+    for problem in seen.landing_problems:
+        console.print(f"[yellow]not read[/yellow]: {escape(problem)}", soft_wrap=True)
     for sensor in seen.sensors:
         console.print(f"sensor {sensor.name}: {sensor.status}; {sensor.message}", soft_wrap=True)
+
+
+def _plan(
+    scenario: str, start: datetime.date, days: int, rows: int, strength: float, seed: int, onset: int | None, window: int
+) -> Any:
+    from creditrisk_assets.portfolio.scenarios import Plan
+
+    if scenario not in SCENARIO_NAMES:
+        raise typer.BadParameter(f"scenario {scenario!r}; valid: {', '.join(SCENARIO_NAMES)}")
+    return Plan(scenario, start, days, rows, strength, seed, days // 3 if onset is None else onset, window)
+
+
+def _customers(data: Path, portfolio: Any) -> Any:
+    """All customers of a file, of which no row may be wrong."""
+    from creditrisk_assets.portfolio.history import NoHistory, read_history
+
+    try:
+        rows = read_history(str(data), portfolio).rows
+    except NoHistory as error:
+        _fail(error)
+    if len(rows.rejected):
+        first = rows.rejected.iloc[0]
+        _fail(f"{data}, line {first['line']}: {first['message']} ({len(rows.rejected)} problems in all)")
+    return rows.accepted
 
 
 def _stop_on_signals() -> None:
@@ -286,6 +417,21 @@ def _shown(value: float | int | str | None) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _settings() -> Any:
+    """The environment's settings; what is wrong with them ends the command with the variable's name."""
+    from pydantic import ValidationError
+
+    from creditrisk_assets.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"CREDITRISK_{'.'.join(map(str, one['loc'])).upper()}: {one['input']!r:.80}: {one['msg']}" for one in error.errors()
+        )
+        _fail(wrong)
 
 
 def _home() -> Path:

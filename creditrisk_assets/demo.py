@@ -3,9 +3,7 @@
 Nothing here decides anything. It lands files, waits for what the sensors and assets do by themselves, and looks.
 """
 
-import fcntl
-import os
-import shutil
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -22,12 +22,13 @@ from rich.table import Table
 from creditrisk_assets import processes
 from creditrisk_assets.defs import status
 from creditrisk_assets.defs.status import DagsterInstance
-from creditrisk_assets.portfolio.history import read_history
+from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.portfolio.history import read_history, simulator_of
 from creditrisk_assets.portfolio.landing import land
-from creditrisk_assets.portfolio.simulator import PRACTICAL_STRENGTH, inject_drift, simulate
-from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
+from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
 from creditrisk_assets.scoring.bundle import ChampionRecord
-from creditrisk_assets.settings import SIMULATED, Settings, today
+from creditrisk_assets.settings import Settings, today
+from creditrisk_assets.site import enter, fresh_site
 
 STABLE_DAYS = 2
 DRIFTED_DAYS = 2
@@ -49,6 +50,12 @@ class DemoFailed(RuntimeError):
     """Something that the demo is there to show did not happen."""
 
 
+COVARIATE_SHIFT = 1.0
+CONCEPT_DRIFT = 0.5
+"""On drifted days: log weight of a customer for each standard deviation of risk, and the share of outcomes that something else
+decides."""
+
+
 @dataclass(frozen=True)
 class Day:
     """A day to land."""
@@ -63,6 +70,7 @@ class Caller:
     """A client that calls `/predict` without pause and counts what comes back."""
 
     url: str
+    customer: dict[str, Any]
     answers: int = 0
     failures: int = 0
     last_failure: str = ""
@@ -74,7 +82,7 @@ class Caller:
         with httpx.Client(base_url=self.url, timeout=10) as client:
             while not self._stop.is_set():
                 try:
-                    response = client.post("/predict", json=EXAMPLE_CUSTOMER)
+                    response = client.post("/predict", json=self.customer)
                     body = response.raise_for_status().json()
                     version = f"v{body['model_version']}"
                     self.versions[version] = self.versions.get(version, 0) + 1
@@ -107,27 +115,15 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
     Raises:
         DemoFailed: if anything that should happen did not.
     """
-    site = (project / "data" / "demo").resolve()
-    with _only_one(project / "data" / "demo.lock"):
-        history, days = _customers(console, data)
-        _fresh_site(site, project)
+    portfolio = Settings().portfolio
+    history, days = _customers(console, portfolio, data)
+    with fresh_site(project / "data" / "demo", project) as site:
         history_file = site / "data" / "history.parquet"
-        history_file.parent.mkdir(parents=True)
         history.to_parquet(history_file, index=False)
-        os.chdir(site)  # Dagster's relative paths follow the working directory
-        instance = status.open_instance(site)
         code_server, dagster, api = processes.free_ports(3)
         ports = processes.Ports(code_server, dagster, api, None)
-        environment = {
-            "DAGSTER_HOME": str(site),
-            "CREDITRISK_DATA_DIR": str(site / "data"),
-            "CREDITRISK_RAW_DATA": str(history_file),
-            "CREDITRISK_API_URL": ports.api_url,
-            "CREDITRISK_REPORT_ROWS": "2000",
-        }
-        os.environ.update(environment)
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        settings = Settings()
+        settings, environment = enter(site, RAW_DATA=str(history_file), API_URL=ports.api_url, REPORT_ROWS="2000")
+        instance = status.open_instance(site)
         workspace = site / "data" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
         since = time.time()
@@ -153,13 +149,13 @@ class _Demo:
         drifted = [day for day in self.days if day.drifted]
         self._before_any_champion()
         self._first_champion()
-        caller = Caller(self.ports.api_url)
+        caller = Caller(self.ports.api_url, self._customer())
         with caller.calling():
             self.console.rule("stable days")
             self._land_and_score(stable)
             self._outcomes(stable)
             self._expect(not self._retrains(), "no retrain on stable days", f"retrains: {self._retrains()}")
-            self.console.rule(f"drifted days (injected: strength {PRACTICAL_STRENGTH:g}, see the simulator)")
+            self.console.rule("drifted days (injected: riskier customers, and other reasons to default)")
             self._land_and_score(drifted)
             self._outcomes(drifted)
             self._promotion()
@@ -189,7 +185,7 @@ class _Demo:
 
     def _land_and_score(self, days: list[Day]) -> None:
         for day in days:
-            customers = day.customers.drop(columns=PORTFOLIO.target)
+            customers = day.customers.drop(columns=self.settings.portfolio.target)
             land(self.settings.landing_production / day.day, "customers.csv", customers)
             self.console.print(f"  landed {day.day}: {len(customers):,} customers")
         for day in days:
@@ -209,7 +205,7 @@ class _Demo:
 
     def _outcomes(self, days: list[Day]) -> None:
         for day in days:
-            outcomes = day.customers[[PORTFOLIO.identifier, PORTFOLIO.target]]
+            outcomes = day.customers[[self.settings.portfolio.identifier, self.settings.portfolio.target]]
             land(self.settings.landing_outcomes / day.day, "outcomes.csv", outcomes)
         self.console.print(f"  landed the outcomes of {len(days)} days")
         for day in days:
@@ -263,8 +259,14 @@ class _Demo:
         )
         self.console.print("The days are synthetic: neither the UCI data nor the simulator has dates.", style="dim")
 
+    def _customer(self) -> dict[str, Any]:
+        """Somebody to ask about."""
+        first = self.days[0].customers[self.settings.portfolio.field_names].head(1)
+        record: dict[str, Any] = json.loads(first.to_json(orient="records"))[0]
+        return record
+
     def _day(self, day: str) -> status.DayStatus:
-        return status.day_status(self.instance, day)
+        return status.day_status(self.instance, self.settings, day)
 
     def _verdicts(self) -> list[ChampionRecord]:
         return status.verdicts(self.instance)
@@ -298,13 +300,13 @@ class _Demo:
                 time.sleep(POLL_SECONDS)
 
 
-def _customers(console: Console, data: Path | None) -> tuple[pd.DataFrame, list[Day]]:
+def _customers(console: Console, portfolio: Portfolio, data: Path | None) -> tuple[pd.DataFrame, list[Day]]:
     """The history, and days of customers that the history does not hold."""
     if data is None:
-        console.print(f"{SIMULATED_CUSTOMERS:,} {SIMULATED} customers, seed {SEED}")
-        customers = simulate(SIMULATED_CUSTOMERS, SEED)
+        console.print(f"{SIMULATED_CUSTOMERS:,} simulated customers, seed {SEED}")
+        customers = simulator_of(portfolio)(SIMULATED_CUSTOMERS, SEED, 1)
     else:
-        history = read_history(str(data), PORTFOLIO)
+        history = read_history(str(data), portfolio)
         if len(history.rows.rejected):
             first = history.rows.rejected.iloc[0]
             raise DemoFailed(f"{data}, line {first['line']}: {first['message']} ({len(history.rows.rejected)} problems in all)")
@@ -314,32 +316,13 @@ def _customers(console: Console, data: Path | None) -> tuple[pd.DataFrame, list[
         raise DemoFailed(f"{len(customers):,} customers; valid: at least {MINIMUM_ROWS:,}, so that drifted days can be judged")
     shuffled = customers.sample(frac=1, random_state=SEED).reset_index(drop=True)
     size = round(len(shuffled) * HISTORY_SHARE)
-    rest = shuffled[size:]
-    days, taken = [], 0
+    others = shuffled[size:].reset_index(drop=True)
+    days = []
     for position in range(STABLE_DAYS + DRIFTED_DAYS):
         drifted = position >= STABLE_DAYS
-        rows = round(len(rest) * (DRIFTED_SHARE if drifted else STABLE_SHARE))
-        part = rest[taken : taken + rows].reset_index(drop=True)
-        taken += rows
+        rng = np.random.default_rng([SEED, position])
+        weight = COVARIATE_SHIFT * risk_index(portfolio, others) if drifted else np.zeros(len(others))
+        part = chosen(others, weight, round(len(others) * (DRIFTED_SHARE if drifted else STABLE_SHARE)), rng)
         name = (today() - timedelta(days=STABLE_DAYS + DRIFTED_DAYS - position)).isoformat()
-        days.append(Day(name, inject_drift(part, SEED + position) if drifted else part, drifted))
+        days.append(Day(name, redrawn_outcomes(portfolio, part, CONCEPT_DRIFT, rng) if drifted else part, drifted))
     return shuffled[:size], days
-
-
-def _fresh_site(site: Path, project: Path) -> None:
-    """An empty store with the project's Dagster configuration."""
-    shutil.rmtree(site, ignore_errors=True)
-    site.mkdir(parents=True)
-    shutil.copy(project / "dagster.yaml", site / "dagster.yaml")
-
-
-@contextmanager
-def _only_one(lock_file: Path) -> Iterator[None]:
-    """One demo at a time in one clone."""
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DemoFailed("another demo runs in this clone; wait for it or use a second clone") from error
-        yield

@@ -2,26 +2,39 @@
 
 import datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, ImportString
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from upath import UPath
+
+from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.portfolio.storage import is_local, zone_path
 
 SIMULATED = "simulated"
+DEFAULT_PORTFOLIO = "creditrisk_assets.portfolio.uci_card.PORTFOLIO"
 
 
 class Settings(BaseSettings):
     """Where things are and by which limits decisions are taken. Every limit says what it is for."""
 
-    model_config = SettingsConfigDict(env_prefix="CREDITRISK_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix="CREDITRISK_", extra="ignore", populate_by_name=True, validate_default=True)
 
-    data_dir: Path = Field(Path("data"), description="Folder of the landing zone and of everything that is stored.")
+    portfolio: Annotated[ImportString[Portfolio], NoDecode] = Field(
+        DEFAULT_PORTFOLIO,  # type: ignore[assignment]  # validated, so imported
+        description="The book of customers: dotted path of a Portfolio, such as `my_bank.loans.PORTFOLIO`.",
+    )
+    data_dir: Annotated[UPath, BeforeValidator(zone_path)] = Field(
+        "data",  # type: ignore[assignment]
+        description="Folder, or address such as `s3://bucket/prefix`, of the landing zone and of everything that is stored.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri"),
         description="MLflow's store; by default a SQLite file under the data folder.",
     )
     raw_data: str = Field(
-        SIMULATED, description="History to train on: a CSV or Parquet file with the UCI columns, or the word `simulated`."
+        SIMULATED, description="History to train on: a CSV or Parquet file with the portfolio's columns, or the word `simulated`."
     )
     simulated_rows: int = Field(20_000, ge=1_000, description="Customers in the simulated history.")
     simulated_seed: int = Field(20_051_001, ge=0, description="Seed of the simulated history.")
@@ -44,7 +57,9 @@ class Settings(BaseSettings):
     performance_floor: float = Field(
         0.03, ge=0, description="A fall in AUC, or a gap between mean PD and bad rate, smaller than this is no alarm."
     )
-    report_rows: int = Field(5_000, ge=500, description="Rows of each side that the Evidently report draws.")
+    report_rows: int = Field(
+        5_000, ge=0, description="Rows of each side that the Evidently report draws; 0 leaves reports and plots of days out."
+    )
     evaluation_days: int = Field(
         30, ge=1, description="Champion and challenger are compared on the matured rows of this many latest days."
     )
@@ -64,34 +79,39 @@ class Settings(BaseSettings):
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
 
     @property
-    def landing_production(self) -> Path:
+    def local_dir(self) -> Path:
+        """Where this machine keeps what must be on a disk of its own: MLflow's default store, logs."""
+        return Path(self.data_dir.path) if is_local(self.data_dir) else Path("data")
+
+    @property
+    def landing_production(self) -> UPath:
         """Where a day's customers land: `<day>/*.csv|parquet`."""
         return self.data_dir / "landing" / "production"
 
     @property
-    def landing_outcomes(self) -> Path:
+    def landing_outcomes(self) -> UPath:
         """Where a day's outcomes land."""
         return self.data_dir / "landing" / "outcomes"
 
     @property
-    def quarantine(self) -> Path:
-        """Where rejected rows go, by zone and day."""
+    def quarantine(self) -> UPath:
+        """Where rejected rows go, by day and asset."""
         return self.data_dir / "quarantine"
 
     @property
-    def storage(self) -> Path:
+    def storage(self) -> UPath:
         """Where assets keep their frames."""
         return self.data_dir / "storage"
 
     @property
-    def reports(self) -> Path:
+    def reports(self) -> UPath:
         """Where drift reports are written, by day."""
         return self.data_dir / "reports"
 
     @property
     def mlflow_dir(self) -> Path:
         """Where MLflow keeps its SQLite file and its artifacts."""
-        return self.data_dir / "mlflow"
+        return self.local_dir / "mlflow"
 
     @property
     def tracking_uri(self) -> str:

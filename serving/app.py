@@ -3,17 +3,16 @@
 import datetime
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any, cast
 
-import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
+from upath import UPath
 
-from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
+from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving.champion import ChampionHolder, ChampionInDagster, LoadedChampion
 from serving.schemas import (
@@ -35,20 +34,20 @@ NOT_READY: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "No champion is loaded; Retry-After says when to ask again."}
 }
 
-Customer = request_model(PORTFOLIO, {**EXAMPLE_CUSTOMER})
 
-
-def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path) -> FastAPI:
+def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Portfolio, reports: UPath) -> FastAPI:
     """The API over one champion holder.
 
     Args:
         holder: the champion; started and stopped with the application.
         settings: limits.
+        portfolio: whose contract the requests must satisfy.
         reports: folder of the drift reports.
     """
+    Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
     app = FastAPIOffline(
         title="creditrisk",
-        description="Probability of default next month, by the model that the `champion` asset names.",
+        description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
         lifespan=_lifespan(holder),
     )
     app.state.holder = holder
@@ -96,22 +95,23 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, reports: Path)
             metrics=manifest.metrics,
         )
 
-    @app.get("/reports/drift/{day}", responses={404: {"model": Problem}}, response_class=FileResponse)
-    def drift_report(day: datetime.date) -> FileResponse:
+    @app.get("/reports/drift/{day}", responses={404: {"model": Problem}}, response_class=HTMLResponse)
+    def drift_report(day: datetime.date) -> HTMLResponse:
         """The Evidently report of a day."""
-        path = reports / "drift" / day.isoformat() / "report.html"
-        if not path.is_file():
-            raise HTTPException(404, f"no drift report for {day}")
-        return FileResponse(path, media_type="text/html")
+        try:
+            page = (reports / "drift" / day.isoformat() / "report.html").read_bytes()
+        except FileNotFoundError as error:
+            raise HTTPException(404, f"no drift report for {day}") from error
+        return HTMLResponse(page)
 
     return app
 
 
 def app_from_environment() -> FastAPI:
     """The API over the Dagster instance of `DAGSTER_HOME`, with the environment's settings."""
-    serving = ServingSettings()
-    holder = ChampionHolder(ChampionInDagster.of_environment(), serving.champion_poll_seconds)
-    return create_app(holder, serving, Settings().reports)
+    serving, settings = ServingSettings(), Settings()
+    holder = ChampionHolder(ChampionInDagster.of_environment(), settings.portfolio, serving.champion_poll_seconds)
+    return create_app(holder, serving, settings.portfolio, settings.reports)
 
 
 def _champion(request: Request) -> LoadedChampion:
@@ -142,8 +142,7 @@ def _lifespan(holder: ChampionHolder) -> Callable[[FastAPI], AbstractAsyncContex
 
 def _answers(champion: LoadedChampion, customers: Sequence[BaseModel]) -> list[Answer]:
     names = champion.bundle.input_names
-    raw = np.array([[getattr(customer, name) for name in names] for customer in customers], dtype=np.float32)
-    scores = champion.bundle.score(raw)
+    scores = champion.bundle.score(champion.bundle.raw({name: [getattr(one, name) for one in customers] for name in names}))
     return [
         Answer(prediction=prediction, default_probability=probability, score=score)
         for prediction, probability, score in zip(

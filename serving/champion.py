@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import structlog
 from dagster import AssetKey, DagsterInstance  # the one place outside the Dagster layer: reading which champion is in force
 
+from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, load_bundle
 
 log = structlog.get_logger()
@@ -48,11 +49,13 @@ class ChampionHolder:
 
     Args:
         source: where the record is read.
+        portfolio: whose contract the champion must be able to answer on.
         poll_seconds: how often.
     """
 
-    def __init__(self, source: ChampionInDagster, poll_seconds: float) -> None:
+    def __init__(self, source: ChampionInDagster, portfolio: Portfolio, poll_seconds: float) -> None:
         self._source = source
+        self._portfolio = portfolio
         self._poll_seconds = poll_seconds
         self._current: LoadedChampion | None = None
         self._problem: str | None = None
@@ -102,6 +105,7 @@ class ChampionHolder:
         bundle = load_bundle(record.artifact_uri, record.bundle_sha256)
         if not bundle.golden:
             raise BundleError(f"bundle {record.artifact_uri} has no golden requests; valid: at least one")
+        bundle.require_fits(self._portfolio)
         return LoadedChampion(record, bundle)
 
     def _follow(self) -> None:

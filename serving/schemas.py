@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, create_model
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from creditrisk_assets.portfolio.contract import Field as ContractField
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -12,25 +12,31 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
-def _whole_number(value: object) -> object:
-    """JSON numbers only: 20000 and 20000.0 are the same, "20000" and true are not numbers."""
+def _number(value: object) -> object:
+    """JSON numbers only: "20000" and true are not numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"not a number: {value!r:.60}")
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
     return value
 
 
-def request_model(portfolio: Portfolio, example: dict[str, JsonValue]) -> type[BaseModel]:
-    """The body of `/predict`: one customer, each field by its lower-case name or the published upper-case one.
+def _whole_number(value: object) -> object:
+    """20000 and 20000.0 are the same."""
+    number = _number(value)
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    return number
+
+
+def request_model(portfolio: Portfolio) -> type[BaseModel]:
+    """The body of `/predict`: one customer, each field by its lower-case name or the upper-case one.
 
     Args:
-        portfolio: whose contract it is.
-        example: a customer to show in the documentation.
+        portfolio: whose contract and example it is.
     """
     fields: dict[str, Any] = {field.name: _request_field(field) for field in portfolio.fields}
     model = create_model("Customer", __base__=_Request, __doc__="One customer record.", **fields)
-    model.model_config["json_schema_extra"] = {"examples": [example]}
+    if portfolio.example:
+        model.model_config["json_schema_extra"] = {"examples": [dict(portfolio.example)]}
     return model
 
 
@@ -48,18 +54,18 @@ def batch_request_model(customer: type[BaseModel], rows_limit: int) -> type[_Bat
 
 def _request_field(field: ContractField) -> tuple[Any, Any]:
     meaning = f"{field.description}{f', {field.unit}' if field.unit else ''}"
-    aliases = AliasChoices(field.name, field.name.upper())
+    settings: dict[str, Any] = {"validation_alias": AliasChoices(field.name, field.name.upper())}
+    values: Any
     if field.codes is not None:
-        known = Literal[tuple(sorted(field.codes))]  # type: ignore[valid-type]
-        codes = "; ".join(f"{code} = {text}" for code, text in sorted(field.codes.items()))
-        return (
-            Annotated[known, BeforeValidator(_whole_number)],
-            Field(validation_alias=aliases, description=f"{meaning}: {codes}"),
-        )
-    return (
-        Annotated[int, BeforeValidator(_whole_number)],
-        Field(validation_alias=aliases, description=meaning, ge=field.minimum, le=field.maximum),
-    )
+        known = Literal[tuple(field.codes)]  # type: ignore[valid-type]
+        values = known if field.is_text else Annotated[known, BeforeValidator(_whole_number)]
+        meaning += ": " + "; ".join(f"{code} = {text}" for code, text in field.codes.items())
+    else:
+        number = Annotated[float, BeforeValidator(_number)] if field.decimal else Annotated[int, BeforeValidator(_whole_number)]
+        values = Annotated[number, Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False if field.decimal else None)]
+    if not field.required:
+        values, settings["default"] = values | None, None
+    return values, Field(description=meaning, **settings)
 
 
 class Model(BaseModel):

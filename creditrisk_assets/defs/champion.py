@@ -8,7 +8,6 @@ import pandas as pd
 from creditrisk_assets.defs.events import champion_in_force, latest_contender
 from creditrisk_assets.defs.history import train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture
-from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.settings import Settings
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
@@ -27,7 +26,7 @@ def candidate_model(
     """
     from creditrisk_assets.modelling.datasets import candidate_set
 
-    learning = candidate_set(features, production_batch, outcomes, PORTFOLIO, settings.evaluation_days)
+    learning = candidate_set(features, production_batch, outcomes, settings.portfolio, settings.evaluation_days)
     causes = {
         name.removeprefix("creditrisk/"): value for name, value in context.run.tags.items() if name.startswith(CAUSE_TAG_PREFIX)
     }
@@ -62,8 +61,8 @@ def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Setti
     champion_bundle = current.load() if current else None
     evidence = pd.read_parquet(io.BytesIO(challenger_bundle.document(HELD_OUT)))
     held_out = HeldOutRows(
-        raw=evidence[PORTFOLIO.field_names].to_numpy(dtype="float32"),
-        target=evidence[PORTFOLIO.target].to_numpy(dtype="int64"),
+        raw=evidence[challenger_bundle.input_names].to_numpy(dtype="float32"),
+        target=evidence[settings.portfolio.target].to_numpy(dtype="int64"),
         origin=f"{len(evidence):,} held-out rows that came with version {contender.version}",
     )
     limits = GateLimits(settings.gate_minimum_bads, settings.gate_minimum_gain, settings.gate_alpha)

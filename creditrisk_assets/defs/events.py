@@ -3,7 +3,7 @@
 Every reading of Dagster's history is here; `failed_evaluations` is the one place that uses a part of it that is not public.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -12,6 +12,7 @@ from creditrisk_assets.governance.retrain_policy import Cause
 from creditrisk_assets.scoring.bundle import ChampionRecord
 
 CHAMPION = dg.AssetKey("champion")
+SCORES = dg.AssetKey("production_scores")
 CONTENDERS = (dg.AssetKey("model"), dg.AssetKey("candidate_model"))
 
 IN_FLIGHT = [
@@ -114,6 +115,16 @@ def matured_bads(instance: dg.DagsterInstance, excluded_days: frozenset[str]) ->
         if materialization is not None and materialization.partition is not None:
             bads.setdefault(materialization.partition, int(str(materialization.metadata["bads"].value)))
     return {day: count for day, count in bads.items() if day not in excluded_days}
+
+
+def latest_day_of_data(instance: dg.DagsterInstance) -> str:
+    """The latest day that has been scored: the clock by which outcomes are due. Never the wall clock."""
+    return max(instance.get_materialized_partitions(SCORES))
+
+
+def decided_days(instance: dg.DagsterInstance) -> Mapping[str, int]:
+    """Days that have been scored, each with a number that changes whenever it is scored again."""
+    return instance.get_latest_storage_id_by_partition(SCORES, dg.DagsterEventType.ASSET_MATERIALIZATION)
 
 
 def champion_training_days(instance: dg.DagsterInstance) -> frozenset[str]:

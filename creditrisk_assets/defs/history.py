@@ -9,7 +9,6 @@ import dagster as dg
 import pandas as pd
 
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.settings import SIMULATED, Settings
 
 if TYPE_CHECKING:
@@ -35,20 +34,22 @@ def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.Data
     """The history: customers with their outcome, from the file that `CREDITRISK_RAW_DATA` names, or simulated."""
     from creditrisk_assets.portfolio.history import read_history, simulated_history
 
+    portfolio = settings.portfolio
     if settings.raw_data == SIMULATED:
-        history = simulated_history(settings.simulated_rows, settings.simulated_seed)
+        history = simulated_history(portfolio, settings.simulated_rows, settings.simulated_seed)
     else:
-        history = read_history(settings.raw_data, PORTFOLIO)
+        history = read_history(settings.raw_data, portfolio)
     accepted, rejected = history.rows.accepted, history.rows.rejected
-    repeated = int(accepted[[*PORTFOLIO.field_names, PORTFOLIO.target]].duplicated().sum())
+    repeated = int(accepted[[*portfolio.field_names, portfolio.target]].duplicated().sum())
     yield dg.Output(
         accepted,
         metadata={
+            "portfolio": portfolio.name,
             "source": history.source,
             "sha256": history.sha256,
             "dagster/row_count": len(accepted),
-            "bads": int(accepted[PORTFOLIO.target].sum()),
-            "bad_rate": float(accepted[PORTFOLIO.target].mean()) if len(accepted) else 0.0,
+            "bads": int(accepted[portfolio.target].sum()),
+            "bad_rate": float(accepted[portfolio.target].mean()) if len(accepted) else 0.0,
             "rows_equal_but_for_the_identifier": repeated,
             "time_axis": "none: the data has no dates",
         },
@@ -66,24 +67,25 @@ def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.Data
 
 
 @dg.asset(group_name="history", kinds={"onnx", "parquet"}, owners=OWNERS, code_version="1")
-def features(raw_data: pd.DataFrame) -> dg.Output[pd.DataFrame]:
-    """The feature matrix of the history, computed by the traced ONNX feature graph; sex, age, marital status and education are
-    not in it. One customer in four is held out for comparisons, by a hash of the identifier.
+def features(raw_data: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg.Output[pd.DataFrame]:
+    """The feature matrix of the history, computed by the traced ONNX feature graph; protected fields are not in it. One customer
+    in four is held out for comparisons, by a hash of the identifier.
     """
     from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, with_features
 
-    frame = with_features(raw_data, PORTFOLIO)
+    portfolio = settings.portfolio
+    frame = with_features(raw_data, portfolio)
     held_out = int(frame[HELD_OUT_COLUMN].sum())
     digest = pd.util.hash_pandas_object(frame, index=False).sum()
     return dg.Output(
         frame,
         metadata={
             "dagster/row_count": len(frame),
-            "features": len(PORTFOLIO.features),
-            "monotone_features": sum(feature.monotone != 0 for feature in PORTFOLIO.features),
+            "features": len(portfolio.features),
+            "monotone_features": sum(feature.monotone != 0 for feature in portfolio.features),
             "rows_to_fit_on": len(frame) - held_out,
             "rows_held_out": held_out,
-            "not_used": ", ".join(PORTFOLIO.protected),
+            "not_used": ", ".join(portfolio.protected),
         },
         data_version=dg.DataVersion(f"{int(digest):016x}"),
     )
@@ -96,7 +98,7 @@ def model(
     """The model of the history: trained, calibrated, turned into one ONNX decision graph and registered in MLflow."""
     from creditrisk_assets.modelling.datasets import history_set
 
-    return train_and_register(context, settings, history_set(features, PORTFOLIO), "history", {})
+    return train_and_register(context, settings, history_set(features, settings.portfolio), "history", {})
 
 
 def train_and_register(
@@ -118,7 +120,7 @@ def train_and_register(
     with tempfile.TemporaryDirectory() as directory:
         bundle = make_bundle(
             Path(directory),
-            PORTFOLIO,
+            settings.portfolio,
             learning.fit,
             learning.held_out,
             kind,

@@ -3,18 +3,22 @@
 The checks do not block: a day that drifted is scored all the same, and the retrain sensor reads what failed.
 """
 
+import dataclasses
 import io
 import math
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.events import champion_of_version
+from creditrisk_assets.defs.events import champion_of_version, latest_day_of_data
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
-from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import REFERENCE, Bundle, load_bundle
 from creditrisk_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from creditrisk_assets.monitoring.population_stability import Stability
 
 SCORE = "score"
 
@@ -32,28 +36,18 @@ def drift_report(
     """The day against the population that its champion was trained on: PSI of the score and CSI of each field over all rows, and
     an Evidently report as a page and as JSON.
     """
-    from creditrisk_assets.modelling.plots import stability_plot
-    from creditrisk_assets.monitoring.evidently_report import evidently_report
     from creditrisk_assets.monitoring.population_stability import population_stability, stability_of_columns
-    from creditrisk_assets.portfolio.landing import replacing
 
     version, bundle = _bundle_that_scored(context.instance, production_scores)
     reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
+    current = pd.DataFrame(bundle.raw(production_scores), columns=bundle.input_names)
+    current[SCORE] = production_scores[SCORE].to_numpy()
     alpha, floor = settings.stability_alpha, settings.stability_floor
     stability = [
-        population_stability(
-            SCORE, reference[SCORE].to_numpy(dtype=float), production_scores[SCORE].to_numpy(dtype=float), alpha, floor
-        ),
-        *stability_of_columns(reference, production_scores, PORTFOLIO.field_names, alpha, floor),
+        population_stability(SCORE, reference[SCORE].to_numpy(dtype=float), current[SCORE].to_numpy(dtype=float), alpha, floor),
+        *stability_of_columns(reference, current, bundle.input_names, alpha, floor),
     ]
     frame = pd.DataFrame(stability).assign(drifted=[one.drifted for one in stability], model_version=version)
-    report = evidently_report(reference, production_scores, stability, settings.report_rows)
-    folder = settings.reports / "drift" / context.partition_key
-    for name, text in (("report.html", report.html), ("report.json", report.json)):
-        with replacing(folder / name) as file:
-            file.write(text.encode())
-    title = f"{context.partition_key}: {len(production_scores):,} rows against {len(reference):,}"
-    plot = stability_plot(list(frame["column"]), list(frame["value"]), list(frame["threshold"]), title)
     return dg.Output(
         frame,
         metadata={
@@ -63,13 +57,35 @@ def drift_report(
             "score_psi": stability[0].value,
             "drifted_columns": int(frame["drifted"].sum()),
             "drifted": ", ".join(frame.loc[frame["drifted"], "column"]) or "none",
-            "evidently_report": dg.MetadataValue.url(f"{settings.api_url}/reports/drift/{context.partition_key}"),
-            "evidently_html": dg.MetadataValue.path(str(folder / "report.html")),
-            "evidently_json": dg.MetadataValue.path(str(folder / "report.json")),
-            "evidently_drifted_columns": report.drifted_columns,
-            "stability": picture(plot),
+            **(_pictures(context.partition_key, reference, current, stability, settings) if settings.report_rows else {}),
         },
     )
+
+
+def _pictures(
+    day: str, reference: pd.DataFrame, current: pd.DataFrame, stability: list["Stability"], settings: Settings
+) -> dict[str, dg.MetadataValue | int]:
+    """Evidently's report and a plot of a day, written and shown."""
+    from creditrisk_assets.modelling.plots import stability_plot
+    from creditrisk_assets.monitoring.evidently_report import evidently_report
+    from creditrisk_assets.portfolio.storage import replacing
+
+    report = evidently_report(reference, current, stability, settings.report_rows)
+    folder = settings.reports / "drift" / day
+    for name, text in (("report.html", report.html), ("report.json", report.json)):
+        with replacing(folder / name) as file:
+            file.write(text.encode())
+    title = f"{day}: {len(current):,} rows against {len(reference):,}"
+    plot = stability_plot(
+        [one.column for one in stability], [one.value for one in stability], [one.threshold for one in stability], title
+    )
+    return {
+        "evidently_report": dg.MetadataValue.url(f"{settings.api_url}/reports/drift/{day}"),
+        "evidently_html": dg.MetadataValue.path(str(folder / "report.html")),
+        "evidently_json": dg.MetadataValue.path(str(folder / "report.json")),
+        "evidently_drifted_columns": report.drifted_columns,
+        "stability": picture(plot),
+    }
 
 
 @dg.asset(
@@ -93,12 +109,16 @@ def performance_report(
         ranking_held,
         realised_performance,
     )
+    from creditrisk_assets.portfolio.outcomes import maturity
 
     version, bundle = _bundle_that_scored(context.instance, production_scores)
     validation = bundle.manifest.metrics
-    day = join_outcomes(production_scores, outcomes, PORTFOLIO.identifier)
-    realised = realised_performance(day, PORTFOLIO.target)
+    portfolio = settings.portfolio
+    day = join_outcomes(production_scores, outcomes, portfolio.identifier)
+    realised = realised_performance(day, portfolio.target)
     probability = day.rows["default_probability"].to_numpy(dtype=float)
+    latest_day = latest_day_of_data(context.instance)
+    waiting = maturity(day.decisions, len(day.rows), context.partition_key, latest_day, portfolio.performance_window_days)
     alpha, floor = settings.performance_alpha, settings.performance_floor
     tests = {
         "ranking": ranking_held(realised, validation, alpha, floor),
@@ -111,8 +131,8 @@ def performance_report(
         ]
     )
     plots = {}
-    if "roc_auc" in realised:
-        target = day.rows[PORTFOLIO.target].to_numpy(dtype="int64")
+    if "roc_auc" in realised and settings.report_rows:
+        target = day.rows[portfolio.target].to_numpy(dtype="int64")
         plots = {
             "roc": picture(roc_plot(target, {f"version {version}": probability})),
             "calibration": picture(calibration_plot(target, {f"version {version}": probability})),
@@ -121,11 +141,8 @@ def performance_report(
         frame,
         metadata={
             "model_version": version,
-            "decisions": day.decisions,
-            "matured": len(day.rows),
-            "pending": day.pending,
-            "outcomes_of_no_decision": len(day.unknown),
-            "first_unknown_customers": ", ".join(day.unknown[:10]) or "none",
+            **dataclasses.asdict(waiting),
+            "latest_day_of_data": latest_day,
             **figures(realised),
             "validation_roc_auc": validation["roc_auc"],
             **plots,

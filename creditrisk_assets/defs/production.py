@@ -1,20 +1,29 @@
 """A production day: the assets `production_batch`, `production_scores`, `outcomes`, one partition a day."""
 
+import hashlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from upath import UPath
 
 from creditrisk_assets.defs.events import champion_in_force
+from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
 from creditrisk_assets.defs.partitions import DAYS
-from creditrisk_assets.portfolio.contract import Field
-from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.settings import Settings
 
-DayYield = Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]
+if TYPE_CHECKING:
+    from creditrisk_assets.portfolio.ingestion import Ingested
+
+SCORING_BATCH_ROWS = 65_536
+"""Rows that are in memory at once while a day is scored."""
 
 
 def _reconciles(asset: str) -> dg.AssetCheckSpec:
@@ -43,41 +52,39 @@ def _mostly_accepted(asset: str) -> dg.AssetCheckSpec:
     group_name="production",
     kinds={"pandas", "parquet"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
     partitions_def=DAYS,
     check_specs=[_reconciles("production_batch"), _mostly_accepted("production_batch")],
 )
-def production_batch(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> DayYield:
+def production_batch(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+) -> Iterator[dg.Output[ParquetRows] | dg.AssetCheckResult]:
     """The day's customers as they landed, validated row by row against the contract; bad rows go to quarantine with a reason."""
-    folder = settings.landing_production / context.partition_key
-    yield from _validated_day(context, settings, folder, "production_batch", PORTFOLIO.fields)
+    from creditrisk_assets.portfolio.ingestion import ingest
 
-
-@dg.asset(
-    group_name="production",
-    kinds={"pandas", "parquet"},
-    owners=OWNERS,
-    code_version="1",
-    partitions_def=DAYS,
-    check_specs=[_reconciles("outcomes"), _mostly_accepted("outcomes")],
-)
-def outcomes(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> DayYield:
-    """Who of the day's customers defaulted in the month after: labels that arrive later, in files of identifier and outcome."""
-    from creditrisk_assets.portfolio.validation import target_field
-
-    folder = settings.landing_outcomes / context.partition_key
-    yield from _validated_day(context, settings, folder, "outcomes", (target_field(PORTFOLIO),))
+    day = context.partition_key
+    paths = _landed_files(settings.landing_production / day)
+    with tempfile.TemporaryDirectory() as folder:
+        ingested = ingest(paths, settings.portfolio, settings.portfolio.fields, Path(folder))
+        yield dg.Output(
+            ParquetRows(ingested.accepted_file),
+            metadata=_accounting(ingested, _quarantined(ingested, settings, day, "production_batch")),
+            data_version=dg.DataVersion(_file_digest(ingested.accepted_file)),
+        )
+    yield from _checks(ingested, settings, "production_batch")
 
 
 @dg.asset(
     group_name="production",
     kinds={"onnx", "parquet"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
     partitions_def=DAYS,
     deps=["champion"],
 )
-def production_scores(context: dg.AssetExecutionContext, production_batch: pd.DataFrame) -> dg.Output[pd.DataFrame]:
+def production_scores(
+    context: dg.AssetExecutionContext, production_batch: ParquetRows, settings: dg.ResourceParam[Settings]
+) -> Iterator[dg.Output[ParquetRows]]:
     """The day's decisions: each customer's fields with PD, score, prediction, and the model version and bundle that made them."""
     from creditrisk_assets.scoring.bundle import load_bundle
 
@@ -85,78 +92,163 @@ def production_scores(context: dg.AssetExecutionContext, production_batch: pd.Da
     if in_force is None:
         raise dg.Failure("there is no champion to score with; valid: run the job train first")
     bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
-    answers = bundle.score(production_batch[bundle.input_names].to_numpy(dtype=np.float32))
-    scores = production_batch.assign(
-        default_probability=answers.default_probability,
-        score=answers.score,
-        prediction=answers.prediction,
-        model_version=in_force.model_version,
-        bundle_sha256=in_force.bundle_sha256,
-    )
-    return dg.Output(
-        scores,
+    bundle.require_fits(settings.portfolio)
+    rows, totals = 0, np.zeros(3)
+    with tempfile.TemporaryDirectory() as folder, production_batch.opened() as accepted:
+        staged = Path(folder) / "scores.parquet"
+        writer = None
+        for batch in accepted.iter_batches(SCORING_BATCH_ROWS):
+            columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names}
+            answers = bundle.score(bundle.raw(columns))
+            decided = pa.RecordBatch.from_pydict(
+                {
+                    **dict(zip(batch.schema.names, batch.columns, strict=True)),
+                    "default_probability": answers.default_probability,
+                    "score": answers.score,
+                    "prediction": answers.prediction,
+                    "model_version": pa.array([in_force.model_version] * len(batch)),
+                    "bundle_sha256": pa.array([in_force.bundle_sha256] * len(batch)),
+                }
+            )
+            writer = writer or pq.ParquetWriter(staged, decided.schema)
+            writer.write_batch(decided)
+            rows += len(batch)
+            totals += [answers.default_probability.sum(), answers.prediction.sum(), answers.score.sum()]
+        if writer is None:
+            raise dg.Failure("the day has no accepted row; valid: at least one")
+        writer.close()
+        mean_pd, predicted_bad_share, mean_score = (totals / rows).tolist()
+        yield dg.Output(
+            ParquetRows(staged),
+            metadata={
+                "dagster/row_count": rows,
+                "model_version": in_force.model_version,
+                "mlflow_uri": in_force.mlflow_uri,
+                "bundle_sha256": in_force.bundle_sha256,
+                "cut_off": bundle.manifest.cut_off,
+                "mean_pd": mean_pd,
+                "predicted_bad_share": predicted_bad_share,
+                "mean_score": mean_score,
+            },
+            data_version=dg.DataVersion(_file_digest(staged)),
+        )
+
+
+@dg.asset(
+    group_name="production",
+    kinds={"pandas", "parquet"},
+    owners=OWNERS,
+    code_version="2",
+    partitions_def=DAYS,
+    ins={"production_scores": dg.AssetIn(metadata=MAY_BE_MISSING)},
+    check_specs=[_reconciles("outcomes"), _mostly_accepted("outcomes")],
+)
+def outcomes(
+    context: dg.AssetExecutionContext, production_scores: ParquetRows | None, settings: dg.ResourceParam[Settings]
+) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
+    """Who of the day's customers defaulted in the performance window: labels that arrive later, partly, in any order, or
+    corrected. Every version is kept; the last counts. An outcome of a customer that the day did not decide on is quarantined.
+    """
+    from creditrisk_assets.portfolio.ingestion import ingest
+    from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merged_versions
+
+    day, portfolio = context.partition_key, settings.portfolio
+    paths = _landed_files(settings.landing_outcomes / day)
+    decided = pd.Index([], dtype="object")
+    if production_scores is not None:
+        with production_scores.opened() as scores:
+            decided = pd.Index(scores.read([portfolio.identifier]).column(0).to_pandas())
+    with tempfile.TemporaryDirectory() as folder:
+        ingested = ingest(paths, portfolio, (portfolio.target_field,), Path(folder), repeats="versions", known_customers=decided)
+        observed = pd.read_parquet(ingested.accepted_file)
+        quarantine = _quarantined(ingested, settings, day, "outcomes")
+    versions = merged_versions(_kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier)
+    current = current_versions(versions, portfolio.identifier)
+    yield dg.Output(
+        versions,
         metadata={
-            "dagster/row_count": len(scores),
-            "model_version": in_force.model_version,
-            "mlflow_uri": in_force.mlflow_uri,
-            "bundle_sha256": in_force.bundle_sha256,
-            "cut_off": bundle.manifest.cut_off,
-            "mean_pd": float(scores["default_probability"].mean()),
-            "predicted_bad_share": float(scores["prediction"].mean()),
-            "mean_score": float(scores["score"].mean()),
+            **_accounting(ingested, quarantine),
+            "dagster/row_count": len(versions),
+            "customers": len(current),
+            "bads": int(current[portfolio.target].sum()),
+            "corrected": int((current[VERSION] > 1).sum()),
+            "day_was_decided": production_scores is not None,
         },
-        data_version=dg.DataVersion(_digest(scores)),
+        data_version=dg.DataVersion(hashlib.sha256(versions.to_csv(index=False).encode()).hexdigest()),
     )
+    yield from _checks(ingested, settings, "outcomes")
 
 
-def _validated_day(
-    context: dg.AssetExecutionContext, settings: Settings, folder: Path, asset: str, fields: tuple[Field, ...]
-) -> DayYield:
-    """Validate a landing folder, write its quarantine, give the accepted rows and both checks on them."""
-    from creditrisk_assets.portfolio.landing import list_day, write_quarantine
-    from creditrisk_assets.portfolio.validation import validate_files
+def _kept(path: UPath) -> pd.DataFrame | None:
+    """The versions that are kept of a day, or None before the first."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return pd.read_parquet(file)
+
+
+def _landed_files(folder: UPath) -> list[UPath]:
+    from creditrisk_assets.portfolio.landing import list_day
 
     listing = list_day(folder)
     if listing.problem or not listing.files:
         raise dg.Failure(f"{folder}: {listing.problem or 'no data file'}; valid: at least one .csv or .parquet file")
-    day = validate_files([file.path for file in listing.files], PORTFOLIO, fields)
-    quarantine = write_quarantine(settings.quarantine / asset / context.partition_key, day.rejected)
-    unreadable = day.rejected[day.rejected["line"] == 0]
-    problems = table(day.rejected[["file", "line", "field", "rule", "message"]]) if len(day.rejected) else "none"
-    yield dg.Output(
-        day.accepted,
-        metadata={
-            "dagster/row_count": len(day.accepted),
-            "rows_in": day.rows_in,
-            "rows_rejected": day.rejected_rows,
-            "rows_duplicate": sum(file.duplicates for file in day.files),
-            "files": table(pd.DataFrame(day.files)),
-            "ignored_columns": ", ".join(day.ignored_columns) or "none",
-            "quarantine": dg.MetadataValue.path(str(quarantine)) if quarantine else "nothing rejected",
-            "rejected": problems,
-        },
-        data_version=dg.DataVersion(_digest(day.accepted)),
-    )
-    broken = [file.file for file in day.files if not file.holds]
+    return [file.path for file in listing.files]
+
+
+def _quarantined(ingested: "Ingested", settings: Settings, day: str, asset: str) -> UPath | None:
+    """Put a day's rejected rows where people find them; with nothing rejected, an older file is removed."""
+    from creditrisk_assets.portfolio.storage import put_file
+
+    path = settings.quarantine / day / f"{asset}.csv"
+    if ingested.rejected_file is None:
+        path.unlink(missing_ok=True)
+        return None
+    put_file(ingested.rejected_file, path)
+    return path
+
+
+def _accounting(ingested: "Ingested", quarantine: UPath | None) -> dict[str, dg.MetadataValue | str | int]:
+    """Where every row went."""
+    return {
+        "dagster/row_count": ingested.rows,
+        "rows_in": ingested.rows_in,
+        "rows_rejected": ingested.rejected_rows,
+        "rows_duplicate": ingested.duplicates,
+        "files": table(pd.DataFrame(ingested.files)),
+        "ignored_columns": ", ".join(ingested.ignored_columns) or "none",
+        "quarantine": dg.MetadataValue.path(str(quarantine)) if quarantine else "nothing rejected",
+        "rejected": _first_rejected(ingested),
+    }
+
+
+def _first_rejected(ingested: "Ingested") -> dg.MetadataValue | str:
+    if ingested.first_rejected.empty:
+        return "none"
+    return table(ingested.first_rejected[["file", "line", "field", "rule", "message"]])
+
+
+def _checks(ingested: "Ingested", settings: Settings, asset: str) -> Iterator[dg.AssetCheckResult]:
+    broken = [file.file for file in ingested.files if not file.holds]
     yield dg.AssetCheckResult(
         passed=not broken,
         check_name=_reconciles(asset).name,
-        metadata={"files_that_do_not_add_up": ", ".join(broken) or "none", "files": table(pd.DataFrame(day.files))},
+        metadata={"files_that_do_not_add_up": ", ".join(broken) or "none", "files": table(pd.DataFrame(ingested.files))},
     )
+    mostly = ingested.rejected_share <= settings.rejected_share_limit
     yield dg.AssetCheckResult(
-        passed=len(day.accepted) > 0 and unreadable.empty and day.rejected_share <= settings.rejected_share_limit,
+        passed=ingested.rows > 0 and not ingested.unreadable_files and mostly,
         check_name=_mostly_accepted(asset).name,
         metadata={
-            "rejected_share": day.rejected_share,
+            "rejected_share": ingested.rejected_share,
             "limit": settings.rejected_share_limit,
-            "rows_accepted": len(day.accepted),
-            "unreadable_files": ", ".join(unreadable["file"]) or "none",
-            "problems": problems,
+            "rows_accepted": ingested.rows,
+            "unreadable_files": ", ".join(ingested.unreadable_files) or "none",
+            "problems": _first_rejected(ingested),
         },
     )
 
 
-def _digest(frame: pd.DataFrame) -> str:
-    import hashlib
-
-    return hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,24 +4,20 @@
 """
 
 import json
-import time
-from collections.abc import Callable, Set
-from pathlib import Path
+from collections.abc import Callable
 
 import dagster as dg
+from upath import UPath
 
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production, train
 from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
-from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.zones import arrivals_in
 from creditrisk_assets.governance.retrain_policy import LoopState, decide
-from creditrisk_assets.portfolio.arrivals import look
 from creditrisk_assets.settings import Settings
 
 INTERVAL_SECONDS = 5
 CAUSES_SHOWN = 5
-
-SCORES = dg.AssetKey("production_scores")
 
 
 @dg.sensor(job=score_production, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -29,19 +25,28 @@ def new_production_partitions(context: dg.SensorEvaluationContext, settings: dg.
     """A new or changed file in the production landing zone gets its day validated, scored and checked."""
     if events.champion_in_force(context.instance) is None:
         return dg.SensorResult(skip_reason="there is no champion to score with yet; run the job train")
-    return _day_requests(context, settings, settings.landing_production, lambda _: None)
+    return _day_requests(context, settings, settings.landing_production, lambda _: None, lambda _: "")
 
 
 @dg.sensor(job=assess_performance, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
 def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
-    """A new or changed file of outcomes gets its day's performance assessed, once the day has been scored."""
-    scored: Set[str] = context.instance.get_materialized_partitions(SCORES)
-    return _day_requests(
-        context,
-        settings,
-        settings.landing_outcomes,
-        lambda day: None if day in scored else f"{day} has outcomes but was not scored yet",
-    )
+    """A new or changed file of outcomes gets its day's performance assessed, once the day has been scored, and again when the
+    day is scored again. Outcomes of a day that never landed are looked at too, so that they are quarantined and not forgotten.
+    """
+    from creditrisk_assets.portfolio.landing import list_day
+
+    decided = events.decided_days(context.instance)
+
+    def not_yet(day: str) -> str | None:
+        if day in decided:
+            return None
+        folder = settings.landing_production / day
+        if not folder.exists():
+            return None
+        landed = list_day(folder)
+        return f"{day} has outcomes but was not scored yet" if landed.files or landed.problem else None
+
+    return _day_requests(context, settings, settings.landing_outcomes, not_yet, lambda day: f":{decided.get(day, 'undecided')}")
 
 
 @dg.sensor(job=retrain, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -82,35 +87,38 @@ ALL = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
 def _day_requests(
     context: dg.SensorEvaluationContext,
     settings: Settings,
-    zone: Path,
+    zone: UPath,
     not_yet: Callable[[str], str | None],
+    state: Callable[[str], str],
 ) -> dg.SensorResult:
     """One run for each day that is new or changed; its key is the day and the content, so a corrected file runs again.
 
-    `not_yet` gives the reason why a day must wait, or None.
+    Args:
+        context: of the sensor; its cursor remembers how each day looked that was dealt with.
+        settings: how long a file must have been still.
+        zone: the landing zone.
+        not_yet: the reason why a day must wait, or None.
+        state: what else than its files makes a day new when it changes.
     """
-    from creditrisk_assets.portfolio.landing import content_digest, list_days
+    from creditrisk_assets.portfolio.landing import content_digest
 
     remembered: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
-    listings, strangers = list_days(zone)
-    valid = frozenset(day.day for day in listings if DAYS.has_partition_key(day.day))
-    arrivals = look(listings, strangers, remembered, valid, time.time(), settings.settle_seconds)
-    waiting, problems = list(arrivals.waiting), list(arrivals.problems)
-    requests = []
+    arrivals = arrivals_in(zone, remembered, settings, state)
+    requests, waiting, problems = [], list(arrivals.waiting), list(arrivals.problems)
     for day in arrivals.ready:
         if reason := not_yet(day.day):
             waiting.append(reason)
             continue
         try:
-            digest = content_digest([file.path for file in day.files])
+            digest = content_digest([file.path for file in day.files])[:32]
         except OSError as error:
             problems.append(f"{day.day}: {error}")
             continue
         requests.append(
             dg.RunRequest(
                 partition_key=day.day,
-                run_key=f"{day.day}:{digest[:32]}",
-                tags={"creditrisk/content": digest[:32], "creditrisk/files": str(len(day.files))},
+                run_key=f"{day.day}:{digest}{state(day.day)}",
+                tags={"creditrisk/content": digest, "creditrisk/files": str(len(day.files))},
             )
         )
         remembered[day.day] = arrivals.stamps[day.day]
@@ -119,5 +127,5 @@ def _day_requests(
     cursor = json.dumps(remembered, sort_keys=True)
     if requests:
         return dg.SensorResult(run_requests=requests, cursor=cursor)
-    notes = [f"{len(listings)} days known, none new", *(f"waiting: {one}" for one in waiting)]
+    notes = [f"{len(remembered)} days dealt with, none new", *(f"waiting: {one}" for one in waiting)]
     return dg.SensorResult(skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]), cursor=cursor)

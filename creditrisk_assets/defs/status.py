@@ -11,8 +11,11 @@ from dagster import DagsterInstance as DagsterInstance  # re-exported: the demo 
 from creditrisk_assets.defs import events, sensors
 from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
 from creditrisk_assets.defs.production import production_batch
+from creditrisk_assets.defs.zones import zone_problems
 from creditrisk_assets.governance.retrain_policy import Cause
+from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class DayStatus:
     score_psi: float | None
     drifted_columns: int | None
     matured: int | None
+    pending: int | None
+    missing: int | None
     roc_auc: float | None
     failed_checks: tuple[str, ...]
 
@@ -53,7 +58,9 @@ class SensorStatus:
 
 @dataclass(frozen=True)
 class LoopStatus:
-    """The champion since when (seconds since the epoch), the days, the unfinished and last failed runs, the sensors."""
+    """The champion since when (seconds since the epoch), the days, the unfinished and last failed runs, the sensors, and what
+    lies in the landing zones and cannot be read.
+    """
 
     champion: ChampionRecord | None
     champion_since: float | None
@@ -61,6 +68,7 @@ class LoopStatus:
     runs_in_flight: tuple[RunStatus, ...]
     failed_runs: tuple[RunStatus, ...]
     sensors: tuple[SensorStatus, ...]
+    landing_problems: tuple[str, ...]
 
 
 def open_instance(home: Path) -> DagsterInstance:
@@ -75,35 +83,60 @@ def open_instance(home: Path) -> DagsterInstance:
     return DagsterInstance.get()
 
 
+def champion_in_force(instance: DagsterInstance) -> ChampionRecord | None:
+    """What the latest materialization of `champion` says, or None before the first."""
+    return events.champion_in_force(instance)
+
+
 def daemon_is_up(instance: DagsterInstance, since: float) -> bool:
     """Whether the sensor daemon has given a sign of life since a time."""
     beat = instance.get_daemon_heartbeats().get("SENSOR")
     return beat is not None and beat.timestamp >= since
 
 
-def loop_status(instance: DagsterInstance, last_days: int = 30) -> LoopStatus:
-    """What the instance's event log says of the loop.
+def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 30) -> LoopStatus:
+    """What the instance's event log and the landing zones say of the loop.
 
     Args:
         instance: the Dagster instance.
+        settings: where the landing zones are.
         last_days: how many of the latest days.
     """
     since = _champion_since(instance)
     landed = sorted(instance.get_materialized_partitions(production_batch.key))[-last_days:]
-    causes = events.failed_evaluations(instance, WATCHED_CHECKS)
+    causes = failed_checks(instance)
     return LoopStatus(
         champion=events.champion_in_force(instance),
         champion_since=since,
-        days=tuple(_day(instance, day, causes) for day in landed),
+        days=tuple(_day(instance, day, causes, settings.portfolio.performance_window_days) for day in landed),
         runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(failed_runs(instance)),
         sensors=tuple(_sensor(instance, one) for one in sensors.ALL),
+        landing_problems=tuple(zone_problems(settings)),
     )
 
 
-def day_status(instance: DagsterInstance, day: str) -> DayStatus:
+def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:
     """One day as far as it has come."""
-    return _day(instance, day, events.failed_evaluations(instance, WATCHED_CHECKS))
+    causes = failed_checks(instance)
+    return _day(instance, day, causes, settings.portfolio.performance_window_days)
+
+
+def failed_checks(instance: DagsterInstance) -> list[Cause]:
+    """The watched checks and days whose latest evaluation failed."""
+    return events.failed_evaluations(instance, WATCHED_CHECKS)
+
+
+def sensors_idle_since(instance: DagsterInstance, since: float, ticks: int) -> bool:
+    """Whether each sensor has ticked so often since a time, and at the last tick asked for nothing."""
+    for sensor in sensors.ALL:
+        state = next((one for one in instance.all_instigator_state() if one.name == sensor.name), None)
+        if state is None:
+            return False
+        latest = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=ticks, after=since)
+        if len(latest) < ticks or latest[0].status.value != "SKIPPED":
+            return False
+    return True
 
 
 def unfinished_runs(instance: DagsterInstance) -> list[RunStatus]:
@@ -156,11 +189,15 @@ def _champion_since(instance: DagsterInstance) -> float | None:
     return since
 
 
-def _day(instance: DagsterInstance, day: str, causes: list[Cause]) -> DayStatus:
+def _day(instance: DagsterInstance, day: str, causes: list[Cause], window_days: int) -> DayStatus:
     batch = _metadata(instance, "production_batch", day)
     scores = _metadata(instance, "production_scores", day)
     drift = _metadata(instance, "drift_report", day)
     performance = _metadata(instance, "performance_report", day)
+    decisions, matured = scores.get("dagster/row_count"), performance.get("matured", 0)
+    waiting = None
+    if decisions is not None:  # by the clock of the data as it is now, not as it was when the outcomes came
+        waiting = maturity(decisions, matured, day, events.latest_day_of_data(instance), window_days)
     return DayStatus(
         day=day,
         rows=batch.get("dagster/row_count"),
@@ -168,7 +205,9 @@ def _day(instance: DagsterInstance, day: str, causes: list[Cause]) -> DayStatus:
         model_version=scores.get("model_version"),
         score_psi=drift.get("score_psi"),
         drifted_columns=drift.get("drifted_columns"),
-        matured=performance.get("matured"),
+        matured=waiting.matured if waiting else None,
+        pending=waiting.pending if waiting else None,
+        missing=waiting.missing if waiting else None,
         roc_auc=performance.get("roc_auc"),
         failed_checks=tuple(cause.check for cause in causes if cause.partition == day),
     )

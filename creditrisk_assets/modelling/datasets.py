@@ -9,6 +9,8 @@ import pandas as pd
 from creditrisk_assets.modelling.decision_graph import feature_matrix
 from creditrisk_assets.modelling.training import PRODUCTION_WEIGHT_LIMIT, TrainingRows
 from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.portfolio.encoding import raw_matrix
+from creditrisk_assets.portfolio.outcomes import VERSION, current_versions
 from creditrisk_assets.portfolio.sampling import is_held_out
 
 HELD_OUT_COLUMN = "held_out"
@@ -31,11 +33,16 @@ def with_features(customers: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame
         customers: identifier, fields and target.
         portfolio: whose features are computed.
     """
-    raw = customers[portfolio.field_names].to_numpy(dtype=np.float32)
-    features = pd.DataFrame(feature_matrix(portfolio, raw), columns=portfolio.feature_names, index=customers.index)
+    matrix = feature_matrix(portfolio, raw_matrix(customers, portfolio.fields))
+    features = pd.DataFrame(matrix, columns=feature_columns(portfolio), index=customers.index)
     result = pd.concat([customers, features], axis=1)
     result[HELD_OUT_COLUMN] = is_held_out(customers[portfolio.identifier])
     return result
+
+
+def feature_columns(portfolio: Portfolio) -> list[str]:
+    """Columns of the features in a frame that also holds the fields; a feature may have a field's name."""
+    return [f"feature.{name}" for name in portfolio.feature_names]
 
 
 def history_set(history: pd.DataFrame, portfolio: Portfolio) -> LearningSet:
@@ -66,13 +73,19 @@ def candidate_set(
     Args:
         history: what `with_features` gives.
         batches: each day's customers.
-        outcomes: each day's outcomes, as far as they have arrived.
+        outcomes: each day's outcomes in all their versions, as far as they have arrived.
         portfolio: whose columns they are.
         evaluation_days: how many of the latest matured days judge.
     """
     days = sorted(set(batches) & set(outcomes))
     matured = {
-        day: batches[day].merge(outcomes[day], on=portfolio.identifier, how="inner", validate="one_to_one") for day in days
+        day: batches[day].merge(
+            current_versions(outcomes[day], portfolio.identifier).drop(columns=VERSION),
+            on=portfolio.identifier,
+            how="inner",
+            validate="one_to_one",
+        )
+        for day in days
     }
     matured = {day: rows for day, rows in matured.items() if len(rows)}
     if not matured:
@@ -96,8 +109,8 @@ def candidate_set(
 def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int) -> TrainingRows:
     """Arrays of a frame that `with_features` gave."""
     return TrainingRows(
-        raw=frame[portfolio.field_names].to_numpy(dtype=np.float32),
-        features=frame[portfolio.feature_names].to_numpy(dtype=np.float32),
+        raw=raw_matrix(frame, portfolio.fields),
+        features=frame[feature_columns(portfolio)].to_numpy(dtype=np.float32),
         target=frame[portfolio.target].to_numpy(dtype=np.int64),
         weight=np.full(len(frame), weight, dtype=np.int64),
     )

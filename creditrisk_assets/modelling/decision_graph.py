@@ -40,8 +40,17 @@ def feature_matrix(portfolio: Portfolio, raw: NDArray[np.float32]) -> NDArray[np
 
     Returns:
         rows x features, float32.
+
+    Raises:
+        ValueError: if the feature function gives another number of columns than the portfolio names.
     """
     result: NDArray[np.float32] = _feature_session(portfolio).run(["features"], {"raw": raw})[0]
+    wanted = len(portfolio.features)
+    if result.shape != (len(raw), wanted):
+        raise ValueError(
+            f"portfolio {portfolio.name}: compute_features gave {result.shape} for {len(raw)} rows; "
+            f"valid: ({len(raw)}, {wanted}), one column for each of its features"
+        )
     return result
 
 

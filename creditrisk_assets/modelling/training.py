@@ -191,9 +191,11 @@ def make_bundle(
         inputs=[
             InputField(
                 name=field.name,
+                kind=field.kind,
                 minimum=field.minimum,
                 maximum=field.maximum,
-                codes=sorted(field.codes) if field.codes else None,
+                codes=list(field.codes) if field.codes else None,
+                required=field.required,
             )
             for field in portfolio.fields
         ],
@@ -222,7 +224,7 @@ def make_bundle(
     (directory / GOLDEN).write_text(json.dumps([request.model_dump() for request in golden], indent=2))
     (directory / CLASSIFIER).write_bytes(skops.io.dumps(fitted.classifier))
     _reference(portfolio, rows, probability, score).to_parquet(directory / REFERENCE, index=False)
-    evidence = pd.DataFrame(held_out.raw, columns=portfolio.field_names).astype("int64")
+    evidence = pd.DataFrame(held_out.raw, columns=portfolio.field_names)
     evidence[portfolio.target] = held_out.target
     evidence.to_parquet(directory / HELD_OUT, index=False)
     return load_bundle(str(directory))
@@ -275,7 +277,7 @@ def _golden_requests(raw: NDArray[np.float32], probability: FloatArray, score: F
     chosen = order[np.linspace(0, len(order) - 1, GOLDEN_REQUESTS).round().astype(int)]
     return [
         GoldenRequest(
-            raw=[float(value) for value in raw[row]],
+            raw=[None if np.isnan(value) else float(value) for value in raw[row]],
             default_probability=float(probability[row]),
             score=float(score[row]),
         )
@@ -289,7 +291,7 @@ def _reference(portfolio: Portfolio, rows: TrainingRows, probability: FloatArray
     size = min(REFERENCE_ROWS, len(rows.target))
     chance = rows.weight / rows.weight.sum()
     chosen = np.sort(rng.choice(len(rows.target), size=size, replace=False, p=chance))
-    frame = pd.DataFrame(rows.raw[chosen], columns=portfolio.field_names).astype("int64")
+    frame = pd.DataFrame(rows.raw[chosen], columns=portfolio.field_names)
     frame["default_probability"] = probability[chosen]
     frame["score"] = score[chosen]
     return frame

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.portfolio.outcomes import VERSION, current_versions
 
 IntArray = NDArray[np.int64]
 
@@ -16,14 +17,11 @@ IntArray = NDArray[np.int64]
 class MaturedDay:
     """A day's decisions joined to their outcomes.
 
-    `rows` has every matured decision with its outcome; `pending` decisions have no outcome yet; `unknown` outcomes belong to no
-    decision of the day.
+    `rows` has every matured decision with its outcome, the latest version of it; `decisions` counts the matured and the others.
     """
 
     rows: pd.DataFrame
     decisions: int
-    pending: int
-    unknown: list[str]
 
 
 @dataclass(frozen=True)
@@ -38,10 +36,9 @@ class PerformanceTest:
 
 
 def join_outcomes(scores: pd.DataFrame, outcomes: pd.DataFrame, identifier: str) -> MaturedDay:
-    """Join a day's outcomes to the scores of the same day by customer."""
-    rows = scores.merge(outcomes, on=identifier, how="inner", validate="one_to_one")
-    unknown = sorted(set(outcomes[identifier]) - set(scores[identifier]))
-    return MaturedDay(rows, len(scores), len(scores) - len(rows), unknown)
+    """Join a day's outcomes, in all their versions, to the scores of the same day by customer."""
+    latest = current_versions(outcomes, identifier).drop(columns=VERSION)
+    return MaturedDay(scores.merge(latest, on=identifier, how="inner", validate="one_to_one"), len(scores))
 
 
 def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:

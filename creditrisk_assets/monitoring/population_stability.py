@@ -46,8 +46,8 @@ def population_stability(
 
     Args:
         column: its name.
-        reference: m values, finite.
-        current: n values, finite.
+        reference: m values; missing ones are NaN and have a bin of their own.
+        current: n values, likewise.
         alpha: probability of exceeding `critical` by chance alone.
         floor: smallest PSI that matters.
 
@@ -56,10 +56,10 @@ def population_stability(
     """
     if len(reference) == 0 or len(current) == 0:
         raise ValueError(f"{column}: {len(reference)} reference and {len(current)} current values; valid: at least one each")
-    edges = bin_edges(reference)
-    bins = len(edges) + 1
-    expected = _shares(np.bincount(np.searchsorted(edges, reference, side="left"), minlength=bins))
-    actual = _shares(np.bincount(np.searchsorted(edges, current, side="left"), minlength=bins))
+    edges = bin_edges(reference[~np.isnan(reference)])
+    bins = len(edges) + 1 + int(np.isnan(reference).any() or np.isnan(current).any())
+    expected = _shares(_counts(edges, reference, bins))
+    actual = _shares(_counts(edges, current, bins))
     value = float(np.sum((actual - expected) * np.log(actual / expected)))
     critical = float(stats.chi2.ppf(1 - alpha, max(bins - 1, 1)) * (1 / len(current) + 1 / len(reference)))
     return Stability(column, value, critical, max(critical, floor), bins, len(current), len(reference))
@@ -85,13 +85,22 @@ def bin_edges(reference: NDArray[np.float64]) -> NDArray[np.float64]:
     """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its upper edge.
 
     Where every decile is the largest value, that value has a bin of its own; a column of one value has bins on both sides of it.
+    A column without values has one bin.
     """
+    if len(reference) == 0:
+        return np.array([])
     edges = np.unique(np.quantile(reference, np.arange(1, BINS) / BINS, method="higher"))
     inner = edges[edges < reference.max()]
     if len(inner) == 0:
         below = np.nextafter(reference.max(), -np.inf)
         return np.array([below]) if reference.min() <= below else np.array([below, reference.max()])
     return np.asarray(inner)
+
+
+def _counts(edges: NDArray[np.float64], values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """Values in each bin; missing ones are counted in the last."""
+    places = np.where(np.isnan(values), bins - 1, np.searchsorted(edges, values, side="left"))
+    return np.bincount(places, minlength=bins)
 
 
 def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -17,7 +17,18 @@ FLOAT32_EXACT_INTEGER = 2**24
 FLOAT32_LARGEST = 3.4028234663852886e38
 
 RESERVED_NAMES = frozenset(
-    {"file", "line", "default_probability", "score", "prediction", "model_version", "bundle_sha256", "error", "version", "held_out"}
+    {
+        "file",
+        "line",
+        "default_probability",
+        "score",
+        "prediction",
+        "model_version",
+        "bundle_sha256",
+        "error",
+        "version",
+        "held_out",
+    }
 )
 """Column names that the system gives to what it adds to a customer's record."""
 
@@ -59,7 +70,9 @@ class Field:
 
     def _check_codes(self, codes: Mapping[Any, str]) -> None:
         if not codes or self.decimal:
-            raise ValueError(f"field {self.name}: codes {dict(codes)!r} of a decimal field, or none at all; valid: at least one code")
+            raise ValueError(
+                f"field {self.name}: codes {dict(codes)!r} of a decimal field, or none at all; valid: at least one code"
+            )
         if self.minimum is not None or self.maximum is not None:
             raise ValueError(f"field {self.name}: both codes and a range; valid: one of them")
         if len({isinstance(code, str) for code in codes}) > 1:
@@ -184,7 +197,9 @@ class Portfolio:
         wanted = set(names) - set(self.protected)
         if self.reasons and set(explained) != wanted:
             wrong = ", ".join(sorted(set(explained) ^ wanted))
-            raise ValueError(f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field but the protected ones")
+            raise ValueError(
+                f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field but the protected ones"
+            )
 
     @cached_property
     def field_names(self) -> list[str]:
@@ -214,9 +229,7 @@ def _require_unique(what: str, names: Iterable[str]) -> None:
 
 
 def canonical_name(header: str) -> str:
-    """The contract's spelling of a column header: `PAY_0` and `default.payment.next.month` become `pay_0` and
-    `default_payment_next_month`.
-    """
+    """The contract's spelling of a column header: `Loan.Amount`, `LOAN_AMOUNT` and `loan amount` are all `loan_amount`."""
     return re.sub(r"[^a-z0-9]+", "_", header.strip().lower()).strip("_")
 
 

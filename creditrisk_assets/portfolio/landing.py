@@ -1,75 +1,64 @@
-"""The landing zone: which files have arrived for which day, and reading one of them row by row.
+"""The landing zone: which files have arrived for which day, and what lies there that will not be read.
 
-A file is read as text, so that one bad cell costs one row and not the file. What the cells must hold is `validation`'s matter.
+Only names, sizes and times are looked at. Reading a file is `reading`'s matter; what its rows must hold is `validation`'s.
 """
 
-import codecs
-import csv
 import datetime
 import hashlib
-import json
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
+from upath import UPath
 
-from creditrisk_assets.portfolio.contract import canonical_names
+from creditrisk_assets.portfolio.storage import StoredPath, is_local, replacing, store_errors, zone_path
 
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 SUFFIXES = (".csv", ".parquet")
-NO_ROWS = "the file has a header and no rows; valid: at least one row"
+HIDDEN = (".", "~", "_")
+TEMPORARY = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")
+"""What copying programs, browsers and editors call a file that is not finished, or not meant for others."""
 
-
-class UnreadableFile(ValueError):
-    """A landed file that cannot be read as a table at all; the message says why."""
+VERSION_MARK = "?versionId="
+"""s3fs cuts a name here, so that another object would be read."""
 
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One data file of one day, as the directory listing shows it."""
+    """One data file of one day, as the listing shows it: size in bytes, time of change in seconds since the epoch, and a tag
+    that differs when the content does.
+    """
 
-    path: Path
+    path: UPath
     size: int
     modified: float
+    tag: str
 
 
 @dataclass(frozen=True)
 class DayListing:
-    """What one day's folder holds, or why it cannot be listed."""
+    """What one day's folder holds; `problem` says why the day must not be read, `passed_over` names what lies there unread."""
 
     day: str
     files: tuple[LandedFile, ...]
     problem: str | None = None
+    passed_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class RawRows:
-    """The rows of one file before validation.
+class _Entry:
+    """One direct child of a folder; its name is as the store gives it."""
 
-    `cells` has canonical column names and the file's own values; `headers` are the file's own column names; `lines` gives each
-    row's line in the file (its row number for Parquet, from 1); `malformed` lists lines that are no rows at all, with what is
-    wrong and their text.
-    """
-
-    file: str
-    cells: pd.DataFrame
-    headers: list[str]
-    lines: list[int]
-    malformed: list[tuple[int, str, str]]
-
-    @property
-    def count(self) -> int:
-        """How many rows the file held, readable or not."""
-        return len(self.lines) + len(self.malformed)
+    name: str
+    kind: Literal["file", "folder", "link", "other"]
+    size: int
+    modified: float
+    tag: str
 
 
 def is_day(name: str) -> bool:
@@ -83,190 +72,141 @@ def is_day(name: str) -> bool:
     return True
 
 
-def list_day(folder: Path) -> DayListing:
-    """The data files in one day's folder, by name; hidden files and other suffixes are not data and are passed over.
+def is_passing(name: str) -> bool:
+    """Whether a name is hidden or temporary: what it names is nobody's data yet, and is not spoken of."""
+    return (name.startswith(HIDDEN) and name not in ("..", ".")) or name.lower().endswith(TEMPORARY)
 
-    A folder or file that cannot be looked at is reported in `problem`, never taken for an empty day.
+
+def is_plain(name: str) -> bool:
+    """Whether a name names a direct child and nothing else, wherever it is used."""
+    return name not in ("", ".", "..") and VERSION_MARK not in name and not any(one in "/\\" or ord(one) < 32 for one in name)
+
+
+def list_day(folder: StoredPath) -> DayListing:
+    """The data files in one day's folder, by name.
+
+    Hidden and temporary names are ignored; other files and folders are named in `passed_over`. A link, a folder or a device
+    with a data file's name, a name that is not plain, and a folder that cannot be looked at are a `problem`: the day is not
+    taken for empty, and not read in part.
     """
-    files = []
+    place = zone_path(folder)
+    files, passed_over, problems = [], [], []
     try:
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith((".", "~", "_")) or path.suffix.lower() not in SUFFIXES:
+        if is_local(place) and place.is_symlink():
+            return DayListing(place.name, (), f"{place.name} is a link; valid: a folder of its own in the zone")
+        for entry in sorted(_entries(place), key=lambda one: one.name):
+            if is_passing(entry.name):
                 continue
-            if path.is_symlink():
-                return DayListing(folder.name, (), f"{path.name} is a link; only regular files are read")
-            if path.is_file():
-                status = path.stat()
-                files.append(LandedFile(path, status.st_size, status.st_mtime))
+            if not is_plain(entry.name):
+                problems.append(f"{entry.name!r} is not a plain name; valid: a file directly in the day's folder")
+            elif not entry.name.lower().endswith(SUFFIXES):
+                passed_over.append(entry.name + ("/" if entry.kind == "folder" else ""))
+            elif entry.kind == "link":
+                problems.append(f"{entry.name} is a link; only regular files are read")
+            elif entry.kind != "file":
+                what = "a folder" if entry.kind == "folder" else "no file"
+                problems.append(f"{entry.name} is {what}; only regular files are read")
+            else:
+                files.append(LandedFile(place / entry.name, entry.size, entry.modified, entry.tag))
     except OSError as error:
-        return DayListing(folder.name, (), f"{folder}: {error.strerror}")
-    return DayListing(folder.name, tuple(files))
+        return DayListing(place.name, (), f"{place}: {error.strerror or error}")
+    if problems:
+        return DayListing(place.name, (), "; ".join(problems), tuple(passed_over))
+    return DayListing(place.name, tuple(files), None, tuple(passed_over))
 
 
-def list_days(zone: Path) -> tuple[list[DayListing], list[str]]:
-    """Every day of a landing zone in order, and the names of folders that are not days.
+def list_days(zone: StoredPath) -> tuple[list[DayListing], list[str]]:
+    """Every day of a landing zone in order, and the names of what lies in the zone without being a day's folder.
 
-    A zone that does not exist yet is empty.
+    A zone that does not exist yet is empty; a day's folder in which nothing is found is left out.
+
+    Raises:
+        OSError: if the zone cannot be looked at.
     """
-    if not zone.exists():
-        return [], []
-    folders = sorted(entry for entry in zone.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    days = [list_day(folder) for folder in folders if is_day(folder.name)]
-    strangers = [folder.name for folder in folders if not is_day(folder.name)]
-    return [day for day in days if day.files or day.problem], strangers
+    place = zone_path(zone)
+    try:
+        entries = sorted(_entries(place), key=lambda one: one.name)
+    except FileNotFoundError as error:
+        if error.__cause__ is None and error.__context__ is None:
+            return [], []
+        raise
+    days, strangers = [], []
+    for entry in entries:
+        if is_day(entry.name) and entry.kind in ("folder", "link"):
+            days.append(list_day(place / entry.name))
+        elif not is_passing(entry.name):
+            strangers.append(entry.name)
+    return [day for day in days if day.files or day.problem or day.passed_over], sorted(set(strangers))
 
 
-def content_digest(paths: Sequence[Path]) -> str:
-    """SHA-256 over the names and contents of files, in the order given."""
+def content_digest(paths: Sequence[StoredPath]) -> str:
+    """SHA-256 over the names and contents of files, in the order given.
+
+    Raises:
+        OSError: if one cannot be read.
+    """
     digest = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        with store_errors(path), path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
         digest.update(f"{path.name}\0{content}\n".encode())
     return digest.hexdigest()
 
 
-def read_rows(path: Path) -> RawRows:
-    """Read one CSV or Parquet file without judging its cells.
-
-    CSV is UTF-8 with or without a byte-order mark, separated by commas or semicolons.
+def land(folder: StoredPath, name: str, frame: pd.DataFrame) -> UPath:
+    """Put a frame into a day's landing folder as a CSV file that appears whole or not at all.
 
     Raises:
-        UnreadableFile: if it is empty, not text, not Parquet, has no rows, or names a column twice.
+        ValueError: if the name is one that would not be read.
     """
-    if path.stat().st_size == 0:
-        raise UnreadableFile("the file is empty; valid: a header line and at least one row")
-    rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
-    if rows.count == 0:
-        raise UnreadableFile(NO_ROWS)
-    return rows
-
-
-def _read_parquet(path: Path) -> RawRows:
-    try:
-        table = pq.ParquetFile(path).read()
-        names = canonical_names(table.column_names)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UnreadableFile(f"not a readable Parquet file: {error}") from error
-    lines = list(range(1, table.num_rows + 1))
-    cells = table.rename_columns(names).to_pandas(integer_object_nulls=True)  # a missing one must not turn the others into floats
-    return RawRows(path.name, cells, table.column_names, lines, [])
-
-
-def _read_csv(path: Path) -> RawRows:
-    _require_utf8(path)
-    header, delimiter = _read_header(path)
-    try:
-        names = canonical_names(header)
-    except ValueError as error:
-        raise UnreadableFile(str(error)) from error
-
-    skipped: dict[int, tuple[str, str]] = {}
-
-    def set_aside(row: Any) -> str:
-        skipped[row.number] = (f"{row.actual_columns} cells where the header has {row.expected_columns}", row.text)
-        return "skip"
-
-    try:
-        table = pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=1, use_threads=False),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, ignore_empty_lines=False, invalid_row_handler=set_aside),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowException as error:
-        raise UnreadableFile(f"not a readable CSV file: {error}") from error
-    lines = [line for line in range(2, 2 + table.num_rows + len(skipped)) if line not in skipped]
-    malformed = [(line, why, text) for line, (why, text) in sorted(skipped.items())]
-    cells = table.to_pandas()
-    blank = (cells == "").all(axis=1).to_numpy()  # an empty line is no row
-    return RawRows(
-        path.name,
-        cells[~blank].reset_index(drop=True),
-        [name.strip() for name in header],
-        [line for line, empty in zip(lines, blank, strict=True) if not empty],
-        malformed,
-    )
-
-
-def _require_utf8(path: Path) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    read = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            try:
-                decoder.decode(block)
-            except UnicodeDecodeError as error:
-                raise UnreadableFile(
-                    f"not a text file: byte {error.object[error.start]:#04x} near position {read + error.start}; valid: UTF-8 CSV"
-                ) from error
-            read += len(block)
-    try:
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise UnreadableFile("not a text file: it ends within a character; valid: UTF-8 CSV") from error
-
-
-def _read_header(path: Path) -> tuple[list[str], str]:
-    with path.open("rb") as file:
-        text = file.readline(1 << 20).decode("utf-8-sig", errors="replace")
-        rest = file.read(1)
-    if "\0" in text:
-        raise UnreadableFile("not a text file: the first line holds a zero byte; valid: UTF-8 CSV")
-    delimiter = ";" if text.count(";") > text.count(",") else ","
-    try:
-        cells = next(csv.reader([text], delimiter=delimiter), [])
-    except csv.Error as error:
-        raise UnreadableFile(f"the first line {text[:60]!r} is no header: {error}") from error
-    if len(cells) < 2:
-        raise UnreadableFile(f"the first line {text.strip()[:60]!r} is no header; valid: column names separated by , or ;")
-    if not rest:
-        raise UnreadableFile(NO_ROWS)
-    return cells, delimiter
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file so that it appears whole or not at all, on disk before it has its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_quarantine(folder: Path, rejected: pd.DataFrame) -> Path | None:
-    """Write a day's rejected rows to `<folder>/rejected.csv`; with nothing rejected, an older file is removed.
-
-    Returns:
-        Where they are, or None if nothing was rejected.
-    """
-    path = folder / "rejected.csv"
-    if rejected.empty:
-        path.unlink(missing_ok=True)
-        return None
-    with replacing(path) as file:
-        rejected.to_csv(file, index=False)
-    return path
-
-
-def land(folder: Path, name: str, frame: pd.DataFrame) -> Path:
-    """Put a frame into a day's landing folder as a CSV file that appears whole or not at all."""
-    path = folder / name
+    if not is_plain(name) or is_passing(name) or not name.lower().endswith(".csv"):
+        raise ValueError(f"{name!r} would not be read; valid: a plain name that ends in .csv")
+    path = zone_path(folder) / name
     with replacing(path) as file:
         frame.to_csv(file, index=False)
     return path
 
 
-def record_text(record: dict[str, Any]) -> str:
-    """One row's own cells as a line of JSON."""
-    return json.dumps({name: str(value) for name, value in record.items()}, ensure_ascii=False)
+def _entries(folder: UPath) -> Iterator[_Entry]:
+    return _local_entries(folder) if is_local(folder) else _stored_entries(folder)
+
+
+def _local_entries(folder: Path) -> Iterator[_Entry]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            kind: Literal["file", "folder", "link", "other"] = "other"
+            if stat.S_ISLNK(status.st_mode):
+                kind = "link"
+            elif stat.S_ISDIR(status.st_mode):
+                kind = "folder"
+            elif stat.S_ISREG(status.st_mode):
+                kind = "file"
+            tag = f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
+            yield _Entry(entry.name, kind, status.st_size, status.st_mtime, tag)
+
+
+def _stored_entries(folder: UPath) -> Iterator[_Entry]:
+    prefix = folder.path.rstrip("/") + "/"
+    with store_errors(folder):
+        listed = folder.fs.ls(folder.path, detail=True)
+    for entry in listed:
+        full = entry["name"]
+        is_folder = entry["type"] == "directory"
+        if full in (prefix, prefix[:-1]) and not is_folder and not entry["size"]:
+            continue  # an empty object that stands for the folder itself
+        name = full.removeprefix(prefix) if full.startswith(prefix) else full
+        modified = _seconds(entry)
+        tag = str(entry.get("ETag") or entry.get("etag") or modified)
+        yield _Entry(name, "folder" if is_folder else "file", entry["size"] or 0, modified, f"{tag}-{entry['size']}")
+
+
+def _seconds(entry: Mapping[str, Any]) -> float:
+    """When an object was written, in seconds since the epoch; 0 if its store does not say."""
+    for name in ("LastModified", "mtime", "last_modified", "updated", "created"):
+        value = entry.get(name)
+        if isinstance(value, datetime.datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return 0.0

@@ -1,247 +1,310 @@
-"""Rows against the contract: what is accepted, what is rejected and why, and that both add up.
+"""One batch of cells against the contract: what each cell is, and what is wrong with it.
 
-Reading files is `landing`'s matter; the contract itself is in `contract`.
+Text becomes values here, and pandera judges the numbers. Reading files is `reading`'s matter; `ingestion` joins the batches of a
+day and deals with customers that stand in it more than once.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pandera.pandas as pandera
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
-from creditrisk_assets.portfolio.contract import Field, Portfolio
-from creditrisk_assets.portfolio.landing import RawRows, UnreadableFile, read_rows, record_text
+from creditrisk_assets.portfolio.contract import Field
 
-REJECTED_COLUMNS = ["file", "line", "field", "value", "rule", "message", "rows", "record"]
-"""Columns of a quarantine file. `line` is 0 and `rows` their number where the file as a whole was rejected."""
+MISSING_WORDS = ("", "na", "nan", "none", "null")
+"""What a cell without a value says, in any case."""
 
+NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)$"
 
-@dataclass(frozen=True)
-class Reconciliation:
-    """Where the rows of one file went: `rows_in` = `accepted` + `rejected` + `duplicates`."""
+MISSING = "missing"
+NOT_A_NUMBER = "not a number"
+NOT_WHOLE = "not a whole number"
+OUT_OF_RANGE = "out of range"
+UNKNOWN_CODE = "not a known code"
 
-    file: str
-    rows_in: int
-    accepted: int
-    rejected: int
-    duplicates: int
-
-    @property
-    def holds(self) -> bool:
-        """Whether every row is accounted for."""
-        return self.rows_in == self.accepted + self.rejected + self.duplicates
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class ValidatedRows:
-    """The outcome of validation.
+class Faults:
+    """Cells that break the contract, by row and then in the order of the fields.
 
-    `accepted` has the identifier (text) and the wanted fields (int64); `rejected` has `REJECTED_COLUMNS`, one line for each
-    thing wrong; `ignored_columns` were in a file and mean nothing to the contract.
+    Attributes:
+        rows: the row of each, from 0.
+        kinds: for each, the place of its (field, rule) in `table`.
+        table: every (field, rule) that occurs.
     """
 
-    accepted: pd.DataFrame
-    rejected: pd.DataFrame
-    files: tuple[Reconciliation, ...]
-    ignored_columns: tuple[str, ...]
-
-    @property
-    def rows_in(self) -> int:
-        """Rows that arrived."""
-        return sum(file.rows_in for file in self.files)
-
-    @property
-    def rejected_rows(self) -> int:
-        """Rows that were rejected, each counted once however much is wrong with it."""
-        return sum(file.rejected for file in self.files)
-
-    @property
-    def rejected_share(self) -> float:
-        """Rejected rows as a share of those that arrived; 1.0 if a file could not be read and nothing was accepted."""
-        if self.rows_in == 0:
-            return 1.0 if len(self.rejected) else 0.0
-        return self.rejected_rows / self.rows_in
+    rows: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    table: tuple[tuple[str, str], ...]
 
 
-def target_field(portfolio: Portfolio) -> Field:
-    """The outcome as a contract field."""
-    return Field(portfolio.target, "default in the next month", "", 0, 1, {0: "good", 1: "bad"})
+@dataclass(frozen=True)
+class Checked:
+    """A batch that was judged.
 
-
-def validate_files(paths: Sequence[Path], portfolio: Portfolio, fields: Sequence[Field]) -> ValidatedRows:
-    """Validate the files of one day together, in the order given.
-
-    Of each customer the last row counts. An earlier row like it is dropped as a duplicate, an earlier row with other values is
-    rejected.
-
-    Args:
-        paths: CSV or Parquet files.
-        portfolio: whose identifier column the rows carry.
-        fields: the columns wanted, apart from the identifier.
+    Attributes:
+        numbers: rows x fields, float64: what the decision graph would see, NaN where there is no value.
+        texts: for each field of text codes, its values; null where there is none.
+        faults: what is wrong.
     """
-    parts: list[ValidatedRows] = []
-    for path in paths:
+
+    numbers: pd.DataFrame
+    texts: Mapping[str, pa.Array]
+    faults: Faults
+
+    @property
+    def good(self) -> BoolArray:
+        """For each row, whether it satisfies the contract."""
+        good = np.ones(len(self.numbers), dtype=bool)
+        good[self.faults.rows] = False
+        return good
+
+
+class RowCheck:
+    """The contract of some fields, ready to judge batches."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.fields = tuple(fields)
+        self._rules = {field.name: _rules(field) for field in fields if not field.is_text}
+        self._schema = contract_schema(fields)
+
+    def __call__(self, cells: pa.RecordBatch) -> Checked:
+        """Judge a batch that has a column for each field.
+
+        A cell has at most one fault: the last of not a number or missing, not a whole number, out of range or unknown code.
+        """
+        numbers: dict[str, FloatArray] = {}
+        texts: dict[str, pa.Array] = {}
+        faults: dict[str, dict[str, BoolArray]] = {field.name: {} for field in self.fields}
+        for field in self.fields:
+            column = cells.column(field.name)
+            if field.is_text:
+                texts[field.name], numbers[field.name], missing = _known_texts(column, field)
+                wrong, rule = np.isnan(numbers[field.name]) & ~missing, UNKNOWN_CODE
+            else:
+                numbers[field.name], missing = to_numbers(column)
+                wrong, rule = np.isnan(numbers[field.name]) & ~missing, NOT_A_NUMBER
+            faults[field.name] = {rule: wrong, MISSING: missing & field.required}
+        frame = pd.DataFrame(numbers, copy=False)
+        for name, rule in self._broken(frame):
+            values = numbers[name]
+            broken = ~np.isnan(values)
+            broken[broken] = ~self._rules[name][rule](values[broken])
+            faults[name][rule] = broken
+        return Checked(frame, texts, _sorted_faults(faults))
+
+    def _broken(self, numbers: pd.DataFrame) -> list[tuple[str, str]]:
+        """Each (field, rule) that pandera finds broken, in the order of the rules."""
         try:
-            parts.append(validate_rows(read_rows(path), portfolio, fields))
-        except UnreadableFile as error:
-            parts.append(_whole_file_rejected(path.name, 0, "unreadable file", "", str(error), portfolio, fields))
-    return _without_repeats(parts, portfolio, fields)
-
-
-def validate_rows(rows: RawRows, portfolio: Portfolio, fields: Sequence[Field]) -> ValidatedRows:
-    """Validate one file's rows by themselves; repeated customers are left in."""
-    wanted = [portfolio.identifier, *(field.name for field in fields)]
-    missing = [name for name in wanted if name not in rows.cells.columns]
-    if missing:
-        message = f"missing column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; valid: {', '.join(wanted)}"
-        return _whole_file_rejected(rows.file, rows.count, "missing column", ", ".join(missing), message, portfolio, fields)
-
-    cells = rows.cells[wanted]
-    identifiers = identifier_text(cells[portfolio.identifier])
-    numbers = pd.DataFrame({field.name: to_numbers(cells[field.name]) for field in fields})
-    problems = [
-        (int(position), portfolio.identifier, "missing", f"{portfolio.identifier}: missing; valid: a customer identifier")
-        for position in np.flatnonzero(identifiers == "")
-    ]
-    problems += contract_problems(numbers, cells, fields)
-    lines = np.array(rows.lines, dtype=np.int64)
-    bad = np.zeros(len(lines), dtype=bool)
-    bad[[position for position, *_ in problems]] = True
-    rejected = pd.DataFrame(
-        [
-            (
-                rows.file,
-                int(lines[position]),
-                name,
-                str(cells[name].iloc[position]),
-                rule,
-                message,
-                1,
-                record_text({str(key): value for key, value in cells.iloc[position].items()}),
-            )
-            for position, name, rule, message in sorted(problems)
-        ]
-        + [(rows.file, line, "", "", "malformed line", f"{why}", 1, text) for line, why, text in rows.malformed],
-        columns=REJECTED_COLUMNS,
-    )
-    accepted = numbers[~bad].astype("int64")
-    accepted.insert(0, portfolio.identifier, identifiers[~bad].to_numpy())
-    accepted.insert(0, "line", lines[~bad])
-    accepted.insert(0, "file", rows.file)
-    counts = Reconciliation(rows.file, rows.count, len(accepted), int(bad.sum()) + len(rows.malformed), 0)
-    ignored = tuple(name for name in rows.cells.columns if name not in wanted)
-    return ValidatedRows(accepted.reset_index(drop=True), rejected, (counts,), ignored)
-
-
-def contract_problems(numbers: pd.DataFrame, cells: pd.DataFrame, fields: Sequence[Field]) -> list[tuple[int, str, str, str]]:
-    """Every cell that breaks the contract, as (row position, field, rule, message).
-
-    Args:
-        numbers: the cells as float64, NaN where a cell holds no number; index 0..n-1.
-        cells: the cells as they came, for the messages.
-        fields: the contract of each column.
-    """
-    try:
-        contract_schema(fields).validate(numbers, lazy=True)
-    except SchemaErrors as error:
-        cases = error.failure_cases
-    else:
+            self._schema.validate(numbers, lazy=True)
+        except SchemaErrors as error:
+            found = set(zip(error.failure_cases["column"], error.failure_cases["check"], strict=True))
+            return [(name, rule) for name, rules in self._rules.items() for rule in rules if (name, rule) in found]
         return []
-    by_name = {field.name: field for field in fields}
-    problems = {}
-    for name, rule, position in zip(cases["column"], cases["check"], cases["index"], strict=True):
-        value = cells[name].iloc[int(position)]
-        if rule == "not_nullable":
-            text = "" if pd.isna(value) else str(value).strip()
-            rule = "missing" if text.lower() in ("", "nan", "na", "null", "none") else "not a number"
-        what = "missing" if rule == "missing" else f"{str(value)[:60]!r} is {rule}"
-        problems[int(position), name] = (rule, f"{name}: {what}; valid: {by_name[name].valid}")
-    return [(position, name, rule, message) for (position, name), (rule, message) in problems.items()]
 
 
 def contract_schema(fields: Sequence[Field]) -> pandera.DataFrameSchema:
-    """The contract as a pandera schema over float64 columns."""
+    """The contract of the numbers as a pandera schema over float64 columns, NaN where there is no value.
+
+    It tells which rules are broken; which cells break them is cheaper to find by the rule itself.
+    """
 
     def column(field: Field) -> pandera.Column:
-        if field.codes is not None:
-            inside = pandera.Check.isin(sorted(field.codes), error="not a known code")
-        else:
-            inside = pandera.Check.in_range(field.minimum, field.maximum, error="out of range")
-        whole = pandera.Check(lambda values: values % 1 == 0, error="not a whole number")
-        return pandera.Column(float, [whole, inside], nullable=False)
+        checks = [pandera.Check(holds, error=rule, n_failure_cases=1) for rule, holds in _rules(field).items()]
+        return pandera.Column(float, checks, nullable=True)
 
-    return pandera.DataFrameSchema({field.name: column(field) for field in fields})
+    return pandera.DataFrameSchema({field.name: column(field) for field in fields if not field.is_text})
 
 
-def to_numbers(cells: pd.Series) -> pd.Series:
-    """A column's cells as float64, NaN where a cell holds no number; index 0..n-1."""
-    numbers = pd.to_numeric(cells.reset_index(drop=True), errors="coerce")
-    return pd.Series(numbers.to_numpy(dtype="float64", na_value=np.nan), name=cells.name)
+def arrow_type(field: Field) -> pa.DataType:
+    """The type of a field's accepted values; what is missing is null."""
+    if field.is_text:
+        return pa.string()
+    return pa.float64() if field.kind == "decimal" else pa.int64()
 
 
-def identifier_text(cells: pd.Series) -> pd.Series:
+def accepted_arrays(checked: Checked, fields: Sequence[Field], rows: BoolArray | None = None) -> list[pa.Array]:
+    """The values of the rows wanted, one array of `arrow_type` for each field."""
+    mask = None if rows is None else pa.array(rows)
+    arrays = []
+    for field in fields:
+        if field.is_text:
+            texts = checked.texts[field.name]
+            arrays.append(texts if mask is None else texts.filter(mask))
+            continue
+        numbers = checked.numbers[field.name].to_numpy()
+        if rows is not None:
+            numbers = numbers[rows]
+        missing = np.isnan(numbers)
+        if field.kind != "decimal":
+            numbers = np.where(missing, 0, numbers).astype(np.int64) if missing.any() else numbers.astype(np.int64)
+        arrays.append(pa.array(numbers, mask=missing if missing.any() else None))
+    return arrays
+
+
+def to_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
+    """A column's cells as float64, NaN where a cell holds no number, and for each cell whether it is missing.
+
+    A whole number beyond 2**53 is rounded, which cannot bring it into the range of any field. Truth values, dates and lists
+    are no numbers.
+    """
+    column = _plain(column)
+    if pa.types.is_string(column.type):
+        return _text_numbers(column)
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+        numbers = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False) + 0.0  # no negative zero
+        return numbers, np.isnan(numbers)
+    return np.full(len(column), np.nan), column.is_null().to_numpy(zero_copy_only=False)
+
+
+def identifier_texts(column: pa.Array) -> pa.Array:
     """Identifiers as text: 7, 7.0 and " 7 " are the same customer; a missing one is ""."""
-    text = cells.reset_index(drop=True).astype("object").where(cells.notna().to_numpy(), "")
-    whole = text.map(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
-    return whole.map(lambda value: str(value).strip()).str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True).astype("object")
+    texts = pc.utf8_trim_whitespace(pc.fill_null(_texts(column), ""))
+    if pc.any(pc.match_substring(texts, ".0")).as_py():
+        texts = pc.replace_substring_regex(texts, r"^(-?\d+)\.0+$", r"\1")
+    return texts
 
 
-def _whole_file_rejected(
-    file: str, rows: int, rule: str, field: str, message: str, portfolio: Portfolio, fields: Sequence[Field]
-) -> ValidatedRows:
-    accepted = _nothing_accepted(portfolio, fields)
-    rejected = pd.DataFrame([(file, 0, field, "", rule, message, rows, "")], columns=REJECTED_COLUMNS)
-    return ValidatedRows(accepted, rejected, (Reconciliation(file, rows, 0, rows, 0),), ())
+def python_value(cell: pa.Scalar) -> Any:
+    """A cell's value; as text where Python has no such value, for example a day after the year 9999."""
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError):
+        return repr(cell)
 
 
-def _nothing_accepted(portfolio: Portfolio, fields: Sequence[Field]) -> pd.DataFrame:
-    columns = {"file": "object", "line": "int64", portfolio.identifier: "object"}
-    columns |= {field.name: "int64" for field in fields}
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+def python_records(cells: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch as Python values."""
+    try:
+        return list(cells.to_pylist())
+    except (ValueError, OverflowError):
+        columns = zip(cells.schema.names, cells.columns, strict=True)
+        values = {name: [python_value(cell) for cell in column] for name, column in columns}
+        return [{name: values[name][row] for name in values} for row in range(cells.num_rows)]
 
 
-def _without_repeats(parts: Sequence[ValidatedRows], portfolio: Portfolio, fields: Sequence[Field]) -> ValidatedRows:
-    """Join the files of a day: of each customer the last row counts; earlier ones like it are dropped, others rejected."""
-    together = pd.concat([_nothing_accepted(portfolio, fields), *(part.accepted for part in parts)], ignore_index=True)
-    content = [portfolio.identifier, *(field.name for field in fields)]
-    last = together[~together.duplicated(portfolio.identifier, keep="last")]
-    earlier = together[together.duplicated(portfolio.identifier, keep="last")]
-    names = [field.name for field in fields]
-    winners = last.set_index(portfolio.identifier)[names].reindex(earlier[portfolio.identifier])
-    same = (winners.to_numpy() == earlier[names].to_numpy()).all(axis=1)
-    repeated, earlier = earlier[same], earlier[~same]
-    superseded_rows = pd.DataFrame(
-        [
-            (
-                row["file"],
-                row["line"],
-                portfolio.identifier,
-                row[portfolio.identifier],
-                "superseded",
-                f"{portfolio.identifier}: customer {row[portfolio.identifier]!r} stands again later in the day with other "
-                "values; valid: one row for each customer",
-                1,
-                record_text({name: row[name] for name in content}),
-            )
-            for row in earlier.to_dict("records")
-        ],
-        columns=REJECTED_COLUMNS,
-    )
-    accepted = last
-    files = tuple(
-        Reconciliation(
-            counts.file,
-            counts.rows_in,
-            int((accepted["file"] == counts.file).sum()),
-            counts.rejected + int((earlier["file"] == counts.file).sum()),
-            int((repeated["file"] == counts.file).sum()),
-        )
-        for part in parts
-        for counts in part.files
-    )
-    rejected = pd.concat([*(part.rejected for part in parts), superseded_rows], ignore_index=True)
-    ignored = tuple(sorted({name for part in parts for name in part.ignored_columns}))
-    return ValidatedRows(accepted[content].reset_index(drop=True), rejected.reindex(columns=REJECTED_COLUMNS), files, ignored)
+def cell_text(value: object) -> str:
+    """A cell as a person reads it on one line; a missing one is ""."""
+    if value is None:
+        return ""
+    text = str(value)
+    return text if text.isprintable() else text.translate(_CONTROL)
+
+
+def record_text(record: Mapping[str, object]) -> str:
+    """One row's own cells as a line of JSON."""
+    return json.dumps({name: cell_text(value) for name, value in record.items()}, ensure_ascii=False)
+
+
+def fault_message(field: Field, value: object, rule: str) -> str:
+    """What is wrong with a cell, and what would be accepted."""
+    if rule == MISSING:
+        return f"{field.name}: missing; valid: {field.valid}"
+    return f"{field.name}: {str(value)[:60]!r} is {rule}; valid: {field.valid}"
+
+
+_CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(9), *range(11, 32), 127, 10)}
+
+
+def _rules(field: Field) -> dict[str, Any]:
+    """What must hold of a field's numbers, apart from being there: name of the rule, and a test of values without NaN."""
+    rules: dict[str, Any] = {}
+    if field.kind != "decimal":
+        rules[NOT_WHOLE] = lambda values: np.trunc(values) == values
+    if field.codes is None:
+        rules[OUT_OF_RANGE] = lambda values: (values >= field.minimum) & (values <= field.maximum)
+    elif not field.is_text:
+        codes = np.sort(np.array(list(field.codes), dtype=np.float64))
+
+        def known(values: Any) -> Any:
+            return codes[np.minimum(np.searchsorted(codes, values), len(codes) - 1)] == values
+
+        rules[UNKNOWN_CODE] = known
+    return rules
+
+
+def _sorted_faults(faults: Mapping[str, Mapping[str, BoolArray]]) -> Faults:
+    """One fault for each cell, the last that was found."""
+    table: list[tuple[str, str]] = []
+    rows, kinds = [], []
+    for name, rules in faults.items():
+        later: BoolArray | None = None
+        for rule, broken in reversed(list(rules.items())):
+            found = broken if later is None else broken & ~later
+            later = broken if later is None else broken | later
+            places = np.flatnonzero(found)
+            if len(places):
+                rows.append(places)
+                kinds.append(np.full(len(places), len(table)))
+                table.append((name, rule))
+    if not rows:
+        return Faults(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), ())
+    together, which = np.concatenate(rows), np.concatenate(kinds)
+    order = np.argsort(together, kind="stable")
+    return Faults(together[order], which[order], tuple(table))
+
+
+def _text_numbers(texts: pa.Array) -> tuple[FloatArray, BoolArray]:
+    try:
+        numbers = pc.cast(texts, pa.float64())
+    except pa.ArrowInvalid:
+        texts = pc.utf8_trim_whitespace(texts)
+        readable = pc.match_substring_regex(texts, NUMBER)
+        numbers = pc.cast(pc.if_else(readable, texts, None), pa.float64())
+    values = numbers.to_numpy(zero_copy_only=False) + 0.0
+    missing = np.isnan(values)
+    if missing.any():
+        none = pa.array(missing)
+        words = pc.fill_null(pc.utf8_lower(pc.utf8_trim_whitespace(texts.filter(none))), "")
+        missing[missing] = pc.is_in(words, pa.array(MISSING_WORDS)).to_numpy(zero_copy_only=False)
+    return values, missing
+
+
+def _known_texts(column: pa.Array, field: Field) -> tuple[pa.Array, FloatArray, BoolArray]:
+    """Text codes: the known ones (others null), their numbers (NaN), and for each cell whether it is missing."""
+    codes = pa.array(list(field.codes or ()), pa.string())
+    texts = pc.utf8_trim_whitespace(pc.fill_null(_texts(column), ""))
+    places = pc.index_in(texts, codes)
+    numbers = pc.cast(places, pa.float64()).to_numpy(zero_copy_only=False)
+    missing = np.isnan(numbers)
+    if missing.any():
+        words = pc.utf8_lower(texts.filter(pa.array(missing)))
+        missing[missing] = pc.is_in(words, pa.array(MISSING_WORDS)).to_numpy(zero_copy_only=False)
+    return pc.take(codes, places), numbers, missing
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    """Cells as text, null where missing; a whole number is written without a point."""
+    column = _plain(column)
+    if pa.types.is_string(column.type):
+        return column
+    if pa.types.is_integer(column.type):
+        return pc.cast(column, pa.string())
+
+    values = [python_value(cell) for cell in column]
+    if pa.types.is_floating(column.type):
+        values = [None if value is None or value != value else value for value in values]
+        values = [int(value) if value is not None and float(value).is_integer() else value for value in values]
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    """The same values in one of the usual types."""
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+        return pc.cast(column, pa.string())
+    return column

@@ -6,6 +6,7 @@ model; it holds neither pandas nor scikit-learn.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,9 @@ import onnxruntime.capi.onnxruntime_pybind11_state as onnx_errors
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from upath import UPath
+
+from creditrisk_assets.portfolio.contract import Code, Kind, Portfolio
+from creditrisk_assets.portfolio.encoding import raw_matrix
 
 GRAPH = "model.onnx"
 MANIFEST = "extra_files/manifest.json"
@@ -40,12 +44,28 @@ class _Document(BaseModel):
 
 
 class InputField(_Document):
-    """One column of the graph's input matrix."""
+    """One column of the graph's input matrix, as the contract described the field when the model was made.
+
+    `codes` stand in the order of the contract's table; a text code enters the matrix as its place in it.
+    """
 
     name: str
-    minimum: int
-    maximum: int
-    codes: list[int] | None
+    kind: Kind
+    minimum: float | None
+    maximum: float | None
+    codes: list[int] | list[str] | None
+    required: bool
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are text codes."""
+        return bool(self.codes) and isinstance((self.codes or [0])[0], str)
+
+    @property
+    def code_numbers(self) -> dict[Code, float]:
+        """The number of each code."""
+        codes: list[Code] = [*(self.codes or ())]
+        return {code: float(place if isinstance(code, str) else code) for place, code in enumerate(codes)}
 
 
 class Scaling(_Document):
@@ -105,9 +125,9 @@ class Manifest(_Document):
 
 
 class GoldenRequest(_Document):
-    """One raw row and the answer that it must give, bit for bit."""
+    """One raw row, None where a value is missing, and the answer that it must give, bit for bit."""
 
-    raw: list[float]
+    raw: list[float | None]
     default_probability: float
     score: float
 
@@ -130,6 +150,39 @@ class Bundle:
     manifest: Manifest
     golden: tuple[GoldenRequest, ...]
     session: onnxruntime.InferenceSession
+
+    def require_fits(self, portfolio: Portfolio) -> None:
+        """Whether records of a portfolio's contract, as it is now, can be given to this bundle.
+
+        Raises:
+            BundleError: if it was made for another portfolio, or the contract lacks a field or has a text code that the bundle
+                does not know.
+        """
+        if self.manifest.portfolio != portfolio.name:
+            raise BundleError(f"bundle {self.location} is of portfolio {self.manifest.portfolio!r}; valid: {portfolio.name!r}")
+        contract = {field.name: field for field in portfolio.fields}
+        for known in self.manifest.inputs:
+            field = contract.get(known.name)
+            if field is None or field.is_text != known.is_text:
+                what = "no such field" if field is None else f"{field.kind}, {'text' if field.is_text else 'number'}"
+                raise BundleError(
+                    f"bundle {self.location} needs {known.name} ({known.kind}); the contract has {what}; train again"
+                )
+            new = [code for code in field.codes or () if field.is_text and code not in known.code_numbers]
+            if new:
+                raise BundleError(f"bundle {self.location} does not know code {new[0]!r} of {known.name}; train again")
+
+    def raw(self, columns: Mapping[str, Any] | Any) -> NDArray[np.float32]:
+        """Records as the graph takes them, by the code tables that the model was made with.
+
+        Args:
+            columns: for each input its values, of equal length, as the contract allows them; a frame or a mapping. Columns that
+                are no inputs are passed over.
+
+        Raises:
+            ValueError: if a text is not a code that this bundle knows.
+        """
+        return raw_matrix(columns, self.manifest.inputs)
 
     def score(self, raw: NDArray[np.float32]) -> Scores:
         """Score rows.

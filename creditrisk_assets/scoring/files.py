@@ -1,27 +1,39 @@
 """Scoring a file: the rows that satisfy the contract get a decision, the others say why not, and every row is kept.
 
-The decisions come from a bundle in this process, or from the API; both give the same numbers.
+The decisions come from a bundle in this process, or from the API; both give the same numbers. The file is read, scored and
+written batch by batch, so that its length does not matter.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 import httpx
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.portfolio.landing import SUFFIXES, UnreadableFile, read_rows, replacing
-from creditrisk_assets.portfolio.validation import contract_problems, to_numbers
+from creditrisk_assets.portfolio.contract import Field, Portfolio
+from creditrisk_assets.portfolio.landing import SUFFIXES
+from creditrisk_assets.portfolio.reading import Malformed, RawBatch, TableStream, UnreadableFile, read_batches
+from creditrisk_assets.portfolio.storage import StoredPath, replacing
+from creditrisk_assets.portfolio.validation import Checked, RowCheck, accepted_arrays, fault_message, python_value
 from creditrisk_assets.scoring.bundle import Bundle
 
 CHUNK_ROWS = 1_000
-ANSWER_COLUMNS = ["default_probability", "score", "prediction", "model_version", "bundle_sha256"]
+ANSWER_TYPES = {
+    "default_probability": pa.float64(),
+    "score": pa.float64(),
+    "prediction": pa.int8(),
+    "model_version": pa.string(),
+    "bundle_sha256": pa.string(),
+}
+ANSWER_COLUMNS = list(ANSWER_TYPES)
 RETRIES = 10
+MALFORMED_SHOWN = 100
 
 
 class ScoringError(RuntimeError):
@@ -29,23 +41,34 @@ class ScoringError(RuntimeError):
 
 
 class Scorer(Protocol):
-    """Anything that gives decisions on rows."""
+    """Anything that gives decisions on records."""
 
-    def __call__(self, raw: NDArray[np.float32]) -> pd.DataFrame:
-        """Decisions on rows x fields (contract order): a frame of `ANSWER_COLUMNS`, in order."""
+    def __call__(self, records: pd.DataFrame) -> pd.DataFrame:
+        """Decisions on records that satisfy the contract: a frame of `ANSWER_COLUMNS`, in order.
+
+        Args:
+            records: a column for each field; whole numbers, decimals and text codes, NaN or None where a value is missing.
+        """
 
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """How many rows got a decision, how many did not, and lines of the file that were no rows at all."""
+    """How many rows got a decision, how many did not, and lines of the file that were no rows at all: the first 100, and how
+    many there were.
+    """
 
     scored: int
     rejected: int
-    malformed: list[tuple[int, str, str]]
+    malformed: list[Malformed]
+    malformed_lines: int
 
 
 def score_file(
-    source: Path, destination: Path, portfolio: Portfolio, scorer: Scorer, progress: Callable[[int, int], None]
+    source: StoredPath,
+    destination: StoredPath,
+    portfolio: Portfolio,
+    scorer: Scorer,
+    progress: Callable[[int, int | None], None],
 ) -> ScoredFile:
     """Score a CSV or Parquet file; the result has the file's own columns, the answer's, and `error`.
 
@@ -54,52 +77,34 @@ def score_file(
         destination: a `.csv` or `.parquet` path; it appears whole or not at all.
         portfolio: whose contract the rows must satisfy.
         scorer: where the decisions come from.
-        progress: called with rows done and rows in all.
+        progress: called with the rows done, and how many there will be: an estimate until the end, None before there is one.
 
     Raises:
         ScoringError: if the file cannot be read, lacks columns, already has an answer's column, or the destination has another
             suffix.
     """
-    if destination.suffix.lower() not in SUFFIXES:
-        raise ScoringError(f"{destination}: cannot write {destination.suffix!r}; valid: .csv or .parquet")
+    if not destination.name.lower().endswith(SUFFIXES):
+        raise ScoringError(f"{destination}: cannot write {Path(destination.name).suffix!r}; valid: .csv or .parquet")
     try:
-        rows = read_rows(source)
+        stream = read_batches(source)
     except (UnreadableFile, OSError) as error:
         raise ScoringError(f"{source}: {error}") from error
-    missing = [name for name in portfolio.field_names if name not in rows.cells.columns]
-    if missing:
-        raise ScoringError(f"{source}: missing column {', '.join(missing)}; valid: {', '.join(portfolio.field_names)}")
-    taken = [name for name in (*ANSWER_COLUMNS, "error") if name in rows.cells.columns]
-    if taken:
-        raise ScoringError(f"{source}: already has column {', '.join(taken)}; valid: a file that was not scored before")
-
-    numbers = pd.DataFrame({name: to_numbers(rows.cells[name]) for name in portfolio.field_names})
-    errors: dict[int, list[str]] = {}
-    for position, _, _, message in contract_problems(numbers, rows.cells, portfolio.fields):
-        errors.setdefault(position, []).append(message)
-    good = np.setdiff1d(np.arange(len(numbers)), np.fromiter(errors, dtype=np.int64, count=len(errors)))
-    answers = []
-    for start in range(0, len(good), CHUNK_ROWS):
-        chunk = good[start : start + CHUNK_ROWS]
-        answers.append(scorer(numbers.iloc[chunk].to_numpy(dtype=np.float32)).set_axis(chunk, axis=0))
-        progress(start + len(chunk), len(good))
-    decided = pd.concat(answers) if answers else pd.DataFrame(columns=ANSWER_COLUMNS)
-    decided = decided.reindex(range(len(numbers))).astype({"prediction": "Int8"})
-    decided["error"] = pd.Series({position: "; ".join(texts) for position, texts in errors.items()}, dtype="object")
-    result = pd.concat([rows.cells.set_axis(rows.headers, axis=1), decided], axis=1)
-    with replacing(destination) as file:
-        if destination.suffix.lower() == ".parquet":
-            result.to_parquet(file, index=False)
-        else:
-            result.to_csv(file, index=False)
-    return ScoredFile(len(good), len(errors), rows.malformed)
+    with stream:
+        missing = [name for name in portfolio.field_names if name not in stream.names]
+        if missing:
+            raise ScoringError(f"{source}: missing column {', '.join(missing)}; valid: {', '.join(portfolio.field_names)}")
+        taken = [name for name in (*ANSWER_COLUMNS, "error") if name in stream.names]
+        if taken:
+            raise ScoringError(f"{source}: already has column {', '.join(taken)}; valid: a file that was not scored before")
+        with replacing(destination) as file, _Writer(file, destination.name.lower().endswith(".parquet")) as writer:
+            return _score_stream(stream, writer, source, portfolio, scorer, progress)
 
 
 def local_scorer(bundle: Bundle, model_version: str) -> Scorer:
     """Decisions by a bundle in this process."""
 
-    def score(raw: NDArray[np.float32]) -> pd.DataFrame:
-        scores = bundle.score(raw)
+    def score(records: pd.DataFrame) -> pd.DataFrame:
+        scores = bundle.score(bundle.raw(records))
         return pd.DataFrame(
             {
                 "default_probability": scores.default_probability,
@@ -119,11 +124,12 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
     A call that finds no champion is tried again when the API says so.
     """
 
-    def score(raw: NDArray[np.float32]) -> pd.DataFrame:
-        records = [dict(zip(portfolio.field_names, row, strict=True)) for row in raw.astype(np.int64).tolist()]
+    def score(records: pd.DataFrame) -> pd.DataFrame:
+        columns = {field.name: _json_values(records[field.name], field) for field in portfolio.fields}
+        body = {"records": [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]}
         for _ in range(RETRIES):
             try:
-                response = client.post("/predict/batch", json={"records": records})
+                response = client.post("/predict/batch", json=body)
             except httpx.HTTPError as error:
                 raise ScoringError(f"{client.base_url}: {type(error).__name__}: {error}") from error
             if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
@@ -131,9 +137,115 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
             time.sleep(float(response.headers.get("Retry-After", "1")))
         if response.status_code != httpx.codes.OK:
             raise ScoringError(f"{response.url} answered {response.status_code}: {response.text[:500]}")
-        body = response.json()
-        return pd.DataFrame(body["predictions"]).assign(model_version=body["model_version"], bundle_sha256=body["bundle_sha256"])[
-            ANSWER_COLUMNS
-        ]
+        answer = response.json()
+        answers = pd.DataFrame(answer["predictions"])
+        return answers.assign(model_version=answer["model_version"], bundle_sha256=answer["bundle_sha256"])[ANSWER_COLUMNS]
 
     return score
+
+
+def _score_stream(
+    stream: TableStream,
+    writer: "_Writer",
+    source: StoredPath,
+    portfolio: Portfolio,
+    scorer: Scorer,
+    progress: Callable[[int, int | None], None],
+) -> ScoredFile:
+    check = RowCheck(portfolio.fields)
+    done = scored = rejected = malformed_lines = 0
+    malformed: list[Malformed] = []
+    for batch in _batches(stream, source):
+        checked = check(batch.cells)
+        good = np.flatnonzero(checked.good)
+        arrays = accepted_arrays(checked, portfolio.fields, checked.good)
+        records = pa.Table.from_arrays(arrays, names=portfolio.field_names).to_pandas()
+        answers = []
+        for start in range(0, len(good), CHUNK_ROWS):
+            answers.append(scorer(records.iloc[start : start + CHUNK_ROWS]))
+            rows = done + int(good[min(start + CHUNK_ROWS, len(good)) - 1]) + 1
+            progress(rows, _estimate(done + batch.cells.num_rows, stream.share_read))
+        writer.write(stream.headers, batch.cells, answers, good, _errors(batch, checked, portfolio.fields))
+        done += batch.cells.num_rows
+        scored += len(good)
+        rejected += batch.cells.num_rows - len(good)
+        malformed_lines += len(batch.malformed)
+        malformed += batch.malformed[: MALFORMED_SHOWN - len(malformed)]
+    return ScoredFile(scored, rejected, malformed, malformed_lines)
+
+
+def _batches(stream: TableStream, source: StoredPath) -> Iterator[RawBatch]:
+    try:
+        yield from stream
+    except (UnreadableFile, OSError) as error:
+        raise ScoringError(f"{source}: {error}") from error
+
+
+def _estimate(rows: int, share: float) -> int | None:
+    return round(rows / share) if share > 0 else None
+
+
+def _errors(batch: RawBatch, checked: Checked, fields: tuple[Field, ...]) -> list[str | None]:
+    """For each row, everything that is wrong with it, or None."""
+    by_name = {field.name: field for field in fields}
+    errors: list[str | None] = [None] * batch.cells.num_rows
+    for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
+        name, rule = checked.faults.table[kind]
+        text = fault_message(by_name[name], python_value(batch.cells.column(name)[row]), rule)
+        errors[row] = text if errors[row] is None else f"{errors[row]}; {text}"
+    return errors
+
+
+def _json_values(values: pd.Series, field: Field) -> list[Any]:
+    """A field's values as JSON has them, None where missing."""
+    missing = values.isna().tolist()
+    plain = values.tolist()
+    if field.kind != "decimal" and not field.is_text:
+        plain = [None if none else int(value) for value, none in zip(plain, missing, strict=True)]
+    return [None if none else value for value, none in zip(plain, missing, strict=True)]
+
+
+class _Writer:
+    """A scored file, written batch by batch."""
+
+    def __init__(self, file: IO[bytes], as_parquet: bool) -> None:
+        self._file = file
+        self._as_parquet = as_parquet
+        self._parquet: pq.ParquetWriter | None = None
+        self._begun = False
+
+    def write(
+        self, headers: list[str], cells: pa.RecordBatch, answers: list[pd.DataFrame], good: Any, errors: list[str | None]
+    ) -> None:
+        """Add rows.
+
+        Args:
+            headers: the source file's own column names.
+            cells: all rows of a batch as they came.
+            answers: the decisions on some of them.
+            good: which rows those are.
+            errors: for each row, what is wrong with it.
+        """
+        decided = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(columns=ANSWER_COLUMNS)
+        place = np.full(cells.num_rows, -1)
+        place[good] = np.arange(len(good))
+        places = pa.array(place, mask=place < 0)
+        table = pa.Table.from_arrays(cells.columns, names=headers)
+        for name, kind in ANSWER_TYPES.items():
+            table = table.append_column(name, pa.array(decided[name].to_numpy(), kind, from_pandas=True).take(places))
+        table = table.append_column("error", pa.array(errors, pa.string()))
+        if self._as_parquet:
+            if self._parquet is None:
+                self._parquet = pq.ParquetWriter(self._file, table.schema)
+            self._parquet.write_table(table)
+        else:
+            frame = table.to_pandas(integer_object_nulls=True)  # a missing one must not turn the others into floats
+            frame.to_csv(self._file, index=False, header=not self._begun)
+        self._begun = True
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._parquet is not None:
+            self._parquet.close()

@@ -1,66 +1,58 @@
 """A real loop in a folder: real Dagster instance on SQLite, real MLflow store, real files; jobs and sensors stepped by hand."""
 
+import contextlib
 import dataclasses
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import httpx
 import pandas as pd
 import pytest
+from upath import UPath
 
-from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import events
+from creditrisk_assets.defs.io import stored_path
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.simulator import simulate
-from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.processes import free_ports
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.stepping import SteppedLoop
 
 HISTORY_ROWS = 4_000
 
 
 @dataclasses.dataclass
-class Loop:
-    """The system without its daemon."""
-
-    home: Path
-    settings: Settings
-    instance: dg.DagsterInstance
-    definitions: dg.Definitions
-    cursors: dict[str, str | None] = dataclasses.field(default_factory=dict)
+class Loop(SteppedLoop):
+    """A stepped loop with what tests do to it and ask of it."""
 
     @classmethod
-    def in_folder(cls, home: Path, **settings: Any) -> "Loop":
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-        made = Settings(data_dir=home / "data", settle_seconds=0, simulated_rows=HISTORY_ROWS, report_rows=500, **settings)
-        return cls(home, made, dg.DagsterInstance.from_config(str(home)), build_definitions(made))
+    def of(cls, home: Path, **settings: Any) -> "Loop":
+        defaults: dict[str, Any] = {"data_dir": home / "data", "settle_seconds": 0, "report_rows": 500}
+        defaults["simulated_rows"] = HISTORY_ROWS
+        return cls.in_folder(home, Settings(**(defaults | settings)))
 
-    def run(self, job: str, day: str | None = None, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
-        resolved = self.definitions.resolve_job_def(job)
-        return resolved.execute_in_process(instance=self.instance, partition_key=day, tags=tags, raise_on_error=False)
-
-    def tick(self, sensor: dg.SensorDefinition) -> dg.SensorResult:
-        context = dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursors.get(sensor.name),
-            resources={"settings": self.settings},
-            sensor_name=sensor.name,
-        )
-        result = sensor(context)
-        assert isinstance(result, dg.SensorResult)
-        if result.cursor is not None:
-            self.cursors[sensor.name] = result.cursor
-        return result
-
-    def land_day(self, day: str, customers: pd.DataFrame, name: str = "customers.csv") -> Path:
-        fields = customers.drop(columns=PORTFOLIO.target, errors="ignore")
+    def land_day(self, day: str, customers: pd.DataFrame, name: str = "customers.csv") -> UPath:
+        fields = customers.drop(columns=self.settings.portfolio.target, errors="ignore")
         return land(self.settings.landing_production / day, name, fields)
 
-    def land_outcomes(self, day: str, customers: pd.DataFrame) -> Path:
-        labels = customers[[PORTFOLIO.identifier, PORTFOLIO.target]]
-        return land(self.settings.landing_outcomes / day, "outcomes.csv", labels)
+    def land_outcomes(self, day: str, customers: pd.DataFrame, name: str = "outcomes.csv") -> UPath:
+        portfolio = self.settings.portfolio
+        labels = customers[[portfolio.identifier, portfolio.target]]
+        return land(self.settings.landing_outcomes / day, name, labels)
+
+    def frame(self, asset: str, day: str) -> pd.DataFrame:
+        with stored_path(self.settings.storage, asset, day).open("rb") as file:
+            return pd.read_parquet(file)
+
+    def rejected(self, asset: str, day: str) -> pd.DataFrame:
+        with (self.settings.quarantine / day / f"{asset}.csv").open("rb") as file:
+            return pd.read_csv(file)
 
     def champion(self) -> ChampionRecord:
         record = events.champion_in_force(self.instance)
@@ -77,6 +69,44 @@ class Loop:
         return {name: value.value for name, value in materialization.metadata.items()}
 
 
+@contextlib.contextmanager
+def api(loop: Loop, **environment: str) -> Iterator[httpx.Client]:
+    """The API as a process of its own over a loop's store, started in the loop's folder."""
+    (port,) = free_ports(1)
+    log = (loop.home / "api.log").open("wb")
+    store = {"DAGSTER_HOME": str(loop.home), "CREDITRISK_DATA_DIR": str(loop.settings.data_dir), "PATH": "/usr/bin:/bin"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "creditrisk_assets.cli", "serve", "--port", str(port)],
+        env=store | environment,
+        stdout=log,
+        stderr=log,
+        cwd=loop.home,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            until(lambda: _alive(client, process), 60)
+            yield client
+    finally:
+        process.terminate()
+        assert process.wait(10) in (0, -15)
+        log.close()
+
+
+def _alive(client: httpx.Client, process: "subprocess.Popen[bytes]") -> bool:
+    assert process.poll() is None
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def until(happened: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
     return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
 
@@ -88,7 +118,7 @@ def customers(rows: int, seed: int, first_identifier: int = 1_000_000) -> pd.Dat
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Loop]:
     """A loop in which nothing has happened yet."""
-    loop = Loop.in_folder(tmp_path / "site")
+    loop = Loop.of(tmp_path / "site")
     yield loop
     loop.instance.dispose()
 
@@ -96,7 +126,7 @@ def fresh(tmp_path: Path) -> Iterator[Loop]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a first champion. Tests that share it use days of their own and do not move the champion."""
-    loop = Loop.in_folder(tmp_path_factory.mktemp("trained") / "site")
+    loop = Loop.of(tmp_path_factory.mktemp("trained") / "site")
     assert loop.run("train").success
     yield loop
     loop.instance.dispose()

@@ -60,7 +60,7 @@ def test_any_mlflow_client_gets_the_same_bits(trained: Loop) -> None:
 
 def test_training_again_on_the_same_history_gives_no_second_version(tmp_path: Path) -> None:
     """The bundle hash is over what decides, so nothing new is registered and the champion stays."""
-    loop = Loop.in_folder(tmp_path / "site")
+    loop = Loop.of(tmp_path / "site")
     assert loop.run("train").success
     first = loop.champion()
     assert loop.run("train").success
@@ -76,7 +76,7 @@ def test_a_history_file_with_published_column_names_is_read(tmp_path: Path) -> N
     history.columns = ["default.payment.next.month" if name == PORTFOLIO.target else name.upper() for name in history.columns]
     path = tmp_path / "history.csv"
     history.to_csv(path, index=False)
-    loop = Loop.in_folder(tmp_path / "site", raw_data=str(path))
+    loop = Loop.of(tmp_path / "site", raw_data=str(path))
     assert loop.run("train").success
     assert loop.metadata("raw_data")["source"] == "file history.csv"
     loop.instance.dispose()
@@ -87,7 +87,7 @@ def test_a_history_that_breaks_the_contract_trains_nothing_and_names_the_cell(tm
     history.loc[17, "pay_0"] = "late"
     path = tmp_path / "history.csv"
     history.to_csv(path, index=False)
-    loop = Loop.in_folder(tmp_path / "site", raw_data=str(path))
+    loop = Loop.of(tmp_path / "site", raw_data=str(path))
     result = loop.run("train")
     assert not result.success
     evaluation = checks(result)["history_satisfies_contract"]
@@ -100,7 +100,7 @@ def test_a_history_that_breaks_the_contract_trains_nothing_and_names_the_cell(tm
 
 
 def test_a_history_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    loop = Loop.in_folder(tmp_path / "site", raw_data=str(tmp_path / "nowhere.csv"))
+    loop = Loop.of(tmp_path / "site", raw_data=str(tmp_path / "nowhere.csv"))
     result = loop.run("train")
     failure = result.failure_data_for_node("raw_data")
     assert failure is not None

@@ -27,7 +27,7 @@ def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Lo
         "score_distribution_is_stable",
         "feature_distributions_are_stable",
     }
-    scores = pd.read_parquet(trained.settings.storage / "production_scores" / f"{day}.parquet")
+    scores = trained.frame("production_scores", day)
     record = trained.champion()
     expected = load_bundle(record.artifact_uri).score(landed[PORTFOLIO.field_names].to_numpy(dtype=np.float32))
     assert list(scores["id"]) == list(landed["id"])
@@ -45,7 +45,7 @@ def test_the_drift_report_is_a_page_and_json_that_agree_with_the_checks(trained:
     assert Path(metadata["evidently_json"]).read_text().startswith("{")
     assert metadata["evidently_report"] == f"http://127.0.0.1:8000/reports/drift/{day}"
     assert metadata["evidently_drifted_columns"] == metadata["drifted_columns"] == 0
-    report = pd.read_parquet(trained.settings.storage / "drift_report" / f"{day}.parquet")
+    report = trained.frame("drift_report", day)
     assert list(report["column"]) == ["score", *PORTFOLIO.field_names]
 
 
@@ -67,7 +67,7 @@ def test_ten_percent_bad_rows_are_quarantined_and_the_rest_is_scored(trained: Lo
     assert result.success
     metadata = trained.metadata("production_batch", day)
     assert (metadata["rows_in"], metadata["dagster/row_count"], metadata["rows_rejected"]) == (200, 180, 20)
-    quarantined = pd.read_csv(trained.settings.quarantine / "production_batch" / day / "rejected.csv")
+    quarantined = trained.rejected("production_batch", day)
     assert list(quarantined["line"]) == [2 + 10 * position for position in range(20)]
     assert set(quarantined["field"]) == {"bill_amt1"}
     assert quarantined["message"][0] == (
@@ -97,7 +97,7 @@ def test_a_customer_twice_in_a_day_counts_once(trained: Loop) -> None:
     assert (metadata["rows_in"], metadata["dagster/row_count"]) == (102, 100)
     assert (metadata["rows_rejected"], metadata["rows_duplicate"]) == (1, 1)
     assert "stands again later in the day with other values" in metadata["rejected"]
-    batch = pd.read_parquet(trained.settings.storage / "production_batch" / f"{day}.parquet").set_index("id")
+    batch = trained.frame("production_batch", day).set_index("id")
     assert batch.loc[changed["id"].iloc[0], "limit_bal"] == 990_000
 
 
@@ -129,7 +129,7 @@ def test_a_broken_file_fails_a_check_that_names_it(trained: Loop, tmp_path: Path
     evaluation = checks(result)["production_batch_rows_are_mostly_accepted"]
     assert not evaluation.passed
     assert problem in str(evaluation.metadata["problems"].value)
-    quarantined = pd.read_csv(trained.settings.quarantine / "production_batch" / day / "rejected.csv")
+    quarantined = trained.rejected("production_batch", day)
     assert (quarantined["file"][0], quarantined["line"][0]) == (name, 0)
     assert problem in quarantined["message"][0]
 
@@ -153,7 +153,7 @@ def test_a_corrected_file_clears_the_quarantine(trained: Loop) -> None:
     assert not trained.run("score_production", day).success
     trained.land_day(day, landed)
     assert trained.run("score_production", day).success
-    assert not (trained.settings.quarantine / "production_batch" / day / "rejected.csv").exists()
+    assert not (trained.settings.quarantine / day / "production_batch.csv").exists()
 
 
 def test_performance_is_computed_on_matured_rows_and_says_how_many(trained: Loop) -> None:
@@ -164,9 +164,51 @@ def test_performance_is_computed_on_matured_rows_and_says_how_many(trained: Loop
     trained.land_outcomes(day, pd.concat([landed.iloc[:400], stranger]))
     assert trained.run("assess_performance", day).success
     metadata = trained.metadata("performance_report", day)
-    assert (metadata["decisions"], metadata["matured"], metadata["pending"]) == (500, 400, 100)
-    assert (metadata["outcomes_of_no_decision"], metadata["first_unknown_customers"]) == (1, "9999999")
+    assert (metadata["decisions"], metadata["matured"]) == (500, 400)
+    assert metadata["pending"] + metadata["missing"] == 100
     assert 0.6 < metadata["roc_auc"] < 0.95
+    assert trained.metadata("outcomes", day)["rows_rejected"] == 1
+    (rejected,) = trained.rejected("outcomes", day).to_dict("records")
+    assert (rejected["rule"], rejected["value"], rejected["line"]) == ("unknown customer", 9999999, 402)
+
+
+def test_a_corrected_outcome_counts_and_the_first_one_is_kept(trained: Loop) -> None:
+    day, landed = "2026-02-09", customers(300, 20)
+    target = PORTFOLIO.target
+    trained.land_day(day, landed)
+    assert trained.run("score_production", day).success
+    mistaken = landed.assign(**{target: np.where(landed.index < 3, 1 - landed[target], landed[target])})
+    trained.land_outcomes(day, mistaken.iloc[:200], "outcomes-1.csv")
+    assert trained.run("assess_performance", day).success
+    wrong = trained.metadata("performance_report", day)
+    trained.land_outcomes(day, landed.iloc[:3], "outcomes-2.csv")
+    trained.land_outcomes(day, landed.iloc[200:], "outcomes-3.csv")
+    stored = trained.settings.storage / "outcomes" / f"{day}.parquet"
+    assert trained.run("assess_performance", day).success
+    first_bytes = stored.read_bytes()
+    assert trained.run("assess_performance", day).success
+    assert stored.read_bytes() == first_bytes
+    versions = trained.frame("outcomes", day)
+    assert versions["version"].value_counts().to_dict() == {1: 300, 2: 3}
+    right = trained.metadata("performance_report", day)
+    assert (wrong["matured"], right["matured"]) == (200, 300)
+    assert right["bads"] == int(landed[target].sum())
+    assert trained.metadata("outcomes", day)["corrected"] == 3
+
+
+def test_outcomes_of_a_day_that_never_landed_are_quarantined_and_looked_at_again_when_it_does(trained: Loop) -> None:
+    settings = trained.settings.model_copy(update={"data_dir": trained.settings.data_dir.parent / "unknown"})
+    loop = Loop(trained.home, settings, trained.instance, build_definitions(settings))
+    day, landed = "2026-03-20", customers(200, 22)
+    loop.land_outcomes(day, landed)
+    (result,) = loop.settle()
+    assert not result.success
+    assert len(loop.rejected("outcomes", day)) == 200
+    assert not loop.settle()
+    loop.land_day(day, landed)
+    assert [one.success for one in loop.settle()] == [True, True]
+    assert loop.metadata("performance_report", day)["matured"] == 200
+    assert not (settings.quarantine / day / "outcomes.csv").exists()
 
 
 def test_a_day_without_a_champion_fails_with_what_to_run(fresh: Loop) -> None:

@@ -4,10 +4,12 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from creditrisk_assets.defs.sensors import new_outcome_partitions, new_production_partitions, retrain_on_drift
-from creditrisk_assets.portfolio.simulator import inject_drift
+from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
 from tests.integration.conftest import Loop, checks, customers
 
@@ -49,7 +51,7 @@ def test_a_file_touched_but_not_changed_keeps_its_run_key(waiting: Loop) -> None
     """The daemon drops a second request with the same key, so a touched file is not scored twice."""
     path = waiting.land_day("2026-04-02", customers(20, 1))
     first = waiting.tick(new_production_partitions)
-    os.utime(path, (time.time() - 60, time.time() - 60))
+    os.utime(path.path, (time.time() - 60, time.time() - 60))
     second = waiting.tick(new_production_partitions)
     assert [one.run_key for one in first.run_requests or []] == [one.run_key for one in second.run_requests or []]
 
@@ -58,7 +60,7 @@ def test_a_file_that_is_still_being_written_waits_and_stops_nothing_else(trained
     settings = trained.settings.model_copy(update={"data_dir": tmp_path, "settle_seconds": 30.0})
     loop = Loop(trained.home, settings, trained.instance, trained.definitions)
     done = loop.land_day("2026-04-03", customers(20, 1))
-    os.utime(done, (time.time() - 60, time.time() - 60))
+    os.utime(done.path, (time.time() - 60, time.time() - 60))
     loop.land_day("2026-04-04", customers(20, 2))
     result = loop.tick(new_production_partitions)
     assert [request.partition_key for request in result.run_requests or []] == ["2026-04-03"]
@@ -79,13 +81,14 @@ def test_what_cannot_be_read_is_named_and_stops_nothing_else(waiting: Loop) -> N
     result = waiting.tick(new_production_partitions)
     assert [request.partition_key for request in result.run_requests or []] == ["2026-04-07"]
     skipped = _skip(waiting.tick(new_production_partitions))
-    assert "'2026-13-45' is not a day; valid: a folder named YYYY-MM-DD" in skipped
-    assert "1999-01-01 has no partition" in skipped
+    assert "'2026-13-45' is no day's folder" in skipped
+    assert "1999-01-01 is late: it is before the first day that is kept; valid: 2024-01-01 to" in skipped
     assert "2026-04-05: link.csv is a link; only regular files are read" in skipped
 
 
 def test_outcomes_wait_until_their_day_is_scored(waiting: Loop) -> None:
     landed = customers(20, 8)
+    waiting.land_day("2026-04-08", landed)
     waiting.land_outcomes("2026-04-08", landed)
     result = waiting.tick(new_outcome_partitions)
     assert not result.run_requests
@@ -94,9 +97,12 @@ def test_outcomes_wait_until_their_day_is_scored(waiting: Loop) -> None:
 
 def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challenger_is_promoted(tmp_path: Path) -> None:
     """The closed loop, stepped: stable days start nothing, drift waits for outcomes, then one retrain, once."""
-    loop = Loop.in_folder(tmp_path / "site")
+    loop = Loop.of(tmp_path / "site")
     assert loop.run("train").success
-    stable, drifted = customers(600, 31, 2_000_000), inject_drift(customers(1_500, 32, 3_000_000), 32)
+    rng = np.random.default_rng(32)
+    pool = customers(6_000, 32, 3_000_000)
+    riskier = chosen(pool, risk_index(PORTFOLIO, pool), 1_500, rng)
+    stable, drifted = customers(600, 31, 2_000_000), redrawn_outcomes(PORTFOLIO, riskier, 0.5, rng)
     for day, landed in (("2026-05-01", stable), ("2026-05-02", drifted)):
         loop.land_day(day, landed)
         loop.land_outcomes(day, landed)
@@ -114,7 +120,7 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     (request,) = loop.tick(retrain_on_drift).run_requests or []
     assert request.tags["creditrisk/cause_partitions"] == "2026-05-02"
     assert "feature_distributions_are_stable" in request.tags["creditrisk/cause_checks"]
-    assert "limit_bal" in request.tags["creditrisk/cause_values"]
+    assert "pay_amt" in request.tags["creditrisk/cause_values"]
     assert loop.run("retrain", tags=dict(request.tags)).success
     assert "no open cause" in _skip(loop.tick(retrain_on_drift))
 
@@ -131,7 +137,7 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
 
 
 def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both_sides(tmp_path: Path) -> None:
-    loop = Loop.in_folder(tmp_path / "site")
+    loop = Loop.of(tmp_path / "site")
     assert loop.run("train").success
     first = loop.champion()
     landed = customers(1_500, 41, 5_000_000)

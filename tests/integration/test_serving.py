@@ -1,13 +1,10 @@
 """The API as a process of its own, over real HTTP, on the store of a real loop."""
 
-import contextlib
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import httpx
@@ -16,47 +13,11 @@ import pandas as pd
 import pytest
 
 from creditrisk_assets.portfolio.simulator import simulate
-from creditrisk_assets.portfolio.uci_card import EXAMPLE_CUSTOMER, PORTFOLIO
-from creditrisk_assets.processes import free_ports
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import load_bundle
-from tests.integration.conftest import Loop, customers
+from tests.integration.conftest import Loop, api, customers, until
 
-
-@contextlib.contextmanager
-def api(loop: Loop) -> Iterator[httpx.Client]:
-    (port,) = free_ports(1)
-    log = (loop.home / "api.log").open("wb")
-    environment = {"DAGSTER_HOME": str(loop.home), "CREDITRISK_DATA_DIR": str(loop.settings.data_dir), "PATH": "/usr/bin:/bin"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "creditrisk_assets.cli", "serve", "--port", str(port)],
-        env=environment,
-        stdout=log,
-        stderr=log,
-        cwd=loop.home,
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-            _until(lambda: _alive(client, process), 60)
-            yield client
-    finally:
-        process.terminate()
-        assert process.wait(10) in (0, -15)
-        log.close()
-
-
-def _alive(client: httpx.Client, process: "subprocess.Popen[bytes]") -> bool:
-    assert process.poll() is None
-    try:
-        return client.get("/health").status_code == 200
-    except httpx.ConnectError:
-        return False
-
-
-def _until(happened: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +136,7 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
     """The swap under load: every answer is whole, by the old version or by the new one; a bundle that cannot be proven is
     refused and the champion before it goes on.
     """
-    loop = Loop.in_folder(tmp_path / "site")
+    loop = Loop.of(tmp_path / "site")
     assert loop.run("train").success
     old = loop.champion()
     landed = customers(1_500, 51, 6_000_000)
@@ -231,13 +192,13 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
                 }
 
             name_champion(**record(other, uris[other][1]))
-            _until(lambda: client.get("/ready").json()["model_version"] == other, 5)
+            until(lambda: client.get("/ready").json()["model_version"] == other, 5)
             name_champion(**record(served, "0" * 64))
-            _until(lambda: client.get("/ready").json()["problem"] is not None, 5)
+            until(lambda: client.get("/ready").json()["problem"] is not None, 5)
             assert "has SHA-256" in client.get("/ready").json()["problem"]
             assert client.get("/ready").json()["model_version"] == other
             name_champion(**record(served, uris[served][1]))
-            _until(lambda: client.get("/ready").json()["model_version"] == served, 5)
+            until(lambda: client.get("/ready").json()["model_version"] == served, 5)
         finally:
             stop.set()
             for thread in threads:

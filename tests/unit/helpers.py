@@ -16,11 +16,13 @@ FloatMatrix = NDArray[np.float32]
 
 TINY = Portfolio(
     name="tiny",
+    title="Two fields",
     identifier="id",
     target="bad",
+    target_description="went bad",
     fields=(
         Field("amount", "how much", "NT$", 0, 1_000),
-        Field("code", "which", "", 1, 2, {1: "one", 2: "two"}),
+        Field("code", "which", codes={1: "one", 2: "two"}),
     ),
     protected=(),
     features=(Feature("amount_again", +1), Feature("code_again")),
@@ -34,8 +36,10 @@ def plain_portfolio(width: int) -> Portfolio:
     """Fields that are their own features, without any constraint."""
     return Portfolio(
         name="plain",
+        title="Plain fields",
         identifier="id",
         target="bad",
+        target_description="went bad",
         fields=tuple(Field(f"field_{position}", "any", "", 0, 1_000) for position in range(width)),
         protected=(),
         features=tuple(Feature(f"feature_{position}") for position in range(width)),
@@ -59,6 +63,10 @@ def logistic(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
+def _input(name: str) -> InputField:
+    return InputField(name=name, kind="decimal", minimum=-100, maximum=100, codes=None, required=True)
+
+
 def bundle_of_column(column: int, width: int, shift: float = 0.0) -> Bundle:
     """A real bundle whose log-odds are one column of its input plus a shift."""
     raw = ndonnx.argument(shape=("N", width), dtype=ndonnx.float32)
@@ -67,7 +75,7 @@ def bundle_of_column(column: int, width: int, shift: float = 0.0) -> Bundle:
     graph = ndonnx.build({"raw": raw}, {"default_probability": probability, "score": -log_odds})
     manifest = Manifest(
         portfolio="handmade",
-        inputs=[InputField(name=f"column_{position}", minimum=-100, maximum=100, codes=None) for position in range(width)],
+        inputs=[_input(f"column_{position}") for position in range(width)],
         features=[],
         protected=[],
         cut_off=0.5,

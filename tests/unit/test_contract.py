@@ -60,12 +60,17 @@ def test_a_field_whose_whole_numbers_float32_cannot_tell_apart_is_refused() -> N
 def test_a_field_that_nothing_could_satisfy_is_refused() -> None:
     with pytest.raises(ValueError, match="amount: minimum 2 is above maximum 1"):
         Field("amount", "", "", 2, 1)
-    with pytest.raises(ValueError, match="a code lies outside"):
-        Field("code", "", "", 0, 1, {0: "no", 2: "yes"})
+    with pytest.raises(ValueError, match="code: no range"):
+        Field("code", "")
+    with pytest.raises(ValueError, match="code: both codes and a range"):
+        Field("code", "", "", 0, 1, {0: "no", 1: "yes"})
 
 
 def test_a_field_says_in_words_what_it_accepts() -> None:
-    assert Field("code", "", "", 0, 9, {9: "nine", 0: "none"}).valid == "one of 0, 9"
+    assert Field("code", "", codes={9: "nine", 0: "none"}).valid == "one of 0, 9"
+    assert Field("code", "", codes={"b": "second", "a": "first"}).valid == "one of b, a"
+    assert Field("rate", "", "", 0, 1.5, decimal=True).valid == "a number from 0 to 1.5"
+    assert Field("rate", "", "", 0, 1, required=False).valid == "a whole number from 0 to 1, or nothing"
     assert Field("age", "", "years", 18, 120).valid == "a whole number from 18 to 120 (years)"
     assert Field("count", "", "", 0, 5).valid == "a whole number from 0 to 5"
 
@@ -73,7 +78,6 @@ def test_a_field_says_in_words_what_it_accepts() -> None:
 @given(st.data())
 def test_every_value_that_the_contract_accepts_survives_float32(data: st.DataObject) -> None:
     field = data.draw(st.sampled_from(PORTFOLIO.fields))
-    value = data.draw(st.integers(field.minimum, field.maximum))
-    assert int(np.float32(value)) == value
-    for edge in (field.minimum, field.maximum):
-        assert int(np.float32(edge)) == edge
+    least, most = (min(field.codes), max(field.codes)) if field.codes else (int(field.minimum or 0), int(field.maximum or 0))
+    for value in (data.draw(st.integers(least, most)), least, most):
+        assert int(np.float32(value)) == value

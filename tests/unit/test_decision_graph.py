@@ -9,9 +9,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from creditrisk_assets.modelling.decision_graph import build_decision_graph, feature_matrix
 from creditrisk_assets.modelling.training import PARITY_TOLERANCE, TrainingRows, calibrated, fit, predict
-from creditrisk_assets.portfolio.uci_card import BILL, EXAMPLE_CUSTOMER, PAID, PAY, PORTFOLIO, compute_features
+from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO, compute_features
 from creditrisk_assets.scoring.bundle import CLASSIFIER, Bundle, Scaling, open_session
 from tests.unit.helpers import FloatMatrix, plain_portfolio
+
+EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from creditrisk_assets.portfolio.history import NoHistory, read_history, simulated_history
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.unit.helpers import TINY, write_lines
 
 
@@ -28,7 +29,7 @@ def test_a_history_file_is_validated_with_its_outcomes_and_known_by_its_bytes(tm
 
 def test_a_simulated_history_is_known_by_its_customers() -> None:
     """Lineage: another seed is another history, the same seed the same."""
-    one, same, other = simulated_history(100, 1), simulated_history(100, 1), simulated_history(100, 2)
+    one, same, other = (simulated_history(PORTFOLIO, 100, seed) for seed in (1, 1, 2))
     assert one.sha256 == same.sha256 != other.sha256
     assert "100 customers, seed 1" in one.source
     pd.testing.assert_frame_equal(one.rows.accepted, same.rows.accepted)

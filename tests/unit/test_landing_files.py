@@ -1,8 +1,10 @@
-"""The landing zone: what counts as a day and as a file, reading one, and writing so that a file is whole or not there."""
+"""The landing zone: what counts as a day and as a file, and writing so that a file is whole or not there."""
 
 import contextlib
 import datetime
 import hashlib
+import os
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -10,17 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditrisk_assets.portfolio.landing import (
-    UnreadableFile,
-    content_digest,
-    is_day,
-    land,
-    list_day,
-    list_days,
-    read_rows,
-    replacing,
-    write_quarantine,
-)
+from creditrisk_assets.portfolio.landing import DayListing, content_digest, is_day, land, list_day, list_days
+from creditrisk_assets.portfolio.storage import put_file, replacing, zone_path
 from tests.unit.helpers import write_lines
 
 
@@ -38,14 +31,41 @@ def test_a_folder_that_is_no_calendar_day_is_not_taken_for_one(name: str) -> Non
 
 
 def test_only_data_files_of_a_day_are_listed_by_name(tmp_path: Path) -> None:
-    """A file that is still being copied (.part, hidden) or an editor's own must not be read as customers."""
-    for name in ("b.csv", "a.PARQUET", ".hidden.csv", "~b.csv", "_SUCCESS.csv", "c.csv.part", "readme.txt"):
+    """A file that is still being copied, hidden or an editor's own must not be read as customers, nor spoken of; of any other
+    file people must learn that it is not read.
+    """
+    passing = [
+        ".hidden.csv",
+        "~b.csv",
+        "_SUCCESS.csv",
+        "c.csv.part",
+        "d.csv.TMP",
+        "e.partial",
+        "f.filepart",
+        "g.crdownload",
+        "h.swp",
+        "b.csv~",
+    ]
+    for name in ("b.csv", "a.PARQUET", "readme.txt", "customers.xlsx", "in.csv.gz", *passing):
         (tmp_path / name).write_text("x")
-    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "archive").mkdir()
+    (tmp_path / ".git").mkdir()
     listing = list_day(tmp_path)
     assert [file.path.name for file in listing.files] == ["a.PARQUET", "b.csv"]
     assert listing.problem is None
+    assert listing.passed_over == ("archive/", "customers.xlsx", "in.csv.gz", "readme.txt")
     assert listing.files[1].size == 1
+
+
+def test_a_replaced_file_has_another_tag_although_its_size_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("1")
+    (before,) = list_day(tmp_path).files
+    assert list_day(tmp_path).files == (before,)
+    with replacing(path) as file:
+        file.write(b"2")
+    (after,) = list_day(tmp_path).files
+    assert after.tag != before.tag
 
 
 def test_a_linked_file_is_a_problem_and_not_an_empty_day(tmp_path: Path) -> None:
@@ -57,6 +77,40 @@ def test_a_linked_file_is_a_problem_and_not_an_empty_day(tmp_path: Path) -> None
     assert list_day(day).problem == "in.csv is a link; only regular files are read"
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_called_a_data_file_and_is_none_is_a_problem(tmp_path: Path, kind: str) -> None:
+    """Reading a pipe would wait for ever."""
+    path = tmp_path / "in.csv"
+    if kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    what = "a folder" if kind == "folder" else "no file"
+    assert list_day(tmp_path).problem == f"in.csv is {what}; only regular files are read"
+
+
+def test_a_name_that_is_not_plain_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.csv").write_text("x")
+    (tmp_path / "two\nlines.csv").write_text("x")
+    problem = list_day(tmp_path).problem
+    assert problem is not None
+    assert problem.startswith(
+        "'a\\\\b.csv' is not a plain name; valid: a file directly in the day's folder; 'two\\nlines.csv' is"
+    )
+
+
+def test_a_linked_day_is_a_problem_and_is_not_followed(tmp_path: Path) -> None:
+    """It may lead out of the zone, or to another day."""
+    land(tmp_path / "elsewhere", "in.csv", pd.DataFrame({"id": [1], "x": [2]}))
+    zone = tmp_path / "zone"
+    zone.mkdir()
+    (zone / "2026-02-01").symlink_to(tmp_path / "elsewhere")
+    (zone / "backup").symlink_to(tmp_path / "elsewhere")
+    days, strangers = list_days(zone)
+    assert days == [DayListing("2026-02-01", (), "2026-02-01 is a link; valid: a folder of its own in the zone")]
+    assert strangers == ["backup"]
+
+
 def test_a_folder_that_cannot_be_listed_is_a_problem_and_not_an_empty_day(tmp_path: Path) -> None:
     """What could not be read is never taken for what is not there."""
     gone = list_day(tmp_path / "2026-02-01")
@@ -66,14 +120,16 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_and_not_an_empty_day(tmp_pa
 
 
 def test_days_come_in_order_strangers_are_named_and_empty_days_are_none(tmp_path: Path) -> None:
+    """A file that lies beside the days instead of in one would otherwise never be missed."""
     for name in ("2026-02-02", "2026-02-01"):
         land(tmp_path / name, "in.csv", pd.DataFrame({"id": [1], "x": [2]}))
-    for name in ("2026-02-03", "backup", ".git", "2026-02-31"):
+    for name in ("2026-02-03", "2026-02-04", "backup", ".git", "2026-02-31"):
         (tmp_path / name).mkdir()
-    (tmp_path / "loose.csv").write_text("x")
+    for name in ("loose.csv", ".loose.csv", "2026-02-05", "2026-02-04/customers.xlsx"):
+        (tmp_path / name).write_text("x")
     days, strangers = list_days(tmp_path)
-    assert [day.day for day in days] == ["2026-02-01", "2026-02-02"]
-    assert strangers == ["2026-02-31", "backup"]
+    assert [day.day for day in days] == ["2026-02-01", "2026-02-02", "2026-02-04"]
+    assert strangers == ["2026-02-05", "2026-02-31", "backup", "loose.csv"]
 
 
 def test_a_zone_that_does_not_exist_yet_is_empty(tmp_path: Path) -> None:
@@ -92,71 +148,6 @@ def test_the_content_digest_tells_any_change_of_name_content_or_number_of_files(
     two.write_bytes(b"a")
     seen.add(content_digest([one, two]))
     assert len(seen) == 5
-
-
-@pytest.mark.parametrize("delimiter", [",", ";"])
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_csv_is_read_the_same_in_every_dialect(tmp_path: Path, delimiter: str, mark: bytes, ending: str) -> None:
-    """Excel writes semicolons, a byte-order mark and carriage returns."""
-    lines = ["ID,Pay.0,note", '1,"2","a b"', "2,3,"]
-    text = ending.join(lines).replace(",", delimiter) + ending
-    path = tmp_path / "in.csv"
-    path.write_bytes(mark + text.encode())
-    rows = read_rows(path)
-    assert rows.cells.to_dict("list") == {"id": ["1", "2"], "pay_0": ["2", "3"], "note": ["a b", ""]}
-    assert rows.headers == ["ID", "Pay.0", "note"]
-    assert (rows.lines, rows.malformed) == ([2, 3], [])
-
-
-def test_rows_keep_their_line_numbers_past_empty_and_malformed_lines(tmp_path: Path) -> None:
-    """The line in a quarantine entry is what a person looks up in the file."""
-    path = write_lines(tmp_path / "in.csv", ["id,x", "1,a", "", "2,b,extra", "3,c", "4", "5,d"])
-    rows = read_rows(path)
-    assert rows.cells["id"].tolist() == ["1", "3", "5"]
-    assert rows.lines == [2, 5, 7]
-    assert rows.malformed == [
-        (4, "3 cells where the header has 2", "2,b,extra"),
-        (6, "1 cells where the header has 2", "4"),
-    ]
-    assert rows.count == 5
-
-
-def test_malformed_lines_are_found_beyond_the_first_block_of_a_large_file(tmp_path: Path) -> None:
-    """The reader works in blocks of a megabyte; a line number counted within its block would point elsewhere."""
-    lines = ["id,x", *(f"{number},{'x' * 40}" for number in range(2, 60_002))]
-    lines[50_000] += ",9"  # line 50,001
-    rows = read_rows(write_lines(tmp_path / "in.csv", lines))
-    assert [line for line, *_ in rows.malformed] == [50_001]
-    assert rows.cells["id"].tolist() == [str(line) for line in rows.lines]
-    assert rows.count == 60_000
-
-
-def test_a_cell_is_kept_as_its_own_text(tmp_path: Path) -> None:
-    """Leading zeros of an identifier, "NA" and "1e3" are for validation to judge, not for the reader to change."""
-    path = write_lines(tmp_path / "in.csv", ["id,x", "007,NA", "1e3, 5 ", "null,nan"])
-    assert read_rows(path).cells.to_dict("list") == {"id": ["007", "1e3", "null"], "x": ["NA", " 5 ", "nan"]}
-
-
-def test_parquet_is_read_whatever_index_pandas_stored_in_it(tmp_path: Path) -> None:
-    """A frame hides columns that were an index; a filtered frame carries its old row numbers."""
-    frame = pd.DataFrame({"ID": ["1", "2", "3"], "x": [5, 6, 7]})
-    for number, stored in enumerate((frame, frame.set_index("ID"), frame.iloc[1:], frame[frame["x"] != 6])):
-        path = tmp_path / f"{number}.parquet"
-        stored.to_parquet(path)
-        rows = read_rows(path)
-        wanted = stored.reset_index() if stored.index.name else stored
-        assert rows.cells["id"].tolist() == wanted["ID"].tolist()
-        assert rows.cells["x"].tolist() == wanted["x"].tolist()
-        assert rows.cells.index.tolist() == list(range(len(wanted)))
-        assert rows.lines == list(range(1, len(wanted) + 1))
-
-
-def test_an_unreadable_file_says_why(tmp_path: Path) -> None:
-    path = tmp_path / "in.csv"
-    path.write_bytes(b"")
-    with pytest.raises(UnreadableFile, match="empty"):
-        read_rows(path)
 
 
 @given(old=st.none() | st.binary(), new=st.binary(min_size=1), fails_after=st.none() | st.integers(0, 20))
@@ -210,15 +201,41 @@ def test_a_written_file_can_be_read_by_other_users(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_clean_day_leaves_no_quarantine_of_an_earlier_attempt(tmp_path: Path) -> None:
-    """A corrected file must not stand beside yesterday's complaints about it."""
-    rejected = pd.DataFrame([{"file": "in.csv", "line": 2, "message": "age: missing"}])
-    path = write_quarantine(tmp_path / "2026-02-01", rejected)
-    assert path is not None
-    assert pd.read_csv(path).to_dict("records") == rejected.to_dict("records")
-    assert write_quarantine(path.parent, rejected.iloc[:0]) is None
-    assert not path.exists()
-    assert write_quarantine(tmp_path / "never", rejected.iloc[:0]) is None
+@pytest.mark.parametrize("name", ["../in.csv", "in.xlsx", ".in.csv", "in.csv.tmp", "", "..", "a/b.csv"])
+def test_nothing_is_landed_under_a_name_that_would_not_be_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"would not be read; valid: a plain name that ends in \.csv"):
+        land(tmp_path / "2026-02-01", name, pd.DataFrame({"id": [1], "x": [2]}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_file_is_moved_to_its_place_in_one_step(tmp_path: Path) -> None:
+    local, path = tmp_path / "result", tmp_path / "deep" / "folder" / "out.parquet"
+    local.write_bytes(b"new")
+    put_file(local, path)
+    assert not local.exists()
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [one.name for one in path.parent.iterdir()] == ["out.parquet"]
+
+
+def test_a_finished_file_is_moved_from_another_disk(tmp_path: Path) -> None:
+    """Temporary folders often lie on another file system, where a rename is refused."""
+    memory = Path("/dev/shm")  # noqa: S108
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        local = Path(folder) / "result"
+        local.write_bytes(b"new")
+        put_file(local, tmp_path / "out.parquet")
+        assert not local.exists()
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("out.parquet", b"new")]
+
+
+@pytest.mark.parametrize("place", ["/data/zone", "file:///data/zone"])
+def test_a_local_place_is_a_local_path_however_it_is_written(place: str) -> None:
+    assert zone_path(place) == Path("/data/zone")
+    assert zone_path(zone_path(place)) == Path("/data/zone")
+    assert not zone_path("data").is_absolute()
 
 
 def test_the_digest_of_a_large_file_is_over_all_of_it(tmp_path: Path) -> None:

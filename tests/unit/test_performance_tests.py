@@ -46,19 +46,20 @@ def judged_level(target: IntArray, probability: FloatArray, alpha: float = 0.05,
 
 def test_outcomes_are_joined_by_customer_whatever_their_order() -> None:
     scores = pd.DataFrame({"id": ["1", "2", "3"], "default_probability": [0.1, 0.2, 0.3]})
-    outcomes = pd.DataFrame({"id": ["9", "3", "1", "8"], "bad": [1, 1, 0, 0]})
+    outcomes = pd.DataFrame({"id": ["9", "3", "1", "3", "8"], "bad": [1, 0, 0, 1, 0], "version": [1, 1, 1, 2, 1]})
     day = join_outcomes(scores, outcomes, "id")
     assert day.rows.set_index("id")[["default_probability", "bad"]].to_dict("index") == {
         "1": {"default_probability": 0.1, "bad": 0},
         "3": {"default_probability": 0.3, "bad": 1},
     }
-    assert (day.decisions, day.pending, day.unknown) == (3, 1, ["8", "9"])
+    assert day.decisions == 3
 
 
 def test_a_day_without_outcomes_is_all_pending() -> None:
     scores = pd.DataFrame({"id": ["1", "2"], "default_probability": [0.1, 0.2]})
-    day = join_outcomes(scores, pd.DataFrame({"id": pd.Series(dtype=object), "bad": pd.Series(dtype=np.int64)}), "id")
-    assert (len(day.rows), day.decisions, day.pending, day.unknown) == (0, 2, 2, [])
+    nothing = pd.DataFrame({"id": ["1"], "bad": [0], "version": [1]}).iloc[:0]
+    day = join_outcomes(scores, nothing, "id")
+    assert (len(day.rows), day.decisions) == (0, 2)
     figures = realised_performance(day, "bad")
     assert (figures["rows"], figures["bads"]) == (0, 0)
     assert "roc_auc" not in figures
@@ -73,7 +74,7 @@ def test_a_customer_with_two_outcomes_is_an_error_and_not_two_customers() -> Non
 def test_realised_figures_are_those_of_the_matured_rows() -> None:
     target, probability = drawn(np.random.default_rng(1), 200)
     rows = pd.DataFrame({"default_probability": probability, "bad": target})
-    assert realised_performance(MaturedDay(rows, 300, 100, []), "bad") == ranking_and_calibration(target, probability)
+    assert realised_performance(MaturedDay(rows, 300), "bad") == ranking_and_calibration(target, probability)
 
 
 # Ranking
@@ -161,7 +162,7 @@ def test_the_limit_of_level_is_where_passing_ends(floor: float) -> None:
 
 def test_a_single_outcome_proves_nothing() -> None:
     rows = pd.DataFrame({"default_probability": [0.2], "bad": [1]})
-    figures = realised_performance(MaturedDay(rows, 1, 0, []), "bad")
+    figures = realised_performance(MaturedDay(rows, 1), "bad")
     assert ranking_held(figures, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.05, 0.0).passed
 
 
@@ -169,5 +170,5 @@ def test_a_large_day_without_a_single_bad_fails_the_test_of_level() -> None:
     """500 customers at a PD of 20 % and not one bad: a feed that sends zeros, and no chance in the world."""
     for outcome in (0, 1):
         rows = pd.DataFrame({"default_probability": np.full(500, 0.2), "bad": outcome})
-        figures = realised_performance(MaturedDay(rows, 500, 0, []), "bad")
+        figures = realised_performance(MaturedDay(rows, 500), "bad")
         assert not level_held(figures, 0.04, 0.001, 0.02).passed

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from creditrisk_assets.portfolio.contract import Field
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle
 from creditrisk_assets.scoring.files import (
@@ -24,10 +26,10 @@ from creditrisk_assets.scoring.files import (
     local_scorer,
     score_file,
 )
-from tests.unit.helpers import FloatMatrix, raw_matrix
+from tests.unit.helpers import TINY, raw_matrix, write_lines
 
 
-def quiet(done: int, of: int) -> None:
+def quiet(done: int, of: int | None) -> None:
     """No progress shown."""
 
 
@@ -45,7 +47,7 @@ def write(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def read(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip")
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip", low_memory=False)
 
 
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
@@ -54,7 +56,7 @@ def test_every_row_gets_the_bundles_own_decision_in_its_place(
     tmp_path: Path, scorer: Scorer, bundle: Bundle, strangers: pd.DataFrame, source: str, destination: str
 ) -> None:
     """Bit for bit, over several chunks, through text and Parquet."""
-    progress: list[tuple[int, int]] = []
+    progress: list[tuple[int, int | None]] = []
     result = score_file(
         write(tmp_path / source, strangers),
         tmp_path / destination,
@@ -62,7 +64,7 @@ def test_every_row_gets_the_bundles_own_decision_in_its_place(
         scorer,
         lambda done, of: progress.append((done, of)),
     )
-    assert result == ScoredFile(scored=1_500, rejected=0, malformed=[])
+    assert result == ScoredFile(scored=1_500, rejected=0, malformed=[], malformed_lines=0)
     assert progress == [(1_000, 1_500), (1_500, 1_500)]
     written = read(tmp_path / destination)
     assert written.columns.tolist() == [*strangers.columns, *ANSWER_COLUMNS, "error"]
@@ -129,6 +131,7 @@ def test_lines_that_are_no_rows_are_told_apart_from_rows(tmp_path: Path, scorer:
     result = score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
     assert (result.scored, result.rejected) == (2, 0)
     assert result.malformed == [(4, "3 cells where the header has 25", "1,2,3")]
+    assert result.malformed_lines == 1
     assert len(read(tmp_path / "out.csv")) == 2
 
 
@@ -177,11 +180,11 @@ def test_a_scorer_that_fails_midway_leaves_no_file_or_the_old_one(
     """Half of a scored file looks like all of a smaller one."""
     calls: list[int] = []
 
-    def failing(raw: FloatMatrix) -> pd.DataFrame:
-        calls.append(len(raw))
+    def failing(records: pd.DataFrame) -> pd.DataFrame:
+        calls.append(len(records))
         if len(calls) == 2:
             raise ScoringError("the API is gone")
-        return scorer(raw)
+        return scorer(records)
 
     source = write(tmp_path / "in.csv", strangers)
     with pytest.raises(ScoringError, match="the API is gone"):
@@ -193,6 +196,61 @@ def test_a_scorer_that_fails_midway_leaves_no_file_or_the_old_one(
     with pytest.raises(ScoringError):
         score_file(source, tmp_path / "out.csv", PORTFOLIO, failing, quiet)
     assert (tmp_path / "out.csv").read_text() == "old"
+
+
+LOANS = replace(
+    TINY,
+    name="loans",
+    fields=(
+        Field("rate", "interest", "", 0, 99, decimal=True),
+        Field("purpose", "what for", codes={"car": "a car", "home": "the home"}, required=False),
+        Field("years", "in the job", "", 0, 60, required=False),
+    ),
+)
+
+
+def test_a_scorer_gets_texts_decimals_and_what_is_missing_as_the_contract_means_them(tmp_path: Path) -> None:
+    """A text code or a missing value that became a number on the way would be scored as another customer."""
+    given: list[pd.DataFrame] = []
+
+    def remembering(records: pd.DataFrame) -> pd.DataFrame:
+        given.append(records)
+        answer = {"default_probability": 0.5, "score": 600.0, "prediction": 1, "model_version": "7", "bundle_sha256": "a"}
+        return pd.DataFrame([answer] * len(records))
+
+    source = write_lines(tmp_path / "in.csv", ["rate,purpose,years", "4.5, car ,7", "5,,NA", "x,boat,61", "6,home,"])
+    result = score_file(source, tmp_path / "out.csv", LOANS, remembering, quiet)
+    assert (result.scored, result.rejected) == (3, 1)
+    (records,) = given
+    assert records["rate"].tolist() == [4.5, 5.0, 6.0]
+    assert records["purpose"].fillna("none").tolist() == ["car", "none", "home"]
+    assert records["years"].fillna(-1).tolist() == [7, -1, -1]
+    written = pd.read_csv(tmp_path / "out.csv", dtype="str", keep_default_na=False)
+    assert written["purpose"].tolist() == [" car ", "", "boat", "home"]
+    assert written["error"].tolist()[2] == (
+        "rate: 'x' is not a number; valid: a number from 0 to 99; purpose: 'boat' is not a known code; valid: one of car, home, "
+        "or nothing; years: '61' is out of range; valid: a whole number from 0 to 60, or nothing"
+    )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_long_file_is_scored_batch_by_batch_with_an_estimate_of_its_length(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame, suffix: str
+) -> None:
+    """Memory must not grow with the file; the bar must not stand still, nor reach its end before the work does."""
+    rows = pd.concat([strangers] * 50, ignore_index=True)
+    rows.loc[[5, 70_000], "age"] = 5
+    source, progress = write(tmp_path / f"in{suffix}", rows), list[tuple[int, int | None]]()
+    result = score_file(source, tmp_path / f"out{suffix}", PORTFOLIO, scorer, lambda done, of: progress.append((done, of)))
+    assert (result.scored, result.rejected) == (74_998, 2)
+    assert [done for done, _ in progress] == sorted(done for done, _ in progress)
+    assert progress[-1] == (75_000, 75_000)
+    assert all(of is not None and 65_000 < of < 90_000 for _, of in progress)
+    written = read(tmp_path / f"out{suffix}")
+    assert len(written) == 75_000
+    assert written["error"].notna().to_numpy().nonzero()[0].tolist() == [5, 70_000]
+    expected = scorer(strangers)["default_probability"].to_numpy()
+    assert np.array_equal(written["default_probability"].to_numpy()[-1_500:], expected)
 
 
 # The same through HTTP
@@ -208,6 +266,7 @@ class Api(ThreadingHTTPServer):
         self.bundle = bundle
         self.prepared: list[int] = []
         self.requests = 0
+        self.records: list[dict[str, Any]] = []
 
 
 class ApiHandler(BaseHTTPRequestHandler):
@@ -216,11 +275,13 @@ class ApiHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.server.requests += 1
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.records += body["records"]
         status = self.server.prepared.pop(0) if self.server.prepared else 200
         answer: dict[str, Any] = {"detail": "prepared"}
         if status == 200:
-            raw = np.array([[record[name] for name in PORTFOLIO.field_names] for record in body["records"]], dtype=np.float32)
-            frame = local_scorer(self.server.bundle, "7")(raw).drop(columns=["model_version", "bundle_sha256"])
+            frame = local_scorer(self.server.bundle, "7")(pd.DataFrame(body["records"])).drop(
+                columns=["model_version", "bundle_sha256"]
+            )
             answer = {
                 "predictions": [{"decision_id": str(row), **one} for row, one in enumerate(frame.to_dict("records"))],
                 "model_version": "7",
@@ -253,39 +314,51 @@ def client(api: Api) -> Iterator[httpx.Client]:
         yield opened
 
 
-def test_decisions_by_the_api_are_the_bundles_own_bit_for_bit(scorer: Scorer, client: httpx.Client, raw: FloatMatrix) -> None:
-    decided = api_scorer(client, PORTFOLIO)(raw[:300])
-    expected = scorer(raw[:300])
+def test_decisions_by_the_api_are_the_bundles_own_bit_for_bit(
+    scorer: Scorer, client: httpx.Client, strangers: pd.DataFrame
+) -> None:
+    decided = api_scorer(client, PORTFOLIO)(strangers[:300])
+    expected = scorer(strangers[:300])
     pd.testing.assert_frame_equal(decided, expected, check_dtype=False, check_exact=True)
 
 
-def test_a_call_that_finds_no_champion_is_tried_again(api: Api, client: httpx.Client, raw: FloatMatrix) -> None:
+def test_the_api_gets_whole_numbers_texts_and_null_for_what_is_missing(api: Api, client: httpx.Client) -> None:
+    """JSON has no NaN, and 7.0 years are refused by a field of whole numbers."""
+    api.prepared = [422]
+    records = pd.DataFrame({"rate": [4.5, 5.0], "purpose": ["car", None], "years": [7, np.nan]})
+    with pytest.raises(ScoringError):
+        api_scorer(client, LOANS)(records)
+    assert api.records == [{"rate": 4.5, "purpose": "car", "years": 7}, {"rate": 5.0, "purpose": None, "years": None}]
+    assert [type(api.records[0][name]) for name in ("rate", "years")] == [float, int]
+
+
+def test_a_call_that_finds_no_champion_is_tried_again(api: Api, client: httpx.Client, strangers: pd.DataFrame) -> None:
     """While one champion follows another the API says 503; a long file must not be lost for it."""
     api.prepared = [503, 503]
-    assert len(api_scorer(client, PORTFOLIO)(raw[:2])) == 2
+    assert len(api_scorer(client, PORTFOLIO)(strangers[:2])) == 2
     assert api.requests == 3
 
 
-def test_an_api_that_never_has_a_champion_ends_in_an_error(api: Api, client: httpx.Client, raw: FloatMatrix) -> None:
+def test_an_api_that_never_has_a_champion_ends_in_an_error(api: Api, client: httpx.Client, strangers: pd.DataFrame) -> None:
     api.prepared = [503] * (RETRIES + 5)
     with pytest.raises(ScoringError, match="answered 503"):
-        api_scorer(client, PORTFOLIO)(raw[:2])
+        api_scorer(client, PORTFOLIO)(strangers[:2])
     assert api.requests == RETRIES
 
 
 @pytest.mark.parametrize("status", [401, 422, 500])
 def test_an_answer_that_is_no_decision_ends_in_an_error_with_what_the_api_said(
-    api: Api, client: httpx.Client, raw: FloatMatrix, status: int
+    api: Api, client: httpx.Client, strangers: pd.DataFrame, status: int
 ) -> None:
     api.prepared = [status]
     with pytest.raises(ScoringError, match=rf"/predict/batch answered {status}: .*prepared"):
-        api_scorer(client, PORTFOLIO)(raw[:2])
+        api_scorer(client, PORTFOLIO)(strangers[:2])
     assert api.requests == 1
 
 
-def test_an_api_that_is_not_there_ends_in_an_error_with_its_address(raw: FloatMatrix) -> None:
+def test_an_api_that_is_not_there_ends_in_an_error_with_its_address(strangers: pd.DataFrame) -> None:
     with (
         httpx.Client(base_url="http://127.0.0.1:9", trust_env=False) as client,
         pytest.raises(ScoringError, match=r":9.*ConnectError"),
     ):
-        api_scorer(client, PORTFOLIO)(raw[:2])
+        api_scorer(client, PORTFOLIO)(strangers[:2])

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from creditrisk_assets.portfolio.uci_card import BILL, EXAMPLE_CUSTOMER, PAID, PAY, PORTFOLIO, compute_features
+from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO, compute_features
 from tests.unit.helpers import FloatMatrix
+
+EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 
 
 def features_of(customer: dict[str, int]) -> dict[str, float]:

@@ -1,0 +1,107 @@
+"""Where files are kept, on disk or in an object store: naming a place, and writing so that a file is whole or not there.
+
+What lies in such a place is `landing`'s matter. Everything here takes local paths and those of any store that fsspec knows.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TypeGuard
+
+from upath import UPath
+
+StoredPath = UPath | Path
+"""A local path, or one in a store."""
+
+STORE_LIBRARIES = ("aiobotocore", "aiohttp", "botocore")
+"""Their errors are no `OSError`, although they mean the same: the store did not answer, or refused."""
+
+
+def zone_path(place: str | os.PathLike[str] | UPath) -> UPath:
+    """A place by its path or URI; listings of it are never remembered, for a file that lands must be seen.
+
+    Args:
+        place: a local path, a `file://` URI, or a URI such as `s3://bucket/prefix`.
+
+    Raises:
+        ValueError: if no library knows the URI's protocol.
+    """
+    path = UPath(place)
+    if path.protocol in ("", "file", "local"):
+        return UPath(path.path)
+    return UPath(path, use_listings_cache=False)
+
+
+def is_local(path: StoredPath) -> TypeGuard[Path]:
+    """Whether a path is one of this machine's own file system."""
+    return isinstance(path, Path)
+
+
+@contextmanager
+def store_errors(place: StoredPath) -> Iterator[None]:
+    """Within it, what a store's library raises for its own failures becomes an `OSError` that names the place."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in STORE_LIBRARIES:
+            raise
+        raise OSError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def replacing(path: StoredPath) -> Iterator[IO[bytes]]:
+    """Write a file so that it appears whole or not at all.
+
+    On a local disk it is on the disk before it has its name. In a store it is sent in one go when it is complete.
+    """
+    if is_local(path):
+        with _replacing_local(path) as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="creditrisk-") as folder:
+        whole = Path(folder) / "whole"
+        with whole.open("wb") as file:
+            yield file
+        put_file(whole, path)
+
+
+def put_file(local: Path, path: StoredPath) -> None:
+    """Move a finished local file to its place, where it appears whole or not at all; `local` is gone afterwards.
+
+    Raises:
+        OSError: if the place cannot be written.
+    """
+    if not is_local(path):
+        with store_errors(path):
+            path.fs.put_file(str(local), path.path)  # type: ignore[union-attr]  # a local path has no store
+        local.unlink()
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if local.stat().st_dev != path.parent.stat().st_dev:
+        with local.open("rb") as source, _replacing_local(path) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        local.unlink()
+        return
+    with local.open("rb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        os.fsync(file.fileno())
+    local.replace(path)
+
+
+@contextmanager
+def _replacing_local(path: Path) -> Iterator[IO[bytes]]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,105 @@
+"""The loop without its daemon: jobs and sensors of a real Dagster instance, stepped one after the other in this process."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import dagster as dg
+
+from creditrisk_assets.definitions import build_definitions
+from creditrisk_assets.defs import sensors
+from creditrisk_assets.settings import Settings
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+"""Dagster's own console log off; events go to the instance all the same."""
+
+CONFIGURATION = "telemetry: {enabled: false}\n"
+ROUNDS_LIMIT = 20
+
+
+class DoesNotSettle(RuntimeError):
+    """The sensors go on asking for runs on the same files."""
+
+
+@dataclass
+class SteppedLoop:
+    """The system in a folder, stepped by hand.
+
+    Attributes:
+        home: the Dagster home.
+        settings: of this loop.
+        instance: on SQLite in the home.
+        definitions: over the settings.
+        cursors: what each sensor remembers.
+        skip_reasons: what each sensor said when it last asked for nothing.
+    """
+
+    home: Path
+    settings: Settings
+    instance: dg.DagsterInstance
+    definitions: dg.Definitions
+    cursors: dict[str, str | None] = field(default_factory=dict)
+    skip_reasons: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def in_folder(cls, home: Path, settings: Settings) -> Self:
+        """Make a loop in a folder.
+
+        Args:
+            home: where Dagster's instance goes; it gets a configuration if it has none.
+            settings: with `settle_seconds=0`, or files are left alone until they have been still.
+        """
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            (home / "dagster.yaml").write_text(CONFIGURATION)
+        return cls(home, settings, dg.DagsterInstance.from_config(str(home)), build_definitions(settings))
+
+    def run(self, job: str, day: str | None = None, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
+        """Execute a job; a failure is in the result and in the instance, it is not raised."""
+        resolved = self.definitions.resolve_job_def(job)
+        return resolved.execute_in_process(
+            instance=self.instance, partition_key=day, tags=tags, run_config=QUIET, raise_on_error=False
+        )
+
+    def tick(self, sensor: dg.SensorDefinition) -> dg.SensorResult:
+        """Evaluate a sensor once with the cursor that it left."""
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursors.get(sensor.name),
+            resources={"settings": self.settings},
+            sensor_name=sensor.name,
+        )
+        result = sensor(context)
+        if not isinstance(result, dg.SensorResult):
+            raise TypeError(f"sensor {sensor.name} gave {type(result).__name__}; valid: SensorResult")
+        if result.cursor is not None:
+            self.cursors[sensor.name] = result.cursor
+        reason = result.skip_reason
+        if reason is not None:
+            self.skip_reasons[sensor.name] = str(reason.skip_message if isinstance(reason, dg.SkipReason) else reason)
+        return result
+
+    def settle(self) -> list[dg.ExecuteInProcessResult]:
+        """Tick all sensors and execute what they ask for, until they ask for nothing; a run key is executed once, as by the
+        daemon.
+
+        Raises:
+            DoesNotSettle: if they never stop asking.
+        """
+        results = []
+        for _ in range(ROUNDS_LIMIT):
+            asked = False
+            for sensor in sensors.ALL:
+                for request in self.tick(sensor).run_requests or []:
+                    if self._known(sensor.name, request.run_key):
+                        continue
+                    asked = True
+                    tags = {**request.tags, "dagster/run_key": request.run_key or "", "dagster/sensor_name": sensor.name}
+                    results.append(self.run(str(sensor.job_name), request.partition_key, tags))
+            if not asked:
+                return results
+        raise DoesNotSettle(f"after {ROUNDS_LIMIT} rounds the sensors still ask for runs: {self.skip_reasons}")
+
+    def _known(self, sensor: str, run_key: str | None) -> bool:
+        tags = {"dagster/run_key": run_key or "", "dagster/sensor_name": sensor}
+        return run_key is not None and self.instance.get_runs_count(dg.RunsFilter(tags=tags)) > 0
