@@ -123,6 +123,7 @@ def run_drill(
     data: Path | None,
     daemon: bool,
     told: Callable[[int, int, str], None],
+    history_rows: int = HISTORY_ROWS,
 ) -> DrillReport:
     """Carry out a scenario in a store of its own, `data/drill/<scenario>` of the project.
 
@@ -133,13 +134,14 @@ def run_drill(
             the portfolio's simulator.
         daemon: with the real daemon and processes instead of stepping in this process.
         told: called with days done, days in all, and what happened.
+        history_rows: simulated customers that the first champion learns from.
 
     Raises:
         DrillFailed: if it could not be carried out.
     """
     start = time.monotonic()
     portfolio = Settings().portfolio
-    history, draw, source = _customers(portfolio, plan.seed, data)
+    history, draw, source = _customers(portfolio, plan.seed, data, history_rows)
     with fresh_site(project / "data" / "drill" / plan.scenario, project) as site:
         history_file = site / "data" / "history.parquet"
         history.to_parquet(history_file, index=False)
@@ -214,10 +216,10 @@ TABLE_HEADER = [
 ]
 
 
-def _customers(portfolio: Portfolio, seed: int, data: Path | None) -> tuple[pd.DataFrame, Draw, str]:
+def _customers(portfolio: Portfolio, seed: int, data: Path | None, history_rows: int) -> tuple[pd.DataFrame, Draw, str]:
     if data is None:
-        history = simulator_of(portfolio)(HISTORY_ROWS, seed, 1)
-        return history, simulated_customers(portfolio), f"simulated, history of {HISTORY_ROWS:,} customers"
+        history = simulator_of(portfolio)(history_rows, seed, 1)
+        return history, simulated_customers(portfolio), f"simulated, history of {history_rows:,} customers"
     read = read_history(str(data), portfolio)
     if len(read.rows.rejected):
         first = read.rows.rejected.iloc[0]

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         description="A retrain waits for this many matured bads since its cause that are new to the champion.",
     )
 
+    retrain_cooldown_days: int = Field(
+        7, ge=0, description="Days of data between two retrains: as long as a new champion needs to be judged by some outcomes."
+    )
+
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
 
     @property

@@ -4,6 +4,7 @@ Every reading of Dagster's history is here; `failed_evaluations` is the one plac
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -26,6 +27,7 @@ HISTORY_LIMIT = 500
 """Evaluations of one check, and runs of one job, that are looked back at."""
 
 CAUSE_IDS_TAG = "creditrisk/cause_ids"
+LATEST_DAY_TAG = "creditrisk/latest_day_of_data"
 
 
 def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
@@ -99,6 +101,15 @@ def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[in
     """Record ids that runs of a job were started for."""
     runs = instance.get_runs(dg.RunsFilter(job_name=job_name), limit=HISTORY_LIMIT)
     return frozenset(int(one) for run in runs for one in run.tags.get(CAUSE_IDS_TAG, "").split(",") if one)
+
+
+def days_since_run(instance: dg.DagsterInstance, job_name: str) -> int | None:
+    """Days of data between the last run of a job that a sensor started and now; None if there was none."""
+    for run in instance.get_runs(dg.RunsFilter(job_name=job_name), limit=HISTORY_LIMIT):
+        if LATEST_DAY_TAG in run.tags:
+            then, now = (date.fromisoformat(day) for day in (run.tags[LATEST_DAY_TAG], latest_day_of_data(instance)))
+            return (now - then).days
+    return None
 
 
 def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> int:

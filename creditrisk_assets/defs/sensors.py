@@ -63,6 +63,8 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
             outcomes_in_flight=events.runs_in_flight(instance, [assess_performance.name]),
             new_bads=events.matured_bads(instance, events.champion_training_days(instance)),
             minimum_bads=settings.retrain_minimum_bads,
+            days_since_retrain=events.days_since_run(instance, retrain.name),
+            cooldown_days=settings.retrain_cooldown_days,
         ),
     )
     if not decision.causes:
@@ -73,6 +75,7 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
         run_key=f"causes:{identifiers}",
         tags={
             events.CAUSE_IDS_TAG: identifiers,
+            events.LATEST_DAY_TAG: events.latest_day_of_data(instance),
             "creditrisk/cause_checks": ", ".join(sorted({cause.check for cause in decision.causes})),
             "creditrisk/cause_partitions": ", ".join(sorted({cause.partition for cause in decision.causes})),
             "creditrisk/cause_values": "; ".join(f"{one.check} on {one.partition}: {one.value}" for one in shown),

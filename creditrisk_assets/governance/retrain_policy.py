@@ -30,6 +30,8 @@ class LoopState:
         outcomes_in_flight: runs that are still bringing outcomes in.
         new_bads: matured bads of each day that the champion was not trained on.
         minimum_bads: how many of those a retrain needs.
+        days_since_retrain: days of data since the last retrain was started, None before the first.
+        cooldown_days: how many there must be.
     """
 
     champion_version: str | None
@@ -38,6 +40,8 @@ class LoopState:
     outcomes_in_flight: int
     new_bads: Mapping[str, int]
     minimum_bads: int
+    days_since_retrain: int | None
+    cooldown_days: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ def decide(failures: Sequence[Cause], state: LoopState) -> Decision:
         return Decision((), f"{what}; waiting for {state.retrains_in_flight} training run(s) in flight")
     if state.outcomes_in_flight:
         return Decision((), f"{what}; waiting for {state.outcomes_in_flight} run(s) that are bringing outcomes")
+    if state.days_since_retrain is not None and state.days_since_retrain < state.cooldown_days:
+        return Decision(
+            (),
+            f"{what}; cooling down: {state.days_since_retrain} days of data since the last retrain, {state.cooldown_days} wanted",
+        )
     new_bads = sum(bads for day, bads in state.new_bads.items() if day >= first_day)
     if new_bads < state.minimum_bads:
         return Decision(

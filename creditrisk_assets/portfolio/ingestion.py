@@ -1,8 +1,8 @@
 """The files of a day, or a history file, become one Parquet file of accepted rows and one CSV file of rejected ones.
 
 Every row that arrives is accepted, rejected with a reason, or an exact duplicate. Memory does not depend on the number of rows:
-batches are judged one after the other and written at once, and of each accepted row only three 64-bit hashes and its line are
-put aside, on disk, from which customers with several rows are found by sorting one column of hashes. Only if there are such
+batches are judged one after the other and written at once, and of each accepted row only two 64-bit hashes and its line are put
+aside, on disk, from which customers with several rows are found by sorting one column of hashes. Only if there are such
 customers, or a file turned out to be unreadable after some of its rows were written, are the accepted rows written again.
 
 Files count in the order given, and rows in the order of the file: the later observation of a customer is that of the later
@@ -225,6 +225,7 @@ class _Work:
         self.fields = fields
         self.by_name = {field.name: field for field in fields}
         self.wanted = [portfolio.identifier, *self.by_name]
+        self.codes = [field.name for field in fields if field.codes is not None]
         self.repeats = repeats
         self.schema = accepted_schema(portfolio, fields, repeats)
         self.known = None if known_customers is None else known_customers.unique()
@@ -240,12 +241,12 @@ class _Work:
 
     def __enter__(self) -> Self:
         aside = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=self.folder, prefix=".aside-")))
-        self.staged = self._stack.enter_context(_RowGroups(aside / "staged.parquet", self.schema))
+        self.staged = self._stack.enter_context(_RowGroups(aside / "staged.parquet", self.schema, self.codes))
         self.rewritten = aside / "rewritten.parquet"
         self.rejected_path = aside / "rejected.csv"
         self.rejected: BinaryIO = self._stack.enter_context(self.rejected_path.open("wb"))
         self._write([tuple(REJECTED_COLUMNS)])
-        names = ("customer", "customer again", "row", "line")
+        names = ("customer", "row", "line")
         self.aside = {name: self._stack.enter_context(_Column(aside / name)) for name in names}
         return self
 
@@ -311,11 +312,8 @@ class _Work:
             if self.repeats == "versions":
                 columns.append(pa.array(np.ones(accepted, dtype=np.int64)))
             self.staged.write(pa.RecordBatch.from_arrays(columns, schema=self.schema))
-            kept = names if everything else names[good]
-            self.aside["customer"].write(_text_hashes(kept, "customer, 64 bit"))
-            self.aside["customer again"].write(_text_hashes(kept, "64 bits of more."))
-            numbers = checked.numbers.to_numpy()
-            self.aside["row"].write(_row_hashes(numbers if everything else numbers[good]))
+            self.aside["customer"].write(_text_hashes(names, "customer, 64 bit")[good])
+            self.aside["row"].write(_row_hashes(list(checked.numbers.values()))[good])
             self.aside["line"].write(batch.lines[good].view(np.uint64))
         return accepted
 
@@ -410,13 +408,12 @@ class _Work:
 
     def _rewrite(self, alive: NDArray[np.bool_], several: Positions) -> int:
         """Write the staged rows again without those that do not count; returns how many are left."""
-        customer = [self.aside[name].read()[several] for name in ("customer", "customer again")]
+        customer = [self.aside["customer"].read()[several], self._hashed_again(several)]
         row = self.aside["row"].read()[several]
         order = np.lexsort(customer[::-1])
         several, row = several[order], row[order]
         follows = np.zeros(len(several), dtype=bool)  # whether the same customer stands directly before
         follows[1:] = (customer[0][order][1:] == customer[0][order][:-1]) & (customer[1][order][1:] == customer[1][order][:-1])
-        keep = alive
         superseded = np.zeros(len(alive), dtype=bool)
         version: NDArray[np.int64] | None = None
         if self.repeats == "versions":
@@ -425,7 +422,7 @@ class _Work:
             number = np.cumsum(~duplicate)
             begin = np.flatnonzero(~follows)
             version = np.ones(len(alive), dtype=np.int64)
-            version[several] = number - np.repeat(number[begin], np.diff([*begin, len(several)])) + 1
+            version[several] = number - np.repeat(number[begin], np.diff(np.append(begin, len(several)))) + 1
         else:
             last = np.append(np.flatnonzero(~follows)[1:], len(several)) - 1 if len(several) else np.empty(0, dtype=np.int64)
             winner = np.repeat(last, np.diff(np.concatenate([[-1], last])))
@@ -436,9 +433,20 @@ class _Work:
         keep[several[duplicate]] = False
         keep &= ~superseded
         self._count_again(several[duplicate], np.flatnonzero(superseded))
-        with _RowGroups(self.rewritten, self.schema) as result:
+        with _RowGroups(self.rewritten, self.schema, self.codes) as result:
             self._copy(result, keep, superseded, version)
         return result.rows
+
+    def _hashed_again(self, several: Positions) -> Hashes:
+        """Another 64 bits of the identifiers of some staged rows: together they tell any two customers apart."""
+        found, start = [], 0
+        with pq.ParquetFile(self.staged.path) as staged:
+            for batch in staged.iter_batches(batch_size=BATCH_ROWS, use_threads=False, columns=[self.identifier]):
+                first, last = np.searchsorted(several, [start, start + batch.num_rows])
+                names = batch.column(0).take(pa.array(several[first:last] - start)).to_numpy(zero_copy_only=False)
+                found.append(_text_hashes(names, "64 bits of more."))
+                start += batch.num_rows
+        return np.concatenate(found) if found else np.empty(0, dtype=np.uint64)
 
     def _copy(
         self, result: "_RowGroups", keep: NDArray[np.bool_], superseded: NDArray[np.bool_], version: NDArray[np.int64] | None
@@ -487,11 +495,11 @@ class _Work:
 class _RowGroups:
     """A Parquet file being written in row groups of about `BATCH_ROWS`, however small the batches are that come."""
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, repetitive: Sequence[str]) -> None:
         self.path = path
         self.rows = 0
         self._schema = schema
-        self._writer = pq.ParquetWriter(path, schema)
+        self._writer = pq.ParquetWriter(path, schema, use_dictionary=list(repetitive))  # others cost twice the time, for nothing
         self._waiting: list[pa.RecordBatch] = []
         self._rows_waiting = 0
 
@@ -546,10 +554,11 @@ def _text_hashes(texts: NDArray[np.object_], key: str) -> Hashes:
     return np.asarray(pd.util.hash_array(texts, hash_key=key, categorize=False), dtype=np.uint64)
 
 
-def _row_hashes(numbers: NDArray[np.float64]) -> Hashes:
-    """One hash for each row of a matrix; rows with the same numbers, or none in the same places, have the same."""
-    result = np.zeros(len(numbers), dtype=np.uint64)
-    for column in range(numbers.shape[1]):
-        bits = np.ascontiguousarray(numbers[:, column]).view(np.uint64)
-        result = result * np.uint64(0x9E3779B97F4A7C15) + np.asarray(pd.util.hash_array(bits, categorize=False), dtype=np.uint64)
+def _row_hashes(columns: Sequence[NDArray[np.float64]]) -> Hashes:
+    """One hash for each row; rows with the same numbers, and none in the same places, have the same."""
+    hashed = (np.asarray(pd.util.hash_array(column.view(np.uint64), categorize=False), dtype=np.uint64) for column in columns)
+    result = next(hashed)
+    for one in hashed:
+        result *= np.uint64(0x9E3779B97F4A7C15)
+        result += one
     return result

@@ -24,6 +24,9 @@ HIDDEN = (".", "~", "_")
 TEMPORARY = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")
 """What copying programs, browsers and editors call a file that is not finished, or not meant for others."""
 
+NOT_PLAIN = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Separators, control characters, and bytes of a name that are no text."""
+
 VERSION_MARK = "?versionId="
 """s3fs cuts a name here, so that another object would be read."""
 
@@ -79,7 +82,7 @@ def is_passing(name: str) -> bool:
 
 def is_plain(name: str) -> bool:
     """Whether a name names a direct child and nothing else, wherever it is used."""
-    return name not in ("", ".", "..") and VERSION_MARK not in name and not any(one in "/\\" or ord(one) < 32 for one in name)
+    return name not in ("", ".", "..") and VERSION_MARK not in name and NOT_PLAIN.search(name) is None
 
 
 def list_day(folder: StoredPath) -> DayListing:
@@ -174,7 +177,10 @@ def _entries(folder: UPath) -> Iterator[_Entry]:
 def _local_entries(folder: Path) -> Iterator[_Entry]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            status = entry.stat(follow_symlinks=False)
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # renamed or removed since it was listed
+                continue
             kind: Literal["file", "folder", "link", "other"] = "other"
             if stat.S_ISLNK(status.st_mode):
                 kind = "link"

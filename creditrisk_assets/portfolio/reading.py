@@ -9,6 +9,8 @@ always the one that an editor shows, and a quote that is left open costs its own
 
 import codecs
 import csv
+import errno
+import os
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,6 +99,7 @@ class TableStream:
             for batch in self._batches:
                 rows += batch.count
                 yield batch
+            self._source.require_unchanged()
         if rows == 0:
             raise UnreadableFile(NO_ROWS)
 
@@ -145,6 +148,22 @@ class _Source:
             self._file = self._open()
             self.size = self._file.seek(0, 2)
             self._file.seek(0)
+        self._looked = self._look()
+
+    def require_unchanged(self) -> None:
+        """Whether the file is still the one that was opened.
+
+        Raises:
+            OSError: if somebody wrote into it meanwhile, what was read is then a mixture. (A store refuses to go on by itself.)
+        """
+        if self._look() != self._looked:
+            raise OSError(errno.EBUSY, "the file changed while it was read", str(self._path))
+
+    def _look(self) -> tuple[int, int] | None:
+        if not is_local(self._path):
+            return None
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def _open(self) -> IO[bytes]:
         if is_local(self._path):
@@ -248,7 +267,7 @@ def _csv_stream(name: str, source: _Source, batch_rows: int) -> TableStream:
     def batches() -> Iterator[RawBatch]:
         line = 2
         for piece in _pieces(rest, whole_lines, batch_rows):
-            lines = np.arange(line, line + piece.count(b"\n"), dtype=np.int64)
+            lines = np.arange(line, line + _line_count(piece), dtype=np.int64)
             line += len(lines)
             yield dialect.batch(name, piece, lines)
 
@@ -309,7 +328,7 @@ def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
         end = block.rfind(b"\n") + 1
         yield begun + block[:end]
         begun = block[end:]
-        lines += block.count(b"\n")
+        lines += _line_count(block)
     if begun:
         yield begun + b"\n"
 
@@ -320,7 +339,7 @@ def _pieces(rest: bytes, whole_lines: Iterator[bytes], batch_rows: int) -> Itera
     size = lines = 0
     text: bytes | None = rest
     while text is not None:
-        count = text.count(b"\n")
+        count = _line_count(text)
         if lines + count >= batch_rows:
             ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
             cuts = ends[batch_rows - lines - 1 :: batch_rows].tolist()
@@ -328,7 +347,7 @@ def _pieces(rest: bytes, whole_lines: Iterator[bytes], batch_rows: int) -> Itera
                 yield b"".join([*parts, text[start:end]])
                 parts, size, lines = [], 0, 0
             text = text[cuts[-1] :]
-            count = text.count(b"\n")
+            count = _line_count(text)
         elif size + len(text) > LARGEST_PIECE and parts:
             yield b"".join(parts)
             parts, size, lines = [], 0, 0
@@ -423,6 +442,10 @@ class _Dialect:
             if place < 0:
                 return False
             place += 1
+
+
+def _line_count(text: bytes) -> int:
+    return int(np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")))
 
 
 def _odd_quotes(piece: bytes) -> NDArray[np.bool_]:

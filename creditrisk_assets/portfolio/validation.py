@@ -5,7 +5,7 @@ day and deals with customers that stand in it more than once.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ UNKNOWN_CODE = "not a known code"
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+Rule = Callable[[FloatArray], BoolArray]
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,16 @@ class Checked:
     """A batch that was judged.
 
     Attributes:
-        numbers: rows x fields, float64: what the decision graph would see, NaN where there is no value.
+        numbers: for each field one float64 for each row: what the decision graph would see, NaN where there is no value.
         texts: for each field of text codes, its values; null where there is none.
         faults: what is wrong.
+        good: for each row, whether nothing is.
     """
 
-    numbers: pd.DataFrame
+    numbers: Mapping[str, FloatArray]
     texts: Mapping[str, pa.Array]
     faults: Faults
-
-    @property
-    def good(self) -> BoolArray:
-        """For each row, whether it satisfies the contract."""
-        good = np.ones(len(self.numbers), dtype=bool)
-        good[self.faults.rows] = False
-        return good
+    good: BoolArray
 
 
 class RowCheck:
@@ -96,18 +92,18 @@ class RowCheck:
                 numbers[field.name], missing = to_numbers(column)
                 wrong, rule = np.isnan(numbers[field.name]) & ~missing, NOT_A_NUMBER
             faults[field.name] = {rule: wrong, MISSING: missing & field.required}
-        frame = pd.DataFrame(numbers, copy=False)
-        for name, rule in self._broken(frame):
-            values = numbers[name]
-            broken = ~np.isnan(values)
-            broken[broken] = ~self._rules[name][rule](values[broken])
-            faults[name][rule] = broken
-        return Checked(frame, texts, _sorted_faults(faults))
+        for name, rule in self._broken(numbers):
+            faults[name][rule] = ~self._rules[name][rule](numbers[name])
+        found = _sorted_faults(faults)
+        good = np.ones(cells.num_rows, dtype=bool)
+        good[found.rows] = False
+        return Checked(numbers, texts, found, good)
 
-    def _broken(self, numbers: pd.DataFrame) -> list[tuple[str, str]]:
+    def _broken(self, numbers: Mapping[str, FloatArray]) -> list[tuple[str, str]]:
         """Each (field, rule) that pandera finds broken, in the order of the rules."""
+        frame = pd.DataFrame({name: numbers[name] for name in self._rules}, copy=False)
         try:
-            self._schema.validate(numbers, lazy=True)
+            self._schema.validate(frame, lazy=True, inplace=True)
         except SchemaErrors as error:
             found = set(zip(error.failure_cases["column"], error.failure_cases["check"], strict=True))
             return [(name, rule) for name, rules in self._rules.items() for rule in rules if (name, rule) in found]
@@ -117,12 +113,15 @@ class RowCheck:
 def contract_schema(fields: Sequence[Field]) -> pandera.DataFrameSchema:
     """The contract of the numbers as a pandera schema over float64 columns, NaN where there is no value.
 
-    It tells which rules are broken; which cells break them is cheaper to find by the rule itself.
+    It tells which rules are broken; which cells break them is found by the rules themselves. (pandera's own list of failure cases
+    takes 7 s for 65,536 rows of which each is wrong in every field.)
     """
 
+    def check(rule: str, holds: Rule) -> pandera.Check:
+        return pandera.Check(lambda values: bool(holds(values.to_numpy()).all()), error=rule, ignore_na=False)
+
     def column(field: Field) -> pandera.Column:
-        checks = [pandera.Check(holds, error=rule, n_failure_cases=1) for rule, holds in _rules(field).items()]
-        return pandera.Column(float, checks, nullable=True)
+        return pandera.Column(float, [check(rule, holds) for rule, holds in _rules(field).items()], nullable=True)
 
     return pandera.DataFrameSchema({field.name: column(field) for field in fields if not field.is_text})
 
@@ -143,7 +142,7 @@ def accepted_arrays(checked: Checked, fields: Sequence[Field], rows: BoolArray |
             texts = checked.texts[field.name]
             arrays.append(texts if mask is None else texts.filter(mask))
             continue
-        numbers = checked.numbers[field.name].to_numpy()
+        numbers = checked.numbers[field.name]
         if rows is not None:
             numbers = numbers[rows]
         missing = np.isnan(numbers)
@@ -163,7 +162,7 @@ def to_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
     if pa.types.is_string(column.type):
         return _text_numbers(column)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
-        numbers = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False) + 0.0  # no negative zero
+        numbers = _canonical(pc.cast(column, pa.float64(), safe=False))
         return numbers, np.isnan(numbers)
     return np.full(len(column), np.nan), column.is_null().to_numpy(zero_copy_only=False)
 
@@ -217,20 +216,20 @@ def fault_message(field: Field, value: object, rule: str) -> str:
 _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(9), *range(11, 32), 127, 10)}
 
 
-def _rules(field: Field) -> dict[str, Any]:
-    """What must hold of a field's numbers, apart from being there: name of the rule, and a test of values without NaN."""
-    rules: dict[str, Any] = {}
+def _rules(field: Field) -> dict[str, Rule]:
+    """What must hold of a field's numbers, where there are any: name of the rule, and a test that gives a truth value for each.
+
+    A value without a number passes: that it is missing is another matter.
+    """
+    rules: dict[str, Rule] = {}
     if field.kind != "decimal":
-        rules[NOT_WHOLE] = lambda values: np.trunc(values) == values
+        rules[NOT_WHOLE] = lambda values: (np.trunc(values) == values) | np.isnan(values)
     if field.codes is None:
-        rules[OUT_OF_RANGE] = lambda values: (values >= field.minimum) & (values <= field.maximum)
+        least, most = np.array([field.minimum, field.maximum], dtype=np.float64)
+        rules[OUT_OF_RANGE] = lambda values: ~((values < least) | (values > most))
     elif not field.is_text:
-        codes = np.sort(np.array(list(field.codes), dtype=np.float64))
-
-        def known(values: Any) -> Any:
-            return codes[np.minimum(np.searchsorted(codes, values), len(codes) - 1)] == values
-
-        rules[UNKNOWN_CODE] = known
+        codes = np.array(list(field.codes), dtype=np.float64)
+        rules[UNKNOWN_CODE] = lambda values: np.isin(values, codes) | np.isnan(values)
     return rules
 
 
@@ -262,13 +261,20 @@ def _text_numbers(texts: pa.Array) -> tuple[FloatArray, BoolArray]:
         texts = pc.utf8_trim_whitespace(texts)
         readable = pc.match_substring_regex(texts, NUMBER)
         numbers = pc.cast(pc.if_else(readable, texts, None), pa.float64())
-    values = numbers.to_numpy(zero_copy_only=False) + 0.0
+    values = _canonical(numbers)
     missing = np.isnan(values)
     if missing.any():
         none = pa.array(missing)
         words = pc.fill_null(pc.utf8_lower(pc.utf8_trim_whitespace(texts.filter(none))), "")
         missing[missing] = pc.is_in(words, pa.array(MISSING_WORDS)).to_numpy(zero_copy_only=False)
     return values, missing
+
+
+def _canonical(numbers: pa.Array) -> FloatArray:
+    """Equal numbers with equal bits: one kind of zero, and one of NaN, which stands for null too."""
+    values: FloatArray = numbers.to_numpy(zero_copy_only=False) + 0.0
+    values[np.isnan(values)] = np.nan
+    return values
 
 
 def _known_texts(column: pa.Array, field: Field) -> tuple[pa.Array, FloatArray, BoolArray]:

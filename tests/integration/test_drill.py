@@ -31,7 +31,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def drill(project: Path, scenario: str, **changes: int) -> DrillReport:
     numbers = {"days": 8, "rows": 250, "seed": 3, "onset": 3, "outcomes_after_days": 4} | changes
     said: list[str] = []
-    return run_drill(project, Plan(scenario, START, strength=1.0, **numbers), None, False, lambda *news: said.append(news[2]))
+    return run_drill(
+        project,
+        Plan(scenario, START, strength=1.0, **numbers),
+        None,
+        False,
+        lambda *news: said.append(news[2]),
+        history_rows=4_000,
+    )
 
 
 def test_broken_files_block_their_days_call_for_a_person_and_cost_no_decision(project: Path) -> None:

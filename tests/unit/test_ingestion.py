@@ -1,5 +1,6 @@
 """The files of a day together: each row is accepted, rejected with its reason or a duplicate; the same files give the same."""
 
+import dataclasses
 import io
 import json
 from collections import Counter
@@ -14,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from creditrisk_assets.portfolio import ingestion, reading
+from creditrisk_assets.portfolio.contract import Field
 from creditrisk_assets.portfolio.ingestion import REJECTED_COLUMNS, Ingested, ValidatedRows, ingest, read_rejected, validate_files
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -193,6 +195,19 @@ def test_a_row_that_stands_twice_is_accepted_once_and_counted_as_a_duplicate(tmp
     rows = one_file(tmp_path, "1,10,1", "2,20,1", "1,10,1")
     assert sorted(rows.accepted["id"]) == ["1", "2"]
     assert (rows.files[0].duplicates, len(rows.rejected)) == (1, 0)
+
+
+def test_rows_are_alike_if_their_values_are_however_they_are_written(tmp_path: Path) -> None:
+    """Nothing is nothing, zero is zero: 0, -0 and 0.0; an empty cell, NaN and null; text and Parquet."""
+    loans = dataclasses.replace(
+        TINY, fields=(Field("rate", "", "", -1, 1, decimal=True), Field("age", "", "", 0, 99, required=False))
+    )
+    csv = write_lines(tmp_path / "a.csv", ["id,rate,age", "1,0,", "1,-0.0,nan", "1,0e5, NULL ", "1,-0,NaN"])
+    nan = np.array([-np.nan, np.nan])
+    pd.DataFrame({"id": 1, "rate": [-0.0, 0.0], "age": nan}).to_parquet(tmp_path / "b.parquet")
+    rows = validate_files([csv, tmp_path / "b.parquet"], loans, loans.fields)
+    assert len(rows.accepted) == 1
+    assert [file.duplicates for file in rows.files] == [4, 1]
 
 
 def test_the_same_customer_is_known_in_every_spelling_of_the_identifier(tmp_path: Path) -> None:

@@ -89,14 +89,13 @@ def test_what_is_called_a_data_file_and_is_none_is_a_problem(tmp_path: Path, kin
     assert list_day(tmp_path).problem == f"in.csv is {what}; only regular files are read"
 
 
-def test_a_name_that_is_not_plain_is_a_problem(tmp_path: Path) -> None:
-    (tmp_path / "a\\b.csv").write_text("x")
-    (tmp_path / "two\nlines.csv").write_text("x")
+@pytest.mark.parametrize("name", [b"a\\b.csv", b"two\nlines.csv", b"\xff.csv", b"bell\x07.csv"])
+def test_a_name_that_is_not_plain_is_a_problem(tmp_path: Path, name: bytes) -> None:
+    """It could lead elsewhere, forge a line of the log, or stop whatever writes it down as text."""
+    (tmp_path / os.fsdecode(name)).write_text("x")
     problem = list_day(tmp_path).problem
-    assert problem is not None
-    assert problem.startswith(
-        "'a\\\\b.csv' is not a plain name; valid: a file directly in the day's folder; 'two\\nlines.csv' is"
-    )
+    assert problem == f"{os.fsdecode(name)!r} is not a plain name; valid: a file directly in the day's folder"
+    assert problem.isprintable()
 
 
 def test_a_linked_day_is_a_problem_and_is_not_followed(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def inserted(piece: bytes, times: int = 3) -> Mutation:
 def flipped(content: bytes, rng: random.Random) -> bytes:
     """Change a few bytes, most often near the end, where a Parquet file says what it holds."""
     changed = bytearray(content)
-    for _ in range(rng.randint(1, 5)):
+    for _ in range(rng.randint(1, 5) if changed else 0):
         first = max(0, len(changed) - 300) if rng.random() < 0.5 else 0
         changed[rng.randrange(first, len(changed))] ^= 1 << rng.randrange(8)
     return bytes(changed)

@@ -235,6 +235,20 @@ def test_a_file_that_cannot_be_opened_is_no_unreadable_file(tmp_path: Path) -> N
             read_batches(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
+def test_a_file_that_somebody_writes_into_while_it_is_read_is_given_up(tmp_path: Path, name: str) -> None:
+    """The first half of one file and the second half of another, both with the same header, would look like one."""
+    frame = pd.DataFrame({"id": range(10), "x": 1.5})
+    path = tmp_path / name
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+    batches = iter(read_batches(path, 5))
+    next(batches)
+    with path.open("ab") as file:
+        file.write(b"11,1.5\n")
+    with pytest.raises(OSError, match="changed while it was read"):
+        list(batches)
+
+
 class FailingFile(io.BytesIO):
     """A file on a disk that fails after the file was opened."""
 
@@ -244,7 +258,7 @@ class FailingFile(io.BytesIO):
 
 @pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
 def test_a_disk_that_fails_while_reading_is_no_unreadable_file(tmp_path: Path, name: str) -> None:
-    """pyarrow raises `OSError` too; the two must not be taken for each other."""
+    """Broken Parquet makes pyarrow raise `OSError` too; the two must not be taken for each other."""
     frame = pd.DataFrame({"id": range(500_000), "x": 1.5})
     path = tmp_path / name
     frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)

@@ -11,6 +11,8 @@ CALM = LoopState(
     outcomes_in_flight=0,
     new_bads={"2026-02-01": 500, "2026-02-10": 60, "2026-02-11": 40},
     minimum_bads=100,
+    days_since_retrain=None,
+    cooldown_days=7,
 )
 
 
@@ -86,3 +88,12 @@ def test_outcomes_are_counted_from_the_earliest_open_cause() -> None:
 
 def test_without_any_new_outcome_a_cause_waits() -> None:
     assert "0 bads matured since then, 100 needed" in decide([cause()], replace(CALM, new_bads={})).reason
+
+
+def test_after_a_retrain_the_next_waits_for_so_many_days_of_data() -> None:
+    """A drift that persists fails its checks on each further day; each would train again on nearly the same rows."""
+    early = decide([cause()], replace(CALM, days_since_retrain=6))
+    assert early.causes == ()
+    assert early.reason.endswith("cooling down: 6 days of data since the last retrain, 7 wanted")
+    assert decide([cause()], replace(CALM, days_since_retrain=7)).causes == (cause(),)
+    assert decide([cause()], replace(CALM, days_since_retrain=0, cooldown_days=0)).causes == (cause(),)

@@ -47,7 +47,9 @@ def write(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def read(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip", low_memory=False)
+    return (
+        pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip", low_memory=False)
+    )
 
 
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
