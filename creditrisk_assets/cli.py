@@ -23,6 +23,8 @@ from rich.table import Table
 app = typer.Typer(help="Run a credit-default model for real.", no_args_is_help=True, pretty_exceptions_enable=False)
 champion_app = typer.Typer(help="The model in force.", no_args_is_help=True)
 app.add_typer(champion_app, name="champion")
+simulator_app = typer.Typer(help="The simulator of card customers.", no_args_is_help=True)
+app.add_typer(simulator_app, name="simulator")
 portfolio_app = typer.Typer(help="The book of customers.", no_args_is_help=True)
 app.add_typer(portfolio_app, name="portfolio")
 
@@ -311,6 +313,61 @@ def portfolio_describe(
         sys.stdout.write(text)
     else:
         output.write_text(text)
+
+
+@simulator_app.command("fit")
+def simulator_fit(
+    data: Annotated[Path, typer.Option(help="The UCI data as CSV or Parquet.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table of parameters goes, .toml.")],
+) -> None:
+    """Fit the parameters of the card simulator to real customers; on the UCI data this gives the table that is in the package."""
+    from creditrisk_assets.portfolio.history import NoHistory, read_history
+    from creditrisk_assets.portfolio.simulator_fit import fit_parameters
+    from creditrisk_assets.portfolio.simulator_parameters import to_toml
+    from creditrisk_assets.portfolio.storage import replacing
+    from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+
+    try:
+        history = read_history(str(data), PORTFOLIO)
+        text = to_toml(fit_parameters(history.rows.accepted, history.source, history.sha256))
+    except (NoHistory, ValueError) as error:
+        _fail(error)
+    with replacing(output) as file:
+        file.write(text.encode())
+    console.print(str(output))
+
+
+@simulator_app.command("quality")
+def simulator_quality(
+    data: Annotated[Path, typer.Option(help="The UCI data as CSV or Parquet.")],
+    rows: Annotated[int, typer.Option(min=5_000, help="Simulated customers.")] = 30_000,
+    seed: SEED = 1,
+    as_json: JSON = False,
+) -> None:
+    """How much like real customers the simulated ones are. Exit code 1 if a bar is missed."""
+    from creditrisk_assets.monitoring import simulator_quality as quality
+    from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+
+    customers = _customers(data, PORTFOLIO)
+    with Progress(console=errors) as progress:
+        bar = progress.add_task("training", total=3)
+        report = quality.simulator_quality(customers, PORTFOLIO, rows, seed, lambda: progress.advance(bar))
+    if as_json:
+        _print_json(dataclasses.asdict(report))
+    else:
+        table = Table("parameters fitted to", "compared with", "AUC on real rows", "worst CSI", "mean difference of correlations")
+        for one in (report.refitted, report.committed):
+            worst = f"{one.csi[one.worst_field]:.4f} ({one.worst_field})"
+            table.add_row(one.parameters, one.reference, f"{one.auc:.4f}", worst, f"{one.correlation_difference:.4f}")
+        bars = (f"≥ {quality.LOWEST_AUC}", f"< {quality.HIGHEST_CSI}", f"< {quality.HIGHEST_CORRELATION_DIFFERENCE}")
+        table.add_row("wanted", "", *bars, style="dim")
+        console.print(table)
+        console.print(
+            f"trained on {report.training_rows:,} real rows, the same {report.test_rows:,} real rows score AUC "
+            f"{report.auc_trained_on_real:.4f}; seed {seed}, {report.simulated_rows:,} simulated customers"
+        )
+    if not (report.refitted.reached and report.committed.reached):
+        _fail("the simulated customers are not like the real ones")
 
 
 @champion_app.command("show")

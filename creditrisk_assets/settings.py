@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     @property
     def local_dir(self) -> Path:
         """Where this machine keeps what must be on a disk of its own: MLflow's default store, logs."""
-        return Path(self.data_dir.path) if is_local(self.data_dir) else Path("data")
+        return Path(str(self.data_dir)) if is_local(self.data_dir) else Path("data")
 
     @property
     def landing_production(self) -> UPath:

@@ -72,11 +72,9 @@ def decide(failures: Sequence[Cause], state: LoopState) -> Decision:
         return Decision((), f"{what}; waiting for {state.retrains_in_flight} training run(s) in flight")
     if state.outcomes_in_flight:
         return Decision((), f"{what}; waiting for {state.outcomes_in_flight} run(s) that are bringing outcomes")
-    if state.days_since_retrain is not None and state.days_since_retrain < state.cooldown_days:
-        return Decision(
-            (),
-            f"{what}; cooling down: {state.days_since_retrain} days of data since the last retrain, {state.cooldown_days} wanted",
-        )
+    since = state.days_since_retrain
+    if since is not None and since < state.cooldown_days:
+        return Decision((), f"{what}; cooling down: {since} days of data since the last retrain, {state.cooldown_days} wanted")
     new_bads = sum(bads for day, bads in state.new_bads.items() if day >= first_day)
     if new_bads < state.minimum_bads:
         return Decision(

@@ -1,4 +1,4 @@
-"""Simulated customers in the shape of the UCI card portfolio, and drift put into customers on purpose.
+"""Simulated customers in the shape of the UCI card portfolio.
 
 Every account is followed month by month, from a March that nobody sees to September. It has a hidden type (its frailty), a limit,
 and two hidden habits, of spending and of paying. Its payment status moves as a Markov chain of its type; what is paid follows the
@@ -28,14 +28,10 @@ from creditrisk_assets.portfolio.simulator_parameters import (
     committed_parameters,
     states_named,
 )
-from creditrisk_assets.portfolio.uci_card import BILL, PAY, PAYMENT_STATUS, PORTFOLIO
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-
-PRACTICAL_STRENGTH = 1.0
-"""The drift that the demo injects: limits up by half, a third of the payment statuses one month worse, and the outcome of
-half of the customers decided by balances and not by payment history."""
 
 BLOCK = 20_000
 """Customers made at a time: their arrays then stay in the processor's cache."""
@@ -88,35 +84,6 @@ def simulate_by(parameters: Parameters, rows: int, seed: int, first_identifier: 
     frame = pd.DataFrame(numbers.T, columns=columns)
     frame.insert(0, PORTFOLIO.identifier, [str(number) for number in range(first_identifier, first_identifier + rows)])
     return frame
-
-
-def inject_drift(customers: pd.DataFrame, seed: int, strength: float = PRACTICAL_STRENGTH) -> pd.DataFrame:
-    """The same customers after a shock: who applies, how they pay, and what makes them default have moved.
-
-    Limits rise and payment statuses worsen (covariate shift); a share of the outcomes is drawn again from the balances alone
-    (concept drift), so that payment history tells less than it did.
-
-    Args:
-        customers: identifier, fields and target, as `simulate` gives them or the UCI file has them.
-        seed: the same seed gives the same drift.
-        strength: 0 leaves everything as it was.
-    """
-    rng = np.random.default_rng(seed)
-    rows = len(customers)
-    drifted = customers.copy()
-    limit = customers["limit_bal"].to_numpy()
-    rise = np.round(limit * 0.5 * strength / 10_000) * 10_000
-    drifted["limit_bal"] = np.minimum(limit + rise, FLOAT32_EXACT_INTEGER).astype("int64")
-    worse = rng.random(rows) < min(1.0, 0.33 * strength)
-    for name in PAY:
-        drifted[name] = np.where(worse, np.minimum(customers[name] + 1, max(PAYMENT_STATUS)), customers[name])
-    bills = customers[list(BILL)].clip(lower=0).mean(axis=1).to_numpy()
-    rank = np.asarray(pd.Series(bills).rank(pct=True), dtype=np.float64)
-    log_odds = 6.0 * (rank - 0.5) - 1.0
-    redrawn = rng.random(rows) < min(1.0, 0.5 * strength)
-    outcome = rng.random(rows) < _sigmoid(log_odds)
-    drifted[PORTFOLIO.target] = np.where(redrawn, outcome, customers[PORTFOLIO.target]).astype("int64")
-    return drifted
 
 
 def _customers(parameters: Parameters, rows: int, rng: np.random.Generator) -> IntArray:

@@ -98,7 +98,7 @@ def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
     )
     folder = loop.settings.landing_production / "2026-01-02"
     folder.mkdir()
-    drifted.drop(columns="in_default").to_parquet(folder / "customers.parquet", index=False)
+    drifted.drop(columns="in_default").to_parquet(str(folder / "customers.parquet"), index=False)
     results = loop.settle()
     assert [result.success for result in results] == [True, True]
     stable_checks, drifted_checks = (checks(result) for result in results)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from creditrisk_assets.modelling.datasets import training_rows, with_features
-from creditrisk_assets.modelling.metrics import auc_gain, ranking_and_calibration
+from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.training import fit, predict
 from creditrisk_assets.monitoring.simulator_quality import (
     HIGHEST_CORRELATION_DIFFERENCE,
@@ -17,9 +17,8 @@ from creditrisk_assets.monitoring.simulator_quality import (
     csi_of_fields,
     simulator_quality,
 )
-from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER
 from creditrisk_assets.portfolio.history import read_history
-from creditrisk_assets.portfolio.simulator import inject_drift, simulate, simulate_by
+from creditrisk_assets.portfolio.simulator import simulate, simulate_by
 from creditrisk_assets.portfolio.simulator_fit import fit_parameters
 from creditrisk_assets.portfolio.simulator_parameters import TABLE, Cell, committed_parameters, from_toml, to_toml
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
@@ -70,10 +69,8 @@ def test_no_customers_and_one_customer_are_customers_too() -> None:
     assert outside(simulate(1, 1)) == {}
 
 
-def test_simulated_and_drifted_customers_satisfy_the_contract(many: pd.DataFrame) -> None:
+def test_simulated_customers_satisfy_the_contract(many: pd.DataFrame) -> None:
     assert outside(many) == {}
-    assert outside(inject_drift(many, 4)) == {}
-    assert outside(inject_drift(many, 4, strength=3.0)) == {}
 
 
 def test_about_a_fifth_defaults_and_late_payers_more_than_others(many: pd.DataFrame) -> None:
@@ -194,44 +191,3 @@ def test_the_simulator_is_as_near_to_the_real_customers_as_claimed(uci: Path) ->
         assert quality.csi[quality.worst_field] < HIGHEST_CSI, quality.csi
         assert quality.correlation_difference < HIGHEST_CORRELATION_DIFFERENCE
         assert quality.reached
-
-
-def test_drift_is_the_same_for_the_same_seed_and_leaves_its_input_alone() -> None:
-    customers = simulate(300, 1)
-    before = customers.copy()
-    pd.testing.assert_frame_equal(inject_drift(customers, 9), inject_drift(customers, 9))
-    pd.testing.assert_frame_equal(customers, before)
-
-
-def test_drift_moves_limits_payment_statuses_and_what_makes_customers_default() -> None:
-    customers = simulate(20_000, 5)
-    drifted = inject_drift(customers, 6)
-    assert drifted["limit_bal"].mean() == pytest.approx(1.5 * customers["limit_bal"].mean(), rel=0.02)
-    assert (drifted["pay_0"] > customers["pay_0"]).mean() == pytest.approx(0.33, abs=0.02)
-    rank = customers["pay_0"].to_numpy(dtype=float)
-    told_before = auc_gain(customers[PORTFOLIO.target].to_numpy(), rank, 0 * rank)[0]
-    told_after = auc_gain(drifted[PORTFOLIO.target].to_numpy(), rank, 0 * rank)[0]
-    assert told_after < 0.8 * told_before
-    untouched = ["id", "sex", "education", "marriage", "age", "bill_amt1", "pay_amt6"]
-    pd.testing.assert_frame_equal(drifted[untouched], customers[untouched])
-
-
-def test_drift_of_no_strength_leaves_everything_as_it_was() -> None:
-    """Also for a limit as the UCI file has it: one customer of 30,000 has 327,680, no multiple of 10,000."""
-    customers = simulate(300, 1)
-    customers.loc[0, "limit_bal"] = 327_680
-    pd.testing.assert_frame_equal(inject_drift(customers, 9, strength=0.0), customers)
-
-
-def test_drift_never_improves_a_payment_status() -> None:
-    """The contract knows nine months late; a customer there must not come back to eight."""
-    customers = simulate(300, 1)
-    customers.loc[:50, "pay_0"] = 9
-    drifted = inject_drift(customers, 9)
-    assert (drifted[list(PAY)] >= customers[list(PAY)]).all(axis=None)
-
-
-def test_an_extreme_limit_stays_what_float32_can_hold() -> None:
-    customers = simulate(10, 1)
-    customers["limit_bal"] = FLOAT32_EXACT_INTEGER
-    assert (inject_drift(customers, 9)["limit_bal"] == FLOAT32_EXACT_INTEGER).all()
