@@ -155,8 +155,9 @@ def run_drill(
             for done, (day, files) in enumerate(arrivals(plan, portfolio, draw), start=1):
                 for arrival in files:
                     _land(settings, portfolio, arrival, seen)
-                loop.settle()
-                news = _new_alarms(loop.instance, day, seen.alarms)
+                if files:
+                    loop.settle()
+                news = _new_alarms(loop.instance, day, seen.alarms) if files else []
                 seen.alarms += news
                 told(done, last_day, "; ".join(f"{one.what} on {one.day}" for one in news))
             return _report(plan, source, loop.instance, settings, seen, time.monotonic() - start)

@@ -140,26 +140,26 @@ def production_scores(
     owners=OWNERS,
     code_version="2",
     partitions_def=DAYS,
-    ins={"production_scores": dg.AssetIn(metadata=MAY_BE_MISSING)},
+    ins={"production_batch": dg.AssetIn(metadata=MAY_BE_MISSING)},
     check_specs=[_reconciles("outcomes"), _mostly_accepted("outcomes")],
 )
 def outcomes(
-    context: dg.AssetExecutionContext, production_scores: ParquetRows | None, settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext, production_batch: ParquetRows | None, settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
     """Who of the day's customers defaulted in the performance window: labels that arrive later, partly, in any order, or
-    corrected. Every version is kept; the last counts. An outcome of a customer that the day did not decide on is quarantined.
+    corrected. Every version is kept; the last counts. An outcome of a customer that is not in the day's batch is quarantined.
     """
     from creditrisk_assets.portfolio.ingestion import ingest
     from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merged_versions
 
     day, portfolio = context.partition_key, settings.portfolio
     paths = _landed_files(settings.landing_outcomes / day)
-    decided = pd.Index([], dtype="object")
-    if production_scores is not None:
-        with production_scores.opened() as scores:
-            decided = pd.Index(scores.read([portfolio.identifier]).column(0).to_pandas())
+    customers = pd.Index([], dtype="object")
+    if production_batch is not None:
+        with production_batch.opened() as batch:
+            customers = pd.Index(batch.read([portfolio.identifier]).column(0).to_pandas())
     with tempfile.TemporaryDirectory() as folder:
-        ingested = ingest(paths, portfolio, (portfolio.target_field,), Path(folder), repeats="versions", known_customers=decided)
+        ingested = ingest(paths, portfolio, (portfolio.target_field,), Path(folder), repeats="versions", known_customers=customers)
         observed = pd.read_parquet(ingested.accepted_file)
         quarantine = _quarantined(ingested, settings, day, "outcomes")
     versions = merged_versions(_kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier)
@@ -172,7 +172,7 @@ def outcomes(
             "customers": len(current),
             "bads": int(current[portfolio.target].sum()),
             "corrected": int((current[VERSION] > 1).sum()),
-            "day_was_decided": production_scores is not None,
+            "day_has_landed": production_batch is not None,
         },
         data_version=dg.DataVersion(hashlib.sha256(versions.to_csv(index=False).encode()).hexdigest()),
     )
