@@ -227,10 +227,11 @@ def drill(
     if as_json:
         _print_json({"drills": [dataclasses.asdict(report) for report in reports]})
     else:
-        table = Table(*drills.TABLE_HEADER)
         for report in reports:
-            table.add_row(*drills.table_row(report))
-        console.print(table)
+            table = Table(show_header=False)
+            for name, value in zip(drills.TABLE_HEADER, drills.table_row(report), strict=True):
+                table.add_row(name, value)
+            console.print(table)
         console.print(f"{reports[0].source}; {sum(report.seconds for report in reports):.0f} s in all")
     if target:
         target.write_text(drills.markdown(reports))

@@ -159,7 +159,9 @@ def outcomes(
         with production_batch.opened() as batch:
             customers = pd.Index(batch.read([portfolio.identifier]).column(0).to_pandas())
     with tempfile.TemporaryDirectory() as folder:
-        ingested = ingest(paths, portfolio, (portfolio.target_field,), Path(folder), repeats="versions", known_customers=customers)
+        ingested = ingest(
+            paths, portfolio, (portfolio.target_field,), Path(folder), repeats="versions", known_customers=customers
+        )
         observed = pd.read_parquet(ingested.accepted_file)
         quarantine = _quarantined(ingested, settings, day, "outcomes")
     versions = merged_versions(_kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier)

@@ -1,9 +1,9 @@
 """The files of a day, or a history file, become one Parquet file of accepted rows and one CSV file of rejected ones.
 
-Every row that arrives is accepted, rejected with a reason, or an exact duplicate. Memory does not depend on the number of rows:
-batches are judged one after the other and written at once, and of each accepted row only two 64-bit hashes and its line are put
-aside, on disk, from which customers with several rows are found by sorting one column of hashes. Only if there are such
-customers, or a file turned out to be unreadable after some of its rows were written, are the accepted rows written again.
+Every row that arrives is accepted, rejected with a reason, or an exact duplicate. Memory hardly depends on the number of rows:
+batches are judged one after the other and written at once, and what finding repetitions needs is put aside on disk (`repeats`).
+Only if there are any, or a file turned out to be unreadable after some of its rows were written, are the accepted rows written
+again.
 
 Files count in the order given, and rows in the order of the file: the later observation of a customer is that of the later
 file, and within a file that of the later line. The same files give the same bytes.
@@ -15,9 +15,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from creditrisk_assets.portfolio.contract import Field, Portfolio
 from creditrisk_assets.portfolio.reading import BATCH_ROWS, RawBatch, TableStream, UnreadableFile, read_batches
+from creditrisk_assets.portfolio.repeats import Repeated, Repeats, SeenRows
 from creditrisk_assets.portfolio.storage import StoredPath
 from creditrisk_assets.portfolio.validation import (
     MISSING,
@@ -42,8 +44,8 @@ from creditrisk_assets.portfolio.validation import (
 )
 
 REJECTED_COLUMNS = ["file", "line", "field", "value", "rule", "message", "rows", "record"]
-"""Columns of a quarantine file, one line for each thing wrong. `line` is 0 and `rows` their number where the file as a whole was
-rejected.
+"""Columns of a quarantine file, one entry for each thing wrong. `line` is 0 and `rows` their number where the file as a whole was
+rejected. `record` is the row's own cells, in its first entry; a row that is wrong in every field is not written out for each.
 """
 
 MALFORMED = "malformed line"
@@ -57,10 +59,8 @@ FIRST_REJECTED = 20
 ROWS_AT_A_TIME = 4_096
 """Rejected rows whose entries are put together at a time."""
 
-Repeats = Literal["last_wins", "versions"]
 Entry = tuple[str, int, str, str, str, str, int, str]
-Hashes = NDArray[np.uint64]
-Positions = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -246,8 +246,7 @@ class _Work:
         self.rejected_path = aside / "rejected.csv"
         self.rejected: BinaryIO = self._stack.enter_context(self.rejected_path.open("wb"))
         self._write([tuple(REJECTED_COLUMNS)])
-        names = ("customer", "row", "line")
-        self.aside = {name: self._stack.enter_context(_Column(aside / name)) for name in names}
+        self.seen = self._stack.enter_context(SeenRows(aside))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -312,9 +311,7 @@ class _Work:
             if self.repeats == "versions":
                 columns.append(pa.array(np.ones(accepted, dtype=np.int64)))
             self.staged.write(pa.RecordBatch.from_arrays(columns, schema=self.schema))
-            self.aside["customer"].write(_text_hashes(names, "customer, 64 bit")[good])
-            self.aside["row"].write(_row_hashes(list(checked.numbers.values()))[good])
-            self.aside["line"].write(batch.lines[good].view(np.uint64))
+            self.seen.add(names, list(checked.numbers.values()), batch.lines, good)
         return accepted
 
     def _entries(
@@ -346,6 +343,7 @@ class _Work:
                 for name, rule, message in wrong:
                     entry = (batch.file, line, name, cell_text(record[name]), rule, message, 1, text)
                     entries.append((line, entry))
+                    text = ""
             until = int(batch.lines[rows[-1]]) if start + ROWS_AT_A_TIME < len(bad) else None
             while done < len(malformed) and (until is None or malformed[done][0] < until):
                 entries.append(malformed[done])
@@ -366,17 +364,16 @@ class _Work:
     def finish(self) -> Ingested:
         """Deal with customers that have several rows, and put the results in their places."""
         self.staged.close()
-        for column in self.aside.values():
-            column.close()
+        self.seen.close()
         alive = np.ones(self.staged.rows, dtype=bool)
         for start, stop in self.withdrawn:
             alive[start:stop] = False
-        several = self._several(alive)
-        rows = self.staged.rows
-        accepted_path = self.staged.path
-        if len(several) or self.withdrawn:
+        repeated = self.seen.repeated(alive, self.repeats)
+        self._count_again(repeated)
+        rows, accepted_path = self.staged.rows, self.staged.path
+        if repeated.any or self.withdrawn:
             accepted_path = self.rewritten
-            rows = self._rewrite(alive, several)
+            rows = self._rewrite(alive & ~repeated.duplicate & ~repeated.superseded, repeated)
         self.rejected.close()
         rejected_file = None
         if self.first_rejected:
@@ -391,84 +388,26 @@ class _Work:
             ignored_columns=tuple(sorted(self.ignored)),
         )
 
-    def _several(self, alive: NDArray[np.bool_]) -> Positions:
-        """Staged rows whose customer has several, in order (and, once in a million times, a row of another customer)."""
-        customers = self.aside["customer"].read()
-        ordered = np.sort(customers if alive.all() else customers[alive])
-        repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-        del ordered
-        if not len(repeated):
-            return np.empty(0, dtype=np.int64)
-        found = []
-        for start in range(0, len(customers), BATCH_ROWS):
-            part = customers[start : start + BATCH_ROWS]
-            places = np.minimum(np.searchsorted(repeated, part), len(repeated) - 1)
-            found.append(start + np.flatnonzero((repeated[places] == part) & alive[start : start + BATCH_ROWS]))
-        return np.concatenate(found)
-
-    def _rewrite(self, alive: NDArray[np.bool_], several: Positions) -> int:
-        """Write the staged rows again without those that do not count; returns how many are left."""
-        customer = [self.aside["customer"].read()[several], self._hashed_again(several)]
-        row = self.aside["row"].read()[several]
-        order = np.lexsort(customer[::-1])
-        several, row = several[order], row[order]
-        follows = np.zeros(len(several), dtype=bool)  # whether the same customer stands directly before
-        follows[1:] = (customer[0][order][1:] == customer[0][order][:-1]) & (customer[1][order][1:] == customer[1][order][:-1])
-        superseded = np.zeros(len(alive), dtype=bool)
-        version: NDArray[np.int64] | None = None
-        if self.repeats == "versions":
-            duplicate = follows.copy()
-            duplicate[1:] &= row[1:] == row[:-1]
-            number = np.cumsum(~duplicate)
-            begin = np.flatnonzero(~follows)
-            version = np.ones(len(alive), dtype=np.int64)
-            version[several] = number - np.repeat(number[begin], np.diff(np.append(begin, len(several)))) + 1
-        else:
-            last = np.append(np.flatnonzero(~follows)[1:], len(several)) - 1 if len(several) else np.empty(0, dtype=np.int64)
-            winner = np.repeat(last, np.diff(np.concatenate([[-1], last])))
-            loses = winner != np.arange(len(several))
-            duplicate = loses & (row == row[winner])
-            superseded[several[loses & ~duplicate]] = True
-        keep = alive.copy()
-        keep[several[duplicate]] = False
-        keep &= ~superseded
-        self._count_again(several[duplicate], np.flatnonzero(superseded))
-        with _RowGroups(self.rewritten, self.schema, self.codes) as result:
-            self._copy(result, keep, superseded, version)
-        return result.rows
-
-    def _hashed_again(self, several: Positions) -> Hashes:
-        """Another 64 bits of the identifiers of some staged rows: together they tell any two customers apart."""
-        found, start = [], 0
-        with pq.ParquetFile(self.staged.path) as staged:
-            for batch in staged.iter_batches(batch_size=BATCH_ROWS, use_threads=False, columns=[self.identifier]):
-                first, last = np.searchsorted(several, [start, start + batch.num_rows])
-                names = batch.column(0).take(pa.array(several[first:last] - start)).to_numpy(zero_copy_only=False)
-                found.append(_text_hashes(names, "64 bits of more."))
-                start += batch.num_rows
-        return np.concatenate(found) if found else np.empty(0, dtype=np.uint64)
-
-    def _copy(
-        self, result: "_RowGroups", keep: NDArray[np.bool_], superseded: NDArray[np.bool_], version: NDArray[np.int64] | None
-    ) -> None:
-        lines = self.aside["line"].read()[superseded] if superseded.any() else np.empty(0, dtype=np.uint64)
+    def _rewrite(self, keep: BoolArray, repeated: Repeated) -> int:
+        """Write the staged rows again, those that are kept, and list those that are superseded; returns how many are kept."""
         names = np.array([file.file for file in self.files], dtype=object)
-        listed = start = 0
-        with pq.ParquetFile(self.staged.path) as staged:
-            for batch in staged.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
+        start = 0
+        with _RowGroups(self.rewritten, self.schema, self.codes) as result:
+            for batch in _row_groups(self.staged.path):
                 stop = start + batch.num_rows
-                places = np.flatnonzero(superseded[start:stop])
+                places = np.flatnonzero(repeated.superseded[start:stop])
                 if len(places):
                     files = names[np.searchsorted(self.starts, start + places, side="right") - 1]
-                    records = batch.take(pa.array(places)).to_pylist()
-                    found = zip(files, lines[listed : listed + len(places)].tolist(), records, strict=True)
+                    lines = self.seen.lines(start, batch.num_rows)[places].tolist()
+                    found = zip(files, lines, batch.take(pa.array(places)).to_pylist(), strict=True)
                     self._reject([self._superseded(file, line, record) for file, line, record in found])
-                    listed += len(places)
-                if version is not None:
-                    batch = batch.set_column(len(self.wanted), VERSION, pa.array(version[start:stop]))
+                if repeated.version is not None:
+                    version = pa.array(repeated.version[start:stop].astype(np.int64))
+                    batch = batch.set_column(len(self.wanted), VERSION, version)
                 if keep[start:stop].any():
                     result.write(batch.filter(pa.array(keep[start:stop])))
                 start = stop
+        return result.rows
 
     def _superseded(self, file: str, line: int, record: dict[str, Any]) -> Entry:
         who = record[self.identifier]
@@ -478,18 +417,14 @@ class _Work:
         )
         return (file, line, self.identifier, cell_text(who), SUPERSEDED, message, 1, record_text(record))
 
-    def _count_again(self, duplicates: Positions, superseded: Positions) -> None:
+    def _count_again(self, repeated: Repeated) -> None:
         """Move rows that turned out not to count from `accepted` to where they belong."""
-
-        def by_file(positions: Positions) -> list[int]:
-            places = np.searchsorted(self.starts, positions, side="right") - 1
-            return [int(one) for one in np.bincount(places, minlength=len(self.files))]
-
-        moved = zip(self.files, by_file(duplicates), by_file(superseded), strict=True)
-        self.files = [
-            replace(file, accepted=file.accepted - same - other, rejected=file.rejected + other, duplicates=same)
-            for file, same, other in moved
-        ]
+        for place, (start, stop) in enumerate(pairwise([*self.starts, self.staged.rows])):
+            file = self.files[place]
+            same, other = int(repeated.duplicate[start:stop].sum()), int(repeated.superseded[start:stop].sum())
+            self.files[place] = replace(
+                file, accepted=file.accepted - same - other, rejected=file.rejected + other, duplicates=same
+            )
 
 
 class _RowGroups:
@@ -527,38 +462,8 @@ class _RowGroups:
         self.close()
 
 
-class _Column:
-    """One 64-bit number for each staged row, put aside on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = path.open("wb")
-
-    def write(self, values: NDArray[np.uint64]) -> None:
-        self._file.write(np.ascontiguousarray(values).data)
-
-    def read(self) -> NDArray[np.uint64]:
-        return np.fromfile(self._path, dtype=np.uint64)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-
-def _text_hashes(texts: NDArray[np.object_], key: str) -> Hashes:
-    return np.asarray(pd.util.hash_array(texts, hash_key=key, categorize=False), dtype=np.uint64)
-
-
-def _row_hashes(columns: Sequence[NDArray[np.float64]]) -> Hashes:
-    """One hash for each row; rows with the same numbers, and none in the same places, have the same."""
-    hashed = (np.asarray(pd.util.hash_array(column.view(np.uint64), categorize=False), dtype=np.uint64) for column in columns)
-    result = next(hashed)
-    for one in hashed:
-        result *= np.uint64(0x9E3779B97F4A7C15)
-        result += one
-    return result
+def _row_groups(path: Path) -> Iterator[pa.RecordBatch]:
+    """A Parquet file, one row group after the other; `iter_batches` over all of them keeps what it has read."""
+    with pq.ParquetFile(path) as file:
+        for place in range(file.num_row_groups):
+            yield from file.read_row_group(place, use_threads=False).combine_chunks().to_batches()

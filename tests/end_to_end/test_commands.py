@@ -110,7 +110,7 @@ def test_a_port_in_use_is_named(project: Path) -> None:
 
 
 def test_simulate_lands_days_that_are_the_same_for_the_same_seed(project: Path) -> None:
-    _run(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--drift", "1")
+    _run(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--scenario", "concept-drift")
     landed = sorted(path.relative_to(project) for path in (project / "data" / "landing").rglob("*.csv"))
     assert [str(path) for path in landed] == [
         f"data/landing/{zone}/2026-06-0{day}/{name}.csv"
@@ -118,7 +118,7 @@ def test_simulate_lands_days_that_are_the_same_for_the_same_seed(project: Path) 
         for day in (1, 2)
     ]
     before = [(project / path).read_bytes() for path in landed]
-    _run(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--drift", "1")
+    _run(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--scenario", "concept-drift")
     assert [(project / path).read_bytes() for path in landed] == before
 
 
@@ -129,6 +129,40 @@ def test_without_a_champion_commands_fail_with_what_to_run(project: Path) -> Non
     assert "champion: none yet" in _run(project, "status").stdout
 
 
+def test_what_cannot_be_read_is_in_the_status(project: Path) -> None:
+    for name in ("2026-1-5", "1999-12-31", "2999-01-01"):
+        folder = project / "data" / "landing" / "production" / name
+        folder.mkdir(parents=True)
+        (folder / "customers.csv").write_text("id\n1\n")
+    said = " ".join(_run(project, "status").stdout.split())
+    assert "production: '2026-1-5' is a date in another form; valid: a folder named YYYY-MM-DD" in said
+    assert "production: 1999-12-31 is late: it is before the first day that is kept; valid: 2024-01-01 to" in said
+    assert "production: 2999-01-01 is in the future; valid: 2024-01-01 to" in said
+
+
+@pytest.mark.parametrize(
+    ("portfolio", "message"),
+    [
+        ("no_such_module.PORTFOLIO", "CREDITRISK_PORTFOLIO: 'no_such_module.PORTFOLIO': Invalid python path: No module named"),
+        ("broken.PORTFOLIO", "field Amount: not a canonical name; valid: 'amount'"),
+    ],
+)
+def test_a_portfolio_that_cannot_be_used_is_named_with_the_reason(project: Path, portfolio: str, message: str) -> None:
+    (project / "broken.py").write_text(
+        "from creditrisk_assets.portfolio.contract import Field\nPORTFOLIO = Field('Amount', 'how much', 'EUR', 0, 1)\n"
+    )
+    result = subprocess.run(
+        [*CREDITRISK, "portfolio", "describe"],
+        cwd=project,
+        env=_environment(project) | {"CREDITRISK_PORTFOLIO": portfolio},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert message in " ".join(result.stderr.split()).replace("'Amount':", "Amount:")
+
+
 def test_outside_the_project_the_message_says_where_to_run(tmp_path: Path) -> None:
     result = _run(tmp_path, "status", expected=1)
     assert "has no dagster.yaml; run from the project's folder" in result.stderr
@@ -136,6 +170,10 @@ def test_outside_the_project_the_message_says_where_to_run(tmp_path: Path) -> No
 
 def test_wrong_usage_has_exit_code_two(project: Path) -> None:
     _run(project, "simulate", "--days", "none", expected=2)
+    for command in (("simulate", "--scenario", "locusts"), ("drill", "locusts")):
+        assert "scenario 'locusts'; valid: stable, covariate-shift" in " ".join(
+            _run(project, *command, expected=2).stderr.split()
+        )
     _run(project, "no-such-command", expected=2)
 
 

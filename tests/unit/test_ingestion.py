@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from creditrisk_assets.portfolio import ingestion, reading
+from creditrisk_assets.portfolio import repeats as repeats_module
 from creditrisk_assets.portfolio.contract import Field
 from creditrisk_assets.portfolio.ingestion import REJECTED_COLUMNS, Ingested, ValidatedRows, ingest, read_rejected, validate_files
 from creditrisk_assets.portfolio.simulator import simulate
@@ -382,12 +383,14 @@ def written(folder: Path, files: list[Rows]) -> list[Path]:
     return [write_lines(folder / f"{number}.csv", [HEADER, *(text for _, text in rows)]) for number, rows in enumerate(files)]
 
 
-def in_batches(paths: list[Path], folder: Path, rows: int, repeats: ingestion.Repeats = "last_wins") -> Ingested:
+def in_batches(paths: list[Path], folder: Path, rows: int, repeats: repeats_module.Repeats = "last_wins") -> Ingested:
     """Ingested in batches of so many rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ingestion, "BATCH_ROWS", rows)
         patch.setattr(ingestion, "ROWS_AT_A_TIME", rows)
         patch.setattr(reading, "BLOCK_BYTES", 8 * rows)
+        patch.setattr(repeats_module, "CHUNK_ROWS", rows)
+        patch.setattr(repeats_module, "PART_ROWS", 2 * rows)
         return ingest(paths, TINY, TINY.fields, folder, repeats=repeats)
 
 
@@ -452,7 +455,7 @@ def test_of_a_customers_versions_none_is_lost_and_none_is_said_twice(
 
 @given(FILES, BATCHES, st.sampled_from(["last_wins", "versions"]))
 def test_the_same_files_give_the_same_bytes(
-    tmp_path_factory: pytest.TempPathFactory, files: list[Rows], batch_rows: int, repeats: ingestion.Repeats
+    tmp_path_factory: pytest.TempPathFactory, files: list[Rows], batch_rows: int, repeats: repeats_module.Repeats
 ) -> None:
     """A run that is repeated must not look like a change to anybody downstream."""
     folder = tmp_path_factory.mktemp("day")

@@ -115,7 +115,8 @@ def test_a_code_that_the_contract_does_not_know_is_rejected_with_the_codes_it_kn
 
 def test_a_row_with_several_faults_is_one_rejected_row_and_an_entry_for_each(tmp_path: Path) -> None:
     rows = one_file(tmp_path, ",ten,9")
-    assert sorted(rows.rejected["field"]) == ["amount", "code", "id"]
+    assert rows.rejected["field"].tolist() == ["id", "amount", "code"]
+    assert rows.rejected["record"].tolist() == ['{"id": "", "amount": "ten", "code": "9"}', "", ""]
     assert rows.rejected_rows == 1
     assert rows.files[0].holds
 
