@@ -13,18 +13,24 @@ import dagster as dg
 import httpx
 import pandas as pd
 import pytest
+import s3fs
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
+from moto.server import ThreadedMotoServer
 from upath import UPath
 
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.io import stored_path
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.simulator import simulate
+from creditrisk_assets.portfolio.storage import zone_path
 from creditrisk_assets.processes import free_ports
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.stepping import SteppedLoop
 
 HISTORY_ROWS = 4_000
+BUCKET = "bank"
 
 
 @dataclasses.dataclass
@@ -130,3 +136,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     assert loop.run("train").success
     yield loop
     loop.instance.dispose()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """Address of an S3 server on a free port."""
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[UPath]:
+    """An empty bucket; its address and keys come from the environment, as in production."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    place = zone_path(f"s3://{BUCKET}")
+    place.fs.mkdir(BUCKET)
+    yield place
+    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
+    s3fs.S3FileSystem.clear_instance_cache()

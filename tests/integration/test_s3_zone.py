@@ -2,7 +2,6 @@
 
 import hashlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 import s3fs
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
 from upath import UPath
 
 from creditrisk_assets.portfolio.history import NoHistory, read_history
@@ -19,35 +17,16 @@ from creditrisk_assets.portfolio.ingestion import ingest, read_rejected
 from creditrisk_assets.portfolio.landing import DayListing, content_digest, land, list_day, list_days
 from creditrisk_assets.portfolio.reading import UnreadableFile, read_batches
 from creditrisk_assets.portfolio.storage import put_file, replacing, zone_path
+from tests.integration.conftest import BUCKET
 from tests.unit.helpers import TINY
 
-BUCKET = "bank"
 ROWS = pd.DataFrame({"id": ["1", "2"], "amount": [10, 20], "code": [1, 2]})
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """Address of an S3 server on a free port."""
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
 @pytest.fixture
-def zone(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[UPath]:
-    """An empty landing zone in an empty bucket; the address and the keys come from the environment, as in production."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    bucket = zone_path(f"s3://{BUCKET}")
-    bucket.fs.mkdir(BUCKET)
-    yield bucket / "landing" / "production"
-    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
-    s3fs.S3FileSystem.clear_instance_cache()
+def zone(bucket: UPath) -> UPath:
+    """An empty landing zone."""
+    return bucket / "landing" / "production"
 
 
 def put_key(key: str, content: bytes = b"id,amount,code\n9,10,1\n") -> None:
