@@ -268,8 +268,8 @@ def score(
     console.print(f"{output}: {result.scored:,} rows scored", soft_wrap=True)
     for line, why, _ in result.malformed:
         errors.print(f"{source}, line {line}: {why}; the line is not in the output", soft_wrap=True)
-    if result.rejected or result.malformed:
-        _fail(f"{result.rejected + len(result.malformed):,} rows could not be scored; the column error says why")
+    if result.rejected or result.malformed_lines:
+        _fail(f"{result.rejected + result.malformed_lines:,} rows could not be scored; the column error says why")
 
 
 @app.command()

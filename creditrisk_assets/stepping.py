@@ -1,5 +1,6 @@
 """The loop without its daemon: jobs and sensors of a real Dagster instance, stepped one after the other in this process."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -89,9 +90,9 @@ class SteppedLoop:
             self.skip_reasons[sensor.name] = str(reason.skip_message if isinstance(reason, dg.SkipReason) else reason)
         return result
 
-    def settle(self) -> list[dg.ExecuteInProcessResult]:
-        """Tick all sensors and execute what they ask for, until they ask for nothing; a run key is executed once, as by the
-        daemon.
+    def settle(self, ticked: Sequence[dg.SensorDefinition] = sensors.ALL) -> list[dg.ExecuteInProcessResult]:
+        """Tick sensors, all of them by default, and execute what they ask for, until they ask for nothing; a run key is executed
+        once, as by the daemon.
 
         Raises:
             DoesNotSettle: if they never stop asking.
@@ -99,7 +100,7 @@ class SteppedLoop:
         results = []
         for _ in range(ROUNDS_LIMIT):
             asked = False
-            for sensor in sensors.ALL:
+            for sensor in ticked:
                 for request in self.tick(sensor).run_requests or []:
                     if self._known(sensor.name, request.run_key):
                         continue

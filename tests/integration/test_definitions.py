@@ -20,7 +20,7 @@ EDGES = {
     "production_batch": set(),
     "production_scores": {"production_batch", "champion"},
     "drift_report": {"production_scores"},
-    "outcomes": set(),
+    "outcomes": {"production_batch"},
     "performance_report": {"production_scores", "outcomes"},
 }
 DAILY = {"production_batch", "production_scores", "drift_report", "outcomes", "performance_report"}

@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, LearningSet, candidate_set, history_set, with_features
+from creditrisk_assets.modelling.datasets import (
+    HELD_OUT_COLUMN,
+    LearningSet,
+    candidate_set,
+    feature_columns,
+    history_set,
+    with_features,
+)
 from creditrisk_assets.modelling.decision_graph import feature_matrix
 from creditrisk_assets.modelling.training import PRODUCTION_WEIGHT_LIMIT
 from creditrisk_assets.portfolio.sampling import is_held_out
@@ -26,7 +33,7 @@ def who(raw: FloatMatrix) -> set[int]:
 PAST = with_features(customers(1, 200), TINY)
 DAYS = {f"2026-02-0{day}": customers(200 + 100 * day, 100) for day in (1, 2, 3)}
 BATCHES = {day: rows.drop(columns="bad") for day, rows in DAYS.items()}
-OUTCOMES = {day: rows[["id", "bad"]] for day, rows in DAYS.items()}
+OUTCOMES = {day: rows[["id", "bad"]].assign(version=1) for day, rows in DAYS.items()}
 
 
 def candidate(batches: dict[str, pd.DataFrame], outcomes: dict[str, pd.DataFrame]) -> LearningSet:
@@ -42,7 +49,7 @@ def test_customers_keep_their_columns_and_get_features_and_a_side() -> None:
     result = with_features(rows, TINY)
     pd.testing.assert_frame_equal(result[rows.columns.tolist()], rows)
     expected = feature_matrix(TINY, rows[TINY.field_names].to_numpy(dtype=np.float32))
-    assert np.array_equal(result[TINY.feature_names].to_numpy(), expected)
+    assert np.array_equal(result[feature_columns(TINY)].to_numpy(), expected)
     assert np.array_equal(result[HELD_OUT_COLUMN], is_held_out(rows["id"]))
 
 
@@ -50,7 +57,7 @@ def test_features_belong_to_their_customers_whatever_the_rows_are_numbered() -> 
     """A frame that was filtered has gaps in its index; joining by it would give customers each other's features."""
     rows = customers(1, 50).iloc[::-3]
     result = with_features(rows, TINY)
-    assert np.array_equal(result["amount_again"], rows["amount"])
+    assert np.array_equal(result["feature.amount_again"], rows["amount"])
     assert len(result) == len(rows)
 
 
@@ -111,7 +118,7 @@ def test_production_weighs_as_much_as_the_history_but_no_row_more_than_the_limit
     past = len(history_set(PAST, TINY).fit.target)
     for count, expected in ((100, 2), (1_000, 1), (12, PRODUCTION_WEIGHT_LIMIT)):
         rows = customers(1_001, count)
-        result = candidate({"2026-02-01": rows.drop(columns="bad")}, {"2026-02-01": rows[["id", "bad"]]})
+        result = candidate({"2026-02-01": rows.drop(columns="bad")}, {"2026-02-01": rows[["id", "bad"]].assign(version=1)})
         produced = result.fit.raw[:, 0] > 1_000
         assert set(result.fit.weight[~produced]) == {1}
         assert set(result.fit.weight[produced]) == {expected}
@@ -124,7 +131,8 @@ def test_the_order_in_which_days_arrive_changes_nothing() -> None:
     assert backwards.held_out_origin == candidate(BATCHES, OUTCOMES).held_out_origin
 
 
-def test_an_outcome_that_stands_twice_is_an_error_and_not_a_second_customer() -> None:
-    twice = {"2026-02-01": pd.concat([OUTCOMES["2026-02-01"], OUTCOMES["2026-02-01"].iloc[:1]])}
-    with pytest.raises(pd.errors.MergeError):
-        candidate(BATCHES, twice)
+def test_of_an_outcome_in_versions_the_last_is_learned() -> None:
+    mistaken = OUTCOMES["2026-02-01"].assign(bad=1 - OUTCOMES["2026-02-01"]["bad"])
+    corrected = pd.concat([OUTCOMES["2026-02-01"].assign(version=2), mistaken])
+    result = candidate(BATCHES, {**OUTCOMES, "2026-02-01": corrected})
+    assert result.fit.fingerprint() == candidate(BATCHES, OUTCOMES).fit.fingerprint()

@@ -65,10 +65,10 @@ def test_a_day_without_outcomes_is_all_pending() -> None:
     assert "roc_auc" not in figures
 
 
-def test_a_customer_with_two_outcomes_is_an_error_and_not_two_customers() -> None:
-    scores = pd.DataFrame({"id": ["1", "2"], "default_probability": [0.1, 0.2]})
-    with pytest.raises(pd.errors.MergeError):
-        join_outcomes(scores, pd.DataFrame({"id": ["1", "1"], "bad": [0, 1]}), "id")
+def test_of_two_versions_of_an_outcome_the_later_counts() -> None:
+    scores = pd.DataFrame({"id": ["1"], "default_probability": [0.1]})
+    day = join_outcomes(scores, pd.DataFrame({"id": ["1", "1"], "bad": [1, 0], "version": [2, 1]}), "id")
+    assert day.rows["bad"].tolist() == [1]
 
 
 def test_realised_figures_are_those_of_the_matured_rows() -> None:
