@@ -410,27 +410,18 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
     else:
         since = datetime.datetime.fromtimestamp(seen.champion_since or 0, datetime.UTC)
         console.print(f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, {seen.champion.reason}")
-    table = Table(
-        "day",
-        "rows",
-        "rejected",
-        "version",
-        "score PSI",
-        "drifted columns",
-        "matured",
-        "pending",
-        "missing",
-        "AUC",
-        "failed checks",
-    )
+    table = Table("day", "rows", "rejected", "version", "PSI", "drifted", "matured / pending / missing", "AUC")
+    table.columns[0].no_wrap = True
     for day in seen.days:
-        table.add_row(
-            day.day,
-            *(_shown(value) for value in (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns)),
-            *(_shown(value) for value in (day.matured, day.pending, day.missing, day.roc_auc)),
-            ", ".join(day.failed_checks),
+        waiting = (
+            " / ".join(_shown(count) for count in (day.matured, day.pending, day.missing)) if day.matured is not None else ""
         )
+        figures = (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns, waiting, day.roc_auc)
+        table.add_row(day.day, *(_shown(value) for value in figures))
     console.print(table if seen.days else "days: none landed yet")
+    for day in seen.days:
+        if day.failed_checks:
+            console.print(f"failed checks on {day.day}: {', '.join(day.failed_checks)}", soft_wrap=True)
     for run in seen.runs_in_flight:
         console.print(f"in flight: {run.job} {run.day or ''} {run.run_id} ({run.status})")
     for run in seen.failed_runs:

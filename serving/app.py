@@ -1,7 +1,7 @@
 """The application: routes over the champion in force. It trains nothing, and holds no MLflow, pandas or scikit-learn."""
 
 import datetime
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any, cast
 
@@ -51,7 +51,7 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Por
         lifespan=_lifespan(holder),
     )
     app.state.holder = holder
-    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(RequestValidationError, _invalid_request(portfolio))
     batch_model = batch_request_model(Customer, settings.batch_rows_limit)
 
     @app.post("/predict", responses=NOT_READY)
@@ -155,14 +155,21 @@ def _model(champion: LoadedChampion) -> dict[str, Any]:
     return {"model_version": champion.record.model_version, "bundle_sha256": champion.record.bundle_sha256}
 
 
-async def _invalid_request(_: Request, error: Exception) -> JSONResponse:
+def _invalid_request(portfolio: Portfolio) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
     """422 with, for each thing wrong, where it is, what was given and what would be valid."""
-    problems = [
-        {
-            "field": ".".join(str(part) for part in one["loc"] if part != "body") or "body",
-            "value": str(one.get("input"))[:ERROR_VALUE_LENGTH] if one["type"] != "missing" else None,
-            "problem": one["msg"],
-        }
-        for one in cast(RequestValidationError, error).errors()
-    ]
-    return JSONResponse({"detail": "the request does not satisfy the contract", "problems": problems}, status_code=422)
+    valid = {field.name: field.valid for field in portfolio.fields}
+
+    async def answer(_: Request, error: Exception) -> JSONResponse:
+        problems = []
+        for one in cast(RequestValidationError, error).errors():
+            place = [str(part) for part in one["loc"] if part != "body"]
+            named = next((part.lower() for part in reversed(place) if part.lower() in valid), None)
+            problem = {
+                "field": ".".join(place) or "body",
+                "value": str(one.get("input"))[:ERROR_VALUE_LENGTH] if one["type"] != "missing" else None,
+                "problem": one["msg"],
+            }
+            problems.append(problem | ({"valid": valid[named]} if named else {}))
+        return JSONResponse({"detail": "the request does not satisfy the contract", "problems": problems}, status_code=422)
+
+    return answer

@@ -151,7 +151,9 @@ def test_online_equals_batch_and_the_request_is_the_contract(loop: Loop, loans: 
         ):
             refused = client.post("/predict", json={**loans.example, **change})
             assert refused.status_code == 422
-            assert refused.json()["problems"][0]["field"].split(".")[0] == field
+            (problem, *_) = refused.json()["problems"]
+            assert problem["field"].split(".")[0] == field
+            assert problem["valid"] == next(one.valid for one in loans.fields if one.name == field)
         without = {name: value for name, value in loans.example.items() if name not in ("income", "years_employed")}
         assert client.post("/predict", json=without).status_code == 200
 
