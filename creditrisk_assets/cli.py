@@ -413,9 +413,8 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
     table = Table("day", "rows", "rejected", "version", "PSI", "drifted", "matured / pending / missing", "AUC")
     table.columns[0].no_wrap = True
     for day in seen.days:
-        waiting = (
-            " / ".join(_shown(count) for count in (day.matured, day.pending, day.missing)) if day.matured is not None else ""
-        )
+        counts = (day.matured, day.pending, day.missing)
+        waiting = "/".join(_shown(count) for count in counts) if day.matured is not None else ""
         figures = (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns, waiting, day.roc_auc)
         table.add_row(day.day, *(_shown(value) for value in figures))
     console.print(table if seen.days else "days: none landed yet")
