@@ -81,7 +81,7 @@ class DrillReport:
         alarms_before: alarms on days before the onset: false ones.
         first_alarm: the first alarm on a day from the onset on.
         detection_delay_days: from the onset to the day on which that alarm was seen.
-        actions: what was done: `nothing`, `retrain`, `page a person`.
+        actions: what was done: `nothing`, `refit`, `page a human` (a run failed: a day is blocked until somebody looks).
         retrains: how many.
         promotions: how many of them gave a new champion.
         auc_before: of the decisions before the onset.
@@ -211,7 +211,7 @@ TABLE_HEADER = [
     "first alarm since the onset",
     "delay, days",
     "alarms before",
-    "retrains / promotions",
+    "refits / promotions",
     "AUC before → disturbed → successor",
     "decisions lost",
 ]
@@ -267,7 +267,7 @@ def _report(plan: Plan, source: str, instance: DagsterInstance, settings: Settin
     retrains = [run for run in status.runs(instance, limit=10_000) if run.job == "retrain"]
     promotions = sum(verdict.verdict == "promoted" for verdict in status.verdicts(instance, limit=1_000))
     failed = any(alarm.what.endswith("failed") for alarm in seen.alarms)
-    actions = [*(["retrain"] if retrains else []), *(["page a person"] if failed else [])]
+    actions = [*(["refit"] if retrains else []), *(["page a human"] if failed else [])]
     return DrillReport(
         plan=plan,
         source=source,

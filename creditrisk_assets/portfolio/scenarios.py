@@ -43,10 +43,12 @@ SCENARIOS = {
     for one in (
         Scenario("stable", "the same population every day", "nothing"),
         Scenario("covariate-shift", "riskier customers come; who defaults is decided as before", "an alarm"),
-        Scenario("prior-shift", "the odds of default double; bads and goods look as before", "an alarm and a new level"),
-        Scenario("concept-drift", "the same customers come; half of the outcomes are decided by something else", "a retrain"),
+        Scenario("prior-shift", "the odds of default double; bads and goods look as before", "an alarm, recalibrate"),
+        Scenario("concept-drift", "the same customers come; half of the outcomes are decided by something else", "refit"),
         Scenario("seasonal", "a mild shift that comes and goes every 30 days", "nothing, or an alarm"),
-        Scenario("schema-break", "files lose, rename or reformat a column, and are sent again whole", "blocked days, a person"),
+        Scenario(
+            "schema-break", "files lose, rename or reformat a column, and are sent again whole", "blocked days, page a human"
+        ),
         Scenario("late-outcomes", "outcomes arrive late, in two parts, some corrected", "nothing"),
         Scenario("outage", "no files for some days, which are sent later", "nothing lost"),
         Scenario("burst", "one day with ten times the customers, in several files", "nothing"),

@@ -46,7 +46,7 @@ def test_broken_files_block_their_days_call_for_a_person_and_cost_no_decision(pr
     assert report.first_alarm is not None
     assert (report.first_alarm.what, report.first_alarm.day) == ("score_production failed", "2025-01-04")
     assert report.detection_delay_days == 0
-    assert report.actions == ("page a person",)
+    assert report.actions == ("page a human",)
     assert (report.landed, report.lost, report.alarms_before) == (8 * 250, 0, 0)
     page = markdown([report])
     assert "| schema-break |" in page
