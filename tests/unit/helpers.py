@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio
+from creditrisk_assets.portfolio.ingestion import ValidatedRows, validate_files
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle, Calibration, InputField, Manifest, Scaling, TrainingFacts, open_session
 
@@ -57,6 +58,25 @@ def write_lines(path: Path, lines: Sequence[str]) -> Path:
     """A text file of these lines."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
+
+
+HEADER = "id,amount,code"
+
+
+def validated(*paths: Path) -> ValidatedRows:
+    """Files of the tiny portfolio."""
+    return validate_files(paths, TINY, TINY.fields)
+
+
+def one_file(folder: Path, *rows: str, name: str = "in.csv") -> ValidatedRows:
+    """One CSV file of the tiny portfolio."""
+    return validated(write_lines(folder / name, [HEADER, *rows]))
+
+
+def only_rejection(rows: ValidatedRows) -> dict[str, object]:
+    """The one thing that is wrong."""
+    (entry,) = rows.rejected.to_dict("records")
+    return {str(name): value for name, value in entry.items()}
 
 
 def logistic(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,26 +17,10 @@ from hypothesis import strategies as st
 from creditrisk_assets.portfolio import ingestion, reading
 from creditrisk_assets.portfolio import repeats as repeats_module
 from creditrisk_assets.portfolio.contract import Field
-from creditrisk_assets.portfolio.ingestion import REJECTED_COLUMNS, Ingested, ValidatedRows, ingest, read_rejected, validate_files
+from creditrisk_assets.portfolio.ingestion import REJECTED_COLUMNS, Ingested, ingest, read_rejected, validate_files
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.unit.helpers import TINY, write_lines
-
-HEADER = "id,amount,code"
-
-
-def validated(*paths: Path) -> ValidatedRows:
-    return validate_files(paths, TINY, TINY.fields)
-
-
-def one_file(folder: Path, *rows: str, name: str = "in.csv") -> ValidatedRows:
-    return validated(write_lines(folder / name, [HEADER, *rows]))
-
-
-def only_rejection(rows: ValidatedRows) -> dict[str, object]:
-    (entry,) = rows.rejected.to_dict("records")
-    return {str(name): value for name, value in entry.items()}
-
+from tests.unit.helpers import HEADER, TINY, one_file, only_rejection, validated, write_lines
 
 # One file
 

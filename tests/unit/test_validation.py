@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio
 from creditrisk_assets.portfolio.ingestion import ValidatedRows, validate_files
 from creditrisk_assets.portfolio.validation import to_numbers
-from tests.unit.helpers import TINY, write_lines
+from tests.unit.helpers import HEADER, TINY, one_file, only_rejection, validated, write_lines
 
 MIXED = Portfolio(
     name="mixed",
@@ -34,22 +34,6 @@ MIXED = Portfolio(
     compute_features=lambda raw: raw,
     performance_window_days=31,
 )
-
-HEADER = "id,amount,code"
-
-
-def validated(*paths: Path) -> ValidatedRows:
-    return validate_files(paths, TINY, TINY.fields)
-
-
-def one_file(folder: Path, *rows: str, name: str = "in.csv") -> ValidatedRows:
-    return validated(write_lines(folder / name, [HEADER, *rows]))
-
-
-def only_rejection(rows: ValidatedRows) -> dict[str, object]:
-    (entry,) = rows.rejected.to_dict("records")
-    return {str(name): value for name, value in entry.items()}
-
 
 # One cell
 
