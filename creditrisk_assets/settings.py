@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         return Path(str(self.data_dir)) if is_local(self.data_dir) else Path("data")
 
     @property
+    def scratch(self) -> Path:
+        """Where a day's files are worked on before they are put in their place: on a disk, for they may be large."""
+        return self.local_dir / "scratch"
+
+    @property
     def landing_production(self) -> UPath:
         """Where a day's customers land: `<day>/*.csv|parquet`."""
         return self.data_dir / "landing" / "production"

@@ -1,7 +1,6 @@
 """A production day: the assets `production_batch`, `production_scores`, `outcomes`, one partition a day."""
 
 import hashlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from creditrisk_assets.defs.events import champion_in_force
 from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
 from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.portfolio.storage import put_file, scratch_folder
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def production_batch(
 
     day = context.partition_key
     paths = _landed_files(settings.landing_production / day)
-    with tempfile.TemporaryDirectory() as folder:
-        ingested = ingest(paths, settings.portfolio, settings.portfolio.fields, Path(folder))
+    with scratch_folder(settings.scratch) as folder:
+        ingested = ingest(paths, settings.portfolio, settings.portfolio.fields, folder)
         yield dg.Output(
             ParquetRows(ingested.accepted_file),
             metadata=_accounting(ingested, _quarantined(ingested, settings, day, "production_batch")),
@@ -94,8 +94,8 @@ def production_scores(
     bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
     bundle.require_fits(settings.portfolio)
     rows, totals = 0, np.zeros(3)
-    with tempfile.TemporaryDirectory() as folder, production_batch.opened() as accepted:
-        staged = Path(folder) / "scores.parquet"
+    with scratch_folder(settings.scratch) as folder, production_batch.opened() as accepted:
+        staged = folder / "scores.parquet"
         writer = None
         for batch in accepted.iter_batches(SCORING_BATCH_ROWS):
             columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names}
@@ -158,10 +158,8 @@ def outcomes(
     if production_batch is not None:
         with production_batch.opened() as batch:
             customers = pd.Index(batch.read([portfolio.identifier]).column(0).to_pandas())
-    with tempfile.TemporaryDirectory() as folder:
-        ingested = ingest(
-            paths, portfolio, (portfolio.target_field,), Path(folder), repeats="versions", known_customers=customers
-        )
+    with scratch_folder(settings.scratch) as folder:
+        ingested = ingest(paths, portfolio, (portfolio.target_field,), folder, repeats="versions", known_customers=customers)
         observed = pd.read_parquet(ingested.accepted_file)
         quarantine = _quarantined(ingested, settings, day, "outcomes")
     versions = merged_versions(_kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier)
@@ -200,8 +198,6 @@ def _landed_files(folder: UPath) -> list[UPath]:
 
 def _quarantined(ingested: "Ingested", settings: Settings, day: str, asset: str) -> UPath | None:
     """Put a day's rejected rows where people find them; with nothing rejected, an older file is removed."""
-    from creditrisk_assets.portfolio.storage import put_file
-
     path = settings.quarantine / day / f"{asset}.csv"
     if ingested.rejected_file is None:
         path.unlink(missing_ok=True)

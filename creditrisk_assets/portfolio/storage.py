@@ -6,6 +6,7 @@ What lies in such a place is `landing`'s matter. Everything here takes local pat
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from upath import UPath
 
 StoredPath = UPath | Path
 """A local path, or one in a store."""
+
+ABANDONED_SECONDS = 24 * 3600
+"""No run goes on for so long."""
 
 STORE_LIBRARIES = ("aiobotocore", "aiohttp", "botocore")
 """Their errors are no `OSError`, although they mean the same: the store did not answer, or refused."""
@@ -89,6 +93,21 @@ def put_file(local: Path, path: StoredPath) -> None:
         os.fchmod(file.fileno(), 0o644)
         os.fsync(file.fileno())
     local.replace(path)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder of one's own for a while, removed afterwards; what killed processes left there a day ago is removed too.
+
+    Args:
+        parent: on a disk that holds a day's files, best the one of their final place; it is made if it is not there.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        if left.is_dir() and time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        yield Path(folder)
 
 
 @contextmanager
