@@ -1,12 +1,17 @@
 """The contract's plain values: fields, their ranges, and the spelling of column names."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER, Field, canonical_name, canonical_names
+from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER, Feature, Field, Reason, canonical_name, canonical_names
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from tests.unit.helpers import TINY
 
 
 @pytest.mark.parametrize(
@@ -81,3 +86,62 @@ def test_every_value_that_the_contract_accepts_survives_float32(data: st.DataObj
     least, most = (min(field.codes), max(field.codes)) if field.codes else (int(field.minimum or 0), int(field.maximum or 0))
     for value in (data.draw(st.integers(least, most)), least, most):
         assert int(np.float32(value)) == value
+
+
+# Fields and portfolios that contradict themselves
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: Field("Amount", "", "", 0, 1), "field 'Amount': not a canonical name; valid: 'amount'"),
+        (lambda: Field("score", "", "", 0, 1), "field 'score': the system uses this name itself"),
+        (lambda: Field("kind", "", codes={}), "field kind: codes {} of a decimal field, or none at all"),
+        (lambda: Field("kind", "", codes={"a": "one", 2: "two"}), "field kind: codes .* valid: all whole numbers, or all texts"),
+        (lambda: Field("kind", "", codes={" a": "one"}), "field kind: code ' a'; valid: a text without spaces around it"),
+        (lambda: Field("kind", "", codes={True: "one"}), "field kind: code True; valid: a whole number"),
+        (lambda: Field("kind", "", codes={2**24 + 1: "one"}), "field kind: code 16777217; valid: a whole number up to 16777216"),
+        (lambda: Field("rate", "", "", 0, 1.5), "field rate: range 0..1.5; valid: whole numbers, or decimal=True"),
+        (lambda: Field("rate", "", "", 0, float("nan"), decimal=True), "field rate: minimum 0 is above maximum nan"),
+        (lambda: Field("rate", "", "", 0, 1e39, decimal=True), "field rate: 1e.39 cannot be held exactly by float32"),
+    ],
+)
+def test_a_field_that_contradicts_itself_is_refused_by_name(wrong: Callable[[], Field], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrong()
+
+
+def test_a_decimal_field_may_go_beyond_what_whole_numbers_may() -> None:
+    assert Field("amount", "", "", 0, 1e12, decimal=True).kind == "decimal"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"identifier": "amount"}, "portfolio tiny: column amount stands twice"),
+        ({"target": "Bad"}, "portfolio tiny: column 'Bad'; valid: a canonical name"),
+        ({"identifier": "version"}, "portfolio tiny: column 'version'; valid: a canonical name that is not reserved"),
+        ({"protected": ("sex",)}, "portfolio tiny: sex is no field; valid: amount, code"),
+        ({"example": {"amuont": 3}}, "portfolio tiny: amuont is no field"),
+        ({"features": (Feature("a"), Feature("a"))}, "portfolio tiny: feature a stands twice"),
+        ({"reasons": (Reason("R01", "", ("amount",)),)}, "portfolio tiny: reasons and fields differ in code"),
+        ({"reasons": (Reason("R01", "", ("amount", "code", "code")),)}, "field in the reasons code stands twice"),
+        (
+            {"protected": ("code",), "reasons": (Reason("R01", "", ("amount", "code")),)},
+            "portfolio tiny: reasons and fields differ in code",
+        ),
+        ({"reasons": (Reason("R01", "", ("amount",)), Reason("R01", "", ("code",)))}, "reason code R01 stands twice"),
+    ],
+)
+def test_a_portfolio_that_contradicts_itself_is_refused_by_its_part(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **change)
+
+
+def test_a_text_code_has_the_number_of_its_place_and_a_numeric_one_its_own() -> None:
+    assert Field("kind", "", codes={"b": "", "a": ""}).code_numbers == {"b": 0.0, "a": 1.0}
+    assert Field("kind", "", codes={7: "", -2: ""}).code_numbers == {7: 7.0, -2: -2.0}
+
+
+def test_a_header_without_letters_is_called_by_its_place() -> None:
+    assert canonical_names(["", "#", "ID"]) == ["column_1", "column_2", "id"]

@@ -151,3 +151,16 @@ def test_an_empty_side_is_refused_with_the_columns_name(reference: int, current:
     """No rows are not "no drift"."""
     with pytest.raises(ValueError, match=f"column: {reference} reference and {current} current values"):
         psi(np.zeros(reference), np.zeros(current))
+
+
+def test_missing_values_are_a_bin_of_their_own() -> None:
+    """A feed that stops filling a column moves no value that is there."""
+    rng = np.random.default_rng(8)
+    reference, current = rng.normal(size=5_000), rng.normal(size=2_000)
+    assert not population_stability("income", reference, current, 0.001, 0.1).drifted
+    emptied = np.where(rng.random(2_000) < 0.3, np.nan, current)
+    found = population_stability("income", reference, emptied, 0.001, 0.1)
+    assert (found.drifted, found.bins) == (True, 11)
+    half = np.where(rng.random(5_000) < 0.3, np.nan, reference)
+    assert not population_stability("income", half, emptied, 0.001, 0.1).drifted
+    assert not population_stability("income", half * np.nan, emptied[:100] * np.nan, 0.001, 0.1).drifted
