@@ -1,0 +1,32 @@
+"""A drill with the real daemon, code server, webserver and API."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+@pytest.mark.timeout(600)
+def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_lost(tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "dagster.yaml")
+    command = [sys.executable, "-m", "creditrisk_assets.cli", "drill", "schema-break", "--daemon", "--json"]
+    result = subprocess.run(
+        [*command, "--days", "2", "--rows", "200", "--onset", "1", "--strength", "0.3"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (report,) = json.loads(result.stdout)["drills"]
+    assert report["first_alarm"] == {"seen": "2025-01-02", "what": "score_production failed", "day": "2025-01-02"}
+    assert report["actions"] == ["page a human"]
+    assert (report["landed"], report["lost"], report["retrains"]) == (400, 0, 0)
+    assert report["auc_before"] > 0.6
