@@ -34,4 +34,10 @@ def arrivals_in(
 def zone_problems(settings: Settings) -> list[str]:
     """What lies in the landing zones and is not read, each with the reason and what would be valid."""
     zones = {"production": settings.landing_production, "outcomes": settings.landing_outcomes}
-    return [f"{name}: {problem}" for name, zone in zones.items() for problem in arrivals_in(zone, {}, settings).problems]
+    problems = []
+    for name, zone in zones.items():
+        try:
+            problems += [f"{name}: {problem}" for problem in arrivals_in(zone, {}, settings).problems]
+        except OSError as error:  # the status must be readable above all when a store is not
+            problems.append(f"{name}: {zone} cannot be looked at: {error}")
+    return problems
