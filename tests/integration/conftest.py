@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 import httpx
+import mlflow
 import pandas as pd
 import pytest
 import s3fs
@@ -64,6 +65,16 @@ class Loop(SteppedLoop):
         record = events.champion_in_force(self.instance)
         assert record is not None
         return record
+
+    def mlflow_model(self, uri: str) -> mlflow.pyfunc.PyFuncModel:
+        """A model as any MLflow client of this loop's store loads it.
+
+        MLflow keeps the addresses of its store and of its registry for the whole process, and other loops of this process have
+        set both to theirs.
+        """
+        mlflow.set_tracking_uri(self.settings.tracking_uri)
+        mlflow.set_registry_uri(self.settings.tracking_uri)
+        return mlflow.pyfunc.load_model(uri)
 
     def metadata(self, asset: str, day: str | None = None) -> dict[str, Any]:
         records = self.instance.fetch_materializations(

@@ -50,8 +50,7 @@ def test_any_mlflow_client_gets_the_same_bits(trained: Loop) -> None:
     record = trained.champion()
     bundle = load_bundle(record.artifact_uri)
     rows = simulate(1_000, 77)[PORTFOLIO.field_names]
-    mlflow.set_tracking_uri(trained.settings.tracking_uri)
-    loaded = mlflow.pyfunc.load_model("models:/credit_default@champion")
+    loaded = trained.mlflow_model("models:/credit_default@champion")
     answers = loaded.predict(rows.astype("float64"))
     expected = bundle.score(rows.to_numpy(dtype=np.float32))
     assert np.array_equal(answers["default_probability"], expected.default_probability)

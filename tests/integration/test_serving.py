@@ -231,8 +231,6 @@ def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(
     trained: Loop, client: httpx.Client, tmp_path: Path
 ) -> None:
     """One artifact decides: `creditrisk score`, `creditrisk score --url` and MLflow give the same bits on 1,000 rows."""
-    import mlflow
-
     source = tmp_path / "production_clean.csv"
     rows = simulate(1_000, 61).drop(columns=PORTFOLIO.target)
     rows.columns = [name.upper() for name in rows.columns]
@@ -250,8 +248,7 @@ def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(
         results.append(pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip"))
     local, remote = results
     assert list(local.columns[:24]) == list(rows.columns)
-    mlflow.set_tracking_uri(trained.settings.tracking_uri)
-    by_mlflow = mlflow.pyfunc.load_model(trained.champion().mlflow_uri).predict(
+    by_mlflow = trained.mlflow_model(trained.champion().mlflow_uri).predict(
         rows.drop(columns="ID").rename(columns=str.lower).astype("float64")
     )
     for column in ("default_probability", "score"):
