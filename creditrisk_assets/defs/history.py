@@ -113,8 +113,8 @@ def train_and_register(
         kind: `history` or `candidate`.
         metadata: what else the asset says.
     """
+    from creditrisk_assets.modelling.bundling import make_bundle
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
-    from creditrisk_assets.modelling.training import make_bundle
     from creditrisk_assets.registry import Registry
 
     with tempfile.TemporaryDirectory() as directory:

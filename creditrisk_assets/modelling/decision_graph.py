@@ -10,17 +10,14 @@ from functools import cache
 import ndonnx
 import numpy as np
 import onnx
-import spox
 from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime import InferenceSession
-from skl2onnx import to_onnx
-from sklearn.ensemble import HistGradientBoostingClassifier
 
+from creditrisk_assets.modelling.boosting import BoostedTrees
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling, open_session
 
-OPSET = {"": 21, "ai.onnx.ml": 3}
 EULER = math.e
 
 
@@ -54,21 +51,15 @@ def feature_matrix(portfolio: Portfolio, raw: NDArray[np.float32]) -> NDArray[np
     return result
 
 
-def build_decision_graph(
-    portfolio: Portfolio, classifier: HistGradientBoostingClassifier, calibration: Calibration, scaling: Scaling
-) -> bytes:
+def build_decision_graph(portfolio: Portfolio, model: BoostedTrees, calibration: Calibration, scaling: Scaling) -> bytes:
     """Raw fields in; `default_probability` and `score` out, both float64.
 
-    The classifier gives raw log-odds in float32. From there the arithmetic is float64, and the logistic is a power of e and not
+    Trees give raw log-odds in float32. From there the arithmetic is float64, and the logistic is a power of e and not
     `exp`: onnxruntime's double `exp` rounds by the row's place in a vector register, its `pow` rounds every row alike.
     """
     raw = ndonnx.argument(shape=("N", len(portfolio.fields)), dtype=ndonnx.float32)
-    features = portfolio.compute_features(raw)
-    example = np.zeros((1, len(portfolio.features)), dtype=np.float32)
-    converted = to_onnx(classifier, example, options={"zipmap": False, "raw_scores": True}, target_opset=OPSET)
-    head = spox.inline(converted)(features.unwrap_spox())
-    raw_log_odds = ndonnx.asarray(head["probabilities"])[:, -1]
-    log_odds = ndonnx.astype(raw_log_odds, ndonnx.float64) * calibration.slope + calibration.intercept
+    raw_log_odds = model.in_graph(portfolio.compute_features(raw))
+    log_odds = raw_log_odds * calibration.slope + calibration.intercept
     probability = 1.0 / (1.0 + ndonnx.pow(ndonnx.asarray(EULER, dtype=ndonnx.float64), -log_odds))
     score = scaling.offset - scaling.factor * log_odds
     graph: ModelProto = ndonnx.build({"raw": raw}, {"default_probability": probability, "score": score})

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
+from creditrisk_assets.modelling.bundling import make_bundle
 from creditrisk_assets.modelling.datasets import LearningSet, history_set, with_features
-from creditrisk_assets.modelling.training import make_bundle
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from creditrisk_assets.modelling.bundling import GOLDEN_REQUESTS, make_bundle
 from creditrisk_assets.modelling.datasets import LearningSet
 from creditrisk_assets.modelling.metrics import expected_calibration_error, ranking_and_calibration
-from creditrisk_assets.modelling.training import GOLDEN_REQUESTS, TrainingError, TrainingRows, fit, make_bundle, predict
+from creditrisk_assets.modelling.training import TrainingError, TrainingRows, fit, predict
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import DECIDING, HELD_OUT, REFERENCE, Bundle
 from tests.unit.helpers import TINY, logistic, plain_portfolio, raw_matrix
@@ -120,10 +121,10 @@ def test_a_policy_cut_off_kind_and_days_reach_the_manifest(tmp_path: Path) -> No
 def test_a_row_with_a_weight_counts_as_that_many_rows() -> None:
     rows = tiny_rows(300, 1)
     weight = np.where(rows.raw[:, 0] > 500, 3, 1)
-    weighted = fit(TINY, replace(rows, weight=weight)).classifier
+    weighted = fit(TINY, replace(rows, weight=weight)).model.classifier
     chosen = np.repeat(np.arange(300), weight)
     ones = np.ones(len(chosen), dtype=np.int64)
-    repeated = fit(TINY, TrainingRows(rows.raw[chosen], rows.features[chosen], rows.target[chosen], ones)).classifier
+    repeated = fit(TINY, TrainingRows(rows.raw[chosen], rows.features[chosen], rows.target[chosen], ones)).model.classifier
     grid = tiny_rows(500, 2).features
     assert np.array_equal(weighted.decision_function(grid), repeated.decision_function(grid))
 
