@@ -32,6 +32,7 @@ console = Console()
 errors = Console(stderr=True)
 
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WHY = Annotated[str, typer.Option(help="For the ledger.")]
 STRENGTH = Annotated[float, typer.Option(min=0, help="0 is no disturbance, 1 a practical one.")]
 SEED = Annotated[int, typer.Option(min=0, help="The same seed lands the same files.")]
 FROM = Annotated[
@@ -258,7 +259,7 @@ def score(
                 scorer = api_scorer(client, portfolio)
             else:
                 in_force = _champion()
-                scorer = local_scorer(load_bundle(in_force.artifact_uri, in_force.bundle_sha256), in_force.model_version)
+                scorer = local_scorer(load_bundle(in_force.artifact_uri, in_force.bundle_sha256), in_force)
             bar = progress.add_task("scoring", total=None)
             result = score_file(
                 source, output, portfolio, scorer, lambda done, total: progress.update(bar, completed=done, total=total)
@@ -372,26 +373,125 @@ def simulator_quality(
 
 
 @champion_app.command("show")
-def champion_show(as_json: JSON = False) -> None:
-    """The champion: version, bundle, why it is champion, and what it showed on held-out rows."""
+def champion_show(
+    at: Annotated[
+        datetime.datetime | None,
+        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In force then (UTC; a date: at its end); default: now."),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """The champion: version, bundle, cut-off, why it is champion, and what it showed on held-out rows."""
+    from creditrisk_assets.governance.ledger import in_force_at
     from creditrisk_assets.scoring.bundle import BundleError, load_bundle
 
-    in_force = _champion()
+    entries = _ledger_entries()
+    entry = in_force_at(entries, _moment(at))
+    if entry is None:
+        _fail(f"no champion was in force at {at}; the first came at {entries[0].at:%Y-%m-%d %H:%M:%S} UTC")
+    in_force = entry.after
     try:
         manifest = load_bundle(in_force.artifact_uri, in_force.bundle_sha256).manifest
     except BundleError as error:
         _fail(error)
     if as_json:
-        _print_json({**in_force.model_dump(), "manifest": manifest.model_dump()})
+        _print_json({**in_force.model_dump(), "entry": entry.model_dump(mode="json"), "manifest": manifest.model_dump()})
         return
     table = Table(show_header=False)
-    for name, value in in_force.model_dump().items():
-        table.add_row(name, str(value))
-    table.add_row("cut_off", f"{manifest.cut_off:.4f}")
+    for name in ("model_version", "mlflow_uri", "artifact_uri", "bundle_sha256"):
+        table.add_row(name, str(getattr(in_force, name)))
+    table.add_row(
+        "since", f"{entry.at:%Y-%m-%d %H:%M:%S} UTC, entry {entry.number} of the ledger: {entry.action} by {entry.actor}"
+    )
+    table.add_row("why", escape(entry.why))
+    table.add_row("cut-off", f"{in_force.rule.cut_off:.4f}, set by {in_force.cut_off_by}")
     table.add_row("trained on", f"{manifest.training.rows:,} rows, {manifest.training.bads:,} bads ({manifest.training.kind})")
     for name in ("roc_auc", "roc_auc_low", "roc_auc_high", "ks", "brier", "calibration_in_the_large"):
         table.add_row(f"held-out {name}", f"{manifest.metrics[name]:.4f}")
     console.print(table)
+
+
+@champion_app.command("history")
+def champion_history(as_json: JSON = False) -> None:
+    """Who or what moved the champion, when, from what to what, and why; refused challengers too."""
+    entries = _ledger_entries()
+    if as_json:
+        _print_json({"entries": [entry.model_dump(mode="json") for entry in entries]})
+        return
+    table = Table("entry", "at (UTC)", "day of data", "what", "from", "to", "challenger", "cut-off", "by", "why")
+    for entry in entries:
+        before = entry.before.model_version if entry.before else ""
+        when = (str(entry.number), f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.day or "")
+        what = (entry.action, before, entry.after.model_version, entry.challenger or "", f"{entry.after.rule.cut_off:.4f}")
+        table.add_row(*when, *what, escape(entry.actor), escape(entry.why))
+    console.print(table)
+
+
+@champion_app.command("verify")
+def champion_verify(as_json: JSON = False) -> None:
+    """Whether the ledger is a whole chain, and it, MLflow's alias, Dagster's asset and every champion's bundle agree."""
+    from creditrisk_assets.defs import moves
+
+    findings = moves.verify(_instance(), _settings(), every_version=True)
+    if as_json:
+        _print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            mark = "[green]holds[/green]" if finding.holds else "[red]does not hold[/red]"
+            console.print(f"{mark}: {finding.what}: {escape(finding.seen)}", soft_wrap=True, highlight=False)
+    if not all(finding.holds for finding in findings):
+        _fail("the records of the champion do not agree")
+
+
+@champion_app.command("rollback")
+def champion_rollback(
+    version: Annotated[str | None, typer.Argument(help="A former champion; default: the one before the present.")] = None,
+    why: WHY = ...,  # type: ignore[assignment]  # typer's way to say that an option is required
+) -> None:
+    """Put a former champion in force again, at once; the API follows within seconds."""
+    from creditrisk_assets.defs import moves
+    from creditrisk_assets.governance.ledger import LedgerError
+
+    try:
+        entry = moves.rollback(_instance(), _settings(), version, why)
+    except (moves.MoveRefused, LedgerError) as error:
+        _fail(error)
+    console.print(f"version {entry.after.model_version} is in force again, entry {entry.number} of the ledger", soft_wrap=True)
+
+
+@champion_app.command("cut-off")
+def champion_cut_off(
+    cut_off: Annotated[
+        float | None, typer.Argument(min=0, max=1, help="PD from which a customer is refused; default: the model's own.")
+    ] = None,
+    why: WHY = ...,  # type: ignore[assignment]
+) -> None:
+    """Decide by another cut-off from now on, with the same model; it stays when the model changes."""
+    from creditrisk_assets.defs import moves
+    from creditrisk_assets.governance.ledger import LedgerError
+
+    try:
+        entry = moves.set_cut_off(_instance(), _settings(), cut_off, why)
+    except (moves.MoveRefused, LedgerError) as error:
+        _fail(error)
+    rule = entry.after.rule
+    console.print(f"cut-off {rule.cut_off:.4f} is in force, entry {entry.number} of the ledger", soft_wrap=True)
+
+
+@app.command()
+def replay(
+    decision_id: Annotated[str | None, typer.Argument(help="As the scores have it.")] = None,
+    date: Annotated[
+        datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Every decision of this day instead.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Make decisions again with the bundles that made them; exit code 1 if a bit differs."""
+    if (decision_id is None) == (date is None):
+        raise typer.BadParameter("valid: either a decision id or --date")
+    if decision_id is not None:
+        _replay_one(decision_id, as_json)
+    elif date is not None:
+        _replay_day(f"{date:%Y-%m-%d}", as_json)
 
 
 @app.command()
@@ -429,6 +529,92 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
         console.print(f"[yellow]not read[/yellow]: {escape(problem)}", soft_wrap=True)
     for sensor in seen.sensors:
         console.print(f"sensor {sensor.name}: {sensor.status}; {sensor.message}", soft_wrap=True)
+
+
+def _replay_one(decision_id: str, as_json: bool) -> None:
+    from creditrisk_assets.governance.replay import replay_decision
+    from creditrisk_assets.scoring.bundle import BundleError
+    from creditrisk_assets.scoring.decisions import DecisionsError
+
+    try:
+        replayed = replay_decision(_settings().decisions, decision_id)
+    except (DecisionsError, BundleError) as error:
+        _fail(error)
+    champion = replayed.decisions.champion
+    if as_json:
+        _print_json(
+            {
+                "exact": replayed.exact,
+                "kept": replayed.kept,
+                "now": replayed.now,
+                "reasons": dict(replayed.reasons),
+                "champion": champion.model_dump(),
+            }
+        )
+    else:
+        table = Table("", "kept", "comes out now")
+        for name, now in replayed.now.items():
+            table.add_row(name, str(replayed.kept[name]), str(now))
+        console.print(table)
+        for code, text in replayed.reasons:
+            console.print(f"{code}: {text}")
+        console.print(
+            f"by version {champion.model_version}, bundle {champion.bundle_sha256}, cut-off {champion.rule.cut_off}",
+            soft_wrap=True,
+        )
+    if not replayed.exact:
+        _fail(f"decision {decision_id} does not come out again")
+
+
+def _replay_day(day: str, as_json: bool) -> None:
+    from creditrisk_assets.governance.replay import replay_set
+    from creditrisk_assets.scoring.decisions import DecisionsError, sets_of
+
+    folder = _settings().decisions
+    try:
+        sets = sets_of(folder, day)
+    except DecisionsError as error:
+        _fail(error)
+    if not sets:
+        _fail(f"no decisions of {day} in {folder}; valid: a day that was scored")
+    with Progress(console=errors) as progress:
+        bar = progress.add_task(day, total=sum(one.rows for one in sets))
+        replayed = [replay_set(folder, one, lambda rows: progress.advance(bar, rows)) for one in sets]
+    if as_json:
+        _print_json({"sets": [{**dataclasses.asdict(one), "decisions": one.decisions.model_dump()} for one in replayed]})
+    else:
+        for one in replayed:
+            console.print(
+                f"set {one.decisions.name}: {one.rows:,} decisions by version {one.decisions.champion.model_version} made again, "
+                f"{one.different:,} differ",
+                soft_wrap=True,
+            )
+    for one in replayed:
+        for what in (one.problem, *one.differences):
+            if what:
+                errors.print(what, soft_wrap=True, highlight=False)
+    if not all(one.exact for one in replayed):
+        _fail(f"decisions of {day} do not come out again")
+
+
+def _ledger_entries() -> Any:
+    from creditrisk_assets.governance.ledger import Ledger, LedgerError
+
+    try:
+        entries = Ledger(_settings().ledger).entries()
+    except LedgerError as error:
+        _fail(error)
+    if not entries:
+        _fail("there is no champion yet; run make train, or launch the job train in the Dagster UI")
+    return entries
+
+
+def _moment(at: datetime.datetime | None) -> datetime.datetime:
+    """A moment in UTC; a date means its end."""
+    if at is None:
+        return datetime.datetime.now(datetime.UTC)
+    end = datetime.timedelta(days=1) if at.time() == datetime.time() else datetime.timedelta()
+    return at.replace(tzinfo=datetime.UTC) + end
 
 
 def _plan(

@@ -21,7 +21,8 @@ ASSETS = [
 ]
 
 ASSET_CHECKS = [
-    champion.champion_is_what_mlflow_names,
+    champion.champion_records_agree,
+    champion.past_decisions_replay,
     *monitoring.DRIFT_CHECKS,
     *monitoring.PERFORMANCE_CHECKS,
 ]
@@ -32,7 +33,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=ASSET_CHECKS,
-        jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain],
+        jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain, jobs.audit],
+        schedules=[jobs.nightly_audit],
         sensors=sensors.ALL,
         resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,

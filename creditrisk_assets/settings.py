@@ -4,7 +4,7 @@ import datetime
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, BeforeValidator, Field, ImportString
+from pydantic import AliasChoices, BeforeValidator, Field, ImportString, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from upath import UPath
 
@@ -38,9 +38,6 @@ class Settings(BaseSettings):
     )
     simulated_rows: int = Field(20_000, ge=1_000, description="Customers in the simulated history.")
     simulated_seed: int = Field(20_051_001, ge=0, description="Seed of the simulated history.")
-    cut_off: float | None = Field(
-        None, gt=0, lt=1, description="PD from which a customer is predicted bad; by default the PD at which KS is reached."
-    )
     rejected_share_limit: float = Field(
         0.2, ge=0, le=1, description="A day with a larger share of rejected rows is blocked, not scored."
     )
@@ -80,6 +77,19 @@ class Settings(BaseSettings):
         7, ge=0, description="Days of data between two retrains: as long as a new champion needs to be judged by some outcomes."
     )
 
+    loss_given_default: float = Field(
+        0.75, ge=0, le=1, description="LGD: share of the exposure that a default costs. An assumption; no data here tells it."
+    )
+    exposure_share: float = Field(
+        1.0, ge=0, le=1, description="Share of the portfolio's exposure field that is owed in a default. An assumption."
+    )
+    grade_bounds: tuple[float, ...] = Field(
+        (0.05, 0.10, 0.15, 0.20, 0.30, 0.50), description="PDs between the grades A, B, C and so on, as a JSON list."
+    )
+    actor: str | None = Field(
+        None, description="Who moves the champion by hand, for the ledger; by default the user's name and this machine's."
+    )
+
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
 
     @property
@@ -91,6 +101,13 @@ class Settings(BaseSettings):
     def scratch(self) -> Path:
         """Where a day's files are worked on before they are put in their place: on a disk, for they may be large."""
         return self.local_dir / "scratch"
+
+    @field_validator("grade_bounds")
+    @classmethod
+    def _bounds_rise(cls, bounds: tuple[float, ...]) -> tuple[float, ...]:
+        if not bounds or list(bounds) != sorted({*bounds}) or not 0 < bounds[0] <= bounds[-1] < 1 or len(bounds) > 25:
+            raise ValueError("valid: 1 to 25 rising PDs between 0 and 1")
+        return bounds
 
     @property
     def landing_production(self) -> UPath:
@@ -116,6 +133,21 @@ class Settings(BaseSettings):
     def reports(self) -> UPath:
         """Where drift reports are written, by day."""
         return self.data_dir / "reports"
+
+    @property
+    def ledger(self) -> UPath:
+        """Where the promotion ledger's entries are."""
+        return self.data_dir / "ledger"
+
+    @property
+    def decisions(self) -> UPath:
+        """Where decisions are kept for ever, by day."""
+        return self.data_dir / "decisions"
+
+    @property
+    def champion_lock(self) -> Path:
+        """Whoever moves the champion holds it; of two on this machine, one waits."""
+        return self.local_dir / "champion.lock"
 
     @property
     def mlflow_dir(self) -> Path:

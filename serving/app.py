@@ -23,6 +23,7 @@ from serving.schemas import (
     PredictResponse,
     Problem,
     Ready,
+    ReasonGiven,
     batch_request_model,
     request_model,
 )
@@ -58,13 +59,13 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Por
     async def predict(customer: Customer, champion: Champion) -> PredictResponse:  # type: ignore[valid-type]
         """The decision on one customer."""
         answers = _answers(champion, [customer])
-        return PredictResponse(**answers[0].model_dump(), **_model(champion), cut_off=champion.bundle.manifest.cut_off)
+        return PredictResponse(**answers[0].model_dump(), **_model(champion), cut_off=champion.record.rule.cut_off)
 
     @app.post("/predict/batch", responses=NOT_READY)
     def predict_batch(batch: batch_model, champion: Champion) -> BatchResponse:  # type: ignore[valid-type]
         """Decisions on many customers, all by the same model; one record out of order refuses the whole batch."""
         answers = _answers(champion, batch.records)  # type: ignore[attr-defined]
-        return BatchResponse(predictions=answers, **_model(champion), cut_off=champion.bundle.manifest.cut_off)
+        return BatchResponse(predictions=answers, **_model(champion), cut_off=champion.record.rule.cut_off)
 
     @app.get("/health")
     async def health() -> Health:
@@ -86,7 +87,7 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Por
             verdict=champion.record.verdict,
             reason=champion.record.reason,
             portfolio=manifest.portfolio,
-            cut_off=manifest.cut_off,
+            cut_off=champion.record.rule.cut_off,
             scaling=manifest.scaling.model_dump(),
             inputs=champion.bundle.input_names,
             features=manifest.features,
@@ -141,12 +142,18 @@ def _lifespan(holder: ChampionHolder) -> Callable[[FastAPI], AbstractAsyncContex
 
 
 def _answers(champion: LoadedChampion, customers: Sequence[BaseModel]) -> list[Answer]:
-    names = champion.bundle.input_names
-    scores = champion.bundle.score(champion.bundle.raw({name: [getattr(one, name) for one in customers] for name in names}))
+    bundle = champion.bundle
+    raw = bundle.raw({name: [getattr(one, name) for one in customers] for name in bundle.input_names})
+    decisions = bundle.decide(raw, champion.record.rule)
+    texts = {reason.code: ReasonGiven(code=reason.code, text=reason.text) for reason in bundle.manifest.reasons}
     return [
-        Answer(prediction=prediction, default_probability=probability, score=score)
-        for prediction, probability, score in zip(
-            scores.prediction.tolist(), scores.default_probability.tolist(), scores.score.tolist(), strict=True
+        Answer(prediction=prediction, default_probability=probability, score=score, reasons=[texts[code] for code in codes])
+        for prediction, probability, score, codes in zip(
+            decisions.prediction.tolist(),
+            decisions.default_probability.tolist(),
+            decisions.score.tolist(),
+            bundle.reason_codes(decisions),
+            strict=True,
         )
     ]
 

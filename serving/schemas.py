@@ -77,12 +77,22 @@ class Model(BaseModel):
     bundle_sha256: str = Field(description="Hash over the graph, the manifest and the golden requests that decided.")
 
 
+class ReasonGiven(BaseModel):
+    """One reason for the risk."""
+
+    code: str = Field(description="Stable code of the reason.")
+    text: str = Field(description="What the customer is told.")
+
+
 class Answer(BaseModel):
     """The decision on one customer."""
 
     prediction: int = Field(description="1 = default, where the probability is at or above the cut-off.")
     default_probability: float = Field(description="PD: probability of default in the next month.")
     score: float = Field(description="Points; higher is safer: 600 at odds of 50:1, 20 more for each doubling.")
+    reasons: list[ReasonGiven] = Field(
+        description="Up to four things that raise the risk against a customer just good enough to be approved, the largest first."
+    )
 
 
 class PredictResponse(Answer, Model):

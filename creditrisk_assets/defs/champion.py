@@ -1,14 +1,24 @@
 """Who decides: the assets `candidate_model` and `champion`, and what must hold for a champion."""
 
+import dataclasses
 import io
+import secrets
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.events import champion_in_force, latest_contender
+from creditrisk_assets.defs.events import day_of_data, latest_contender
 from creditrisk_assets.defs.history import train_and_register
-from creditrisk_assets.defs.metadata import OWNERS, figures, picture
+from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
+from creditrisk_assets.defs.moves import champion_metadata, in_force_of, registry_of, verify
+from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
+from creditrisk_assets.scoring.bundle import load_bundle
 from creditrisk_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from creditrisk_assets.registry import RegisteredBundle, Registry
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
 
@@ -41,24 +51,54 @@ def candidate_model(
     deps=["model", "candidate_model"],
     pool="champion",
 )
-def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
     """The model in force. The newest model is compared with the champion on the same held-out rows and replaces it only if it is
-    better; either way the verdict and both sides' figures are here. Only this asset moves the MLflow alias.
+    better; either way the verdict and both sides' figures are here and in the ledger. Only moves of the champion, this one and
+    those of `creditrisk champion`, touch the MLflow alias.
     """
-    from creditrisk_assets.governance.promotion_gate import GateLimits, HeldOutRows, judge
-    from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
-    from creditrisk_assets.registry import Registry
-    from creditrisk_assets.scoring.bundle import HELD_OUT
+    with held(settings.champion_lock):  # until Dagster has stored the materialization, which it does before it asks for more
+        yield _judged(context, settings)
 
-    registry = Registry(settings.tracking_uri, settings.mlflow_dir)
-    in_force = champion_in_force(context.instance)
+
+def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
     contender_version = latest_contender(context.instance)
     if contender_version is None:
         raise dg.Failure("there is no model to judge; valid: materialize model or candidate_model first (job train)")
-    contender = registry.version(contender_version)
-    current = registry.version(in_force.model_version) if in_force else None
+    ledger, registry = Ledger(settings.ledger), registry_of(settings)
+    entries = ledger.entries()
+    head = entries[-1] if entries else None
+    if head is not None:
+        refused = rolled_back_from(entries, contender_version)
+        if head.after.model_version == contender_version:
+            return _unchanged(context, registry, head, f"version {contender_version} is in force, there is nothing to judge")
+        if refused is not None:
+            why = f"version {contender_version} was taken out of force by {refused.actor} ({refused.why}) and is not judged again"
+            return _unchanged(context, registry, head, why)
+    return _compared(context, settings, ledger, head, registry.version(contender_version))
+
+
+def _unchanged(context: dg.AssetExecutionContext, registry: "Registry", head: Entry, why: str) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The champion stays, and what a killed run may have left undone is done."""
+    registry.set_champion(head.after.model_version)
+    context.log.info(f"kept: {why}")
+    bundle = load_bundle(head.after.artifact_uri, head.after.bundle_sha256)
+    return dg.MaterializeResult(
+        metadata=champion_metadata(head.after, bundle, "kept", why, head), data_version=dg.DataVersion(head.after.bundle_sha256)
+    )
+
+
+def _compared(
+    context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, head: Entry | None, contender: "RegisteredBundle"
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Judge a contender, write the verdict into the ledger, and put the winner in force."""
+    from creditrisk_assets.governance.promotion_gate import GateLimits, HeldOutRows, judge
+    from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
+    from creditrisk_assets.scoring.bundle import HELD_OUT
+
+    registry = registry_of(settings)
+    before = head.after if head else None
     challenger_bundle = contender.load()
-    champion_bundle = current.load() if current else None
+    champion_bundle = load_bundle(before.artifact_uri, before.bundle_sha256) if before else None
     evidence = pd.read_parquet(io.BytesIO(challenger_bundle.document(HELD_OUT)))
     held_out = HeldOutRows(
         raw=evidence[challenger_bundle.input_names].to_numpy(dtype="float32"),
@@ -67,14 +107,25 @@ def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Setti
     )
     limits = GateLimits(settings.gate_minimum_bads, settings.gate_minimum_gain, settings.gate_alpha)
     verdict = judge(challenger_bundle, champion_bundle, held_out, limits)
-    if verdict.verdict == "kept":
-        if current is None or champion_bundle is None:
-            raise dg.Failure(f"no champion can be named: {verdict.reason}")
-        winner, winner_bundle = current, champion_bundle
+    if verdict.verdict != "kept":
+        after, winner_bundle = in_force_of(contender, challenger_bundle, before), challenger_bundle
+    elif before is not None and champion_bundle is not None:
+        after, winner_bundle = before, champion_bundle
     else:
-        winner, winner_bundle = contender, challenger_bundle
-    registry.set_champion(winner.version)
-    if contender.version != winner.version:
+        raise dg.Failure(f"no champion can be named: {verdict.reason}")
+    move = Move(
+        action=verdict.verdict,
+        actor=f"run {context.run.run_id} of job {context.run.job_name}",
+        day=day_of_data(context.instance),
+        before=before,
+        after=after,
+        challenger=contender.version,
+        why=verdict.reason,
+        evidence_sha256=None,
+    )
+    entry = ledger.append(move, head)
+    registry.set_champion(after.model_version)
+    if contender.version != after.model_version:
         registry.set_challenger(contender.version)
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
     plots = {}
@@ -85,45 +136,51 @@ def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Setti
         }
     return dg.MaterializeResult(
         metadata={
-            "mlflow_uri": winner.mlflow_uri,
-            "artifact_uri": winner.artifact_uri,
-            "model_version": winner.version,
-            "bundle_sha256": winner.bundle_sha256,
-            "verdict": verdict.verdict,
-            "reason": verdict.reason,
+            **champion_metadata(after, winner_bundle, verdict.verdict, verdict.reason, entry),
             "challenger_version": contender.version,
-            "previous_version": current.version if current else "none",
-            "cut_off": winner_bundle.manifest.cut_off,
-            "production_days": ",".join(winner_bundle.manifest.training.production_days),
+            "previous_version": before.model_version if before else "none",
             **figures(verdict.champion, "champion_"),
             **figures(verdict.challenger, "challenger_"),
             **plots,
         },
-        data_version=dg.DataVersion(winner.bundle_sha256),
+        data_version=dg.DataVersion(after.bundle_sha256),
     )
 
 
 @dg.asset_check(asset=champion, blocking=True)
-def champion_is_what_mlflow_names(
-    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
-) -> dg.AssetCheckResult:
-    """The bundle of the champion loads with the hash and golden answers that it was promoted with, and MLflow's alias names the
-    same version. Blocks: production must not be scored by a champion that nobody can prove.
+def champion_records_agree(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """The ledger is a whole chain, and it, MLflow's alias, the asset and the bundle name the same champion. Blocks: production
+    must not be scored by a champion that nobody can prove. Runs every night too, for an alias may be moved by hand.
     """
-    from creditrisk_assets.registry import Registry
-
-    registry = Registry(settings.tracking_uri, settings.mlflow_dir)
-    in_force = champion_in_force(context.instance)
-    if in_force is None:
-        return dg.AssetCheckResult(passed=False, metadata={"observed": "no champion", "expected": "one champion"})
-    bundle = registry.version(in_force.model_version).load()
-    alias = registry.champion_version()
+    findings = verify(context.instance, settings, every_version=False)
     return dg.AssetCheckResult(
-        passed=alias == in_force.model_version and bundle.sha256 == in_force.bundle_sha256,
+        passed=all(finding.holds for finding in findings),
         metadata={
-            "alias_version": str(alias),
-            "asset_version": in_force.model_version,
-            "bundle_sha256": bundle.sha256,
-            "expected_sha256": in_force.bundle_sha256,
+            "observed": "; ".join(f"{one.what}: {one.seen}" for one in findings if not one.holds) or "all agree",
+            "expected": "all agree",
+            "findings": table(pd.DataFrame([dataclasses.asdict(one) for one in findings])),
+            "what_to_do": "creditrisk champion verify shows more; the next run of champion, or creditrisk champion rollback, "
+            "sets alias and asset to what the ledger has in force",
+        },
+    )
+
+
+@dg.asset_check(asset=champion)
+def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """A sample of decisions of past days, made again by the bundles that made them, gives the same bits."""
+    from creditrisk_assets.governance.replay import replay_sample
+
+    seed = secrets.randbits(32)
+    replayed = replay_sample(settings.decisions, seed)
+    wrong = [one for one in replayed if not one.exact]
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        metadata={
+            "observed": sum(one.different for one in replayed),
+            "expected": 0,
+            "decisions": sum(one.rows for one in replayed),
+            "days": ", ".join(one.decisions.day for one in replayed) or "none decided yet",
+            "seed": seed,
+            "problems": "; ".join(one.problem or ", ".join(one.differences) for one in wrong) or "none",
         },
     )

@@ -52,6 +52,16 @@ def champion_of_version(instance: dg.DagsterInstance, version: str) -> ChampionR
     raise LookupError(f"version {version} is in none of the last {HISTORY_LIMIT} materializations of champion")
 
 
+def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]:
+    """Number and SHA-256 of the ledger's last entry as each of the latest materializations of `champion` names it."""
+    marks = []
+    for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records:
+        if record.asset_materialization is not None:
+            metadata = record.asset_materialization.metadata
+            marks.append((int(str(metadata["ledger_entry"].value)), str(metadata["ledger_sha256"].value)))
+    return marks
+
+
 def latest_contender(instance: dg.DagsterInstance) -> str | None:
     """Version number of the newest materialization of `model` or `candidate_model`."""
     newest: tuple[float, str] | None = None
@@ -131,6 +141,11 @@ def matured_bads(instance: dg.DagsterInstance, excluded_days: frozenset[str]) ->
 def latest_day_of_data(instance: dg.DagsterInstance) -> str:
     """The latest day that has been scored: the clock by which outcomes are due. Never the wall clock."""
     return max(instance.get_materialized_partitions(SCORES))
+
+
+def day_of_data(instance: dg.DagsterInstance) -> str | None:
+    """The latest day that has been scored, or None before the first."""
+    return latest_day_of_data(instance) if instance.get_materialized_partitions(SCORES) else None
 
 
 def decided_days(instance: dg.DagsterInstance) -> Mapping[str, int]:

@@ -125,7 +125,6 @@ def train_and_register(
             learning.held_out,
             kind,
             learning.production_days,
-            settings.cut_off,
         )
         held_out_pd = {kind: bundle.score(learning.held_out.raw).default_probability}
         plots = {

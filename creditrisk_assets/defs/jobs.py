@@ -25,3 +25,20 @@ retrain = dg.define_asset_job(
     selection=dg.AssetSelection.assets("candidate_model", "champion"),
     description="From matured production to a challenger, and the verdict on it.",
 )
+
+audit = dg.define_asset_job(
+    "audit",
+    selection=dg.AssetSelection.checks(
+        dg.AssetCheckKey(dg.AssetKey("champion"), "champion_records_agree"),
+        dg.AssetCheckKey(dg.AssetKey("champion"), "past_decisions_replay"),
+    ),
+    description="Whether all records of the champion agree, and past decisions come out again to the bit.",
+)
+
+nightly_audit = dg.ScheduleDefinition(
+    name="nightly_audit",
+    job=audit,
+    cron_schedule="0 3 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The audit, at 03:00 UTC.",
+)

@@ -1,12 +1,12 @@
 """A production day: the assets `production_batch`, `production_scores`, `outcomes`, one partition a day."""
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,10 +17,12 @@ from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.portfolio.storage import put_file, scratch_folder
+from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
     from creditrisk_assets.portfolio.ingestion import Ingested
+    from creditrisk_assets.scoring.bundle import Bundle
 
 SCORING_BATCH_ROWS = 65_536
 """Rows that are in memory at once while a day is scored."""
@@ -85,7 +87,10 @@ def production_batch(
 def production_scores(
     context: dg.AssetExecutionContext, production_batch: ParquetRows, settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.Output[ParquetRows]]:
-    """The day's decisions: each customer's fields with PD, score, prediction, and the model version and bundle that made them."""
+    """The day's decisions: each customer's fields with a decision id, PD, score, prediction and reasons, and the model version,
+    bundle and cut-off that made them. They are also kept for ever, where no later scoring of the day replaces them.
+    """
+    from creditrisk_assets.scoring import decisions
     from creditrisk_assets.scoring.bundle import load_bundle
 
     in_force = champion_in_force(context.instance)
@@ -93,31 +98,17 @@ def production_scores(
         raise dg.Failure("there is no champion to score with; valid: run the job train first")
     bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
     bundle.require_fits(settings.portfolio)
-    rows, totals = 0, np.zeros(3)
+    day = context.partition_key
     with scratch_folder(settings.scratch) as folder, production_batch.opened() as accepted:
+        batch_sha256 = _file_digest(production_batch.path)
+        name = decisions.set_name(day, batch_sha256, in_force)
         staged = folder / "scores.parquet"
-        writer = None
-        for batch in accepted.iter_batches(SCORING_BATCH_ROWS):
-            columns = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names}
-            answers = bundle.score(bundle.raw(columns))
-            decided = pa.RecordBatch.from_pydict(
-                {
-                    **dict(zip(batch.schema.names, batch.columns, strict=True)),
-                    "default_probability": answers.default_probability,
-                    "score": answers.score,
-                    "prediction": answers.prediction,
-                    "model_version": pa.array([in_force.model_version] * len(batch)),
-                    "bundle_sha256": pa.array([in_force.bundle_sha256] * len(batch)),
-                }
-            )
-            writer = writer or pq.ParquetWriter(staged, decided.schema)
-            writer.write_batch(decided)
-            rows += len(batch)
-            totals += [answers.default_probability.sum(), answers.prediction.sum(), answers.score.sum()]
-        if writer is None:
+        rows, totals = _decide(accepted, staged, day, name, bundle, in_force)
+        if not rows:
             raise dg.Failure("the day has no accepted row; valid: at least one")
-        writer.close()
-        mean_pd, predicted_bad_share, mean_score = (totals / rows).tolist()
+        file_sha256 = _file_digest(staged)
+        kept = decisions.DecisionSet(day=day, batch_sha256=batch_sha256, champion=in_force, rows=rows, file_sha256=file_sha256)
+        decisions.keep(settings.decisions, Path(shutil.copyfile(staged, folder / "kept.parquet")), kept)
         yield dg.Output(
             ParquetRows(staged),
             metadata={
@@ -125,13 +116,46 @@ def production_scores(
                 "model_version": in_force.model_version,
                 "mlflow_uri": in_force.mlflow_uri,
                 "bundle_sha256": in_force.bundle_sha256,
-                "cut_off": bundle.manifest.cut_off,
-                "mean_pd": mean_pd,
-                "predicted_bad_share": predicted_bad_share,
-                "mean_score": mean_score,
+                "cut_off": in_force.rule.cut_off,
+                "decision_set": name,
+                "decisions_sha256": file_sha256,
+                **{name: total / rows for name, total in totals.items()},
             },
-            data_version=dg.DataVersion(_file_digest(staged)),
+            data_version=dg.DataVersion(file_sha256),
         )
+
+
+def _decide(
+    accepted: pq.ParquetFile, staged: Path, day: str, name: str, bundle: "Bundle", in_force: ChampionRecord
+) -> tuple[int, dict[str, float]]:
+    """Write the decisions on a day's rows to a file; how many, and the sums of what the asset tells the means of."""
+    from creditrisk_assets.scoring import decisions
+
+    rows, writer = 0, None
+    totals = {"mean_pd": 0.0, "predicted_bad_share": 0.0, "mean_score": 0.0}
+    try:
+        for batch in accepted.iter_batches(SCORING_BATCH_ROWS):
+            answers = decisions.answer_columns(bundle, in_force.rule, batch)
+            decided = pa.RecordBatch.from_pydict(
+                {
+                    decisions.DECISION_ID: decisions.decision_ids(day, name, rows, len(batch)),
+                    **dict(zip(batch.schema.names, batch.columns, strict=True)),
+                    **answers,
+                    "cut_off": pa.array([in_force.rule.cut_off] * len(batch)),
+                    "model_version": pa.array([in_force.model_version] * len(batch)),
+                    "bundle_sha256": pa.array([in_force.bundle_sha256] * len(batch)),
+                }
+            )
+            writer = writer or pq.ParquetWriter(staged, decided.schema)
+            writer.write_batch(decided)
+            rows += len(batch)
+            totals["mean_pd"] += answers["default_probability"].to_numpy().sum()
+            totals["predicted_bad_share"] += answers["prediction"].to_numpy().sum()
+            totals["mean_score"] += answers["score"].to_numpy().sum()
+    finally:
+        if writer is not None:
+            writer.close()
+    return rows, totals
 
 
 @dg.asset(
@@ -247,6 +271,6 @@ def _checks(ingested: "Ingested", settings: Settings, asset: str) -> Iterator[dg
     )
 
 
-def _file_digest(path: Path) -> str:
+def _file_digest(path: UPath | Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # stores' files have readinto

@@ -1,4 +1,4 @@
-"""From a fit to a bundle: build the graph, prove it, write the files."""
+"""From a fit to a bundle: build the graphs, prove them, write the files."""
 
 import json
 from importlib.metadata import version
@@ -10,8 +10,9 @@ import skops.io
 from numpy.typing import NDArray
 
 from creditrisk_assets.modelling.boosting import PARAMETERS, SEED
-from creditrisk_assets.modelling.decision_graph import build_decision_graph
+from creditrisk_assets.modelling.decision_graph import build_graphs
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.modelling.reasons import reference_profile
 from creditrisk_assets.modelling.training import TrainingError, TrainingRows, fit, predict
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import (
@@ -20,11 +21,14 @@ from creditrisk_assets.scoring.bundle import (
     GRAPH,
     HELD_OUT,
     MANIFEST,
+    REASONS_GRAPH,
     REFERENCE,
     Bundle,
+    DecisionRule,
     GoldenRequest,
     InputField,
     Manifest,
+    ReasonText,
     Scaling,
     TrainingFacts,
     load_bundle,
@@ -48,7 +52,6 @@ def make_bundle(
     held_out: TrainingRows,
     kind: str,
     production_days: list[str],
-    cut_off: float | None = None,
 ) -> Bundle:
     """Train and write a bundle's files into an empty directory.
 
@@ -60,7 +63,6 @@ def make_bundle(
             promotion gate to judge both sides by.
         kind: `history` or `candidate`.
         production_days: days whose matured rows are among `rows`.
-        cut_off: PD from which a customer is predicted bad, where policy gives one.
 
     Returns:
         The bundle, loaded back from the files and verified.
@@ -72,8 +74,8 @@ def make_bundle(
         raise TrainingError(f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one bad")
     fitted = fit(portfolio, rows)
     scaling = Scaling()
-    graph = build_decision_graph(portfolio, fitted.model, fitted.calibration, scaling)
-    session = open_session(graph)
+    graphs = build_graphs(portfolio, fitted.model, fitted.calibration, scaling)
+    session = open_session(graphs.decision)
     probability, score = session.run(["default_probability", "score"], {"raw": rows.raw})
     parity = float(np.abs(probability - predict(fitted, rows.features)).max())
     if not parity <= PARITY_TOLERANCE:  # NaN is no parity either
@@ -94,7 +96,8 @@ def make_bundle(
         ],
         features=portfolio.feature_names,
         protected=list(portfolio.protected),
-        cut_off=fitted.cut_off if cut_off is None else cut_off,
+        reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in portfolio.reasons],
+        rule=DecisionRule(cut_off=fitted.cut_off, reference=reference_profile(rows.raw, probability, fitted.cut_off)),
         scaling=scaling,
         calibration=fitted.calibration,
         training=TrainingFacts(
@@ -110,10 +113,12 @@ def make_bundle(
         parity=parity,
         libraries={name: version(name) for name in ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")},
     )
-    golden = _golden_requests(rows.raw, probability, score)
     (directory / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
-    (directory / GRAPH).write_bytes(graph)
+    (directory / GRAPH).write_bytes(graphs.decision)
+    (directory / REASONS_GRAPH).write_bytes(graphs.reasons)
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+    unproven = Bundle(str(directory), "", manifest, (), session, open_session(graphs.reasons))
+    golden = _golden_requests(unproven, rows.raw, probability)
     (directory / GOLDEN).write_text(json.dumps([request.model_dump() for request in golden], indent=2))
     (directory / CLASSIFIER).write_bytes(skops.io.dumps(fitted.model.classifier))
     _reference(portfolio, rows, probability, score).to_parquet(directory / REFERENCE, index=False)
@@ -123,17 +128,27 @@ def make_bundle(
     return load_bundle(str(directory))
 
 
-def _golden_requests(raw: NDArray[np.float32], probability: FloatArray, score: FloatArray) -> list[GoldenRequest]:
-    """Rows spread evenly over the range of PDs, the extremes included."""
+def _golden_requests(bundle: Bundle, raw: NDArray[np.float32], probability: FloatArray) -> list[GoldenRequest]:
+    """Rows spread evenly over the range of PDs, the extremes included, as the bundle decides them."""
     order = np.argsort(probability, kind="stable")
-    chosen = order[np.linspace(0, len(order) - 1, GOLDEN_REQUESTS).round().astype(int)]
+    chosen = raw[order[np.linspace(0, len(order) - 1, GOLDEN_REQUESTS).round().astype(int)]]
+    scores, decisions = bundle.score(chosen), bundle.decide(chosen, bundle.manifest.rule)
     return [
         GoldenRequest(
-            raw=[None if np.isnan(value) else float(value) for value in raw[row]],
-            default_probability=float(probability[row]),
-            score=float(score[row]),
+            raw=[None if np.isnan(value) else float(value) for value in row],
+            default_probability=chance,
+            score=score,
+            prediction=prediction,
+            reasons=reasons,
         )
-        for row in chosen
+        for row, chance, score, prediction, reasons in zip(
+            chosen,
+            scores.default_probability.tolist(),
+            scores.score.tolist(),
+            decisions.prediction.tolist(),
+            bundle.reason_codes(decisions),
+            strict=True,
+        )
     ]
 
 

@@ -1,11 +1,13 @@
-"""One ONNX graph from raw fields to PD and points: features, trees, calibration, scaling.
+"""The ONNX graphs of a model, from raw fields to PD, points and reasons: features, model, calibration, scaling.
 
-The feature function is traced, the scikit-learn classifier converted and inlined behind it. Training reads its matrix from
+The feature function is traced, the fitted model put behind it. Training reads its matrix from
 the same traced features (`feature_matrix`), so training and serving cannot disagree in a bit.
 """
 
 import math
+from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import ndonnx
 import numpy as np
@@ -14,11 +16,18 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime import InferenceSession
 
-from creditrisk_assets.modelling.boosting import BoostedTrees
+from creditrisk_assets.modelling.reasons import explained
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling, open_session
 
 EULER = math.e
+
+
+class Model(Protocol):
+    """What a graph needs of a fitted model."""
+
+    def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
+        """Raw log-odds, n float64, from rows x features float32."""
 
 
 @cache
@@ -51,17 +60,45 @@ def feature_matrix(portfolio: Portfolio, raw: NDArray[np.float32]) -> NDArray[np
     return result
 
 
-def build_decision_graph(portfolio: Portfolio, model: BoostedTrees, calibration: Calibration, scaling: Scaling) -> bytes:
-    """Raw fields in; `default_probability` and `score` out, both float64.
+@dataclass(frozen=True)
+class Graphs:
+    """Two graphs of one model, as bytes. Both give `default_probability` and `score`, the same bits.
 
-    Trees give raw log-odds in float32. From there the arithmetic is float64, and the logistic is a power of e and not
-    `exp`: onnxruntime's double `exp` rounds by the row's place in a vector register, its `pow` rounds every row alike.
+    Attributes:
+        decision: from `raw` (rows x fields).
+        reasons: from `raw` and `reference` (1 x fields); gives also `contributions` (rows x reasons of the portfolio, log-odds)
+            and `reasons` (rows x up to four places of reasons, -1 for none).
     """
-    raw = ndonnx.argument(shape=("N", len(portfolio.fields)), dtype=ndonnx.float32)
-    raw_log_odds = model.in_graph(portfolio.compute_features(raw))
-    log_odds = raw_log_odds * calibration.slope + calibration.intercept
-    probability = 1.0 / (1.0 + ndonnx.pow(ndonnx.asarray(EULER, dtype=ndonnx.float64), -log_odds))
-    score = scaling.offset - scaling.factor * log_odds
-    graph: ModelProto = ndonnx.build({"raw": raw}, {"default_probability": probability, "score": score})
+
+    decision: bytes
+    reasons: bytes
+
+
+def build_graphs(portfolio: Portfolio, model: Model, calibration: Calibration, scaling: Scaling) -> Graphs:
+    """Raw fields in; PD and points out, both float64, and why.
+
+    Trees give raw log-odds in float32. From there the arithmetic is float64, and the logistic is a power of e and not `exp`:
+    onnxruntime's double `exp` rounds by the row's place in a vector register, its `pow` rounds every row alike.
+    """
+
+    def log_odds(rows: ndonnx.Array) -> ndonnx.Array:
+        return model.in_graph(portfolio.compute_features(rows)) * calibration.slope + calibration.intercept
+
+    def answers(of: ndonnx.Array) -> dict[str, ndonnx.Array]:
+        probability = 1.0 / (1.0 + ndonnx.pow(ndonnx.asarray(EULER, dtype=ndonnx.float64), -of))
+        return {"default_probability": probability, "score": scaling.offset - scaling.factor * of}
+
+    fields = len(portfolio.fields)
+    raw = ndonnx.argument(shape=("N", fields), dtype=ndonnx.float32)
+    reference = ndonnx.argument(shape=(1, fields), dtype=ndonnx.float32)
+    why = explained(portfolio, raw, reference, log_odds)
+    reasons = {**answers(why.log_odds), "contributions": why.contributions, "reasons": why.reasons}
+    return Graphs(
+        decision=_bytes(ndonnx.build({"raw": raw}, answers(log_odds(raw)))),
+        reasons=_bytes(ndonnx.build({"raw": raw, "reference": reference}, reasons)),
+    )
+
+
+def _bytes(graph: ModelProto) -> bytes:
     onnx.checker.check_model(graph)
     return bytes(graph.SerializeToString(deterministic=True))

@@ -46,6 +46,16 @@ def calibration_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> 
     return _png(figure)
 
 
+def trade_off_plot(approval_rate: FloatArray, bad_rate: FloatArray, in_force: int, cut_off: float) -> bytes:
+    """Bad rate of the approved against the approval rate; the cut-off in force is the point number `in_force`."""
+    figure, axes = _axes("approval rate", "bad rate of the approved")
+    axes.plot(approval_rate, bad_rate, color=BLUE, marker=".", markersize=4)
+    label = f"cut-off {cut_off:.4f}: {bad_rate[in_force]:.1%} of {approval_rate[in_force]:.1%}"
+    axes.scatter([approval_rate[in_force]], [bad_rate[in_force]], color=ORANGE, zorder=3, label=label)
+    axes.legend(fontsize=8, loc="upper left")
+    return _png(figure)
+
+
 def stability_plot(names: list[str], values: list[float], thresholds: list[float], title: str) -> bytes:
     """PSI or CSI of each column as bars, with its threshold as a tick."""
     figure, axes = _axes("PSI / CSI against the champion's training population", "", height=0.22 * len(names) + 1.1)

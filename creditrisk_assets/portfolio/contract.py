@@ -16,6 +16,9 @@ FLOAT32_EXACT_INTEGER = 2**24
 
 FLOAT32_LARGEST = 3.4028234663852886e38
 
+REASON_GROUPS_LIMIT = 6
+"""Reasons of a portfolio: the contribution of each is exact, and costs 2^6 rows of the model for each decision."""
+
 RESERVED_NAMES = frozenset(
     {
         "file",
@@ -25,6 +28,13 @@ RESERVED_NAMES = frozenset(
         "prediction",
         "model_version",
         "bundle_sha256",
+        "cut_off",
+        "decision_id",
+        "reasons",
+        "reason_1",
+        "reason_2",
+        "reason_3",
+        "reason_4",
         "error",
         "version",
         "held_out",
@@ -158,10 +168,11 @@ class Portfolio:
             (rows x features, float32). It must not let a row's bits depend on its neighbours or on the processor: element-wise
             operations, and reductions only where their order cannot matter.
         performance_window_days: days of data from a decision until its outcome can be known.
-        reasons: every field that is not protected stands in exactly one of them.
+        reasons: 1 to 6; every field that is not protected stands in exactly one of them. Correlated fields belong together.
         example: a customer to show in documentation.
         simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of identifier, fields and target, or
             None. A path and not the function: whoever serves the portfolio does not need pandas.
+        exposure: field of the amount that may be owed in a default, such as the limit; None where there is none.
 
     Raises:
         ValueError: if its parts contradict each other; the message names the part.
@@ -177,9 +188,10 @@ class Portfolio:
     features: tuple[Feature, ...]
     compute_features: Callable[[Any], Any]
     performance_window_days: int
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[Reason, ...]
     example: Mapping[str, Any] = field(default_factory=dict)
     simulator: str | None = None
+    exposure: str | None = None
 
     def __post_init__(self) -> None:
         names = self.field_names
@@ -191,11 +203,16 @@ class Portfolio:
         unknown = sorted({*self.protected, *self.example} - set(names))
         if unknown:
             raise ValueError(f"portfolio {self.name}: {', '.join(unknown)} is no field; valid: {', '.join(names)}")
+        amounts = [one.name for one in self.fields if one.codes is None]
+        if self.exposure is not None and self.exposure not in amounts:
+            raise ValueError(f"portfolio {self.name}: exposure {self.exposure!r}; valid: one of {', '.join(amounts)}, or None")
         explained = [name for reason in self.reasons for name in reason.fields]
         _require_unique(f"portfolio {self.name}: field in the reasons", explained)
         _require_unique(f"portfolio {self.name}: reason code", [reason.code for reason in self.reasons])
         wanted = set(names) - set(self.protected)
-        if self.reasons and set(explained) != wanted:
+        if not 1 <= len(self.reasons) <= REASON_GROUPS_LIMIT:
+            raise ValueError(f"portfolio {self.name}: {len(self.reasons)} reasons; valid: 1 to {REASON_GROUPS_LIMIT}")
+        if set(explained) != wanted:
             wrong = ", ".join(sorted(set(explained) ^ wanted))
             raise ValueError(
                 f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field but the protected ones"

@@ -95,6 +95,31 @@ def put_file(local: Path, path: StoredPath) -> None:
     local.replace(path)
 
 
+def create_file(path: StoredPath, content: bytes) -> None:
+    """Write a file that is not there yet; it appears whole or not at all, and of several who create it one does.
+
+    Raises:
+        FileExistsError: if it is there already.
+        OSError: if the place cannot be written.
+    """
+    if not is_local(path):
+        with store_errors(path):
+            path.fs.pipe_file(path.path, content, mode="create")  # type: ignore[union-attr]  # a local path has no store
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o444)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)
+        _sync_folder(path.parent)
+    finally:
+        Path(temporary).unlink()
+
+
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder of one's own for a while, removed afterwards; what killed processes left there a day ago is removed too.
@@ -124,3 +149,12 @@ def _replacing_local(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is on the disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -184,4 +184,5 @@ PORTFOLIO = Portfolio(
     reasons=REASONS,
     example=dict(zip(_COLUMN, _EXAMPLE, strict=True)),
     simulator="creditrisk_assets.portfolio.simulator.simulate",
+    exposure="limit_bal",
 )

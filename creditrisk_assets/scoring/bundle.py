@@ -22,14 +22,17 @@ from creditrisk_assets.portfolio.contract import Code, Kind, Portfolio
 from creditrisk_assets.portfolio.encoding import raw_matrix
 
 GRAPH = "model.onnx"
+REASONS_GRAPH = "extra_files/reasons.onnx"
 MANIFEST = "extra_files/manifest.json"
 GOLDEN = "extra_files/golden_requests.json"
 REFERENCE = "extra_files/reference.parquet"
 HELD_OUT = "extra_files/held_out.parquet"
 CLASSIFIER = "extra_files/classifier.skops"
-DECIDING = (GRAPH, MANIFEST, GOLDEN)
+DECIDING = (GRAPH, REASONS_GRAPH, MANIFEST, GOLDEN)
 """The files that `bundle_sha256` is over: what decides, not what documents."""
 
+DECIDED_AT_ONCE = 4_096
+"""Rows of one run of the reasons graph, which multiplies them by 2 for each group of fields."""
 
 ONNX_ERRORS = (onnx_errors.InvalidProtobuf, onnx_errors.InvalidGraph, onnx_errors.InvalidArgument, onnx_errors.Fail)
 """What onnxruntime raises over bytes that are no graph that it can run."""
@@ -93,6 +96,23 @@ class Calibration(_Document):
     intercept: float
 
 
+class ReasonText(_Document):
+    """One reason as the portfolio worded it when the model was made."""
+
+    code: str
+    text: str
+    fields: list[str]
+
+
+class DecisionRule(_Document):
+    """What turns a PD into a decision: the PD from which a customer is refused, and the profile that reasons compare with, a
+    customer just good enough to be approved (a value for each input, None where it has none).
+    """
+
+    cut_off: float
+    reference: list[float | None]
+
+
 class TrainingFacts(_Document):
     """What the model was fitted on. `fingerprint` is SHA-256 over the rows and their weights; `production_days` are the days
     whose matured rows were added to the history.
@@ -110,12 +130,13 @@ class TrainingFacts(_Document):
 class Manifest(_Document):
     """What a bundle says of itself. Deterministic: no time, no run and no version number in it."""
 
-    format: int = 1
+    format: int = 2
     portfolio: str
     inputs: list[InputField]
     features: list[str]
     protected: list[str]
-    cut_off: float
+    reasons: list[ReasonText]
+    rule: DecisionRule
     scaling: Scaling
     calibration: Calibration
     training: TrainingFacts
@@ -123,22 +144,41 @@ class Manifest(_Document):
     parity: float
     libraries: dict[str, str]
 
+    @property
+    def cut_off(self) -> float:
+        """PD from which a customer is refused, unless a policy says otherwise."""
+        return self.rule.cut_off
+
 
 class GoldenRequest(_Document):
-    """One raw row, None where a value is missing, and the answer that it must give, bit for bit."""
+    """One raw row, None where a value is missing, and the answer that it must give by the bundle's own rule, bit for bit."""
 
     raw: list[float | None]
     default_probability: float
     score: float
+    prediction: int
+    reasons: list[str]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Answers for n rows: PD (float64, 0..1), points (float64, higher is safer) and prediction (int8, 1 = default)."""
+    """For n rows: PD (float64, 0..1) and points (float64, higher is safer)."""
 
     default_probability: NDArray[np.float64]
     score: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Decisions(Scores):
+    """Scores with what follows from them.
+
+    Attributes:
+        prediction: n, int8, 1 = default: the PD is at or above the cut-off.
+        reasons: n x up to 4, int8, places in the manifest's reasons in order of contribution, then -1.
+    """
+
     prediction: NDArray[np.int8]
+    reasons: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
@@ -150,6 +190,7 @@ class Bundle:
     manifest: Manifest
     golden: tuple[GoldenRequest, ...]
     session: onnxruntime.InferenceSession
+    reasons_session: onnxruntime.InferenceSession
 
     def require_fits(self, portfolio: Portfolio) -> None:
         """Whether records of a portfolio's contract, as it is now, can be given to this bundle.
@@ -190,8 +231,29 @@ class Bundle:
         Args:
             raw: rows x fields, float32, columns in the manifest's order.
         """
-        probability, score = self.session.run(["default_probability", "score"], {"raw": raw})
-        return Scores(probability, score, (probability >= self.manifest.cut_off).astype(np.int8))
+        return Scores(*self.session.run(["default_probability", "score"], {"raw": raw}))
+
+    def decide(self, raw: NDArray[np.float32], rule: DecisionRule) -> Decisions:
+        """Decide on rows, with reasons. PD and points are the same bits that `score` gives.
+
+        Args:
+            raw: rows x fields, float32, columns in the manifest's order.
+            rule: cut-off and reference profile.
+        """
+        reference = np.array([rule.reference], dtype=np.float32)
+        outputs = ["default_probability", "score", "reasons"]
+        parts = [
+            self.reasons_session.run(outputs, {"raw": raw[start : start + DECIDED_AT_ONCE], "reference": reference})
+            for start in range(0, max(len(raw), 1), DECIDED_AT_ONCE)
+        ]
+        probability, score, reasons = (np.concatenate(part) for part in zip(*parts, strict=True))
+        prediction = (probability >= rule.cut_off).astype(np.int8)
+        return Decisions(probability, score, prediction, reasons.astype(np.int8))
+
+    def reason_codes(self, decisions: Decisions) -> list[list[str]]:
+        """The codes of each decision's reasons, the strongest first."""
+        codes = [reason.code for reason in self.manifest.reasons]
+        return [[codes[place] for place in row if place >= 0] for row in decisions.reasons.tolist()]
 
     @cached_property
     def input_names(self) -> list[str]:
@@ -206,16 +268,25 @@ class Bundle:
         """Run the golden requests.
 
         Raises:
-            BundleError: if any answer differs in any bit.
+            BundleError: if any answer differs in any bit, or the two graphs differ.
         """
-        answers = self.score(np.array([request.raw for request in self.golden], dtype=np.float32))
+        raw = np.array([request.raw for request in self.golden], dtype=np.float32)
+        scores, decisions = self.score(raw), self.decide(raw, self.manifest.rule)
+        codes = self.reason_codes(decisions)
         for position, request in enumerate(self.golden):
-            given = (float(answers.default_probability[position]), float(answers.score[position]))
             wanted = (request.default_probability, request.score)
-            if given != wanted:
+            for answers in (scores, decisions):
+                given = (float(answers.default_probability[position]), float(answers.score[position]))
+                if given != wanted:
+                    raise BundleError(
+                        f"golden request {position} of {self.location} gives {given}; valid: exactly {wanted}. The graph, "
+                        "onnxruntime or this processor's mathematics is not the one the bundle was made with."
+                    )
+            decided = (int(decisions.prediction[position]), codes[position])
+            if decided != (request.prediction, request.reasons):
                 raise BundleError(
-                    f"golden request {position} of {self.location} gives {given}; valid: exactly {wanted}. The graph, "
-                    "onnxruntime or this processor's mathematics is not the one the bundle was made with."
+                    f"golden request {position} of {self.location} gives {decided}; valid: exactly "
+                    f"{(request.prediction, request.reasons)}"
                 )
 
 
@@ -244,6 +315,7 @@ def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
             manifest=Manifest.model_validate_json(content[MANIFEST]),
             golden=tuple(GoldenRequest.model_validate(one) for one in json.loads(content[GOLDEN])),
             session=open_session(content[GRAPH]),
+            reasons_session=open_session(content[REASONS_GRAPH]),
         )
         bundle.verify()
     except (ValueError, TypeError, *ONNX_ERRORS) as error:
@@ -268,7 +340,7 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
 
 
 class ChampionRecord(BaseModel):
-    """What a materialization of the `champion` asset says: which bundle decides from now on, and why."""
+    """What a materialization of the `champion` asset says: which bundle decides from now on, by which rule, and why."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -278,6 +350,7 @@ class ChampionRecord(BaseModel):
     bundle_sha256: str
     verdict: str
     reason: str
+    rule: DecisionRule
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":

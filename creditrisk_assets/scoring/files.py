@@ -21,13 +21,14 @@ from creditrisk_assets.portfolio.landing import SUFFIXES
 from creditrisk_assets.portfolio.reading import Malformed, RawBatch, TableStream, UnreadableFile, read_batches
 from creditrisk_assets.portfolio.storage import StoredPath, replacing
 from creditrisk_assets.portfolio.validation import Checked, RowCheck, accepted_arrays, fault_message, python_value
-from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 
 CHUNK_ROWS = 1_000
 ANSWER_TYPES = {
     "default_probability": pa.float64(),
     "score": pa.float64(),
     "prediction": pa.int8(),
+    "reasons": pa.string(),
     "model_version": pa.string(),
     "bundle_sha256": pa.string(),
 }
@@ -100,22 +101,28 @@ def score_file(
             return _score_stream(stream, writer, source, portfolio, scorer, progress)
 
 
-def local_scorer(bundle: Bundle, model_version: str) -> Scorer:
-    """Decisions by a bundle in this process."""
+def local_scorer(bundle: Bundle, champion: ChampionRecord) -> Scorer:
+    """Decisions by a bundle in this process, by the rule in force."""
 
     def score(records: pd.DataFrame) -> pd.DataFrame:
-        scores = bundle.score(bundle.raw(records))
+        decisions = bundle.decide(bundle.raw(records), champion.rule)
         return pd.DataFrame(
             {
-                "default_probability": scores.default_probability,
-                "score": scores.score,
-                "prediction": scores.prediction,
-                "model_version": model_version,
+                "default_probability": decisions.default_probability,
+                "score": decisions.score,
+                "prediction": decisions.prediction,
+                "reasons": joined_reasons(bundle.reason_codes(decisions)),
+                "model_version": champion.model_version,
                 "bundle_sha256": bundle.sha256,
             }
         )
 
     return score
+
+
+def joined_reasons(codes: list[list[str]]) -> list[str]:
+    """Reason codes as a column has them: `R01 R03`, the strongest first."""
+    return [" ".join(row) for row in codes]
 
 
 def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
@@ -139,6 +146,7 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
             raise ScoringError(f"{response.url} answered {response.status_code}: {response.text[:500]}")
         answer = response.json()
         answers = pd.DataFrame(answer["predictions"])
+        answers["reasons"] = joined_reasons([[reason["code"] for reason in given] for given in answers["reasons"]])
         return answers.assign(model_version=answer["model_version"], bundle_sha256=answer["bundle_sha256"])[ANSWER_COLUMNS]
 
     return score

@@ -66,7 +66,7 @@ class Loop(SteppedLoop):
         assert record is not None
         return record
 
-    def mlflow_model(self, uri: str) -> mlflow.pyfunc.PyFuncModel:
+    def mlflow_model(self, uri: str) -> Any:
         """A model as any MLflow client of this loop's store loads it.
 
         MLflow keeps the addresses of its store and of its registry for the whole process, and other loops of this process have

@@ -74,7 +74,7 @@ def test_contract_checks_block_and_drift_checks_do_not(graph: Any) -> None:
         "production_batch_rows_are_mostly_accepted",
         "outcomes_rows_reconcile",
         "outcomes_rows_are_mostly_accepted",
-        "champion_is_what_mlflow_names",
+        "champion_records_agree",
     }
 
 

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import httpx
@@ -30,11 +31,14 @@ def test_an_answer_names_the_model_that_made_it_and_is_the_bundle_s_own(trained:
     body = client.post("/predict", json=EXAMPLE_CUSTOMER).raise_for_status().json()
     record = trained.champion()
     bundle = load_bundle(record.artifact_uri)
-    expected = bundle.score(np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32))
+    expected = bundle.decide(np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32), record.rule)
+    texts = {reason.code: reason.text for reason in PORTFOLIO.reasons}
+    assert bundle.reason_codes(expected)[0]
     assert body == {
         "prediction": int(expected.prediction[0]),
         "default_probability": float(expected.default_probability[0]),
         "score": float(expected.score[0]),
+        "reasons": [{"code": code, "text": texts[code]} for code in bundle.reason_codes(expected)[0]],
         "model_version": record.model_version,
         "bundle_sha256": record.bundle_sha256,
         "cut_off": bundle.manifest.cut_off,
@@ -154,7 +158,7 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
         for version, uri in ((old.model_version, old.artifact_uri), (new["model_version"], new["artifact_uri"]))
     }
 
-    def name_champion(**metadata: str) -> None:
+    def name_champion(**metadata: Any) -> None:
         loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=metadata))
 
     with api(loop) as client:
@@ -181,8 +185,9 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
             uris = {old.model_version: (old.artifact_uri, old.bundle_sha256)}
             uris[new["model_version"]] = (new["artifact_uri"], new["bundle_sha256"])
 
-            def record(version: str, sha256: str) -> dict[str, str]:
+            def record(version: str, sha256: str) -> dict[str, Any]:
                 return {
+                    "rule": dg.MetadataValue.json(old.rule.model_dump()),
                     "mlflow_uri": f"models:/credit_default/{version}",
                     "artifact_uri": uris[version][0],
                     "model_version": version,

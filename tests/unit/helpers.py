@@ -8,10 +8,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio
+from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio, Reason
 from creditrisk_assets.portfolio.ingestion import ValidatedRows, validate_files
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import Bundle, Calibration, InputField, Manifest, Scaling, TrainingFacts, open_session
+from creditrisk_assets.scoring.bundle import (
+    Bundle,
+    Calibration,
+    DecisionRule,
+    InputField,
+    Manifest,
+    Scaling,
+    TrainingFacts,
+    open_session,
+)
 
 FloatMatrix = NDArray[np.float32]
 
@@ -29,6 +38,7 @@ TINY = Portfolio(
     features=(Feature("amount_again", +1), Feature("code_again")),
     compute_features=lambda raw: raw,
     performance_window_days=31,
+    reasons=(Reason("R01", "the amount is high", ("amount",)), Reason("R02", "the code is two", ("code",))),
 )
 """Two fields that are their own features: cheap to validate and to train on."""
 
@@ -46,6 +56,7 @@ def plain_portfolio(width: int) -> Portfolio:
         features=tuple(Feature(f"feature_{position}") for position in range(width)),
         compute_features=lambda raw: raw,
         performance_window_days=31,
+        reasons=(Reason("R01", "any", tuple(f"field_{position}" for position in range(width))),),
     )
 
 
@@ -98,7 +109,8 @@ def bundle_of_column(column: int, width: int, shift: float = 0.0) -> Bundle:
         inputs=[_input(f"column_{position}") for position in range(width)],
         features=[],
         protected=[],
-        cut_off=0.5,
+        reasons=[],
+        rule=DecisionRule(cut_off=0.5, reference=[0.0] * width),
         scaling=Scaling(),
         calibration=Calibration(slope=1.0, intercept=shift),
         training=TrainingFacts(kind="history", rows=0, bads=0, fingerprint="", production_days=[], seed=0, parameters={}),
@@ -106,4 +118,5 @@ def bundle_of_column(column: int, width: int, shift: float = 0.0) -> Bundle:
         parity=0.0,
         libraries={},
     )
-    return Bundle(f"column {column}", f"{column}{shift}", manifest, (), open_session(graph.SerializeToString()))
+    session = open_session(graph.SerializeToString())
+    return Bundle(f"column {column}", f"{column}{shift}", manifest, (), session, session)

@@ -1,6 +1,5 @@
 """A bundle read back: it gives the same bits for ever, and anything changed in it is refused."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -20,6 +19,7 @@ from creditrisk_assets.scoring.bundle import (
     REFERENCE,
     Bundle,
     BundleError,
+    DecisionRule,
     load_bundle,
 )
 from tests.unit.helpers import FloatMatrix
@@ -124,9 +124,12 @@ def test_the_hash_tells_which_file_holds_what(bundle: Bundle, copy: Path) -> Non
 def test_a_row_has_the_same_bits_in_any_batch(bundle: Bundle, raw: FloatMatrix, cuts: list[int]) -> None:
     """Online equals batch: seen, two threads or a vectorised `exp` changed the last bit by batch size."""
     rows = raw[:401]
-    together = bundle.score(rows)
-    parts = [bundle.score(part) for part in np.split(rows, sorted(set(cuts) - {0}))]
-    for name in ("default_probability", "score", "prediction"):
+    rule = bundle.manifest.rule
+    together, scores = bundle.decide(rows, rule), bundle.score(rows)
+    parts = [bundle.decide(part, rule) for part in np.split(rows, sorted(set(cuts) - {0}))]
+    for name in ("default_probability", "score"):
+        assert np.array_equal(getattr(scores, name), getattr(together, name))
+    for name in ("default_probability", "score", "prediction", "reasons"):
         assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(together, name))
 
 
@@ -140,12 +143,12 @@ def test_a_row_has_the_same_bits_alone(bundle: Bundle, raw: FloatMatrix) -> None
 def test_a_pd_at_the_cut_off_is_predicted_bad(bundle: Bundle, raw: FloatMatrix) -> None:
     probability = np.sort(bundle.score(raw).default_probability)
     at = float(probability[700])
-    manifest = bundle.manifest.model_copy(update={"cut_off": at})
-    scores = dataclasses.replace(bundle, manifest=manifest).score(raw)
+    scores = bundle.decide(raw, DecisionRule(cut_off=at, reference=bundle.manifest.rule.reference))
     assert np.array_equal(scores.prediction == 1, scores.default_probability >= at)
     assert scores.prediction[scores.default_probability == at].tolist() == [1] * int((probability == at).sum())
 
 
 def test_no_rows_are_no_answers(bundle: Bundle, raw: FloatMatrix) -> None:
-    scores = bundle.score(raw[:0])
-    assert (len(scores.default_probability), len(scores.score), len(scores.prediction)) == (0, 0, 0)
+    decisions = bundle.decide(raw[:0], bundle.manifest.rule)
+    assert (len(decisions.default_probability), len(decisions.score), len(decisions.prediction)) == (0, 0, 0)
+    assert bundle.reason_codes(decisions) == []

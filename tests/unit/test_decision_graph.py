@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
-from creditrisk_assets.modelling.decision_graph import build_decision_graph, feature_matrix
+from creditrisk_assets.modelling.decision_graph import build_graphs, feature_matrix
 from creditrisk_assets.modelling.training import TrainingRows, calibrated, fit, predict
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO, compute_features
 from creditrisk_assets.scoring.bundle import CLASSIFIER, Bundle, Scaling, open_session
@@ -50,7 +50,7 @@ def test_the_graph_gives_scikit_learns_pd_where_values_are_neighbours_in_float32
     target = (rng.random(600) < 0.1 + 0.1 * upper.sum(axis=1)).astype(np.int64)
     portfolio = plain_portfolio(8)
     fitted = fit(portfolio, TrainingRows(raw, raw, target, np.ones(600, dtype=np.int64)))
-    session = open_session(build_decision_graph(portfolio, fitted.model, fitted.calibration, Scaling()))
+    session = open_session(build_graphs(portfolio, fitted.model, fitted.calibration, Scaling()).decision)
     probability = session.run(["default_probability"], {"raw": raw})[0]
     expected = predict(fitted, raw)
     assert np.abs(probability - expected).max() < PARITY_TOLERANCE
@@ -64,7 +64,7 @@ def test_the_same_model_gives_the_same_bytes_of_graph() -> None:
     target = (rng.random(300) * 1_000 < raw[:, 0]).astype(np.int64)
     portfolio = plain_portfolio(2)
     fitted = fit(portfolio, TrainingRows(raw, raw, target, np.ones(300, dtype=np.int64)))
-    graphs = {build_decision_graph(portfolio, fitted.model, fitted.calibration, Scaling()) for _ in range(3)}
+    graphs = {build_graphs(portfolio, fitted.model, fitted.calibration, Scaling()) for _ in range(3)}
     assert len(graphs) == 1
 
 
@@ -182,6 +182,6 @@ def test_a_scaling_reaches_the_graph() -> None:
     portfolio = plain_portfolio(2)
     fitted = fit(portfolio, TrainingRows(plain, plain, target, np.ones(300, dtype=np.int64)))
     scaling = Scaling(base_score=500, base_odds=1, points_to_double_odds=40)
-    session = open_session(build_decision_graph(portfolio, fitted.model, fitted.calibration, scaling))
+    session = open_session(build_graphs(portfolio, fitted.model, fitted.calibration, scaling).decision)
     probability, score = session.run(["default_probability", "score"], {"raw": plain})
     np.testing.assert_allclose(score, 500 - 40 * np.log2(probability / (1 - probability)), atol=1e-9)

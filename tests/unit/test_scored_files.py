@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creditrisk_assets.portfolio.contract import Field
+from creditrisk_assets.portfolio.contract import Field, Reason
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.scoring.files import (
     ANSWER_COLUMNS,
     RETRIES,
@@ -33,9 +33,22 @@ def quiet(done: int, of: int | None) -> None:
     """No progress shown."""
 
 
+def seventh(bundle: Bundle) -> ChampionRecord:
+    """The bundle as champion in version 7."""
+    return ChampionRecord(
+        mlflow_uri="models:/credit_default/7",
+        artifact_uri=bundle.location,
+        model_version="7",
+        bundle_sha256=bundle.sha256,
+        verdict="first",
+        reason="no champion before",
+        rule=bundle.manifest.rule,
+    )
+
+
 @pytest.fixture
 def scorer(bundle: Bundle) -> Scorer:
-    return local_scorer(bundle, "7")
+    return local_scorer(bundle, seventh(bundle))
 
 
 def write(path: Path, frame: pd.DataFrame) -> Path:
@@ -70,10 +83,11 @@ def test_every_row_gets_the_bundles_own_decision_in_its_place(
     assert progress == [(1_000, 1_500), (1_500, 1_500)]
     written = read(tmp_path / destination)
     assert written.columns.tolist() == [*strangers.columns, *ANSWER_COLUMNS, "error"]
-    expected = bundle.score(raw_matrix(strangers))
+    expected = bundle.decide(raw_matrix(strangers), bundle.manifest.rule)
     assert np.array_equal(written["default_probability"], expected.default_probability)
     assert np.array_equal(written["score"], expected.score)
     assert np.array_equal(written["prediction"], expected.prediction)
+    assert written["reasons"].fillna("").str.split().tolist() == bundle.reason_codes(expected)
     assert set(written["bundle_sha256"]) == {bundle.sha256}
     assert set(written["model_version"].astype(str)) == {"7"}
     assert written["error"].isna().all()
@@ -155,7 +169,7 @@ def test_a_file_that_already_has_an_answers_column_is_refused(
 
 def test_a_scored_file_cannot_be_scored_again(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
     score_file(write(tmp_path / "in.csv", strangers.head(2)), tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
-    with pytest.raises(ScoringError, match="default_probability, score, prediction, model_version, bundle_sha256, error"):
+    with pytest.raises(ScoringError, match="default_probability, score, prediction, reasons, model_version"):
         score_file(tmp_path / "out.csv", tmp_path / "again.csv", PORTFOLIO, scorer, quiet)
 
 
@@ -208,6 +222,7 @@ LOANS = replace(
         Field("purpose", "what for", codes={"car": "a car", "home": "the home"}, required=False),
         Field("years", "in the job", "", 0, 60, required=False),
     ),
+    reasons=(Reason("R01", "any", ("rate", "purpose", "years")),),
 )
 
 
@@ -217,8 +232,8 @@ def test_a_scorer_gets_texts_decimals_and_what_is_missing_as_the_contract_means_
 
     def remembering(records: pd.DataFrame) -> pd.DataFrame:
         given.append(records)
-        answer = {"default_probability": 0.5, "score": 600.0, "prediction": 1, "model_version": "7", "bundle_sha256": "a"}
-        return pd.DataFrame([answer] * len(records))
+        answer = {"default_probability": 0.5, "score": 600.0, "prediction": 1, "reasons": "R01"}
+        return pd.DataFrame([answer | {"model_version": "7", "bundle_sha256": "a"}] * len(records))
 
     source = write_lines(tmp_path / "in.csv", ["rate,purpose,years", "4.5, car ,7", "5,,NA", "x,boat,61", "6,home,"])
     result = score_file(source, tmp_path / "out.csv", LOANS, remembering, quiet)
@@ -281,11 +296,13 @@ class ApiHandler(BaseHTTPRequestHandler):
         status = self.server.prepared.pop(0) if self.server.prepared else 200
         answer: dict[str, Any] = {"detail": "prepared"}
         if status == 200:
-            frame = local_scorer(self.server.bundle, "7")(pd.DataFrame(body["records"])).drop(
-                columns=["model_version", "bundle_sha256"]
-            )
+            bundle = self.server.bundle
+            frame = local_scorer(bundle, seventh(bundle))(pd.DataFrame(body["records"]))
+            frame = frame.drop(columns=["model_version", "bundle_sha256"])
+            given = [[{"code": code, "text": "any"} for code in codes.split()] for codes in frame["reasons"]]
+            answers = frame.drop(columns="reasons").to_dict("records")
             answer = {
-                "predictions": [{"decision_id": str(row), **one} for row, one in enumerate(frame.to_dict("records"))],
+                "predictions": [{"reasons": why, **one} for why, one in zip(given, answers, strict=True)],
                 "model_version": "7",
                 "bundle_sha256": self.server.bundle.sha256,
             }

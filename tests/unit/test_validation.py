@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio
+from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio, Reason
 from creditrisk_assets.portfolio.ingestion import ValidatedRows, validate_files
 from creditrisk_assets.portfolio.validation import to_numbers
 from tests.unit.helpers import HEADER, TINY, one_file, only_rejection, validated, write_lines
@@ -33,6 +33,7 @@ MIXED = Portfolio(
     features=(Feature("rate_again"),),
     compute_features=lambda raw: raw,
     performance_window_days=31,
+    reasons=(Reason("R01", "any", ("rate", "purpose", "years", "grade", "share", "region")),),
 )
 
 # One cell

@@ -1,0 +1,264 @@
+"""Moving the champion: the order of steps that every move takes, and whether all records of it agree.
+
+The ledger comes first and is what counts; then MLflow's alias; then the materialization of `champion`, which the API follows.
+Whoever is killed in between leaves the old or the new champion in each place, whole, and the next run of `champion` makes the
+three agree.
+"""
+
+import getpass
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from creditrisk_assets.defs import events
+from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, version_before
+from creditrisk_assets.scoring.bundle import Bundle, BundleError, load_bundle
+from creditrisk_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from creditrisk_assets.registry import RegisteredBundle, Registry
+
+
+class MoveRefused(RuntimeError):
+    """The champion cannot be moved as asked; the message says why and what would be valid."""
+
+
+def registry_of(settings: Settings) -> "Registry":
+    """MLflow's registry over the settings' store."""
+    from creditrisk_assets.registry import Registry
+
+    return Registry(settings.tracking_uri, settings.mlflow_dir)
+
+
+def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce | None) -> InForce:
+    """What is in force when a version becomes champion; a cut-off that policy has set outlives the model.
+
+    Args:
+        registered: the version.
+        bundle: its bundle.
+        before: in force so far.
+    """
+    from creditrisk_assets.governance.policy import rule_of
+
+    by_policy = before is not None and before.cut_off_by == "policy"
+    return InForce(
+        model_version=registered.version,
+        mlflow_uri=registered.mlflow_uri,
+        artifact_uri=registered.artifact_uri,
+        bundle_sha256=registered.bundle_sha256,
+        rule=rule_of(bundle, before.rule.cut_off if before is not None and by_policy else None),
+        cut_off_by="policy" if by_policy else "model",
+    )
+
+
+def champion_metadata(in_force: InForce, bundle: Bundle, verdict: str, reason: str, entry: Entry) -> dict[str, Any]:
+    """What every materialization of `champion` says.
+
+    Args:
+        in_force: what decides from now on.
+        bundle: its bundle.
+        verdict: `first`, `promoted`, `kept`, `rolled_back` or `cut_off`.
+        reason: why.
+        entry: the last of the ledger.
+    """
+    return {
+        "mlflow_uri": in_force.mlflow_uri,
+        "artifact_uri": in_force.artifact_uri,
+        "model_version": in_force.model_version,
+        "bundle_sha256": in_force.bundle_sha256,
+        "verdict": verdict,
+        "reason": reason,
+        "rule": dg.MetadataValue.json(in_force.rule.model_dump()),
+        "cut_off": in_force.rule.cut_off,
+        "cut_off_by": in_force.cut_off_by,
+        "production_days": ",".join(bundle.manifest.training.production_days),
+        "ledger_entry": entry.number,
+        "ledger_sha256": entry.sha256,
+    }
+
+
+def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | None, why: str) -> Entry:
+    """Put an earlier champion in force again.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        version: which; by default the one before the present.
+        why: for the ledger.
+
+    Raises:
+        MoveRefused: if there is no such former champion, it is in force already, or its bundle cannot be proven.
+        LedgerError: if the ledger is not whole.
+    """
+    with held(settings.champion_lock):
+        ledger = Ledger(settings.ledger)
+        entries = ledger.entries()
+        if not entries:
+            raise MoveRefused("there has been no champion yet; run make train")
+        now = entries[-1].after
+        former = {entry.after.model_version: entry.after for entry in entries}
+        target = former.get(version) if version is not None else version_before(entries)
+        valid = ", ".join(sorted(set(former) - {now.model_version}, key=int)) or "none, there was no other champion"
+        if target is None or target.model_version == now.model_version:
+            asked = f"version {version}" if version is not None else "the champion before"
+            raise MoveRefused(f"{asked} cannot be rolled back to; valid: {valid}")
+        registered = registry_of(settings).version(target.model_version)
+        bundle = _proven(target, settings)
+        after = in_force_of(registered, bundle, now)
+        return _move_by_hand(instance, settings, ledger, "rolled_back", entries[-1], after, bundle, why)
+
+
+def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str) -> Entry:
+    """Decide by another cut-off from now on, with the same model.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        cut_off: PD from which a customer is refused; None for the model's own.
+        why: for the ledger.
+
+    Raises:
+        MoveRefused: if there is no champion, nobody would be approved, or it is the cut-off in force.
+        LedgerError: if the ledger is not whole.
+    """
+    from creditrisk_assets.governance.policy import rule_of
+
+    with held(settings.champion_lock):
+        ledger = Ledger(settings.ledger)
+        entries = ledger.entries()
+        if not entries:
+            raise MoveRefused("there has been no champion yet; run make train")
+        now = entries[-1].after
+        bundle = _proven(now, settings)
+        try:
+            rule = rule_of(bundle, cut_off)
+        except ValueError as error:
+            raise MoveRefused(str(error)) from error
+        after = now.model_copy(update={"rule": rule, "cut_off_by": "model" if cut_off is None else "policy"})
+        if after == now:
+            raise MoveRefused(f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}")
+        return _move_by_hand(instance, settings, ledger, "cut_off", entries[-1], after, bundle, why)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that must hold of the champion's records, whether it does, and what was seen."""
+
+    what: str
+    holds: bool
+    seen: str
+
+
+def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool) -> list[Finding]:
+    """Whether ledger, MLflow alias, Dagster asset and bundles agree.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        every_version: prove the bundle of each version that was ever champion, not only of the one in force.
+    """
+    try:
+        entries = Ledger(settings.ledger).entries()
+    except LedgerError as error:
+        return [Finding("the ledger is a whole chain", False, str(error))]
+    if not entries:
+        return [Finding("there is a champion", False, "the ledger is empty; run make train")]
+    head = entries[-1]
+    chain = Finding("the ledger is a whole chain", True, f"{len(entries)} entries, the last {head.sha256}")
+    return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *_bundle_findings(entries, every_version)]
+
+
+def actor_by_hand(settings: Settings) -> str:
+    """Who moves the champion from the command line."""
+    return settings.actor or f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _move_by_hand(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    ledger: Ledger,
+    action: Action,
+    head: Entry,
+    after: InForce,
+    bundle: Bundle,
+    why: str,
+) -> Entry:
+    move = Move(
+        action=action,
+        actor=actor_by_hand(settings),
+        day=events.day_of_data(instance),
+        before=head.after,
+        after=after,
+        challenger=None,
+        why=why,
+        evidence_sha256=None,
+    )
+    entry = ledger.append(move, head)
+    registry_of(settings).set_champion(after.model_version)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            events.CHAMPION,
+            description=why,
+            metadata=champion_metadata(after, bundle, action, why, entry),
+            tags={"dagster/data_version": after.bundle_sha256},
+        )
+    )
+    return entry
+
+
+def _proven(in_force: InForce, settings: Settings) -> Bundle:
+    try:
+        bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
+        bundle.require_fits(settings.portfolio)
+    except BundleError as error:
+        raise MoveRefused(f"version {in_force.model_version} cannot be put in force: {error}") from error
+    return bundle
+
+
+def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[Finding]:
+    head = entries[-1]
+    written = {entry.number: entry.sha256 for entry in entries}
+    says = events.champion_ledger_marks(instance)
+    if not says:
+        return [Finding("the asset champion names the last entry of the ledger", False, "it was never materialized")]
+    strangers = [f"entry {number} with {sha256}" for number, sha256 in says if written.get(number) != sha256]
+    record = events.champion_in_force(instance)
+    same = record is not None and record.bundle_sha256 == head.after.bundle_sha256 and record.rule == head.after.rule
+    named = record.model_version if record else None
+    return [
+        Finding(
+            "the asset champion names what the ledger has in force",
+            same and named == head.after.model_version,
+            f"asset: version {named}, ledger: version {head.after.model_version}, cut-off {head.after.rule.cut_off}",
+        ),
+        Finding(
+            "every entry that a materialization of champion names is in the ledger",
+            not strangers,
+            ", ".join(strangers) or f"{len(says)} materializations",
+        ),
+    ]
+
+
+def _alias_finding(settings: Settings, head: Entry) -> Finding:
+    alias = registry_of(settings).champion_version()
+    return Finding(
+        "MLflow's alias champion names the same version",
+        alias == head.after.model_version,
+        f"alias: version {alias}, ledger: version {head.after.model_version}",
+    )
+
+
+def _bundle_findings(entries: list[Entry], every_version: bool) -> list[Finding]:
+    """The bundle in force and, if asked, each former champion's."""
+    by_version = {entry.after.model_version: entry.after for entry in (entries if every_version else entries[-1:])}
+    findings = []
+    for version, in_force in by_version.items():
+        what = f"the bundle of version {version} has its hash and gives its golden answers"
+        try:
+            load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
+            findings.append(Finding(what, True, in_force.bundle_sha256))
+        except BundleError as error:
+            findings.append(Finding(what, False, str(error)))
+    return findings

@@ -1,0 +1,167 @@
+"""Policy over a calibrated PD, apart from the model: the cut-off, grades, expected loss, and what each cut-off would bring."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from creditrisk_assets.modelling.reasons import reference_profile
+from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.scoring.bundle import HELD_OUT, REFERENCE, Bundle, DecisionRule
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+APPROVAL_STEPS = tuple(step / 100 for step in range(5, 101, 5))
+"""Approval rates of the trade-off table."""
+
+
+def rule_of(bundle: Bundle, cut_off: float | None) -> DecisionRule:
+    """The rule by which a bundle decides.
+
+    Args:
+        bundle: the model.
+        cut_off: the policy's, or None for the model's own (the PD at which KS is reached).
+
+    Returns:
+        The cut-off with the profile of a customer just good enough for it, from the bundle's own reference rows.
+
+    Raises:
+        ValueError: if nobody would be approved.
+    """
+    if cut_off is None:
+        return bundle.manifest.rule
+    reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
+    raw = reference[bundle.input_names].to_numpy(dtype=np.float32)
+    profile = reference_profile(raw, reference["default_probability"].to_numpy(dtype=np.float64), cut_off)
+    return DecisionRule(cut_off=cut_off, reference=profile)
+
+
+@dataclass(frozen=True)
+class LossAssumptions:
+    """What no data set here tells: the share of the exposure that is lost in a default (LGD, 0..1), and the share of the
+    portfolio's exposure field that is owed then (EAD over limit, 0..1).
+    """
+
+    loss_given_default: float
+    exposure_share: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Held-out customers with what a bundle says of them.
+
+    Attributes:
+        probability: n, PD.
+        target: n, 1 = bad.
+        expected_loss: n, PD x LGD x EAD in the exposure's unit; None where the portfolio names no exposure.
+    """
+
+    probability: FloatArray
+    target: IntArray
+    expected_loss: FloatArray | None
+
+
+def judged_held_out(bundle: Bundle, portfolio: Portfolio, assumptions: LossAssumptions) -> Judged:
+    """The rows that the bundle carries for comparisons, scored."""
+    evidence = pd.read_parquet(io.BytesIO(bundle.document(HELD_OUT)))
+    raw = evidence[bundle.input_names].to_numpy(dtype=np.float32)
+    probability = bundle.score(raw).default_probability
+    loss = None
+    if portfolio.exposure is not None:
+        exposure = raw[:, bundle.input_names.index(portfolio.exposure)].astype(np.float64)
+        loss = probability * assumptions.loss_given_default * assumptions.exposure_share * exposure
+    return Judged(probability, evidence[portfolio.target].to_numpy(dtype=np.int64), loss)
+
+
+def grade_names(bounds: Sequence[float]) -> list[str]:
+    """A letter for each band: A is under the first bound."""
+    return [chr(ord("A") + place) for place in range(len(bounds) + 1)]
+
+
+def grades_of(probability: FloatArray, bounds: Sequence[float]) -> IntArray:
+    """The place of the band that each PD lies in; a PD at a bound is in the worse band."""
+    return np.searchsorted(np.asarray(bounds), probability, side="right").astype(np.int64)
+
+
+def grade_table(probability: FloatArray, target: IntArray, bounds: Sequence[float], level: float = 0.95) -> pd.DataFrame:
+    """Each grade's PD against what happened, by the Jeffreys test (ECB, instructions for validation reporting, 2019).
+
+    Args:
+        probability: n, PD.
+        target: n, 1 = bad.
+        bounds: PDs between the grades, rising.
+        level: of the interval.
+
+    Returns:
+        For each grade: grade, pd_from, pd_to, customers, bads, mean_pd, bad_rate with its interval low and high, and `p_value`,
+        the posterior probability that the true rate is at most the mean PD: a small one says that the PD is too low. NaN where
+        the grade has no customer.
+    """
+    band = grades_of(probability, bounds)
+    edges = [0.0, *bounds, 1.0]
+    rows = []
+    for place, name in enumerate(grade_names(bounds)):
+        inside = band == place
+        customers, bads = int(inside.sum()), int(target[inside].sum())
+        mean_pd = float(probability[inside].mean()) if customers else math.nan
+        posterior = stats.beta(bads + 0.5, customers - bads + 0.5)
+        low, high = posterior.interval(level) if customers else (math.nan, math.nan)
+        rows.append(
+            {
+                "grade": name,
+                "pd_from": edges[place],
+                "pd_to": edges[place + 1],
+                "customers": customers,
+                "bads": bads,
+                "mean_pd": mean_pd,
+                "bad_rate": bads / customers if customers else math.nan,
+                "low": float(low),
+                "high": float(high),
+                "p_value": float(posterior.cdf(mean_pd)) if customers else math.nan,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def trade_off_table(judged: Judged, cut_offs: Sequence[float]) -> pd.DataFrame:
+    """What each cut-off would bring on the same customers.
+
+    Args:
+        judged: customers with PD and outcome.
+        cut_offs: PDs from which a customer is refused, besides those that approve 5, 10, ... 100 % of these customers.
+
+    Returns:
+        One row for each cut-off, rising: cut_off, approval_rate, bad_rate of the approved, bad_rate_refused, bads_approved_share
+        (of all bads), and expected_loss for each approved customer where there is an exposure.
+    """
+    by_rate = [_cut_off_for(judged.probability, rate) for rate in APPROVAL_STEPS]
+    rows = []
+    for cut_off in sorted({*by_rate, *cut_offs}):
+        approved = judged.probability < cut_off
+        rows.append(
+            {
+                "cut_off": cut_off,
+                "approval_rate": float(approved.mean()),
+                "bad_rate": _mean(judged.target[approved]),
+                "bad_rate_refused": _mean(judged.target[~approved]),
+                "bads_approved_share": float(judged.target[approved].sum() / max(judged.target.sum(), 1)),
+                "expected_loss": math.nan if judged.expected_loss is None else _mean(judged.expected_loss[approved]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _cut_off_for(probability: FloatArray, approval_rate: float) -> float:
+    """The smallest PD that approves at least this share when everybody under it is approved."""
+    highest = np.quantile(probability, approval_rate, method="inverted_cdf")
+    return float(np.nextafter(highest, 1.0))
+
+
+def _mean(values: NDArray[np.generic]) -> float:
+    return float(values.mean()) if len(values) else math.nan

@@ -1,0 +1,137 @@
+"""Why a score is as high as it is: contributions of groups of fields, computed inside the graph.
+
+A group is the fields of one reason of the portfolio. Its contribution is its Shapley value on the log-odds scale: what the
+group's own values add over a reference profile, averaged over every order in which the groups can be put in. With G groups there
+are 2^G coalitions, so that the value is exact, not sampled. The reference is a customer just good enough to be approved (comment
+9(b)(2)-5 to 12 CFR 1002.9), and it is an input of the graph: with another cut-off it is another customer.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ndonnx
+import numpy as np
+from numpy.typing import NDArray
+
+from creditrisk_assets.portfolio.contract import Portfolio
+
+REASONS_LIMIT = 4
+"""Most reasons that a customer is told (12 CFR 1002.9, comment 9(b)(2)-1)."""
+
+NO_REASON = -1
+
+NEIGHBOURS = 500
+"""Training rows just under the cut-off whose median is the reference profile."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Parts of a graph. `log_odds` of the records themselves: n; `contributions` to it: n x groups; `reasons`: n x up to four
+    places of groups in order of contribution, then -1.
+    """
+
+    log_odds: ndonnx.Array
+    contributions: ndonnx.Array
+    reasons: ndonnx.Array
+
+
+def explained(
+    portfolio: Portfolio, raw: ndonnx.Array, reference: ndonnx.Array, log_odds: Callable[[ndonnx.Array], ndonnx.Array]
+) -> Explained:
+    """Log-odds with exact group Shapley values and the reasons that follow from them.
+
+    A reason is given for a group that raises the risk in the mean over all orders and also by itself: with that group alone put
+    back to the reference, the PD falls. Sums are element-wise additions in a fixed order, so that no bit depends on how many
+    rows are decided together.
+
+    Args:
+        portfolio: whose reasons are the groups.
+        raw: rows x fields, float32.
+        reference: 1 x fields, float32.
+        log_odds: calibrated log-odds of such rows, float64.
+    """
+    inside = _coalitions(portfolio)
+    coalitions, groups = len(inside), len(portfolio.reasons)
+    fields = len(portfolio.fields)
+    from_record = ndonnx.asarray(_fields_from_record(portfolio, inside)[None])
+    mixed = ndonnx.where(from_record, raw[:, None, :], reference[None, :, :])
+    values = ndonnx.reshape(log_odds(ndonnx.reshape(mixed, (-1, fields))), (-1, coalitions))
+    without, with_group, weights = _marginals(inside)
+    gains = ndonnx.take(values, ndonnx.asarray(with_group.reshape(-1)), axis=1) - ndonnx.take(
+        values, ndonnx.asarray(without.reshape(-1)), axis=1
+    )
+    contributions = _halved(ndonnx.reshape(gains, (-1, groups, coalitions // 2)) * ndonnx.asarray(weights), groups)
+    everything = coalitions - 1
+    put_back = [everything - (1 << group) for group in range(groups)]
+    own = values[:, everything]
+    falls = ndonnx.take(values, ndonnx.asarray(np.array(put_back)), axis=1) < own[:, None]
+    raising = ndonnx.where(
+        ndonnx.logical_and(contributions > 0.0, falls), contributions, ndonnx.asarray(0.0, dtype=ndonnx.float64)
+    )
+    order = ndonnx.argsort(raising, axis=1, descending=True, stable=True)
+    sorted_raising = ndonnx.take_along_axis(raising, order, axis=1)
+    reasons = ndonnx.where(sorted_raising > 0.0, order, ndonnx.asarray(NO_REASON, dtype=ndonnx.int64))
+    return Explained(own, contributions, reasons[:, :REASONS_LIMIT])
+
+
+def reference_profile(raw: NDArray[np.float32], probability: NDArray[np.float64], cut_off: float) -> list[float | None]:
+    """The median of each field over the customers just good enough to be approved.
+
+    Args:
+        raw: n x fields, customers that the model was trained on.
+        probability: n, their PDs.
+        cut_off: PD from which a customer is refused.
+
+    Returns:
+        A value for each field that some customer has (the lower median), None where most of them have none.
+
+    Raises:
+        ValueError: if no customer is under the cut-off.
+    """
+    approved = np.flatnonzero(probability < cut_off)
+    if not len(approved):
+        raise ValueError(f"cut-off {cut_off}: none of {len(raw)} customers is under it; valid: above {probability.min():.6f}")
+    nearest = approved[np.argsort(-probability[approved], kind="stable")][:NEIGHBOURS]
+    return [_lower_median(column) for column in raw[nearest].T]
+
+
+def _lower_median(column: NDArray[np.float32]) -> float | None:
+    known = column[~np.isnan(column)]
+    return float(np.quantile(known, 0.5, method="lower")) if 2 * len(known) > len(column) else None
+
+
+def _coalitions(portfolio: Portfolio) -> NDArray[np.bool_]:
+    """Coalitions x groups: coalition number k holds the groups whose bit is set in k."""
+    groups = len(portfolio.reasons)
+    bits: NDArray[np.int64] = np.arange(1 << groups)[:, None] >> np.arange(groups)
+    return np.asarray(bits & 1 == 1)
+
+
+def _fields_from_record(portfolio: Portfolio, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Coalitions x fields: whether a field has the record's value. Fields of no group, the protected ones, always have."""
+    result = np.ones((len(inside), len(portfolio.fields)), dtype=bool)
+    for group, reason in enumerate(portfolio.reasons):
+        columns = [portfolio.field_names.index(name) for name in reason.fields]
+        result[:, columns] = inside[:, group : group + 1]
+    return result
+
+
+def _marginals(inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """For each group the coalitions without it, the same with it, and the Shapley weight of each such step."""
+    coalitions, groups = inside.shape
+    numbers = np.arange(coalitions, dtype=np.int64)
+    without = np.stack([numbers[~inside[:, group]] for group in range(groups)])
+    with_group = without + (1 << np.arange(groups, dtype=np.int64))[:, None]
+    sizes = inside.sum(axis=1)[without]
+    weights = [
+        [math.factorial(size) * math.factorial(groups - size - 1) / math.factorial(groups) for size in row] for row in sizes
+    ]
+    return without, with_group, np.array(weights)
+
+
+def _halved(terms: ndonnx.Array, groups: int) -> ndonnx.Array:
+    """Sum over the last axis, whose length is a power of two, by adding its halves."""
+    for half in [1 << power for power in reversed(range(groups - 1))]:
+        terms = terms[:, :, :half] + terms[:, :, half:]
+    return terms[:, :, 0]
