@@ -149,9 +149,9 @@ def _decide(
             writer = writer or pq.ParquetWriter(staged, decided.schema)
             writer.write_batch(decided)
             rows += len(batch)
-            totals["mean_pd"] += answers["default_probability"].to_numpy().sum()
-            totals["predicted_bad_share"] += answers["prediction"].to_numpy().sum()
-            totals["mean_score"] += answers["score"].to_numpy().sum()
+            totals["mean_pd"] += float(answers["default_probability"].to_numpy().sum())
+            totals["predicted_bad_share"] += float(answers["prediction"].to_numpy().sum())
+            totals["mean_score"] += float(answers["score"].to_numpy().sum())
     finally:
         if writer is not None:
             writer.close()

@@ -28,7 +28,7 @@ from creditrisk_assets.portfolio.storage import zone_path
 from creditrisk_assets.processes import free_ports
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.stepping import SteppedLoop
+from creditrisk_assets.stepping import QUIET, SteppedLoop
 
 HISTORY_ROWS = 4_000
 BUCKET = "bank"
@@ -52,6 +52,12 @@ class Loop(SteppedLoop):
         portfolio = self.settings.portfolio
         labels = customers[[portfolio.identifier, portfolio.target]]
         return land(self.settings.landing_outcomes / day, name, labels)
+
+    def make(self, *assets: str) -> dg.ExecuteInProcessResult:
+        """Materialize assets that no job selects so, with their checks, as somebody does in the UI."""
+        every = self.definitions.resolve_implicit_global_asset_job_def()
+        keys = [dg.AssetKey(asset) for asset in assets]
+        return every.execute_in_process(instance=self.instance, asset_selection=keys, run_config=QUIET, raise_on_error=False)
 
     def frame(self, asset: str, day: str) -> pd.DataFrame:
         with stored_path(self.settings.storage, asset, day).open("rb") as file:

@@ -1,5 +1,6 @@
 """Moving the champion: every move is in the ledger, one at a time, whole, and whatever does not agree is found."""
 
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from creditrisk_assets.cli import app
 from creditrisk_assets.defs import events, moves
 from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.portfolio.simulator import simulate
@@ -19,18 +23,18 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.decisions import sets_of
 from tests.integration.conftest import Loop, api, checks, customers, until
 
-ANY_GAIN: dict[str, Any] = {"gate_minimum_bads": 20}
+ANY_GAIN: dict[str, Any] = {"gate_minimum_bads": 20, "report_rows": 0}
 """A gate that lets a clearly better challenger through also where it decides quite otherwise than a poor champion."""
 
 
-def history(folder: Path, shuffled: float, rows: int = 2_000) -> str:
+def history(folder: Path, shuffled: float, seed: int = 7, rows: int = 2_000) -> str:
     """A history of which a share has the outcome of somebody else: the smaller it is, the better the model."""
-    frame = simulate(rows, 7)
+    frame = simulate(rows, seed)
     rng = np.random.default_rng(1)
     touched = rng.choice(rows, int(rows * shuffled), replace=False)
     target = frame[PORTFOLIO.target].to_numpy().copy()
     target[touched] = target[rng.permutation(touched)]
-    path = folder / f"history-{shuffled}.csv"
+    path = folder / f"history-{shuffled}-{seed}.csv"
     frame.assign(**{PORTFOLIO.target: target}).to_csv(path, index=False)
     return str(path)
 
@@ -51,14 +55,19 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     loop.instance.dispose()
 
 
-def command(loop: Loop, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "creditrisk_assets.cli", *arguments],
+def command(loop: Loop, *arguments: str) -> Result:
+    """A command of `creditrisk`, in this process: a process of its own would spend seconds on imports."""
+    return CliRunner().invoke(app, arguments, env=environment(loop))
+
+
+def process(loop: Loop, script: str, *arguments: str) -> "subprocess.Popen[bytes]":
+    """A process of its own that runs a script."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
         env=environment(loop),
-        capture_output=True,
-        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         cwd=loop.home,
-        check=False,
     )
 
 
@@ -105,10 +114,10 @@ def test_history_and_show_tell_who_was_in_force_when(moved: Loop) -> None:
     if second.at.strftime("%Y-%m-%dT%H:%M:%S") != between and shown:
         assert shown["model_version"] == "1"
     early = command(moved, "champion", "show", "--at", "2001-01-01")
-    assert early.returncode == 1
+    assert early.exit_code == 1
     assert "no champion was in force at 2001-01-01" in early.stderr
     table = command(moved, "champion", "history")
-    assert table.returncode == 0
+    assert table.exit_code == 0
     assert "promoted" in table.stdout
 
 
@@ -118,7 +127,7 @@ def test_a_rollback_is_one_command_that_the_api_follows_and_no_run_undoes(moved:
     with api(moved) as client:
         assert client.get("/ready").json()["model_version"] == now
         result = command(moved, "champion", "rollback", "--why", "complaints about version 2")
-        assert result.returncode == 0, result.stderr
+        assert result.exit_code == 0, result.stderr
         other = moved.champion().model_version
         until(lambda: client.get("/ready").json()["model_version"] == other, 5)
     last = entries(moved)[-1]
@@ -127,7 +136,7 @@ def test_a_rollback_is_one_command_that_the_api_follows_and_no_run_undoes(moved:
     assert (len(entries(moved)), last.after.model_version) == (before + 1, other)
     assert moved.champion().verdict == "rolled_back"
     assert everything_agrees(moved)
-    assert moved.run("train").success  # the newest model is the one that was taken out of force
+    assert moved.make("champion").success  # the newest model is the one that was taken out of force
     assert moved.champion().model_version == other
     assert "is not judged again" in moved.champion().reason
     assert everything_agrees(moved)
@@ -138,9 +147,9 @@ def test_what_cannot_be_rolled_back_to_is_refused_with_what_is_valid(moved: Loop
     before = len(entries(moved))
     for version in ("7", now, "x"):
         result = command(moved, "champion", "rollback", version, "--why", "a try")
-        assert result.returncode == 1
+        assert result.exit_code == 1
         assert f"version {version} cannot be rolled back to; valid: {({'1', '2'} - {now}).pop()}" in result.stderr
-    assert command(moved, "champion", "rollback").returncode == 2
+    assert command(moved, "champion", "rollback").exit_code == 2
     assert len(entries(moved)) == before
 
 
@@ -148,26 +157,28 @@ def test_a_cut_off_is_a_ledger_entry_no_retrain_and_decides_from_then_on(moved: 
     old = moved.champion()
     moved.land_day("2026-04-01", customers(300, 5))
     assert moved.run("score_production", "2026-04-01").success
-    assert command(moved, "champion", "cut-off", "0.05", "--why", "a bad year").returncode == 0
+    first = moved.frame("production_scores", "2026-04-01")
+    stricter = float(first["default_probability"].quantile(0.3))
+    result = command(moved, "champion", "cut-off", str(stricter), "--why", "a bad year")
+    assert result.exit_code == 0, result.stderr
     new = moved.champion()
     assert (new.bundle_sha256, new.model_version) == (old.bundle_sha256, old.model_version)
-    assert new.rule.cut_off == 0.05
+    assert new.rule.cut_off == stricter
     assert new.rule.reference != old.rule.reference
     assert entries(moved)[-1].after.cut_off_by == "policy"
-    first = moved.frame("production_scores", "2026-04-01")
     assert moved.run("score_production", "2026-04-01").success
     second = moved.frame("production_scores", "2026-04-01")
     assert first["default_probability"].equals(second["default_probability"])
-    assert second["prediction"].equals((second["default_probability"] >= 0.05).astype("int8"))
+    assert second["prediction"].equals((second["default_probability"] >= stricter).astype("int8"))
     assert second["prediction"].sum() > first["prediction"].sum()
     assert not first["reason_1"].equals(second["reason_1"])
     assert len(sets_of(moved.settings.decisions, "2026-04-01")) == 2  # the first decisions were made and stay
     told = json.loads(command(moved, "replay", "--date", "2026-04-01", "--json").stdout)["sets"]
     assert [(one["rows"], one["different"], one["problem"]) for one in told] == [(300, 0, None)] * 2
-    again = command(moved, "champion", "cut-off", "0.05", "--why", "twice")
-    assert again.returncode == 1
-    assert "cut-off 0.05 is in force already" in again.stderr
-    assert command(moved, "champion", "cut-off", "--why", "the year is over").returncode == 0
+    again = command(moved, "champion", "cut-off", str(stricter), "--why", "twice")
+    assert again.exit_code == 1
+    assert f"cut-off {stricter} is in force already" in again.stderr
+    assert command(moved, "champion", "cut-off", "--why", "the year is over").exit_code == 0
     assert moved.champion().rule == old.rule
     assert everything_agrees(moved)
 
@@ -178,15 +189,15 @@ def test_one_decision_of_the_day_is_explained_a_year_later(moved: Loop) -> None:
     frame = moved.frame("production_scores", "2026-04-02")
     row = frame[frame["reason_1"].notna()].iloc[0]
     result = command(moved, "replay", row["decision_id"])
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     texts = {reason.code: reason.text for reason in PORTFOLIO.reasons}
     assert f"{row['reason_1']}: {texts[row['reason_1']]}" in result.stdout
     assert f"by version {row['model_version']}, bundle {row['bundle_sha256']}" in result.stdout
     assert repr(float(row["default_probability"])) in result.stdout
     unknown = command(moved, "replay", "2026-04-02-0000000000000000-1")
-    assert unknown.returncode == 1
+    assert unknown.exit_code == 1
     assert "does not exist" in unknown.stderr
-    assert command(moved, "replay").returncode == 2
+    assert command(moved, "replay").exit_code == 2
 
 
 def test_a_changed_byte_of_a_logged_decision_is_found_by_replay_and_by_the_audit(moved: Loop) -> None:
@@ -199,7 +210,7 @@ def test_a_changed_byte_of_a_logged_decision_is_found_by_replay_and_by_the_audit
     content = path.read_bytes()
     path.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
     result = command(moved, "replay", "--date", "2026-04-03")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert f"{kept.name}.parquet was changed" in result.stderr
     found = checks(moved.run("audit"))["past_decisions_replay"]
     assert not found.passed
@@ -213,14 +224,14 @@ def test_an_alias_moved_by_hand_is_an_alarm_until_the_next_run_of_champion(moved
     wrong = ({"1", "2"} - {right}).pop()
     registry.set_champion(wrong)
     result = command(moved, "champion", "verify")
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert f"does not hold: MLflow's alias champion names the same version: alias: version {wrong}" in result.stdout
     found = checks(moved.run("audit"))["champion_records_agree"]
     assert not found.passed
     assert "alias" in str(found.metadata["observed"].value)
-    assert moved.run("train").success
+    assert moved.make("champion").success
     assert registry.champion_version() == right
-    assert command(moved, "champion", "verify").returncode == 0
+    assert command(moved, "champion", "verify").exit_code == 0
 
 
 def test_a_changed_byte_of_any_champions_bundle_is_found(moved: Loop) -> None:
@@ -229,10 +240,10 @@ def test_a_changed_byte_of_any_champions_bundle_is_found(moved: Loop) -> None:
         content = path.read_bytes()
         path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
         result = command(moved, "champion", "verify")
-        assert result.returncode == 1
+        assert result.exit_code == 1
         assert f"does not hold: the bundle of version {in_force.model_version}" in result.stdout
         path.write_bytes(content)
-    assert command(moved, "champion", "verify").returncode == 0
+    assert command(moved, "champion", "verify").exit_code == 0
 
 
 def test_on_a_ledger_with_a_changed_byte_nothing_is_promoted_or_rolled_back(moved: Loop) -> None:
@@ -242,10 +253,10 @@ def test_on_a_ledger_with_a_changed_byte_nothing_is_promoted_or_rolled_back(move
     path.write_bytes(content.replace(b'"first"', b'"First"'))
     now = moved.champion()
     verified = command(moved, "champion", "verify")
-    assert verified.returncode == 1
+    assert verified.exit_code == 1
     assert "000001.json" in verified.stdout
-    assert command(moved, "champion", "rollback", "--why", "a try").returncode == 1
-    assert not moved.run("train").success
+    assert command(moved, "champion", "rollback", "--why", "a try").exit_code == 1
+    assert not moved.make("champion").success
     path.write_bytes(content)
     assert moved.champion() == now
     assert everything_agrees(moved)
@@ -254,26 +265,23 @@ def test_on_a_ledger_with_a_changed_byte_nothing_is_promoted_or_rolled_back(move
 def test_of_several_moves_at_once_each_waits_for_the_others(moved: Loop) -> None:
     """Real processes; the last entry of the ledger is what alias, asset and API have."""
     before = len(entries(moved))
-    asked = [("rollback",), ("cut-off", "0.31"), ("cut-off", "0.32"), ("cut-off", "0.33")]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "creditrisk_assets.cli", "champion", *arguments, "--why", "all at once"],
-            env=environment(moved),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=moved.home,
-        )
-        for arguments in asked
-    ]
-    for process in started:
-        _, stderr = process.communicate(timeout=120)
-        assert process.returncode == 0, stderr.decode()
+    asked = [("rollback",), ("cut-off", "0.31"), ("cut-off", "0.32")]
+    started = [process(moved, COMMAND, "champion", *arguments, "--why", "all at once") for arguments in asked]
+    for one in started:
+        _, stderr = one.communicate(timeout=120)
+        assert one.returncode == 0, stderr.decode()
     made = entries(moved)
     assert len(made) == before + len(asked)
-    assert all(later.before == earlier.after for earlier, later in zip(made, made[1:], strict=False))
+    assert all(later.before == earlier.after for earlier, later in itertools.pairwise(made))
     assert moved.champion().rule == made[-1].after.rule
     assert everything_agrees(moved)
 
+
+COMMAND = """
+import sys
+from creditrisk_assets.cli import main
+main()
+"""
 
 KILLED = """
 import os, signal, sys
@@ -289,7 +297,7 @@ def then_die(function):
         die()
     return called
 
-step = sys.argv[1]
+step = sys.argv.pop(1)
 if step == "before the ledger":
     Ledger.append = die
 elif step == "after the ledger":
@@ -299,35 +307,37 @@ elif step == "after the alias":
 """
 
 
-@pytest.mark.parametrize(
-    ("step", "in_ledger", "in_alias"),
-    [("before the ledger", False, False), ("after the ledger", True, False), ("after the alias", True, True)],
-)
-def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it(
-    tmp_path: Path, step: str, in_ledger: bool, in_alias: bool
-) -> None:
+CHAMPION_ALONE = """
+from pathlib import Path
+from creditrisk_assets.settings import Settings
+from tests.integration.conftest import Loop
+Loop.in_folder(Path.cwd(), Settings()).make("champion")
+"""
+
+
+def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it(tmp_path: Path) -> None:
     loop = Loop.of(tmp_path / "site", **ANY_GAIN)
     train(loop, 0.9)
-    loop.settings.raw_data = history(loop.home, 0.0)
-    script = KILLED + (
-        "from pathlib import Path\n"
-        "from creditrisk_assets.settings import Settings\n"
-        "from creditrisk_assets.stepping import SteppedLoop\n"
-        f"SteppedLoop.in_folder(Path({str(loop.home)!r}), Settings()).run('train')\n"
-    )
-    killed = subprocess.run([sys.executable, "-c", script, step], env=environment(loop), cwd=loop.home, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert moves.registry_of(loop.settings).champion_version() == ("2" if in_alias else "1")
-    assert [entry.after.model_version for entry in entries(loop)] == (["1", "2"] if in_ledger else ["1"])
-    assert loop.champion().model_version == "1"  # what the API serves: the old one, whole
-    assert all(
-        finding.holds for finding in moves.verify(loop.instance, loop.settings, every_version=True) if "bundle" in finding.what
-    )
-    assert everything_agrees(loop) is not in_ledger
-    assert loop.run("train").success
-    assert loop.champion().model_version == "2"
-    assert [entry.after.model_version for entry in entries(loop)] == ["1", "2"]
-    assert everything_agrees(loop)
+    steps = [("before the ledger", False, False), ("after the ledger", True, False), ("after the alias", True, True)]
+    for seed, (step, in_ledger, in_alias) in enumerate(steps):
+        old = loop.champion().model_version
+        loop.settings.raw_data = history(loop.home, 0.0, seed)
+        assert loop.make("raw_data", "features", "model").success
+        new = str(loop.metadata("model")["model_version"])
+        killed = process(loop, KILLED + CHAMPION_ALONE, step)
+        killed.communicate(timeout=120)
+        assert killed.returncode == -signal.SIGKILL
+        assert moves.registry_of(loop.settings).champion_version() == (new if in_alias else old)
+        assert entries(loop)[-1].after.model_version == (new if in_ledger else old)
+        assert loop.champion().model_version == old  # what the API serves: the old one, whole
+        findings = moves.verify(loop.instance, loop.settings, every_version=True)
+        assert all(finding.holds for finding in findings if "bundle" in finding.what)
+        assert all(finding.holds for finding in findings) is not in_ledger
+        assert loop.make("champion").success
+        assert loop.champion().model_version == new
+        assert everything_agrees(loop)
+        moves.rollback(loop.instance, loop.settings, "1", "so that the next one is better again")
+    assert [entry.after.model_version for entry in entries(loop)] == ["1", "2", "1", "3", "1", "4", "1"]
     loop.instance.dispose()
 
 
@@ -335,13 +345,12 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
 def test_a_rollback_killed_at_any_step_is_healed_by_the_next_run(moved: Loop, step: str) -> None:
     served = moved.champion().model_version
     other = ({"1", "2"} - {served}).pop()
-    script = KILLED + "sys.argv[1:] = sys.argv[2:]\nfrom creditrisk_assets.cli import main\nmain()\n"
-    arguments = ["champion", "rollback", other, "--why", "killed"]
-    killed = subprocess.run([sys.executable, "-c", script, step, *arguments], env=environment(moved), cwd=moved.home, check=False)
+    killed = process(moved, KILLED + COMMAND.replace("import sys", ""), step, "champion", "rollback", other, "--why", "killed")
+    killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert moved.champion().model_version == served
     assert not everything_agrees(moved)
-    assert moved.run("train").success
+    assert moved.make("champion").success
     assert moved.champion().model_version == other
     assert everything_agrees(moved)
 
@@ -349,7 +358,7 @@ def test_a_rollback_killed_at_any_step_is_healed_by_the_next_run(moved: Loop, st
 def test_without_any_champion_each_command_says_what_to_do(fresh: Loop) -> None:
     for arguments in (("show",), ("history",), ("rollback", "--why", "x"), ("cut-off", "0.3", "--why", "x"), ("verify",)):
         result = command(fresh, "champion", *arguments)
-        assert result.returncode == 1, arguments
+        assert result.exit_code == 1, arguments
         assert "make train" in result.stderr + result.stdout, arguments
     nothing = command(fresh, "replay", "--date", "2026-01-01")
     assert "no decisions of 2026-01-01" in nothing.stderr
