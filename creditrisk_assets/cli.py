@@ -477,6 +477,44 @@ def champion_cut_off(
     console.print(f"cut-off {rule.cut_off:.4f} is in force, entry {entry.number} of the ledger", soft_wrap=True)
 
 
+@champion_app.command("policy")
+def champion_policy(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write trade_off.csv, trade_off.png and grades.csv into this folder.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """What each cut-off would bring, and how the grades turn out, on the held-out rows that came with the champion."""
+    from creditrisk_assets.governance.policy import LossAssumptions, policy_view
+    from creditrisk_assets.modelling.plots import trade_off_plot
+    from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+
+    settings, in_force = _settings(), _champion()
+    try:
+        bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
+    except BundleError as error:
+        _fail(error)
+    assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
+    view = policy_view(bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        view.trade_off.to_csv(output / "trade_off.csv", index=False)
+        view.grades.to_csv(output / "grades.csv", index=False)
+        rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
+        (output / "trade_off.png").write_bytes(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off))
+    if as_json:
+        _print_json({"trade_off": view.trade_off.to_dict("records"), "grades": view.grades.to_dict("records")})
+        return
+    for title, frame in (("trade-off", view.trade_off), ("grades", view.grades)):
+        shown = Table(*frame.columns, title=f"{title}, {view.customers:,} held-out customers")
+        for place, row in enumerate(frame.itertuples(index=False)):
+            here = title == "trade-off" and place == view.in_force
+            shown.add_row(*(f"{one:.4f}" if isinstance(one, float) else str(one) for one in row), style="bold" if here else None)
+        console.print(shown)
+    assumed = f"LGD {assumptions.loss_given_default}, EAD {assumptions.exposure_share} of {settings.portfolio.exposure}"
+    console.print(f"bold: in force; expected_loss for each approved customer assumes {assumed}", soft_wrap=True)
+
+
 @app.command()
 def replay(
     decision_id: Annotated[str | None, typer.Argument(help="As the scores have it.")] = None,

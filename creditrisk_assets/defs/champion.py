@@ -12,7 +12,7 @@ import pandas as pd
 from creditrisk_assets.defs.events import day_of_data, latest_contender
 from creditrisk_assets.defs.history import train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.defs.moves import champion_metadata, in_force_of, registry_of, verify
+from creditrisk_assets.defs.moves import champion_metadata, in_force_of, policy_metadata, registry_of, verify
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
 from creditrisk_assets.scoring.bundle import load_bundle
 from creditrisk_assets.settings import Settings
@@ -139,6 +139,7 @@ def _compared(
             **champion_metadata(after, winner_bundle, verdict.verdict, verdict.reason, entry),
             "challenger_version": contender.version,
             "previous_version": before.model_version if before else "none",
+            **policy_metadata(after, winner_bundle, settings),
             **figures(verdict.champion, "champion_"),
             **figures(verdict.challenger, "challenger_"),
             **plots,

@@ -102,6 +102,7 @@ def performance_report(
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
     """How the day's scores turned out, on the rows whose outcome has arrived, beside what the champion showed at validation."""
+    from creditrisk_assets.governance.policy import grade_table
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
     from creditrisk_assets.monitoring.performance import (
         join_outcomes,
@@ -145,6 +146,7 @@ def performance_report(
             "latest_day_of_data": latest_day,
             **figures(realised),
             "validation_roc_auc": validation["roc_auc"],
+            "grades": table(grade_table(probability, day.rows[portfolio.target].to_numpy(dtype="int64"), settings.grade_bounds)),
             **plots,
         },
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from creditrisk_assets.defs import events
+from creditrisk_assets.defs.metadata import picture, table
 from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, version_before
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, load_bundle
 from creditrisk_assets.settings import Settings
@@ -77,6 +78,26 @@ def champion_metadata(in_force: InForce, bundle: Bundle, verdict: str, reason: s
         "ledger_entry": entry.number,
         "ledger_sha256": entry.sha256,
     }
+
+
+def policy_metadata(in_force: InForce, bundle: Bundle, settings: Settings) -> dict[str, dg.MarkdownMetadataValue]:
+    """What the cut-off in force and others bring, and the grades, on the held-out rows that came with the model.
+
+    Args:
+        in_force: whose rule it is.
+        bundle: its bundle.
+        settings: grades and assumptions of loss.
+    """
+    from creditrisk_assets.governance.policy import LossAssumptions, policy_view
+    from creditrisk_assets.modelling.plots import trade_off_plot
+
+    assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
+    view = policy_view(bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds)
+    rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
+    shown = {"grades": table(view.grades), "trade_off": table(view.trade_off, len(view.trade_off))}
+    if settings.report_rows:
+        shown["trade_off_plot"] = picture(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off))
+    return shown
 
 
 def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | None, why: str) -> Entry:
@@ -201,7 +222,10 @@ def _move_by_hand(
         dg.AssetMaterialization(
             events.CHAMPION,
             description=why,
-            metadata=champion_metadata(after, bundle, action, why, entry),
+            metadata={
+                **champion_metadata(after, bundle, action, why, entry),
+                **policy_metadata(after, bundle, settings),
+            },
             tags={"dagster/data_version": after.bundle_sha256},
         )
     )

@@ -157,6 +157,41 @@ def trade_off_table(judged: Judged, cut_offs: Sequence[float]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@dataclass(frozen=True)
+class PolicyView:
+    """What the cut-off in force and every other would bring on the held-out rows that came with the model.
+
+    Attributes:
+        trade_off: as `trade_off_table`.
+        in_force: the row of it that is the cut-off in force.
+        grades: as `grade_table`.
+        customers: how many rows.
+    """
+
+    trade_off: pd.DataFrame
+    in_force: int
+    grades: pd.DataFrame
+    customers: int
+
+
+def policy_view(
+    bundle: Bundle, rule: DecisionRule, portfolio: Portfolio, assumptions: LossAssumptions, bounds: Sequence[float]
+) -> PolicyView:
+    """Trade-off and grades of a bundle on its held-out rows.
+
+    Args:
+        bundle: the model.
+        rule: in force.
+        portfolio: whose target and exposure they are.
+        assumptions: for expected loss.
+        bounds: PDs between the grades.
+    """
+    judged = judged_held_out(bundle, portfolio, assumptions)
+    trade_off = trade_off_table(judged, [rule.cut_off])
+    in_force = int(np.flatnonzero(trade_off["cut_off"].to_numpy() == rule.cut_off)[0])
+    return PolicyView(trade_off, in_force, grade_table(judged.probability, judged.target, bounds), len(judged.target))
+
+
 def _cut_off_for(probability: FloatArray, approval_rate: float) -> float:
     """The smallest PD that approves at least this share when everybody under it is approved."""
     highest = np.quantile(probability, approval_rate, method="inverted_cdf")

@@ -78,7 +78,7 @@ def test_a_day_is_made_again_to_the_bit(kept: Path) -> None:
 def test_one_decision_is_found_by_its_id_with_who_made_it_and_why(kept: Path, bundle: Bundle, strangers: pd.DataFrame) -> None:
     frame = pd.read_parquet(str(store.proven_file(kept, only_set(kept))))
     row = int(np.flatnonzero(frame["reason_2"].notna())[5])
-    codes = frame.loc[row, ["reason_1", "reason_2"]].astype(str)
+    codes = [str(frame[name][row]) for name in ("reason_1", "reason_2")]
     replayed = replay_decision(kept, frame[store.DECISION_ID][row])
     assert replayed.exact
     assert replayed.kept["id"] == strangers["id"][row]
