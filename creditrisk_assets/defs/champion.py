@@ -1,13 +1,11 @@
 """Who decides: the assets `candidate_model` and `champion`, and what must hold for a champion."""
 
-import io
-
 import dagster as dg
 import pandas as pd
 
 from creditrisk_assets.defs.events import champion_in_force, latest_contender
 from creditrisk_assets.defs.history import train_and_register
-from creditrisk_assets.defs.metadata import OWNERS, figures, picture
+from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.settings import Settings
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
@@ -42,13 +40,14 @@ def candidate_model(
     pool="champion",
 )
 def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The model in force. The newest model is compared with the champion on the same held-out rows and replaces it only if it is
-    better; either way the verdict and both sides' figures are here. Only this asset moves the MLflow alias.
+    """The model in force. The newest model is compared with the champion on the same held-out rows and replaces it only if it
+    passes every test of the promotion gate; either way the verdict is a document in MLflow, and here. Only this asset moves the
+    MLflow alias.
     """
-    from creditrisk_assets.governance.promotion_gate import GateLimits, HeldOutRows, judge
-    from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
+    from creditrisk_assets.governance.promotion_gate import judge
+    from creditrisk_assets.governance.verdict import GateLimits
+    from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
     from creditrisk_assets.registry import Registry
-    from creditrisk_assets.scoring.bundle import HELD_OUT
 
     registry = Registry(settings.tracking_uri, settings.mlflow_dir)
     in_force = champion_in_force(context.instance)
@@ -57,32 +56,21 @@ def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Setti
         raise dg.Failure("there is no model to judge; valid: materialize model or candidate_model first (job train)")
     contender = registry.version(contender_version)
     current = registry.version(in_force.model_version) if in_force else None
-    challenger_bundle = contender.load()
-    champion_bundle = current.load() if current else None
-    evidence = pd.read_parquet(io.BytesIO(challenger_bundle.document(HELD_OUT)))
-    held_out = HeldOutRows(
-        raw=evidence[challenger_bundle.input_names].to_numpy(dtype="float32"),
-        target=evidence[settings.portfolio.target].to_numpy(dtype="int64"),
-        origin=f"{len(evidence):,} held-out rows that came with version {contender.version}",
+    judgement = judge(contender, current, settings.portfolio, GateLimits.of(settings))
+    verdict, plots = judgement.verdict, verdict_plots(judgement)
+    page = registry.attach(
+        contender,
+        f"verdicts/{verdict.digest[:16]}",
+        {"verdict.json": verdict.text, "verdict.html": verdict_page(judgement, plots)},
     )
-    limits = GateLimits(settings.gate_minimum_bads, settings.gate_minimum_gain, settings.gate_alpha)
-    verdict = judge(challenger_bundle, champion_bundle, held_out, limits)
-    if verdict.verdict == "kept":
-        if current is None or champion_bundle is None:
-            raise dg.Failure(f"no champion can be named: {verdict.reason}")
-        winner, winner_bundle = current, champion_bundle
-    else:
-        winner, winner_bundle = contender, challenger_bundle
+    if verdict.verdict == "kept" and current is None:
+        raise dg.Failure(f"no champion can be named: {verdict.reason}")
+    winner = current if verdict.verdict == "kept" and current is not None else contender
+    manifest = winner.load().manifest
     registry.set_champion(winner.version)
     if contender.version != winner.version:
         registry.set_challenger(contender.version)
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
-    plots = {}
-    if verdict.probabilities:
-        plots = {
-            "roc": picture(roc_plot(verdict.target, verdict.probabilities)),
-            "calibration": picture(calibration_plot(verdict.target, verdict.probabilities)),
-        }
     return dg.MaterializeResult(
         metadata={
             "mlflow_uri": winner.mlflow_uri,
@@ -93,11 +81,15 @@ def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Setti
             "reason": verdict.reason,
             "challenger_version": contender.version,
             "previous_version": current.version if current else "none",
-            "cut_off": winner_bundle.manifest.cut_off,
-            "production_days": ",".join(winner_bundle.manifest.training.production_days),
-            **figures(verdict.champion, "champion_"),
-            **figures(verdict.challenger, "challenger_"),
-            **plots,
+            "cut_off": manifest.cut_off,
+            "production_days": ",".join(manifest.training.production_days),
+            "verdict_sha256": verdict.digest,
+            "verdict_page": f"{page}/verdict.html",
+            "verdict_document": dg.MetadataValue.json(verdict.model_dump(mode="json")),
+            "tests": table(pd.DataFrame([test.model_dump() for test in verdict.tests])),
+            **figures(verdict.champion.figures if verdict.champion else {}, "champion_"),
+            **figures(verdict.challenger.figures, "challenger_"),
+            **{name: picture(png) for name, png in plots.items()},
         },
         data_version=dg.DataVersion(winner.bundle_sha256),
     )

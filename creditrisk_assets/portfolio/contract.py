@@ -43,7 +43,8 @@ class Field:
     A field is a whole number, a decimal number (`decimal=True`) between `minimum` and `maximum`, or one of `codes`, which maps
     each allowed code, a whole number or a text, to its meaning. The decision graph sees whole numbers and numeric codes as they
     are, decimals rounded to float32, and a text code as its position in `codes`. Where `required` is False a record may lack the
-    field; the graph then sees NaN, and what that means is the feature function's matter.
+    field; the graph then sees NaN, and what that means is the feature function's matter. `bands` are the ascending lower edges by
+    which fairness monitoring groups a protected number.
 
     Raises:
         ValueError: if the description contradicts itself, or float32 cannot hold what it allows.
@@ -57,6 +58,7 @@ class Field:
     codes: Mapping[Any, str] | None = None
     decimal: bool = False
     required: bool = True
+    bands: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name != canonical_name(self.name) or not self.name:
@@ -67,6 +69,8 @@ class Field:
             self._check_codes(self.codes)
         else:
             self._check_range()
+        if self.bands and (self.codes is not None or list(self.bands) != sorted(set(self.bands))):
+            raise ValueError(f"field {self.name}: bands {self.bands}; valid: ascending edges, of a field without codes")
 
     def _check_codes(self, codes: Mapping[Any, str]) -> None:
         if not codes or self.decimal:

@@ -15,6 +15,9 @@ PAY = ("pay_0", "pay_2", "pay_3", "pay_4", "pay_5", "pay_6")
 BILL = tuple(f"bill_amt{month}" for month in range(1, 7))
 PAID = tuple(f"pay_amt{month}" for month in range(1, 7))
 
+AGE_BANDS = (25, 35, 45, 62)
+"""The last is where 12 CFR 1002.2(o) begins to call an applicant elderly; 0.7 % of these customers are."""
+
 PAYMENT_STATUS = {
     -2: "no consumption",
     -1: "paid in full",
@@ -45,7 +48,7 @@ def _fields() -> tuple[Field, ...]:
             "marital status (monitoring only, never a feature)",
             codes={0: "not documented", 1: "married", 2: "single", 3: "other"},
         ),
-        Field("age", "age (monitoring only, never a feature)", "years", 18, 120),
+        Field("age", "age (monitoring only, never a feature)", "years", 18, 120, bands=AGE_BANDS),
     )
     status = tuple(
         Field(name, f"payment status in {month}", "months late", codes=PAYMENT_STATUS)
