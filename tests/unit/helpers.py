@@ -1,6 +1,8 @@
 """Small things to test with: portfolios of a few columns, files, and bundles whose PDs are known beforehand."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import ndonnx
@@ -11,7 +13,21 @@ from numpy.typing import NDArray
 from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio
 from creditrisk_assets.portfolio.ingestion import ValidatedRows, validate_files
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import Bundle, Calibration, InputField, Manifest, Scaling, TrainingFacts, open_session
+from creditrisk_assets.scoring.bundle import (
+    GOLDEN,
+    GRAPH,
+    HELD_OUT,
+    MANIFEST,
+    Bundle,
+    Calibration,
+    GoldenRequest,
+    InputField,
+    Manifest,
+    Scaling,
+    TrainingFacts,
+    load_bundle,
+    open_session,
+)
 
 FloatMatrix = NDArray[np.float32]
 
@@ -83,27 +99,83 @@ def logistic(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
-def _input(name: str) -> InputField:
-    return InputField(name=name, kind="decimal", minimum=-100, maximum=100, codes=None, required=True)
+HANDMADE = Portfolio(
+    name="handmade",
+    title="Three views of the log-odds",
+    identifier="id",
+    target="bad",
+    target_description="went bad",
+    fields=(
+        *(Field(f"column_{place}", "a view of the log-odds", "", -100, 100, decimal=True) for place in range(3)),
+        Field("group", "one of two groups", codes={1: "left", 2: "right"}),
+    ),
+    protected=("group",),
+    features=tuple(Feature(f"column_{place}") for place in range(3)),
+    compute_features=lambda raw: raw[:, :3],
+    performance_window_days=31,
+)
+"""Customers whose true log-odds are the first column, and whose bundles need no training."""
 
 
-def bundle_of_column(column: int, width: int, shift: float = 0.0) -> Bundle:
-    """A real bundle whose log-odds are one column of its input plus a shift."""
+@dataclass(frozen=True)
+class WrittenBundle:
+    """A real bundle in a folder, known by a version and a hash as the registry knows it."""
+
+    version: str
+    location: Path
+    bundle_sha256: str
+
+    def load(self) -> Bundle:
+        return load_bundle(str(self.location), self.bundle_sha256)
+
+
+def written_bundle(
+    directory: Path,
+    column: int,
+    held_out: pd.DataFrame,
+    *,
+    version: str = "1",
+    shift: float = 0.0,
+    production_days: Sequence[str] = (),
+    parity: float = 0.0,
+) -> WrittenBundle:
+    """Write a bundle whose log-odds are one column of a handmade customer plus a shift."""
+    width = len(HANDMADE.fields)
     raw = ndonnx.argument(shape=("N", width), dtype=ndonnx.float32)
     log_odds = ndonnx.astype(raw[:, column], ndonnx.float64) + shift
     probability = 1.0 / (1.0 + ndonnx.exp(-log_odds))
-    graph = ndonnx.build({"raw": raw}, {"default_probability": probability, "score": -log_odds})
+    graph = ndonnx.build({"raw": raw}, {"default_probability": probability, "score": -log_odds}).SerializeToString()
     manifest = Manifest(
-        portfolio="handmade",
-        inputs=[_input(f"column_{position}") for position in range(width)],
-        features=[],
-        protected=[],
-        cut_off=0.5,
+        portfolio=HANDMADE.name,
+        inputs=[
+            InputField(
+                name=field.name,
+                kind=field.kind,
+                minimum=field.minimum,
+                maximum=field.maximum,
+                codes=list(field.codes) if field.codes else None,
+                required=True,
+            )
+            for field in HANDMADE.fields
+        ],
+        features=HANDMADE.feature_names,
+        protected=list(HANDMADE.protected),
+        cut_off=0.3,
         scaling=Scaling(),
         calibration=Calibration(slope=1.0, intercept=shift),
-        training=TrainingFacts(kind="history", rows=0, bads=0, fingerprint="", production_days=[], seed=0, parameters={}),
+        training=TrainingFacts(
+            kind="history", rows=0, bads=0, fingerprint="", production_days=list(production_days), seed=0, parameters={}
+        ),
         metrics={},
-        parity=0.0,
+        parity=parity,
         libraries={},
     )
-    return Bundle(f"column {column}", f"{column}{shift}", manifest, (), open_session(graph.SerializeToString()))
+    asked = np.ones((1, width), dtype=np.float32)
+    (probability, score) = open_session(graph).run(["default_probability", "score"], {"raw": asked})
+    golden = GoldenRequest(raw=asked[0].tolist(), default_probability=float(probability[0]), score=float(score[0]))
+    (directory / MANIFEST).parent.mkdir(parents=True)
+    (directory / GRAPH).write_bytes(graph)
+    (directory / MANIFEST).write_text(manifest.model_dump_json())
+    (directory / GOLDEN).write_text(json.dumps([golden.model_dump()]))
+    held_out.to_parquet(directory / HELD_OUT, index=False)
+    return WrittenBundle(version, directory, load_bundle(str(directory)).sha256)
