@@ -128,7 +128,7 @@ class Registry:
 
         Args:
             of: the version that they are about.
-            folder: where they go among the run's artifacts.
+            folder: where they go among the run's artifacts; empty for their root.
             documents: texts (UTF-8) and files by their name.
 
         Returns:
@@ -139,8 +139,8 @@ class Registry:
             for name, content in documents.items():
                 path = Path(directory, name)
                 path.write_bytes(content.encode() if isinstance(content, str) else content)
-            client.log_artifacts(of.run_id, directory, folder)
-        return f"{client.get_run(of.run_id).info.artifact_uri}/{folder}"
+            client.log_artifacts(of.run_id, directory, folder or None)
+        return f"{client.get_run(of.run_id).info.artifact_uri}/{folder}".rstrip("/")
 
     def version(self, number: str) -> RegisteredBundle:
         """One version by its number."""

@@ -105,6 +105,10 @@ class Settings(BaseSettings):
         7, ge=0, description="Days of data between two retrains: as long as a new champion needs to be judged by some outcomes."
     )
 
+    model_owner: str = Field("not assigned", description="Who answers for the model; the model card and the inventory name them.")
+    model_developer: str = Field("not assigned", description="Who develops it.")
+    model_validator: str = Field("not assigned", description="Who validates it, independently of who develops it.")
+
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
 
     @property

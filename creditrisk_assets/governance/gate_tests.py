@@ -6,13 +6,14 @@ Each gives what it observed, its limit and a sentence. `passed` is always a comp
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
-from creditrisk_assets.modelling.fairness import Groups, fairness_by_group, lowest_ratios
+from creditrisk_assets.modelling.fairness import Groups, lowest_ratios
 from creditrisk_assets.modelling.metrics import auc_gain
 from creditrisk_assets.monitoring.population_stability import population_stability
 from creditrisk_assets.scoring.bundle import Scores
@@ -33,6 +34,11 @@ class Comparison:
     champion: Scores
     groups: Groups
 
+    @cached_property
+    def auc_gain(self) -> tuple[float, float]:
+        """AUC of the challenger less that of the champion, and DeLong's standard error of it."""
+        return auc_gain(self.target, self.challenger.default_probability, self.champion.default_probability)
+
 
 def compare(comparison: Comparison, limits: GateLimits) -> list[GateTest]:
     """Every test of both sides' answers; one that crashes has failed."""
@@ -50,7 +56,7 @@ def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
 
     It tells a challenger that is as good, and is kept because it is not better, from one that may be worse.
     """
-    gain, error = _auc_gain(comparison)
+    gain, error = comparison.auc_gain
     lowest = gain - float(stats.norm.isf(limits.alpha)) * error
     return _test(
         "ranks_no_worse",
@@ -69,7 +75,7 @@ def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
     On many rows chance alone gives no large gain but a small one can be proven: the minimum says which gain is worth a change. On
     few rows chance gives large gains: there `alpha` decides.
     """
-    gain, error = _auc_gain(comparison)
+    gain, error = comparison.auc_gain
     by_chance = float(stats.norm.isf(limits.alpha)) * error
     limit = max(limits.minimum_gain, by_chance)
     p_value = float(stats.norm.sf(gain / error)) if error > 0 else 1.0
@@ -174,10 +180,7 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
 
     It watches a figure; that it passes proves no compliance.
     """
-    new, old = (
-        lowest_ratios(fairness_by_group(comparison.target, side, comparison.groups))
-        for side in (comparison.challenger, comparison.champion)
-    )
+    new, old = (lowest_ratios(side, comparison.groups) for side in (comparison.challenger, comparison.champion))
     fallen = [name for name, ratio in new.items() if not ratio >= limits.fairness_floor and old[name] >= limits.fairness_floor]
     told = ", ".join(f"{name} {old[name]:.3f} to {ratio:.3f} ({ratio - old[name]:+.3f})" for name, ratio in new.items())
     sentence = (
@@ -203,10 +206,6 @@ COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {
         fairness_holds,
     )
 }
-
-
-def _auc_gain(comparison: Comparison) -> tuple[float, float]:
-    return auc_gain(comparison.target, comparison.challenger.default_probability, comparison.champion.default_probability)
 
 
 def _test(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from creditrisk_assets.governance.pages import inline, render
+from creditrisk_assets.governance.pages import FAIRNESS_NOTE, fairness_table, inline, render
 from creditrisk_assets.governance.promotion_gate import Judgement
 from creditrisk_assets.modelling.plots import agreement_plot, calibration_plot, roc_plot
 
@@ -50,5 +50,7 @@ def verdict_page(judgement: Judgement, plots: Mapping[str, bytes]) -> str:
         sides=sides,
         shown=[name for name in SHOWN_FIGURES if any(name in side.figures for side in sides.values())],
         plots={name: inline(png) for name, png in plots.items()},
+        fairness={name: fairness_table(side.fairness) for name, side in sides.items() if side.fairness},
+        fairness_note=FAIRNESS_NOTE,
         latency_ms=judgement.latency_ms,
     )

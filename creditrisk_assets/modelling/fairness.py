@@ -4,22 +4,20 @@ Figures to watch, never a proof that a rule is kept. Protected fields are no fea
 groups comes from what the model does use; `proxies` tells how much of a protected field that gives away.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from creditrisk_assets.portfolio.contract import Field, Portfolio
 from creditrisk_assets.scoring.bundle import Scores
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-Groups = Mapping[str, NDArray[np.str_]]
-"""For each protected field the name of each row's group."""
-
 FOUR_FIFTHS = 0.8
 """Adverse-impact ratio below which the Uniform Guidelines (29 CFR 1607.4 D) speak of adverse impact; in credit a convention."""
 
@@ -29,6 +27,33 @@ SMALLEST_GROUP = 100
 NORMAL_95 = 1.959964
 BANDS = 4
 """A protected number without bands of its own is cut at the quartiles of the rows at hand."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One protected field of n rows: the names of its groups, and for each row the place of its group among them."""
+
+    names: tuple[str, ...]
+    place: IntArray
+
+    @classmethod
+    def of(cls, names: NDArray[np.str_]) -> Self:
+        """From the name of each row's group."""
+        known, place = np.unique(names, return_inverse=True)
+        return cls(tuple(known.tolist()), place.astype(np.int64))
+
+    def part(self, rows: NDArray[np.bool_] | IntArray) -> "Grouping":
+        """Some of the rows."""
+        return Grouping(self.names, self.place[rows])
+
+    @property
+    def sizes(self) -> IntArray:
+        """Rows of each group."""
+        return np.bincount(self.place, minlength=len(self.names))
+
+
+Groups = Mapping[str, Grouping]
+"""One for each protected field."""
 
 
 @dataclass(frozen=True)
@@ -70,39 +95,45 @@ class FieldFigures:
     reference: str | None
     groups: tuple[GroupFigures, ...]
 
-    @property
-    def lowest_ratio(self) -> float | None:
-        """The smallest adverse-impact ratio of a judged group; None where fewer than two groups are judged."""
-        ratios = [one.impact_ratio for one in self.groups if one.judged]
-        return min(ratios) if len(ratios) > 1 else None
-
 
 def protected_groups(portfolio: Portfolio, numbers: Mapping[str, NDArray[np.float32]]) -> Groups:
-    """The group of each row: codes by their meaning, numbers by bands.
+    """The groups of the protected fields: codes by their meaning, numbers by bands.
 
     Args:
         portfolio: whose protected fields are looked at.
         numbers: for each protected field n values, as the decision graph sees them.
     """
-    return {
-        field.name: _group_names(field, numbers[field.name]) for field in portfolio.fields if field.name in portfolio.protected
-    }
+    return {field.name: _grouping(field, numbers[field.name]) for field in portfolio.fields if field.name in portfolio.protected}
 
 
-def _group_names(field: Field, values: NDArray[np.float32]) -> NDArray[np.str_]:
+def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
+    missing = np.isnan(values)
     if field.codes is not None:
         meaning = {field.code_numbers[code]: text for code, text in field.codes.items()}
-        kinds, places = np.unique(values, return_inverse=True)
+        kinds, place = np.unique(values, return_inverse=True)
         names = ["missing" if np.isnan(kind) else meaning.get(float(kind), f"{kind:g}") for kind in kinds]
-        return np.array(names, dtype=str)[places]
-    known = values[~np.isnan(values)]
-    if len(known) == 0:
-        return np.full(len(values), "missing")
-    edges = np.array(field.bands or np.unique(np.quantile(known, np.arange(1, BANDS) / BANDS, method="higher")))
-    names = [f"below {edges[0]:g}", *(f"{low:g} to below {high:g}" for low, high in pairwise(edges))]
-    names += [f"{edges[-1]:g} and over", "missing"]
-    places = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
-    return np.array(names, dtype=str)[places]
+    elif missing.all():
+        names, place = ["missing"], np.zeros(len(values), dtype=np.int64)
+    else:
+        quartiles = np.quantile(values[~missing], np.arange(1, BANDS) / BANDS, method="higher")
+        edges = np.array(field.bands or np.unique(quartiles))
+        between = [f"{low:g} to below {high:g}" for low, high in pairwise(edges)]
+        names = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and over", "missing"]
+        place = np.where(missing, len(edges) + 1, np.searchsorted(edges, values, side="right"))
+    once = list(dict.fromkeys(names))  # several codes may have one meaning
+    return Grouping(tuple(once), np.array([once.index(name) for name in names], dtype=np.int64)[place])
+
+
+def lowest_ratios(scores: Scores, groups: Groups) -> dict[str, float]:
+    """The smallest adverse-impact ratio of each field in which two groups or more are large enough to be judged."""
+    lowest = {}
+    for field, grouping in groups.items():
+        judged = grouping.sizes >= SMALLEST_GROUP
+        if judged.sum() > 1:
+            approved = np.bincount(grouping.place, weights=scores.prediction == 0, minlength=len(judged))
+            rates = approved[judged] / grouping.sizes[judged]
+            lowest[field] = float(rates.min() / rates.max()) if rates.max() > 0 else 1.0
+    return lowest
 
 
 def fairness_by_group(target: IntArray, scores: Scores, groups: Groups) -> list[FieldFigures]:
@@ -113,45 +144,38 @@ def fairness_by_group(target: IntArray, scores: Scores, groups: Groups) -> list[
         scores: n answers of one bundle; a prediction of 0 is an approval.
         groups: what `protected_groups` gives.
     """
-    return [_field_figures(name, target, scores, names) for name, names in groups.items()]
+    return [_field_figures(field, target, scores, grouping) for field, grouping in groups.items()]
 
 
-def _field_figures(field: str, target: IntArray, scores: Scores, names: NDArray[np.str_]) -> FieldFigures:
+def _field_figures(field: str, target: IntArray, scores: Scores, grouping: Grouping) -> FieldFigures:
     approved = scores.prediction == 0
-    members = {str(name): names == name for name in np.unique(names)}
+    members = {name: grouping.place == place for place, name in enumerate(grouping.names) if grouping.sizes[place]}
     judged = [name for name, rows in members.items() if rows.sum() >= SMALLEST_GROUP]
     reference = max(judged, key=lambda name: float(approved[members[name]].mean()), default=None)
     against = members[reference] if reference is not None else np.ones(len(target), dtype=bool)
-    figures = tuple(
-        _group_figures(name, rows, against, target, approved, scores, name in judged) for name, rows in members.items()
-    )
+    figures = tuple(_group_figures(name, rows, against, target, scores, name in judged) for name, rows in members.items())
     return FieldFigures(field, reference, figures)
 
 
 def _group_figures(
-    name: str,
-    rows: NDArray[np.bool_],
-    against: NDArray[np.bool_],
-    target: IntArray,
-    approved: NDArray[np.bool_],
-    scores: Scores,
-    judged: bool,
+    name: str, rows: NDArray[np.bool_], against: NDArray[np.bool_], target: IntArray, scores: Scores, judged: bool
 ) -> GroupFigures:
-    ratio, low, high = impact_ratio(int(approved[rows].sum()), int(rows.sum()), int(approved[against].sum()), int(against.sum()))
+    approved = scores.prediction == 0
+    n, bads = int(rows.sum()), int(target[rows].sum())
+    ratio, ratio_low, ratio_high = impact_ratio(int(approved[rows].sum()), n, int(approved[against].sum()), int(against.sum()))
+    bad_low, bad_high = jeffreys_interval(bads, n)
     goods = rows & (target == 0)
-    bads = int(target[rows].sum())
-    bad_low, bad_high = jeffreys_interval(bads, int(rows.sum()))
     return GroupFigures(
         group=name,
-        n=int(rows.sum()),
+        n=n,
         approval_rate=float(approved[rows].mean()),
         impact_ratio=ratio,
-        impact_ratio_low=low,
-        impact_ratio_high=high,
+        impact_ratio_low=ratio_low,
+        impact_ratio_high=ratio_high,
         mean_difference=_mean_difference(scores.score[rows], scores.score[against]),
         equal_opportunity=float(approved[goods].mean()) if goods.any() else None,
         mean_pd=float(scores.default_probability[rows].mean()),
-        bad_rate=float(target[rows].mean()),
+        bad_rate=bads / n,
         bad_rate_low=bad_low,
         bad_rate_high=bad_high,
         judged=judged,
@@ -172,15 +196,10 @@ def impact_ratio(approved: int, n: int, reference_approved: int, reference_n: in
 
 def jeffreys_interval(bads: int, n: int) -> tuple[float, float]:
     """95 % interval of a share: quantiles of Beta(bads + 1/2, n - bads + 1/2), closed at 0 and at 1."""
-    low, high = (float(stats.beta.ppf(level, bads + 0.5, n - bads + 0.5)) for level in (0.025, 0.975))
+    low, high = (float(special.betaincinv(bads + 0.5, n - bads + 0.5, level)) for level in (0.025, 0.975))
     return (0.0 if bads == 0 else low), (1.0 if bads == n else high)
 
 
 def _mean_difference(scores: FloatArray, reference: FloatArray) -> float:
     spread = float(np.sqrt((scores.var() + reference.var()) / 2))
     return float((scores.mean() - reference.mean()) / spread) if spread > 0 else 0.0
-
-
-def lowest_ratios(figures: Sequence[FieldFigures]) -> dict[str, float]:
-    """The smallest adverse-impact ratio of each field in which groups can be compared."""
-    return {one.field: one.lowest_ratio for one in figures if one.lowest_ratio is not None}

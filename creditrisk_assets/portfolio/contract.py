@@ -164,6 +164,8 @@ class Portfolio:
         performance_window_days: days of data from a decision until its outcome can be known.
         reasons: every field that is not protected stands in exactly one of them.
         example: a customer to show in documentation.
+        intended_use: what a decision by this model is about, for the model card.
+        limits: what its PD must not be taken for, one sentence each, for the model card.
         simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of identifier, fields and target, or
             None. A path and not the function: whoever serves the portfolio does not need pandas.
 
@@ -183,6 +185,8 @@ class Portfolio:
     performance_window_days: int
     reasons: tuple[Reason, ...] = ()
     example: Mapping[str, Any] = field(default_factory=dict)
+    intended_use: str = ""
+    limits: tuple[str, ...] = ()
     simulator: str | None = None
 
     def __post_init__(self) -> None:

@@ -186,5 +186,12 @@ PORTFOLIO = Portfolio(
     performance_window_days=31,
     reasons=REASONS,
     example=dict(zip(_COLUMN, _EXAMPLE, strict=True)),
+    intended_use="To order existing card holders by their risk of default in the next month, by six months of their statements.",
+    limits=(
+        "It is a one-month behavioural score: neither a 12-month PD as capital rules (Basel) want it nor a lifetime PD (IFRS 9).",
+        "It is not an application score: it knows only customers who had a card and statements for six months.",
+        "The outcomes are of one month, October 2005, in Taiwan; how they were in other months nobody can see in this data.",
+        "The data set has no dates. Days of production made from it, or simulated, are a synthetic time axis.",
+    ),
     simulator="creditrisk_assets.portfolio.simulator.simulate",
 )

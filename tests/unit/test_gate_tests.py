@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from creditrisk_assets.governance import gate_tests
 from creditrisk_assets.governance.gate_tests import COMPARISONS, Comparison, compare
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
+from creditrisk_assets.modelling.fairness import Grouping
 from creditrisk_assets.scoring.bundle import Scores
 from creditrisk_assets.settings import Settings
 from tests.unit.helpers import logistic
@@ -30,7 +31,7 @@ def comparison(challenger_noise: float, champion_noise: float, rows: int = 4_000
     truth = rng.normal(-1.3, 1.2, rows)
     target = (rng.random(rows) < logistic(truth)).astype(np.int64)
     new, old = (truth + noise * rng.normal(size=rows) for noise in (challenger_noise, champion_noise))
-    return Comparison(target, answers(new), answers(old), {"group": np.where(rng.random(rows) < 0.5, "left", "right")})
+    return Comparison(target, answers(new), answers(old), {"group": Grouping(("left", "right"), rng.integers(0, 2, rows))})
 
 
 def result(name: str, on: Comparison, limits: GateLimits = LIMITS) -> GateTest:
@@ -149,7 +150,7 @@ def test_an_approval_rate_that_swings_either_way_fails() -> None:
 
 
 def biased(on: Comparison, by: float) -> Scores:
-    return answers(-on.champion.score + np.where(on.groups["group"] == "left", by, 0.0))
+    return answers(-on.champion.score + np.where(on.groups["group"].place == 0, by, 0.0))
 
 
 def test_fairness_stops_a_fall_below_the_line_and_not_what_was_below_before() -> None:
@@ -165,7 +166,7 @@ def test_fairness_stops_a_fall_below_the_line_and_not_what_was_below_before() ->
 
 def test_groups_that_are_too_small_are_not_compared() -> None:
     one = comparison(0.0, 0.0)
-    few = np.where(np.arange(len(one.target)) < 20, "left", "right")
+    few = Grouping(("left", "right"), np.where(np.arange(len(one.target)) < 20, 0, 1))
     assert result("fairness_holds", dataclasses.replace(one, groups={"group": few})).sentence == (
         "no two groups are large enough to compare"
     )
@@ -173,10 +174,10 @@ def test_groups_that_are_too_small_are_not_compared() -> None:
 
 def test_a_test_that_crashes_has_failed_with_the_error_s_words() -> None:
     """Seen elsewhere: "missing; continuing without check"."""
-    on = dataclasses.replace(comparison(0.0, 1.0), groups={"group": np.array(["left", "right"])})
+    on = dataclasses.replace(comparison(0.0, 1.0), groups={"group": Grouping(("left", "right"), np.array([0, 1]))})
     results = {test.name: test for test in compare(on, LIMITS)}
     assert not results["fairness_holds"].passed
-    assert results["fairness_holds"].sentence.startswith("fairness_holds could not be tested: IndexError: ")
+    assert results["fairness_holds"].sentence.startswith("fairness_holds could not be tested: ValueError: ")
     assert results["ranks_better"].passed
 
 
