@@ -46,7 +46,7 @@ def compare(comparison: Comparison, limits: GateLimits) -> list[GateTest]:
     for name, test in COMPARISONS.items():
         try:
             results.append(test(comparison, limits))
-        except Exception as error:  # as above: fails closed
+        except Exception as error:  # whatever it is: not promoted, and said why
             results.append(crashed(name, error))
     return results
 

@@ -23,7 +23,7 @@ from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
 from creditrisk_assets.modelling.fairness import Groups, fairness_by_group, protected_groups
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.scoring.bundle import HELD_OUT, Bundle, Scores
+from creditrisk_assets.scoring.bundle import HELD_OUT, Bundle, InputField, Scores
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -50,14 +50,38 @@ class Side(Protocol):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Matured rows of customers that neither side has learned from: raw fields (n x fields, float32), outcomes (n), the group of
-    each row by protected field, and where they come from.
+    """Matured rows of customers that neither side has learned from.
+
+    Attributes:
+        inputs: the fields as the bundle that the rows came with describes them.
+        raw: n x inputs, float32.
+        target: n, 1 = bad.
+        groups: the group of each row by protected field.
+        origin: where the rows come from.
     """
 
+    inputs: list[InputField]
     raw: NDArray[np.float32]
     target: IntArray
     groups: Groups
     origin: str
+
+    def raw_for(self, bundle: Bundle) -> NDArray[np.float32]:
+        """The rows as another bundle takes them: n x its inputs.
+
+        Raises:
+            ValueError: if it numbers the codes of a field otherwise, or has a field that the rows lack.
+        """
+        known = {one.name: (place, one) for place, one in enumerate(self.inputs)}
+        columns = []
+        for wanted in bundle.manifest.inputs:
+            place, given = known.get(wanted.name, (None, None))
+            if place is None or given is None:
+                raise ValueError(f"the held-out rows lack {wanted.name}; valid: {', '.join(known)}")
+            if wanted.is_text and not wanted.code_numbers.items() <= given.code_numbers.items():
+                raise ValueError(f"{wanted.name}: codes {wanted.codes} were numbered otherwise; the rows have {given.codes}")
+            columns.append(place)
+        return np.ascontiguousarray(self.raw[:, columns])
 
     def described(self) -> JudgedEvidence:
         """What the document says of it."""
@@ -198,6 +222,7 @@ def held_out_evidence(bundle: Bundle, portfolio: Portfolio) -> Evidence:
     days = bundle.manifest.training.production_days
     source = f"the latest matured days, up to {max(days)}" if days else "the history"
     return Evidence(
+        inputs=bundle.manifest.inputs,
         raw=rows[bundle.input_names].to_numpy(dtype=np.float32),
         target=outcomes.to_numpy(dtype=np.int64),
         groups=protected_groups(portfolio, {name: rows[name].to_numpy(dtype=np.float32) for name in portfolio.protected}),
@@ -259,7 +284,7 @@ def _current_evidence(bundle: Bundle, champion: Bundle) -> tuple[GateTest, None]
 
 
 def _scored(who: str, side: Side, bundle: Bundle, evidence: Evidence) -> tuple[GateTest, tuple[Scores, JudgedSide]]:
-    scores = bundle.score(evidence.raw)
+    scores = bundle.score(evidence.raw_for(bundle))
     inside = (scores.default_probability >= 0) & (scores.default_probability <= 1)  # NaN is not
     test = GateTest(
         name=f"{who}_scores_every_row",

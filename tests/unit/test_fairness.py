@@ -183,10 +183,10 @@ def test_the_interval_of_a_share_closes_at_its_ends() -> None:
 
 
 def test_proxies_tell_a_field_that_the_features_give_away_from_one_that_they_do_not() -> None:
-    """900 rows, seed 2; three folds, so that no row is predicted by a model that has seen it."""
+    """600 rows, seed 2; three folds, so that no row is predicted by a model that has seen it."""
     rng = np.random.default_rng(2)
-    given_away, unrelated = rng.integers(0, 2, 900), rng.integers(0, 3, 900)
-    features = np.column_stack([given_away + rng.normal(0, 0.4, 900), rng.normal(size=900)]).astype(np.float32)
+    given_away, unrelated = rng.integers(0, 2, 600), rng.integers(0, 2, 600)
+    features = np.column_stack([given_away + rng.normal(0, 0.4, 600), rng.normal(size=600)]).astype(np.float32)
     names = {"given_away": given_away.astype(str), "unrelated": unrelated.astype(str)}
     names["unrelated"][:50] = "few"
     told: list[str] = []
@@ -195,7 +195,7 @@ def test_proxies_tell_a_field_that_the_features_give_away_from_one_that_they_do_
     found = {(one.field, one.group): one for one in report}
     for group in ("0", "1"):
         assert (found["given_away", group].low or 0) > 0.9
-    for group in ("0", "1", "2"):
+    for group in ("0", "1"):
         low, high = found["unrelated", group].low, found["unrelated", group].high
         assert low is not None
         assert high is not None

@@ -1,5 +1,6 @@
 """Whether a challenger replaces the champion: real bundles in folders, nothing promoted without evidence."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -11,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creditrisk_assets.governance.promotion_gate import judge
+from creditrisk_assets.governance.promotion_gate import held_out_evidence, judge
 from creditrisk_assets.governance.verdict import GateLimits, Verdict
 from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
-from creditrisk_assets.scoring.bundle import GRAPH, HELD_OUT, MANIFEST
+from creditrisk_assets.scoring.bundle import GRAPH, HELD_OUT, MANIFEST, Bundle, InputField
 from creditrisk_assets.settings import Settings
 from tests.unit.helpers import HANDMADE, WrittenBundle, logistic, written_bundle
 
@@ -127,6 +128,24 @@ def test_a_missing_or_strange_outcome_promotes_nobody_and_is_named(make: Make, o
     assert (verdict.verdict, failed(verdict)) == ("kept", ["evidence_is_enough"])
     assert "bad: 1 held-out rows have no outcome" in verdict.reason
     assert "valid: 0 or 1" in verdict.reason
+
+
+def test_each_side_gets_the_rows_in_its_own_order_and_only_with_its_own_codes(make: Make) -> None:
+    """A champion of an older contract would silently be judged on the wrong columns."""
+    bundle = make(TRUE).load()
+    evidence = held_out_evidence(bundle, HANDMADE)
+
+    def with_inputs(inputs: list[InputField]) -> Bundle:
+        return dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"inputs": inputs}))
+
+    inputs = bundle.manifest.inputs
+    assert np.array_equal(evidence.raw_for(with_inputs(inputs[::-1])), evidence.raw[:, ::-1])
+    with pytest.raises(ValueError, match="the held-out rows lack income; valid: column_0"):
+        evidence.raw_for(with_inputs([*inputs, inputs[0].model_copy(update={"name": "income"})]))
+    south, north = (inputs[3].model_copy(update={"codes": codes}) for codes in (["s", "n"], ["n", "s"]))
+    with pytest.raises(ValueError, match=r"group: codes .* were numbered otherwise"):
+        dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(with_inputs([south]))
+    assert dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(with_inputs([north])).shape == (4_000, 1)
 
 
 def test_evidence_that_is_gone_promotes_nobody(make: Make) -> None:
