@@ -31,6 +31,7 @@ from creditrisk_assets.modelling.datasets import history_set, training_rows, wit
 from creditrisk_assets.modelling.fairness import Groups, jeffreys_interval, protected_groups
 from creditrisk_assets.modelling.metrics import auc_gain
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
+from creditrisk_assets.monitoring.population_stability import population_stability
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Scores
@@ -206,17 +207,25 @@ def measured_pairs(pool: Pool, sides: dict[str, Scores], pairs: list[tuple[str, 
 
     Returns:
         pairs; mean and standard deviation of the gain in AUC; standard error of the gain on an evidence of 100 bads (it falls
-        with the root of the bads); standard deviation of the difference in log-odds.
+        with the root of the bads); standard deviation of the difference in log-odds; largest PSI and largest swing of the
+        approval rate.
     """
     gains = [auc_gain(pool.target, sides[new].default_probability, sides[old].default_probability) for old, new in pairs]
     gain, error = np.array(gains).T
     log_odds = [float(np.std(sides[new].score - sides[old].score)) for old, new in pairs]
+    psi = [
+        population_stability("PD", sides[old].default_probability, sides[new].default_probability, 0.5, 0.0).value
+        for old, new in pairs
+    ]
+    swing = [abs(float((sides[new].prediction == 0).mean() - (sides[old].prediction == 0).mean())) for old, new in pairs]
     return {
         "pairs": len(pairs),
         "mean_gain": float(gain.mean()),
         "sd_of_gain": float(gain.std()),
         "standard_error_at_100_bads": float(np.sqrt((error**2).mean() * pool.target.sum() / 100)),
         "sd_of_log_odds_difference": float(np.mean(log_odds)),
+        "largest_psi": max(psi),
+        "largest_swing": max(swing),
     }
 
 
@@ -307,11 +316,12 @@ def block(results: dict[str, Any]) -> str:
         "### What two fits of the recipe differ by",
         "",
         "| challenger against champion | pairs | AUC gain, mean | AUC gain, SD | standard error of the gain at 100 bads "
-        "| SD of the difference in log-odds |",
-        "|---|---|---|---|---|---|",
+        "| SD of the difference in log-odds | PSI of the PDs, largest | swing of the approval rate, largest |",
+        "|---|---|---|---|---|---|---|---|",
         *(
             f"| {kind} | {one['pairs']} | {one['mean_gain']:+.5f} | {one['sd_of_gain']:.5f} | "
-            f"{one['standard_error_at_100_bads']:.4f} | {one['sd_of_log_odds_difference']:.3f} |"
+            f"{one['standard_error_at_100_bads']:.4f} | {one['sd_of_log_odds_difference']:.3f} | "
+            f"{one['largest_psi']:.3f} | {one['largest_swing']:.3f} |"
             for kind, one in results["measured"].items()
         ),
         "",
