@@ -303,6 +303,49 @@ def evaluate(
     console.print(f"{len(history.rows.accepted):,} rows, SHA-256 {history.sha256}; not used: {', '.join(portfolio.protected)}")
 
 
+@app.command()
+def fairness(
+    data: Annotated[Path, typer.Option(help="A CSV or Parquet file with the portfolio's columns and the outcome.")],
+    as_json: JSON = False,
+) -> None:
+    """Fairness monitoring of the champion on a file's held-out customers, and how well the features predict each protected field.
+
+    Figures to watch; they prove no compliance with any rule.
+    """
+    from creditrisk_assets.governance.pages import FAIRNESS_NOTE, fairness_table
+    from creditrisk_assets.modelling.fairness_report import fairness_report
+    from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+
+    portfolio = _settings().portfolio
+    in_force = _champion()
+    customers = _customers(data, portfolio)
+    with Progress(console=errors) as progress:
+        bar = progress.add_task("proxies", total=len(portfolio.protected))
+        try:
+            bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
+            report = fairness_report(bundle, customers, portfolio, lambda _: progress.advance(bar))
+        except BundleError as error:
+            _fail(error)
+    if as_json:
+        _print_json({"model_version": in_force.model_version, **dataclasses.asdict(report)})
+        return
+    by_group = fairness_table(report.fields)
+    table = Table(*by_group.header)
+    for row in by_group.rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(
+        f"version {in_force.model_version} on {report.rows:,} held-out customers, {report.bads:,} bads; "
+        f"cut-off {report.cut_off:.4f}. {FAIRNESS_NOTE}"
+    )
+    table = Table("field", "group", "rows", "AUC of the features (95 %)")
+    for proxy in report.proxies:
+        auc = "too few rows to judge" if proxy.auc is None else f"{proxy.auc:.3f} ({proxy.low:.3f} to {proxy.high:.3f})"
+        table.add_row(proxy.field, proxy.group, f"{proxy.n:,}", auc)
+    console.print(table)
+    console.print(f"each group against the rest on {report.proxy_rows:,} customers, three folds; 0.5 is no proxy")
+
+
 @portfolio_app.command("describe")
 def portfolio_describe(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this Markdown file.")] = None,

@@ -7,6 +7,8 @@ import fcntl
 import io
 import logging
 import os
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -120,6 +122,25 @@ class Registry:
             tags={"bundle_sha256": bundle.sha256, "artifact_uri": location},
         )
         return _registered(version), True
+
+    def attach(self, of: RegisteredBundle, folder: str, documents: Mapping[str, str | bytes]) -> str:
+        """Store documents beside the run that logged a bundle; the bundle itself is never changed.
+
+        Args:
+            of: the version that they are about.
+            folder: where they go among the run's artifacts; empty for their root.
+            documents: texts (UTF-8) and files by their name.
+
+        Returns:
+            The folder's address.
+        """
+        client = self._client()
+        with tempfile.TemporaryDirectory() as directory:
+            for name, content in documents.items():
+                path = Path(directory, name)
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+            client.log_artifacts(of.run_id, directory, folder or None)
+        return f"{client.get_run(of.run_id).info.artifact_uri}/{folder}".rstrip("/")
 
     def version(self, number: str) -> RegisteredBundle:
         """One version by its number."""

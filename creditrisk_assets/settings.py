@@ -61,11 +61,36 @@ class Settings(BaseSettings):
         30, ge=1, description="Champion and challenger are compared on the matured rows of this many latest days."
     )
     gate_minimum_bads: int = Field(
-        50, ge=2, description="Fewer held-out bads than this are no evidence: the challenger is not promoted."
+        50, ge=2, description="Fewer held-out bads, or goods, than this are no evidence: the challenger is not promoted."
     )
     gate_minimum_gain: float = Field(0.005, ge=0, description="AUC gain on the held-out rows that a challenger must exceed.")
+    gate_inferiority_margin: float = Field(
+        0.005,
+        gt=0,
+        description="A loss in AUC as large as this must be excluded: what two fits of one recipe differ by does no harm.",
+    )
     gate_alpha: float = Field(
-        0.05, gt=0, lt=1, description="Probability that a challenger no better than the champion passes the gate's AUC test."
+        0.05, gt=0, lt=0.5, description="Probability that a challenger no better than the champion passes the gate's AUC test."
+    )
+    gate_loss_margin: float = Field(
+        0.01, ge=0, description="Share by which Brier score and log loss may be worse than the champion's; more must be excluded."
+    )
+    gate_level_floor: float = Field(
+        0.02, ge=0, description="A gap between mean PD and bad rate up to this does not stop a challenger."
+    )
+    gate_psi_limit: float = Field(
+        0.5, gt=0, description="PSI between the two sides' PDs above which a challenger judges the customers too differently."
+    )
+    gate_swing_limit: float = Field(
+        0.15, gt=0, le=1, description="Largest change of the approval rate, each side at its own cut-off, that needs no human."
+    )
+    gate_fairness_floor: float = Field(
+        0.8, ge=0, le=1, description="Adverse-impact ratio that a challenger must not fall below where the champion did not."
+    )
+    gate_latency_ms: float = Field(
+        20.0,
+        gt=0,
+        description="Median time of one row, in ms: some hundred times what a bundle takes; it stops only what is broken.",
     )
     retrain_minimum_bads: int = Field(
         100,
@@ -89,6 +114,10 @@ class Settings(BaseSettings):
     actor: str | None = Field(
         None, description="Who moves the champion by hand, for the ledger; by default the user's name and this machine's."
     )
+
+    model_owner: str = Field("not assigned", description="Who answers for the model; the model card and the inventory name them.")
+    model_developer: str = Field("not assigned", description="Who develops it.")
+    model_validator: str = Field("not assigned", description="Who validates it, independently of who develops it.")
 
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
 

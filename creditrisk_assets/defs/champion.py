@@ -1,7 +1,6 @@
 """Who decides: the assets `candidate_model` and `champion`, and what must hold for a champion."""
 
 import dataclasses
-import io
 import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -52,9 +51,9 @@ def candidate_model(
     pool="champion",
 )
 def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-    """The model in force. The newest model is compared with the champion on the same held-out rows and replaces it only if it is
-    better; either way the verdict and both sides' figures are here and in the ledger. Only moves of the champion, this one and
-    those of `creditrisk champion`, touch the MLflow alias.
+    """The model in force. The newest model is compared with the champion on the same held-out rows and replaces it only if it
+    passes every test of the promotion gate; either way the verdict is a document in MLflow, here and in the ledger. Only moves of
+    the champion, this one and those of `creditrisk champion`, touch the MLflow alias.
     """
     with held(settings.champion_lock):  # until Dagster has stored the materialization, which it does before it asks for more
         yield _judged(context, settings)
@@ -91,28 +90,28 @@ def _compared(
     context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, head: Entry | None, contender: "RegisteredBundle"
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Judge a contender, write the verdict into the ledger, and put the winner in force."""
-    from creditrisk_assets.governance.promotion_gate import GateLimits, HeldOutRows, judge
-    from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
-    from creditrisk_assets.scoring.bundle import HELD_OUT
+    from creditrisk_assets.governance.promotion_gate import judge
+    from creditrisk_assets.governance.verdict import GateLimits
+    from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 
     registry = registry_of(settings)
     before = head.after if head else None
-    challenger_bundle = contender.load()
-    champion_bundle = load_bundle(before.artifact_uri, before.bundle_sha256) if before else None
-    evidence = pd.read_parquet(io.BytesIO(challenger_bundle.document(HELD_OUT)))
-    held_out = HeldOutRows(
-        raw=evidence[challenger_bundle.input_names].to_numpy(dtype="float32"),
-        target=evidence[settings.portfolio.target].to_numpy(dtype="int64"),
-        origin=f"{len(evidence):,} held-out rows that came with version {contender.version}",
+    current = registry.version(before.model_version) if before else None
+    policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
+    judgement = judge(contender, current, settings.portfolio, GateLimits.of(settings), policy)
+    verdict, plots = judgement.verdict, verdict_plots(judgement)
+    page = registry.attach(
+        contender,
+        f"verdicts/{verdict.digest[:16]}",
+        {"verdict.json": verdict.text, "verdict.html": verdict_page(judgement, plots)},
     )
-    limits = GateLimits(settings.gate_minimum_bads, settings.gate_minimum_gain, settings.gate_alpha)
-    verdict = judge(challenger_bundle, champion_bundle, held_out, limits)
     if verdict.verdict != "kept":
-        after, winner_bundle = in_force_of(contender, challenger_bundle, before), challenger_bundle
-    elif before is not None and champion_bundle is not None:
-        after, winner_bundle = before, champion_bundle
+        after = in_force_of(contender, contender.load(), before)
+    elif before is not None:
+        after = before
     else:
         raise dg.Failure(f"no champion can be named: {verdict.reason}")
+    winner = load_bundle(after.artifact_uri, after.bundle_sha256)
     move = Move(
         action=verdict.verdict,
         actor=f"run {context.run.run_id} of job {context.run.job_name}",
@@ -121,28 +120,26 @@ def _compared(
         after=after,
         challenger=contender.version,
         why=verdict.reason,
-        evidence_sha256=None,
+        evidence_sha256=verdict.digest,
     )
     entry = ledger.append(move, head)
     registry.set_champion(after.model_version)
     if contender.version != after.model_version:
         registry.set_challenger(contender.version)
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
-    plots = {}
-    if verdict.probabilities:
-        plots = {
-            "roc": picture(roc_plot(verdict.target, verdict.probabilities)),
-            "calibration": picture(calibration_plot(verdict.target, verdict.probabilities)),
-        }
     return dg.MaterializeResult(
         metadata={
-            **champion_metadata(after, winner_bundle, verdict.verdict, verdict.reason, entry),
+            **champion_metadata(after, winner, verdict.verdict, verdict.reason, entry),
             "challenger_version": contender.version,
             "previous_version": before.model_version if before else "none",
-            **policy_metadata(after, winner_bundle, settings),
-            **figures(verdict.champion, "champion_"),
-            **figures(verdict.challenger, "challenger_"),
-            **plots,
+            "verdict_sha256": verdict.digest,
+            "verdict_page": f"{page}/verdict.html",
+            "verdict_document": dg.MetadataValue.json(verdict.model_dump(mode="json")),
+            "tests": table(pd.DataFrame([test.model_dump() for test in verdict.tests])),
+            **policy_metadata(after, winner, settings),
+            **figures(verdict.champion.figures if verdict.champion else {}, "champion_"),
+            **figures(verdict.challenger.figures, "challenger_"),
+            **{name: picture(png) for name, png in plots.items()},
         },
         data_version=dg.DataVersion(after.bundle_sha256),
     )

@@ -13,6 +13,8 @@ from creditrisk_assets.settings import SIMULATED, Settings
 
 if TYPE_CHECKING:
     from creditrisk_assets.modelling.datasets import LearningSet
+    from creditrisk_assets.registry import RegisteredBundle, Registry
+    from creditrisk_assets.scoring.bundle import Bundle
 
 HISTORY_CONTRACT = dg.AssetCheckSpec(
     "history_satisfies_contract",
@@ -131,9 +133,12 @@ def train_and_register(
             "roc": roc_plot(learning.held_out.target, held_out_pd),
             "calibration": calibration_plot(learning.held_out.target, held_out_pd),
         }
-        registered, new = Registry(settings.tracking_uri, settings.mlflow_dir).register(
+        registry = Registry(settings.tracking_uri, settings.mlflow_dir)
+        registered, new = registry.register(
             bundle, f"{kind} {context.run.run_id[:8]}", plots, {"dagster_run_id": context.run.run_id, **metadata}
         )
+        if new:
+            _write_card(registry, registered, bundle, plots, settings)
     manifest = bundle.manifest
     return dg.MaterializeResult(
         metadata={
@@ -157,3 +162,17 @@ def train_and_register(
         },
         data_version=dg.DataVersion(bundle.sha256),
     )
+
+
+def _write_card(
+    registry: "Registry", registered: "RegisteredBundle", bundle: "Bundle", plots: dict[str, bytes], settings: Settings
+) -> None:
+    """The model card and the inventory entry of a new version, beside its run."""
+    from creditrisk_assets.defs.inventory import watching_checks
+    from creditrisk_assets.governance.model_card import Subject, model_documents
+    from creditrisk_assets.registry import MODEL_NAME
+
+    in_force = registry.champion_version()
+    champion = (in_force, registry.version(in_force).load().manifest) if in_force else None
+    subject = Subject(MODEL_NAME, registered.version, bundle, champion, watching_checks(), plots)
+    registry.attach(registered, "", model_documents(subject, settings))

@@ -39,7 +39,12 @@ class BoostedTrees:
 
     @classmethod
     def fitted(
-        cls, portfolio: Portfolio, matrix: NDArray[np.float32], target: NDArray[np.int64], weight: NDArray[np.int64]
+        cls,
+        portfolio: Portfolio,
+        matrix: NDArray[np.float32],
+        target: NDArray[np.int64],
+        weight: NDArray[np.int64],
+        seed: int,
     ) -> Self:
         """Fit on rows repeated by their weight: with sample weights, scikit-learn 1.9 spends six times the fit on binning alone.
 
@@ -48,12 +53,13 @@ class BoostedTrees:
             matrix: n x features.
             target: n, 1 = bad.
             weight: n, how many times each row counts.
+            seed: of the features that each split may choose from.
         """
         classifier = HistGradientBoostingClassifier(
             **PARAMETERS,
             monotonic_cst=portfolio.monotone_constraints,
             early_stopping=False,
-            random_state=SEED,
+            random_state=seed,
         )
         with _one_thread():
             classifier.fit(np.repeat(matrix, weight, axis=0), np.repeat(target, weight))

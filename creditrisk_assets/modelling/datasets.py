@@ -70,6 +70,9 @@ def candidate_set(
 ) -> LearningSet:
     """The learning set of a challenger: history plus matured production, judged by held-out rows of the latest matured days.
 
+    A customer who comes on several of those days judges once, by the latest: the tests of the promotion gate take rows to be
+    independent.
+
     Args:
         history: what `with_features` gives.
         batches: each day's customers.
@@ -93,7 +96,7 @@ def candidate_set(
     production = {day: with_features(rows, portfolio) for day, rows in matured.items()}
     judging_days = sorted(production)[-evaluation_days:]
     judging = pd.concat([production[day] for day in judging_days], ignore_index=True)
-    judging = judging[judging[HELD_OUT_COLUMN]]
+    judging = judging[judging[HELD_OUT_COLUMN]].drop_duplicates(portfolio.identifier, keep="last", ignore_index=True)
     learning = pd.concat([production[day] for day in sorted(production)], ignore_index=True)
     learning = learning[~learning[HELD_OUT_COLUMN]]
     old = training_rows(history[~history[HELD_OUT_COLUMN]], portfolio, 1)

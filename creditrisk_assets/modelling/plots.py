@@ -56,6 +56,18 @@ def trade_off_plot(approval_rate: FloatArray, bad_rate: FloatArray, in_force: in
     return _png(figure)
 
 
+def agreement_plot(target: IntArray, champion: FloatArray, challenger: FloatArray) -> bytes:
+    """Each row's PD by the challenger against its PD by the champion."""
+    figure, axes = _axes("PD by the champion", "PD by the challenger")
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+    for outcome, name, color in ((0, "good", BLUE), (1, "bad", ORANGE)):
+        rows = target == outcome
+        axes.scatter(champion[rows], challenger[rows], s=5, alpha=0.4, linewidths=0, color=color, label=name)
+    axes.set_title("PD against PD, the same rows", fontsize=9)
+    axes.legend(fontsize=8, loc="lower right")
+    return _png(figure)
+
+
 def stability_plot(names: list[str], values: list[float], thresholds: list[float], title: str) -> bytes:
     """PSI or CSI of each column as bars, with its threshold as a tick."""
     figure, axes = _axes("PSI / CSI against the champion's training population", "", height=0.22 * len(names) + 1.1)

@@ -62,7 +62,7 @@ class Fit:
     cut_off: float
 
 
-def fit(portfolio: Portfolio, rows: TrainingRows) -> Fit:
+def fit(portfolio: Portfolio, rows: TrainingRows, seed: int = SEED) -> Fit:
     """Fit the classifier; calibration and cut-off come from cross-fitted scores of the training rows.
 
     The cut-off is the PD at which KS is reached, the usual place where no cost of errors has been given.
@@ -77,9 +77,9 @@ def fit(portfolio: Portfolio, rows: TrainingRows) -> Fit:
         )
     matrix = rows.features
     raw_scores = np.empty(len(rows.target), dtype=np.float64)
-    folds = StratifiedKFold(CALIBRATION_FOLDS, shuffle=True, random_state=SEED)
+    folds = StratifiedKFold(CALIBRATION_FOLDS, shuffle=True, random_state=seed)
     for inside, outside in folds.split(matrix, rows.target):
-        fold = BoostedTrees.fitted(portfolio, matrix[inside], rows.target[inside], rows.weight[inside])
+        fold = BoostedTrees.fitted(portfolio, matrix[inside], rows.target[inside], rows.weight[inside], seed)
         raw_scores[outside] = fold.log_odds(matrix[outside])
     platt = LogisticRegression(C=np.inf).fit(raw_scores[:, None], rows.target, sample_weight=rows.weight)
     calibration = Calibration(slope=float(platt.coef_[0, 0]), intercept=float(platt.intercept_[0]))
@@ -89,7 +89,7 @@ def fit(portfolio: Portfolio, rows: TrainingRows) -> Fit:
             f"on rows that they were not fitted on the scores do not separate bads from goods (KS {separation:.3f}, calibration "
             f"slope {calibration.slope:.3f}); valid: a slope above 0, which the features of {portfolio.name} must carry"
         )
-    model = BoostedTrees.fitted(portfolio, matrix, rows.target, rows.weight)
+    model = BoostedTrees.fitted(portfolio, matrix, rows.target, rows.weight, seed)
     return Fit(model, calibration, cut_off)
 
 

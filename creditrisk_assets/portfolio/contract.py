@@ -53,7 +53,8 @@ class Field:
     A field is a whole number, a decimal number (`decimal=True`) between `minimum` and `maximum`, or one of `codes`, which maps
     each allowed code, a whole number or a text, to its meaning. The decision graph sees whole numbers and numeric codes as they
     are, decimals rounded to float32, and a text code as its position in `codes`. Where `required` is False a record may lack the
-    field; the graph then sees NaN, and what that means is the feature function's matter.
+    field; the graph then sees NaN, and what that means is the feature function's matter. `bands` are the ascending lower edges by
+    which fairness monitoring groups a protected number.
 
     Raises:
         ValueError: if the description contradicts itself, or float32 cannot hold what it allows.
@@ -67,6 +68,7 @@ class Field:
     codes: Mapping[Any, str] | None = None
     decimal: bool = False
     required: bool = True
+    bands: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name != canonical_name(self.name) or not self.name:
@@ -77,6 +79,8 @@ class Field:
             self._check_codes(self.codes)
         else:
             self._check_range()
+        if self.bands and (self.codes is not None or list(self.bands) != sorted(set(self.bands))):
+            raise ValueError(f"field {self.name}: bands {self.bands}; valid: ascending edges, of a field without codes")
 
     def _check_codes(self, codes: Mapping[Any, str]) -> None:
         if not codes or self.decimal:
@@ -170,6 +174,8 @@ class Portfolio:
         performance_window_days: days of data from a decision until its outcome can be known.
         reasons: 1 to 6; every field that is not protected stands in exactly one of them. Correlated fields belong together.
         example: a customer to show in documentation.
+        intended_use: what a decision by this model is about, for the model card.
+        limits: what its PD must not be taken for, one sentence each, for the model card.
         simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of identifier, fields and target, or
             None. A path and not the function: whoever serves the portfolio does not need pandas.
         exposure: field of the amount that may be owed in a default, such as the limit; None where there is none.
@@ -190,6 +196,8 @@ class Portfolio:
     performance_window_days: int
     reasons: tuple[Reason, ...]
     example: Mapping[str, Any] = field(default_factory=dict)
+    intended_use: str = ""
+    limits: tuple[str, ...] = ()
     simulator: str | None = None
     exposure: str | None = None
 

@@ -15,6 +15,9 @@ PAY = ("pay_0", "pay_2", "pay_3", "pay_4", "pay_5", "pay_6")
 BILL = tuple(f"bill_amt{month}" for month in range(1, 7))
 PAID = tuple(f"pay_amt{month}" for month in range(1, 7))
 
+AGE_BANDS = (25, 35, 45, 62)
+"""The last is where 12 CFR 1002.2(o) begins to call an applicant elderly; 0.7 % of these customers are."""
+
 PAYMENT_STATUS = {
     -2: "no consumption",
     -1: "paid in full",
@@ -45,7 +48,7 @@ def _fields() -> tuple[Field, ...]:
             "marital status (monitoring only, never a feature)",
             codes={0: "not documented", 1: "married", 2: "single", 3: "other"},
         ),
-        Field("age", "age (monitoring only, never a feature)", "years", 18, 120),
+        Field("age", "age (monitoring only, never a feature)", "years", 18, 120, bands=AGE_BANDS),
     )
     status = tuple(
         Field(name, f"payment status in {month}", "months late", codes=PAYMENT_STATUS)
@@ -183,6 +186,13 @@ PORTFOLIO = Portfolio(
     performance_window_days=31,
     reasons=REASONS,
     example=dict(zip(_COLUMN, _EXAMPLE, strict=True)),
+    intended_use="To order existing card holders by their risk of default in the next month, by six months of their statements.",
+    limits=(
+        "It is a one-month behavioural score: neither a 12-month PD as capital rules (Basel) want it nor a lifetime PD (IFRS 9).",
+        "It is not an application score: it knows only customers who had a card and statements for six months.",
+        "The outcomes are of one month, October 2005, in Taiwan; how they were in other months nobody can see in this data.",
+        "The data set has no dates. Days of production made from it, or simulated, are a synthetic time axis.",
+    ),
     simulator="creditrisk_assets.portfolio.simulator.simulate",
     exposure="limit_bal",
 )

@@ -162,22 +162,19 @@ class GoldenRequest(_Document):
 
 @dataclass(frozen=True)
 class Scores:
-    """For n rows: PD (float64, 0..1) and points (float64, higher is safer)."""
+    """For n rows: PD (float64, 0..1), points (float64, higher is safer) and prediction (int8, 1 = default: the PD is at or above
+    the cut-off).
+    """
 
     default_probability: NDArray[np.float64]
     score: NDArray[np.float64]
+    prediction: NDArray[np.int8]
 
 
 @dataclass(frozen=True)
 class Decisions(Scores):
-    """Scores with what follows from them.
+    """Scores with reasons: n x up to 4, int8, places in the manifest's reasons in order of contribution, then -1."""
 
-    Attributes:
-        prediction: n, int8, 1 = default: the PD is at or above the cut-off.
-        reasons: n x up to 4, int8, places in the manifest's reasons in order of contribution, then -1.
-    """
-
-    prediction: NDArray[np.int8]
     reasons: NDArray[np.int8]
 
 
@@ -225,13 +222,16 @@ class Bundle:
         """
         return raw_matrix(columns, self.manifest.inputs)
 
-    def score(self, raw: NDArray[np.float32]) -> Scores:
-        """Score rows.
+    def score(self, raw: NDArray[np.float32], cut_off: float | None = None) -> Scores:
+        """Score rows, without reasons.
 
         Args:
             raw: rows x fields, float32, columns in the manifest's order.
+            cut_off: PD from which a customer is refused; by default the model's own.
         """
-        return Scores(*self.session.run(["default_probability", "score"], {"raw": raw}))
+        probability, score = self.session.run(["default_probability", "score"], {"raw": raw})
+        limit = self.manifest.cut_off if cut_off is None else cut_off
+        return Scores(probability, score, (probability >= limit).astype(np.int8))
 
     def decide(self, raw: NDArray[np.float32], rule: DecisionRule) -> Decisions:
         """Decide on rows, with reasons. PD and points are the same bits that `score` gives.

@@ -1,11 +1,18 @@
 """The job train: from the history to the first champion."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+import pytest
+from typer.testing import CliRunner
 
+from creditrisk_assets.cli import app
+from creditrisk_assets.governance.model_card import InventoryEntry
+from creditrisk_assets.governance.verdict import Verdict
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
@@ -37,6 +44,57 @@ def test_the_run_in_mlflow_holds_parameters_metrics_and_plots(trained: Loop) -> 
         "plots/roc.png",
         "plots/calibration.png",
     }
+
+
+def _artifact(loop: Loop, run_id: str, path: str, folder: Path) -> str:
+    client = mlflow.MlflowClient(loop.settings.tracking_uri, loop.settings.tracking_uri)
+    return Path(client.download_artifacts(run_id, path, str(folder))).read_text()
+
+
+def test_every_version_has_a_model_card_and_an_inventory_entry(trained: Loop, tmp_path: Path) -> None:
+    run_id, version = trained.metadata("model")["mlflow_run_id"], trained.champion().model_version
+    card = _artifact(trained, run_id, "model_card.md", tmp_path)
+    assert card.startswith(f"# Model card: credit_default, version {version}\n")
+    assert "| score_distribution_is_stable |" in card
+    assert "| history_satisfies_contract |" in card
+    assert all(limit in card for limit in PORTFOLIO.limits)
+    assert trained.champion().bundle_sha256 in _artifact(trained, run_id, "model_card.html", tmp_path)
+    entry = InventoryEntry.model_validate_json(_artifact(trained, run_id, "inventory.json", tmp_path))
+    assert (entry.version, entry.kind_of_change) == (version, "first")
+
+
+def test_the_verdict_is_a_document_in_mlflow_and_the_asset_names_its_digest(trained: Loop, tmp_path: Path) -> None:
+    metadata = trained.metadata("champion")
+    digest = metadata["verdict_sha256"]
+    folder = f"verdicts/{digest[:16]}"
+    text = _artifact(trained, trained.metadata("model")["mlflow_run_id"], f"{folder}/verdict.json", tmp_path)
+    assert hashlib.sha256(text.encode()).hexdigest() == digest
+    verdict = Verdict.model_validate_json(text)
+    assert (verdict.verdict, verdict.reason) == ("first", metadata["reason"])
+    assert metadata["verdict_document"] == verdict.model_dump(mode="json")
+    assert metadata["verdict_page"].endswith(f"{folder}/verdict.html")
+    assert "the first champion" in _artifact(
+        trained, trained.metadata("model")["mlflow_run_id"], f"{folder}/verdict.html", tmp_path
+    )
+
+
+def test_the_fairness_command_reads_the_champion_and_names_small_groups(
+    trained: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(trained.home))
+    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(trained.settings.data_dir))
+    path = tmp_path / "customers.csv"
+    simulate(2_000, 91).to_csv(path, index=False)
+    result = CliRunner().invoke(app, ["fairness", "--data", str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["bundle_sha256"] == trained.champion().bundle_sha256
+    assert [field["field"] for field in report["fields"]] == list(PORTFOLIO.protected)
+    assert all(sum(group["n"] for group in field["groups"]) == report["rows"] for field in report["fields"])
+    assert {group["judged"] for field in report["fields"] for group in field["groups"]} == {True, False}
+    assert report["proxy_rows"] == 2_000
+    missing = CliRunner().invoke(app, ["fairness", "--data", str(tmp_path / "nowhere.csv")])
+    assert missing.exit_code == 1
 
 
 def test_no_protected_field_is_a_feature(trained: Loop) -> None:

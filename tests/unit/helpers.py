@@ -1,6 +1,8 @@
 """Small things to test with: portfolios of a few columns, files, and bundles whose PDs are known beforehand."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import ndonnx
@@ -8,17 +10,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from creditrisk_assets.modelling.decision_graph import build_graphs
 from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio, Reason
 from creditrisk_assets.portfolio.ingestion import ValidatedRows, validate_files
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import (
+    GOLDEN,
+    GRAPH,
+    HELD_OUT,
+    MANIFEST,
+    REASONS_GRAPH,
     Bundle,
     Calibration,
     DecisionRule,
+    GoldenRequest,
     InputField,
     Manifest,
+    ReasonText,
     Scaling,
     TrainingFacts,
+    load_bundle,
     open_session,
 )
 
@@ -94,29 +105,100 @@ def logistic(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(1 / (1 + np.exp(-log_odds)))
 
 
-def _input(name: str) -> InputField:
-    return InputField(name=name, kind="decimal", minimum=-100, maximum=100, codes=None, required=True)
+HANDMADE = Portfolio(
+    name="handmade",
+    title="Three views of the log-odds",
+    identifier="id",
+    target="bad",
+    target_description="went bad",
+    fields=(
+        *(Field(f"column_{place}", "a view of the log-odds", "", -100, 100, decimal=True) for place in range(3)),
+        Field("group", "one of two groups", codes={1: "left", 2: "right"}),
+    ),
+    protected=("group",),
+    features=tuple(Feature(f"column_{place}") for place in range(3)),
+    compute_features=lambda raw: raw[:, :3],
+    performance_window_days=31,
+    reasons=(Reason("R01", "any", tuple(f"column_{place}" for place in range(3))),),
+)
+"""Customers whose true log-odds are the first column, and whose bundles need no training."""
 
 
-def bundle_of_column(column: int, width: int, shift: float = 0.0) -> Bundle:
-    """A real bundle whose log-odds are one column of its input plus a shift."""
-    raw = ndonnx.argument(shape=("N", width), dtype=ndonnx.float32)
-    log_odds = ndonnx.astype(raw[:, column], ndonnx.float64) + shift
-    probability = 1.0 / (1.0 + ndonnx.exp(-log_odds))
-    graph = ndonnx.build({"raw": raw}, {"default_probability": probability, "score": -log_odds})
+@dataclass(frozen=True)
+class OneColumn:
+    """A model whose log-odds are one feature."""
+
+    column: int
+
+    def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
+        return ndonnx.astype(features[:, self.column], ndonnx.float64)
+
+
+@dataclass(frozen=True)
+class WrittenBundle:
+    """A real bundle in a folder, known by a version and a hash as the registry knows it."""
+
+    version: str
+    location: Path
+    bundle_sha256: str
+
+    def load(self) -> Bundle:
+        return load_bundle(str(self.location), self.bundle_sha256)
+
+
+def written_bundle(
+    directory: Path,
+    column: int,
+    held_out: pd.DataFrame,
+    *,
+    version: str = "1",
+    shift: float = 0.0,
+    production_days: Sequence[str] = (),
+    parity: float = 0.0,
+) -> WrittenBundle:
+    """Write a bundle whose log-odds are one column of a handmade customer plus a shift."""
+    calibration = Calibration(slope=1.0, intercept=shift)
+    graphs = build_graphs(HANDMADE, OneColumn(column), calibration, Scaling())
     manifest = Manifest(
-        portfolio="handmade",
-        inputs=[_input(f"column_{position}") for position in range(width)],
-        features=[],
-        protected=[],
-        reasons=[],
-        rule=DecisionRule(cut_off=0.5, reference=[0.0] * width),
+        portfolio=HANDMADE.name,
+        inputs=[
+            InputField(
+                name=field.name,
+                kind=field.kind,
+                minimum=field.minimum,
+                maximum=field.maximum,
+                codes=list(field.codes) if field.codes else None,
+                required=True,
+            )
+            for field in HANDMADE.fields
+        ],
+        features=HANDMADE.feature_names,
+        protected=list(HANDMADE.protected),
+        reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in HANDMADE.reasons],
+        rule=DecisionRule(cut_off=0.3, reference=[0.0] * len(HANDMADE.fields)),
         scaling=Scaling(),
-        calibration=Calibration(slope=1.0, intercept=shift),
-        training=TrainingFacts(kind="history", rows=0, bads=0, fingerprint="", production_days=[], seed=0, parameters={}),
+        calibration=calibration,
+        training=TrainingFacts(
+            kind="history", rows=0, bads=0, fingerprint="", production_days=list(production_days), seed=0, parameters={}
+        ),
         metrics={},
-        parity=0.0,
+        parity=parity,
         libraries={},
     )
-    session = open_session(graph.SerializeToString())
-    return Bundle(f"column {column}", f"{column}{shift}", manifest, (), session, session)
+    unproven = Bundle(str(directory), "", manifest, (), open_session(graphs.decision), open_session(graphs.reasons))
+    asked = np.ones((1, len(HANDMADE.fields)), dtype=np.float32)
+    answer = unproven.decide(asked, manifest.rule)
+    golden = GoldenRequest(
+        raw=asked[0].tolist(),
+        default_probability=float(answer.default_probability[0]),
+        score=float(answer.score[0]),
+        prediction=int(answer.prediction[0]),
+        reasons=unproven.reason_codes(answer)[0],
+    )
+    (directory / MANIFEST).parent.mkdir(parents=True)
+    (directory / GRAPH).write_bytes(graphs.decision)
+    (directory / REASONS_GRAPH).write_bytes(graphs.reasons)
+    (directory / MANIFEST).write_text(manifest.model_dump_json())
+    (directory / GOLDEN).write_text(json.dumps([golden.model_dump()]))
+    held_out.to_parquet(directory / HELD_OUT, index=False)
+    return WrittenBundle(version, directory, load_bundle(str(directory)).sha256)

@@ -1,125 +1,249 @@
-"""Whether a challenger replaces the champion: nothing is promoted without evidence."""
+"""Whether a challenger replaces the champion: real bundles in folders, nothing promoted without evidence."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from creditrisk_assets.governance.promotion_gate import GateLimits, HeldOutRows, Verdict, judge
+from creditrisk_assets.governance.promotion_gate import held_out_evidence, judge
+from creditrisk_assets.governance.verdict import GateLimits, Verdict
+from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
-from creditrisk_assets.scoring.bundle import Bundle
-from tests.unit.helpers import bundle_of_column, logistic
+from creditrisk_assets.scoring.bundle import GRAPH, HELD_OUT, MANIFEST, Bundle, InputField
+from creditrisk_assets.settings import Settings
+from tests.unit.helpers import HANDMADE, WrittenBundle, logistic, written_bundle
 
-LIMITS = GateLimits(minimum_bads=50, minimum_gain=0.0, alpha=0.05)
+LIMITS = GateLimits.of(Settings())
 TRUE, NOISY, VERY_NOISY = 0, 1, 2
 
-
-@pytest.fixture(scope="module")
-def bundles() -> dict[int, Bundle]:
-    """Bundles whose PD is the truth, the truth with some noise, and with much."""
-    return {column: bundle_of_column(column, 3) for column in (TRUE, NOISY, VERY_NOISY)}
+Make = Callable[..., WrittenBundle]
 
 
-def held_out(rows: int, seed: int) -> HeldOutRows:
-    """Rows of three columns: the true log-odds of the outcome, and two noisy views of them."""
+def held_out(rows: int = 4_000, seed: int = 1) -> pd.DataFrame:
+    """Customers with the true log-odds of their outcome, two noisy views of them, and a group by a coin."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(-1.3, 1.2, rows)
-    raw = np.column_stack([truth, truth + rng.normal(0, 0.5, rows), truth + rng.normal(0, 1.5, rows)]).astype(np.float32)
-    return HeldOutRows(raw, (rng.random(rows) < logistic(truth)).astype(np.int64), "rows made for this test")
+    columns = {"column_0": truth, "column_1": truth + rng.normal(0, 0.7, rows), "column_2": truth + rng.normal(0, 1.5, rows)}
+    target = (rng.random(rows) < logistic(truth)).astype(np.int64)
+    return pd.DataFrame({**columns, "group": rng.integers(1, 3, rows), "bad": target}).astype(dict.fromkeys(columns, "float32"))
 
 
-def test_a_challenger_that_ranks_better_beyond_chance_is_promoted_with_the_figures_of_both(bundles: dict[int, Bundle]) -> None:
-    rows = held_out(4_000, 1)
-    verdict = judge(bundles[TRUE], bundles[NOISY], rows, LIMITS)
-    assert verdict.verdict == "promoted"
-    for figures, column in ((verdict.challenger, TRUE), (verdict.champion, NOISY)):
-        probability = bundles[column].score(rows.raw).default_probability
-        assert figures == ranking_and_calibration(rows.target, probability)
-    assert np.array_equal(verdict.probabilities["challenger"], bundles[TRUE].score(rows.raw).default_probability)
-    assert np.array_equal(verdict.probabilities["champion"], bundles[NOISY].score(rows.raw).default_probability)
-    gain = verdict.challenger["roc_auc"] - verdict.champion["roc_auc"]
-    for told in (f"({gain:+.4f}, p ", f"AUC {verdict.challenger['roc_auc']:.4f} against", "on rows made for this test"):
-        assert told in verdict.reason
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Writes bundles, each into a folder of its own."""
+    folders = (tmp_path / str(number) for number in itertools.count())
+
+    def write(column: int, rows: pd.DataFrame | None = None, **how: Any) -> WrittenBundle:
+        return written_bundle(next(folders), column, held_out() if rows is None else rows, **how)
+
+    return write
 
 
-def test_the_first_model_is_first_and_says_how_good_it_is(bundles: dict[int, Bundle]) -> None:
-    verdict = judge(bundles[TRUE], None, held_out(1_000, 1), LIMITS)
-    assert verdict.verdict == "first"
-    assert verdict.champion == {}
-    assert f"AUC {verdict.challenger['roc_auc']:.4f}" in verdict.reason
+def verdict_on(challenger: WrittenBundle, champion: WrittenBundle | None, limits: GateLimits = LIMITS) -> Verdict:
+    return judge(challenger, champion, HANDMADE, limits).verdict
 
 
-@pytest.mark.parametrize("champion", [None, NOISY])
-@pytest.mark.parametrize(("bads", "goods"), [(49, 500), (500, 49), (0, 500), (500, 0), (0, 0)])
-def test_too_few_held_out_bads_or_goods_promote_nobody(
-    bundles: dict[int, Bundle], champion: int | None, bads: int, goods: int
-) -> None:
-    """The gate fails closed: seen elsewhere, "missing; continuing without check". That holds for the first model too."""
-    target = np.repeat([1, 0], [bads, goods])
-    rows = HeldOutRows(np.zeros((bads + goods, 3), dtype=np.float32), target, "few rows")
-    verdict = judge(bundles[TRUE], None if champion is None else bundles[champion], rows, LIMITS)
+def failed(verdict: Verdict) -> list[str]:
+    return [test.name for test in verdict.tests if not test.passed]
+
+
+def test_a_better_challenger_is_promoted_with_the_figures_of_both(make: Make) -> None:
+    challenger, champion = make(TRUE, version="2"), make(NOISY)
+    judgement = judge(challenger, champion, HANDMADE, LIMITS)
+    verdict, rows = judgement.verdict, held_out()
+    assert (verdict.verdict, failed(verdict)) == ("promoted", [])
+    target = rows["bad"].to_numpy()
+    for side, bundle, name in ((verdict.challenger, challenger, "challenger"), (verdict.champion, champion, "champion")):
+        probability = bundle.load().score(rows[HANDMADE.field_names].to_numpy(dtype=np.float32)).default_probability
+        assert side is not None
+        assert (side.version, side.bundle_sha256) == (bundle.version, bundle.bundle_sha256)
+        assert side.figures == ranking_and_calibration(target, probability)
+        assert [group.group for field in side.fairness for group in field.groups] == ["left", "right"]
+        assert np.array_equal(judgement.probabilities[name], probability)
+    assert "on 4,000 held-out rows of the history" in verdict.reason
+    assert f"AUC {verdict.challenger.figures['roc_auc']:.4f} against" in verdict.reason
+
+
+def test_a_worse_challenger_is_kept_out_and_every_failed_test_is_in_the_reason(make: Make) -> None:
+    verdict = verdict_on(make(VERY_NOISY), make(TRUE))
     assert verdict.verdict == "kept"
-    assert verdict.reason == f"no evidence: {bads} bads and {goods} goods held out (few rows); 50 of each needed to judge"
-    assert (verdict.champion, verdict.challenger, verdict.probabilities) == ({}, {}, {})
+    assert {"ranks_no_worse", "ranks_better", "brier_is_no_worse"} <= set(failed(verdict))
+    assert all(test.sentence in verdict.reason for test in verdict.tests if not test.passed)
 
 
-def test_as_many_bads_as_needed_are_enough(bundles: dict[int, Bundle]) -> None:
-    target = np.repeat([1, 0], [50, 50])
-    rows = HeldOutRows(np.random.default_rng(1).normal(size=(100, 3)).astype(np.float32), target, "just enough")
-    assert judge(bundles[TRUE], None, rows, LIMITS).verdict == "first"
-
-
-def test_a_challenger_that_ranks_worse_is_not_promoted(bundles: dict[int, Bundle]) -> None:
-    verdict = judge(bundles[VERY_NOISY], bundles[TRUE], held_out(4_000, 1), LIMITS)
+def test_ranking_better_does_not_outweigh_a_wrong_level(make: Make) -> None:
+    verdict = verdict_on(make(TRUE, shift=2.5), make(NOISY))
     assert verdict.verdict == "kept"
-    assert verdict.reason.startswith("AUC gain not above 0.0: ")
+    assert "ranks_better" not in failed(verdict)
+    assert {"level_is_right", "brier_is_no_worse", "approval_rate_holds"} <= set(failed(verdict))
 
 
-def test_the_same_model_again_is_not_promoted(bundles: dict[int, Bundle]) -> None:
-    """A retrain that finds nothing new must not move the alias, and a standard error of zero must not become certainty."""
-    for limits in (LIMITS, GateLimits(50, -0.1, 0.05)):
-        assert judge(bundles[TRUE], bundles[TRUE], held_out(4_000, 1), limits).verdict == "kept"
+def test_the_champion_s_own_bundle_is_kept_at_once(make: Make) -> None:
+    same = make(TRUE)
+    verdict = verdict_on(same, same)
+    assert verdict.verdict == "kept"
+    assert verdict.reason == f"the challenger is the champion: both are bundle {same.bundle_sha256}"
+    assert failed(verdict) == [test.name for test in verdict.tests] == ["challenger_is_another_model"]
 
 
-def test_a_gain_that_may_be_chance_is_not_promoted_and_says_so(bundles: dict[int, Bundle]) -> None:
-    """The same pair of models that more rows tell apart."""
-    few = judge(bundles[TRUE], bundles[NOISY], held_out(250, 3), LIMITS)
-    assert few.challenger["roc_auc"] > few.champion["roc_auc"]
-    assert few.verdict == "kept"
-    assert few.reason.startswith("AUC gain may be chance, p not below 0.05: ")
-
-
-def test_a_certain_gain_below_the_minimum_is_not_promoted(bundles: dict[int, Bundle]) -> None:
-    rows = held_out(4_000, 1)
-    gain = judge(bundles[TRUE], bundles[NOISY], rows, LIMITS)
-    difference = gain.challenger["roc_auc"] - gain.champion["roc_auc"]
-    verdicts = [
-        judge(bundles[TRUE], bundles[NOISY], rows, GateLimits(50, minimum, 0.05)).verdict
-        for minimum in (difference - 1e-6, difference + 1e-6)
+def test_the_first_model_needs_a_valid_bundle_and_evidence_only(make: Make) -> None:
+    verdict = verdict_on(make(VERY_NOISY), None)
+    assert (verdict.verdict, verdict.champion) == ("first", None)
+    assert f"AUC {verdict.challenger.figures['roc_auc']:.4f}" in verdict.reason
+    assert [test.name for test in verdict.tests] == [
+        "challenger_bundle_is_valid",
+        "evidence_is_enough",
+        "challenger_scores_every_row",
     ]
-    assert verdicts == ["promoted", "kept"]
 
 
-def test_a_stricter_alpha_keeps_what_a_looser_one_promotes(bundles: dict[int, Bundle]) -> None:
-    rows = held_out(600, 4)
-    verdicts = [judge(bundles[TRUE], bundles[NOISY], rows, GateLimits(50, 0.0, alpha)) for alpha in (0.49, 1e-9)]
-    assert [verdict.verdict for verdict in verdicts] == ["promoted", "kept"]
-
-
-def test_a_challenger_that_ranks_better_with_a_wrong_level_is_not_promoted() -> None:
-    """Ranking decides who is declined; the level decides what they are charged and held against."""
-    rows = held_out(4_000, 1)
-    verdict = judge(bundle_of_column(TRUE, 3, shift=2.5), bundle_of_column(NOISY, 3), rows, LIMITS)
+@pytest.mark.parametrize("with_champion", [False, True])
+@pytest.mark.parametrize(("bads", "goods"), [(49, 500), (500, 49), (0, 500), (0, 0)])
+def test_too_few_held_out_bads_or_goods_promote_nobody(make: Make, with_champion: bool, bads: int, goods: int) -> None:
+    rows = held_out(bads + goods).assign(bad=np.repeat([1, 0], [bads, goods]))
+    verdict = verdict_on(make(TRUE, rows), make(NOISY) if with_champion else None)
     assert verdict.verdict == "kept"
-    assert verdict.reason.startswith("ranks better but Brier is worse: ")
-    assert verdict.challenger["roc_auc"] > verdict.champion["roc_auc"]
-    assert verdict.challenger["brier"] > verdict.champion["brier"]
+    assert verdict.reason.startswith(f"{bads} bads and {goods} goods held out (")
+    assert verdict.reason.endswith("50 of each needed to judge")
+    assert verdict.challenger.figures == {}
 
 
-def test_a_verdict_with_pds_that_are_no_numbers_is_never_a_promotion() -> None:
+def test_as_many_bads_as_needed_are_enough(make: Make) -> None:
+    rows = held_out(100).assign(bad=np.repeat([1, 0], 50))
+    assert verdict_on(make(TRUE, rows), None).verdict == "first"
+
+
+@pytest.mark.parametrize("outcome", [None, 2.0])
+def test_a_missing_or_strange_outcome_promotes_nobody_and_is_named(make: Make, outcome: float | None) -> None:
+    rows = held_out().astype({"bad": "float64"})
+    rows.loc[3, "bad"] = outcome
+    verdict = verdict_on(make(TRUE, rows), make(NOISY))
+    assert (verdict.verdict, failed(verdict)) == ("kept", ["evidence_is_enough"])
+    assert "bad: 1 held-out rows have no outcome" in verdict.reason
+    assert "valid: 0 or 1" in verdict.reason
+
+
+def test_each_side_gets_the_rows_in_its_own_order_and_only_with_its_own_codes(make: Make) -> None:
+    """A champion of an older contract would silently be judged on the wrong columns."""
+    bundle = make(TRUE).load()
+    evidence = held_out_evidence(bundle, HANDMADE)
+
+    def with_inputs(inputs: list[InputField]) -> Bundle:
+        return dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"inputs": inputs}))
+
+    inputs = bundle.manifest.inputs
+    assert np.array_equal(evidence.raw_for(with_inputs(inputs[::-1])), evidence.raw[:, ::-1])
+    with pytest.raises(ValueError, match="the held-out rows lack income; valid: column_0"):
+        evidence.raw_for(with_inputs([*inputs, inputs[0].model_copy(update={"name": "income"})]))
+    south, north = (inputs[3].model_copy(update={"codes": codes}) for codes in (["s", "n"], ["n", "s"]))
+    with pytest.raises(ValueError, match=r"group: codes .* were numbered otherwise"):
+        dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(with_inputs([south]))
+    assert dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(with_inputs([north])).shape == (4_000, 1)
+
+
+def test_evidence_that_is_gone_promotes_nobody(make: Make) -> None:
+    challenger = make(TRUE)
+    (challenger.location / HELD_OUT).unlink()
+    verdict = verdict_on(challenger, make(NOISY))
+    assert (verdict.verdict, failed(verdict)) == ("kept", ["evidence_is_enough"])
+    assert "FileNotFoundError" in verdict.reason
+
+
+def test_a_row_without_a_pd_promotes_nobody(make: Make) -> None:
     """NaN compares false with everything; a gate written the other way round would let it through."""
-    rows = held_out(1_000, 1)
-    raw = rows.raw.copy()
-    raw[0, 0] = np.nan
-    verdict: Verdict | None = None
-    with pytest.raises(ValueError, match="NaN"):
-        verdict = judge(bundle_of_column(TRUE, 3), bundle_of_column(NOISY, 3), HeldOutRows(raw, rows.target, "NaN"), LIMITS)
-    assert verdict is None
+    rows = held_out()
+    rows.loc[7, "column_0"] = np.nan
+    verdict = verdict_on(make(TRUE, rows), make(NOISY))
+    assert (verdict.verdict, failed(verdict)) == ("kept", ["challenger_scores_every_row"])
+    assert "3,999 of 4,000 rows have a PD between 0 and 1" in verdict.reason
+
+
+@pytest.mark.parametrize("side", ["challenger", "champion"])
+def test_one_changed_byte_of_a_bundle_promotes_nobody(make: Make, side: str) -> None:
+    bundles = {"challenger": make(TRUE), "champion": make(NOISY)}
+    path = bundles[side].location / MANIFEST
+    path.write_text(path.read_text().replace('"cut_off":0.3', '"cut_off":0.4'))
+    verdict = verdict_on(bundles["challenger"], bundles["champion"])
+    assert (verdict.verdict, failed(verdict)) == ("kept", [f"{side}_bundle_is_valid"])
+    assert "BundleError" in verdict.reason
+    assert bundles[side].bundle_sha256 in verdict.reason
+
+
+def test_a_bundle_whose_graph_is_not_scikit_learn_s_model_is_not_valid(make: Make) -> None:
+    verdict = verdict_on(make(TRUE, parity=1e-3), None)
+    assert (verdict.verdict, failed(verdict)) == ("kept", ["challenger_bundle_is_valid"])
+    assert "graph and scikit-learn differ by 1.0e-03, at most 1e-05" in verdict.reason
+
+
+def test_a_broken_graph_is_a_verdict_and_not_a_crash(make: Make) -> None:
+    challenger = make(TRUE)
+    (challenger.location / GRAPH).write_bytes(b"no graph")
+    assert verdict_on(challenger, None).verdict == "kept"
+
+
+def test_a_champion_that_followed_production_is_not_judged_by_the_days_before(make: Make) -> None:
+    """The job train, run again after a promotion, brings the history's rows; on those the history's model may look better."""
+    days = ["2026-05-01", "2026-05-02"]
+    champion = make(NOISY, production_days=days)
+    for older in ([], days[:1]):
+        verdict = verdict_on(make(TRUE, production_days=older), champion)
+        assert (verdict.verdict, failed(verdict)) == ("kept", ["evidence_is_current"])
+        assert "the champion has learned up to 2026-05-02" in verdict.reason
+    assert verdict_on(make(TRUE, production_days=days), champion).verdict == "promoted"
+
+
+def test_an_answer_that_takes_too_long_stops_a_challenger_and_its_time_is_not_in_the_document(make: Make) -> None:
+    challenger, champion = make(TRUE), make(NOISY)
+    slow = judge(challenger, champion, HANDMADE, LIMITS.model_copy(update={"latency_ms": 1e-6}))
+    assert (slow.verdict.verdict, failed(slow.verdict)) == ("kept", ["answers_in_time"])
+    fast = judge(challenger, champion, HANDMADE, LIMITS)
+    assert fast.latency_ms is not None
+    assert 0 < fast.latency_ms < LIMITS.latency_ms
+    assert str(fast.latency_ms) not in fast.verdict.text
+
+
+def test_the_same_inputs_give_the_same_document_and_any_other_another(make: Make) -> None:
+    challenger, champion, other = make(TRUE), make(NOISY), make(TRUE, held_out(4_000, 2))
+    first, again = (verdict_on(challenger, champion) for _ in range(2))
+    assert first.text == again.text
+    assert first.digest == hashlib.sha256(first.text.encode()).hexdigest()
+    assert Verdict.model_validate_json(first.text).text == first.text
+    others = [
+        verdict_on(other, champion),
+        verdict_on(challenger, None),
+        verdict_on(challenger, champion, LIMITS.model_copy(update={"alpha": 0.01})),
+    ]
+    assert len({first.digest, *(one.digest for one in others)}) == 4
+
+
+def test_the_page_shows_every_test_and_the_figures_and_fetches_nothing(make: Make) -> None:
+    judgement = judge(make(TRUE, version="<2>"), make(NOISY), HANDMADE, LIMITS)
+    plots = verdict_plots(judgement)
+    assert set(plots) == {"roc", "calibration", "agreement"}
+    page = verdict_page(judgement, plots)
+    assert judgement.verdict.digest in page
+    assert all(test.name.replace("_", " ") in page for test in judgement.verdict.tests)
+    assert page.count("data:image/png;base64,") == 3
+    assert "<2>" not in page
+    assert "http" not in page
+
+
+def test_a_verdict_without_a_comparison_has_a_page_too(make: Make) -> None:
+    judgement = judge(make(TRUE, held_out(20)), make(NOISY), HANDMADE, LIMITS)
+    page = verdict_page(judgement, verdict_plots(judgement))
+    assert "not promoted" in page
+    assert "50 of each needed to judge" in page
+
+
+def test_the_document_is_json_without_nan(make: Make) -> None:
+    def refuse(word: str) -> float:
+        raise AssertionError(f"{word} is not JSON")
+
+    json.loads(verdict_on(make(VERY_NOISY), make(TRUE)).text, parse_constant=refuse)

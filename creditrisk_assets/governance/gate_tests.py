@@ -1,0 +1,232 @@
+"""The tests of the promotion gate: pure functions of both sides' answers on the same rows.
+
+Each gives what it observed, its limit and a sentence. `passed` is always a comparison that NaN fails.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from creditrisk_assets.governance.verdict import GateLimits, GateTest
+from creditrisk_assets.modelling.fairness import Groups, lowest_ratios
+from creditrisk_assets.modelling.metrics import auc_gain
+from creditrisk_assets.monitoring.population_stability import population_stability
+from creditrisk_assets.scoring.bundle import Scores
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+PSI_WORTH_A_LOOK = 0.25
+"""The rule of thumb for a shift of a score; here it asks for a look, the limit stops."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both sides' answers on the same n rows, each at its own cut-off, with the outcomes and the groups of the rows."""
+
+    target: IntArray
+    challenger: Scores
+    champion: Scores
+    groups: Groups
+
+    @cached_property
+    def auc_gain(self) -> tuple[float, float]:
+        """AUC of the challenger less that of the champion, and DeLong's standard error of it."""
+        return auc_gain(self.target, self.challenger.default_probability, self.champion.default_probability)
+
+
+def compare(comparison: Comparison, limits: GateLimits) -> list[GateTest]:
+    """Every test of both sides' answers; one that crashes has failed."""
+    results = []
+    for name, test in COMPARISONS.items():
+        try:
+            results.append(test(comparison, limits))
+        except Exception as error:  # whatever it is: not promoted, and said why
+            results.append(crashed(name, error))
+    return results
+
+
+def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """DeLong's paired test of non-inferiority: a loss in AUC as large as the margin is excluded at `alpha`, one-sided.
+
+    It tells a challenger that is as good, and is kept because it is not better, from one that may be worse.
+    """
+    gain, error = comparison.auc_gain
+    lowest = gain - float(stats.norm.isf(limits.alpha)) * error
+    return _test(
+        "ranks_no_worse",
+        lowest > -limits.inferiority_margin,
+        lowest,
+        -limits.inferiority_margin,
+        comparison,
+        f"AUC gain {gain:+.4f}, with {1 - limits.alpha:.0%} confidence above {lowest:+.4f}; "
+        f"it must be above {-limits.inferiority_margin:+.4f}",
+    )
+
+
+def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """DeLong's paired test of superiority, one-sided, and a gain above the minimum.
+
+    On many rows chance alone gives no large gain but a small one can be proven: the minimum says which gain is worth a change. On
+    few rows chance gives large gains: there `alpha` decides.
+    """
+    gain, error = comparison.auc_gain
+    by_chance = float(stats.norm.isf(limits.alpha)) * error
+    limit = max(limits.minimum_gain, by_chance)
+    p_value = float(stats.norm.sf(gain / error)) if error > 0 else 1.0
+    return _test(
+        "ranks_better",
+        gain > limit and p_value < limits.alpha,  # an error of zero proves nothing
+        gain,
+        limit,
+        comparison,
+        f"AUC gain {gain:+.4f}, p {p_value:.2g}; needed: above {limit:.4f}, "
+        f"the larger of the minimum {limits.minimum_gain:g} and of {by_chance:.4f}, which chance exceeds in {limits.alpha:.0%}",
+    )
+
+
+def brier_is_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """Paired test that the Brier score is not worse than the champion's by more than the margin."""
+    return _loss_is_no_worse("brier_is_no_worse", "Brier score", brier_losses, comparison, limits)
+
+
+def log_loss_is_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """Paired test that the log loss is not worse than the champion's by more than the margin."""
+    return _loss_is_no_worse("log_loss_is_no_worse", "log loss", log_losses, comparison, limits)
+
+
+def _loss_is_no_worse(
+    name: str, title: str, losses: Callable[[IntArray, FloatArray], FloatArray], comparison: Comparison, limits: GateLimits
+) -> GateTest:
+    old = losses(comparison.target, comparison.champion.default_probability)
+    differences = losses(comparison.target, comparison.challenger.default_probability) - old
+    mean = float(differences.mean())
+    highest = mean + float(stats.norm.isf(limits.alpha)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    margin = limits.loss_margin * float(old.mean())
+    return _test(
+        name,
+        highest <= margin,
+        highest,
+        margin,
+        comparison,
+        f"{title} {mean:+.5f} against the champion's {old.mean():.4f}, with {1 - limits.alpha:.0%} confidence below "
+        f"{highest:+.5f}; it must be at most {margin:+.5f}",
+    )
+
+
+def brier_losses(target: IntArray, probability: FloatArray) -> FloatArray:
+    """Squared error of each row."""
+    return np.asarray((probability - target) ** 2)
+
+
+def log_losses(target: IntArray, probability: FloatArray) -> FloatArray:
+    """Minus the log of the probability that was given to what happened, for each row; a certainty that failed costs 36."""
+    given = np.where(target == 1, probability, 1 - probability)
+    return np.asarray(-np.log(np.maximum(given, np.finfo(np.float64).eps)))
+
+
+def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """Calibration in the large: bads come at the rate that the challenger's PDs say.
+
+    A gap is allowed up to the floor, up to what chance gives (two-sided; the variance of the number of bads is the sum of
+    PD (1 - PD)), and up to the champion's own gap: a level that is wrong and less so is a reason to change, not to stay.
+    """
+    new, old = comparison.challenger.default_probability, comparison.champion.default_probability
+    bad_rate = float(comparison.target.mean())
+    gap, champion_gap = float(new.mean()) - bad_rate, float(old.mean()) - bad_rate
+    by_chance = float(stats.norm.isf(limits.alpha / 2) * np.sqrt((new * (1 - new)).sum()) / len(new))
+    limit = max(limits.level_floor, by_chance, abs(champion_gap))
+    return _test(
+        "level_is_right",
+        abs(gap) <= limit,
+        abs(gap),
+        limit,
+        comparison,
+        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {gap:+.4f}; allowed: {limit:.4f}, the largest of "
+        f"the floor {limits.level_floor:g}, chance {by_chance:.4f} and the champion's gap {abs(champion_gap):.4f}",
+    )
+
+
+def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """PSI between both sides' PDs on the same rows: a challenger that sees everybody differently is for a human."""
+    old, new = comparison.champion.default_probability, comparison.challenger.default_probability
+    psi = population_stability("PD", old, new, limits.alpha, limits.psi_limit).value
+    look = psi > PSI_WORTH_A_LOOK
+    sentence = f"PSI between the two sides' PDs {psi:.3f}; it must be at most {limits.psi_limit:g}"
+    sentence += f", and above {PSI_WORTH_A_LOOK} is worth a look" if look else ""
+    return _test("judges_alike", psi <= limits.psi_limit, psi, limits.psi_limit, comparison, sentence, warning=look)
+
+
+def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """The approval rate, each side at its own cut-off, does not swing by more than the limit."""
+    new, old = (float((side.prediction == 0).mean()) for side in (comparison.challenger, comparison.champion))
+    return _test(
+        "approval_rate_holds",
+        abs(new - old) <= limits.swing_limit,
+        abs(new - old),
+        limits.swing_limit,
+        comparison,
+        f"approval rate {new:.3f} against {old:.3f}, swing {new - old:+.3f}; at most {limits.swing_limit:g} is allowed",
+    )
+
+
+def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the floor where the champion's had not.
+
+    It watches a figure; that it passes proves no compliance.
+    """
+    new, old = (lowest_ratios(side, comparison.groups) for side in (comparison.challenger, comparison.champion))
+    fallen = [name for name, ratio in new.items() if not ratio >= limits.fairness_floor and old[name] >= limits.fairness_floor]
+    told = ", ".join(f"{name} {old[name]:.3f} to {ratio:.3f} ({ratio - old[name]:+.3f})" for name, ratio in new.items())
+    sentence = (
+        f"smallest adverse-impact ratio, champion to challenger: {told}" if told else "no two groups are large enough to compare"
+    )
+    if fallen:
+        sentence += f"; {', '.join(fallen)} must not fall below {limits.fairness_floor:g}"
+    below = any(ratio < limits.fairness_floor for ratio in new.values())
+    lowest = min(new.values(), default=None)
+    return _test("fairness_holds", not fallen, lowest, limits.fairness_floor, comparison, sentence, warning=below)
+
+
+COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {
+    test.__name__: test
+    for test in (
+        ranks_no_worse,
+        ranks_better,
+        brier_is_no_worse,
+        log_loss_is_no_worse,
+        level_is_right,
+        judges_alike,
+        approval_rate_holds,
+        fairness_holds,
+    )
+}
+
+
+def _test(
+    name: str, passed: bool, observed: float | None, limit: float, comparison: Comparison, sentence: str, warning: bool = False
+) -> GateTest:
+    return GateTest(
+        name=name,
+        passed=bool(passed),
+        observed=None if observed is None else finite(observed),
+        limit=limit,
+        n=len(comparison.target),
+        warning=warning,
+        sentence=sentence,
+    )
+
+
+def crashed(name: str, error: Exception) -> GateTest:
+    """The failed test of what could not be tested."""
+    return GateTest(name=name, passed=False, sentence=f"{name} could not be tested: {type(error).__name__}: {error}")
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,96 @@
+"""Documents as pages: templates filled with values, pictures inside, nothing fetched from anywhere."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from creditrisk_assets.modelling.fairness import FieldFigures, GroupFigures
+
+FAIRNESS_NOTE = (
+    "Approved is a PD below the cut-off. The ratio is to the group with the largest approval rate; 0.80 is the four-fifths line. "
+    "These figures are watched; they prove no compliance with any rule."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of texts."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def fairness_table(figures: Sequence[FieldFigures]) -> Table:
+    """Fairness monitoring by group; a group that is too small is named and has no figures."""
+    header = (
+        "field",
+        "group",
+        "rows",
+        "approval rate",
+        "adverse-impact ratio (95 %)",
+        "mean difference",
+        "approval among goods",
+        "mean PD",
+        "bad rate (95 %)",
+    )
+    rows = tuple(
+        (one.field, f"{group.group} (reference)" if group.group == one.reference else group.group, *_group_cells(group))
+        for one in figures
+        for group in one.groups
+    )
+    return Table(header, rows)
+
+
+def _group_cells(group: GroupFigures) -> tuple[str, ...]:
+    if not group.judged:
+        return (f"{group.n:,}", "too few rows to judge", "", "", "", "", "")
+    return (
+        f"{group.n:,}",
+        f"{group.approval_rate:.3f}",
+        f"{group.impact_ratio:.3f} ({group.impact_ratio_low:.3f} to {group.impact_ratio_high:.3f})",
+        f"{group.mean_difference:+.3f}",
+        "" if group.equal_opportunity is None else f"{group.equal_opportunity:.3f}",
+        f"{group.mean_pd:.4f}",
+        f"{group.bad_rate:.4f} ({group.bad_rate_low:.4f} to {group.bad_rate_high:.4f})",
+    )
+
+
+def render(template: str, **values: object) -> str:
+    """A template of this package, filled; what it names and is not given is an error.
+
+    Args:
+        template: its name; the values in one that ends in `.html` are escaped.
+        values: what it shows.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+def inline(png: bytes) -> str:
+    """A PNG as an address that a page can show by itself."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("creditrisk_assets.governance"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["figure"] = _figure
+    return environment
+
+
+def _figure(value: object) -> str:
+    """A number with four digits behind the point, a whole number with its thousands, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4f}" if abs(value) >= 1e-4 else f"{value:.1e}"
+    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)

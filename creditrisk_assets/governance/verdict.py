@@ -1,0 +1,101 @@
+"""The verdict of the promotion gate as a document: what was judged, by which limits, on which rows, and how each test came out.
+
+The same bundles, evidence and limits give the same bytes: no time, no run and no measured duration is in it.
+"""
+
+import hashlib
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from creditrisk_assets.modelling.fairness import FieldFigures
+from creditrisk_assets.settings import Settings
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GateLimits(_Document):
+    """What a challenger must bring; each is the setting `gate_<name>`, which says what it is for."""
+
+    minimum_bads: int = Field(ge=2)
+    minimum_gain: float = Field(ge=0)
+    inferiority_margin: float = Field(gt=0)
+    alpha: float = Field(gt=0, lt=0.5)
+    loss_margin: float = Field(ge=0)
+    level_floor: float = Field(ge=0)
+    psi_limit: float = Field(gt=0)
+    swing_limit: float = Field(gt=0, le=1)
+    fairness_floor: float = Field(ge=0, le=1)
+    latency_ms: float = Field(gt=0)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The limits that the settings give."""
+        return cls.model_validate({name: getattr(settings, f"gate_{name}") for name in cls.model_fields})
+
+
+class GateTest(_Document):
+    """One test of the gate.
+
+    Attributes:
+        name: a sentence of the good state.
+        passed: whether it holds.
+        observed: the figure that was compared, None where there is none.
+        limit: what it was compared with.
+        n: rows it was computed on.
+        warning: it passed, and somebody should look.
+        sentence: what was found, in words.
+    """
+
+    name: str
+    passed: bool
+    observed: float | None = None
+    limit: float | None = None
+    n: int = 0
+    warning: bool = False
+    sentence: str
+
+
+class JudgedSide(_Document):
+    """One side: its version and bundle, and what it showed on the evidence (empty where nothing was scored)."""
+
+    version: str
+    bundle_sha256: str
+    cut_off: float | None = None
+    figures: dict[str, float] = {}
+    fairness: list[FieldFigures] = []
+
+
+class JudgedEvidence(_Document):
+    """The rows that both sides were judged by. `sha256` is over their raw fields and outcomes."""
+
+    origin: str
+    rows: int
+    bads: int
+    sha256: str
+
+
+class Verdict(_Document):
+    """The gate's decision: `first` where there was no champion, `promoted`, or `kept`; the reason names what decided."""
+
+    format: int = 1
+    verdict: Literal["first", "promoted", "kept"]
+    reason: str
+    portfolio: str
+    challenger: JudgedSide
+    champion: JudgedSide | None
+    evidence: JudgedEvidence | None
+    limits: GateLimits
+    tests: list[GateTest]
+
+    @property
+    def text(self) -> str:
+        """The document as JSON; what is stored is exactly this."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the stored JSON, as `sha256sum` gives it."""
+        return hashlib.sha256(self.text.encode()).hexdigest()

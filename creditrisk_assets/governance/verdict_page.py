@@ -1,0 +1,56 @@
+"""The verdict as a page for people: the same document, with figures."""
+
+from collections.abc import Mapping
+
+from creditrisk_assets.governance.pages import FAIRNESS_NOTE, fairness_table, inline, render
+from creditrisk_assets.governance.promotion_gate import Judgement
+from creditrisk_assets.modelling.plots import agreement_plot, calibration_plot, roc_plot
+
+SHOWN_FIGURES = (
+    "rows",
+    "bads",
+    "roc_auc",
+    "roc_auc_low",
+    "roc_auc_high",
+    "gini",
+    "ks",
+    "average_precision",
+    "brier",
+    "log_loss",
+    "ece",
+    "calibration_in_the_large",
+    "mean_pd",
+    "bad_rate",
+)
+
+
+def verdict_plots(judgement: Judgement) -> dict[str, bytes]:
+    """PNGs by name: ROC and calibration of the sides that were scored; PD against PD where both were."""
+    sides = judgement.probabilities
+    if not sides:
+        return {}
+    plots = {"roc": roc_plot(judgement.target, sides), "calibration": calibration_plot(judgement.target, sides)}
+    if "champion" in sides:
+        plots["agreement"] = agreement_plot(judgement.target, sides["champion"], sides["challenger"])
+    return plots
+
+
+def verdict_page(judgement: Judgement, plots: Mapping[str, bytes]) -> str:
+    """A page of its own as HTML.
+
+    Args:
+        judgement: what the gate gave.
+        plots: what `verdict_plots` gave.
+    """
+    verdict = judgement.verdict
+    sides = {"challenger": verdict.challenger} | ({"champion": verdict.champion} if verdict.champion else {})
+    return render(
+        "verdict.html",
+        verdict=verdict,
+        sides=sides,
+        shown=[name for name in SHOWN_FIGURES if any(name in side.figures for side in sides.values())],
+        plots={name: inline(png) for name, png in plots.items()},
+        fairness={name: fairness_table(side.fairness) for name, side in sides.items() if side.fairness},
+        fairness_note=FAIRNESS_NOTE,
+        latency_ms=judgement.latency_ms,
+    )

@@ -1,0 +1,205 @@
+"""Fairness monitoring: how decisions and PDs fall out by group of each protected field.
+
+Figures to watch, never a proof that a rule is kept. Protected fields are no features of the model, so whatever differs between
+groups comes from what the model does use; `proxies` tells how much of a protected field that gives away.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from creditrisk_assets.portfolio.contract import Field, Portfolio
+from creditrisk_assets.scoring.bundle import Scores
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+FOUR_FIFTHS = 0.8
+"""Adverse-impact ratio below which the Uniform Guidelines (29 CFR 1607.4 D) speak of adverse impact; in credit a convention."""
+
+SMALLEST_GROUP = 100
+"""Rows below which a group is named and not judged: at an approval rate of 75 % its 95 % interval is 17 points wide."""
+
+NORMAL_95 = 1.959964
+BANDS = 4
+"""A protected number without bands of its own is cut at the quartiles of the rows at hand."""
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One protected field of n rows: the names of its groups, and for each row the place of its group among them."""
+
+    names: tuple[str, ...]
+    place: IntArray
+
+    @classmethod
+    def of(cls, names: NDArray[np.str_]) -> Self:
+        """From the name of each row's group."""
+        known, place = np.unique(names, return_inverse=True)
+        return cls(tuple(known.tolist()), place.astype(np.int64))
+
+    def part(self, rows: NDArray[np.bool_] | IntArray) -> "Grouping":
+        """Some of the rows."""
+        return Grouping(self.names, self.place[rows])
+
+    @property
+    def sizes(self) -> IntArray:
+        """Rows of each group."""
+        return np.bincount(self.place, minlength=len(self.names))
+
+
+Groups = Mapping[str, Grouping]
+"""One for each protected field."""
+
+
+@dataclass(frozen=True)
+class GroupFigures:
+    """One group of one protected field.
+
+    Attributes:
+        group: its name.
+        n: rows.
+        approval_rate: share of rows with a PD below the cut-off.
+        impact_ratio: approval rate divided by that of the reference group, with a 95 % interval (Walter 1975, Biometrika 62:371).
+        mean_difference: mean score less that of the reference group, in pooled standard deviations; below 0 is riskier.
+        equal_opportunity: approval rate among goods; None without goods.
+        mean_pd: mean PD.
+        bad_rate: share of bads, with its 95 % Jeffreys interval.
+        judged: False where there are too few rows to say anything.
+    """
+
+    group: str
+    n: int
+    approval_rate: float
+    impact_ratio: float
+    impact_ratio_low: float
+    impact_ratio_high: float
+    mean_difference: float
+    equal_opportunity: float | None
+    mean_pd: float
+    bad_rate: float
+    bad_rate_low: float
+    bad_rate_high: float
+    judged: bool
+
+
+@dataclass(frozen=True)
+class FieldFigures:
+    """All groups of one protected field; `reference` is the judged group with the largest approval rate, or None."""
+
+    field: str
+    reference: str | None
+    groups: tuple[GroupFigures, ...]
+
+
+def protected_groups(portfolio: Portfolio, numbers: Mapping[str, NDArray[np.float32]]) -> Groups:
+    """The groups of the protected fields: codes by their meaning, numbers by bands.
+
+    Args:
+        portfolio: whose protected fields are looked at.
+        numbers: for each protected field n values, as the decision graph sees them.
+    """
+    return {field.name: _grouping(field, numbers[field.name]) for field in portfolio.fields if field.name in portfolio.protected}
+
+
+def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
+    missing = np.isnan(values)
+    if field.codes is not None:
+        meaning = {field.code_numbers[code]: text for code, text in field.codes.items()}
+        kinds, place = np.unique(values, return_inverse=True)
+        names = ["missing" if np.isnan(kind) else meaning.get(float(kind), f"{kind:g}") for kind in kinds]
+    elif missing.all():
+        names, place = ["missing"], np.zeros(len(values), dtype=np.int64)
+    else:
+        quartiles = np.quantile(values[~missing], np.arange(1, BANDS) / BANDS, method="higher")
+        edges = np.array(field.bands or np.unique(quartiles))
+        between = [f"{low:g} to below {high:g}" for low, high in pairwise(edges)]
+        names = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and over", "missing"]
+        place = np.where(missing, len(edges) + 1, np.searchsorted(edges, values, side="right"))
+    once = list(dict.fromkeys(names))  # several codes may have one meaning
+    return Grouping(tuple(once), np.array([once.index(name) for name in names], dtype=np.int64)[place])
+
+
+def lowest_ratios(scores: Scores, groups: Groups) -> dict[str, float]:
+    """The smallest adverse-impact ratio of each field in which two groups or more are large enough to be judged."""
+    lowest = {}
+    for field, grouping in groups.items():
+        judged = grouping.sizes >= SMALLEST_GROUP
+        if judged.sum() > 1:
+            approved = np.bincount(grouping.place, weights=scores.prediction == 0, minlength=len(judged))
+            rates = approved[judged] / grouping.sizes[judged]
+            lowest[field] = float(rates.min() / rates.max()) if rates.max() > 0 else 1.0
+    return lowest
+
+
+def fairness_by_group(target: IntArray, scores: Scores, groups: Groups) -> list[FieldFigures]:
+    """The figures of each group of each protected field.
+
+    Args:
+        target: n, 1 = bad.
+        scores: n answers of one bundle; a prediction of 0 is an approval.
+        groups: what `protected_groups` gives.
+    """
+    return [_field_figures(field, target, scores, grouping) for field, grouping in groups.items()]
+
+
+def _field_figures(field: str, target: IntArray, scores: Scores, grouping: Grouping) -> FieldFigures:
+    approved = scores.prediction == 0
+    members = {name: grouping.place == place for place, name in enumerate(grouping.names) if grouping.sizes[place]}
+    judged = [name for name, rows in members.items() if rows.sum() >= SMALLEST_GROUP]
+    reference = max(judged, key=lambda name: float(approved[members[name]].mean()), default=None)
+    against = members[reference] if reference is not None else np.ones(len(target), dtype=bool)
+    figures = tuple(_group_figures(name, rows, against, target, scores, name in judged) for name, rows in members.items())
+    return FieldFigures(field, reference, figures)
+
+
+def _group_figures(
+    name: str, rows: NDArray[np.bool_], against: NDArray[np.bool_], target: IntArray, scores: Scores, judged: bool
+) -> GroupFigures:
+    approved = scores.prediction == 0
+    n, bads = int(rows.sum()), int(target[rows].sum())
+    ratio, ratio_low, ratio_high = impact_ratio(int(approved[rows].sum()), n, int(approved[against].sum()), int(against.sum()))
+    bad_low, bad_high = jeffreys_interval(bads, n)
+    goods = rows & (target == 0)
+    return GroupFigures(
+        group=name,
+        n=n,
+        approval_rate=float(approved[rows].mean()),
+        impact_ratio=ratio,
+        impact_ratio_low=ratio_low,
+        impact_ratio_high=ratio_high,
+        mean_difference=_mean_difference(scores.score[rows], scores.score[against]),
+        equal_opportunity=float(approved[goods].mean()) if goods.any() else None,
+        mean_pd=float(scores.default_probability[rows].mean()),
+        bad_rate=bads / n,
+        bad_rate_low=bad_low,
+        bad_rate_high=bad_high,
+        judged=judged,
+    )
+
+
+def impact_ratio(approved: int, n: int, reference_approved: int, reference_n: int) -> tuple[float, float, float]:
+    """Ratio of two approval rates with its 95 % interval by logarithms, half an approval added to each side (Walter 1975).
+
+    A reference group that approves nobody gives 1: nobody is treated differently.
+    """
+    ratio = (approved / n) / (reference_approved / reference_n) if reference_approved else 1.0
+    middle = np.log((approved + 0.5) / (n + 0.5)) - np.log((reference_approved + 0.5) / (reference_n + 0.5))
+    variance = 1 / (approved + 0.5) - 1 / (n + 0.5) + 1 / (reference_approved + 0.5) - 1 / (reference_n + 0.5)
+    margin = NORMAL_95 * np.sqrt(variance)
+    return ratio, min(ratio, float(np.exp(middle - margin))), max(ratio, float(np.exp(middle + margin)))
+
+
+def jeffreys_interval(bads: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share: quantiles of Beta(bads + 1/2, n - bads + 1/2), closed at 0 and at 1."""
+    low, high = (float(special.betaincinv(bads + 0.5, n - bads + 0.5, level)) for level in (0.025, 0.975))
+    return (0.0 if bads == 0 else low), (1.0 if bads == n else high)
+
+
+def _mean_difference(scores: FloatArray, reference: FloatArray) -> float:
+    spread = float(np.sqrt((scores.var() + reference.var()) / 2))
+    return float((scores.mean() - reference.mean()) / spread) if spread > 0 else 0.0
