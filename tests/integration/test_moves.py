@@ -22,7 +22,13 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.decisions import sets_of
 from tests.integration.conftest import Loop, api, checks, customers, until
 
-ANY_GAIN: dict[str, Any] = {"gate_minimum_bads": 20, "report_rows": 0}
+ANY_GAIN: dict[str, Any] = {
+    "gate_minimum_bads": 20,
+    "gate_psi_limit": 1_000,
+    "gate_swing_limit": 1,
+    "gate_fairness_floor": 0,
+    "report_rows": 0,
+}
 """A gate that lets a clearly better challenger through also where it decides quite otherwise than a poor champion."""
 
 
@@ -75,8 +81,7 @@ def environment(loop: Loop) -> dict[str, str]:
         "DAGSTER_HOME": str(loop.home),
         "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
         "CREDITRISK_RAW_DATA": loop.settings.raw_data,
-        "CREDITRISK_GATE_MINIMUM_BADS": "20",
-        "CREDITRISK_REPORT_ROWS": "0",
+        **{f"CREDITRISK_{name.upper()}": str(value) for name, value in ANY_GAIN.items()},
         "CREDITRISK_ACTOR": "the test",
         "PATH": os.environ["PATH"],
         "COLUMNS": "200",
