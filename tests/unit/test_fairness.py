@@ -17,7 +17,7 @@ from creditrisk_assets.modelling.fairness import (
     protected_groups,
 )
 from creditrisk_assets.modelling.proxies import proxies
-from creditrisk_assets.portfolio.contract import Field, Portfolio, Reason
+from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio, Reason
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Scores
 
