@@ -12,6 +12,7 @@ from typing import Protocol
 import ndonnx
 import numpy as np
 import onnx
+import spox
 from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime import InferenceSession
@@ -31,10 +32,16 @@ class Model(Protocol):
 
 
 @cache
-def _feature_session(portfolio: Portfolio) -> InferenceSession:
+def _feature_graph(portfolio: Portfolio) -> ModelProto:
+    """The traced feature function; tracing takes longer than all else about a graph, so it is done once."""
     raw = ndonnx.argument(shape=("N", len(portfolio.fields)), dtype=ndonnx.float32)
-    graph = ndonnx.build({"raw": raw}, {"features": portfolio.compute_features(raw)})
-    return open_session(graph.SerializeToString())
+    graph: ModelProto = ndonnx.build({"raw": raw}, {"features": portfolio.compute_features(raw)})
+    return graph
+
+
+@cache
+def _feature_session(portfolio: Portfolio) -> InferenceSession:
+    return open_session(_feature_graph(portfolio).SerializeToString())
 
 
 def feature_matrix(portfolio: Portfolio, raw: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -82,13 +89,14 @@ def build_graphs(portfolio: Portfolio, model: Model, calibration: Calibration, s
     """
 
     def log_odds(rows: ndonnx.Array) -> ndonnx.Array:
-        return model.in_graph(portfolio.compute_features(rows)) * calibration.slope + calibration.intercept
+        features = ndonnx.asarray(spox.inline(traced)(raw=rows.unwrap_spox())["features"])
+        return model.in_graph(features) * calibration.slope + calibration.intercept
 
     def answers(of: ndonnx.Array) -> dict[str, ndonnx.Array]:
         probability = 1.0 / (1.0 + ndonnx.pow(ndonnx.asarray(EULER, dtype=ndonnx.float64), -of))
         return {"default_probability": probability, "score": scaling.offset - scaling.factor * of}
 
-    fields = len(portfolio.fields)
+    fields, traced = len(portfolio.fields), _feature_graph(portfolio)
     raw = ndonnx.argument(shape=("N", fields), dtype=ndonnx.float32)
     reference = ndonnx.argument(shape=(1, fields), dtype=ndonnx.float32)
     why = explained(portfolio, raw, reference, log_odds)
