@@ -20,13 +20,15 @@ from rich.console import Console
 from rich.table import Table
 
 from creditrisk_assets import processes
-from creditrisk_assets.defs import status
+from creditrisk_assets.defs import moves, status
 from creditrisk_assets.defs.status import DagsterInstance
+from creditrisk_assets.governance.replay import replay_decision, replay_set
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.history import read_history, simulator_of
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
 from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.decisions import sets_of
 from creditrisk_assets.settings import Settings, today
 from creditrisk_assets.site import enter, fresh_site
 
@@ -160,6 +162,7 @@ class _Demo:
             self._outcomes(drifted)
             self._promotion()
             self._api_follows(caller)
+            self._shown_again()
         self._summary(caller)
 
     def _before_any_champion(self) -> None:
@@ -232,6 +235,27 @@ class _Demo:
         self.console.print(f"  API answers with version {version} after {time.monotonic() - start:.1f} s, no restart")
         before = caller.versions.get(f"v{version}", 0)
         self._until("the client sees it", lambda: caller.versions.get(f"v{version}", 0) > before)
+
+    def _shown_again(self) -> None:
+        self.console.rule("why that score, by which model?")
+        day = self.days[0].day
+        (kept,) = sets_of(self.settings.decisions, day)
+        replayed = replay_set(self.settings.decisions, kept)
+        self._expect(
+            replayed.exact,
+            f"{replayed.rows:,} decisions of {day}, made by version {kept.champion.model_version}, come out again to the bit",
+            f"{day}: {replayed.different} decisions differ; {replayed.problem}",
+        )
+        one = replay_decision(self.settings.decisions, f"{day}-{kept.name}-0")
+        reasons = "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
+        pd_told = f"PD {one.kept['default_probability']:.4f}"
+        self.console.print(f"  decision {day}-{kept.name}-0: {pd_told}. {reasons}", soft_wrap=True)
+        wrong = [finding for finding in moves.verify(self.instance, self.settings, every_version=True) if not finding.holds]
+        self._expect(
+            not wrong,
+            "ledger, MLflow alias, Dagster asset and the bundles of both champions agree",
+            "; ".join(f"{finding.what}: {finding.seen}" for finding in wrong),
+        )
 
     def _summary(self, caller: Caller) -> None:
         self.console.rule("summary")
