@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime import InferenceSession
 
-from creditrisk_assets.modelling.boosting import BoostedTrees
+from creditrisk_assets.modelling.selection import Model
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling, open_session
 
@@ -51,7 +51,7 @@ def feature_matrix(portfolio: Portfolio, raw: NDArray[np.float32]) -> NDArray[np
     return result
 
 
-def build_decision_graph(portfolio: Portfolio, model: BoostedTrees, calibration: Calibration, scaling: Scaling) -> bytes:
+def build_decision_graph(portfolio: Portfolio, model: Model, calibration: Calibration, scaling: Scaling) -> bytes:
     """Raw fields in; `default_probability` and `score` out, both float64.
 
     Trees give raw log-odds in float32. From there the arithmetic is float64, and the logistic is a power of e and not

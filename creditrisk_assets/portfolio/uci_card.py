@@ -79,6 +79,11 @@ _FEATURES = (
     Feature("utilisation_max"),
     Feature("utilisation_min"),
     *(Feature(f"bill_{month}") for month in range(1, 7)),
+    Feature("bill_mean"),
+    Feature("available", -1),
+    Feature("bill_movement"),
+    Feature("utilisation_movement"),
+    Feature("spending_of_limit"),
     *(Feature(f"paid_{month}", -1) for month in range(1, 7)),
     Feature("paid_mean", -1),
     Feature("paid_min", -1),
@@ -122,7 +127,7 @@ def compute_features(raw: Any) -> Any:
             result = result + columns[:, position : position + 1]
         return result
 
-    zero, one, two, six = constant(0.0), constant(1.0), constant(2.0), constant(6.0)
+    zero, one, two, five, six = constant(0.0), constant(1.0), constant(2.0), constant(5.0), constant(6.0)
     limit = raw[:, _COLUMN["limit_bal"] : _COLUMN["limit_bal"] + 1]
     status, bills, paid = block(PAY), block(BILL), block(PAID)
     late = xp.maximum(status, zero)
@@ -130,6 +135,8 @@ def compute_features(raw: Any) -> Any:
     late_sum = xp.sum(late, axis=1, keepdims=True)
     utilisation = bills / limit
     paid_total = total(paid)
+    movement = total(xp.abs(bills[:, :5] - bills[:, 1:]), 0, 5) / five
+    spent = bills[:, :1] - bills[:, 5:] + total(paid, 0, 5)  # what the balance rose by and what was paid, over five months
     blocks = [
         limit,
         late,
@@ -145,6 +152,11 @@ def compute_features(raw: Any) -> Any:
         xp.max(utilisation, axis=1, keepdims=True),
         xp.min(utilisation, axis=1, keepdims=True),
         bills,
+        total(bills) / six,
+        limit - bills[:, :1],
+        movement,
+        movement / limit,
+        spent / five / limit,
         paid,
         paid_total / six,
         xp.min(paid, axis=1, keepdims=True),
@@ -155,7 +167,7 @@ def compute_features(raw: Any) -> Any:
         paid_total / six / limit,
         (bills[:, :1] - paid_total) / limit,
         utilisation[:, :1] - utilisation[:, 5:6],
-        late[:, :1] - (late_sum - late[:, :1]) / constant(5.0),
+        late[:, :1] - (late_sum - late[:, :1]) / five,
     ]
     return xp.concat(blocks, axis=1)
 
