@@ -71,8 +71,9 @@ class BoostedTrees:
             early_stopping=False,
             random_state=seed,
         )
+        known = np.where(np.isnan(matrix).all(axis=0), np.float32(0), matrix)  # scikit-learn cannot bin a column without values
         with _one_thread():
-            classifier.fit(np.repeat(matrix, weight, axis=0), np.repeat(target, weight))
+            classifier.fit(np.repeat(known, weight, axis=0), np.repeat(target, weight))
         for predictors in classifier._predictors:
             for predictor in predictors:
                 predictor.nodes["num_threshold"] = float32_not_above(predictor.nodes["num_threshold"])

@@ -13,10 +13,10 @@ from creditrisk_assets.portfolio.contract import Portfolio
 
 FloatMatrix = NDArray[np.float32]
 
-IMPORTANCE_ROWS = 500
-PROFILE_ROWS = 100
+IMPORTANCE_ROWS = 400
+PROFILE_ROWS = 60
 PROFILE_POINTS = 8
-"""Rows that are inspected, and values of a feature that its profile is drawn through: a tenth of a second of scoring."""
+"""Rows that are inspected, and values of a feature that its profile is drawn through: some 40,000 rows to score."""
 
 
 class Profile(BaseModel):
@@ -74,19 +74,33 @@ def _importance(fitted: Fit, features: FloatMatrix, target: NDArray[np.int64], r
 
 
 def _profiles(portfolio: Portfolio, fitted: Fit, features: FloatMatrix) -> dict[str, Profile]:
-    claimed = [(place, feature) for place, feature in enumerate(portfolio.features) if feature.monotone]
     rows = features[:PROFILE_ROWS]
-    profiles = {}
-    for place, feature in claimed:
-        known = features[~np.isnan(features[:, place]), place]
-        if not len(known):
-            continue
-        values = np.unique(np.quantile(known, np.linspace(0, 1, PROFILE_POINTS), method="nearest"))
-        moved = np.repeat(rows[None], len(values), axis=0)
-        moved[:, :, place] = values[:, None]
-        mean_pd = _pd(fitted, moved.reshape(-1, rows.shape[1])).reshape(len(values), len(rows)).mean(axis=1)
-        profiles[feature.name] = Profile(direction=feature.monotone, values=values.tolist(), mean_pd=mean_pd.tolist())
-    return profiles
+    grids = {
+        place: _grid(features[:, place])
+        for place, feature in enumerate(portfolio.features)
+        if feature.monotone and not np.isnan(features[:, place]).all()
+    }
+    if not grids:
+        return {}
+    moved = np.concatenate([_with_column(rows, place, value) for place, grid in grids.items() for value in grid])
+    means = iter(_pd(fitted, moved).reshape(-1, len(rows)).mean(axis=1).tolist())
+    return {
+        portfolio.features[place].name: Profile(
+            direction=portfolio.features[place].monotone, values=grid.tolist(), mean_pd=[next(means) for _ in grid]
+        )
+        for place, grid in grids.items()
+    }
+
+
+def _grid(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    known = values[~np.isnan(values)]
+    return np.unique(np.quantile(known, np.linspace(0, 1, PROFILE_POINTS), method="nearest"))
+
+
+def _with_column(rows: FloatMatrix, place: int, value: np.float32) -> FloatMatrix:
+    moved = rows.copy()
+    moved[:, place] = value
+    return moved
 
 
 def _pd(fitted: Fit, features: FloatMatrix) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ IntArray = NDArray[np.int64]
 BLUE, ORANGE, GREY = "#2457a4", "#d1622b", "#8a8f98"
 
 MOST_IMPORTANT = 20
-PROFILES_SHOWN = 12
+PROFILES_SHOWN = 8
 
 
 def training_plots(inspection: Inspection, target: IntArray, probability: FloatArray, score: FloatArray) -> dict[str, bytes]:
@@ -106,9 +106,9 @@ def importance_plot(importance: dict[str, float]) -> bytes:
 def profiles_plot(profiles: dict[str, Profile]) -> bytes:
     """Mean PD along the features that claim a direction and move it most."""
     names = sorted(profiles, key=lambda name: float(np.ptp(profiles[name].mean_pd)), reverse=True)[:PROFILES_SHOWN]
-    figure = Figure(figsize=(7.2, 5.0))
+    figure = Figure(figsize=(7.2, 3.4))
     for place, name in enumerate(names):
-        axes = figure.add_axes((0.06 + 0.24 * (place % 4), 0.70 - 0.31 * (place // 4), 0.19, 0.19))
+        axes = figure.add_axes((0.06 + 0.24 * (place % 4), 0.56 - 0.46 * (place // 4), 0.19, 0.28))
         profile = profiles[name]
         axes.plot(profile.values, profile.mean_pd, marker=".", markersize=3, linewidth=1, color=BLUE)
         axes.set_ylim(0, max(max(one.mean_pd) for one in profiles.values()) * 1.05)

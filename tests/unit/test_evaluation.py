@@ -1,12 +1,15 @@
 """Comparison of the training recipe with its rivals: same folds, unseen rows, honest intervals."""
 
 import importlib.util
+import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from creditrisk_assets.cli import PROTOCOL_NAMES
+from creditrisk_assets.cli import PROTOCOL_NAMES, app
 from creditrisk_assets.modelling.boosting import SEED
 from creditrisk_assets.modelling.evaluation import (
     OURS,
@@ -24,6 +27,7 @@ from creditrisk_assets.modelling.metrics import auc_gain, ranking_and_calibratio
 from creditrisk_assets.modelling.rivals import RIVALS, Rival
 from creditrisk_assets.modelling.training import TrainingRows
 from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.portfolio.simulator import simulate
 from tests.unit.helpers import logistic, plain_portfolio
 
 PORTFOLIO = plain_portfolio(3)
@@ -191,3 +195,34 @@ def test_the_table_shows_what_was_measured_and_what_was_published() -> None:
     (many,) = evaluate(frame, PORTFOLIO, PROTOCOLS["3x3"].splits, [Contender("truth", oracle)])
     assert f"± {many.sd['roc_auc']:.4f}" in table_row(many, None)[1]
     assert "9 folds" in interval_note([many])
+
+
+def test_the_command_prints_every_contender_and_what_was_published(tmp_path: Path) -> None:
+    data = tmp_path / "customers.csv"
+    simulate(1_000, 1).to_csv(data, index=False)
+    result = CliRunner().invoke(app, ["evaluate", "--data", str(data), "--protocol", "limitiq", "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert [one["name"] for one in document["results"]] == [one.name for one in contenders("limitiq")]
+    assert all(one["folds"][0]["rows"] == 200 for one in document["results"])
+    assert document["published_roc_auc"] == published("limitiq")
+
+
+def test_the_command_says_what_is_wrong_with_its_arguments_and_its_data(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    wrong = run(app, ["evaluate", "--data", "x.csv", "--protocol", "5x5"], env={"COLUMNS": "200"})
+    assert wrong.exit_code == 2
+    assert "'5x5'; valid: 3x3, limitiq, skorecard, seeds" in wrong.output
+    missing = run(app, ["evaluate", "--data", str(tmp_path / "none.csv")], env={"COLUMNS": "200"})
+    assert missing.exit_code == 1
+    assert "none.csv" in missing.output
+    few = tmp_path / "few.csv"
+    simulate(100, 1).to_csv(few, index=False)
+    refused = run(app, ["evaluate", "--data", str(few)], env={"COLUMNS": "200"})
+    assert refused.exit_code == 1
+    assert "training rows; valid: at least 50 bads" in refused.output
+    broken = tmp_path / "broken.csv"
+    simulate(100, 1).assign(pay_0=77).to_csv(broken, index=False)
+    rejected = run(app, ["evaluate", "--data", str(broken)], env={"COLUMNS": "200"})
+    assert rejected.exit_code == 1
+    assert "pay_0" in rejected.output
