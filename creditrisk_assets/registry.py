@@ -4,14 +4,19 @@ The only module that imports MLflow. Only the `champion` asset calls `set_champi
 """
 
 import fcntl
+import hashlib
 import io
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distributions
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -36,6 +41,8 @@ CHALLENGER = "challenger"
 
 SERVING_REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy", "pandas")
 """What `mlflow models serve` needs to answer; pinned in the model to the versions it was made with."""
+
+LOCK_FILE = "requirements.lock"
 
 CHATTY_LOGGERS = ("alembic", "mlflow.store.db.utils")
 """They announce every table that a new store gets."""
@@ -81,9 +88,16 @@ class Registry:
         self._prepared = False
 
     def register(
-        self, bundle: Bundle, run_name: str, plots: dict[str, bytes], tags: dict[str, str]
+        self, bundle: Bundle, run_name: str, plots: dict[str, bytes], tags: dict[str, str], example: Mapping[str, Any]
     ) -> tuple[RegisteredBundle, bool]:
         """Log a bundle and register it as a new version, unless one with the same hash is registered already.
+
+        Args:
+            bundle: what is registered.
+            run_name: of the MLflow run.
+            plots: PNGs by name.
+            tags: of the run.
+            example: one record as the contract allows it, or nothing.
 
         Returns:
             The version, and whether it is new.
@@ -92,12 +106,12 @@ class Registry:
         known = self._find(client, bundle.sha256)
         if known is not None:
             return known, False
-        manifest = bundle.manifest
-        with mlflow.start_run(experiment_id=self._experiment(client), run_name=run_name, tags=tags) as run:
-            mlflow.log_params({**manifest.training.parameters, "seed": manifest.training.seed})
-            mlflow.log_params({"kind": manifest.training.kind, "cut_off": manifest.cut_off})
-            mlflow.log_metrics({**manifest.metrics, "onnx_parity": manifest.parity})
-            mlflow.set_tag("training_fingerprint", manifest.training.fingerprint)
+        facts = {"training_fingerprint": bundle.manifest.training.fingerprint, **_environment()}
+        with mlflow.start_run(experiment_id=self._experiment(client), run_name=run_name, tags={**facts, **tags}) as run:
+            mlflow.log_params(_parameters(bundle))
+            mlflow.log_metrics(_metrics(bundle))
+            if example:
+                mlflow.log_dict(_input_example(bundle, example), "input_example.json")
             for name, png in plots.items():
                 mlflow.log_image(Image.open(io.BytesIO(png)), artifact_file=f"plots/{name}.png")
             directory = Path(bundle.location)
@@ -208,6 +222,44 @@ def _registered(version: ModelVersion) -> RegisteredBundle:
         artifact_uri=version.tags["artifact_uri"],
         bundle_sha256=version.tags["bundle_sha256"],
     )
+
+
+def _parameters(bundle: Bundle) -> dict[str, float | int | str]:
+    training = bundle.manifest.training
+    of_the_run: dict[str, float | int | str] = {
+        "family": training.family,
+        "kind": training.kind,
+        "seed": training.seed,
+        "cut_off": bundle.manifest.cut_off,
+    }
+    return {**training.parameters, **of_the_run}
+
+
+def _metrics(bundle: Bundle) -> dict[str, float]:
+    """Held-out figures, and of every candidate, chosen or not, the cross-fitted ones as `selection/<candidate>/<figure>`."""
+    candidates = {
+        f"selection/{name}/{figure}": value
+        for name, figures in bundle.manifest.training.candidates.items()
+        for figure, value in figures.items()
+    }
+    return {**bundle.manifest.metrics, **candidates, "onnx_parity": bundle.manifest.parity}
+
+
+def _input_example(bundle: Bundle, example: Mapping[str, Any]) -> dict[str, Any]:
+    """A request that `mlflow models serve` takes at /invocations, as the graph sees the record."""
+    raw = bundle.raw({name: [example.get(name)] for name in bundle.input_names})
+    values = [None if math.isnan(value) else value for value in raw[0].tolist()]
+    return {"dataframe_split": {"columns": bundle.input_names, "data": [values]}}
+
+
+@cache
+def _environment() -> dict[str, str]:
+    """Hash of the lock file beside the project; of the installed distributions where there is none."""
+    lock = Path(__file__).parent.parent / LOCK_FILE
+    if lock.is_file():
+        return {"requirements_lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest()}
+    installed = sorted({f"{one.name}=={one.version}" for one in distributions()})
+    return {"installed_distributions_sha256": hashlib.sha256("\n".join(installed).encode()).hexdigest()}
 
 
 def _signature(bundle: Bundle) -> ModelSignature:

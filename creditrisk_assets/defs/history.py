@@ -116,8 +116,10 @@ def train_and_register(
         metadata: what else the asset says.
     """
     from creditrisk_assets.modelling.bundling import make_bundle
-    from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
+    from creditrisk_assets.modelling.inspection import Inspection
+    from creditrisk_assets.modelling.plots import calibration_plot, roc_plot, training_plots
     from creditrisk_assets.registry import Registry
+    from creditrisk_assets.scoring.bundle import INSPECTION
 
     with tempfile.TemporaryDirectory() as directory:
         bundle = make_bundle(
@@ -128,17 +130,23 @@ def train_and_register(
             kind,
             learning.production_days,
         )
-        held_out_pd = {kind: bundle.score(learning.held_out.raw).default_probability}
-        plots = {
-            "roc": roc_plot(learning.held_out.target, held_out_pd),
-            "calibration": calibration_plot(learning.held_out.target, held_out_pd),
-        }
+        target, scores = learning.held_out.target, bundle.score(learning.held_out.raw)
+        held_out_pd = {kind: scores.default_probability}
+        plots = {"roc": roc_plot(target, held_out_pd), "calibration": calibration_plot(target, held_out_pd)}
+        more = {}
+        if settings.report_rows:
+            inspection = Inspection.model_validate_json(bundle.document(INSPECTION))
+            more = training_plots(inspection, target, scores.default_probability, scores.score)
         registry = Registry(settings.tracking_uri, settings.mlflow_dir)
         registered, new = registry.register(
-            bundle, f"{kind} {context.run.run_id[:8]}", plots, {"dagster_run_id": context.run.run_id, **metadata}
+            bundle,
+            f"{kind} {context.run.run_id[:8]}",
+            {**plots, **more},
+            {"dagster_run_id": context.run.run_id, **metadata},
+            settings.portfolio.example,
         )
         if new:
-            _write_card(registry, registered, bundle, plots, settings)
+            _write_card(registry, registered, bundle, {**plots, **more}, settings)
     manifest = bundle.manifest
     return dg.MaterializeResult(
         metadata={
@@ -149,6 +157,7 @@ def train_and_register(
             "mlflow_run_id": registered.run_id,
             "bundle_sha256": bundle.sha256,
             "kind": kind,
+            "family": manifest.training.family,
             "training_rows": manifest.training.rows,
             "training_bads": manifest.training.bads,
             "production_days": ",".join(learning.production_days),

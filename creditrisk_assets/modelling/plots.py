@@ -1,4 +1,4 @@
-"""Pictures of a model and of a day: ROC, calibration, stability. Each function returns a PNG."""
+"""Pictures of a model and of a day. Each function returns a PNG."""
 
 import io
 
@@ -8,12 +8,33 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from creditrisk_assets.modelling.metrics import calibration_bins, ranking_and_calibration
+from creditrisk_assets.modelling.inspection import Inspection, Profile
+from creditrisk_assets.modelling.metrics import calibration_bins, kolmogorov_smirnov, ranking_and_calibration
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 BLUE, ORANGE, GREY = "#2457a4", "#d1622b", "#8a8f98"
+
+MOST_IMPORTANT = 20
+PROFILES_SHOWN = 8
+
+
+def training_plots(inspection: Inspection, target: IntArray, probability: FloatArray, score: FloatArray) -> dict[str, bytes]:
+    """What a training shows beside ROC and calibration, by name.
+
+    Args:
+        inspection: of the model.
+        target: n, 1 = bad, of held-out rows.
+        probability: n, their PDs.
+        score: n, their points.
+    """
+    return {
+        "ks": ks_plot(target, probability),
+        "score_distribution": score_plot(target, score),
+        "importance": importance_plot(inspection.importance),
+        "monotone_profiles": profiles_plot(inspection.profiles),
+    }
 
 
 def roc_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> bytes:
@@ -65,6 +86,57 @@ def agreement_plot(target: IntArray, champion: FloatArray, challenger: FloatArra
         axes.scatter(champion[rows], challenger[rows], s=5, alpha=0.4, linewidths=0, color=color, label=name)
     axes.set_title("PD against PD, the same rows", fontsize=9)
     axes.legend(fontsize=8, loc="lower right")
+    return _png(figure)
+
+
+def ks_plot(target: IntArray, probability: FloatArray) -> bytes:
+    """Share of goods and of bads up to each PD; KS is their largest distance."""
+    figure, axes = _axes("PD", "share with at most this PD")
+    for outcome, name, color in ((0, "goods", BLUE), (1, "bads", ORANGE)):
+        ordered = np.sort(probability[target == outcome])
+        axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=color, label=name)
+    value, at = kolmogorov_smirnov(target, probability)
+    axes.axvline(at, color=GREY, linewidth=0.8, linestyle="--")
+    axes.set_title(f"KS {value:.3f}, reached at a PD of {at:.3f}", fontsize=9)
+    axes.legend(fontsize=8, loc="lower right")
+    return _png(figure)
+
+
+def score_plot(target: IntArray, score: FloatArray) -> bytes:
+    """How the points of goods and of bads are spread."""
+    figure, axes = _axes("points (higher is safer)", "share of the class")
+    edges = np.histogram_bin_edges(score, bins=40).tolist()
+    for outcome, name, color in ((0, "goods", BLUE), (1, "bads", ORANGE)):
+        mine = score[target == outcome]
+        axes.hist(mine, bins=edges, weights=np.full(len(mine), 1 / len(mine)), color=color, alpha=0.55, label=name)
+    axes.set_title("score distribution", fontsize=9)
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def importance_plot(importance: dict[str, float]) -> bytes:
+    """The features that matter most as bars."""
+    names = sorted(importance, key=importance.__getitem__, reverse=True)[:MOST_IMPORTANT]
+    figure, axes = _axes("rise of the log loss when dealt out anew", "", height=0.22 * len(names) + 1.1)
+    positions = np.arange(len(names))[::-1]
+    axes.barh(positions, [importance[name] for name in names], color=BLUE, height=0.7)
+    axes.set_yticks(positions, names, fontsize=7)
+    axes.set_title("permutation importance", fontsize=9)
+    return _png(figure)
+
+
+def profiles_plot(profiles: dict[str, Profile]) -> bytes:
+    """Mean PD along the features that claim a direction and move it most."""
+    names = sorted(profiles, key=lambda name: float(np.ptp(profiles[name].mean_pd)), reverse=True)[:PROFILES_SHOWN]
+    figure = Figure(figsize=(7.2, 3.4))
+    for place, name in enumerate(names):
+        axes = figure.add_axes((0.06 + 0.24 * (place % 4), 0.56 - 0.46 * (place // 4), 0.19, 0.28))
+        profile = profiles[name]
+        axes.plot(profile.values, profile.mean_pd, marker=".", markersize=3, linewidth=1, color=BLUE)
+        axes.set_ylim(0, max(max(one.mean_pd) for one in profiles.values()) * 1.05)
+        axes.set_title(f"{name} ({'+' if profile.direction > 0 else '-'})", fontsize=7)
+        axes.tick_params(labelsize=5)
+    figure.suptitle("mean PD along the features that may only raise (+) or lower (-) it and move it most", fontsize=9)
     return _png(figure)
 
 

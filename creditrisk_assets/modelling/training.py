@@ -1,21 +1,20 @@
-"""From rows to a fit: train, calibrate, choose the cut-off. Everything is chosen inside the training rows."""
+"""From rows to a fit: choose, train, calibrate, find the cut-off. Everything is chosen inside the training rows."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
 
-from creditrisk_assets.modelling.boosting import SEED, BoostedTrees
+from creditrisk_assets.modelling.boosting import SEED
+from creditrisk_assets.modelling.calibration import calibrated
 from creditrisk_assets.modelling.metrics import kolmogorov_smirnov
+from creditrisk_assets.modelling.selection import CANDIDATES, Candidate, Model, Selection, select
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration
 
 FloatArray = NDArray[np.float64]
-
-CALIBRATION_FOLDS = 3
 
 MINIMUM_BADS = 50
 """Below this many bads (or goods), a third of them says nothing of a PD."""
@@ -55,15 +54,18 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model with its calibration and cut-off, both from cross-fitted scores of its own training rows."""
+    """A fitted model with its calibration and cut-off, both from cross-fitted scores of its own training rows, and why this
+    family was chosen.
+    """
 
-    model: BoostedTrees
+    model: Model
     calibration: Calibration
     cut_off: float
+    selection: Selection
 
 
-def fit(portfolio: Portfolio, rows: TrainingRows, seed: int = SEED) -> Fit:
-    """Fit the classifier; calibration and cut-off come from cross-fitted scores of the training rows.
+def fit(portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate] = CANDIDATES, seed: int = SEED) -> Fit:
+    """Choose a candidate, fit it, calibrate it; all of it on the training rows.
 
     The cut-off is the PD at which KS is reached, the usual place where no cost of errors has been given.
 
@@ -75,29 +77,18 @@ def fit(portfolio: Portfolio, rows: TrainingRows, seed: int = SEED) -> Fit:
         raise TrainingError(
             f"{bads} bads in {len(rows.target)} training rows; valid: at least {MINIMUM_BADS} bads and as many goods"
         )
-    matrix = rows.features
-    raw_scores = np.empty(len(rows.target), dtype=np.float64)
-    folds = StratifiedKFold(CALIBRATION_FOLDS, shuffle=True, random_state=seed)
-    for inside, outside in folds.split(matrix, rows.target):
-        fold = BoostedTrees.fitted(portfolio, matrix[inside], rows.target[inside], rows.weight[inside], seed)
-        raw_scores[outside] = fold.log_odds(matrix[outside])
-    platt = LogisticRegression(C=np.inf).fit(raw_scores[:, None], rows.target, sample_weight=rows.weight)
-    calibration = Calibration(slope=float(platt.coef_[0, 0]), intercept=float(platt.intercept_[0]))
-    separation, cut_off = kolmogorov_smirnov(rows.target, calibrated(calibration, raw_scores))
-    if calibration.slope <= 0 or not np.isfinite(cut_off):
+    learned = (rows.features, rows.target, rows.weight)
+    selection = select(candidates, portfolio, *learned, seed)
+    chosen = selection.chosen
+    separation, cut_off = kolmogorov_smirnov(rows.target, calibrated(chosen.calibration, chosen.raw_log_odds))
+    if chosen.calibration.slope <= 0 or not np.isfinite(cut_off):
         raise TrainingError(
             f"on rows that they were not fitted on the scores do not separate bads from goods (KS {separation:.3f}, calibration "
-            f"slope {calibration.slope:.3f}); valid: a slope above 0, which the features of {portfolio.name} must carry"
+            f"slope {chosen.calibration.slope:.3f}); valid: a slope above 0, which the features of {portfolio.name} must carry"
         )
-    model = BoostedTrees.fitted(portfolio, matrix, rows.target, rows.weight, seed)
-    return Fit(model, calibration, cut_off)
+    return Fit(chosen.candidate.fitted(portfolio, *learned, seed), chosen.calibration, cut_off, selection)
 
 
 def predict(fitted: Fit, features: NDArray[np.float32]) -> FloatArray:
-    """PD by scikit-learn itself, for the parity check and for evaluation."""
+    """PD by the Python side of the model, for the parity check and for evaluation."""
     return calibrated(fitted.calibration, fitted.model.log_odds(features))
-
-
-def calibrated(calibration: Calibration, raw_log_odds: FloatArray) -> FloatArray:
-    """PD from the classifier's raw log-odds."""
-    return np.asarray(1 / (1 + np.exp(-(calibration.intercept + calibration.slope * raw_log_odds))))

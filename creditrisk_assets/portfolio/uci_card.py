@@ -4,6 +4,7 @@ Fields, codes and features of this one data set; nothing about how models are ma
 so a score over it is a one-month behavioural score.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,11 @@ _FEATURES = (
     Feature("utilisation_max"),
     Feature("utilisation_min"),
     *(Feature(f"bill_{month}") for month in range(1, 7)),
+    Feature("bill_mean"),
+    Feature("available", -1),
+    Feature("bill_movement"),
+    Feature("utilisation_movement"),
+    Feature("spending_of_limit"),
     *(Feature(f"paid_{month}", -1) for month in range(1, 7)),
     Feature("paid_mean", -1),
     Feature("paid_min", -1),
@@ -118,21 +124,29 @@ def compute_features(raw: Any) -> Any:
     def count(condition: Any) -> Any:
         return xp.sum(xp.astype(condition, xp.float32), axis=1, keepdims=True)
 
-    def total(columns: Any, first: int = 0, last: int = 6) -> Any:
+    def columns(several: Any) -> list[Any]:
+        return [several[:, month : month + 1] for month in range(6)]
+
+    def total(single: list[Any]) -> Any:
         # Column by column in a fixed order: a reduction may add fractions in another order on another processor.
-        result = columns[:, first : first + 1]
-        for position in range(first + 1, last):
-            result = result + columns[:, position : position + 1]
+        result = single[0]
+        for column in single[1:]:
+            result = result + column
         return result
 
-    zero, one, two, six = constant(0.0), constant(1.0), constant(2.0), constant(6.0)
+    zero, one, two, five, six = constant(0.0), constant(1.0), constant(2.0), constant(5.0), constant(6.0)
     limit = raw[:, _COLUMN["limit_bal"] : _COLUMN["limit_bal"] + 1]
     status, bills, paid = block(PAY), block(BILL), block(PAID)
     late = xp.maximum(status, zero)
     recency = xp.asarray(np.array([[6, 5, 4, 3, 2, 1]], dtype=np.float32))
+    latest = late[:, :1]
     late_sum = xp.sum(late, axis=1, keepdims=True)
     utilisation = bills / limit
-    paid_total = total(paid)
+    bill, payment = columns(bills), columns(paid)
+    owed, paid_since = total(bill[1:]), total(payment[:5])  # a payment of a month answers the bill of the month before
+    bill_mean, paid_mean = (bill[0] + owed) / six, (paid_since + payment[5]) / six
+    movement = total([xp.abs(later - earlier) for later, earlier in pairwise(bill)]) / five
+    spent = bill[0] - bill[5] + paid_since
     blocks = [
         limit,
         late,
@@ -144,21 +158,26 @@ def compute_features(raw: Any) -> Any:
         count(status == -two),
         count(status == -one),
         utilisation,
-        total(utilisation) / six,
+        bill_mean / limit,
         xp.max(utilisation, axis=1, keepdims=True),
         xp.min(utilisation, axis=1, keepdims=True),
         bills,
+        bill_mean,
+        limit - bill[0],
+        movement,
+        movement / limit,
+        spent / five / limit,
         paid,
-        paid_total / six,
+        paid_mean,
         xp.min(paid, axis=1, keepdims=True),
         xp.max(paid, axis=1, keepdims=True),
         count(paid == zero),
         xp.minimum(paid[:, :5] / xp.maximum(bills[:, 1:], one), two),
-        xp.minimum(total(paid, 0, 5) / xp.maximum(total(bills, 1, 6), one), two),
-        paid_total / six / limit,
-        (bills[:, :1] - paid_total) / limit,
-        utilisation[:, :1] - utilisation[:, 5:6],
-        late[:, :1] - (late_sum - late[:, :1]) / constant(5.0),
+        xp.minimum(paid_since / xp.maximum(owed, one), two),
+        paid_mean / limit,
+        (bill[0] - paid_since - payment[5]) / limit,
+        (bill[0] - bill[5]) / limit,
+        latest - (late_sum - latest) / five,
     ]
     return xp.concat(blocks, axis=1)
 

@@ -28,6 +28,7 @@ GOLDEN = "extra_files/golden_requests.json"
 REFERENCE = "extra_files/reference.parquet"
 HELD_OUT = "extra_files/held_out.parquet"
 CLASSIFIER = "extra_files/classifier.skops"
+INSPECTION = "extra_files/inspection.json"
 DECIDING = (GRAPH, REASONS_GRAPH, MANIFEST, GOLDEN)
 """The files that `bundle_sha256` is over: what decides, not what documents."""
 
@@ -115,7 +116,8 @@ class DecisionRule(_Document):
 
 class TrainingFacts(_Document):
     """What the model was fitted on. `fingerprint` is SHA-256 over the rows and their weights; `production_days` are the days
-    whose matured rows were added to the history.
+    whose matured rows were added to the history. `family` is the candidate that was chosen, `candidates` has of each its log loss
+    on cross-fitted scores, how much that is above the best one's, and the standard error of this.
     """
 
     kind: str
@@ -124,7 +126,9 @@ class TrainingFacts(_Document):
     fingerprint: str
     production_days: list[str]
     seed: int
+    family: str
     parameters: dict[str, float | int]
+    candidates: dict[str, dict[str, float]]
 
 
 class Manifest(_Document):
@@ -261,7 +265,7 @@ class Bundle:
         return [field.name for field in self.manifest.inputs]
 
     def document(self, name: str) -> bytes:
-        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is skops."""
+        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is skops, `INSPECTION` JSON."""
         return bytes(UPath(self.location, name).read_bytes())
 
     def verify(self) -> None:

@@ -17,6 +17,7 @@ from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.scoring.bundle import load_bundle
+from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, checks
 
 
@@ -41,8 +42,7 @@ def test_the_run_in_mlflow_holds_parameters_metrics_and_plots(trained: Loop) -> 
     assert float(run.data.metrics["roc_auc"]) == trained.metadata("model")["held_out_roc_auc"]
     assert run.data.params["kind"] == "history"
     assert {file.path for file in client.list_artifacts(run.info.run_id, "plots")} == {
-        "plots/roc.png",
-        "plots/calibration.png",
+        f"plots/{name}.png" for name in ("roc", "calibration", "ks", "score_distribution", "importance", "monotone_profiles")
     }
 
 
@@ -95,6 +95,47 @@ def test_the_fairness_command_reads_the_champion_and_names_small_groups(
     assert report["proxy_rows"] == 2_000
     missing = CliRunner().invoke(app, ["fairness", "--data", str(tmp_path / "nowhere.csv")])
     assert missing.exit_code == 1
+
+
+def test_the_run_in_mlflow_says_what_was_chosen_and_where_it_came_from(trained: Loop) -> None:
+    """Half a year later these are all that is known of the training."""
+    client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
+    metadata = trained.metadata("model")
+    run = client.get_run(metadata["mlflow_run_id"])
+    training = load_bundle(trained.champion().artifact_uri).manifest.training
+    assert run.data.params["family"] == training.family == metadata["family"]
+    for name in training.parameters:
+        assert float(run.data.params[name]) == training.parameters[name]
+    for candidate, figures in training.candidates.items():
+        assert run.data.metrics[f"selection/{candidate}/log_loss"] == pytest.approx(figures["log_loss"])
+    for figure in (
+        "gini",
+        "ks",
+        "brier",
+        "log_loss",
+        "ece",
+        "calibration_in_the_large",
+        "calibration_slope",
+        "average_precision",
+    ):
+        low, value, high = (run.data.metrics[f"{figure}{end}"] for end in ("_low", "", "_high"))
+        assert low <= value <= high
+    assert run.data.tags["training_fingerprint"] == training.fingerprint
+    assert run.data.tags["dagster_run_id"]
+    lock = hashlib.sha256((REPOSITORY / "requirements.lock").read_bytes()).hexdigest()
+    assert run.data.tags["requirements_lock_sha256"] == lock
+
+
+def test_the_input_example_is_a_request_that_mlflow_answers_like_the_bundle(trained: Loop) -> None:
+    registry = Registry(trained.settings.tracking_uri, trained.settings.mlflow_dir)
+    run_id = registry.version(trained.champion().model_version).run_id
+    trained.mlflow_model("models:/credit_default@champion")  # sets the store
+    example = mlflow.artifacts.load_dict(f"runs:/{run_id}/input_example.json")["dataframe_split"]
+    frame = pd.DataFrame(example["data"], columns=example["columns"]).astype("float64")
+    answer = trained.mlflow_model("models:/credit_default@champion").predict(frame)
+    bundle = load_bundle(trained.champion().artifact_uri)
+    expected = bundle.score(bundle.raw(pd.DataFrame([PORTFOLIO.example])))
+    assert np.array_equal(answer["default_probability"], expected.default_probability)
 
 
 def test_no_protected_field_is_a_feature(trained: Loop) -> None:

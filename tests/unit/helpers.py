@@ -179,7 +179,15 @@ def written_bundle(
         scaling=Scaling(),
         calibration=calibration,
         training=TrainingFacts(
-            kind="history", rows=0, bads=0, fingerprint="", production_days=list(production_days), seed=0, parameters={}
+            kind="history",
+            rows=0,
+            bads=0,
+            fingerprint="",
+            production_days=list(production_days),
+            seed=0,
+            family="handmade",
+            parameters={},
+            candidates={},
         ),
         metrics={},
         parity=parity,

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
+from creditrisk_assets.modelling.calibration import calibrated
 from creditrisk_assets.modelling.decision_graph import build_graphs, feature_matrix
-from creditrisk_assets.modelling.training import TrainingRows, calibrated, fit, predict
+from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO, compute_features
 from creditrisk_assets.scoring.bundle import CLASSIFIER, Bundle, Scaling, open_session
 from tests.unit.helpers import FloatMatrix, plain_portfolio

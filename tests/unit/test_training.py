@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from creditrisk_assets.modelling.boosting import BoostedTrees
 from creditrisk_assets.modelling.bundling import GOLDEN_REQUESTS, make_bundle
 from creditrisk_assets.modelling.datasets import LearningSet
 from creditrisk_assets.modelling.metrics import expected_calibration_error, ranking_and_calibration
@@ -118,12 +119,12 @@ def test_kind_and_days_reach_the_manifest(tmp_path: Path) -> None:
 def test_a_row_with_a_weight_counts_as_that_many_rows() -> None:
     rows = tiny_rows(300, 1)
     weight = np.where(rows.raw[:, 0] > 500, 3, 1)
-    weighted = fit(TINY, replace(rows, weight=weight)).model.classifier
+    weighted = BoostedTrees.fitted(TINY, rows.features, rows.target, weight, 1)
     chosen = np.repeat(np.arange(300), weight)
-    ones = np.ones(len(chosen), dtype=np.int64)
-    repeated = fit(TINY, TrainingRows(rows.raw[chosen], rows.features[chosen], rows.target[chosen], ones)).model.classifier
+    repeated = BoostedTrees.fitted(TINY, rows.features[chosen], rows.target[chosen], np.ones_like(chosen), 1)
     grid = tiny_rows(500, 2).features
-    assert np.array_equal(weighted.decision_function(grid), repeated.decision_function(grid))
+    assert np.array_equal(weighted.log_odds(grid), repeated.log_odds(grid))
+    assert not np.array_equal(weighted.log_odds(grid), fit(TINY, rows).model.log_odds(grid))
 
 
 def test_the_fingerprint_changes_with_any_row_outcome_or_weight() -> None:
