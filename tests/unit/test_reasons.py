@@ -7,7 +7,7 @@ from dataclasses import replace
 import ndonnx
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from creditrisk_assets.modelling.decision_graph import build_graphs
@@ -58,6 +58,7 @@ def shapley(portfolio: Portfolio, row: np.ndarray, reference: np.ndarray) -> lis
 cell = st.one_of(st.integers(-8, 8).map(float), st.just(NAN))
 
 
+@settings(max_examples=10)  # each builds a graph
 @given(groups=st.integers(1, 5), data=st.data())
 def test_contributions_are_the_shapley_values_of_the_definition_and_reasons_follow_from_them(
     groups: int, data: st.DataObject
