@@ -32,12 +32,13 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 from PIL import Image
 
-from creditrisk_assets.scoring.bundle import GRAPH, Bundle, load_bundle
+from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, load_bundle
 
 MODEL_NAME = "credit_default"
 EXPERIMENT = "credit_default"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+FALLBACK = "fallback"
 
 SERVING_REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy", "pandas")
 """What `mlflow models serve` needs to answer; pinned in the model to the versions it was made with."""
@@ -57,12 +58,14 @@ class RegisteredBundle:
         run_id: the run that logged it.
         artifact_uri: directory of the bundle's files.
         bundle_sha256: hash over what decides.
+        fallback: the scorecard of the same rows; None where the bundle is it.
     """
 
     version: str
     run_id: str
     artifact_uri: str
     bundle_sha256: str
+    fallback: BundlePlace | None
 
     @property
     def mlflow_uri(self) -> str:
@@ -88,12 +91,19 @@ class Registry:
         self._prepared = False
 
     def register(
-        self, bundle: Bundle, run_name: str, plots: dict[str, bytes], tags: dict[str, str], example: Mapping[str, Any]
+        self,
+        bundle: Bundle,
+        fallback: Bundle | None,
+        run_name: str,
+        plots: dict[str, bytes],
+        tags: dict[str, str],
+        example: Mapping[str, Any],
     ) -> tuple[RegisteredBundle, bool]:
         """Log a bundle and register it as a new version, unless one with the same hash is registered already.
 
         Args:
             bundle: what is registered.
+            fallback: the scorecard of the same rows, which is kept beside it.
             run_name: of the MLflow run.
             plots: PNGs by name.
             tags: of the run.
@@ -114,6 +124,8 @@ class Registry:
                 mlflow.log_dict(_input_example(bundle, example), "input_example.json")
             for name, png in plots.items():
                 mlflow.log_image(Image.open(io.BytesIO(png)), artifact_file=f"plots/{name}.png")
+            if fallback is not None:
+                mlflow.log_artifacts(fallback.location, FALLBACK)
             directory = Path(bundle.location)
             info = mlflow.onnx.log_model(
                 onnx.load(directory / GRAPH),
@@ -128,12 +140,17 @@ class Registry:
             )
         location = _local_path(client.get_logged_model(info.model_id).artifact_location)
         load_bundle(location, bundle.sha256)
+        version_tags = {"bundle_sha256": bundle.sha256, "artifact_uri": location}
+        if fallback is not None:
+            place = BundlePlace(artifact_uri=f"{_local_path(run.info.artifact_uri)}/{FALLBACK}", bundle_sha256=fallback.sha256)
+            place.load()
+            version_tags |= {"fallback_artifact_uri": place.artifact_uri, "fallback_sha256": place.bundle_sha256}
         version = client.create_model_version(
             MODEL_NAME,
             info.model_uri,
             run_id=run.info.run_id,
             model_id=info.model_id,
-            tags={"bundle_sha256": bundle.sha256, "artifact_uri": location},
+            tags=version_tags,
         )
         return _registered(version), True
 
@@ -216,11 +233,16 @@ class Registry:
 
 
 def _registered(version: ModelVersion) -> RegisteredBundle:
+    fallback = None
+    if "fallback_sha256" in version.tags:
+        tags = version.tags
+        fallback = BundlePlace(artifact_uri=tags["fallback_artifact_uri"], bundle_sha256=tags["fallback_sha256"])
     return RegisteredBundle(
         version=str(version.version),
         run_id=str(version.run_id),
         artifact_uri=version.tags["artifact_uri"],
         bundle_sha256=version.tags["bundle_sha256"],
+        fallback=fallback,
     )
 
 

@@ -118,18 +118,15 @@ def train_and_register(
     from creditrisk_assets.modelling.bundling import make_bundle
     from creditrisk_assets.modelling.inspection import Inspection
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot, training_plots
+    from creditrisk_assets.modelling.selection import SCORECARD
     from creditrisk_assets.registry import Registry
     from creditrisk_assets.scoring.bundle import INSPECTION
 
-    with tempfile.TemporaryDirectory() as directory:
-        bundle = make_bundle(
-            Path(directory),
-            settings.portfolio,
-            learning.fit,
-            learning.held_out,
-            kind,
-            learning.production_days,
-        )
+    with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as beside:
+        made_of = (settings.portfolio, learning.fit, learning.held_out, kind, learning.production_days)
+        bundle = make_bundle(Path(directory), *made_of)
+        is_scorecard = bundle.manifest.training.family == SCORECARD.name
+        fallback = None if is_scorecard else make_bundle(Path(beside), *made_of, (SCORECARD,))
         target, scores = learning.held_out.target, bundle.score(learning.held_out.raw)
         held_out_pd = {kind: scores.default_probability}
         plots = {"roc": roc_plot(target, held_out_pd), "calibration": calibration_plot(target, held_out_pd)}
@@ -140,6 +137,7 @@ def train_and_register(
         registry = Registry(settings.tracking_uri, settings.mlflow_dir)
         registered, new = registry.register(
             bundle,
+            fallback,
             f"{kind} {context.run.run_id[:8]}",
             {**plots, **more},
             {"dagster_run_id": context.run.run_id, **metadata},
@@ -158,6 +156,7 @@ def train_and_register(
             "bundle_sha256": bundle.sha256,
             "kind": kind,
             "family": manifest.training.family,
+            "fallback_roc_auc": (fallback or bundle).manifest.metrics["roc_auc"],
             "training_rows": manifest.training.rows,
             "training_bads": manifest.training.bads,
             "production_days": ",".join(learning.production_days),

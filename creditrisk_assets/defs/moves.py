@@ -15,7 +15,7 @@ import dagster as dg
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.metadata import picture, table
 from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, version_before
-from creditrisk_assets.scoring.bundle import Bundle, BundleError, load_bundle
+from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace, load_bundle
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce 
         bundle_sha256=registered.bundle_sha256,
         rule=rule_of(bundle, before.rule.cut_off if before is not None and by_policy else None),
         cut_off_by="policy" if by_policy else "model",
+        fallback=registered.fallback,
     )
 
 
@@ -74,6 +75,7 @@ def champion_metadata(in_force: InForce, bundle: Bundle, verdict: str, reason: s
         "rule": dg.MetadataValue.json(in_force.rule.model_dump()),
         "cut_off": in_force.rule.cut_off,
         "cut_off_by": in_force.cut_off_by,
+        **({"fallback": dg.MetadataValue.json(in_force.fallback.model_dump())} if in_force.fallback else {}),
         "production_days": ",".join(bundle.manifest.training.production_days),
         "ledger_entry": entry.number,
         "ledger_sha256": entry.sha256,
@@ -275,14 +277,20 @@ def _alias_finding(settings: Settings, head: Entry) -> Finding:
 
 
 def _bundle_findings(entries: list[Entry], every_version: bool) -> list[Finding]:
-    """The bundle in force and, if asked, each former champion's."""
+    """The bundles in force and, if asked, each former champion's."""
     by_version = {entry.after.model_version: entry.after for entry in (entries if every_version else entries[-1:])}
     findings = []
-    for version, in_force in by_version.items():
-        what = f"the bundle of version {version} has its hash and gives its golden answers"
-        try:
-            load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
-            findings.append(Finding(what, True, in_force.bundle_sha256))
-        except BundleError as error:
-            findings.append(Finding(what, False, str(error)))
+    for version, one in by_version.items():
+        places = {"bundle": BundlePlace(artifact_uri=one.artifact_uri, bundle_sha256=one.bundle_sha256)}
+        if one.fallback is not None:
+            places["fallback bundle"] = one.fallback
+        findings += [_proof(f"the {what} of version {version}", place) for what, place in places.items()]
     return findings
+
+
+def _proof(what: str, place: BundlePlace) -> Finding:
+    good = f"{what} has its hash and gives its golden answers"
+    try:
+        return Finding(good, True, place.load().sha256)
+    except BundleError as error:
+        return Finding(good, False, str(error))

@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from creditrisk_assets.portfolio.storage import StoredPath, create_file
-from creditrisk_assets.scoring.bundle import DecisionRule
+from creditrisk_assets.scoring.bundle import BundlePlace, DecisionRule
 
 Action = Literal["first", "promoted", "kept", "rolled_back", "cut_off"]
 
@@ -41,7 +41,9 @@ class _Document(BaseModel):
 
 
 class InForce(_Document):
-    """What decides: a version, where its bundle is and its hash, the rule, and whether its cut-off is the model's or policy's."""
+    """What decides: a version, where its bundle is and its hash, the rule, whether its cut-off is the model's or policy's, and
+    the scorecard to fall back on.
+    """
 
     model_version: str
     mlflow_uri: str
@@ -49,6 +51,7 @@ class InForce(_Document):
     bundle_sha256: str
     rule: DecisionRule
     cut_off_by: Literal["model", "policy"]
+    fallback: BundlePlace | None = None
 
 
 class Move(_Document):

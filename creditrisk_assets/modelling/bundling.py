@@ -1,6 +1,7 @@
 """From a fit to a bundle: build the graphs, prove them, write the files."""
 
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from creditrisk_assets.modelling.decision_graph import build_graphs
 from creditrisk_assets.modelling.inspection import inspect
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.reasons import reference_profile
+from creditrisk_assets.modelling.selection import CANDIDATES, Candidate
 from creditrisk_assets.modelling.training import TrainingError, TrainingRows, fit, predict
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import (
@@ -54,6 +56,7 @@ def make_bundle(
     held_out: TrainingRows,
     kind: str,
     production_days: list[str],
+    candidates: Sequence[Candidate] = CANDIDATES,
 ) -> Bundle:
     """Train and write a bundle's files into an empty directory.
 
@@ -65,6 +68,7 @@ def make_bundle(
             promotion gate to judge both sides by.
         kind: `history` or `candidate`.
         production_days: days whose matured rows are among `rows`.
+        candidates: of which one is chosen.
 
     Returns:
         The bundle, loaded back from the files and verified.
@@ -74,7 +78,7 @@ def make_bundle(
     """
     if len(np.unique(held_out.target)) < 2:
         raise TrainingError(f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one bad")
-    fitted = fit(portfolio, rows)
+    fitted = fit(portfolio, rows, candidates)
     scaling = Scaling()
     graphs = build_graphs(portfolio, fitted.model, fitted.calibration, scaling)
     session = open_session(graphs.decision)

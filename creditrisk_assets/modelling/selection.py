@@ -64,8 +64,10 @@ class Candidate:
     fitted: Fitting
 
 
+SCORECARD = Candidate("scorecard", Scorecard.fitted)
+
 CANDIDATES = (
-    Candidate("scorecard", Scorecard.fitted),
+    SCORECARD,
     Candidate("shallow_trees", partial(BoostedTrees.fitted, parameters=SHALLOW_PARAMETERS)),
     Candidate("boosted_trees", BoostedTrees.fitted),
 )

@@ -343,8 +343,22 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
+class BundlePlace(_Document):
+    """Where a bundle is, and the hash that it must have."""
+
+    artifact_uri: str
+    bundle_sha256: str
+
+    def load(self) -> Bundle:
+        """Read it, hash and golden answers checked."""
+        return load_bundle(self.artifact_uri, self.bundle_sha256)
+
+
 class ChampionRecord(BaseModel):
-    """What a materialization of the `champion` asset says: which bundle decides from now on, by which rule, and why."""
+    """What a materialization of the `champion` asset says: which bundle decides from now on, by which rule, and why.
+
+    `fallback` is the scorecard of the same rows, for when the bundle cannot be loaded; None where the bundle is the scorecard.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -355,6 +369,7 @@ class ChampionRecord(BaseModel):
     verdict: str
     reason: str
     rule: DecisionRule
+    fallback: BundlePlace | None = None
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":

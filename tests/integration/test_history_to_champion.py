@@ -138,6 +138,19 @@ def test_the_input_example_is_a_request_that_mlflow_answers_like_the_bundle(trai
     assert np.array_equal(answer["default_probability"], expected.default_probability)
 
 
+def test_beside_trees_stands_a_scorecard_of_the_same_rows_to_fall_back_on(trained: Loop) -> None:
+    record = trained.champion()
+    model = load_bundle(record.artifact_uri, record.bundle_sha256).manifest
+    if model.training.family == "scorecard":
+        assert record.fallback is None
+        return
+    assert record.fallback is not None
+    fallback = record.fallback.load().manifest
+    assert fallback.training.family == "scorecard"
+    assert fallback.training.fingerprint == model.training.fingerprint
+    assert trained.metadata("model")["fallback_roc_auc"] == fallback.metrics["roc_auc"] > 0.65
+
+
 def test_no_protected_field_is_a_feature(trained: Loop) -> None:
     manifest = load_bundle(trained.champion().artifact_uri).manifest
     assert manifest.protected == ["sex", "education", "marriage", "age"]

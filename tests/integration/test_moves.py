@@ -240,13 +240,17 @@ def test_an_alias_moved_by_hand_is_an_alarm_until_the_next_run_of_champion(moved
 
 def test_a_changed_byte_of_any_champions_bundle_is_found(moved: Loop) -> None:
     for in_force in {entry.after.model_version: entry.after for entry in entries(moved)}.values():
-        path = Path(in_force.artifact_uri) / "model.onnx"
-        content = path.read_bytes()
-        path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
-        result = command(moved, "champion", "verify")
-        assert result.exit_code == 1
-        assert f"does not hold: the bundle of version {in_force.model_version}" in result.stdout
-        path.write_bytes(content)
+        places = {"bundle": in_force.artifact_uri}
+        if in_force.fallback is not None:
+            places["fallback bundle"] = in_force.fallback.artifact_uri
+        for what, place in places.items():
+            path = Path(place) / "model.onnx"
+            content = path.read_bytes()
+            path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
+            result = command(moved, "champion", "verify")
+            assert result.exit_code == 1
+            assert f"does not hold: the {what} of version {in_force.model_version}" in result.stdout
+            path.write_bytes(content)
     assert command(moved, "champion", "verify").exit_code == 0
 
 
