@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -421,7 +422,8 @@ def _axes(x_label: str, y_label: str) -> tuple[Figure, Any]:
 
 def _save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context({"svg.hashsalt": path.name}):  # the same figures give the same file
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def _loss_is_no_worse(
         highest,
         margin,
         comparison,
-        f"{title} {mean:+.5f} against the champion's {old.mean():.4f}, with {1 - limits.alpha:.0%} confidence below "
+        f"{title} {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.0%} confidence below "
         f"{highest:+.5f}; it must be at most {margin:+.5f}",
     )
 

@@ -154,7 +154,12 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
         Section("Intended use", (portfolio.intended_use or "not stated by the portfolio", f"{portfolio.title}.")),
         Section("Limits", portfolio.limits or ("not stated by the portfolio",)),
         _data(entry, portfolio),
-        Section("Quality", (f"On {evidence.origin}, which nothing was chosen on.",), (_metrics(manifest),), tuple(subject.plots)),
+        Section(
+            "Quality",
+            (f"On {evidence.origin}: customers that fit, calibration and cut-off have not seen.",),
+            (_metrics(manifest),),
+            tuple(subject.plots),
+        ),
         _inputs(portfolio),
         _reasons(portfolio),
         _fairness(fairness),

@@ -285,7 +285,7 @@ def _current_evidence(bundle: Bundle, champion: Bundle) -> tuple[GateTest, None]
         name="evidence_is_current",
         passed=learned == "the history" or (newest != "the history" and newest >= learned),
         n=0,
-        sentence=f"the evidence is up to {newest}, the champion has learned up to {learned}; it must not be older",
+        sentence=f"the latest evidence is of {newest}, the champion has learned up to {learned}; it must not be older",
     )
     return test, None
 

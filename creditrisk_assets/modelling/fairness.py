@@ -64,7 +64,8 @@ class GroupFigures:
         group: its name.
         n: rows.
         approval_rate: share of rows with a PD below the cut-off.
-        impact_ratio: approval rate divided by that of the reference group, with a 95 % interval (Walter 1975, Biometrika 62:371).
+        impact_ratio: approval rate divided by that of the reference group, which is 1 by definition for that group itself; with a
+            95 % interval (Walter 1975, Biometrika 62:371).
         mean_difference: mean score less that of the reference group, in pooled standard deviations; below 0 is riskier.
         equal_opportunity: approval rate among goods; None without goods.
         mean_pd: mean PD.
@@ -162,7 +163,11 @@ def _group_figures(
 ) -> GroupFigures:
     approved = scores.prediction == 0
     n, bads = int(rows.sum()), int(target[rows].sum())
-    ratio, ratio_low, ratio_high = impact_ratio(int(approved[rows].sum()), n, int(approved[against].sum()), int(against.sum()))
+    ratio, ratio_low, ratio_high = (
+        impact_ratio(int(approved[rows].sum()), n, int(approved[against].sum()), int(against.sum()))
+        if rows is not against
+        else (1.0, 1.0, 1.0)
+    )
     bad_low, bad_high = jeffreys_interval(bads, n)
     goods = rows & (target == 0)
     return GroupFigures(

@@ -16,6 +16,9 @@ from creditrisk_assets.modelling.metrics import auc_standard_error
 
 FOLDS = 3
 
+TREES = {"max_iter": 60, "max_leaf_nodes": 8}
+"""Small trees find more of a weak relation: for the first protected field of the UCI data AUC 0.614, by default 0.605."""
+
 
 @dataclass(frozen=True)
 class ProxyFigures:
@@ -41,7 +44,7 @@ class ProxyFigures:
 def proxies(features: NDArray[np.float32], groups: Groups, told: Callable[[str], None]) -> list[ProxyFigures]:
     """The proxy report: gradient-boosted trees, three folds, every group against the rest.
 
-    Numbers are judged by the bands that fairness monitoring uses, so that the age from which a rule protects is one of them.
+    Numbers are judged by the bands that fairness monitoring uses, so that an edge from which a rule protects is one of theirs.
 
     Args:
         features: n x features, as the decision graph computes them.
@@ -79,6 +82,6 @@ def _cross_fitted(features: NDArray[np.float32], place: NDArray[np.int64]) -> ND
     probability = np.empty((len(place), len(np.unique(place))))
     with threadpool_limits(limits=1, user_api="openmp"):
         for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(features, place):
-            model = HistGradientBoostingClassifier(early_stopping=False, random_state=SEED)
+            model = HistGradientBoostingClassifier(**TREES, early_stopping=False, random_state=SEED)
             probability[outside] = model.fit(features[inside], place[inside]).predict_proba(features[outside])
     return probability

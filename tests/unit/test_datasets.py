@@ -136,3 +136,16 @@ def test_of_an_outcome_in_versions_the_last_is_learned() -> None:
     corrected = pd.concat([OUTCOMES["2026-02-01"].assign(version=2), mistaken])
     result = candidate(BATCHES, {**OUTCOMES, "2026-02-01": corrected})
     assert result.fit.fingerprint() == candidate(BATCHES, OUTCOMES).fit.fingerprint()
+
+
+def test_a_customer_who_comes_on_several_judging_days_judges_once_by_the_latest() -> None:
+    """Rows of one customer are no independent evidence; counted twice, they would make the gate too sure."""
+    again = DAYS["2026-02-02"].assign(code=2, bad=1)
+    both = {"2026-02-02": DAYS["2026-02-02"], "2026-02-03": again}
+    learning = candidate(
+        {day: rows.drop(columns="bad") for day, rows in both.items()},
+        {day: rows[["id", "bad"]].assign(version=1) for day, rows in both.items()},
+    )
+    assert len(learning.held_out.target) == len(held_out_of(again))
+    assert learning.held_out.target.all()
+    assert len(learning.fit.target) == 200 - len(held_out_of(PAST)) + 2 * (100 - len(held_out_of(again)))

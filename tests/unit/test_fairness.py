@@ -59,6 +59,7 @@ def test_the_ratio_of_approval_rates_is_that_to_the_group_with_the_largest_one()
     a, b = figures.groups
     assert (a.approval_rate, b.approval_rate, a.impact_ratio, b.impact_ratio) == (0.3, 0.6, 0.5, 1.0)
     assert a.impact_ratio_low < 0.5 < a.impact_ratio_high < 0.8
+    assert (b.impact_ratio_low, b.impact_ratio_high) == (1.0, 1.0)
     assert lowest_ratios(scores(probability), {"group": Grouping.of(names)}) == {"group": 0.5}
 
 
