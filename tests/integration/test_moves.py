@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -18,7 +17,7 @@ from creditrisk_assets.cli import app
 from creditrisk_assets.defs import events, moves
 from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.portfolio.simulator import simulate
-from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
 from creditrisk_assets.scoring.decisions import sets_of
 from tests.integration.conftest import Loop, api, checks, customers, until
 
@@ -32,20 +31,19 @@ ANY_GAIN: dict[str, Any] = {
 """A gate that lets a clearly better challenger through also where it decides quite otherwise than a poor champion."""
 
 
-def history(folder: Path, shuffled: float, seed: int = 7, rows: int = 2_000) -> str:
-    """A history of which a share has the outcome of somebody else: the smaller it is, the better the model."""
+def history(folder: Path, poor: bool, seed: int = 7, rows: int = 2_000) -> str:
+    """A history; in a poor one everybody has the payments and balances of somebody else, and only the limit tells something."""
     frame = simulate(rows, seed)
-    rng = np.random.default_rng(1)
-    touched = rng.choice(rows, int(rows * shuffled), replace=False)
-    target = frame[PORTFOLIO.target].to_numpy().copy()
-    target[touched] = target[rng.permutation(touched)]
-    path = folder / f"history-{shuffled}-{seed}.csv"
-    frame.assign(**{PORTFOLIO.target: target}).to_csv(path, index=False)
+    if poor:
+        others = [*PAY, *BILL, *PAID]
+        frame[others] = frame[others].sample(frac=1, random_state=1).to_numpy()
+    path = folder / f"history-{'poor' if poor else 'good'}-{seed}.csv"
+    frame.to_csv(path, index=False)
     return str(path)
 
 
-def train(loop: Loop, shuffled: float) -> None:
-    loop.settings.raw_data = history(loop.home, shuffled)
+def train(loop: Loop, poor: bool) -> None:
+    loop.settings.raw_data = history(loop.home, poor)
     assert loop.run("train").success
 
 
@@ -53,8 +51,8 @@ def train(loop: Loop, shuffled: float) -> None:
 def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with two champions so far; the tests move it on, each from wherever it is, and leave it whole."""
     loop = Loop.of(tmp_path_factory.mktemp("moved") / "site", **ANY_GAIN)
-    train(loop, 0.9)
-    train(loop, 0.0)
+    train(loop, poor=True)
+    train(loop, poor=False)
     assert loop.champion().verdict == "promoted", loop.champion().reason
     yield loop
     loop.instance.dispose()
@@ -325,11 +323,11 @@ Loop.in_folder(Path.cwd(), Settings()).make("champion")
 
 def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it(tmp_path: Path) -> None:
     loop = Loop.of(tmp_path / "site", **ANY_GAIN)
-    train(loop, 0.9)
+    train(loop, poor=True)
     steps = [("before the ledger", False, False), ("after the ledger", True, False), ("after the alias", True, True)]
     for seed, (step, in_ledger, in_alias) in enumerate(steps):
         old = loop.champion().model_version
-        loop.settings.raw_data = history(loop.home, 0.0, seed)
+        loop.settings.raw_data = history(loop.home, poor=False, seed=seed)
         assert loop.make("raw_data", "features", "model").success
         new = str(loop.metadata("model")["model_version"])
         killed = process(loop, KILLED + CHAMPION_ALONE, step)
