@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from creditrisk_assets.modelling.boosting import SEED
 from creditrisk_assets.modelling.calibration import calibrated
@@ -78,7 +79,8 @@ def fit(portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate
             f"{bads} bads in {len(rows.target)} training rows; valid: at least {MINIMUM_BADS} bads and as many goods"
         )
     learned = (rows.features, rows.target, rows.weight)
-    selection = select(candidates, portfolio, *learned, seed)
+    with threadpool_limits(limits=1):  # another number of threads adds in another order
+        selection = select(candidates, portfolio, *learned, seed)
     chosen = selection.chosen
     separation, cut_off = kolmogorov_smirnov(rows.target, calibrated(chosen.calibration, chosen.raw_log_odds))
     if chosen.calibration.slope <= 0 or not np.isfinite(cut_off):
@@ -86,7 +88,9 @@ def fit(portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate
             f"on rows that they were not fitted on the scores do not separate bads from goods (KS {separation:.3f}, calibration "
             f"slope {chosen.calibration.slope:.3f}); valid: a slope above 0, which the features of {portfolio.name} must carry"
         )
-    return Fit(chosen.candidate.fitted(portfolio, *learned, seed), chosen.calibration, cut_off, selection)
+    with threadpool_limits(limits=1):
+        model = chosen.candidate.fitted(portfolio, *learned, seed)
+    return Fit(model, chosen.calibration, cut_off, selection)
 
 
 def predict(fitted: Fit, features: NDArray[np.float32]) -> FloatArray:
