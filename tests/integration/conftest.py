@@ -40,7 +40,7 @@ class Loop(SteppedLoop):
 
     @classmethod
     def of(cls, home: Path, **settings: Any) -> "Loop":
-        defaults: dict[str, Any] = {"data_dir": home / "data", "settle_seconds": 0, "report_rows": 500}
+        defaults: dict[str, Any] = {"data_dir": home / "data", "settle_seconds": 0, "report_rows": 0}
         defaults["simulated_rows"] = HISTORY_ROWS
         return cls.in_folder(home, Settings(**(defaults | settings)))
 
@@ -149,7 +149,7 @@ def fresh(tmp_path: Path) -> Iterator[Loop]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a first champion. Tests that share it use days of their own and do not move the champion."""
-    loop = Loop.of(tmp_path_factory.mktemp("trained") / "site")
+    loop = Loop.of(tmp_path_factory.mktemp("trained") / "site", report_rows=500)
     assert loop.run("train").success
     yield loop
     loop.instance.dispose()
