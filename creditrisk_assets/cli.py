@@ -303,7 +303,7 @@ def evaluate(
         _fail(error)
     except KeyboardInterrupt:
         _fail("stopped")
-    published = evaluation.published(protocol)
+    published = evaluation.published(protocol, history.sha256)
     if as_json:
         measured = [dataclasses.asdict(one) for one in results]
         _print_json({"sha256": history.sha256, "protocol": protocol, "results": measured, "published_roc_auc": published})

@@ -22,7 +22,7 @@ from creditrisk_assets.modelling.metrics import (
     normal_estimate,
     ranking_and_calibration,
 )
-from creditrisk_assets.modelling.rivals import RIVALS
+from creditrisk_assets.modelling.rivals import PUBLISHED_DATA, RIVALS
 from creditrisk_assets.modelling.selection import CANDIDATES, Candidate
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -215,8 +215,10 @@ def corrected_resampled_t(differences: FloatArray, test_share: float) -> Estimat
     return Estimate(mean, mean - reach, mean + reach)
 
 
-def published(protocol: str) -> dict[str, float]:
-    """AUCs that others published for a protocol, by name of the rival."""
+def published(protocol: str, sha256: str) -> dict[str, float]:
+    """AUCs that others published for a protocol on the file with this SHA-256, by name of the rival."""
+    if sha256 != PUBLISHED_DATA:
+        return {}
     return {one.name: one.published[protocol] for one in RIVALS if protocol in one.published}
 
 

@@ -24,6 +24,9 @@ FloatArray = NDArray[np.float64]
 
 RIVAL_SEED = 42
 
+PUBLISHED_DATA = "a0f0ab49d6326671d6cd83be5c88dcf18007025fe9a53ecd699119c871176ca1"
+"""SHA-256 of the file of UCI card customers that the published figures are of."""
+
 Applied = Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]
 """Portfolio, rows to fit on, rows to judge by; PDs of the latter."""
 
@@ -36,7 +39,7 @@ class Rival:
         name: for the table.
         applied: fits and gives PDs of rows that it has not seen; None where nobody can run it beside this project.
         library: that must be installed, or None.
-        published: AUC on the UCI card data by protocol, as others published it.
+        published: AUC on `PUBLISHED_DATA` by protocol, as others published it.
     """
 
     name: str
