@@ -480,13 +480,14 @@ def champion_history(as_json: JSON = False) -> None:
     if as_json:
         _print_json({"entries": [entry.model_dump(mode="json") for entry in entries]})
         return
-    table = Table("entry", "at (UTC)", "day of data", "what", "from", "to", "challenger", "cut-off", "by", "why")
     for entry in entries:
-        before = entry.before.model_version if entry.before else ""
-        when = (str(entry.number), f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.day or "")
-        what = (entry.action, before, entry.after.model_version, entry.challenger or "", f"{entry.after.rule.cut_off:.4f}")
-        table.add_row(*when, *what, escape(entry.actor), escape(entry.why))
-    console.print(table)
+        before = entry.before.model_version if entry.before else "none"
+        moved = f"version {before} to {entry.after.model_version}, cut-off {entry.after.rule.cut_off:.4f}"
+        day = f", data up to {entry.day}" if entry.day else ""
+        console.print(
+            f"[bold]{entry.number} {entry.action}[/bold] {entry.at:%Y-%m-%d %H:%M:%S} UTC{day}: {moved}", highlight=False
+        )
+        console.print(f"  by {escape(entry.actor)}: {escape(entry.why)}", soft_wrap=True, highlight=False)
 
 
 @champion_app.command("verify")

@@ -10,7 +10,8 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distributions
@@ -217,8 +218,9 @@ class Registry:
 
     def _client(self) -> MlflowClient:
         self.prepare()
-        mlflow.set_tracking_uri(self.tracking_uri)
-        mlflow.set_registry_uri(self.tracking_uri)
+        with _variables_kept():
+            mlflow.set_tracking_uri(self.tracking_uri)
+            mlflow.set_registry_uri(self.tracking_uri)
         return MlflowClient(self.tracking_uri, self.tracking_uri)
 
     def _experiment(self, client: MlflowClient) -> str:
@@ -230,6 +232,18 @@ class Registry:
     def _find(self, client: MlflowClient, bundle_sha256: str) -> RegisteredBundle | None:
         found = client.search_model_versions(f"name = '{MODEL_NAME}' and tags.bundle_sha256 = '{bundle_sha256}'")
         return _registered(max(found, key=lambda one: int(one.version))) if found else None
+
+
+@contextmanager
+def _variables_kept() -> Iterator[None]:
+    """MLflow writes the addresses that it is given into the environment too, where the next settings would read this store's."""
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _registered(version: ModelVersion) -> RegisteredBundle:

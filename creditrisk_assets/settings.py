@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         0.02, ge=0, description="A gap between mean PD and bad rate up to this does not stop a challenger."
     )
     gate_psi_limit: float = Field(
-        0.5, gt=0, description="PSI between the two sides' PDs above which a challenger judges the customers too differently."
+        1.0, gt=0, description="PSI between the two sides' PDs above which a challenger judges the customers too differently."
     )
     gate_swing_limit: float = Field(
         0.15, gt=0, le=1, description="Largest change of the approval rate, each side at its own cut-off, that needs no human."

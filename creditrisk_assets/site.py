@@ -51,5 +51,5 @@ def enter(site: Path, **variables: str) -> tuple[Settings, dict[str, str]]:
     environment = {"DAGSTER_HOME": str(site), "CREDITRISK_DATA_DIR": str(site / "data")}
     environment |= {f"CREDITRISK_{name}": value for name, value in variables.items()}
     os.environ.update(environment)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # a store of its own, whatever the environment names
     return Settings(), environment

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
-from creditrisk_assets.modelling.fairness import Groups, lowest_ratios
+from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
 from creditrisk_assets.modelling.metrics import auc_gain
 from creditrisk_assets.monitoring.population_stability import population_stability
 from creditrisk_assets.scoring.bundle import Scores
@@ -176,21 +176,25 @@ def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
 
 
 def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the floor where the champion's had not.
+    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the floor, with its 95 % interval, where
+    the champion's had not. One that is below it by its figure alone asks for a look.
 
     It watches a figure; that it passes proves no compliance.
     """
+    floor = limits.fairness_floor
     new, old = (lowest_ratios(side, comparison.groups) for side in (comparison.challenger, comparison.champion))
-    fallen = [name for name, ratio in new.items() if not ratio >= limits.fairness_floor and old[name] >= limits.fairness_floor]
+    under = {name for name, ratio in new.items() if not ratio >= floor and old[name] >= floor}
+    proven = surely_below(comparison.target, comparison.challenger, comparison.groups, floor) if under else set()
+    fallen = sorted(name for name in under if name in proven or math.isnan(new[name]))
     told = ", ".join(f"{name} {old[name]:.3f} to {ratio:.3f} ({ratio - old[name]:+.3f})" for name, ratio in new.items())
     sentence = (
         f"smallest adverse-impact ratio, champion to challenger: {told}" if told else "no two groups are large enough to compare"
     )
     if fallen:
-        sentence += f"; {', '.join(fallen)} must not fall below {limits.fairness_floor:g}"
-    below = any(ratio < limits.fairness_floor for ratio in new.values())
+        sentence += f"; {', '.join(fallen)} must not fall below {floor:g} beyond doubt"
+    below = any(ratio < floor for ratio in new.values())
     lowest = min(new.values(), default=None)
-    return _test("fairness_holds", not fallen, lowest, limits.fairness_floor, comparison, sentence, warning=below)
+    return _test("fairness_holds", not fallen, lowest, floor, comparison, sentence, warning=below)
 
 
 COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {

@@ -137,6 +137,12 @@ def lowest_ratios(scores: Scores, groups: Groups) -> dict[str, float]:
     return lowest
 
 
+def surely_below(target: IntArray, scores: Scores, groups: Groups, line: float) -> set[str]:
+    """Fields with a group, large enough to be judged, whose adverse-impact ratio is below a line with its whole interval."""
+    figures = fairness_by_group(target, scores, groups)
+    return {one.field for one in figures if any(group.judged and group.impact_ratio_high < line for group in one.groups)}
+
+
 def fairness_by_group(target: IntArray, scores: Scores, groups: Groups) -> list[FieldFigures]:
     """The figures of each group of each protected field.
 

@@ -78,9 +78,12 @@ class Loop(SteppedLoop):
         MLflow keeps the addresses of its store and of its registry for the whole process, and other loops of this process have
         set both to theirs.
         """
-        mlflow.set_tracking_uri(self.settings.tracking_uri)
-        mlflow.set_registry_uri(self.settings.tracking_uri)
-        return mlflow.pyfunc.load_model(uri)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+                patch.delenv(name, raising=False)  # MLflow sets them too, and other loops' settings would read them
+            mlflow.set_tracking_uri(self.settings.tracking_uri)
+            mlflow.set_registry_uri(self.settings.tracking_uri)
+            return mlflow.pyfunc.load_model(uri)
 
     def metadata(self, asset: str, day: str | None = None) -> dict[str, Any]:
         records = self.instance.fetch_materializations(
@@ -149,7 +152,7 @@ def fresh(tmp_path: Path) -> Iterator[Loop]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a first champion. Tests that share it use days of their own and do not move the champion."""
-    loop = Loop.of(tmp_path_factory.mktemp("trained") / "site", report_rows=500)
+    loop = Loop.of(tmp_path_factory.mktemp("trained") / "site", report_rows=5_000)
     assert loop.run("train").success
     yield loop
     loop.instance.dispose()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from creditrisk_assets.portfolio import ingestion, reading
 from creditrisk_assets.portfolio import repeats as repeats_module
-from creditrisk_assets.portfolio.contract import Field
+from creditrisk_assets.portfolio.contract import Field, Reason
 from creditrisk_assets.portfolio.ingestion import REJECTED_COLUMNS, Ingested, ingest, read_rejected, validate_files
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -185,7 +185,9 @@ def test_a_row_that_stands_twice_is_accepted_once_and_counted_as_a_duplicate(tmp
 def test_rows_are_alike_if_their_values_are_however_they_are_written(tmp_path: Path) -> None:
     """Nothing is nothing, zero is zero: 0, -0 and 0.0; an empty cell, NaN and null; text and Parquet."""
     loans = dataclasses.replace(
-        TINY, fields=(Field("rate", "", "", -1, 1, decimal=True), Field("age", "", "", 0, 99, required=False))
+        TINY,
+        fields=(Field("rate", "", "", -1, 1, decimal=True), Field("age", "", "", 0, 99, required=False)),
+        reasons=(Reason("R01", "any", ("rate", "age")),),
     )
     csv = write_lines(tmp_path / "a.csv", ["id,rate,age", "1,0,", "1,-0.0,nan", "1,0e5, NULL ", "1,-0,NaN"])
     nan = np.array([-np.nan, np.nan])
