@@ -176,8 +176,8 @@ def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
 
 
 def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the floor, with its 95 % interval, where
-    the champion's had not. One that is below it by its figure alone asks for a look.
+    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the floor, with its 95 % interval,
+    where the champion's had not. One that is below it by its figure alone asks for a look.
 
     It watches a figure; that it passes proves no compliance.
     """
