@@ -64,7 +64,7 @@ def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
         lowest,
         -limits.inferiority_margin,
         comparison,
-        f"AUC gain {gain:+.4f}, with {1 - limits.alpha:.0%} confidence above {lowest:+.4f}; "
+        f"AUC gain {gain:+.4f}, with {1 - limits.alpha:.1%} confidence above {lowest:+.4f}; "
         f"it must be above {-limits.inferiority_margin:+.4f}",
     )
 
@@ -86,7 +86,7 @@ def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
         limit,
         comparison,
         f"AUC gain {gain:+.4f}, p {p_value:.2g}; needed: above {limit:.4f}, "
-        f"the larger of the minimum {limits.minimum_gain:g} and of {by_chance:.4f}, which chance exceeds in {limits.alpha:.0%}",
+        f"the larger of the minimum {limits.minimum_gain:g} and of {by_chance:.4f}, which chance exceeds in {limits.alpha:.1%}",
     )
 
 
@@ -114,7 +114,7 @@ def _loss_is_no_worse(
         highest,
         margin,
         comparison,
-        f"{title} {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.0%} confidence below "
+        f"{title} {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.1%} confidence below "
         f"{highest:+.5f}; it must be at most {margin:+.5f}",
     )
 

@@ -38,7 +38,8 @@ def rule_of(bundle: Bundle, cut_off: float | None) -> DecisionRule:
         return bundle.manifest.rule
     reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
     raw = reference[bundle.input_names].to_numpy(dtype=np.float32)
-    profile = reference_profile(raw, reference["default_probability"].to_numpy(dtype=np.float64), cut_off)
+    probability = reference["default_probability"].to_numpy(dtype=np.float64)
+    profile = reference_profile(raw, probability, cut_off, lambda rows: bundle.score(rows).default_probability)
     return DecisionRule(cut_off=cut_off, reference=profile)
 
 

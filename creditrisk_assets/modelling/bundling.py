@@ -103,7 +103,12 @@ def make_bundle(
         features=portfolio.feature_names,
         protected=list(portfolio.protected),
         reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in portfolio.reasons],
-        rule=DecisionRule(cut_off=fitted.cut_off, reference=reference_profile(rows.raw, probability, fitted.cut_off)),
+        rule=DecisionRule(
+            cut_off=fitted.cut_off,
+            reference=reference_profile(
+                rows.raw, probability, fitted.cut_off, lambda raw: session.run(["default_probability"], {"raw": raw})[0]
+            ),
+        ),
         scaling=scaling,
         calibration=fitted.calibration,
         training=TrainingFacts(

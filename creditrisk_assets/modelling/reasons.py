@@ -75,13 +75,22 @@ def explained(
     return Explained(own, contributions, reasons[:, :REASONS_LIMIT])
 
 
-def reference_profile(raw: NDArray[np.float32], probability: NDArray[np.float64], cut_off: float) -> list[float | None]:
-    """The median of each field over the customers just good enough to be approved.
+def reference_profile(
+    raw: NDArray[np.float32],
+    probability: NDArray[np.float64],
+    cut_off: float,
+    scored: Callable[[NDArray[np.float32]], NDArray[np.float64]],
+) -> list[float | None]:
+    """The median of each field over the customers just good enough to be approved, itself good enough.
+
+    The medians of the 500 nearest under the cut-off may together be no approved customer; then twice as many are taken, and so
+    on, and at last the nearest customer as he is.
 
     Args:
         raw: n x fields, customers that the model was trained on.
         probability: n, their PDs.
         cut_off: PD from which a customer is refused.
+        scored: PDs of rows x fields.
 
     Returns:
         A value for each field that some customer has (the lower median), None where most of them have none.
@@ -92,13 +101,23 @@ def reference_profile(raw: NDArray[np.float32], probability: NDArray[np.float64]
     approved = np.flatnonzero(probability < cut_off)
     if not len(approved):
         raise ValueError(f"cut-off {cut_off}: none of {len(raw)} customers is under it; valid: above {probability.min():.6f}")
-    nearest = approved[np.argsort(-probability[approved], kind="stable")][:NEIGHBOURS]
-    return [_lower_median(column) for column in raw[nearest].T]
+    nearest = raw[approved[np.argsort(-probability[approved], kind="stable")]]
+    count = NEIGHBOURS
+    while count < 2 * len(nearest):
+        profile = np.array([_lower_median(column) for column in nearest[:count].T], dtype=np.float32)
+        if scored(profile[None])[0] < cut_off:
+            return _values(profile)
+        count *= 2
+    return _values(nearest[0])
 
 
-def _lower_median(column: NDArray[np.float32]) -> float | None:
+def _values(profile: NDArray[np.float32]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in profile]
+
+
+def _lower_median(column: NDArray[np.float32]) -> float:
     known = column[~np.isnan(column)]
-    return float(np.quantile(known, 0.5, method="lower")) if 2 * len(known) > len(column) else None
+    return float(np.quantile(known, 0.5, method="lower")) if 2 * len(known) > len(column) else np.nan
 
 
 def _coalitions(portfolio: Portfolio) -> NDArray[np.bool_]:

@@ -77,7 +77,7 @@ def test_a_gain_that_may_be_chance_does_not_pass() -> None:
     assert (few.observed or 0) > LIMITS.minimum_gain
     assert not few.passed
     assert many.passed
-    assert "which chance exceeds in 5%" in few.sentence
+    assert "which chance exceeds in 2.5%" in few.sentence
 
 
 def test_a_certain_gain_below_the_minimum_does_not_pass() -> None:

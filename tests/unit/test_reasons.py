@@ -141,19 +141,31 @@ def test_with_another_reference_other_things_raise_the_risk(bundle: Bundle, raw:
     assert bundle.reason_codes(bundle.decide(raw[:1], other)) == [[]]
 
 
+def approving(raw: np.ndarray) -> np.ndarray:
+    return np.zeros(len(raw))
+
+
+def test_a_reference_that_would_be_refused_is_made_of_more_customers_and_at_last_of_the_nearest_one() -> None:
+    """Compared with somebody who is refused himself, nobody would learn what to do."""
+    raw = np.arange(2_000, dtype=np.float32)[:, None]
+    probability = np.arange(2_000) / 2_000
+    assert reference_profile(raw, probability, 0.75, lambda rows: np.where(rows[:, 0] > 1_000, 0.9, 0.1)) == [999.0]
+    assert reference_profile(raw, probability, 0.75, lambda rows: np.ones(len(rows))) == [1_499.0]
+
+
 def test_the_reference_is_the_lower_median_of_the_customers_just_under_the_cut_off() -> None:
     rows = np.arange(2_000, dtype=np.float32)
     raw = np.column_stack([rows, np.where(rows % 2 == 0, rows, NAN), np.where(rows % 3 == 0, rows, NAN)])
     probability = rows.astype(np.float64) / 2_000
-    reference = reference_profile(raw, probability, 0.75)  # rows 1000 to 1499 are the nearest 500
+    reference = reference_profile(raw, probability, 0.75, approving)  # rows 1000 to 1499 are the nearest 500
     assert reference == [1_249.0, None, None]
     more = np.column_stack([rows, np.where(rows % 4 == 0, NAN, rows)])
-    assert reference_profile(more, probability, 0.75)[1] == 1_250.0  # of 375 values the one with 187 below it
+    assert reference_profile(more, probability, 0.75, approving)[1] == 1_250.0  # of 375 values the one with 187 below it
 
 
 def test_a_cut_off_under_every_pd_has_no_reference_and_says_what_is_valid() -> None:
     with pytest.raises(ValueError, match=r"cut-off 0\.1: none of 3 customers is under it; valid: above 0\.2"):
-        reference_profile(np.zeros((3, 1), dtype=np.float32), np.array([0.2, 0.3, 0.4]), 0.1)
+        reference_profile(np.zeros((3, 1), dtype=np.float32), np.array([0.2, 0.3, 0.4]), 0.1, approving)
 
 
 @pytest.mark.parametrize("count", [0, 7])
