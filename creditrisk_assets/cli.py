@@ -6,6 +6,7 @@ Exit codes: 0 it worked, 1 it failed (the message says why), 2 wrong usage.
 import dataclasses
 import datetime
 import json
+import math
 import os
 import signal
 import sys
@@ -460,6 +461,8 @@ def champion_show(
         _print_json({**in_force.model_dump(), "entry": entry.model_dump(mode="json"), "manifest": manifest.model_dump()})
         return
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     for name in ("model_version", "mlflow_uri", "artifact_uri", "bundle_sha256"):
         table.add_row(name, str(getattr(in_force, name)))
     table.add_row(
@@ -567,14 +570,9 @@ def champion_policy(
         rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
         (output / "trade_off.png").write_bytes(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off))
     if as_json:
-        _print_json({"trade_off": view.trade_off.to_dict("records"), "grades": view.grades.to_dict("records")})
+        _print_json({"trade_off": _records(view.trade_off), "grades": _records(view.grades)})
         return
-    for title, frame in (("trade-off", view.trade_off), ("grades", view.grades)):
-        shown = Table(*frame.columns, title=f"{title}, {view.customers:,} held-out customers")
-        for place, row in enumerate(frame.itertuples(index=False)):
-            here = title == "trade-off" and place == view.in_force
-            shown.add_row(*(f"{one:.4f}" if isinstance(one, float) else str(one) for one in row), style="bold" if here else None)
-        console.print(shown)
+    console.print(_trade_off_shown(view), _grades_shown(view))
     assumed = f"LGD {assumptions.loss_given_default}, EAD {assumptions.exposure_share} of {settings.portfolio.exposure}"
     console.print(f"bold: in force; expected_loss for each approved customer assumes {assumed}", soft_wrap=True)
 
@@ -631,6 +629,27 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
         console.print(f"[yellow]not read[/yellow]: {escape(problem)}", soft_wrap=True)
     for sensor in seen.sensors:
         console.print(f"sensor {sensor.name}: {sensor.status}; {sensor.message}", soft_wrap=True)
+
+
+def _trade_off_shown(view: Any) -> Table:
+    headings = ("cut-off", "approved", "bad rate", "of refused", "bads let in", "expected loss")
+    shown = Table(*headings, title=f"trade-off, {view.customers:,} held-out customers")
+    for place, row in enumerate(view.trade_off.itertuples(index=False)):
+        rates = (row.approval_rate, row.bad_rate, row.bad_rate_refused, row.bads_approved_share)
+        told = ("" if math.isnan(rate) else f"{rate:.1%}" for rate in rates)
+        loss = "" if math.isnan(row.expected_loss) else f"{row.expected_loss:,.0f}"
+        shown.add_row(f"{row.cut_off:.4f}", *told, loss, style="bold" if place == view.in_force else None)
+    return shown
+
+
+def _grades_shown(view: Any) -> Table:
+    headings = ("grade", "PD", "rows", "bads", "mean PD", "bad rate (95 %)", "Jeffreys p")
+    shown = Table(*headings, title="grades, the same customers")
+    for row in view.grades.itertuples(index=False):
+        rate = f"{row.bad_rate:.3f} [{row.low:.2f}, {row.high:.2f}]"
+        known = (f"{row.mean_pd:.3f}", escape(rate), f"{row.p_value:.3f}") if row.customers else ("", "", "")
+        shown.add_row(row.grade, f"{row.pd_from:g} to {row.pd_to:g}", f"{row.customers:,}", str(row.bads), *known)
+    return shown
 
 
 def _replay_one(decision_id: str, as_json: bool) -> None:
@@ -796,6 +815,11 @@ def _champion() -> Any:
     if in_force is None:
         _fail("there is no champion yet; run make train, or launch the job train in the Dagster UI")
     return in_force
+
+
+def _records(frame: Any) -> Any:
+    """Rows as JSON has them: null where there is no number."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def _print_json(document: dict[str, Any]) -> None:

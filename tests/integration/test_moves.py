@@ -18,6 +18,7 @@ from creditrisk_assets.defs import events, moves
 from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
+from creditrisk_assets.scoring.bundle import load_bundle
 from creditrisk_assets.scoring.decisions import sets_of
 from tests.integration.conftest import Loop, api, checks, customers, until
 
@@ -184,6 +185,20 @@ def test_a_cut_off_is_a_ledger_entry_no_retrain_and_decides_from_then_on(moved: 
     assert command(moved, "champion", "cut-off", "--why", "the year is over").exit_code == 0
     assert moved.champion().rule == old.rule
     assert everything_agrees(moved)
+
+
+def test_policy_shows_what_each_cut_off_would_bring_and_writes_it(moved: Loop, tmp_path: Path) -> None:
+    result = command(moved, "champion", "policy", "--output", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    assert "LGD 0.75, EAD 1.0 of limit_bal" in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"trade_off.csv", "trade_off.png", "grades.csv"}
+    told = json.loads(command(moved, "champion", "policy", "--json").stdout)
+    cut_offs = [row["cut_off"] for row in told["trade_off"]]
+    assert moved.champion().rule.cut_off in cut_offs
+    assert cut_offs == sorted(cut_offs)
+    assert all(row["bad_rate_refused"] is None or 0 <= row["bad_rate_refused"] <= 1 for row in told["trade_off"])
+    held_out = load_bundle(moved.champion().artifact_uri).manifest.metrics["rows"]
+    assert sum(row["customers"] for row in told["grades"]) == held_out
 
 
 def test_one_decision_of_the_day_is_explained_a_year_later(moved: Loop) -> None:
