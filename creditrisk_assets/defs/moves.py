@@ -116,10 +116,7 @@ def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | No
         LedgerError: if the ledger is not whole.
     """
     with held(settings.champion_lock):
-        ledger = Ledger(settings.ledger)
-        entries = ledger.entries()
-        if not entries:
-            raise MoveRefused("there has been no champion yet; run make train")
+        entries = _moves_so_far(settings)
         now = entries[-1].after
         former = {entry.after.model_version: entry.after for entry in entries}
         target = former.get(version) if version is not None else version_before(entries)
@@ -130,7 +127,7 @@ def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | No
         registered = registry_of(settings).version(target.model_version)
         bundle = _proven(target, settings)
         after = in_force_of(registered, bundle, now)
-        return _move_by_hand(instance, settings, ledger, "rolled_back", entries[-1], after, bundle, why)
+        return _move_by_hand(instance, settings, "rolled_back", entries[-1], after, bundle, why)
 
 
 def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str) -> Entry:
@@ -149,10 +146,7 @@ def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float
     from creditrisk_assets.governance.policy import rule_of
 
     with held(settings.champion_lock):
-        ledger = Ledger(settings.ledger)
-        entries = ledger.entries()
-        if not entries:
-            raise MoveRefused("there has been no champion yet; run make train")
+        entries = _moves_so_far(settings)
         now = entries[-1].after
         bundle = _proven(now, settings)
         try:
@@ -162,7 +156,7 @@ def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float
         after = now.model_copy(update={"rule": rule, "cut_off_by": "model" if cut_off is None else "policy"})
         if after == now:
             raise MoveRefused(f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}")
-        return _move_by_hand(instance, settings, ledger, "cut_off", entries[-1], after, bundle, why)
+        return _move_by_hand(instance, settings, "cut_off", entries[-1], after, bundle, why)
 
 
 @dataclass(frozen=True)
@@ -198,10 +192,16 @@ def actor_by_hand(settings: Settings) -> str:
     return settings.actor or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
+def _moves_so_far(settings: Settings) -> list[Entry]:
+    entries = Ledger(settings.ledger).entries()
+    if not entries:
+        raise MoveRefused("there has been no champion yet; run make train")
+    return entries
+
+
 def _move_by_hand(
     instance: dg.DagsterInstance,
     settings: Settings,
-    ledger: Ledger,
     action: Action,
     head: Entry,
     after: InForce,
@@ -218,7 +218,7 @@ def _move_by_hand(
         why=why,
         evidence_sha256=None,
     )
-    entry = ledger.append(move, head)
+    entry = Ledger(settings.ledger).append(move, head)
     registry_of(settings).set_champion(after.model_version)
     instance.report_runless_asset_event(
         dg.AssetMaterialization(

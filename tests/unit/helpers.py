@@ -22,6 +22,7 @@ from creditrisk_assets.scoring.bundle import (
     REASONS_GRAPH,
     Bundle,
     Calibration,
+    ChampionRecord,
     DecisionRule,
     GoldenRequest,
     InputField,
@@ -210,3 +211,16 @@ def written_bundle(
     (directory / GOLDEN).write_text(json.dumps([golden.model_dump()]))
     held_out.to_parquet(directory / HELD_OUT, index=False)
     return WrittenBundle(version, directory, load_bundle(str(directory)).sha256)
+
+
+def champion_of(bundle: Bundle, version: str, rule: DecisionRule | None = None) -> ChampionRecord:
+    """A bundle as the first champion, by its own rule or another."""
+    return ChampionRecord(
+        mlflow_uri=f"models:/credit_default/{version}",
+        artifact_uri=bundle.location,
+        model_version=version,
+        bundle_sha256=bundle.sha256,
+        verdict="first",
+        reason="no champion before",
+        rule=rule or bundle.manifest.rule,
+    )

@@ -16,20 +16,9 @@ from creditrisk_assets.governance.replay import replay_decision, replay_sample, 
 from creditrisk_assets.scoring import decisions as store
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, DecisionRule
 from creditrisk_assets.scoring.decisions import DecisionsError, DecisionSet
+from tests.unit.helpers import champion_of
 
 DAY = "2026-03-01"
-
-
-def champion_of(bundle: Bundle, rule: DecisionRule | None = None) -> ChampionRecord:
-    return ChampionRecord(
-        mlflow_uri="models:/credit_default/3",
-        artifact_uri=bundle.location,
-        model_version="3",
-        bundle_sha256=bundle.sha256,
-        verdict="first",
-        reason="no champion before",
-        rule=rule or bundle.manifest.rule,
-    )
 
 
 def decided(folder: Path, bundle: Bundle, customers: pd.DataFrame, champion: ChampionRecord, day: str = DAY) -> DecisionSet:
@@ -54,7 +43,7 @@ def decided(folder: Path, bundle: Bundle, customers: pd.DataFrame, champion: Cha
 def kept(bundle: Bundle, strangers: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 decisions; tests that change a file work on a copy."""
     folder = tmp_path_factory.mktemp("decisions")
-    decided(folder, bundle, strangers.head(300), champion_of(bundle))
+    decided(folder, bundle, strangers.head(300), champion_of(bundle, "3"))
     return folder
 
 
@@ -128,7 +117,7 @@ def test_a_bundle_that_is_gone_or_was_changed_is_named(
     copy: Path, bundle: Bundle, strangers: pd.DataFrame, tmp_path: Path
 ) -> None:
     own = Path(shutil.copytree(bundle.location, tmp_path / "bundle"))
-    champion = champion_of(bundle).model_copy(update={"artifact_uri": str(own), "model_version": "4"})
+    champion = champion_of(bundle, "3").model_copy(update={"artifact_uri": str(own), "model_version": "4"})
     kept = decided(copy, bundle, strangers.head(5), champion, "2026-03-02")
     manifest = own / "extra_files" / "manifest.json"
     manifest.write_text(manifest.read_text().replace("Platt", "platt") + " ")
@@ -143,9 +132,9 @@ def test_deciding_again_by_the_same_champion_keeps_what_is_kept_and_by_another_r
     copy: Path, bundle: Bundle, strangers: pd.DataFrame
 ) -> None:
     before = only_set(copy)
-    decided(copy, bundle, strangers.head(300), champion_of(bundle))
+    decided(copy, bundle, strangers.head(300), champion_of(bundle, "3"))
     assert only_set(copy) == before
-    stricter = champion_of(bundle, DecisionRule(cut_off=0.05, reference=bundle.manifest.rule.reference))
+    stricter = champion_of(bundle, "3", DecisionRule(cut_off=0.05, reference=bundle.manifest.rule.reference))
     decided(copy, bundle, strangers.head(300), stricter)
     sets = store.sets_of(copy, DAY)
     assert len(sets) == 2
@@ -158,7 +147,7 @@ def test_other_decisions_on_the_same_inputs_are_refused_and_the_first_ones_stay(
 ) -> None:
     """Then something does not give the same bytes twice, and nobody may overwrite what was told to customers."""
     with pytest.raises(DecisionsError, match="Decisions that were made are never replaced"):
-        decided(copy, bundle, strangers.tail(300), champion_of(bundle))
+        decided(copy, bundle, strangers.tail(300), champion_of(bundle, "3"))
     assert replay_set(copy, only_set(copy)).exact
 
 
@@ -184,7 +173,7 @@ def test_a_row_after_the_last_is_not_found(kept: Path) -> None:
 def test_a_sample_of_past_days_is_made_again(copy: Path, bundle: Bundle, strangers: pd.DataFrame, tmp_path: Path) -> None:
     assert replay_sample(tmp_path / "none", 1) == []
     for day in range(2, 10):
-        decided(copy, bundle, strangers.head(20), champion_of(bundle), f"2026-03-0{day}")
+        decided(copy, bundle, strangers.head(20), champion_of(bundle, "3"), f"2026-03-0{day}")
     replayed = replay_sample(copy, 1)
     assert len({one.decisions.day for one in replayed}) == 5
     assert all(one.exact and one.rows >= 20 for one in replayed)

@@ -15,7 +15,7 @@ import pytest
 
 from creditrisk_assets.portfolio.contract import Field, Reason
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
+from creditrisk_assets.scoring.bundle import Bundle
 from creditrisk_assets.scoring.files import (
     ANSWER_COLUMNS,
     RETRIES,
@@ -26,29 +26,16 @@ from creditrisk_assets.scoring.files import (
     local_scorer,
     score_file,
 )
-from tests.unit.helpers import TINY, raw_matrix, write_lines
+from tests.unit.helpers import TINY, champion_of, raw_matrix, write_lines
 
 
 def quiet(done: int, of: int | None) -> None:
     """No progress shown."""
 
 
-def seventh(bundle: Bundle) -> ChampionRecord:
-    """The bundle as champion in version 7."""
-    return ChampionRecord(
-        mlflow_uri="models:/credit_default/7",
-        artifact_uri=bundle.location,
-        model_version="7",
-        bundle_sha256=bundle.sha256,
-        verdict="first",
-        reason="no champion before",
-        rule=bundle.manifest.rule,
-    )
-
-
 @pytest.fixture
 def scorer(bundle: Bundle) -> Scorer:
-    return local_scorer(bundle, seventh(bundle))
+    return local_scorer(bundle, champion_of(bundle, "7"))
 
 
 def write(path: Path, frame: pd.DataFrame) -> Path:
@@ -297,7 +284,7 @@ class ApiHandler(BaseHTTPRequestHandler):
         answer: dict[str, Any] = {"detail": "prepared"}
         if status == 200:
             bundle = self.server.bundle
-            frame = local_scorer(bundle, seventh(bundle))(pd.DataFrame(body["records"]))
+            frame = local_scorer(bundle, champion_of(bundle, "7"))(pd.DataFrame(body["records"]))
             frame = frame.drop(columns=["model_version", "bundle_sha256"])
             given = [[{"code": code, "text": "any"} for code in codes.split()] for codes in frame["reasons"]]
             answers = frame.drop(columns="reasons").to_dict("records")
