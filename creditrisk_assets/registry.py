@@ -174,6 +174,10 @@ class Registry:
             client.log_artifacts(of.run_id, directory, folder or None)
         return f"{client.get_run(of.run_id).info.artifact_uri}/{folder}".rstrip("/")
 
+    def has(self, of: RegisteredBundle, document: str) -> bool:
+        """Whether a document stands at the root of the run that logged a bundle."""
+        return any(file.path == document for file in self._client().list_artifacts(of.run_id))
+
     def version(self, number: str) -> RegisteredBundle:
         """One version by its number."""
         return _registered(self._client().get_model_version(MODEL_NAME, number))

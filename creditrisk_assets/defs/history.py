@@ -115,6 +115,7 @@ def train_and_register(
         kind: `history` or `candidate`.
         metadata: what else the asset says.
     """
+    from creditrisk_assets.governance.model_card import CARD
     from creditrisk_assets.modelling.bundling import make_bundle
     from creditrisk_assets.modelling.inspection import Inspection
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot, training_plots
@@ -143,7 +144,7 @@ def train_and_register(
             {"dagster_run_id": context.run.run_id, **metadata},
             settings.portfolio.example,
         )
-        if new:
+        if not registry.has(registered, CARD):  # also where a run was killed before it wrote it
             _write_card(registry, registered, bundle, {**plots, **more}, settings)
     manifest = bundle.manifest
     return dg.MaterializeResult(

@@ -13,7 +13,7 @@ from creditrisk_assets.governance.pages import FAIRNESS_NOTE, Table, fairness_ta
 from creditrisk_assets.governance.promotion_gate import held_out_evidence
 from creditrisk_assets.modelling.fairness import FieldFigures, fairness_by_group
 from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.scoring.bundle import Bundle, Manifest
+from creditrisk_assets.scoring.bundle import Bundle, Manifest, Scaling
 from creditrisk_assets.settings import Settings
 
 ChangeKind = Literal["first", "minor", "major", "material"]
@@ -29,6 +29,8 @@ MONITORING_SETTINGS = ("rejected_", "stability_", "performance_", "evaluation_",
 """Beginnings of the names of the settings that the monitoring plan is made of."""
 
 DIRECTIONS = {1: "more of it never lowers the PD", -1: "more of it never raises the PD", 0: "free"}
+
+CARD = "model_card.html"
 
 
 class InventoryEntry(BaseModel):
@@ -94,15 +96,20 @@ def kind_of_change(new: Manifest, champion: Manifest | None) -> ChangeKind:
     """What a version changes against the champion: minor is a refit, major other features, inputs or another algorithm, material
     another target or population.
 
-    The features are compared by name and the algorithm by its parameters; a portfolio that is another one has another name.
+    The features are compared by name and the algorithm by its family and parameters; a portfolio that is another one has another
+    name.
     """
     if champion is None:
         return "first"
     if new.portfolio != champion.portfolio:
         return "material"
     same_inputs = (new.inputs, new.features, new.protected) == (champion.inputs, champion.features, champion.protected)
-    same_algorithm = (new.training.parameters, new.scaling) == (champion.training.parameters, champion.scaling)
+    same_algorithm = _algorithm(new) == _algorithm(champion)
     return "minor" if same_inputs and same_algorithm else "major"
+
+
+def _algorithm(manifest: Manifest) -> tuple[str, Mapping[str, float | int], Scaling]:
+    return manifest.training.family, manifest.training.parameters, manifest.scaling
 
 
 def inventory_entry(subject: Subject, settings: Settings) -> InventoryEntry:
@@ -139,7 +146,7 @@ def model_documents(subject: Subject, settings: Settings) -> dict[str, str]:
     pictures = {name: inline(png) for name, png in subject.plots.items()}
     return {
         "model_card.md": render("model_card.md", title=title, sections=sections),
-        "model_card.html": render("model_card.html", title=title, sections=sections, pictures=pictures),
+        CARD: render("model_card.html", title=title, sections=sections, pictures=pictures),
         "inventory.json": entry.model_dump_json(indent=2) + "\n",
     }
 

@@ -260,4 +260,6 @@ def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(
         assert np.array_equal(local[column].to_numpy(), remote[column].to_numpy())
         assert np.array_equal(local[column].to_numpy(), by_mlflow[column].to_numpy())
     assert np.array_equal(local["prediction"].to_numpy(), remote["prediction"].to_numpy(dtype=np.int64))
+    assert local["reasons"].fillna("").tolist() == remote["reasons"].fillna("").tolist()
+    assert local["reasons"].str.contains("R0").any()
     assert set(local["model_version"].astype(str)) == {trained.champion().model_version}

@@ -104,10 +104,12 @@ def test_a_refit_is_minor_other_features_are_major_another_population_is_materia
     manifest = bundle.manifest
     training = manifest.training
     refit = manifest.model_copy(update={"training": training.model_copy(update={"rows": 1, "fingerprint": "other"})})
+    other_family = training.model_copy(update={"family": "another"})
     other_parameters = training.model_copy(update={"parameters": {**training.parameters, "max_iter": 5}})
     assert kind_of_change(manifest, None) == "first"
     assert kind_of_change(refit, manifest) == "minor"
-    for update in ({"features": manifest.features[1:]}, {"training": other_parameters}, {"inputs": manifest.inputs[1:]}):
+    others = ({"training": other_parameters}, {"training": other_family})
+    for update in ({"features": manifest.features[1:]}, {"inputs": manifest.inputs[1:]}, *others):
         assert kind_of_change(manifest.model_copy(update=update), manifest) == "major"
     assert kind_of_change(manifest.model_copy(update={"portfolio": "loans"}), manifest) == "material"
 
