@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, TaskID
@@ -333,7 +334,7 @@ def fairness(
 
     Figures to watch; they prove no compliance with any rule.
     """
-    from creditrisk_assets.governance.pages import FAIRNESS_NOTE, fairness_table
+    from creditrisk_assets.governance.pages import FAIRNESS_NOTE
     from creditrisk_assets.modelling.fairness_report import fairness_report
     from creditrisk_assets.scoring.bundle import BundleError, load_bundle
 
@@ -350,11 +351,7 @@ def fairness(
     if as_json:
         _print_json({"model_version": in_force.model_version, **dataclasses.asdict(report)})
         return
-    by_group = fairness_table(report.fields)
-    table = Table(*by_group.header)
-    for row in by_group.rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(_fairness_shown(report.fields))
     console.print(
         f"version {in_force.model_version} on {report.rows:,} held-out customers, {report.bads:,} bads; "
         f"cut-off {report.cut_off:.4f}. {FAIRNESS_NOTE}"
@@ -629,6 +626,27 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
         console.print(f"[yellow]not read[/yellow]: {escape(problem)}", soft_wrap=True)
     for sensor in seen.sensors:
         console.print(f"sensor {sensor.name}: {sensor.status}; {sensor.message}", soft_wrap=True)
+
+
+def _fairness_shown(fields: Any) -> Table:
+    """What fits a terminal; `--json` and the model card have every figure."""
+    headings = ("group", "rows", "appr.", "impact ratio\n(95 %)", "goods\nappr.", "mean\nPD", "bad\nrate")
+    shown = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for column in shown.columns:
+        column.no_wrap = True
+    for figures in fields:
+        shown.add_row(figures.field, style="bold")
+        for group in figures.groups:
+            name, rows = f"  {group.group}", f"{group.n:,}"
+            if not group.judged:
+                shown.add_row(name, rows, "", "too few to judge", style="dim")
+                continue
+            ratio = f"{group.impact_ratio:.2f} [{group.impact_ratio_low:.2f}, {group.impact_ratio_high:.2f}]"
+            told = "reference" if group.group == figures.reference else escape(ratio)
+            goods = "" if group.equal_opportunity is None else f"{group.equal_opportunity:.2f}"
+            rates = (goods, f"{group.mean_pd:.2f}", f"{group.bad_rate:.2f}")
+            shown.add_row(name, rows, f"{group.approval_rate:.2f}", told, *rates)
+    return shown
 
 
 def _trade_off_shown(view: Any) -> Table:
