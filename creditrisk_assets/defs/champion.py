@@ -1,6 +1,5 @@
 """Who decides: the assets `candidate_model` and `champion`, and what must hold for a champion."""
 
-import dataclasses
 import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import pandas as pd
 from creditrisk_assets.defs.events import day_of_data, latest_contender
 from creditrisk_assets.defs.history import train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.defs.moves import champion_metadata, in_force_of, policy_metadata, registry_of, verify
+from creditrisk_assets.defs.moves import champion_metadata, findings_metadata, in_force_of, policy_metadata, registry_of, verify
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
 from creditrisk_assets.scoring.bundle import load_bundle
 from creditrisk_assets.settings import Settings
@@ -151,16 +150,7 @@ def champion_records_agree(context: dg.AssetCheckExecutionContext, settings: dg.
     must not be scored by a champion that nobody can prove. Runs every night too, for an alias may be moved by hand.
     """
     findings = verify(context.instance, settings, every_version=False)
-    return dg.AssetCheckResult(
-        passed=all(finding.holds for finding in findings),
-        metadata={
-            "observed": "; ".join(f"{one.what}: {one.seen}" for one in findings if not one.holds) or "all agree",
-            "expected": "all agree",
-            "findings": table(pd.DataFrame([dataclasses.asdict(one) for one in findings])),
-            "what_to_do": "creditrisk champion verify shows more; the next run of champion, or creditrisk champion rollback, "
-            "sets alias and asset to what the ledger has in force",
-        },
-    )
+    return dg.AssetCheckResult(passed=all(finding.holds for finding in findings), metadata=findings_metadata(findings))
 
 
 @dg.asset_check(asset=champion)

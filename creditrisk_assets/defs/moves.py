@@ -7,10 +7,11 @@ three agree.
 
 import getpass
 import socket
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pandas as pd
 
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.metadata import picture, table
@@ -20,6 +21,9 @@ from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
     from creditrisk_assets.registry import RegisteredBundle, Registry
+
+
+RECORDS_AGREE = "champion_records_agree"
 
 
 class MoveRefused(RuntimeError):
@@ -187,6 +191,17 @@ def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool
     return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *_bundle_findings(entries, every_version)]
 
 
+def findings_metadata(findings: list[Finding]) -> dict[str, Any]:
+    """What the check `champion_records_agree` says of them."""
+    return {
+        "observed": "; ".join(f"{one.what}: {one.seen}" for one in findings if not one.holds) or "all agree",
+        "expected": "all agree",
+        "findings": table(pd.DataFrame([asdict(one) for one in findings])),
+        "what_to_do": "creditrisk champion verify shows more; the next run of champion, or creditrisk champion rollback, sets "
+        "alias and asset to what the ledger has in force",
+    }
+
+
 def actor_by_hand(settings: Settings) -> str:
     """Who moves the champion from the command line."""
     return settings.actor or f"{getpass.getuser()}@{socket.gethostname()}"
@@ -229,6 +244,16 @@ def _move_by_hand(
                 **policy_metadata(after, bundle, settings),
             },
             tags={"dagster/data_version": after.bundle_sha256},
+        )
+    )
+    findings = verify(instance, settings, every_version=False)
+    instance.report_runless_asset_event(  # or the UI says that nobody has looked at this champion
+        dg.AssetCheckEvaluation(
+            asset_key=events.CHAMPION,
+            check_name=RECORDS_AGREE,
+            passed=all(finding.holds for finding in findings),
+            metadata=findings_metadata(findings),
+            blocking=True,
         )
     )
     return entry

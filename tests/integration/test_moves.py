@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from typer.testing import CliRunner, Result
 
 from creditrisk_assets.cli import app
@@ -139,6 +141,11 @@ def test_a_rollback_is_one_command_that_the_api_follows_and_no_run_undoes(moved:
     assert {now, other} == {"1", "2"}
     assert (len(entries(moved)), last.after.model_version) == (before + 1, other)
     assert moved.champion().verdict == "rolled_back"
+    check = dg.AssetCheckKey(dg.AssetKey("champion"), moves.RECORDS_AGREE)
+    looked_at = moved.instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check]
+    assert looked_at.status == AssetCheckExecutionRecordStatus.SUCCEEDED
+    assert looked_at.event is not None
+    assert looked_at.event.timestamp > last.at.timestamp()
     assert everything_agrees(moved)
     assert moved.make("champion").success  # the newest model is the one that was taken out of force
     assert moved.champion().model_version == other
