@@ -10,6 +10,7 @@ from upath import UPath
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.storage import is_local, zone_path
+from creditrisk_assets.scoring.codec import Codec
 
 SIMULATED = "simulated"
 DEFAULT_PORTFOLIO = "creditrisk_assets.portfolio.uci_card.PORTFOLIO"
@@ -123,6 +124,17 @@ class Settings(BaseSettings):
     model_developer: str = Field("not assigned", description="Who develops it.")
     model_validator: str = Field("not assigned", description="Who validates it, independently of who develops it.")
 
+    api_dir: Path | None = Field(
+        None,
+        description="Folder on a disk of this machine where the API keeps its decision log and what its processes share; by "
+        "default `api` in the data folder. Every process of one API must have the same.",
+    )
+    decision_log_codec: Annotated[ImportString[Codec], NoDecode] = Field(
+        "creditrisk_assets.scoring.codec.PLAIN",  # type: ignore[assignment]  # validated, so imported
+        description="What decisions pass through on their way to the log and back, for encryption at rest: dotted path of an "
+        "object with `encode` and `decode` from bytes to bytes.",
+    )
+
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
 
     @property
@@ -178,6 +190,26 @@ class Settings(BaseSettings):
         return self.data_dir / "decisions"
 
     @property
+    def api_folder(self) -> Path:
+        """Where the API keeps what is its own."""
+        return self.api_dir or self.local_dir / "api"
+
+    @property
+    def open_segments(self) -> Path:
+        """The segments of the decision log that are written to, or were when their process died."""
+        return self.api_folder / "log" / "open"
+
+    @property
+    def sealed_segments(self) -> Path:
+        """Finished segments that have not landed yet."""
+        return self.api_folder / "log" / "sealed"
+
+    @property
+    def idempotency_file(self) -> Path:
+        """The index of idempotency keys."""
+        return self.api_folder / "idempotency.db"
+
+    @property
     def champion_lock(self) -> Path:
         """Whoever moves the champion holds it; of two on this machine, one waits."""
         return self.local_dir / "champion.lock"
@@ -201,7 +233,20 @@ class ServingSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8000, ge=0, le=65_535, description="Port that the API listens on.")
     champion_poll_seconds: float = Field(1.0, gt=0, le=5, description="How often the API asks which champion is in force.")
-    batch_rows_limit: int = Field(10_000, ge=1, description="Rows that one call of /predict/batch may carry.")
+    champion_source: str = Field(
+        "dagster",
+        description="Where the API reads which champion is in force: `dagster`, the instance of `DAGSTER_HOME`, or the URL of a "
+        "Dagster webserver, which may be read-only, so that the API holds no database password.",
+    )
+    workers: int = Field(1, ge=1, le=64, description="Processes that answer; one a core is the most that helps.")
+    batch_rows_limit: int = Field(1_000_000, ge=1, description="Rows that one call of /predict/batch may carry.")
+    segment_megabytes: int = Field(64, ge=1, description="A segment of the decision log is finished at this size.")
+    segment_minutes: float = Field(
+        60, gt=0, description="And at this age: so long may a decision wait until `creditrisk replay --date` counts it in."
+    )
+    idempotency_hours: float = Field(
+        48, gt=0, description="An Idempotency-Key is remembered for so long: as long as a client may be trying again."
+    )
 
 
 def today() -> datetime.date:

@@ -34,10 +34,26 @@ def request_model(portfolio: Portfolio) -> type[BaseModel]:
         portfolio: whose contract and example it is.
     """
     fields: dict[str, Any] = {field.name: _request_field(field) for field in portfolio.fields}
+    fields[portfolio.identifier] = _identifier_field(portfolio.identifier)
     model = create_model("Customer", __base__=_Request, __doc__="One customer record.", **fields)
     if portfolio.example:
         model.model_config["json_schema_extra"] = {"examples": [dict(portfolio.example)]}
     return model
+
+
+def _identifier_field(name: str) -> tuple[Any, Any]:
+    identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=100)]
+    meaning = "Your identifier of the customer, by which the outcome will be known; without it that is the decision's own id."
+    return identifier | None, Field(default=None, description=meaning, validation_alias=AliasChoices(name, name.upper()))
+
+
+def _identifier(value: object) -> object:
+    """7 and "7" are the same customer."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
+        raise ValueError("not a plain text; valid: printable characters, no spaces around them")
+    return value
 
 
 class _Batch(BaseModel):
@@ -96,9 +112,11 @@ class Answer(BaseModel):
 
 
 class PredictResponse(Answer, Model):
-    """The decision on one customer and which model made it."""
+    """The decision on one customer and which model made it. It is in the decision log."""
 
+    decision_id: str = Field(description="Ask for the decision again by this: `GET /decisions/{id}`, `creditrisk replay`.")
     cut_off: float = Field(description="PD from which the prediction is 1.")
+    degraded: bool = Field(description="The champion could not be loaded, and its fallback scorecard has answered.")
 
 
 class BatchResponse(Model):

@@ -115,7 +115,7 @@ def create_file(path: StoredPath, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         Path(temporary).unlink()
 
@@ -151,7 +151,7 @@ def _replacing_local(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A new name is on the disk only when its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

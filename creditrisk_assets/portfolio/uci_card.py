@@ -4,7 +4,6 @@ Fields, codes and features of this one data set; nothing about how models are ma
 so a score over it is a one-month behavioural score.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -121,11 +120,16 @@ def compute_features(raw: Any) -> Any:
     def block(names: tuple[str, ...]) -> Any:
         return raw[:, _COLUMN[names[0]] : _COLUMN[names[-1]] + 1]
 
-    def count(condition: Any) -> Any:
-        return xp.sum(xp.astype(condition, xp.float32), axis=1, keepdims=True)
+    def holds(condition: Any) -> Any:
+        return xp.astype(condition, xp.float32)
 
-    def columns(several: Any) -> list[Any]:
-        return [several[:, month : month + 1] for month in range(6)]
+    def columns(several: Any, width: int = 6) -> list[Any]:
+        return [several[:, month : month + 1] for month in range(width)]
+
+    def over_months(reduction: Any, several: list[Any]) -> list[Any]:
+        # One reduction for all: for a single customer each node of the graph costs more than what it computes.
+        stacked = xp.reshape(xp.concat(several, axis=1), (-1, len(several), 6))
+        return columns(reduction(stacked, axis=2), len(several))
 
     def total(single: list[Any]) -> Any:
         # Column by column in a fixed order: a reduction may add fractions in another order on another processor.
@@ -140,27 +144,36 @@ def compute_features(raw: Any) -> Any:
     late = xp.maximum(status, zero)
     recency = xp.asarray(np.array([[6, 5, 4, 3, 2, 1]], dtype=np.float32))
     latest = late[:, :1]
-    late_sum = xp.sum(late, axis=1, keepdims=True)
     utilisation = bills / limit
+    times_late, times_later, late_sum, late_recency, unused, in_full, unpaid = over_months(
+        xp.sum,
+        [
+            *(holds(late > zero), holds(late > one), late, late * recency),
+            *(holds(status == -two), holds(status == -one), holds(paid == zero)),
+        ],
+    )
+    late_most, utilisation_most, utilisation_least, paid_least, paid_most = over_months(
+        xp.max, [late, utilisation, -utilisation, -paid, paid]
+    )
     bill, payment = columns(bills), columns(paid)
     owed, paid_since = total(bill[1:]), total(payment[:5])  # a payment of a month answers the bill of the month before
     bill_mean, paid_mean = (bill[0] + owed) / six, (paid_since + payment[5]) / six
-    movement = total([xp.abs(later - earlier) for later, earlier in pairwise(bill)]) / five
+    movement = total(columns(xp.abs(bills[:, 1:] - bills[:, :5]), 5)) / five
     spent = bill[0] - bill[5] + paid_since
     blocks = [
         limit,
         late,
-        xp.max(late, axis=1, keepdims=True),
-        count(late > zero),
-        count(late > one),
+        late_most,
+        times_late,
+        times_later,
         late_sum,
-        xp.sum(late * recency, axis=1, keepdims=True),
-        count(status == -two),
-        count(status == -one),
+        late_recency,
+        unused,
+        in_full,
         utilisation,
         bill_mean / limit,
-        xp.max(utilisation, axis=1, keepdims=True),
-        xp.min(utilisation, axis=1, keepdims=True),
+        utilisation_most,
+        -utilisation_least,
         bills,
         bill_mean,
         limit - bill[0],
@@ -169,9 +182,9 @@ def compute_features(raw: Any) -> Any:
         spent / five / limit,
         paid,
         paid_mean,
-        xp.min(paid, axis=1, keepdims=True),
-        xp.max(paid, axis=1, keepdims=True),
-        count(paid == zero),
+        -paid_least,
+        paid_most,
+        unpaid,
         xp.minimum(paid[:, :5] / xp.maximum(bills[:, 1:], one), two),
         xp.minimum(paid_since / xp.maximum(owed, one), two),
         paid_mean / limit,

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from upath import UPath
 
 from creditrisk_assets.portfolio.contract import Code, Kind, Portfolio
-from creditrisk_assets.portfolio.encoding import raw_matrix
+from creditrisk_assets.portfolio.encoding import RowEncoder, raw_matrix
 
 GRAPH = "model.onnx"
 REASONS_GRAPH = "extra_files/reasons.onnx"
@@ -260,6 +260,11 @@ class Bundle:
         return [[codes[place] for place in row if place >= 0] for row in decisions.reasons.tolist()]
 
     @cached_property
+    def encoder(self) -> RowEncoder:
+        """Encodes a few records, given as mappings, as `raw` does."""
+        return RowEncoder(self.manifest.inputs)
+
+    @cached_property
     def input_names(self) -> list[str]:
         """Names of the graph's input columns."""
         return [field.name for field in self.manifest.inputs]
@@ -373,5 +378,10 @@ class ChampionRecord(BaseModel):
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":
-        """From an asset materialization's metadata values."""
-        return cls.model_validate({name: value.value for name, value in metadata.items() if name in cls.model_fields})
+        """From an asset materialization's metadata."""
+        return cls.of_values({name: value.value for name, value in metadata.items()})
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any]) -> "ChampionRecord":
+        """From the values of an asset materialization's metadata; what is no part of the record is passed over."""
+        return cls.model_validate({name: value for name, value in values.items() if name in cls.model_fields})

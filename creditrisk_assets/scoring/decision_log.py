@@ -1,0 +1,261 @@
+"""The decision log: decisions of the API as they were made, on the disk before anybody is told.
+
+A segment is one append-only file of one process, one day and one champion. It is a sequence of frames; a frame is what one
+`append` wrote, followed by one wait for the disk, so that after a crash only the last frame can be torn:
+
+    @<CRC-32 of the payload, 8 hex> <length of the payload, 10 digits>\\n<payload>\\n
+
+The first payload is the header, a JSON document; each other one is a line of JSON for each decision. A process holds a lock on
+the segment that it writes; the lock ends with the process, however that ends, and then others may seal the segment: cut the torn
+tail and treat it as finished. A valid frame behind an invalid one is no torn tail, but damage, and is never cut.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
+
+from creditrisk_assets.portfolio.storage import sync_folder
+from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.codec import Codec
+
+SUFFIX = ".log"
+SEGMENT = re.compile(r"(\d{4}-\d{2}-\d{2})-([0-9a-f]{16})" + re.escape(SUFFIX))
+HEAD = re.compile(rb"@([0-9a-f]{8}) (\d{10})\n")
+
+
+class DecisionLogError(RuntimeError):
+    """A segment cannot be written or read; the message says which and why."""
+
+
+class SegmentHeader(BaseModel):
+    """What a segment says of itself.
+
+    Attributes:
+        name: 16 hexadecimal digits; the middle part of its decisions' ids.
+        day: of its decisions, UTC.
+        portfolio: whose records they are about.
+        champion: who decided, by which rule.
+        degraded: whether that was the fallback scorecard.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = 1
+    name: str
+    day: str
+    portfolio: str
+    champion: ChampionRecord
+    degraded: bool = False
+
+    def decision_id(self, row: int) -> str:
+        """The id of one of its decisions."""
+        return f"{self.day}-{self.name}-{row}"
+
+
+def new_name() -> str:
+    """A name that no other segment has."""
+    return secrets.token_hex(8)
+
+
+class SegmentWriter:
+    """An open segment; its process holds the lock.
+
+    Args:
+        folder: of the open segments.
+        header: what it says of itself.
+        codec: what payloads pass through.
+
+    Raises:
+        OSError: if it cannot be made; then nothing is left of it.
+    """
+
+    def __init__(self, folder: Path, header: SegmentHeader, codec: Codec) -> None:
+        self.header = header
+        self.rows = 0
+        self.broken = False
+        self._codec = codec
+        self._size = 0
+        self.path = folder / f"{header.day}-{header.name}{SUFFIX}"
+        folder.mkdir(parents=True, exist_ok=True)
+        unnamed = self.path.with_suffix(".new")
+        self._file = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX)  # before it has its name, so that nobody takes it for finished
+            self._write(header.model_dump_json().encode())
+            os.link(unnamed, self.path)  # which fails where a rename would replace another segment
+            sync_folder(folder)
+        except BaseException:
+            os.close(self._file)
+            raise
+        finally:
+            unnamed.unlink(missing_ok=True)
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Write decisions; they are on the disk when this returns.
+
+        Args:
+            lines: JSON documents without line ends, one for each decision, in the order of their rows.
+
+        Raises:
+            OSError: if they could not be brought to the disk. Then none of them counts. The segment goes on if what was
+                written of them could be taken back, else it is `broken`: another one must be begun.
+        """
+        self._write(b"\n".join(lines))
+        self.rows += len(lines)
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._size
+
+    def close(self) -> None:
+        """Let go of it: others may seal it."""
+        os.close(self._file)
+
+    def _write(self, payload: bytes) -> None:
+        frame = framed(self._codec.encode(payload))
+        try:
+            done = 0
+            while done < len(frame):
+                done += os.pwrite(self._file, memoryview(frame)[done:], self._size + done)
+            os.fdatasync(self._file)
+        except OSError:
+            self._take_back()
+            raise
+        self._size += len(frame)
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self._file, self._size)
+            os.fsync(self._file)
+        except OSError:
+            self.broken = True  # what the disk holds behind the last good frame nobody knows; readers will find out
+
+
+def framed(payload: bytes) -> bytes:
+    """A payload as it stands in a segment."""
+    return b"@%08x %010d\n%b\n" % (zlib.crc32(payload), len(payload), payload)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment as it was read.
+
+    Attributes:
+        path: the file.
+        header: what it says of itself.
+        lines: JSON documents, one for each decision, in order.
+        good_bytes: where the last whole frame ends.
+        torn_bytes: what lies behind it.
+    """
+
+    path: Path
+    header: SegmentHeader
+    lines: tuple[bytes, ...]
+    good_bytes: int
+    torn_bytes: int
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The decisions."""
+        return (from_json(line) for line in self.lines)
+
+
+def read_segment(path: Path, codec: Codec) -> Segment | None:
+    """Read a segment, which may be still written to, up to its last whole frame.
+
+    Returns:
+        The segment; None where a crash has left not even a whole header.
+
+    Raises:
+        DecisionLogError: if it was damaged: a frame is invalid and others follow it, or a payload is not what was written.
+        OSError: if it cannot be read.
+    """
+    content = path.read_bytes()
+    payloads, good = [], 0
+    while True:
+        found = _payload_at(content, good)
+        if found is None:
+            break
+        payload, good = found
+        payloads.append(payload)
+    if _frame_after(content, good):
+        raise DecisionLogError(f"{path} was damaged at byte {good}: whole frames follow one that is not; nothing is cut there")
+    if not payloads:
+        return None
+    try:
+        header = SegmentHeader.model_validate_json(codec.decode(payloads[0]))
+        lines = [line for payload in payloads[1:] for line in codec.decode(payload).split(b"\n") if line]
+    except ValidationError as error:
+        raise DecisionLogError(f"{path} has a header that cannot be read: {error}") from error
+    except Exception as error:  # a codec of the user's own may raise anything
+        raise DecisionLogError(f"{path} cannot be decoded: {type(error).__name__}: {error}") from error
+    if path.name != f"{header.day}-{header.name}{SUFFIX}":
+        raise DecisionLogError(f"{path} is the segment {header.day}-{header.name}; valid: its own name")
+    return Segment(path, header, tuple(lines), good, len(content) - good)
+
+
+def open_segments(folder: Path) -> list[Path]:
+    """The segments in a folder, written to or not, by name."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if SEGMENT.fullmatch(path.name))
+
+
+@contextmanager
+def taken(path: Path) -> Iterator[bool]:
+    """Within it, nobody else seals the segment. False if somebody writes to it or seals it, or it is gone."""
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:
+        yield False
+        return
+    with file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield _is_still(path, file)
+
+
+def cut(segment: Segment) -> None:
+    """Cut the torn tail of a segment that was taken; what was acknowledged is never in it."""
+    if segment.torn_bytes:
+        with segment.path.open("r+b") as file:
+            file.truncate(segment.good_bytes)
+            os.fsync(file.fileno())
+
+
+def _is_still(path: Path, file: IO[bytes]) -> bool:
+    """Whether the name still belongs to the open file."""
+    try:
+        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _payload_at(content: bytes, place: int) -> tuple[bytes, int] | None:
+    """The payload of the frame that begins at a place, and where the next one begins; None if there is no whole frame."""
+    head = HEAD.match(content, place)
+    if head is None:
+        return None
+    start, length = head.end(), int(head[2])
+    payload = content[start : start + length]
+    if len(payload) != length or content[start + length : start + length + 1] != b"\n":
+        return None
+    return (payload, start + length + 1) if zlib.crc32(payload) == int(head[1], 16) else None
+
+
+def _frame_after(content: bytes, place: int) -> bool:
+    """Whether a whole frame begins anywhere behind a place."""
+    return any(_payload_at(content, head.start()) is not None for head in HEAD.finditer(content, place + 1))
