@@ -674,12 +674,13 @@ def _replay_one(decision_id: str, as_json: bool) -> None:
     from creditrisk_assets.governance.replay import replay_decision
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.decisions import DecisionsError
+    from creditrisk_assets.scoring.live import LiveDecisions, decision_found
 
     try:
-        replayed = replay_decision(_settings().decisions, decision_id)
+        replayed = replay_decision(*decision_found(LiveDecisions.of(_settings()), decision_id))
     except (DecisionsError, BundleError) as error:
         _fail(error)
-    champion = replayed.decisions.champion
+    champion = replayed.champion
     if as_json:
         _print_json(
             {

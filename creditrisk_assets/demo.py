@@ -28,7 +28,7 @@ from creditrisk_assets.portfolio.history import read_history, simulator_of
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
 from creditrisk_assets.scoring.bundle import ChampionRecord
-from creditrisk_assets.scoring.decisions import sets_of
+from creditrisk_assets.scoring.decisions import kept_decision, sets_of
 from creditrisk_assets.settings import Settings, today
 from creditrisk_assets.site import enter, fresh_site
 
@@ -246,7 +246,7 @@ class _Demo:
             f"{replayed.rows:,} decisions of {day}, made by version {kept.champion.model_version}, come out again to the bit",
             f"{day}: {replayed.different} decisions differ; {replayed.problem}",
         )
-        one = replay_decision(self.settings.decisions, f"{day}-{kept.name}-0")
+        one = replay_decision(*kept_decision(self.settings.decisions, f"{day}-{kept.name}-0"))
         reasons = "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
         pd_told = f"PD {one.kept['default_probability']:.4f}"
         self.console.print(f"  decision {day}-{kept.name}-0: {pd_told}. {reasons}", soft_wrap=True)

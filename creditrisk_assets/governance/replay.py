@@ -9,21 +9,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from creditrisk_assets.portfolio.storage import StoredPath
-from creditrisk_assets.scoring.bundle import Bundle, BundleError, DecisionRule, load_bundle
+from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, DecisionRule, load_bundle
 from creditrisk_assets.scoring.decisions import (
     DECISION_ID,
     REASONS,
+    ROWS_AT_ONCE,
     DecisionsError,
     DecisionSet,
     answer_columns,
     batches,
     days_with_decisions,
     proven_file,
-    set_and_row,
     sets_of,
 )
-
-BATCH_ROWS = 16_384
 SAMPLED_SETS = 5
 SAMPLED_ROWS = 1_000
 SHOWN = 20
@@ -72,7 +70,7 @@ def replay_set(
     rows = different = 0
     try:
         bundle = load_bundle(decisions.champion.artifact_uri, decisions.champion.bundle_sha256)
-        for batch in batches(proven_file(folder, decisions), BATCH_ROWS):
+        for batch in batches(proven_file(folder, decisions), ROWS_AT_ONCE):
             part = batch.take(pa.array(sample(len(batch)))) if sample else batch
             found = list(_differences(bundle, decisions.champion.rule, part))
             differences += found[: SHOWN - len(differences)]
@@ -111,7 +109,7 @@ def replay_sample(folder: StoredPath, seed: int) -> list[Replayed]:
 class ReplayedDecision:
     """One decision made again: what was kept, what came out now, and who made it."""
 
-    decisions: DecisionSet
+    champion: ChampionRecord
     kept: dict[str, Any]
     now: dict[str, Any]
     reasons: tuple[tuple[str, str], ...]
@@ -122,32 +120,22 @@ class ReplayedDecision:
         return all(self.kept[name] == value for name, value in self.now.items())
 
 
-def replay_decision(folder: StoredPath, decision_id: str) -> ReplayedDecision:
-    """Make one decision again.
+def replay_decision(champion: ChampionRecord, record: pa.RecordBatch) -> ReplayedDecision:
+    """Make one decision again, of a batch or of the API.
 
     Args:
-        folder: where all decisions are.
-        decision_id: as the scores have it.
+        champion: who made it.
+        record: its row as it was kept.
 
     Raises:
-        DecisionsError: if there is no such decision, or the file it is in was changed.
         BundleError: if the bundle that made it is gone or was changed.
     """
-    decisions, row = set_and_row(folder, decision_id)
-    done = 0
-    for batch in batches(proven_file(folder, decisions), BATCH_ROWS):
-        if row < done + len(batch):
-            record = batch.slice(row - done, 1)
-            break
-        done += len(batch)
-    else:
-        raise DecisionsError(f"decision {decision_id}: the file ends at row {done}; valid: {decisions.rows} rows")
-    bundle = load_bundle(decisions.champion.artifact_uri, decisions.champion.bundle_sha256)
-    answers = answer_columns(bundle, decisions.champion.rule, record)
+    bundle = load_bundle(champion.artifact_uri, champion.bundle_sha256)
+    answers = answer_columns(bundle, champion.rule, record)
     texts = {reason.code: reason.text for reason in bundle.manifest.reasons}
     kept = record.to_pylist()[0]
     given = tuple((kept[name], texts.get(kept[name], "not a reason of this bundle")) for name in REASONS if kept[name])
-    return ReplayedDecision(decisions, kept, {name: array[0].as_py() for name, array in answers.items()}, given)
+    return ReplayedDecision(champion, kept, {name: array[0].as_py() for name, array in answers.items()}, given)
 
 
 def _differences(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) -> Iterator[str]:

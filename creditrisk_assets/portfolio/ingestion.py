@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from creditrisk_assets.portfolio.columns import arrow_type
 from creditrisk_assets.portfolio.contract import Field, Portfolio
 from creditrisk_assets.portfolio.reading import BATCH_ROWS, RawBatch, TableStream, UnreadableFile, read_batches
 from creditrisk_assets.portfolio.repeats import Repeated, Repeats, SeenRows
@@ -35,7 +36,6 @@ from creditrisk_assets.portfolio.validation import (
     Checked,
     RowCheck,
     accepted_arrays,
-    arrow_type,
     cell_text,
     fault_message,
     identifier_texts,

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
+from creditrisk_assets.portfolio.columns import arrow_type
 from creditrisk_assets.portfolio.contract import Field
 
 MISSING_WORDS = ("", "na", "nan", "none", "null")
@@ -124,13 +125,6 @@ def contract_schema(fields: Sequence[Field]) -> pandera.DataFrameSchema:
         return pandera.Column(float, [check(rule, holds) for rule, holds in _rules(field).items()], nullable=True)
 
     return pandera.DataFrameSchema({field.name: column(field) for field in fields if not field.is_text})
-
-
-def arrow_type(field: Field) -> pa.DataType:
-    """The type of a field's accepted values; what is missing is null."""
-    if field.is_text:
-        return pa.string()
-    return pa.float64() if field.kind == "decimal" else pa.int64()
 
 
 def accepted_arrays(checked: Checked, fields: Sequence[Field], rows: BoolArray | None = None) -> list[pa.Array]:

@@ -204,6 +204,29 @@ def read_segment(path: Path, codec: Codec) -> Segment | None:
     return Segment(path, header, tuple(lines), good, len(content) - good)
 
 
+def find_record(folders: Sequence[Path], codec: Codec, day: str, name: str, row: int) -> tuple[SegmentHeader, bytes] | None:
+    """A decision that is still in the log: its segment's header, and its line; None if it is in none of the folders.
+
+    Args:
+        folders: of segments, in the order in which a segment goes through them.
+        codec: what their payloads pass through.
+        day: first part of the decision's id.
+        name: of the segment.
+        row: the last part.
+
+    Raises:
+        DecisionLogError: if the segment was damaged.
+    """
+    for folder in folders:
+        try:
+            segment = read_segment(folder / f"{day}-{name}{SUFFIX}", codec)
+        except FileNotFoundError:
+            continue
+        if segment is not None and row < len(segment.lines):
+            return segment.header, segment.lines[row]
+    return None
+
+
 def open_segments(folder: Path) -> list[Path]:
     """The segments in a folder, written to or not, by name."""
     if not folder.is_dir():

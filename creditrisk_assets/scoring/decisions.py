@@ -2,7 +2,8 @@
 
 A decision set is the decisions on one day's batch by one bundle and one rule: a Parquet file and a JSON document beside it that
 names the bundle and the file's SHA-256. A set is written once; a day that is scored again, by another champion or after another
-file has landed, gets another set. Its name is the digest of what went in, so that the same decisions have the same ids.
+file has landed, gets another set. Its name is the digest of what went in, so that the same decisions have the same ids. A set of
+decisions that the API has made has the name of the segment of the decision log that they were written to.
 """
 
 import contextlib
@@ -22,8 +23,9 @@ from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRul
 
 DECISION_ID = "decision_id"
 REASONS = ("reason_1", "reason_2", "reason_3", "reason_4")
-DECISION = re.compile(r"(\d{4}-\d{2}-\d{2})-([0-9a-f]{16})-(\d+)")
+DECISION = re.compile(r"(\d{4}-\d{2}-\d{2})-([0-9a-f]{16})-(\d{1,12})", re.ASCII)
 NAME_LENGTH = 16
+ROWS_AT_ONCE = 16_384
 
 
 class DecisionsError(RuntimeError):
@@ -35,10 +37,11 @@ class DecisionSet(BaseModel):
 
     Attributes:
         day: of the batch.
-        batch_sha256: of the day's accepted rows.
+        batch_sha256: of the day's accepted rows, or of the segment.
         champion: who decided, by which rule.
         rows: how many decisions.
         file_sha256: of the Parquet file.
+        segment: name of the segment, for decisions of the API; None for those of a batch.
         sha256: over all of the above.
     """
 
@@ -49,21 +52,27 @@ class DecisionSet(BaseModel):
     champion: ChampionRecord
     rows: int
     file_sha256: str
+    segment: str | None = None
     sha256: str = ""
 
     def content(self) -> bytes:
         """The document of it."""
-        return (self.model_dump_json(indent=2) + "\n").encode()
+        return (self.model_dump_json(indent=2, exclude=self._absent) + "\n").encode()
 
     def digest(self) -> str:
         """SHA-256 over everything but itself."""
-        content = json.dumps(self.model_dump(exclude={"sha256"}), sort_keys=True, separators=(",", ":"))
+        content = json.dumps(self.model_dump(exclude={"sha256", *self._absent}), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def name(self) -> str:
         """The set's own part of its decisions' ids."""
-        return set_name(self.day, self.batch_sha256, self.champion)
+        return self.segment or set_name(self.day, self.batch_sha256, self.champion)
+
+    @property
+    def _absent(self) -> set[str]:
+        """A batch's document says nothing of segments."""
+        return {"segment"} if self.segment is None else set()
 
 
 def set_name(day: str, batch_sha256: str, champion: ChampionRecord) -> str:
@@ -140,16 +149,42 @@ def days_with_decisions(folder: StoredPath) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
+def kept_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
+    """A decision as it was kept: who made it, and its row.
+
+    Raises:
+        DecisionsError: if there is no such decision, or the file it is in was changed.
+    """
+    decisions, row = set_and_row(folder, decision_id)
+    done = 0
+    for batch in batches(proven_file(folder, decisions), ROWS_AT_ONCE):
+        if row < done + len(batch):
+            return decisions.champion, batch.slice(row - done, 1)
+        done += len(batch)
+    raise DecisionsError(f"decision {decision_id}: the file ends at row {done}; valid: {decisions.rows} rows")
+
+
+def parsed_id(decision_id: str) -> tuple[str, str, int]:
+    """Day, name of the set, and row.
+
+    Raises:
+        DecisionsError: if it is no decision's id.
+    """
+    match = DECISION.fullmatch(decision_id)
+    if match is None:
+        raise DecisionsError(
+            f"decision {decision_id!r:.80}; valid: <day>-<16 hexadecimal digits>-<row>, as scores and answers have it"
+        )
+    return match[1], match[2], int(match[3])
+
+
 def set_and_row(folder: StoredPath, decision_id: str) -> tuple[DecisionSet, int]:
     """The set that a decision is in, and its row.
 
     Raises:
         DecisionsError: if there is no such decision.
     """
-    match = DECISION.fullmatch(decision_id)
-    if match is None:
-        raise DecisionsError(f"decision {decision_id!r}; valid: <day>-<16 hexadecimal digits>-<row>, as the scores have it")
-    day, name, row = match[1], match[2], int(match[3])
+    day, name, row = parsed_id(decision_id)
     document = folder / day / f"{name}.json"
     if not document.exists():
         raise DecisionsError(f"decision {decision_id}: {document} does not exist")

@@ -1,0 +1,45 @@
+"""Commands on the decisions that the API has made."""
+
+import signal
+import threading
+from typing import Annotated
+
+import structlog
+import typer
+
+KEEP_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+app = typer.Typer(no_args_is_help=True, help="The decisions of the API: keep them, land them.")
+
+
+@app.command()
+def keep(
+    now: Annotated[bool, typer.Option(help="Land finished segments of a day that is not over, too.")] = False,
+    watch: Annotated[bool, typer.Option(help="Go on until told to stop; `creditrisk serve` runs this beside the API.")] = False,
+) -> None:
+    """Keep finished segments of the decision log for replay, and land the customers of days that are over."""
+    from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
+    from creditrisk_assets.settings import ServingSettings, Settings, today
+
+    settings = Settings()
+    live, hours = LiveDecisions.of(settings), ServingSettings().idempotency_hours
+    index = live.index(settings.idempotency_file)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    while True:
+        last = stop.is_set() or not watch  # told to stop, it looks once more: who told so has finished its segments
+        kept = keep_finished(live, index, today(), now)
+        for name in kept.sealed:
+            log.info("segment_sealed", segment=name)
+        for name in kept.landed:
+            log.info("segment_landed", segment=name)
+        index.forget(hours * 3600)
+        if last:
+            break
+        stop.wait(KEEP_SECONDS)
+    index.close()
+    if kept.problems:
+        raise typer.Exit(1)

@@ -1,0 +1,73 @@
+"""The API's processes: workers that answer, and beside them the one that keeps what was decided."""
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from creditrisk_assets.settings import ServingSettings
+
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
+
+KEEPER_SECONDS = 20.0
+GRACEFUL_SECONDS = 20
+
+
+def run(settings: ServingSettings) -> None:
+    """Serve until told to stop; then what is in flight is finished, kept, and everything ends.
+
+    Args:
+        settings: address, port and number of workers.
+    """
+    _allow_many_connections()
+    with _keeper():
+        uvicorn.run(
+            "serving.app:app_from_environment",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            loop="uvloop" if sys.platform != "win32" else "auto",
+            http="httptools",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=GRACEFUL_SECONDS,
+            limit_concurrency=None,
+        )
+
+
+def end_with_parent() -> None:
+    """A worker must not go on answering when whoever watches over it was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def _keeper() -> Iterator[None]:
+    """Runs `creditrisk decisions keep --watch` beside the workers; when they have ended, it looks once more and ends."""
+    command = [sys.executable, "-m", "creditrisk_assets.cli", "decisions", "keep", "--watch"]
+    keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=end_with_parent)
+    try:
+        yield
+    finally:
+        keeper.terminate()
+        try:
+            keeper.wait(KEEPER_SECONDS)
+        except subprocess.TimeoutExpired:
+            keeper.kill()
+            keeper.wait()
+
+
+def _allow_many_connections() -> None:
+    """As many descriptors as the system lets this process have; each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
