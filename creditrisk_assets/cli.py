@@ -22,6 +22,8 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from creditrisk_assets.cli_keys import keys_app
+
 app = typer.Typer(help="Run a credit-default model for real.", no_args_is_help=True, pretty_exceptions_enable=False)
 champion_app = typer.Typer(help="The model in force.", no_args_is_help=True)
 app.add_typer(champion_app, name="champion")
@@ -29,6 +31,7 @@ simulator_app = typer.Typer(help="The simulator of card customers.", no_args_is_
 app.add_typer(simulator_app, name="simulator")
 portfolio_app = typer.Typer(help="The book of customers.", no_args_is_help=True)
 app.add_typer(portfolio_app, name="portfolio")
+app.add_typer(keys_app, name="keys")
 
 console = Console()
 errors = Console(stderr=True)
@@ -141,17 +144,25 @@ def serve(
     """Serve the champion over HTTP."""
     import uvicorn
 
+    from creditrisk_assets.api_keys import KeysError, OpenBeyondLoopback
     from creditrisk_assets.settings import ServingSettings
 
     os.environ["DAGSTER_HOME"] = str(_home())
+    if host is not None:
+        os.environ["CREDITRISK_HOST"] = host  # each worker refuses to be open beyond loopback
     settings = ServingSettings()
-    uvicorn.run(
-        "serving.app:app_from_environment",
-        factory=True,
-        host=host or settings.host,
-        port=settings.port if port is None else port,
-        log_level="info",
-    )
+    try:
+        uvicorn.run(
+            "serving.app:app_from_environment",
+            factory=True,
+            http="serving.protocol:GuardedProtocol",
+            server_header=False,
+            host=settings.host,
+            port=settings.port if port is None else port,
+            log_level="info",
+        )
+    except (KeysError, OpenBeyondLoopback) as error:
+        _fail(error)
 
 
 @app.command()

@@ -1,20 +1,24 @@
 """The application: routes over the champion in force. It trains nothing, and holds no MLflow, pandas or scikit-learn."""
 
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from upath import UPath
 
+from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving.champion import ChampionHolder, ChampionInDagster, LoadedChampion
+from serving.perimeter import Observer, Perimeter
+from serving.problems import add_problem_handlers
+from serving.rate_limit import RateLimiter
+from serving.routes import route_table
 from serving.schemas import (
     Answer,
     BatchResponse,
@@ -27,9 +31,9 @@ from serving.schemas import (
     batch_request_model,
     request_model,
 )
+from serving.strict_json import StrictRoute
 
 RETRY_AFTER_SECONDS = 5
-ERROR_VALUE_LENGTH = 100
 
 NOT_READY: dict[int | str, dict[str, Any]] = {
     503: {"model": Problem, "description": "No champion is loaded; Retry-After says when to ask again."}
@@ -52,7 +56,8 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Por
         lifespan=_lifespan(holder),
     )
     app.state.holder = holder
-    app.add_exception_handler(RequestValidationError, _invalid_request(portfolio))
+    app.router.route_class = StrictRoute
+    add_problem_handlers(app, portfolio)
     batch_model = batch_request_model(Customer, settings.batch_rows_limit)
 
     @app.post("/predict", responses=NOT_READY)
@@ -108,11 +113,32 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Por
     return app
 
 
-def app_from_environment() -> FastAPI:
+def app_from_environment() -> Perimeter:
     """The API over the Dagster instance of `DAGSTER_HOME`, with the environment's settings."""
     serving, settings = ServingSettings(), Settings()
     holder = ChampionHolder(ChampionInDagster.of_environment(), settings.portfolio, serving.champion_poll_seconds)
-    return create_app(holder, serving, settings.portfolio, settings.reports)
+    return closed(create_app(holder, serving, settings.portfolio, settings.reports), serving, settings)
+
+
+def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:
+    """The application with its perimeter.
+
+    Raises:
+        KeysError: if the file of keys cannot be read.
+        OpenBeyondLoopback: if there are no keys and others than this machine could ask.
+    """
+    ring = KeyRing(settings.api_keys)
+    require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
+    limited = RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst) if serving.rate_limit else None
+    return Perimeter(
+        app,
+        route_table(serving),
+        ring,
+        limiter=limited,
+        open_beyond_loopback=serving.open_beyond_loopback,
+        log_all=serving.access_log,
+        observers=observers,
+    )
 
 
 def _champion(request: Request) -> LoadedChampion:
@@ -160,23 +186,3 @@ def _answers(champion: LoadedChampion, customers: Sequence[BaseModel]) -> list[A
 
 def _model(champion: LoadedChampion) -> dict[str, Any]:
     return {"model_version": champion.record.model_version, "bundle_sha256": champion.record.bundle_sha256}
-
-
-def _invalid_request(portfolio: Portfolio) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
-    """422 with, for each thing wrong, where it is, what was given and what would be valid."""
-    valid = {field.name: field.valid for field in portfolio.fields}
-
-    async def answer(_: Request, error: Exception) -> JSONResponse:
-        problems = []
-        for one in cast(RequestValidationError, error).errors():
-            place = [str(part) for part in one["loc"] if part != "body"]
-            named = next((part.lower() for part in reversed(place) if part.lower() in valid), None)
-            problem = {
-                "field": ".".join(place) or "body",
-                "value": str(one.get("input"))[:ERROR_VALUE_LENGTH] if one["type"] != "missing" else None,
-                "problem": one["msg"],
-            }
-            problems.append(problem | ({"valid": valid[named]} if named else {}))
-        return JSONResponse({"detail": "the request does not satisfy the contract", "problems": problems}, status_code=422)
-
-    return answer
