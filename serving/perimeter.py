@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from creditrisk_assets.api_keys import ANONYMOUS, Caller, KeyRing
-from serving.problems import failure_response, problem_response
+from serving.problems import failure_response, log_failure, problem_response
 from serving.rate_limit import RateLimiter
 from serving.routes import Body, RouteTable, Rule
 from serving.trace import Trace, trace_of
@@ -36,6 +36,11 @@ SLOWEST_STREAM = 1_024
 """Bytes a second, over the time that the API waits for a streamed body: slower ones only hold a place."""
 
 LOGGED_PATH_LENGTH = 200
+HOW_TO_SEND_A_KEY = "; valid: `Authorization: Bearer <key>`, or `X-API-Key: <key>`; `creditrisk keys create` makes one"
+FOREIGN_HOST = (
+    "without API keys the API answers only to this machine, as localhost or 127.0.0.1; "
+    "`creditrisk keys create NAME --scope predict` makes a key"
+)
 NOBODY = Caller("nobody", frozenset())
 """Whoever asks for what everybody may see: nobody looks at their key."""
 
@@ -53,7 +58,7 @@ class Exchange:
         self.trace = trace
         self.state = state  # what the application has noted of it, such as `model_version`
         self.received_at: float = state["received_at"]
-        self.caller: Caller | None = None
+        self.caller = NOBODY
         self.status = 0  # 0: nobody was there any more to be answered
         self.refused: str | None = None  # why the perimeter did not let it through
 
@@ -134,23 +139,19 @@ class Perimeter:
         state = scope.setdefault("state", {})
         state["request_id"], state["trace"], state["received_at"] = request_id, trace, received_at
         exchange = Exchange(method, path, rule, request_id, trace, state)
-        completed = False
 
         async def answer(message: Message) -> None:
-            nonlocal completed
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 own = ((b"x-request-id", request_id.encode()), (b"traceparent", trace.header))
                 message["headers"] = [*message.get("headers", ()), *rule.headers, *own]
-            elif message["type"] == "http.response.body" and not message.get("more_body", False):
-                completed = True
             await send(message)
 
         for observer in self._observers:
             observer.started()
         try:
-            state["caller"] = exchange.caller = NOBODY  # until it is known: an error handler may ask
-            state["caller"] = exchange.caller = self._admitted(rule, method, headers, len(scope["headers"]), scope)
+            self._admit(exchange, headers, scope["headers"])
+            state["caller"] = exchange.caller
             if b"content-length" in headers or b"transfer-encoding" in headers:
                 receive = await self._body(rule.body, headers, receive, exchange)
             await self.app(scope, receive, answer)
@@ -163,46 +164,43 @@ class Perimeter:
                 response = problem_response(refused.status_code, refused.detail, instance=request_id, headers=refused.headers)
                 await response(scope, receive, answer)
         except Exception as error:
-            # The application has answered already if it could. Where half an answer is out, returning closes the connection.
-            if not exchange.status:
-                await failure_response(error, request_id)(scope, receive, answer)
-            elif not completed:
-                failure_response(error, request_id)
+            log_failure(error, request_id)
+            if (
+                not exchange.status
+            ):  # the application has answered already if it could; returning closes a half answered connection
+                await failure_response(request_id)(scope, receive, answer)
         finally:
             for observer in self._observers:
                 observer.ended(exchange)
             if exchange.status >= 400 or exchange.status == 0 or self._log_all:
                 _log(exchange, scope)
 
-    def _admitted(self, rule: Rule, method: str, headers: dict[bytes, bytes], sent: int, scope: Scope) -> Caller:
-        """Who asks, if they may."""
-        if len(headers) != sent:
-            _refuse_contradictions(scope["headers"])
+    def _admit(self, exchange: Exchange, headers: dict[bytes, bytes], sent: Sequence[tuple[bytes, bytes]]) -> None:
+        """Settle who asks, and refuse those who may not."""
+        rule, method = exchange.rule, exchange.method
+        if len(headers) != len(sent):
+            _refuse_contradictions(sent)
         if not rule.scopes:
-            return NOBODY
+            return
         if method == "POST" and headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
             raise Refused(403, "cross_site", "another site's page may not ask this in its reader's name")
         if not self._ring.asks_for_keys:
             host = headers.get(b"host")
             if host is not None and not self._any_host and OWN_HOST.fullmatch(host) is None:
-                raise Refused(
-                    403,
-                    "host",
-                    "without API keys the API answers only to this machine, as localhost or 127.0.0.1; "
-                    "`creditrisk keys create NAME --scope predict` makes a key",
-                )
-            return ANONYMOUS
+                raise Refused(403, "host", FOREIGN_HOST)
+            exchange.caller = ANONYMOUS
+            return
         key = _key(headers)
         caller = None if key is None else self._ring.caller(key)
         if caller is None:
-            why, detail = (
-                ("no_key", "an API key is needed") if key is None else ("bad_key", "the API key is not valid, or expired")
-            )
             asked = 'Bearer realm="creditrisk"'
             if rule.page and method in ("GET", "HEAD"):
                 asked = f'Basic realm="creditrisk", charset="UTF-8", {asked}'
-            told = "; valid: `Authorization: Bearer <key>`, or `X-API-Key: <key>`; `creditrisk keys create` makes one"
-            raise Refused(401, why, detail + told, {"WWW-Authenticate": asked})
+            why, detail = (
+                ("no_key", "an API key is needed") if key is None else ("bad_key", "the API key is not valid, or expired")
+            )
+            raise Refused(401, why, detail + HOW_TO_SEND_A_KEY, {"WWW-Authenticate": asked})
+        exchange.caller = caller
         if caller.scopes.isdisjoint(rule.scopes):
             needed = " or ".join(sorted(rule.scopes))
             raise Refused(403, "scope", f"{caller.name} may not do this: the scope {needed} is missing")
@@ -211,7 +209,6 @@ class Perimeter:
             if over is not None:
                 detail = f"{caller.name} asks more than {over.rate:g} times a second; wait {over.seconds:.3f} s"
                 raise Refused(429, "rate", detail, over.headers)
-        return caller
 
     async def _body(self, body: Body, headers: dict[bytes, bytes], receive: Receive, exchange: Exchange) -> Receive:
         """What the application receives from, once the body is known to be one that it takes."""
@@ -402,8 +399,8 @@ def _log(exchange: Exchange, scope: Scope) -> None:
         status=exchange.status,
         why=exchange.refused,
         milliseconds=round((time.perf_counter() - exchange.received_at) * 1_000, 3),
-        caller=None if caller is None else caller.name,
-        key_id=None if caller is None else caller.key_id,
+        caller=caller.name,
+        key_id=caller.key_id,
         client=client[0] if client else None,
         request_id=exchange.request_id,
         trace_id=trace.trace_id,

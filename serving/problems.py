@@ -26,6 +26,8 @@ VALUE_LENGTH = 100
 PROBLEMS_LIMIT = 100
 """A batch may be wrong in every field of every row; after this many the sender knows enough."""
 REDACTED = "redacted"
+FRAMES_LOGGED = 12
+"""The innermost ones: where it happened, not how the framework came there."""
 
 
 class FieldProblem(BaseModel):
@@ -153,20 +155,24 @@ def add_problem_handlers(app: FastAPI, portfolio: Portfolio) -> None:
         known = cast(HTTPException, error)
         return problem_response(known.status_code, str(known.detail), instance=_instance(request), headers=known.headers)
 
-    async def failed(request: Request, error: Exception) -> Response:
-        return failure_response(error, _instance(request))
+    async def failed(request: Request, _: Exception) -> Response:
+        return failure_response(_instance(request))  # the perimeter, where the error arrives too, logs it
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, failed)
 
 
-def failure_response(error: Exception, instance: str | None) -> Response:
-    """A 500 for an error that nobody expected. The log gets its kind and place: its message may quote a customer's values."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
-    log.error("failed", request_id=instance, error=f"{type(error).__module__}.{type(error).__qualname__}", where=where)
+def failure_response(instance: str | None) -> Response:
+    """A 500 for an error that nobody expected."""
     return problem_response(500, "this is a fault of the API; tell its operator the request's id", instance=instance)
+
+
+def log_failure(error: Exception, instance: str) -> None:
+    """Log an error that nobody expected, by its kind and place: its message may quote a customer's values."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    log.error("failed", request_id=instance, error=f"{type(error).__module__}.{type(error).__qualname__}", where=where)
 
 
 def _instance(request: Request) -> str | None:

@@ -143,7 +143,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._head_too_large:
             self._refuse(431, self._too_large())
         else:
-            self._refuse(400, "this is not HTTP/1.1 as the API speaks it")
+            self._refuse(400, "what was sent is no request of HTTP/1.1")
 
     def pause_writing(self) -> None:
         """The client does not keep up with its answer."""

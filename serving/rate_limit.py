@@ -94,7 +94,7 @@ class RateLimiter:
         try:
             now = time.monotonic()
             (arrival,) = MOMENT.unpack_from(self._table, place)
-            # Behind the clock: nothing is used up. Further ahead than requests bring it: from before a reboot, or of other limits.
+            # Behind the clock: nothing is used up. Further ahead than requests bring it: from before a reboot, or other limits.
             if not now < arrival <= now + self._ahead + self._step:
                 arrival = now
             arrival += self._step
