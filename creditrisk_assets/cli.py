@@ -22,6 +22,9 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from creditrisk_assets.cli_decisions import decisions_app
+from creditrisk_assets.cli_keys import keys_app
+
 app = typer.Typer(help="Run a credit-default model for real.", no_args_is_help=True, pretty_exceptions_enable=False)
 champion_app = typer.Typer(help="The model in force.", no_args_is_help=True)
 app.add_typer(champion_app, name="champion")
@@ -29,6 +32,8 @@ simulator_app = typer.Typer(help="The simulator of card customers.", no_args_is_
 app.add_typer(simulator_app, name="simulator")
 portfolio_app = typer.Typer(help="The book of customers.", no_args_is_help=True)
 app.add_typer(portfolio_app, name="portfolio")
+app.add_typer(keys_app, name="keys")
+app.add_typer(decisions_app, name="decisions")
 
 console = Console()
 errors = Console(stderr=True)
@@ -137,21 +142,21 @@ def dev(
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on [CREDITRISK_HOST, default 127.0.0.1].")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on [CREDITRISK_PORT, default 8000].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer [CREDITRISK_WORKERS, default 1].")] = None,
 ) -> None:
-    """Serve the champion over HTTP."""
-    import uvicorn
-
+    """Serve the champion over HTTP; every decision is on the disk before it is told."""
+    from creditrisk_assets.api_keys import KeysError, OpenBeyondLoopback
     from creditrisk_assets.settings import ServingSettings
+    from serving import server
 
     os.environ["DAGSTER_HOME"] = str(_home())
-    settings = ServingSettings()
-    uvicorn.run(
-        "serving.app:app_from_environment",
-        factory=True,
-        host=host or settings.host,
-        port=settings.port if port is None else port,
-        log_level="info",
-    )
+    for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
+        if value is not None:
+            os.environ[f"CREDITRISK_{name}"] = str(value)  # each worker reads them for itself
+    try:
+        server.run(ServingSettings(), _settings())
+    except (KeysError, OpenBeyondLoopback) as error:
+        _fail(error)
 
 
 @app.command()

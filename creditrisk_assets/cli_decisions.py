@@ -11,10 +11,15 @@ KEEP_SECONDS = 2.0
 
 log = structlog.get_logger()
 
-app = typer.Typer(no_args_is_help=True, help="The decisions of the API: keep them, land them.")
+decisions_app = typer.Typer(no_args_is_help=True, help="The decisions of the API.")
 
 
-@app.command()
+@decisions_app.callback()
+def decisions() -> None:
+    """The decisions of the API."""
+
+
+@decisions_app.command()
 def keep(
     now: Annotated[bool, typer.Option(help="Land finished segments of a day that is not over, too.")] = False,
     watch: Annotated[bool, typer.Option(help="Go on until told to stop; `creditrisk serve` runs this beside the API.")] = False,

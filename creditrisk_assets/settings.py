@@ -2,7 +2,7 @@
 
 import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, ImportString, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -135,6 +135,9 @@ class Settings(BaseSettings):
         "object with `encode` and `decode` from bytes to bytes.",
     )
 
+    api_keys_file: Path | None = Field(
+        None, description="Who may ask the API; by default `api-keys.json` in the data folder, written by `creditrisk keys`."
+    )
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
 
     @property
@@ -215,6 +218,16 @@ class Settings(BaseSettings):
         return self.local_dir / "champion.lock"
 
     @property
+    def api_keys(self) -> Path:
+        """The file of API keys."""
+        return self.api_keys_file or self.local_dir / "api-keys.json"
+
+    @property
+    def run_dir(self) -> Path:
+        """What the API's processes share while they run: the rate limit's table, the metrics."""
+        return self.api_folder / "run"
+
+    @property
     def mlflow_dir(self) -> Path:
         """Where MLflow keeps its SQLite file and its artifacts."""
         return self.local_dir / "mlflow"
@@ -240,12 +253,48 @@ class ServingSettings(BaseSettings):
     )
     workers: int = Field(1, ge=1, le=64, description="Processes that answer; one a core is the most that helps.")
     batch_rows_limit: int = Field(1_000_000, ge=1, description="Rows that one call of /predict/batch may carry.")
-    segment_megabytes: int = Field(64, ge=1, description="A segment of the decision log is finished at this size.")
+    segment_megabytes: int = Field(32, ge=1, description="A segment of the decision log is finished at this size.")
     segment_minutes: float = Field(
         60, gt=0, description="And at this age: so long may a decision wait until `creditrisk replay --date` counts it in."
     )
     idempotency_hours: float = Field(
         48, gt=0, description="An Idempotency-Key is remembered for so long: as long as a client may be trying again."
+    )
+    open_beyond_loopback: bool = Field(
+        False,
+        description="Answer callers without a key though other machines may reach the API. For a container whose port is "
+        "published on loopback only; elsewhere make keys.",
+    )
+    rate_limit: float = Field(
+        1_000,
+        ge=0,
+        description="Requests a second of one caller, over all workers; 0 is no limit. Less than what one worker answers, so "
+        "that no caller alone can make the others wait. Callers without a key are not limited: they are on this machine.",
+    )
+    rate_burst: int = Field(2_000, ge=1, description="Requests that a caller may make at once before the rate counts.")
+    predict_body_limit: int = Field(
+        65_536, ge=1_024, description="Bytes of a request's body, but for /predict/batch: some hundred times one customer."
+    )
+    batch_body_limit: int = Field(
+        1 << 30, ge=1_024, description="Bytes of the body of /predict/batch, which is read as it comes and never held whole."
+    )
+    head_seconds: float = Field(
+        10.0, gt=0, description="A connection is closed on which no whole request head has come for this long, the first one too."
+    )
+    body_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="A body must be there within this time; that of /predict/batch may be silent for as long at a time.",
+    )
+    write_seconds: float = Field(
+        30.0, gt=0, description="A connection is closed whose client has taken nothing of its answer for this long."
+    )
+    access_log: bool = Field(False, description="Log every request, not only those that were refused or failed.")
+    log_format: Literal["json", "console"] | None = Field(
+        None, description="JSON lines or text for people; by default text on a terminal and JSON lines elsewhere."
+    )
+    otlp_endpoint: str | None = Field(
+        None, description="Where spans are sent by OTLP over HTTP, such as `http://127.0.0.1:4318`; needs the extra `otel`."
     )
 
 

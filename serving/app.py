@@ -1,7 +1,7 @@
 """The application: routes over the champion in force. It trains nothing, and holds no MLflow, pandas or scikit-learn."""
 
 import datetime
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any
 
@@ -9,67 +9,149 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 from upath import UPath
 
+from creditrisk_assets.api_keys import Caller, KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.idempotency import IdempotencyIndex
 from creditrisk_assets.settings import ServingSettings, Settings
+from serving import strict_json
 from serving.champion import ChampionHolder, LoadedChampion
-from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
+from serving.decider import Asked, Decider, Group, KeyUsed, NoChampion, Overloaded
+from serving.look_up import DecisionLookUp
+from serving.perimeter import Observer, Perimeter
+from serving.problems import add_problem_handlers, documented, problem_response
+from serving.rate_limit import RateLimiter
+from serving.routes import route_table
 from serving.routing import handled_by
-from serving.schemas import Health, ModelInfo, PredictResponse, Ready, request_model
+from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, request_model
 from serving.segments import DecisionLog, LogUnwritable
+from serving.server import end_with_parent
 from serving.sources import source_of
 
 RETRY_AFTER_SECONDS = 5
+KEY_LENGTH_LIMIT = 255
+
+ANY_REQUEST = documented(401, 403, 429, 500)
+DECIDING = {**documented(400, 408, 413, 415, 422, 503, 507), **ANY_REQUEST}
+KEYED = {
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "Up to 255 printable ASCII characters of your own: the same key gives the same answer and one decision, however "
+            "often it is sent; with another request it is refused.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_LIMIT, "pattern": "^[!-~]+$"},
+        }
+    ]
+}
 
 
-def create_app(holder: ChampionHolder, decider: Decider, settings: ServingSettings, portfolio: Portfolio, reports: UPath) -> FastAPI:
+def create_app(
+    holder: ChampionHolder, decider: Decider, look_up: DecisionLookUp, portfolio: Portfolio, reports: UPath
+) -> FastAPI:
     """The API over one champion holder.
 
     Args:
         holder: the champion; started and stopped with the application.
         decider: makes and keeps decisions; started and stopped with the application.
-        settings: limits.
+        look_up: finds decisions that were made.
         portfolio: whose contract the requests must satisfy.
         reports: folder of the drift reports.
     """
     Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
-    customers: TypeAdapter[BaseModel] = TypeAdapter(Customer)
+    validated, identifier = Customer.__pydantic_validator__.validate_python, portfolio.identifier
     app = FastAPIOffline(
         title="creditrisk",
         description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
         lifespan=_lifespan(holder, decider),
     )
     app.state.holder = holder
+    app.router.route_class = strict_json.StrictRoute
+    add_problem_handlers(app, portfolio)
+    add_refusal_handlers(app)
 
-    async def decide_on_one(request: Request) -> Response:
-        body = await request.body()
-        try:
-            customer = customers.validate_json(body)
-        except ValidationError as error:
-            raise RequestValidationError(error.errors(include_url=False)) from error
-        asked = Asked([_values(customer)], "anonymous", "", __import__("time").perf_counter(), request.headers.get("idempotency-key"))
-        (answer,) = await decided(decider, asked)
+    async def decided_on_one(request: Request) -> Response:
+        state = request.scope["state"]
+        key = idempotency_key(request)
+        customer = customer_of(await request.body(), validated, identifier)
+        asked = Asked(
+            [customer], state["caller"].name, state["request_id"], state["received_at"], key, trace_id=state["trace"].trace_id
+        )
+        (answer,) = await decider.decide(asked)
         return Response(answer, media_type="application/json")
 
     async def predict(customer: Customer) -> PredictResponse:  # type: ignore[valid-type]
         """The decision on one customer. It is in the decision log before it is told."""
-        raise NotImplementedError
+        raise TypeError("answered by its handler")
 
-    app.router.add_api_route("/predict", predict, methods=["POST"], route_class_override=handled_by(decide_on_one))
+    app.router.add_api_route(
+        "/predict",
+        predict,
+        methods=["POST"],
+        responses=DECIDING,
+        openapi_extra=KEYED,
+        route_class_override=handled_by(decided_on_one),
+    )
 
-    @app.get("/health")
+    @app.get("/health", responses=ANY_REQUEST)
     async def health() -> Health:
         """Whether the process is alive."""
         return Health()
+
+    @app.get("/ready", responses=documented(503))
+    async def ready(champion: Champion) -> Ready:
+        """Whether decisions can be made: a champion, or its fallback, is loaded, and the decision log can be written."""
+        if decider.problem is not None:
+            raise HTTPException(503, decider.problem, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+        return Ready(**_model(champion), degraded=champion.degraded, problem=holder.problem)
+
+    @app.get("/model-info", responses={**documented(503), **ANY_REQUEST})
+    async def model_info(champion: Champion) -> ModelInfo:
+        """What the champion is."""
+        manifest = champion.bundle.manifest
+        return ModelInfo(
+            **_model(champion),
+            degraded=champion.degraded,
+            mlflow_uri=champion.record.mlflow_uri,
+            verdict=champion.record.verdict,
+            reason=champion.record.reason,
+            portfolio=manifest.portfolio,
+            cut_off=champion.record.rule.cut_off,
+            scaling=manifest.scaling.model_dump(),
+            inputs=champion.bundle.input_names,
+            features=manifest.features,
+            not_used=manifest.protected,
+            training=manifest.training.model_dump(),
+            metrics=manifest.metrics,
+        )
+
+    @app.get("/decisions/{decision_id}", responses={**documented(404, 422), **ANY_REQUEST})
+    def decision(decision_id: str, request: Request) -> DecisionKept:
+        """A decision that was made, by the API or on a day's file, as it was kept. Who may not `read` sees only what the same key's
+        owner has asked for, without the protected fields.
+        """
+        caller: Caller = request.state.caller
+        return look_up.shown_to(caller, decision_id)
+
+    @app.get("/reports/drift/{day}", responses={**documented(404, 422), **ANY_REQUEST}, response_class=HTMLResponse)
+    def drift_report(day: datetime.date) -> HTMLResponse:
+        """The Evidently report of a day."""
+        try:
+            page = (reports / "drift" / day.isoformat() / "report.html").read_bytes()
+        except FileNotFoundError as error:
+            raise HTTPException(404, f"no drift report for {day}") from error
+        return HTMLResponse(page)
+
     return app
 
 
-def app_from_environment() -> FastAPI:
-    """The API over the Dagster instance of `DAGSTER_HOME`, with the environment's settings."""
+def app_from_environment() -> Perimeter:
+    """The API over the champion that the environment's settings name."""
+    end_with_parent()
     serving, settings = ServingSettings(), Settings()
     portfolio, codec = settings.portfolio, settings.decision_log_codec
     holder = ChampionHolder(source_of(serving.champion_source), portfolio, serving.champion_poll_seconds)
@@ -80,13 +162,98 @@ def app_from_environment() -> FastAPI:
         for _ in range(2)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
-    return create_app(holder, Decider(holder, singles, many, index, lambda group: None), serving, portfolio, settings.reports)
+    decider = Decider(holder, singles, many, index, _watched)
+    return closed(create_app(holder, decider, DecisionLookUp(settings), portfolio, settings.reports), serving, settings)
 
-async def decided(decider, asked):
-    return await decider.decide(asked)
 
-def _values(customer):
-    return customer.__dict__
+def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:
+    """The application with its perimeter.
+
+    Raises:
+        KeysError: if the file of keys cannot be read.
+        OpenBeyondLoopback: if there are no keys and others than this machine could ask.
+    """
+    ring = KeyRing(settings.api_keys)
+    require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
+    limited = RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst) if serving.rate_limit else None
+    return Perimeter(
+        app,
+        route_table(serving),
+        ring,
+        limiter=limited,
+        open_beyond_loopback=serving.open_beyond_loopback,
+        log_all=serving.access_log,
+        observers=observers,
+    )
+
+
+def customer_of(body: bytes, validated: Callable[[Any], BaseModel], identifier: str) -> dict[str, Any]:
+    """A customer's values by field, in the contract's order, and the identifier if there is one.
+
+    Args:
+        body: JSON.
+        validated: makes the request model of parsed JSON.
+        identifier: name of its field.
+
+    Raises:
+        RequestValidationError: if it does not satisfy the contract.
+    """
+    try:
+        values = validated(strict_json.parsed(body)).__dict__
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+    if values[identifier] is None:
+        del values[identifier]
+    return values
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The key that the client has given.
+
+    Raises:
+        HTTPException: if it is none.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= KEY_LENGTH_LIMIT and key.isascii() and key.isprintable() and " " not in key):
+        raise HTTPException(400, f"Idempotency-Key {key[:60]!r}; valid: 1 to {KEY_LENGTH_LIMIT} printable ASCII characters")
+    return key
+
+
+def add_refusal_handlers(app: FastAPI) -> None:
+    """Say why no decision was made, and when to ask again."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        known = refusal(error)
+        instance = request.scope["state"]["request_id"]
+        return problem_response(known.status_code, known.detail, instance=instance, headers=known.headers)
+
+    for kind in (NoChampion, LogUnwritable, Overloaded, KeyUsed):
+        app.add_exception_handler(kind, refused)
+
+
+def refusal(error: Exception) -> HTTPException:
+    """Why no decision was made, as HTTP has it."""
+    if isinstance(error, KeyUsed):
+        return HTTPException(422, str(error))
+    seconds = 1 if isinstance(error, Overloaded) else RETRY_AFTER_SECONDS
+    status = 507 if isinstance(error, LogUnwritable) and error.full else 503
+    return HTTPException(status, str(error), {"Retry-After": str(seconds)})
+
+
+def _watched(_: Group) -> None:
+    return
+
+
+def _champion(request: Request) -> LoadedChampion:
+    holder: ChampionHolder = request.app.state.holder
+    champion = holder.current
+    if champion is None:
+        raise refusal(NoChampion(holder.why_none))
+    return champion
+
+
+Champion = Annotated[LoadedChampion, Depends(_champion)]
+
 
 def _lifespan(holder: ChampionHolder, decider: Decider) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
@@ -98,3 +265,7 @@ def _lifespan(holder: ChampionHolder, decider: Decider) -> Callable[[FastAPI], A
         decider.stop()
 
     return lifespan
+
+
+def _model(champion: LoadedChampion) -> dict[str, Any]:
+    return {"model_version": champion.record.model_version, "bundle_sha256": champion.record.bundle_sha256}

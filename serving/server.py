@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from creditrisk_assets.settings import ServingSettings
+from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
+from creditrisk_assets.settings import ServingSettings, Settings
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
@@ -20,27 +21,33 @@ KEEPER_SECONDS = 20.0
 GRACEFUL_SECONDS = 20
 
 
-def run(settings: ServingSettings) -> None:
+def run(serving: ServingSettings, settings: Settings) -> None:
     """Serve until told to stop; then what is in flight is finished, kept, and everything ends.
 
     Args:
-        settings: address, port and number of workers.
+        serving: address, port, number of workers.
+        settings: where keys and decisions are.
+
+    Raises:
+        KeysError: if the file of keys cannot be read.
+        OpenBeyondLoopback: if there are no keys and others than this machine could ask.
     """
+    ring = KeyRing(settings.api_keys)
+    require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
     _allow_many_connections()
     with _keeper():
         uvicorn.run(
             "serving.app:app_from_environment",
             factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
+            host=serving.host,
+            port=serving.port,
+            workers=serving.workers,
             loop="uvloop" if sys.platform != "win32" else "auto",
-            http="httptools",
+            http="serving.protocol:GuardedProtocol",
             access_log=False,
             log_level="warning",
             server_header=False,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
-            limit_concurrency=None,
         )
 
 

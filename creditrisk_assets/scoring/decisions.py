@@ -32,6 +32,10 @@ class DecisionsError(RuntimeError):
     """Decisions cannot be found, or are not what was written; the message says which."""
 
 
+class NoSuchDecision(DecisionsError):
+    """There is no decision with this id."""
+
+
 class DecisionSet(BaseModel):
     """What a set says of itself.
 
@@ -187,10 +191,10 @@ def set_and_row(folder: StoredPath, decision_id: str) -> tuple[DecisionSet, int]
     day, name, row = parsed_id(decision_id)
     document = folder / day / f"{name}.json"
     if not document.exists():
-        raise DecisionsError(f"decision {decision_id}: {document} does not exist")
+        raise NoSuchDecision(f"decision {decision_id}: {document} does not exist")
     found = _read(document)
     if row >= found.rows:
-        raise DecisionsError(f"decision {decision_id}: the set has {found.rows} rows; valid: 0 to {found.rows - 1}")
+        raise NoSuchDecision(f"decision {decision_id}: the set has {found.rows} rows; valid: 0 to {found.rows - 1}")
     return found, row
 
 

@@ -1,0 +1,179 @@
+"""Problem details (RFC 9457): what every refused or failed request is told, whoever refuses it.
+
+The members are `type`, `title`, `status`, `detail`, `instance` (the request id, as in the log) and, where the contract is not
+satisfied, `problems` with field, value, what is the matter and what would be valid. Nothing of the inside is said.
+"""
+
+import http
+import json
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from creditrisk_assets.portfolio.contract import Portfolio, canonical_name
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+VALUE_LENGTH = 100
+PROBLEMS_LIMIT = 100
+"""A batch may be wrong in every field of every row; after this many the sender knows enough."""
+REDACTED = "redacted"
+FRAMES_LOGGED = 12
+"""The innermost ones: where it happened, not how the framework came there."""
+
+
+class FieldProblem(BaseModel):
+    """One thing wrong with a request."""
+
+    field: str = Field(description="Where: the field, in a batch after the number of its record from 0.")
+    value: str | None = Field(description="What was given, cut; null where nothing was.")
+    problem: str = Field(description="What is wrong with it.")
+    valid: str | None = Field(None, description="What would be accepted.")
+
+
+class ProblemDetails(BaseModel):
+    """Why there is no answer."""
+
+    type: str = Field("about:blank", description="The status says all.")
+    title: str = Field(description="What the status means.")
+    status: int
+    detail: str = Field(description="What is wrong, and what to do.")
+    instance: str | None = Field(None, description="The request's id, as in the header X-Request-ID and in the log.")
+    problems: list[FieldProblem] | None = Field(None, description="Each thing wrong with the request.")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may end with these, for the OpenAPI document."""
+    content = {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")}}
+    schema = content[MEDIA_TYPE]["schema"]
+    definitions = schema.pop("$defs")
+    field_problem = {"anyOf": [{"type": "array", "items": definitions["FieldProblem"]}, {"type": "null"}]}
+    schema["properties"]["problems"] = field_problem
+    return {status: {"description": http.HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def problem_response(
+    status: int,
+    detail: str,
+    *,
+    instance: str | None = None,
+    problems: Sequence[Mapping[str, Any]] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as a response. Plain ASGI code sends it too: a response is an application that answers so.
+
+    Args:
+        status: of the answer.
+        detail: what is wrong, and what to do.
+        instance: the request's id.
+        problems: each thing wrong with the request.
+        headers: more of them, such as Retry-After.
+    """
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if instance is not None:
+        document["instance"] = instance
+    if problems is not None:
+        document["problems"] = problems
+    body = json.dumps(document, ensure_ascii=False).encode(errors="replace")  # half a surrogate pair may be in a value
+    return Response(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+class ContractProblems:
+    """Turns what pydantic found wrong with a request into `problems`.
+
+    A value of a protected field is told only to callers with the scope `read`, and so is what is in a record that is no record:
+    an answer is seen by more eyes, and kept in more logs, than the request was.
+
+    Args:
+        portfolio: whose contract the requests must satisfy.
+    """
+
+    def __init__(self, portfolio: Portfolio) -> None:
+        self._valid = {field.name: field.valid for field in portfolio.fields}
+        self._protected = frozenset(portfolio.protected)
+
+    def of(self, found: Iterable[Mapping[str, Any]], may_read: bool) -> list[dict[str, Any]]:
+        """One problem for each error, up to a limit.
+
+        Args:
+            found: pydantic's errors.
+            may_read: whether the caller has the scope `read`.
+        """
+        problems: list[dict[str, Any]] = []
+        for one in found:
+            if len(problems) == PROBLEMS_LIMIT:
+                break
+            problems.append(self._problem(one, may_read))
+        return problems
+
+    def _problem(self, found: Mapping[str, Any], may_read: bool) -> dict[str, Any]:
+        place = [str(part)[:VALUE_LENGTH] for part in found["loc"] if part != "body"]
+        named = next((name for part in reversed(place) if (name := canonical_name(part)) in self._valid), None)
+        given, problem = found.get("input"), str(found["msg"])
+        value: str | None
+        if found["type"] == "missing":
+            value = None
+        elif named in self._protected and not may_read:
+            value, problem = REDACTED, "not valid"  # the message may quote the value
+        elif isinstance(given, dict | list):
+            value = "an object" if isinstance(given, dict) else "a list"
+        else:
+            value = str(given)[:VALUE_LENGTH]
+        valid = {} if named is None else {"valid": self._valid[named]}
+        return {"field": ".".join(place) or "body", "value": value, "problem": problem, **valid}
+
+
+def add_problem_handlers(app: FastAPI, portfolio: Portfolio) -> None:
+    """Let every error of an application leave it as a problem.
+
+    Args:
+        app: the application.
+        portfolio: whose contract the requests must satisfy.
+    """
+    contract = ContractProblems(portfolio)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        found = cast(RequestValidationError, error).errors()
+        caller = getattr(request.state, "caller", None)
+        problems = contract.of(found, caller is not None and "read" in caller.scopes)
+        return problem_response(422, "the request does not satisfy the contract", instance=_instance(request), problems=problems)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        known = cast(HTTPException, error)
+        return problem_response(known.status_code, str(known.detail), instance=_instance(request), headers=known.headers)
+
+    async def failed(request: Request, _: Exception) -> Response:
+        return failure_response(_instance(request))  # the perimeter, where the error arrives too, logs it
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(Exception, failed)
+
+
+def failure_response(instance: str | None) -> Response:
+    """A 500 for an error that nobody expected."""
+    return problem_response(500, "this is a fault of the API; tell its operator the request's id", instance=instance)
+
+
+def log_failure(error: Exception, instance: str) -> None:
+    """Log an error that nobody expected, by its kind and place: its message may quote a customer's values."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    log.error("failed", request_id=instance, error=f"{type(error).__module__}.{type(error).__qualname__}", where=where)
+
+
+def _instance(request: Request) -> str | None:
+    return getattr(request.state, "request_id", None)
