@@ -22,10 +22,10 @@ from serving.champion import ChampionHolder, LoadedChampion
 from serving.decider import Asked, Decider, Group, KeyUsed, NoChampion, Overloaded
 from serving.look_up import DecisionLookUp
 from serving.perimeter import Observer, Perimeter
-from serving.problems import add_problem_handlers, documented, problem_response
+from serving.problems import documented, problem_handlers, problem_response
 from serving.rate_limit import RateLimiter
 from serving.routes import route_table
-from serving.routing import handled_by
+from serving.routing import handled_by, shortcut
 from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, request_model
 from serving.segments import DecisionLog, LogUnwritable
 from serving.server import end_with_parent
@@ -34,6 +34,7 @@ from serving.sources import source_of
 RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
 
+REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
 ANY_REQUEST = documented(401, 403, 429, 500)
 DECIDING = {**documented(400, 408, 413, 415, 422, 503, 507), **ANY_REQUEST}
 KEYED = {
@@ -71,8 +72,9 @@ def create_app(
     )
     app.state.holder = holder
     app.router.route_class = strict_json.StrictRoute
-    add_problem_handlers(app, portfolio)
-    add_refusal_handlers(app)
+    handlers = {**problem_handlers(portfolio), **dict.fromkeys(REFUSALS, _refused)}
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
 
     async def decided_on_one(request: Request) -> Response:
         state = request.scope["state"]
@@ -96,6 +98,8 @@ def create_app(
         openapi_extra=KEYED,
         route_class_override=handled_by(decided_on_one),
     )
+
+    app.state.shortcuts = {("POST", "/predict"): shortcut(decided_on_one, handlers)}
 
     @app.get("/health", responses=ANY_REQUEST)
     async def health() -> Health:
@@ -184,6 +188,7 @@ def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers
         open_beyond_loopback=serving.open_beyond_loopback,
         log_all=serving.access_log,
         observers=observers,
+        shortcuts=app.state.shortcuts,
     )
 
 
@@ -219,16 +224,11 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def add_refusal_handlers(app: FastAPI) -> None:
+async def _refused(request: Request, error: Exception) -> Response:
     """Say why no decision was made, and when to ask again."""
-
-    async def refused(request: Request, error: Exception) -> Response:
-        known = refusal(error)
-        instance = request.scope["state"]["request_id"]
-        return problem_response(known.status_code, known.detail, instance=instance, headers=known.headers)
-
-    for kind in (NoChampion, LogUnwritable, Overloaded, KeyUsed):
-        app.add_exception_handler(kind, refused)
+    known = refusal(error)
+    instance = request.scope["state"]["request_id"]
+    return problem_response(known.status_code, known.detail, instance=instance, headers=known.headers)
 
 
 def refusal(error: Exception) -> HTTPException:

@@ -7,11 +7,11 @@ satisfied, `problems` with field, value, what is the matter and what would be va
 import http
 import json
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -20,6 +20,8 @@ from starlette.responses import Response
 from creditrisk_assets.portfolio.contract import Portfolio, canonical_name
 
 log = structlog.get_logger()
+
+ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 MEDIA_TYPE = "application/problem+json"
 VALUE_LENGTH = 100
@@ -136,11 +138,10 @@ class ContractProblems:
         return {"field": ".".join(place) or "body", "value": value, "problem": problem, **valid}
 
 
-def add_problem_handlers(app: FastAPI, portfolio: Portfolio) -> None:
-    """Let every error of an application leave it as a problem.
+def problem_handlers(portfolio: Portfolio) -> dict[type[Exception], ErrorHandler]:
+    """What lets every error of an application leave it as a problem.
 
     Args:
-        app: the application.
         portfolio: whose contract the requests must satisfy.
     """
     contract = ContractProblems(portfolio)
@@ -158,9 +159,7 @@ def add_problem_handlers(app: FastAPI, portfolio: Portfolio) -> None:
     async def failed(request: Request, _: Exception) -> Response:
         return failure_response(_instance(request))  # the perimeter, where the error arrives too, logs it
 
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(Exception, failed)
+    return {RequestValidationError: invalid, HTTPException: refused, Exception: failed}
 
 
 def failure_response(instance: str | None) -> Response:

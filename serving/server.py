@@ -47,6 +47,7 @@ def run(serving: ServingSettings, settings: Settings) -> None:
             access_log=False,
             log_level="warning",
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         )
 

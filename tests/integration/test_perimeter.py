@@ -22,7 +22,7 @@ from creditrisk_assets.api_keys import KeyRing, create_key, revoke_keys
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.settings import ServingSettings
 from serving.perimeter import Exchange, Perimeter
-from serving.problems import add_problem_handlers
+from serving.problems import problem_handlers
 from serving.rate_limit import RateLimiter
 from serving.routes import JSON_TYPE, route_table
 from serving.schemas import request_model
@@ -38,7 +38,8 @@ Customer = request_model(PORTFOLIO)
 def application() -> Any:
     app = FastAPIOffline()
     app.router.route_class = StrictRoute
-    add_problem_handlers(app, PORTFOLIO)
+    for kind, handler in problem_handlers(PORTFOLIO).items():
+        app.add_exception_handler(kind, handler)
 
     @app.post("/predict")
     async def predict(customer: Customer, request: Request) -> dict[str, Any]:  # type: ignore[valid-type]
