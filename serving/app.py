@@ -11,13 +11,14 @@ from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
-from upath import UPath
 
 from creditrisk_assets.api_keys import Caller, KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.idempotency import IdempotencyIndex
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving import strict_json
+from serving.batch import BatchHandler
+from serving.batch_formats import FORMATS
 from serving.champion import ChampionHolder, LoadedChampion
 from serving.decider import Asked, Decider, Group, KeyUsed, NoChampion, Overloaded
 from serving.look_up import DecisionLookUp
@@ -26,7 +27,7 @@ from serving.problems import documented, problem_handlers, problem_response
 from serving.rate_limit import RateLimiter
 from serving.routes import route_table
 from serving.routing import handled_by, shortcut
-from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, request_model
+from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, RowRefused, request_model
 from serving.segments import DecisionLog, LogUnwritable
 from serving.server import end_with_parent
 from serving.sources import source_of
@@ -52,7 +53,7 @@ KEYED = {
 
 
 def create_app(
-    holder: ChampionHolder, decider: Decider, look_up: DecisionLookUp, portfolio: Portfolio, reports: UPath
+    holder: ChampionHolder, decider: Decider, look_up: DecisionLookUp, serving: ServingSettings, settings: Settings
 ) -> FastAPI:
     """The API over one champion holder.
 
@@ -60,9 +61,10 @@ def create_app(
         holder: the champion; started and stopped with the application.
         decider: makes and keeps decisions; started and stopped with the application.
         look_up: finds decisions that were made.
-        portfolio: whose contract the requests must satisfy.
-        reports: folder of the drift reports.
+        serving: limits.
+        settings: the portfolio, and where reports are.
     """
+    portfolio = settings.portfolio
     Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
     validated, identifier = Customer.__pydantic_validator__.validate_python, portfolio.identifier
     app = FastAPIOffline(
@@ -99,6 +101,25 @@ def create_app(
         route_class_override=handled_by(decided_on_one),
     )
 
+    batch = BatchHandler(decider, portfolio, validated, serving.batch_rows_limit, settings.run_dir)
+
+    async def decided_on_many(request: Request) -> Response:
+        return await batch.answer(request, idempotency_key(request))
+
+    async def predict_batch(records: list[Customer]) -> list[PredictResponse | RowRefused]:  # type: ignore[valid-type]
+        """Decisions on many customers, in their order and in the format they came in: JSON arrays, lines of JSON, CSV, Parquet, Arrow
+        streams. A row that does not satisfy the contract is answered with what is wrong with it, by field; the others are decided.
+        """
+        raise TypeError("answered by its handler")
+
+    app.router.add_api_route(
+        "/predict/batch",
+        predict_batch,
+        methods=["POST"],
+        responses=DECIDING,
+        openapi_extra=KEYED,
+        route_class_override=handled_by(decided_on_many),
+    )
     app.state.shortcuts = {("POST", "/predict"): shortcut(decided_on_one, handlers)}
 
     @app.get("/health", responses=ANY_REQUEST)
@@ -145,7 +166,7 @@ def create_app(
     def drift_report(day: datetime.date) -> HTMLResponse:
         """The Evidently report of a day."""
         try:
-            page = (reports / "drift" / day.isoformat() / "report.html").read_bytes()
+            page = (settings.reports / "drift" / day.isoformat() / "report.html").read_bytes()
         except FileNotFoundError as error:
             raise HTTPException(404, f"no drift report for {day}") from error
         return HTMLResponse(page)
@@ -167,7 +188,7 @@ def app_from_environment() -> Perimeter:
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
     decider = Decider(holder, singles, many, index, _watched)
-    return closed(create_app(holder, decider, DecisionLookUp(settings), portfolio, settings.reports), serving, settings)
+    return closed(create_app(holder, decider, DecisionLookUp(settings), serving, settings), serving, settings)
 
 
 def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:
@@ -182,7 +203,7 @@ def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers
     limited = RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst) if serving.rate_limit else None
     return Perimeter(
         app,
-        route_table(serving),
+        route_table(serving, tuple(FORMATS)),
         ring,
         limiter=limited,
         open_beyond_loopback=serving.open_beyond_loopback,

@@ -63,7 +63,8 @@ class Asked:
         caller: name of the API key's owner.
         request_id: of the HTTP request.
         received_at: when it came, `time.perf_counter`.
-        key: the caller's idempotency key; each customer's own is made of it and its row, which counts from `first_row`.
+        key: the caller's idempotency key; in a batch each customer's own is made of it and the row.
+        rows: of a batch.
         trace_id: of the W3C trace context.
     """
 
@@ -72,12 +73,12 @@ class Asked:
     request_id: str
     received_at: float
     key: str | None = None
-    first_row: int | None = None
+    rows: Sequence[int] | None = None
     trace_id: str | None = None
 
     def key_of(self, place: int) -> str | None:
         """The idempotency key of one customer."""
-        return self.key if self.key is None or self.first_row is None else f"{self.key}/{self.first_row + place}"
+        return self.key if self.key is None or self.rows is None else f"{self.key}/{self.rows[place]}"
 
 
 @dataclass(slots=True)

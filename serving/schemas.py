@@ -56,18 +56,6 @@ def _identifier(value: object) -> object:
     return value
 
 
-class _Batch(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    records: list[Any]
-
-
-def batch_request_model(customer: type[BaseModel], rows_limit: int) -> type[_Batch]:
-    """The body of `/predict/batch`: between one record and `rows_limit`."""
-    records = Annotated[list[customer], Field(min_length=1, max_length=rows_limit)]  # type: ignore[valid-type]
-    return create_model("Batch", __base__=_Batch, __doc__="Customer records.", records=(records, ...))
-
-
 def _request_field(field: ContractField) -> tuple[Any, Any]:
     meaning = f"{field.description}{f', {field.unit}' if field.unit else ''}"
     settings: dict[str, Any] = {"validation_alias": AliasChoices(field.name, field.name.upper())}
@@ -119,11 +107,11 @@ class PredictResponse(Answer, Model):
     degraded: bool = Field(description="The champion could not be loaded, and its fallback scorecard has answered.")
 
 
-class BatchResponse(Model):
-    """Decisions in the order of the records, all by the same model."""
+class RowRefused(BaseModel):
+    """A row of a batch on which nothing was decided."""
 
-    cut_off: float
-    predictions: list[Answer]
+    row: int = Field(description="Its number in the batch, from 0.")
+    problems: list[dict[str, Any]] = Field(description="Each thing wrong with it: field, value, problem, and what would be valid.")
 
 
 class Health(BaseModel):
@@ -168,9 +156,3 @@ class ModelInfo(Model):
     not_used: list[str]
     training: dict[str, Any]
     metrics: dict[str, float]
-
-
-class Problem(BaseModel):
-    """Why there is no answer."""
-
-    detail: str

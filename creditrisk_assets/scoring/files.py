@@ -5,6 +5,7 @@ written batch by batch, so that its length does not matter.
 """
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,28 +129,40 @@ def joined_reasons(codes: list[list[str]]) -> list[str]:
 def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
     """Decisions by the API behind an HTTP client, one call of `/predict/batch` for each chunk.
 
-    A call that finds no champion is tried again when the API says so.
+    A call that gets no answer, or finds no champion, is sent again with the same idempotency key, so that no customer is decided
+    on twice.
     """
 
     def score(records: pd.DataFrame) -> pd.DataFrame:
         columns = {field.name: _json_values(records[field.name], field) for field in portfolio.fields}
-        body = {"records": [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]}
-        for _ in range(RETRIES):
-            try:
-                response = client.post("/predict/batch", json=body)
-            except httpx.HTTPError as error:
-                raise ScoringError(f"{client.base_url}: {type(error).__name__}: {error}") from error
-            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(float(response.headers.get("Retry-After", "1")))
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        response = _answered(client, rows, {"Idempotency-Key": uuid.uuid4().hex})
         if response.status_code != httpx.codes.OK:
             raise ScoringError(f"{response.url} answered {response.status_code}: {response.text[:500]}")
-        answer = response.json()
-        answers = pd.DataFrame(answer["predictions"])
-        answers["reasons"] = joined_reasons([[reason["code"] for reason in given] for given in answers["reasons"]])
-        return answers.assign(model_version=answer["model_version"], bundle_sha256=answer["bundle_sha256"])[ANSWER_COLUMNS]
+        given = response.json()
+        refused = next((one for one in given if "problems" in one), None)
+        if refused is not None or len(given) != len(rows):
+            raise ScoringError(f"{response.url} has not decided on every row: {refused or len(given)}"[:500])
+        answers = pd.DataFrame(given)
+        answers["reasons"] = joined_reasons([[reason["code"] for reason in reasons] for reasons in answers["reasons"]])
+        return answers[ANSWER_COLUMNS]
 
     return score
+
+
+def _answered(client: httpx.Client, rows: list[dict[str, Any]], headers: dict[str, str]) -> httpx.Response:
+    for left in reversed(range(RETRIES)):
+        try:
+            response = client.post("/predict/batch", json=rows, headers=headers)
+        except httpx.TransportError as error:
+            if not left:
+                raise ScoringError(f"{client.base_url}: {type(error).__name__}: {error}") from error
+            time.sleep(1)
+            continue
+        if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or not left:
+            break
+        time.sleep(float(response.headers.get("Retry-After", "1")))
+    return response
 
 
 def _score_stream(
