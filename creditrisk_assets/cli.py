@@ -146,11 +146,16 @@ def serve(
 
     from creditrisk_assets.api_keys import KeysError, OpenBeyondLoopback
     from creditrisk_assets.settings import ServingSettings
+    from serving.logs import configure_logs
+    from serving.metrics import empty_metrics
+    from serving.telemetry import TelemetryMissing
 
     os.environ["DAGSTER_HOME"] = str(_home())
     if host is not None:
         os.environ["CREDITRISK_HOST"] = host  # each worker refuses to be open beyond loopback
     settings = ServingSettings()
+    configure_logs(settings.log_format)
+    empty_metrics(_settings().metrics_dir)
     try:
         uvicorn.run(
             "serving.app:app_from_environment",
@@ -159,9 +164,9 @@ def serve(
             server_header=False,
             host=settings.host,
             port=settings.port if port is None else port,
-            log_level="info",
+            log_config=None,  # ours
         )
-    except (KeysError, OpenBeyondLoopback) as error:
+    except (KeysError, OpenBeyondLoopback, TelemetryMissing) as error:
         _fail(error)
 
 

@@ -15,6 +15,8 @@ from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving.champion import ChampionHolder, ChampionInDagster, LoadedChampion
+from serving.logs import configure_logs
+from serving.metrics import Metrics, add_metrics_route
 from serving.perimeter import Observer, Perimeter
 from serving.problems import add_problem_handlers
 from serving.rate_limit import RateLimiter
@@ -32,6 +34,7 @@ from serving.schemas import (
     request_model,
 )
 from serving.strict_json import StrictRoute
+from serving.telemetry import Telemetry, telemetry
 
 RETRY_AFTER_SECONDS = 5
 
@@ -40,7 +43,13 @@ NOT_READY: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Portfolio, reports: UPath) -> FastAPI:
+def create_app(
+    holder: ChampionHolder,
+    settings: ServingSettings,
+    portfolio: Portfolio,
+    reports: UPath,
+    closing: Sequence[Callable[[], None]] = (),
+) -> FastAPI:
     """The API over one champion holder.
 
     Args:
@@ -48,12 +57,13 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Por
         settings: limits.
         portfolio: whose contract the requests must satisfy.
         reports: folder of the drift reports.
+        closing: what is called when the application has stopped.
     """
     Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
     app = FastAPIOffline(
         title="creditrisk",
         description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
-        lifespan=_lifespan(holder),
+        lifespan=_lifespan(holder, closing),
     )
     app.state.holder = holder
     app.router.route_class = StrictRoute
@@ -116,8 +126,15 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Por
 def app_from_environment() -> Perimeter:
     """The API over the Dagster instance of `DAGSTER_HOME`, with the environment's settings."""
     serving, settings = ServingSettings(), Settings()
+    configure_logs(serving.log_format)
+    metrics = Metrics(settings.metrics_dir)
+    observers: list[Metrics | Telemetry] = [metrics]
+    if serving.otlp_endpoint is not None:
+        observers.append(telemetry(serving.otlp_endpoint))
     holder = ChampionHolder(ChampionInDagster.of_environment(), settings.portfolio, serving.champion_poll_seconds)
-    return closed(create_app(holder, serving, settings.portfolio, settings.reports), serving, settings)
+    app = create_app(holder, serving, settings.portfolio, settings.reports, [one.close for one in observers])
+    add_metrics_route(app, metrics)
+    return closed(app, serving, settings, observers)
 
 
 def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:
@@ -157,12 +174,16 @@ def _champion(request: Request) -> LoadedChampion:
 Champion = Annotated[LoadedChampion, Depends(_champion)]
 
 
-def _lifespan(holder: ChampionHolder) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    holder: ChampionHolder, closing: Sequence[Callable[[], None]]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         holder.start()
         yield
         holder.stop()
+        for close in closing:
+            close()
 
     return lifespan
 

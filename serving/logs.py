@@ -30,7 +30,9 @@ def configure_logs(wanted: LogFormat | None = None) -> None:
     # Without the variables of a traceback's frames: a customer may be among them.
     plain: list[Processor] = [structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), redact]
     shown: list[Processor] = [structlog.processors.format_exc_info, redact]
-    last = [*plain, structlog.processors.JSONRenderer()] if as_json else [*shown, structlog.dev.ConsoleRenderer()]
+    last: list[Processor] = [*plain, structlog.processors.JSONRenderer()]
+    if not as_json:
+        last = [*shown, structlog.dev.ConsoleRenderer()]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*every, structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],

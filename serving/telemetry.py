@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from serving.perimeter import Exchange
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanProcessor
+    from opentelemetry.sdk.trace import SpanProcessor
 
 SERVICE = "creditrisk-api"
 EXPORT_SECONDS = 5

@@ -38,7 +38,7 @@ class Receiver(HTTPServer):
 class Take(BaseHTTPRequestHandler):
     server: Receiver
 
-    def do_POST(self) -> None:  # noqa: N802 - the library's name
+    def do_POST(self) -> None:
         assert self.path == "/v1/traces"
         received = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
         for resource in received.resource_spans:
