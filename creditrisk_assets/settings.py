@@ -228,6 +228,11 @@ class Settings(BaseSettings):
         return self.api_folder / "run"
 
     @property
+    def metrics_dir(self) -> Path:
+        """Where the API's workers count."""
+        return self.run_dir / "metrics"
+
+    @property
     def mlflow_dir(self) -> Path:
         """Where MLflow keeps its SQLite file and its artifacts."""
         return self.local_dir / "mlflow"

@@ -20,8 +20,10 @@ from serving import strict_json
 from serving.batch import BatchHandler
 from serving.batch_formats import FORMATS
 from serving.champion import ChampionHolder, LoadedChampion
-from serving.decider import Asked, Decider, Group, KeyUsed, NoChampion, Overloaded
+from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
+from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
+from serving.metrics import Metrics, add_metrics_route
 from serving.perimeter import Observer, Perimeter
 from serving.problems import documented, problem_handlers, problem_response
 from serving.rate_limit import RateLimiter
@@ -31,6 +33,7 @@ from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Re
 from serving.segments import DecisionLog, LogUnwritable
 from serving.server import end_with_parent
 from serving.sources import source_of
+from serving.telemetry import Telemetry, telemetry
 
 RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
@@ -53,7 +56,12 @@ KEYED = {
 
 
 def create_app(
-    holder: ChampionHolder, decider: Decider, look_up: DecisionLookUp, serving: ServingSettings, settings: Settings
+    holder: ChampionHolder,
+    decider: Decider,
+    look_up: DecisionLookUp,
+    serving: ServingSettings,
+    settings: Settings,
+    closing: Sequence[Callable[[], None]] = (),
 ) -> FastAPI:
     """The API over one champion holder.
 
@@ -63,6 +71,7 @@ def create_app(
         look_up: finds decisions that were made.
         serving: limits.
         settings: the portfolio, and where reports are.
+        closing: what is called when the application has stopped.
     """
     portfolio = settings.portfolio
     Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
@@ -70,7 +79,7 @@ def create_app(
     app = FastAPIOffline(
         title="creditrisk",
         description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
-        lifespan=_lifespan(holder, decider),
+        lifespan=_lifespan(holder, decider, closing),
     )
     app.state.holder = holder
     app.router.route_class = strict_json.StrictRoute
@@ -178,8 +187,13 @@ def app_from_environment() -> Perimeter:
     """The API over the champion that the environment's settings name."""
     end_with_parent()
     serving, settings = ServingSettings(), Settings()
+    configure_logs(serving.log_format)
+    metrics = Metrics(settings.metrics_dir)
+    observers: list[Metrics | Telemetry] = [metrics]
+    if serving.otlp_endpoint is not None:
+        observers.append(telemetry(serving.otlp_endpoint))
     portfolio, codec = settings.portfolio, settings.decision_log_codec
-    holder = ChampionHolder(source_of(serving.champion_source), portfolio, serving.champion_poll_seconds)
+    holder = ChampionHolder(source_of(serving.champion_source), portfolio, serving.champion_poll_seconds, [metrics])
     singles, many = (
         DecisionLog(
             settings.open_segments, portfolio.name, codec, serving.segment_megabytes << 20, serving.segment_minutes * 60
@@ -187,8 +201,11 @@ def app_from_environment() -> Perimeter:
         for _ in range(2)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
-    decider = Decider(holder, singles, many, index, _watched)
-    return closed(create_app(holder, decider, DecisionLookUp(settings), serving, settings), serving, settings)
+    decider = Decider(holder, singles, many, index, [metrics])
+    closing = [one.close for one in observers]
+    app = create_app(holder, decider, DecisionLookUp(settings), serving, settings, closing)
+    add_metrics_route(app, metrics)
+    return closed(app, serving, settings, observers)
 
 
 def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:
@@ -261,10 +278,6 @@ def refusal(error: Exception) -> HTTPException:
     return HTTPException(status, str(error), {"Retry-After": str(seconds)})
 
 
-def _watched(_: Group) -> None:
-    return
-
-
 def _champion(request: Request) -> LoadedChampion:
     holder: ChampionHolder = request.app.state.holder
     champion = holder.current
@@ -276,7 +289,9 @@ def _champion(request: Request) -> LoadedChampion:
 Champion = Annotated[LoadedChampion, Depends(_champion)]
 
 
-def _lifespan(holder: ChampionHolder, decider: Decider) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    holder: ChampionHolder, decider: Decider, closing: Sequence[Callable[[], None]]
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         holder.start()
@@ -284,6 +299,8 @@ def _lifespan(holder: ChampionHolder, decider: Decider) -> Callable[[FastAPI], A
         yield
         holder.stop()
         decider.stop()
+        for close in closing:
+            close()
 
     return lifespan
 

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import structlog
@@ -39,6 +41,19 @@ class LoadedChampion:
         return {reason.code: {"code": reason.code, "text": reason.text} for reason in self.bundle.manifest.reasons}
 
 
+class Watcher(Protocol):
+    """Somebody who looks on, in the thread that follows the champion."""
+
+    def serving(self, champion: LoadedChampion) -> None:
+        """This one answers from now on."""
+
+    def looked(self, problem: str | None) -> None:
+        """The champion in force was looked for: why it could not be read or loaded, or None."""
+
+    def refused(self) -> None:
+        """A champion could not be loaded or proven."""
+
+
 class ChampionHolder:
     """Holds the champion and follows it.
 
@@ -49,9 +64,12 @@ class ChampionHolder:
         source: where the record is read.
         portfolio: whose contract the champion must be able to answer on.
         poll_seconds: how often.
+        watchers: who looks on.
     """
 
-    def __init__(self, source: Source, portfolio: Portfolio, poll_seconds: float) -> None:
+    def __init__(
+        self, source: Source, portfolio: Portfolio, poll_seconds: float, watchers: Sequence[Watcher] = ()
+    ) -> None:
         self._source = source
         self._portfolio = portfolio
         self._poll_seconds = poll_seconds
@@ -61,8 +79,7 @@ class ChampionHolder:
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
         self._refused: ChampionRecord | None = None
         self._retry_at = self._retry_seconds = 0.0
-        self.swaps = 0
-        self.refusals = 0
+        self._watchers = tuple(watchers)
 
     @property
     def current(self) -> LoadedChampion | None:
@@ -96,17 +113,16 @@ class ChampionHolder:
             record = champion_in(self._source)
             if record is None or self._is_served(record):
                 self._problem = self._refused = None
-                return
-            if record == self._refused and time.monotonic() < self._retry_at:
-                return
-            self._try(record)
-            self._problem = self._refused = None
+            elif record != self._refused or time.monotonic() >= self._retry_at:
+                self._try(record)
+                self._problem = self._refused = None
         except Exception as error:  # the boundary of the background thread: nothing may end it
             problem = f"{type(error).__name__}: {error}"
             if problem != self._problem:
-                self.refusals += 1
                 log.error("champion_not_loaded", problem=problem)
             self._problem = problem
+        for watcher in self._watchers:
+            watcher.looked(self._problem)
 
     def _try(self, record: ChampionRecord) -> None:
         try:
@@ -114,6 +130,8 @@ class ChampionHolder:
         except Exception:
             again = min(2 * self._retry_seconds, RETRY_SECONDS_LIMIT) if record == self._refused else 1.0
             self._refused, self._retry_seconds, self._retry_at = record, again, time.monotonic() + again
+            for watcher in self._watchers:
+                watcher.refused()
             raise
 
     def _is_served(self, record: ChampionRecord) -> bool:
@@ -122,7 +140,8 @@ class ChampionHolder:
 
     def _serve(self, champion: LoadedChampion) -> None:
         self._current = champion
-        self.swaps += 1
+        for watcher in self._watchers:
+            watcher.serving(champion)
         record = champion.record
         log.info("champion", version=record.model_version, bundle_sha256=record.bundle_sha256, degraded=champion.degraded)
 

@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import groupby
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -105,7 +105,7 @@ class Group:
         header: of the segment that they are in.
         answers: JSON of each row.
         write_seconds: how long the disk took.
-        waits: seconds of each row from the receipt of its request until it was on the disk.
+        oldest_received_at: when the first of their requests came, `time.perf_counter`.
     """
 
     champion: LoadedChampion
@@ -114,7 +114,17 @@ class Group:
     header: SegmentHeader
     answers: list[bytes]
     write_seconds: float
-    waits: list[float]
+    oldest_received_at: float
+
+
+class Watcher(Protocol):
+    """Somebody who looks on, in the event loop, after the answers have left. What it raises is logged."""
+
+    def decided(self, group: Group) -> None:
+        """A group is on the disk."""
+
+    def not_written(self) -> None:
+        """A group could not be brought to the disk."""
 
 
 class Decider:
@@ -129,7 +139,7 @@ class Decider:
         singles: log of the decisions on single customers.
         many: log of all others.
         index: of idempotency keys.
-        told: called with each group after its answers have been handed over; what it raises is logged.
+        watchers: who looks on.
     """
 
     def __init__(
@@ -138,12 +148,12 @@ class Decider:
         singles: DecisionLog,
         many: DecisionLog,
         index: IdempotencyIndex,
-        told: Callable[[Group], None],
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self._holder = holder
         self._logs = (singles, many)
         self._index = index
-        self._told = told
+        self._watchers = tuple(watchers)
         self._rows_waiting = 0
         self._pending: list[_Waiting] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -276,18 +286,13 @@ class Decider:
         return _Decided(champion, header, customers, raw, decisions, answers, lines)
 
     def _tell(self, waiting: list[_Waiting], groups: list[Group]) -> None:
-        """From a thread: hand answers to the event loop, then let others watch."""
+        """From a thread: hand answers to the event loop."""
         assert self._loop is not None  # noqa: S101
-        self._loop.call_soon_threadsafe(self._deliver, waiting)
-        for group in groups:
-            try:
-                self._told(group)
-            except Exception:  # what watches must not stop what works
-                log.exception("watching_failed")
+        self._loop.call_soon_threadsafe(self._deliver, waiting, groups)
 
-    def _deliver(self, group: list[_Waiting]) -> None:
-        """In the event loop."""
-        for waiting in group:
+    def _deliver(self, answered: list[_Waiting], groups: Sequence[Group] = ()) -> None:
+        """In the event loop: let answers leave, then let others watch."""
+        for waiting in answered:
             self._rows_waiting -= len(waiting.asked.customers)
             if waiting.future.done():  # its request was given up
                 continue
@@ -295,6 +300,15 @@ class Decider:
                 waiting.future.set_exception(waiting.error)
             else:
                 waiting.future.set_result(waiting.answers)
+        unwritten = any(isinstance(waiting.error, LogUnwritable) for waiting in answered)
+        for watcher in self._watchers:
+            try:
+                if unwritten:
+                    watcher.not_written()
+                for group in groups:
+                    watcher.decided(group)
+            except Exception:  # who watches must not stop what works
+                log.exception("watching_failed")
 
 
 class _Lane(Generic[T]):
@@ -374,9 +388,8 @@ class _Decided:
 
     def told(self, write_seconds: float) -> Group:
         """What others may know of it."""
-        now = time.perf_counter()
-        waits = [now - one.waiting.asked.received_at for one in self.customers]
-        return Group(self.champion, self.raw, self.decisions, self.header, self.answers, write_seconds, waits)
+        oldest = min(one.waiting.asked.received_at for one in self.customers)
+        return Group(self.champion, self.raw, self.decisions, self.header, self.answers, write_seconds, oldest)
 
 
 def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:

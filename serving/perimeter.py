@@ -35,6 +35,10 @@ ONE_VALUE = (b"authorization", b"x-api-key", b"content-type", b"content-encoding
 SLOWEST_STREAM = 1_024
 """Bytes a second, over the time that the API waits for a streamed body: slower ones only hold a place."""
 
+DROPPED_BYTES = 65_536
+DROPPED_SECONDS = 0.5
+"""What is still read of a request that is refused, so that the client can ask again on the same connection."""
+
 LOGGED_PATH_LENGTH = 200
 HOW_TO_SEND_A_KEY = "; valid: `Authorization: Bearer <key>`, or `X-API-Key: <key>`; `creditrisk keys create` makes one"
 FOREIGN_HOST = (
@@ -48,7 +52,19 @@ NOBODY = Caller("nobody", frozenset())
 class Exchange:
     """One request and its answer, for those who look on: the log, the metrics, the traces."""
 
-    __slots__ = ("caller", "method", "path", "received_at", "refused", "request_id", "rule", "state", "status", "trace")
+    __slots__ = (
+        "body_is_read",
+        "caller",
+        "method",
+        "path",
+        "received_at",
+        "refused",
+        "request_id",
+        "rule",
+        "state",
+        "status",
+        "trace",
+    )
 
     def __init__(self, method: str, path: str, rule: Rule, request_id: str, trace: Trace, state: dict[str, Any]) -> None:
         self.method = method
@@ -60,6 +76,7 @@ class Exchange:
         self.received_at: float = state["received_at"]
         self.caller = NOBODY
         self.status = 0  # 0: nobody was there any more to be answered
+        self.body_is_read = True
         self.refused: str | None = None  # why the perimeter did not let it through
 
 
@@ -148,14 +165,17 @@ class Perimeter:
                 exchange.status = message["status"]
                 own = ((b"x-request-id", request_id.encode()), (b"traceparent", trace.header))
                 message["headers"] = [*message.get("headers", ()), *rule.headers, *own]
+                if not exchange.body_is_read:
+                    message["headers"].append((b"connection", b"close"))  # who asks again must not do so behind the rest of this
             await send(message)
 
         for observer in self._observers:
             observer.started()
+        exchange.body_is_read = not (b"content-length" in headers or b"transfer-encoding" in headers)
         try:
             self._admit(exchange, headers, scope["headers"])
             state["caller"] = exchange.caller
-            if b"content-length" in headers or b"transfer-encoding" in headers:
+            if not exchange.body_is_read:
                 receive = await self._body(rule.body, headers, receive, exchange)
             await self._shortcuts.get((method, path), self.app)(scope, receive, answer)
         except _Gone:
@@ -164,6 +184,8 @@ class Perimeter:
             if isinstance(refused, Refused):
                 exchange.refused = refused.why
             if not exchange.status:
+                if not exchange.body_is_read and refused.status_code not in (408, 413):
+                    exchange.body_is_read = await _dropped(receive, rule.body)
                 response = problem_response(refused.status_code, refused.detail, instance=request_id, headers=refused.headers)
                 await response(scope, receive, answer)
         except Exception as error:
@@ -229,8 +251,10 @@ class Perimeter:
                 {"Accept-Encoding": "identity"},
             )
         if body.streamed:
-            return _limited(receive, body, exchange)
-        return _replayed(await _whole(receive, body), receive)
+            return _Stream(receive, body, exchange)
+        message = await _whole(receive, body)
+        exchange.body_is_read = True
+        return _replayed(message, receive)
 
 
 class _Gone(Exception):
@@ -278,11 +302,11 @@ def _shown(header: bytes | None) -> str:
 
 
 def _too_large(body: Body) -> Refused:
-    return Refused(413, "body_too_large", f"the body is larger than {body.limit:,} bytes", {"Connection": "close"})
+    return Refused(413, "body_too_large", f"the body is larger than {body.limit:,} bytes")
 
 
 def _too_slow(seconds: float, what: str) -> Refused:
-    return Refused(408, "body_too_slow", f"{what} within {seconds:g} s", {"Connection": "close"})
+    return Refused(408, "body_too_slow", f"{what} within {seconds:g} s")
 
 
 async def _whole(receive: Receive, body: Body) -> Message:
@@ -311,6 +335,15 @@ async def _whole(receive: Receive, body: Body) -> Message:
     return {"type": "http.request", "body": b"".join(pieces), "more_body": False}
 
 
+async def _dropped(receive: Receive, body: Body) -> bool:
+    """Whether what a refused request still sends came to its end soon, so that the connection can go on."""
+    try:
+        await _whole(receive, Body(min(body.limit, DROPPED_BYTES), (), min(body.seconds, DROPPED_SECONDS)))
+    except (Refused, _Gone):
+        return False
+    return True
+
+
 def _replayed(message: Message, receive: Receive) -> Receive:
     given = False
 
@@ -324,30 +357,34 @@ def _replayed(message: Message, receive: Receive) -> Receive:
     return again
 
 
-def _limited(receive: Receive, body: Body, exchange: Exchange) -> Receive:
+class _Stream:
     """A streamed body, piece by piece. What is wrong with it is raised where the application asks for the next piece."""
-    size, waited, finished = 0, 0.0, False
 
-    async def piece() -> Message:
-        nonlocal size, waited, finished
-        if finished:
-            return await receive()
-        start = time.perf_counter()
+    def __init__(self, receive: Receive, body: Body, exchange: Exchange) -> None:
+        self._receive = receive
+        self._body = body
+        self._exchange = exchange
+        self._size = 0
+        self._waited = 0.0
+
+    async def __call__(self) -> Message:
+        """The next piece."""
+        if self._exchange.body_is_read:
+            return await self._receive()
+        body, start = self._body, time.perf_counter()
         try:
-            message = await _next(receive, body.seconds)
-            waited += time.perf_counter() - start
-            size += len(message.get("body", b""))
-            if size > body.limit:
+            message = await _next(self._receive, body.seconds)
+            self._waited += time.perf_counter() - start
+            self._size += len(message.get("body", b""))
+            if self._size > body.limit:
                 raise _too_large(body)
-            if size < (waited - body.seconds) * SLOWEST_STREAM:
-                raise _too_slow(body.seconds, f"the body came slower than {SLOWEST_STREAM} bytes a second, or not at all,")
+            if self._size < (self._waited - body.seconds) * SLOWEST_STREAM:
+                raise _too_slow(body.seconds, f"{SLOWEST_STREAM} bytes a second of the body did not come, nor any")
         except Refused as refused:
-            exchange.refused = refused.why
+            self._exchange.refused = refused.why
             raise
-        finished = not message.get("more_body", False)
+        self._exchange.body_is_read = not message.get("more_body", False)
         return message
-
-    return piece
 
 
 async def _next(receive: Receive, seconds: float) -> Message:

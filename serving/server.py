@@ -13,6 +13,8 @@ import uvicorn
 
 from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.settings import ServingSettings, Settings
+from serving.logs import configure_logs
+from serving.metrics import empty_metrics
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
@@ -34,6 +36,8 @@ def run(serving: ServingSettings, settings: Settings) -> None:
     """
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
+    configure_logs(serving.log_format)
+    empty_metrics(settings.metrics_dir)
     _allow_many_connections()
     with _keeper():
         uvicorn.run(
@@ -45,7 +49,7 @@ def run(serving: ServingSettings, settings: Settings) -> None:
             loop="uvloop" if sys.platform != "win32" else "auto",
             http="serving.protocol:GuardedProtocol",
             access_log=False,
-            log_level="warning",
+            log_config=None,  # ours
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACEFUL_SECONDS,

@@ -2,14 +2,13 @@
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
-TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """Where a request stands in its trace: `span_id` is this API's span, `parent_id` the caller's, or None."""
 
     trace_id: str
@@ -25,10 +24,9 @@ class Trace:
 
 def trace_of(header: bytes | None) -> Trace:
     """The trace that a `traceparent` goes on, with a new span; a new trace where there is none, or none that is valid."""
-    fresh = os.urandom(24).hex()
-    if header is not None and (found := TRACEPARENT.fullmatch(header)) is not None:
+    if header is not None and (found := TRACEPARENT.fullmatch(header.decode("latin-1"))) is not None:
         version, trace_id, parent_id, flags, more = found.groups()
-        known = version != b"ff" and not (version == b"00" and more)
-        if known and trace_id.decode() != NO_TRACE and parent_id.decode() != NO_SPAN:
-            return Trace(trace_id.decode(), fresh[:16], parent_id.decode(), f"{int(flags, 16) & 1:02x}")
+        if not (version == "ff" or (version == "00" and more) or trace_id == NO_TRACE or parent_id == NO_SPAN):
+            return Trace(trace_id, os.urandom(8).hex(), parent_id, "01" if int(flags, 16) & 1 else "00")
+    fresh = os.urandom(24).hex()
     return Trace(fresh[16:], fresh[:16], None, "01")

@@ -218,7 +218,7 @@ def test_the_api_process_holds_no_training_library(trained: Loop) -> None:
     """Serving unpickles nothing and starts fast because scikit-learn, MLflow, pandas and Evidently are not in it."""
     code = (
         "import sys; from serving.app import app_from_environment; app = app_from_environment(); "
-        "app.state.holder.refresh(); assert app.state.holder.current, app.state.holder.problem; "
+        "holder = app.app.state.holder; holder.refresh(); assert holder.current, holder.problem; "
         "print([name for name in ('sklearn', 'mlflow', 'pandas', 'evidently', 'skops', 'onnx') if name in sys.modules])"
     )
     environment = {

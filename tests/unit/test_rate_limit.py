@@ -37,7 +37,7 @@ def test_in_no_window_more_than_burst_and_rate_are_let_through(
 ) -> None:
     """On a clock of the test's own, so that hours pass."""
     moment = 1_000.0
-    monkeypatch.setattr(serving.rate_limit.time, "monotonic", lambda: moment)
+    monkeypatch.setattr(time, "monotonic", lambda: moment)
     path = tmp_path / "table"
     path.unlink(missing_ok=True)
     limiter = RateLimiter(path, rate, burst)
@@ -60,7 +60,7 @@ def test_in_no_window_more_than_burst_and_rate_are_let_through(
 def test_two_processes_share_one_limit(tmp_path: Path) -> None:
     rate, burst = 200.0, 20
     command = [sys.executable, "-c", WORKER, str(tmp_path / "table"), str(rate), str(burst), "1.0"]
-    folder = str(Path(serving.__file__).parents[1])  # type: ignore[arg-type]
+    folder = str(Path(serving.__file__).parents[1])
     workers = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": folder, "PATH": "/usr/bin:/bin"})
         for _ in range(2)
