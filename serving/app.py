@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 from creditrisk_assets.api_keys import Caller, KeyRing, require_keys_beyond_loopback
-from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.idempotency import IdempotencyIndex
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving import strict_json
@@ -47,8 +46,8 @@ KEYED = {
             "name": "Idempotency-Key",
             "in": "header",
             "required": False,
-            "description": "Up to 255 printable ASCII characters of your own: the same key gives the same answer and one decision, however "
-            "often it is sent; with another request it is refused.",
+            "description": "Up to 255 printable ASCII characters of your own: the same key gives the same answer and one "
+            "decision, however often it is sent; with another request it is refused.",
             "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_LIMIT, "pattern": "^[!-~]+$"},
         }
     ]
@@ -116,8 +115,8 @@ def create_app(
         return await batch.answer(request, idempotency_key(request))
 
     async def predict_batch(records: list[Customer]) -> list[PredictResponse | RowRefused]:  # type: ignore[valid-type]
-        """Decisions on many customers, in their order and in the format they came in: JSON arrays, lines of JSON, CSV, Parquet, Arrow
-        streams. A row that does not satisfy the contract is answered with what is wrong with it, by field; the others are decided.
+        """Decisions on many customers, in their order and in the format they came in: JSON arrays, lines of JSON, CSV, Parquet,
+        Arrow streams. A row that does not satisfy the contract is answered with what is wrong with it; the others are decided.
         """
         raise TypeError("answered by its handler")
 
@@ -165,8 +164,8 @@ def create_app(
 
     @app.get("/decisions/{decision_id}", responses={**documented(404, 422), **ANY_REQUEST})
     def decision(decision_id: str, request: Request) -> DecisionKept:
-        """A decision that was made, by the API or on a day's file, as it was kept. Who may not `read` sees only what the same key's
-        owner has asked for, without the protected fields.
+        """A decision that was made, by the API or on a day's file, as it was kept. Who may not `read` sees only what the same
+        key's owner has asked for, without the protected fields.
         """
         caller: Caller = request.state.caller
         return look_up.shown_to(caller, decision_id)
@@ -195,9 +194,7 @@ def app_from_environment() -> Perimeter:
     portfolio, codec = settings.portfolio, settings.decision_log_codec
     holder = ChampionHolder(source_of(serving.champion_source), portfolio, serving.champion_poll_seconds, [metrics])
     singles, many = (
-        DecisionLog(
-            settings.open_segments, portfolio.name, codec, serving.segment_megabytes << 20, serving.segment_minutes * 60
-        )
+        DecisionLog(settings.open_segments, portfolio.name, codec, serving.segment_megabytes << 20, serving.segment_minutes * 60)
         for _ in range(2)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)

@@ -19,13 +19,13 @@ from starlette.responses import Response, StreamingResponse
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from serving.batch_formats import FORMATS, NoRecord, Record, Result, Unreadable, Writer
-from serving.decider import Asked, Decider, KeyUsed, LogUnwritable, NoChampion, Overloaded
+from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
 from serving.problems import ContractProblems
+from serving.segments import LogUnwritable
 
 ROWS_TOGETHER = 256
 """Rows of one run of the graph: some ten milliseconds in a thread of their own."""
 
-IN_MEMORY_BYTES = 1 << 20
 PATIENCE_SECONDS = 30.0
 """How long a batch that has begun waits for its turn while others keep the decider busy."""
 
@@ -82,7 +82,7 @@ class BatchHandler:
 
     async def _received(self, request: Request) -> IO[bytes]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=self._folder)  # noqa: SIM115 - closed with the answer
+        file: IO[bytes] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the answer
         try:
             async for piece in request.stream():
                 file.write(piece)
@@ -96,7 +96,7 @@ class BatchHandler:
         return file
 
     async def _decided(self, rows: "_Rows", request: Request, key: str | None) -> AsyncIterator[list[Result]]:
-        """Results, some rows at a time, in order. Where the body cannot be read on, the last one says so, if it is not the first."""
+        """Results, some rows at a time, in order. Where the body cannot be read on, the last one says so."""
         row = 0
         while True:
             try:
@@ -114,9 +114,7 @@ class BatchHandler:
             row = results[-1].row + 1
             yield results
 
-    def _validated_rows(
-        self, rows: "_Rows", request: Request
-    ) -> tuple[list[Result], list[tuple[int, dict[str, Any]]]]:
+    def _validated_rows(self, rows: "_Rows", request: Request) -> tuple[list[Result], list[tuple[int, dict[str, Any]]]]:
         """The next rows: those that are wrong, and the customers on whom can be decided."""
         may_read = "read" in request.state.caller.scopes
         wrong, customers = [], []
@@ -155,9 +153,7 @@ class BatchHandler:
             if may_raise:
                 raise
             return [_refused(row, str(error), values.get(identifier)) for row, values in customers]
-        return [
-            Result(row, values.get(identifier), answer) for (row, values), answer in zip(customers, answers, strict=True)
-        ]
+        return [Result(row, values.get(identifier), answer) for (row, values), answer in zip(customers, answers, strict=True)]
 
     async def _patiently(self, asked: Asked, first: bool) -> list[bytes]:
         give_up = time.monotonic() + (0 if first else PATIENCE_SECONDS)

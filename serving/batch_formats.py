@@ -1,5 +1,5 @@
-"""What `/predict/batch` takes and gives: the same customers and answers as JSON, as lines of JSON, as CSV, as Parquet, as an Arrow
-stream.
+"""What `/predict/batch` takes and gives: the same customers and answers as JSON, as lines of JSON, as CSV, as Parquet, as an
+Arrow stream.
 
 A reader gives one thing after the other from a file, so that a batch is never held whole: a record as JSON would have it, or why
 what stands there is none. A writer turns results into bytes, some rows at a time.

@@ -45,7 +45,7 @@ class Watcher(Protocol):
     """Somebody who looks on, in the thread that follows the champion."""
 
     def serving(self, champion: LoadedChampion) -> None:
-        """This one answers from now on."""
+        """A champion answers from now on."""
 
     def looked(self, problem: str | None) -> None:
         """The champion in force was looked for: why it could not be read or loaded, or None."""
@@ -67,9 +67,7 @@ class ChampionHolder:
         watchers: who looks on.
     """
 
-    def __init__(
-        self, source: Source, portfolio: Portfolio, poll_seconds: float, watchers: Sequence[Watcher] = ()
-    ) -> None:
+    def __init__(self, source: Source, portfolio: Portfolio, poll_seconds: float, watchers: Sequence[Watcher] = ()) -> None:
         self._source = source
         self._portfolio = portfolio
         self._poll_seconds = poll_seconds

@@ -130,9 +130,9 @@ class Watcher(Protocol):
 class Decider:
     """Makes decisions and keeps them.
 
-    Single customers are decided in the event loop, all that came in one turn of it together; a thread brings them to the disk, all
-    that wait for it together. Requests with many customers, or with an idempotency key, are decided in another thread, which may
-    wait for other processes meanwhile. Each of the two ways has a log of its own.
+    Single customers are decided in the event loop, all that came in one turn of it together; a thread brings them to the disk,
+    all that wait for it together. Requests with many customers, or with an idempotency key, are decided in another thread, which
+    may wait for other processes meanwhile. Each of the two ways has a log of its own.
 
     Args:
         holder: the champion in force.
@@ -224,7 +224,7 @@ class Decider:
             decided = list(together)
             waiting = [one.waiting for group in decided for one in group.customers]
             try:
-                seconds = _timed(lambda: self._logs[0].write(header, [line for group in decided for line in group.lines]))
+                seconds = self._logs[0].write(header, [line for group in decided for line in group.lines])
                 for group in decided:
                     group.hand_over()
             except Exception as error:
@@ -265,7 +265,7 @@ class Decider:
         if not new:
             return []
         decided = self._decided(new, self._logs[1])
-        seconds = _timed(lambda: self._logs[1].write(decided.header, decided.lines))
+        seconds = self._logs[1].write(decided.header, decided.lines)
         decided.hand_over()
         for customer in new:
             if customer.key is not None:
@@ -399,12 +399,6 @@ def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:
     for waiting in group:
         waiting.error = error
     return group
-
-
-def _timed(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _answers(champion: LoadedChampion, decisions: Decisions, ids: list[str]) -> list[bytes]:

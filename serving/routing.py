@@ -1,7 +1,7 @@
 """Routes whose handler gets the request itself, while their function's signature is what the documentation shows.
 
-FastAPI's own way from a request to a function costs more than deciding does; here a handler reads the body and gives the response,
-and the busiest route is reached without going by all others.
+FastAPI's own way from a request to a function costs more than deciding does; here a handler reads the body and gives the
+response, and the busiest route is reached without going by all others.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping

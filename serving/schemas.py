@@ -111,7 +111,7 @@ class RowRefused(BaseModel):
     """A row of a batch on which nothing was decided."""
 
     row: int = Field(description="Its number in the batch, from 0.")
-    problems: list[dict[str, Any]] = Field(description="Each thing wrong with it: field, value, problem, and what would be valid.")
+    problems: list[dict[str, Any]] = Field(description="Each thing wrong with it: field, value, problem, what would be valid.")
 
 
 class Health(BaseModel):

@@ -1,4 +1,4 @@
-"""This process's end of the decision log: which segment decisions go to, and bringing them there."""
+"""A process's end of the decision log: which segment decisions go to, and bringing them there."""
 
 import datetime
 import errno
@@ -67,12 +67,16 @@ class DecisionLog:
         first, self._rows = self._rows, self._rows + rows
         return header, [header.decision_id(row) for row in range(first, first + rows)]
 
-    def write(self, header: SegmentHeader, lines: Sequence[bytes]) -> None:
+    def write(self, header: SegmentHeader, lines: Sequence[bytes]) -> float:
         """Write the decisions of a plan; they are on the disk when this returns.
+
+        Returns:
+            How many seconds the disk took.
 
         Raises:
             LogUnwritable: if not; then none of them was made, nor any that is planned for the same segment.
         """
+        start = time.perf_counter()
         try:
             if header.name == self._failed:
                 raise OSError(errno.EIO, "decisions before these could not be written")
@@ -89,6 +93,7 @@ class DecisionLog:
         self.problem = None
         if segment.size >= self._segment_bytes:
             self._finished = header.name
+        return time.perf_counter() - start
 
     def look_after(self) -> None:
         """When there is nothing to write: finish a segment that has been open for long enough, so that quiet hours are kept too;

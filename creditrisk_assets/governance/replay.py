@@ -22,6 +22,7 @@ from creditrisk_assets.scoring.decisions import (
     proven_file,
     sets_of,
 )
+
 SAMPLED_SETS = 5
 SAMPLED_ROWS = 1_000
 SHOWN = 20

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
-from creditrisk_assets.portfolio.columns import arrow_type
 from creditrisk_assets.portfolio.contract import Field
 
 MISSING_WORDS = ("", "na", "nan", "none", "null")

@@ -1,9 +1,9 @@
-"""The decision log: decisions of the API as they were made, on the disk before anybody is told.
+r"""The decision log: decisions of the API as they were made, on the disk before anybody is told.
 
 A segment is one append-only file of one process, one day and one champion. It is a sequence of frames; a frame is what one
 `append` wrote, followed by one wait for the disk, so that after a crash only the last frame can be torn:
 
-    @<CRC-32 of the payload, 8 hex> <length of the payload, 10 digits>\\n<payload>\\n
+    @<CRC-32 of the payload, 8 hex> <length of the payload, 10 digits>\n<payload>\n
 
 The first payload is the header, a JSON document; each other one is a line of JSON for each decision. A process holds a lock on
 the segment that it writes; the lock ends with the process, however that ends, and then others may seal the segment: cut the torn

@@ -133,10 +133,14 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
     on twice.
     """
 
+    answered = False
+
     def score(records: pd.DataFrame) -> pd.DataFrame:
+        nonlocal answered
         columns = {field.name: _json_values(records[field.name], field) for field in portfolio.fields}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        response = _answered(client, rows, {"Idempotency-Key": uuid.uuid4().hex})
+        response = _answered(client, rows, RETRIES if answered else 1)
+        answered = True
         if response.status_code != httpx.codes.OK:
             raise ScoringError(f"{response.url} answered {response.status_code}: {response.text[:500]}")
         given = response.json()
@@ -150,19 +154,28 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
     return score
 
 
-def _answered(client: httpx.Client, rows: list[dict[str, Any]], headers: dict[str, str]) -> httpx.Response:
+def _answered(client: httpx.Client, rows: list[dict[str, Any]], attempts: int) -> httpx.Response:
+    """An answer that is not "come again"; without one, it is tried a few times.
+
+    Args:
+        client: of the API.
+        rows: what is asked.
+        attempts: how often a connection may fail: once where nobody has ever answered.
+    """
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
     for left in reversed(range(RETRIES)):
         try:
             response = client.post("/predict/batch", json=rows, headers=headers)
         except httpx.TransportError as error:
-            if not left:
+            attempts -= 1
+            if not attempts or not left:
                 raise ScoringError(f"{client.base_url}: {type(error).__name__}: {error}") from error
             time.sleep(1)
             continue
         if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or not left:
-            break
+            return response
         time.sleep(float(response.headers.get("Retry-After", "1")))
-    return response
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _score_stream(

@@ -1,8 +1,8 @@
 """Idempotency keys: the same key of the same caller gives the same answer and one decision, across processes and restarts.
 
 An index in SQLite tells which answer a key has had. The decision log is the truth: a key is entered after its decision is on the
-disk, and whatever a dead process did not enter is read from its segments before a key is taken for new. Who looks keys up, decides
-and enters them holds the index for himself meanwhile.
+disk, and whatever a dead process did not enter is read from its segments before a key is taken for new. Who looks keys up,
+decides and enters them holds the index for himself meanwhile.
 """
 
 import sqlite3

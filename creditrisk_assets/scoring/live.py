@@ -1,8 +1,8 @@
 """Decisions of the API become what all decisions become: a kept set that can be replayed, and customers of their day.
 
-A finished segment of the decision log is sealed; its decisions are kept at once; when its day is over, its customers land as a file
-of that day, to be monitored, matured and learned from like any others. Only then the segment is removed. Every step can be done
-again after a crash.
+A finished segment of the decision log is sealed; its decisions are kept at once; when its day is over, its customers land as a
+file of that day, to be monitored, matured and learned from like any others. Only then the segment is removed. Every step can be
+done again after a crash.
 """
 
 import datetime
@@ -23,7 +23,7 @@ from creditrisk_assets.portfolio.storage import StoredPath, put_file, scratch_fo
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.scoring.codec import Codec
 from creditrisk_assets.scoring.decision_log import DecisionLogError, SegmentHeader, find_record, open_segments, read_segment
-from creditrisk_assets.scoring.decisions import DECISION_ID, REASONS, DecisionSet, DecisionsError, keep, kept_decision, parsed_id
+from creditrisk_assets.scoring.decisions import DECISION_ID, REASONS, DecisionsError, DecisionSet, keep, kept_decision, parsed_id
 from creditrisk_assets.scoring.idempotency import IdempotencyIndex
 from creditrisk_assets.settings import Settings
 
@@ -72,7 +72,6 @@ class LiveDecisions:
     decisions: StoredPath
     landing: StoredPath
     scratch: Path
-
 
     @classmethod
     def of(cls, settings: Settings) -> "LiveDecisions":

@@ -19,7 +19,8 @@ from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO as UCI
 from creditrisk_assets.scoring.bundle import BundleError, load_bundle
-from serving.champion import ChampionHolder, ChampionInDagster
+from serving.champion import ChampionHolder
+from serving.sources import DagsterInstanceSource
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks, until
 
@@ -138,7 +139,7 @@ def test_online_equals_batch_and_the_request_is_the_contract(loop: Loop, loans: 
             {name: None if pd.isna(value) else value for name, value in row.items()}
             for row in scores[loans.field_names].astype("object").to_dict("records")
         ]
-        answers = client.post("/predict/batch", json={"records": records}).json()["predictions"]
+        answers = client.post("/predict/batch", json=records).json()
         assert [one["default_probability"] for one in answers] == expected.tolist()
 
         for change, field in (
@@ -163,7 +164,7 @@ def test_a_champion_of_another_portfolio_is_refused(loop: Loop, loans: Portfolio
     bundle.require_fits(loans)
     with pytest.raises(BundleError, match="is of portfolio 'loans'; valid: 'uci_card'"):
         bundle.require_fits(UCI)
-    holder = ChampionHolder(ChampionInDagster(loop.instance), UCI, 1.0)
+    holder = ChampionHolder(DagsterInstanceSource(loop.instance), UCI, 1.0)
     holder.refresh()
     assert holder.current is None
     assert "is of portfolio 'loans'" in str(holder.problem)

@@ -74,7 +74,7 @@ def test_one_decision_is_found_by_its_id_with_who_made_it_and_why(kept: Path, bu
     assert replayed.now["default_probability"] == frame["default_probability"][row]
     texts = {reason.code: reason.text for reason in bundle.manifest.reasons}
     assert list(replayed.reasons)[:2] == [(code, texts[code]) for code in codes]
-    assert replayed.decisions.champion.bundle_sha256 == bundle.sha256
+    assert replayed.champion.bundle_sha256 == bundle.sha256
 
 
 @given(data=st.data())
