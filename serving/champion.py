@@ -1,5 +1,6 @@
 """The champion in this process: which bundle the `champion` asset names, loaded, proven, and swapped without a pause."""
 
+import datetime
 import threading
 from dataclasses import dataclass
 
@@ -16,10 +17,19 @@ CHAMPION = AssetKey("champion")
 
 @dataclass(frozen=True)
 class LoadedChampion:
-    """A champion's record and its bundle; answers are made from one of these, whole."""
+    """A champion's record and its bundle; answers are made from one of these, whole. `degraded` where it is the fallback's."""
 
     record: ChampionRecord
     bundle: Bundle
+    degraded: bool = False
+
+
+@dataclass(frozen=True)
+class PastRecord:
+    """What was said of the champion at a moment, UTC."""
+
+    at: datetime.datetime
+    record: ChampionRecord
 
 
 class ChampionInDagster:
@@ -39,6 +49,17 @@ class ChampionInDagster:
         if event is None or event.asset_materialization is None:
             return None
         return ChampionRecord.from_metadata(dict(event.asset_materialization.metadata))
+
+    def history(self, limit: int) -> list[PastRecord]:
+        """The latest materializations of `champion`, the newest first."""
+        return [
+            PastRecord(
+                datetime.datetime.fromtimestamp(record.timestamp, datetime.UTC),
+                ChampionRecord.from_metadata(dict(record.asset_materialization.metadata)),
+            )
+            for record in self._instance.fetch_materializations(CHAMPION, limit=limit).records
+            if record.asset_materialization is not None
+        ]
 
 
 class ChampionHolder:
@@ -71,6 +92,10 @@ class ChampionHolder:
     def problem(self) -> str | None:
         """Why the champion in force could not be read or loaded, or None."""
         return self._problem
+
+    def history(self, limit: int) -> list[PastRecord]:
+        """What was said of the champion so far, the newest first."""
+        return self._source.history(limit)
 
     def start(self) -> None:
         """Look once, then go on looking in the background."""
