@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 from upath import UPath
@@ -15,6 +16,7 @@ from upath import UPath
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving.champion import ChampionHolder, ChampionInDagster, LoadedChampion
+from serving.page import page_router
 from serving.schemas import (
     Answer,
     BatchResponse,
@@ -105,6 +107,8 @@ def create_app(holder: ChampionHolder, settings: ServingSettings, portfolio: Por
             raise HTTPException(404, f"no drift report for {day}") from error
         return HTMLResponse(page)
 
+    app.include_router(page_router(holder, portfolio, _champion))
+    app.mount("/static", StaticFiles(packages=[("serving", "static")]))
     return app
 
 
