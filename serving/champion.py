@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 
 import structlog
-from dagster import AssetKey, DagsterInstance  # the one place outside the Dagster layer: reading which champion is in force
+from dagster import AssetKey, AssetRecordsFilter, DagsterInstance  # nowhere else outside the Dagster layer
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, load_bundle
@@ -13,6 +13,8 @@ from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord
 log = structlog.get_logger()
 
 CHAMPION = AssetKey("champion")
+HISTORY_LIMIT = 20
+"""Materializations of `champion` that the page shows."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class ChampionInDagster:
 
     def __init__(self, instance: DagsterInstance) -> None:
         self._instance = instance
+        self._history: list[PastRecord] = []
+        self._seen: int | None = None
+        self._reading = threading.Lock()
 
     @classmethod
     def of_environment(cls) -> "ChampionInDagster":
@@ -50,16 +55,26 @@ class ChampionInDagster:
             return None
         return ChampionRecord.from_metadata(dict(event.asset_materialization.metadata))
 
-    def history(self, limit: int) -> list[PastRecord]:
-        """The latest materializations of `champion`, the newest first."""
-        return [
-            PastRecord(
-                datetime.datetime.fromtimestamp(record.timestamp, datetime.UTC),
-                ChampionRecord.from_metadata(dict(record.asset_materialization.metadata)),
-            )
-            for record in self._instance.fetch_materializations(CHAMPION, limit=limit).records
-            if record.asset_materialization is not None
-        ]
+    def history(self) -> list[PastRecord]:
+        """The latest materializations of `champion`, the newest first.
+
+        One carries plots and takes some 3 ms to read, in which this process answers nobody, so each is read once.
+        """
+        with self._reading:
+            new = AssetRecordsFilter(CHAMPION, after_storage_id=self._seen)
+            records = self._instance.fetch_materializations(new, limit=HISTORY_LIMIT).records
+            if records:
+                self._seen = records[0].storage_id
+            latest = [
+                PastRecord(
+                    datetime.datetime.fromtimestamp(record.timestamp, datetime.UTC),
+                    ChampionRecord.from_metadata(dict(record.asset_materialization.metadata)),
+                )
+                for record in records
+                if record.asset_materialization is not None
+            ]
+            self._history = [*latest, *self._history][:HISTORY_LIMIT]
+            return self._history
 
 
 class ChampionHolder:
@@ -93,9 +108,9 @@ class ChampionHolder:
         """Why the champion in force could not be read or loaded, or None."""
         return self._problem
 
-    def history(self, limit: int) -> list[PastRecord]:
-        """What was said of the champion so far, the newest first."""
-        return self._source.history(limit)
+    def history(self) -> list[PastRecord]:
+        """What was said of the champion so far, the newest first, at most `HISTORY_LIMIT`."""
+        return self._source.history()
 
     def start(self) -> None:
         """Look once, then go on looking in the background."""

@@ -21,7 +21,7 @@ def curves(record: ChampionRecord) -> dict[str, str]:
     """The curves that were written, by name, and what each shows.
 
     Raises:
-        OSError: if the folder cannot be read; none is there where it does not exist.
+        OSError: if the documents cannot be reached.
     """
     folder = _folder(record)
     if folder is None:
@@ -35,7 +35,7 @@ def has_card(record: ChampionRecord) -> bool:
     """Whether the card was written.
 
     Raises:
-        OSError: if the folder cannot be read.
+        OSError: if the documents cannot be reached.
     """
     folder = _folder(record)
     if folder is None:
@@ -49,6 +49,7 @@ def card(record: ChampionRecord) -> bytes:
 
     Raises:
         FileNotFoundError: if it was not written.
+        OSError: if the documents cannot be reached.
     """
     return _read(record, CARD)
 
@@ -58,6 +59,7 @@ def curve(record: ChampionRecord, name: str) -> bytes:
 
     Raises:
         FileNotFoundError: if it was not written, or there is none of this name.
+        OSError: if the documents cannot be reached.
     """
     if name not in CURVES:
         raise FileNotFoundError(f"no curve {name!r}; valid: {', '.join(CURVES)}")
@@ -65,12 +67,17 @@ def curve(record: ChampionRecord, name: str) -> bytes:
 
 
 def _folder(record: ChampionRecord) -> StoredPath | None:
+    """The folder, which is there from the first moment of a version's run on; None where the record names none."""
     if record.documents_uri is None:
         return None
     try:
-        return zone_path(record.documents_uri)
+        folder = zone_path(record.documents_uri)
     except ValueError as error:
-        raise OSError(f"{record.documents_uri}: no library here reads such addresses") from error
+        raise OSError(f"{record.documents_uri}: {error}") from error
+    with store_errors(folder):
+        if not folder.is_dir():
+            raise OSError(f"{record.documents_uri} cannot be reached from here")
+    return folder
 
 
 def _read(record: ChampionRecord, name: str) -> bytes:

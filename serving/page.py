@@ -18,14 +18,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from serving import documents, form
-from serving.champion import ChampionHolder, LoadedChampion, PastRecord
+from serving.champion import HISTORY_LIMIT, ChampionHolder, LoadedChampion, PastRecord
 from serving.scale import Scale, points_at, scale_of
 from serving.schemas import Problem, WhatIfResponse, request_model
 from serving.what_if import Trial, what_if
 
 log = structlog.get_logger()
 
-HISTORY_LIMIT = 20
+RETRY_LATER = {"Retry-After": "5"}
 FORM = "application/x-www-form-urlencoded"
 PAGE_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 CARD_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -179,7 +179,7 @@ def _page(
         )
     )
     headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-store"}
-    return HTMLResponse(content, status, headers | ({"Retry-After": "5"} if status == 503 else {}))
+    return HTMLResponse(content, status, headers | (RETRY_LATER if status == 503 else {}))
 
 
 def _model(champion: LoadedChampion, past: list[PastRecord]) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def _documents(record: ChampionRecord) -> dict[str, Any]:
 def _history(holder: ChampionHolder) -> tuple[list[PastRecord], bool]:
     """What was said of the champion so far, and whether that could not be read."""
     try:
-        return holder.history(HISTORY_LIMIT), False
+        return holder.history(), False
     except Exception as error:  # a boundary: whatever the source is, trying a customer does not depend on it
         log.warning("champion_history_not_read", problem=f"{type(error).__name__}: {error}")
         return [], True
@@ -240,6 +240,9 @@ def _document(
         content = read(champion.record)
     except FileNotFoundError as error:
         raise HTTPException(404, f"version {champion.record.model_version} has no such document") from error
+    except OSError as error:
+        log.warning("model_document_not_read", problem=str(error))
+        raise HTTPException(503, "the documents of the model cannot be read now", headers=RETRY_LATER) from error
     return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
 
 
