@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 RETRY_LATER = {"Retry-After": "5"}
 FORM = "application/x-www-form-urlencoded"
+FORM_FIELDS_LIMIT = 1_000
 PAGE_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 CARD_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 """The card has its style and its pictures in itself, and nothing else."""
@@ -106,10 +107,11 @@ def page_router(
     @router.post("/", response_class=HTMLResponse, include_in_schema=False)
     async def trial_by_form(request: Request) -> Response:
         """The page with what the champion says of the customer in the form, or with what is wrong in it."""
-        typed = await _typed(request)
+        _require_form(request)
+        body = await request.body()
 
         def answer() -> Response:
-            champion = holder.current
+            typed, champion = _typed(body), holder.current
             if champion is None:
                 return _page(holder, portfolio, None, Filled(typed, {}), status=503)
             result, filled = answered(champion, Filled(typed, {}))
@@ -246,12 +248,18 @@ def _document(
     return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
 
 
-async def _typed(request: Request) -> dict[str, str]:
+def _require_form(request: Request) -> None:
+    given = request.headers.get("content-type", "")
+    if given.partition(";")[0].strip().lower() != FORM:
+        raise HTTPException(415, f"content type {given!r}; valid: {FORM}")
+
+
+def _typed(body: bytes) -> dict[str, str]:
     """The form's fields as they were typed."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise HTTPException(415, f"content type {request.headers.get('content-type')!r}; valid: {FORM}")
-    body = await request.body()
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FORM_FIELDS_LIMIT))
+    except ValueError as error:
+        raise HTTPException(400, f"a form of more than {FORM_FIELDS_LIMIT} fields") from error
 
 
 @cache

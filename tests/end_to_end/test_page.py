@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -83,9 +84,9 @@ def fill_in_example(page: Page) -> None:
     for field in PORTFOLIO.fields:
         value = str(PORTFOLIO.example[field.name])
         if field.codes is not None:
-            page.locator(f"#{field.name}").select_option(value)
+            page.locator(f"#field-{field.name}").select_option(value)
         else:
-            page.locator(f"#{field.name}").fill(value)
+            page.locator(f"#field-{field.name}").fill(value)
 
 
 def test_a_person_fills_the_form_and_reads_what_the_model_says(page: Page, site: str) -> None:
@@ -120,7 +121,7 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     fields = [name for reason in PORTFOLIO.reasons for name in reason.fields] + list(PORTFOLIO.protected)
     for name in fields:
         page.keyboard.press("Tab")
-        expect(page.locator(f"#{name}")).to_be_focused()
+        expect(page.locator(f"#field-{name}")).to_be_focused()
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         if name in PORTFOLIO.reasons[0].fields:
             page.keyboard.press("Home")
@@ -131,12 +132,12 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     expect(page.locator("#outcome")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.locator(f"#{fields[0]}")).to_be_focused()
+    expect(page.locator(f"#field-{fields[0]}")).to_be_focused()
     for name in fields[: len(PORTFOLIO.reasons[0].fields)]:
-        expect(page.locator(f"#{name}")).to_be_focused()
+        expect(page.locator(f"#field-{name}")).to_be_focused()
         page.keyboard.type("paid")
         page.keyboard.press("Tab")
-    page.locator(f"#{fields[-1]}").press("Enter")
+    page.locator(f"#field-{fields[-1]}").press("Enter")
     expect(page.get_by_role("status")).to_have_text(ANSWER)
     assert page.get_by_role("status").inner_text() != bad
 
@@ -174,14 +175,27 @@ def test_without_javascript_it_does_the_same(page: Page, site: str) -> None:
     page.get_by_role("link", name="Borderline").click()
     expect(page).to_have_url(f"{site}/?example=borderline#outcome")
     expect(page.locator("#result")).to_contain_text("Probability of default")
-    page.locator("#age").fill("")
+    page.locator("#field-age").fill("")
     page.get_by_role("button").click()
     expect(page.locator("#problems")).to_contain_text("Age: missing; valid: a whole number from 18 to 120 (years)")
     expect(page.locator("#outcome")).to_be_focused()
-    page.locator("#age").fill("40")
+    page.locator("#field-age").fill("40")
     page.get_by_role("button").click()
     expect(page.locator("#outcome")).to_contain_text("Probability of default")
     expect(page.locator("#outcome")).to_be_in_viewport()
+
+
+def test_before_there_is_a_champion_the_page_says_what_to_run(browser: Browser, tmp_path: Path) -> None:
+    with api(Loop.of(tmp_path / "site")) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        expect(page.get_by_role("note")).to_contain_text("There is no champion yet. Run make train")
+        require_accessible(page)
+        fill_in_example(page)
+        page.get_by_role("button").click()
+        expect(page.locator("#result")).to_contain_text("Nothing yet: no champion is loaded")
+        assert page.locator("#field-age").input_value() == str(PORTFOLIO.example["age"])
+        page.close()
 
 
 def test_curves_are_shown_and_the_card_opens(page: Page) -> None:

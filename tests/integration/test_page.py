@@ -63,7 +63,7 @@ def test_a_customer_typed_into_the_form_gets_the_numbers_of_predict(client: http
     assert ("Would be refused" if answer["prediction"] else "Would be approved") in text
     places = [text.index(reason["text"], text.index("Why")) for reason in answer["reasons"]]
     assert places == sorted(places)
-    assert Page(page.text).by_id("limit_bal")["value"] == "120000"
+    assert Page(page.text).by_id("field-limit_bal")["value"] == "120000"
 
 
 def test_what_if_says_what_would_change_each_reason_and_that_it_is_no_decision(client: httpx.Client) -> None:
@@ -93,7 +93,7 @@ def test_an_example_is_a_link_that_fills_the_form_and_answers(client: httpx.Clie
     assert "Nothing yet: take an example" in said(start.text)
     page = client.get("/", params={"example": name})
     assert page.status_code == 200
-    assert Page(page.text).by_id("limit_bal")["value"]
+    assert Page(page.text).by_id("field-limit_bal")["value"]
     assert "Probability of default" in said(page.text)
 
 
@@ -108,10 +108,10 @@ def test_problems_stand_beside_their_fields_and_what_was_typed_stays(client: htt
     page = client.post("/", data={**TYPED, "age": "ninety", "limit_bal": "", "pay_2": "77"})
     assert page.status_code == 422
     made = Page(page.text)
-    assert made.by_id("age")["value"] == "ninety"
-    assert made.by_id("bill_amt1")["value"] == "2682"
+    assert made.by_id("field-age")["value"] == "ninety"
+    assert made.by_id("field-bill_amt1")["value"] == "2682"
     for name in ("age", "limit_bal", "pay_2"):
-        control = made.by_id(name)
+        control = made.by_id(f"field-{name}")
         assert control["aria-invalid"] == "true"
         assert f"{name}-problem" in str(control["aria-describedby"]).split()
         assert made.by_id(f"{name}-problem")
@@ -133,7 +133,7 @@ def test_nothing_that_is_typed_becomes_part_of_the_page(client: httpx.Client, at
     dirty = Page(dirty_page.text)
     assert [tag for tag, _ in dirty.tags] == [tag for tag, _ in clean.tags]
     assert [sorted(attributes) for _, attributes in dirty.tags] == [sorted(attributes) for _, attributes in clean.tags]
-    assert dirty.by_id("age")["value"] == attempt
+    assert dirty.by_id("field-age")["value"] == attempt
     assert "49" not in dirty.by_id("age-problem")
 
 
@@ -142,6 +142,12 @@ def test_nonsense_in_the_form_is_answered_with_the_form(client: httpx.Client, bo
     page = client.post("/", content=body, headers={"content-type": "application/x-www-form-urlencoded"})
     assert page.status_code == 422
     assert "23 fields are not as the contract wants" in said(page.text) or b"age=" in body
+
+
+def test_a_form_of_more_fields_than_any_page_has_is_refused(client: httpx.Client) -> None:
+    page = client.post("/", content=b"a=1&" * 5_000, headers={"content-type": "application/x-www-form-urlencoded"})
+    assert page.status_code == 400
+    assert page.json()["detail"] == "a form of more than 1000 fields"
 
 
 def test_another_content_type_is_refused(client: httpx.Client) -> None:
@@ -171,7 +177,7 @@ def test_the_page_has_no_script_or_style_of_its_own_and_names_no_other_host(clie
 
 def test_every_field_has_a_label_and_the_protected_ones_say_that_nothing_uses_them(client: httpx.Client) -> None:
     made = Page(client.get("/").text)
-    labelled = [attributes["for"] for tag, attributes in made.tags if tag == "label"]
+    labelled = [str(attributes["for"]).removeprefix("field-") for tag, attributes in made.tags if tag == "label"]
     named = [attributes["name"] for tag, attributes in made.tags if tag in ("input", "select")]
     assert labelled == named
     assert set(named) == set(PORTFOLIO.field_names)
@@ -215,7 +221,7 @@ def test_without_a_champion_the_page_says_what_to_run_and_keeps_what_was_typed(f
         page = client.post("/", data=TYPED)
         assert page.status_code == 503
         assert page.headers["Retry-After"] == "5"
-        assert Page(page.text).by_id("limit_bal")["value"] == "120000"
+        assert Page(page.text).by_id("field-limit_bal")["value"] == "120000"
         assert client.post("/what-if", json=EXAMPLE_CUSTOMER).status_code == 503
         assert client.get("/model/card").status_code == 503
 
