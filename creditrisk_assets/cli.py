@@ -125,7 +125,7 @@ def dev(
         }
         logs = settings.local_dir / "logs"
         with processes.running(wanted, _home(), environment, logs, lambda name: console.print(f"  {name}")) as up:
-            console.print(f"Dagster UI {ports.dagster_url}, API {ports.api_url}/docs, MLflow UI {ports.mlflow_url}")
+            console.print(f"Dagster UI {ports.dagster_url}, API and its page {ports.api_url}, MLflow UI {ports.mlflow_url}")
             console.print(f"logs in {logs}; Ctrl-C stops everything")
             if status.champion_in_force(instance) is None:
                 console.print("no champion yet: launch the job train in the Dagster UI, or run make train")

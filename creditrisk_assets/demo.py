@@ -132,7 +132,7 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
         wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
         console.rule("processes")
         with processes.running(wanted, site, environment, site / "data" / "logs", lambda name: console.print(f"  {name}")) as up:
-            console.print(f"  watch it: Dagster UI {ports.dagster_url}, API {ports.api_url}/docs")
+            console.print(f"  watch it: Dagster UI {ports.dagster_url}, API and its page {ports.api_url}")
             _Demo(console, instance, up, settings, ports, days).run()
     console.print(f"the store stays in {site} until the next demo", style="dim")
 

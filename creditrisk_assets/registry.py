@@ -178,6 +178,10 @@ class Registry:
         """Whether a document stands at the root of the run that logged a bundle."""
         return any(file.path == document for file in self._client().list_artifacts(of.run_id))
 
+    def documents_uri(self, of: RegisteredBundle) -> str:
+        """The folder of what documents a version: the artifacts of the run that logged it."""
+        return _local_path(str(self._client().get_run(of.run_id).info.artifact_uri))
+
     def version(self, number: str) -> RegisteredBundle:
         """One version by its number."""
         return _registered(self._client().get_model_version(MODEL_NAME, number))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
@@ -23,6 +24,7 @@ from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
 from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
 from serving.metrics import Metrics, add_metrics_route
+from serving.page import page_router
 from serving.perimeter import Observer, Perimeter
 from serving.problems import documented, problem_handlers, problem_response
 from serving.rate_limit import RateLimiter
@@ -170,6 +172,9 @@ def create_app(
         caller: Caller = request.state.caller
         return look_up.shown_to(caller, decision_id)
 
+    app.include_router(page_router(holder, portfolio, _champion))
+    app.mount("/static", StaticFiles(packages=[("serving", "static")]))
+
     @app.get("/reports/drift/{day}", responses={**documented(404, 422), **ANY_REQUEST}, response_class=HTMLResponse)
     def drift_report(day: datetime.date) -> HTMLResponse:
         """The Evidently report of a day."""
@@ -179,6 +184,8 @@ def create_app(
             raise HTTPException(404, f"no drift report for {day}") from error
         return HTMLResponse(page)
 
+    app.include_router(page_router(holder, portfolio, _champion))
+    app.mount("/static", StaticFiles(packages=[("serving", "static")]))
     return app
 
 

@@ -12,7 +12,7 @@ import structlog
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, load_bundle
-from serving.sources import Source, champion_in
+from serving.sources import PastRecord, Source, champion_in, champions_in
 
 log = structlog.get_logger()
 
@@ -94,6 +94,14 @@ class ChampionHolder:
         """Why there is no champion, and what to do."""
         why = f"could not be loaded ({self._problem})" if self._problem else "does not exist yet"
         return f"a champion {why}; run `make train`, or launch the job train in the Dagster UI"
+
+    def history(self) -> list[PastRecord]:
+        """What was said of the champion so far, the newest first, at most `HISTORY_LIMIT`.
+
+        Raises:
+            SourceError: if it cannot be read.
+        """
+        return champions_in(self._source)
 
     def start(self) -> None:
         """Look once, then go on looking in the background."""

@@ -107,6 +107,43 @@ class PredictResponse(Answer, Model):
     degraded: bool = Field(description="The champion could not be loaded, and its fallback scorecard has answered.")
 
 
+class FieldChanged(BaseModel):
+    """A field of the record, what was given, and what the reference profile has instead; null where it has no value."""
+
+    field: str
+    given: int | float | str | None
+    instead: int | float | str | None
+
+
+class Alternative(BaseModel):
+    """The answer on the same customer with some fields changed."""
+
+    prediction: int
+    default_probability: float
+    score: float
+    changes: list[FieldChanged] = Field(description="What was changed; every other field is as it was given.")
+
+
+class ReasonTried(ReasonGiven):
+    """A reason for the risk, and what would change it."""
+
+    instead: Alternative = Field(description="The answer if the fields of this reason alone were those of the reference profile.")
+
+
+class WhatIfResponse(Model):
+    """What the champion says of a customer who is only tried. It is no decision: nothing is logged, and there is no id."""
+
+    prediction: int = Field(description="1 = default, where the probability is at or above the cut-off.")
+    default_probability: float = Field(description="PD: probability of default in the next month.")
+    score: float = Field(description="Points; higher is safer.")
+    cut_off: float = Field(description="PD from which the prediction is 1.")
+    reasons: list[ReasonTried] = Field(description="Up to four things that raise the risk, the largest first.")
+    together: Alternative | None = Field(
+        description="The answer if all reasons were put right together; null where there are fewer than two."
+    )
+    note: Literal["a trial, not a decision: nothing was logged"] = "a trial, not a decision: nothing was logged"
+
+
 class RowRefused(BaseModel):
     """A row of a batch on which nothing was decided."""
 

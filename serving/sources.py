@@ -1,8 +1,11 @@
 """Where the API reads which champion is in force: the `champion` asset, in a Dagster instance or behind a Dagster webserver."""
 
+import datetime
 import json
+import threading
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from creditrisk_assets.scoring.bundle import ChampionRecord
@@ -12,13 +15,15 @@ if TYPE_CHECKING:
 
 IN_DAGSTER = "dagster"
 TIMEOUT_SECONDS = 5.0
+HISTORY_LIMIT = 20
+"""Materializations of an asset that are told of, at most."""
 
 QUERY = """
-query Latest($asset: AssetKeyInput!) {
+query Latest($asset: AssetKeyInput!, $limit: Int!) {
   assetOrError(assetKey: $asset) {
     __typename
     ... on Asset {
-      assetMaterializations(limit: 1) {
+      assetMaterializations(limit: $limit) {
         timestamp
         metadataEntries {
           label
@@ -40,27 +45,64 @@ class SourceError(RuntimeError):
     """It could not be read which champion is in force; what was known before stays in force."""
 
 
-class Source(Protocol):
-    """Where the records are."""
+@dataclass(frozen=True)
+class Materialization:
+    """When an asset was materialized, UTC, and the values of its metadata."""
 
-    def latest(self, asset: str) -> dict[str, Any] | None:
-        """Metadata values of an asset's latest materialization, None before the first."""
+    at: datetime.datetime
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PastRecord:
+    """What was said of the champion at a moment, UTC."""
+
+    at: datetime.datetime
+    record: ChampionRecord
+
+
+class Source(Protocol):
+    """Where materializations are."""
+
+    def materializations(self, asset: str, limit: int) -> list[Materialization]:
+        """The latest ones of an asset, the newest first.
+
+        Args:
+            asset: its key.
+            limit: how many at most; not more than `HISTORY_LIMIT`.
+        """
 
 
 class DagsterInstanceSource:
-    """A Dagster instance's event log."""
+    """A Dagster instance's event log. One materialization of the champion carries plots, and to read it takes some milliseconds
+    in which this process answers nobody; so each is read once.
+    """
 
     def __init__(self, instance: "DagsterInstance") -> None:
         self._instance = instance
+        self._known: dict[str, tuple[int | None, list[Materialization]]] = {}
+        self._reading = threading.Lock()
 
-    def latest(self, asset: str) -> dict[str, Any] | None:
-        """Metadata values of an asset's latest materialization, None before the first."""
-        from dagster import AssetKey
+    def materializations(self, asset: str, limit: int) -> list[Materialization]:
+        """The latest ones of an asset, the newest first."""
+        from dagster import AssetKey, AssetRecordsFilter
 
-        event = self._instance.get_latest_materialization_event(AssetKey(asset))
-        if event is None or event.asset_materialization is None:
-            return None
-        return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+        with self._reading:
+            seen, known = self._known.get(asset, (None, []))
+            new = AssetRecordsFilter(AssetKey(asset), after_storage_id=seen)
+            records = self._instance.fetch_materializations(new, limit=HISTORY_LIMIT).records
+            if records:
+                latest = [
+                    Materialization(
+                        datetime.datetime.fromtimestamp(record.timestamp, datetime.UTC),
+                        {name: value.value for name, value in record.asset_materialization.metadata.items()},
+                    )
+                    for record in records
+                    if record.asset_materialization is not None
+                ]
+                known = [*latest, *known][:HISTORY_LIMIT]
+                self._known[asset] = (records[0].storage_id, known)
+            return known[:limit]
 
 
 class DagsterWebserverSource:
@@ -73,16 +115,22 @@ class DagsterWebserverSource:
     def __init__(self, url: str) -> None:
         self._url = f"{url.rstrip('/')}/graphql"
 
-    def latest(self, asset: str) -> dict[str, Any] | None:
-        """Metadata values of an asset's latest materialization, None before the first.
+    def materializations(self, asset: str, limit: int) -> list[Materialization]:
+        """The latest ones of an asset, the newest first.
 
         Raises:
             SourceError: if the webserver does not answer, or not so.
         """
-        found = self._asked({"asset": {"path": [asset]}})
-        if found["__typename"] != "Asset" or not found["assetMaterializations"]:
-            return None
-        return dict(_value(entry) for entry in found["assetMaterializations"][0]["metadataEntries"])
+        found = self._asked({"asset": {"path": [asset]}, "limit": limit})
+        if found["__typename"] != "Asset":
+            return []
+        return [
+            Materialization(
+                datetime.datetime.fromtimestamp(float(one["timestamp"]) / 1000, datetime.UTC),
+                dict(_value(entry) for entry in one["metadataEntries"]),
+            )
+            for one in found["assetMaterializations"]
+        ]
 
     def _asked(self, variables: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps({"query": QUERY, "variables": variables}).encode()
@@ -112,8 +160,12 @@ def source_of(setting: str) -> Source:
 
 def champion_in(source: Source) -> ChampionRecord | None:
     """The champion that a source names, None before the first."""
-    metadata = source.latest("champion")
-    return None if metadata is None else ChampionRecord.of_values(metadata)
+    return next((past.record for past in champions_in(source, 1)), None)
+
+
+def champions_in(source: Source, limit: int = HISTORY_LIMIT) -> list[PastRecord]:
+    """What a source says of the champion so far, the newest first."""
+    return [PastRecord(one.at, ChampionRecord.of_values(one.metadata)) for one in source.materializations("champion", limit)]
 
 
 def _value(entry: dict[str, Any]) -> tuple[str, Any]:

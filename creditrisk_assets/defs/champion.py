@@ -81,7 +81,8 @@ def _unchanged(context: dg.AssetExecutionContext, registry: "Registry", head: En
     context.log.info(f"kept: {why}")
     bundle = load_bundle(head.after.artifact_uri, head.after.bundle_sha256)
     return dg.MaterializeResult(
-        metadata=champion_metadata(head.after, bundle, "kept", why, head), data_version=dg.DataVersion(head.after.bundle_sha256)
+        metadata=champion_metadata(registry, head.after, bundle, "kept", why, head),
+        data_version=dg.DataVersion(head.after.bundle_sha256),
     )
 
 
@@ -128,7 +129,7 @@ def _compared(
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
     return dg.MaterializeResult(
         metadata={
-            **champion_metadata(after, winner, verdict.verdict, verdict.reason, entry),
+            **champion_metadata(registry, after, winner, verdict.verdict, verdict.reason, entry),
             "challenger_version": contender.version,
             "previous_version": before.model_version if before else "none",
             "verdict_sha256": verdict.digest,

@@ -59,10 +59,13 @@ def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce 
     )
 
 
-def champion_metadata(in_force: InForce, bundle: Bundle, verdict: str, reason: str, entry: Entry) -> dict[str, Any]:
+def champion_metadata(
+    registry: "Registry", in_force: InForce, bundle: Bundle, verdict: str, reason: str, entry: Entry
+) -> dict[str, Any]:
     """What every materialization of `champion` says.
 
     Args:
+        registry: that knows the version.
         in_force: what decides from now on.
         bundle: its bundle.
         verdict: `first`, `promoted`, `kept`, `rolled_back` or `cut_off`.
@@ -72,6 +75,7 @@ def champion_metadata(in_force: InForce, bundle: Bundle, verdict: str, reason: s
     return {
         "mlflow_uri": in_force.mlflow_uri,
         "artifact_uri": in_force.artifact_uri,
+        "documents_uri": registry.documents_uri(registry.version(in_force.model_version)),
         "model_version": in_force.model_version,
         "bundle_sha256": in_force.bundle_sha256,
         "verdict": verdict,
@@ -234,13 +238,14 @@ def _move_by_hand(
         evidence_sha256=None,
     )
     entry = Ledger(settings.ledger).append(move, head)
-    registry_of(settings).set_champion(after.model_version)
+    registry = registry_of(settings)
+    registry.set_champion(after.model_version)
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             events.CHAMPION,
             description=why,
             metadata={
-                **champion_metadata(after, bundle, action, why, entry),
+                **champion_metadata(registry, after, bundle, action, why, entry),
                 **policy_metadata(after, bundle, settings),
             },
             tags={"dagster/data_version": after.bundle_sha256},

@@ -1,4 +1,4 @@
-"""From the values of a record to the decision graph's input: one float32 matrix, columns in contract order.
+"""From the values of a record to the decision graph's input: one float32 matrix, columns in contract order; and back.
 
 Training, batch and the API all encode here; text codes become numbers by the field's own table.
 """
@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from creditrisk_assets.portfolio.contract import Code, Kind
 
 
 class Encoded(Protocol):
@@ -24,6 +26,14 @@ class Encoded(Protocol):
     @property
     def code_numbers(self) -> Mapping[Any, float]:
         """The number of each code."""
+
+
+class Decoded(Encoded, Protocol):
+    """What decoding needs to know of a field besides."""
+
+    @property
+    def kind(self) -> Kind:
+        """What its values are."""
 
 
 def raw_matrix(columns: Mapping[str, Any] | Any, fields: Sequence[Encoded]) -> NDArray[np.float32]:
@@ -99,3 +109,23 @@ def _numbers(values: Any, field: Encoded) -> NDArray[np.float32]:
         raise ValueError(_stranger(field.name, texts[strangers][0], table))
     numbers[missing] = np.nan
     return numbers
+
+
+def record_of(row: Sequence[float | None], fields: Sequence[Decoded]) -> dict[str, Code | float | None]:
+    """The record of which a row of the matrix was made; encoded again it gives the same bits.
+
+    Args:
+        row: one number for each field; None or NaN where a value is missing.
+        fields: the columns, in order.
+    """
+    return {field.name: _value(number, field) for number, field in zip(row, fields, strict=True)}
+
+
+def _value(number: float | None, field: Decoded) -> Code | float | None:
+    if number is None or np.isnan(number):
+        return None
+    if field.is_text:
+        return next(str(code) for code, place in field.code_numbers.items() if place == number)
+    if field.kind == "decimal":
+        return float(str(np.float32(number)))  # the shortest decimal number that is this float32
+    return int(number)

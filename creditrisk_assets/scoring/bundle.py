@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import onnxruntime.capi.onnxruntime_pybind11_state as onnx_errors
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from upath import UPath
 
 from creditrisk_assets.portfolio.contract import Code, Kind, Portfolio
@@ -363,6 +363,8 @@ class ChampionRecord(BaseModel):
     """What a materialization of the `champion` asset says: which bundle decides from now on, by which rule, and why.
 
     `fallback` is the scorecard of the same rows, for when the bundle cannot be loaded; None where the bundle is the scorecard.
+    `documents_uri` is the folder of the model card and the plots. It decides nothing, so it is in no dump of the record: decision
+    sets that were written without it keep their bytes.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -375,6 +377,7 @@ class ChampionRecord(BaseModel):
     reason: str
     rule: DecisionRule
     fallback: BundlePlace | None = None
+    documents_uri: str | None = Field(None, exclude=True)
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":

@@ -132,7 +132,6 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
     A call that gets no answer, or finds no champion, is sent again with the same idempotency key, so that no customer is decided
     on twice.
     """
-
     answered = False
 
     def score(records: pd.DataFrame) -> pd.DataFrame:

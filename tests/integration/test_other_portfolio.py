@@ -159,6 +159,23 @@ def test_online_equals_batch_and_the_request_is_the_contract(loop: Loop, loans: 
         assert client.post("/predict", json=without).status_code == 200
 
 
+def test_the_page_is_made_from_the_contract(loop: Loop, loans: Portfolio) -> None:
+    with api(loop, CREDITRISK_PORTFOLIO="loans.PORTFOLIO") as client:
+        until(lambda: client.get("/ready").status_code == 200, 30)
+        start = client.get("/").text
+        assert all(f'name="{field.name}"' in start for field in loans.fields)
+        assert '<option value="debt">other debts (debt)</option>' in start
+        for name in ("good", "borderline", "bad"):
+            assert "Probability of default" in client.get("/", params={"example": name}).text
+        typed = {name: "" if value is None else str(value) for name, value in loans.example.items()}
+        page = client.post("/", data=typed)
+        assert page.status_code == 200
+        assert 'value="2150.5"' in page.text
+        refused = client.post("/", data=typed | {"income": "much"})
+        assert refused.status_code == 422
+        assert "valid: a number from 0 to 100000 (EUR), or nothing" in refused.text
+
+
 def test_a_champion_of_another_portfolio_is_refused(loop: Loop, loans: Portfolio) -> None:
     bundle = load_bundle(loop.champion().artifact_uri)
     bundle.require_fits(loans)

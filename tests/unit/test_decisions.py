@@ -180,3 +180,12 @@ def test_a_sample_of_past_days_is_made_again(copy: Path, bundle: Bundle, strange
     for path in copy.glob("*/*.parquet"):
         path.write_bytes(b"nothing")
     assert not any(one.exact for one in replay_sample(copy, 1))
+
+
+def test_where_a_model_is_documented_is_no_part_of_its_decisions(kept: Path, bundle: Bundle) -> None:
+    """Sets that were written before the champion said so must keep their bytes, for they are kept for ever."""
+    told = champion_of(bundle, "3").model_copy(update={"documents_uri": "/documents"})
+    found = only_set(kept)
+    assert found.model_copy(update={"champion": told}).content() == found.content()
+    assert b"documents_uri" not in found.content()
+    assert store.set_name(DAY, "b" * 64, told) == found.name

@@ -1,0 +1,217 @@
+"""The page in a real browser: by mouse, by keyboard alone, without JavaScript, in the dark, on a telephone; checked with axe.
+
+The browser is Chromium, named by CREDITRISK_TEST_CHROMIUM or found on the path.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from tests.integration.conftest import Loop, api
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ANSWER = re.compile(r"PD \d+\.\d\d.%, \d{3}\.\d points: would be (approved|refused)\.\s+(\d|No) reasons? given\.")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an API with a champion, its card, its curves and a history."""
+    loop = Loop.of(tmp_path_factory.mktemp("page") / "site", report_rows=1_000)
+    assert loop.run("train").success
+    with api(loop) as client:
+        yield str(client.base_url).rstrip("/")
+    loop.instance.dispose()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """Where the browser is. A test that is left out because it is not there would never be missed."""
+    named = os.environ.get("CREDITRISK_TEST_CHROMIUM")
+    found = named or next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.fail(
+            "there is no Chromium to show the page in; install it (Debian: apt-get install chromium), or name one in "
+            "CREDITRISK_TEST_CHROMIUM"
+        )
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str, site: str) -> Iterator[Browser]:
+    """Started after the site: Playwright has an event loop running in this thread, in which Dagster cannot execute a job."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def context(browser: Browser, site: str, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    """A visitor; whatever the page logs as an error, raises, or asks of another host fails the test."""
+    complaints: list[str] = []
+    visitor = browser.new_context(**getattr(request, "param", {}))
+    visitor.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    visitor.on("weberror", lambda error: complaints.append(str(error.error)))
+    visitor.on("request", lambda asked: None if asked.url.startswith(site) else complaints.append(f"asked {asked.url}"))
+    yield visitor
+    visitor.close()
+    assert not [one for one in complaints if "the server responded with a status of 422" not in one]
+
+
+@pytest.fixture
+def page(context: BrowserContext, site: str) -> Page:
+    opened = context.new_page()
+    opened.goto(site)
+    return opened
+
+
+def require_accessible(page: Page) -> None:
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+def fill_in_example(page: Page) -> None:
+    for field in PORTFOLIO.fields:
+        value = str(PORTFOLIO.example[field.name])
+        if field.codes is not None:
+            page.locator(f"#field-{field.name}").select_option(value)
+        else:
+            page.locator(f"#field-{field.name}").fill(value)
+
+
+def test_a_person_fills_the_form_and_reads_what_the_model_says(page: Page, site: str) -> None:
+    fill_in_example(page)
+    page.get_by_role("button", name="See what the model says").click()
+    expect(page.get_by_role("status")).to_have_text(ANSWER)
+    answer = page.request.post(f"{site}/predict", data=dict(PORTFOLIO.example)).json()
+    result = page.get_by_role("region", name="What the model says")
+    expect(result).to_contain_text(f"{answer['default_probability']:.2%}".replace("%", "\N{NO-BREAK SPACE}%"))
+    expect(result).to_contain_text(f"{answer['score']:.1f} points")
+    for reason in answer["reasons"]:
+        expect(result).to_contain_text(reason["text"])
+    result.get_by_text(re.compile("fields? changed")).first.click()
+    expect(result.get_by_role("columnheader", name="Instead").first).to_be_visible()
+    scale = result.get_by_role("img", name="Score on its scale")
+    expect(scale).to_be_visible()
+    expect(scale).to_have_accessible_description(re.compile(r"points on a scale from .* The cut-off is at"))
+    assert page.url.rstrip("/") == site  # the answer came in place
+
+
+def test_the_keyboard_alone_is_enough(page: Page) -> None:
+    """Tab through the page as somebody does who has no mouse."""
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    for name in ("Good", "Borderline", "Bad"):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text(ANSWER)
+    bad = page.get_by_role("status").inner_text()
+    fields = [name for reason in PORTFOLIO.reasons for name in reason.fields] + list(PORTFOLIO.protected)
+    for name in fields:
+        page.keyboard.press("Tab")
+        expect(page.locator(f"#field-{name}")).to_be_focused()
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        if name in PORTFOLIO.reasons[0].fields:
+            page.keyboard.press("Home")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#problems")).to_contain_text("6 fields are not as the contract wants")  # "Choose" was chosen
+    expect(page.locator("#outcome")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(f"#field-{fields[0]}")).to_be_focused()
+    for name in fields[: len(PORTFOLIO.reasons[0].fields)]:
+        expect(page.locator(f"#field-{name}")).to_be_focused()
+        page.keyboard.type("paid")
+        page.keyboard.press("Tab")
+    page.locator(f"#field-{fields[-1]}").press("Enter")
+    expect(page.get_by_role("status")).to_have_text(ANSWER)
+    assert page.get_by_role("status").inner_text() != bad
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        pytest.param({}, id="wide"),
+        pytest.param({"color_scheme": "dark"}, id="dark"),
+        pytest.param({"viewport": {"width": 360, "height": 740}}, id="telephone"),
+        pytest.param({"forced_colors": "active", "reduced_motion": "reduce"}, id="high-contrast"),
+    ],
+    indirect=True,
+)
+def test_axe_finds_nothing_in_any_state_and_nothing_is_wider_than_the_screen(page: Page) -> None:
+    require_accessible(page)
+    page.get_by_role("link", name="Bad", exact=True).click()
+    expect(page.get_by_role("status")).to_have_text(ANSWER)
+    for summary in page.locator("summary").all():
+        summary.click()
+    require_accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_label("Age", exact=True).fill("<b>ninety</b>" * 20)
+    page.get_by_role("button").click()
+    expect(page.locator("#outcome")).to_be_focused()
+    expect(page.locator("#problems")).to_contain_text("1 field is not as the contract wants")
+    assert page.title().startswith("Error: 1 to correct")
+    require_accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_label("Age", exact=True).input_value().startswith("<b>ninety</b>")
+
+
+@pytest.mark.parametrize("context", [{"java_script_enabled": False}], indirect=True)
+def test_without_javascript_it_does_the_same(page: Page, site: str) -> None:
+    page.get_by_role("link", name="Borderline").click()
+    expect(page).to_have_url(f"{site}/?example=borderline#outcome")
+    expect(page.locator("#result")).to_contain_text("Probability of default")
+    page.locator("#field-age").fill("")
+    page.get_by_role("button").click()
+    expect(page.locator("#problems")).to_contain_text("Age: missing; valid: a whole number from 18 to 120 (years)")
+    expect(page.locator("#outcome")).to_be_focused()
+    page.locator("#field-age").fill("40")
+    page.get_by_role("button").click()
+    expect(page.locator("#outcome")).to_contain_text("Probability of default")
+    expect(page.locator("#outcome")).to_be_in_viewport()
+
+
+def test_before_there_is_a_champion_the_page_says_what_to_run(browser: Browser, tmp_path: Path) -> None:
+    with api(Loop.of(tmp_path / "site")) as client:
+        page = browser.new_page()
+        page.goto(str(client.base_url))
+        expect(page.get_by_role("note")).to_contain_text("There is no champion yet. Run make train")
+        require_accessible(page)
+        fill_in_example(page)
+        page.get_by_role("button").click()
+        expect(page.locator("#result")).to_contain_text("Nothing yet: no champion is loaded")
+        assert page.locator("#field-age").input_value() == str(PORTFOLIO.example["age"])
+        page.close()
+
+
+def test_curves_are_shown_and_the_card_opens(page: Page) -> None:
+    curves = page.locator("figure img")
+    assert curves.count() == 6
+    for curve in curves.all():
+        curve.scroll_into_view_if_needed()
+        expect(curve).to_have_js_property("complete", True)
+        assert curve.evaluate("image => image.naturalWidth") > 100
+    expect(page.get_by_role("table").last).to_contain_text("first champion")
+    page.get_by_role("link", name="Read the model card").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Model card: credit_default, version 1")
+    assert page.evaluate("getComputedStyle(document.body).maxWidth") != "none"  # its own style is let through
