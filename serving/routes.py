@@ -31,7 +31,7 @@ DOCUMENTATION = FETCH_NOTHING + (
 )
 """Swagger UI and ReDoc are started by a script in their page, and style themselves."""
 REPORT = FETCH_NOTHING + (
-    b"; script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+    b"; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
     b"; worker-src blob:; sandbox allow-scripts allow-downloads"
 )
 """An Evidently report holds its own scripts and data. In a sandbox it has no origin: it cannot ask the API anything."""
