@@ -15,10 +15,11 @@ from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving.champion import ChampionHolder, ChampionInDagster, LoadedChampion
+from serving.documentation import document_keys
 from serving.logs import configure_logs
 from serving.metrics import Metrics, add_metrics_route
 from serving.perimeter import Observer, Perimeter
-from serving.problems import add_problem_handlers
+from serving.problems import add_problem_handlers, documented
 from serving.rate_limit import RateLimiter
 from serving.routes import route_table
 from serving.schemas import (
@@ -27,7 +28,6 @@ from serving.schemas import (
     Health,
     ModelInfo,
     PredictResponse,
-    Problem,
     Ready,
     ReasonGiven,
     batch_request_model,
@@ -38,9 +38,8 @@ from serving.telemetry import Telemetry, telemetry
 
 RETRY_AFTER_SECONDS = 5
 
-NOT_READY: dict[int | str, dict[str, Any]] = {
-    503: {"model": Problem, "description": "No champion is loaded; Retry-After says when to ask again."}
-}
+REFUSALS = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
+"""How any request may end that is not answered."""
 
 
 def create_app(
@@ -64,19 +63,20 @@ def create_app(
         title="creditrisk",
         description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
         lifespan=_lifespan(holder, closing),
+        responses=REFUSALS,
     )
     app.state.holder = holder
     app.router.route_class = StrictRoute
     add_problem_handlers(app, portfolio)
     batch_model = batch_request_model(Customer, settings.batch_rows_limit)
 
-    @app.post("/predict", responses=NOT_READY)
+    @app.post("/predict")
     async def predict(customer: Customer, champion: Champion) -> PredictResponse:  # type: ignore[valid-type]
         """The decision on one customer."""
         answers = _answers(champion, [customer])
         return PredictResponse(**answers[0].model_dump(), **_model(champion), cut_off=champion.record.rule.cut_off)
 
-    @app.post("/predict/batch", responses=NOT_READY)
+    @app.post("/predict/batch")
     def predict_batch(batch: batch_model, champion: Champion) -> BatchResponse:  # type: ignore[valid-type]
         """Decisions on many customers, all by the same model; one record out of order refuses the whole batch."""
         answers = _answers(champion, batch.records)  # type: ignore[attr-defined]
@@ -87,12 +87,12 @@ def create_app(
         """Whether the process is alive."""
         return Health()
 
-    @app.get("/ready", responses=NOT_READY)
+    @app.get("/ready")
     async def ready(champion: Champion) -> Ready:
         """Whether a champion is loaded."""
         return Ready(**_model(champion), problem=holder.problem)
 
-    @app.get("/model-info", responses=NOT_READY)
+    @app.get("/model-info")
     async def model_info(champion: Champion) -> ModelInfo:
         """What the champion is."""
         manifest = champion.bundle.manifest
@@ -111,7 +111,7 @@ def create_app(
             metrics=manifest.metrics,
         )
 
-    @app.get("/reports/drift/{day}", responses={404: {"model": Problem}}, response_class=HTMLResponse)
+    @app.get("/reports/drift/{day}", response_class=HTMLResponse)
     def drift_report(day: datetime.date) -> HTMLResponse:
         """The Evidently report of a day."""
         try:
@@ -147,9 +147,12 @@ def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
     limited = RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst) if serving.rate_limit else None
+    routes = route_table(serving)
+    if ring.asks_for_keys:
+        document_keys(app, routes)
     return Perimeter(
         app,
-        route_table(serving),
+        routes,
         ring,
         limiter=limited,
         open_beyond_loopback=serving.open_beyond_loopback,

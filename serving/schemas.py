@@ -135,9 +135,3 @@ class ModelInfo(Model):
     not_used: list[str]
     training: dict[str, Any]
     metrics: dict[str, float]
-
-
-class Problem(BaseModel):
-    """Why there is no answer."""
-
-    detail: str
