@@ -82,7 +82,7 @@ def list_keys(as_json: JSON = False) -> None:
     table = Table("caller", "scopes", "key", "made", "works until")
     for name, holder in sorted(callers.items()):
         for key in holder.keys:
-            until = "revoked" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M}"
+            until = "no end" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M}"
             table.add_row(
                 name,
                 ", ".join(holder.scopes),

@@ -20,7 +20,9 @@ from serving import strict_json
 from serving.batch import BatchHandler
 from serving.batch_formats import FORMATS
 from serving.champion import ChampionHolder, LoadedChampion
+from serving.counting import Counting
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
+from serving.documentation import document_keys
 from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
 from serving.metrics import Metrics, add_metrics_route
@@ -40,8 +42,10 @@ RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
 
 REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
-ANY_REQUEST = documented(401, 403, 429, 500)
-DECIDING = {**documented(400, 408, 413, 415, 422, 503, 507), **ANY_REQUEST}
+ANY_REQUEST = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
+"""How any request may end that is not answered."""
+
+DECIDING = documented(507)
 KEYED = {
     "parameters": [
         {
@@ -81,6 +85,7 @@ def create_app(
         title="creditrisk",
         description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
         lifespan=_lifespan(holder, decider, closing),
+        responses=ANY_REQUEST,
     )
     app.state.holder = holder
     app.router.route_class = strict_json.StrictRoute
@@ -132,19 +137,19 @@ def create_app(
     )
     app.state.shortcuts = {("POST", "/predict"): shortcut(decided_on_one, handlers)}
 
-    @app.get("/health", responses=ANY_REQUEST)
+    @app.get("/health")
     async def health() -> Health:
         """Whether the process is alive."""
         return Health()
 
-    @app.get("/ready", responses=documented(503))
+    @app.get("/ready")
     async def ready(champion: Champion) -> Ready:
         """Whether decisions can be made: a champion, or its fallback, is loaded, and the decision log can be written."""
         if decider.problem is not None:
             raise HTTPException(503, decider.problem, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         return Ready(**_model(champion), degraded=champion.degraded, problem=holder.problem)
 
-    @app.get("/model-info", responses={**documented(503), **ANY_REQUEST})
+    @app.get("/model-info")
     async def model_info(champion: Champion) -> ModelInfo:
         """What the champion is."""
         manifest = champion.bundle.manifest
@@ -164,7 +169,7 @@ def create_app(
             metrics=manifest.metrics,
         )
 
-    @app.get("/decisions/{decision_id}", responses={**documented(404, 422), **ANY_REQUEST})
+    @app.get("/decisions/{decision_id}")
     def decision(decision_id: str, request: Request) -> DecisionKept:
         """A decision that was made, by the API or on a day's file, as it was kept. Who may not `read` sees only what the same
         key's owner has asked for, without the protected fields.
@@ -175,7 +180,7 @@ def create_app(
     app.include_router(page_router(holder, portfolio, _champion))
     app.mount("/static", StaticFiles(packages=[("serving", "static")]))
 
-    @app.get("/reports/drift/{day}", responses={**documented(404, 422), **ANY_REQUEST}, response_class=HTMLResponse)
+    @app.get("/reports/drift/{day}", response_class=HTMLResponse)
     def drift_report(day: datetime.date) -> HTMLResponse:
         """The Evidently report of a day."""
         try:
@@ -195,17 +200,18 @@ def app_from_environment() -> Perimeter:
     serving, settings = ServingSettings(), Settings()
     configure_logs(serving.log_format)
     metrics = Metrics(settings.metrics_dir)
+    counting = Counting(metrics)
     observers: list[Metrics | Telemetry] = [metrics]
     if serving.otlp_endpoint is not None:
         observers.append(telemetry(serving.otlp_endpoint))
     portfolio, codec = settings.portfolio, settings.decision_log_codec
-    holder = ChampionHolder(source_of(serving.champion_source), portfolio, serving.champion_poll_seconds, [metrics])
+    holder = ChampionHolder(source_of(serving.champion_source), portfolio, serving.champion_poll_seconds, [counting])
     singles, many = (
         DecisionLog(settings.open_segments, portfolio.name, codec, serving.segment_megabytes << 20, serving.segment_minutes * 60)
         for _ in range(2)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
-    decider = Decider(holder, singles, many, index, [metrics])
+    decider = Decider(holder, singles, many, index, [counting])
     closing = [one.close for one in observers]
     app = create_app(holder, decider, DecisionLookUp(settings), serving, settings, closing)
     add_metrics_route(app, metrics)
@@ -222,9 +228,12 @@ def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
     limited = RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst) if serving.rate_limit else None
+    routes = route_table(serving, tuple(FORMATS))
+    if ring.asks_for_keys:
+        document_keys(app, routes)
     return Perimeter(
         app,
-        route_table(serving, tuple(FORMATS)),
+        routes,
         ring,
         limiter=limited,
         open_beyond_loopback=serving.open_beyond_loopback,

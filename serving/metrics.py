@@ -18,8 +18,6 @@ from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from serving.champion import LoadedChampion
-from serving.decider import Group
 from serving.perimeter import Exchange
 
 CARRY_SECONDS = 0.25
@@ -178,38 +176,50 @@ class Metrics:
         if status >= 400:
             self._refused.counts[(exchange.refused or f"status_{status}",)] += 1
 
-    def decided(self, group: Group) -> None:
-        """A group of decisions is on disk and answered."""
-        champion, counts = group.champion, self._decisions.counts
-        version, word = champion.record.model_version, _word(champion.degraded)
-        for prediction in group.decisions.prediction.tolist():
-            counts[(version, "1" if prediction else "0", word)] += 1
-        for probability in group.decisions.default_probability.tolist():
+    def observe_decisions(
+        self, model_version: str, predictions: Sequence[int], probabilities: Sequence[float], *, degraded: bool = False
+    ) -> None:
+        """Decisions of one model that are being answered."""
+        counts, word = self._decisions.counts, _word(degraded)
+        for prediction in predictions:
+            counts[(model_version, "1" if prediction else "0", word)] += 1
+        for probability in probabilities:
             self._probability.observe(probability)
-        self._group.observe(len(group.answers))
-        self._fsync.observe(group.write_seconds)
-        self._lag.observe(time.perf_counter() - group.oldest_received_at)
 
-    def not_written(self) -> None:
+    def observe_group(self, size: int, fsync_seconds: float, oldest_received_at: float) -> None:
+        """A group of decisions is on disk.
+
+        Args:
+            size: decisions in it.
+            fsync_seconds: what the flush took.
+            oldest_received_at: when the first of its requests came, by time.perf_counter().
+        """
+        self._group.observe(size)
+        self._fsync.observe(fsync_seconds)
+        self._lag.observe(time.perf_counter() - oldest_received_at)
+
+    def observe_log_error(self) -> None:
         """A group could not be written."""
         self._log_errors.counts[()] += 1
 
-    def serving(self, champion: LoadedChampion) -> None:
+    def observe_champion(self, model_version: str, bundle_sha256: str, *, degraded: bool = False) -> None:
         """The model that this worker answers by from now on."""
-        record = champion.record
         if self._answering_by is not None:
             self._answering_by.set(0)
-        self._answering_by = self._model.labels(record.model_version, record.bundle_sha256, _word(champion.degraded))
+        self._answering_by = self._model.labels(model_version, bundle_sha256, _word(degraded))
         self._answering_by.set(1)
         self._loads.counts[()] += 1
+        self._problem.set(0)
 
-    def looked(self, problem: str | None) -> None:
-        """The champion in force was looked for: why it could not be read or loaded, or None."""
-        self._problem.set(int(problem is not None))
+    def observe_champion_problem(self, *, refused: bool) -> None:
+        """The champion in force could not be read, or was read and could not be proven (`refused`)."""
+        self._problem.set(1)
+        if refused:
+            self._refusals.counts[()] += 1
 
-    def refused(self) -> None:
-        """A champion could not be loaded or proven."""
-        self._refusals.counts[()] += 1
+    def observe_champion_well(self) -> None:
+        """The champion in force was read and is the one that answers."""
+        self._problem.set(0)
 
     def text(self) -> bytes:
         """What all workers have counted, as Prometheus reads it. Gauges of workers that are gone do not count."""

@@ -20,7 +20,7 @@ from creditrisk_assets.scoring.bundle import ChampionRecord
 from serving import documents, form
 from serving.champion import ChampionHolder, LoadedChampion
 from serving.scale import Scale, points_at, scale_of
-from serving.schemas import Problem, WhatIfResponse, request_model
+from serving.schemas import WhatIfResponse, request_model
 from serving.sources import HISTORY_LIMIT, PastRecord
 from serving.what_if import Trial, what_if
 
@@ -29,10 +29,6 @@ log = structlog.get_logger()
 RETRY_LATER = {"Retry-After": "5"}
 FORM = "application/x-www-form-urlencoded"
 FORM_FIELDS_LIMIT = 1_000
-PAGE_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-CARD_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-"""The card has its style and its pictures in itself, and nothing else."""
-
 HEADLINE_FIGURES = {
     "roc_auc": "AUC",
     "gini": "Gini",
@@ -120,7 +116,7 @@ def page_router(
 
         return await run_in_threadpool(answer)
 
-    @router.post("/what-if", responses={503: {"model": Problem}})
+    @router.post("/what-if")
     def trial(customer: Customer, champion: Champion) -> WhatIfResponse:  # type: ignore[valid-type]
         """What the champion would say of a customer, and what it would say if each reason were put right. Nothing is logged."""
         result = what_if(champion, form.values_of(portfolio, customer))
@@ -134,12 +130,12 @@ def page_router(
     @router.get("/model/card", response_class=HTMLResponse, include_in_schema=False)
     def card(champion: Champion) -> Response:
         """The model card of the version in force."""
-        return _document(champion, documents.card, "text/html; charset=utf-8", {"Content-Security-Policy": CARD_POLICY})
+        return _document(champion, documents.card, "text/html; charset=utf-8")
 
     @router.get("/model/plots/{name}.png", response_class=Response, include_in_schema=False)
     def curve(name: str, champion: Champion) -> Response:
         """A curve of the version in force."""
-        return _document(champion, lambda record: documents.curve(record, name), "image/png", {})
+        return _document(champion, lambda record: documents.curve(record, name), "image/png")
 
     return router
 
@@ -181,8 +177,7 @@ def _page(
             verdicts=VERDICTS,
         )
     )
-    headers = {"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-store"}
-    return HTMLResponse(content, status, headers | (RETRY_LATER if status == 503 else {}))
+    return HTMLResponse(content, status, RETRY_LATER if status == 503 else None)
 
 
 def _model(champion: LoadedChampion, past: list[PastRecord]) -> dict[str, Any]:
@@ -236,9 +231,7 @@ def _history(holder: ChampionHolder) -> tuple[list[PastRecord], bool]:
         return [], True
 
 
-def _document(
-    champion: LoadedChampion, read: Callable[[ChampionRecord], bytes], media_type: str, headers: dict[str, str]
-) -> Response:
+def _document(champion: LoadedChampion, read: Callable[[ChampionRecord], bytes], media_type: str) -> Response:
     try:
         content = read(champion.record)
     except FileNotFoundError as error:
@@ -246,7 +239,7 @@ def _document(
     except OSError as error:
         log.warning("model_document_not_read", problem=str(error))
         raise HTTPException(503, "the documents of the model cannot be read now", headers=RETRY_LATER) from error
-    return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
+    return Response(content, media_type=media_type)
 
 
 def _require_form(request: Request) -> None:

@@ -30,8 +30,11 @@ DOCUMENTATION = FETCH_NOTHING + (
     b"; connect-src 'self'; worker-src blob:"
 )
 """Swagger UI and ReDoc are started by a script in their page, and style themselves."""
+CARD = FETCH_NOTHING + b"; style-src 'unsafe-inline'; img-src data:"
+"""The model card has its style and its pictures in itself, and nothing else."""
+
 REPORT = FETCH_NOTHING + (
-    b"; script-src 'unsafe-inline' 'unsafe-eval' blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+    b"; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
     b"; worker-src blob:; sandbox allow-scripts allow-downloads"
 )
 """An Evidently report holds its own scripts and data. In a sandbox it has no origin: it cannot ask the API anything."""
@@ -140,6 +143,7 @@ def route_table(settings: ServingSettings, batch_types: Sequence[str] = (JSON_TY
         ("POST", "/what-if"): Rule("/what-if", PREDICT, form, page, page=True),
         ("POST", "/"): Rule("/", PREDICT, form, page, page=True),
         ("GET", "/"): Rule("/", READ, small, page, page=True),
+        ("GET", "/model/card"): Rule("/model/{page}", READ, small, _headers(CARD), page=True),
         ("GET", "/model-info"): Rule("/model-info", READ, small),
         ("GET", "/metrics"): Rule("/metrics", READ, small),
     }

@@ -15,7 +15,7 @@ import logging, sys, warnings
 import structlog
 from serving.logs import configure_logs
 key, form = sys.argv[1:]
-early = structlog.get_logger()
+early = structlog.get_logger("serving.made_before")
 configure_logs(form or None)
 early.info("request", path=f"/decisions/{key}", nested={"headers": [key.encode(), ("x", key)]}, key_id=key[3:15], status=401)
 early.error("object", what=ValueError(f"bad {key[:40]}"))
