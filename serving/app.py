@@ -35,7 +35,7 @@ from serving.routing import handled_by, shortcut
 from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, RowRefused, request_model
 from serving.segments import DecisionLog, LogUnwritable
 from serving.server import end_with_parent
-from serving.sources import source_of
+from serving.sources import Source, source_of
 from serving.telemetry import Telemetry, telemetry
 
 RETRY_AFTER_SECONDS = 5
@@ -189,23 +189,36 @@ def create_app(
             raise HTTPException(404, f"no drift report for {day}") from error
         return HTMLResponse(page)
 
-    app.include_router(page_router(holder, portfolio, _champion))
-    app.mount("/static", StaticFiles(packages=[("serving", "static")]))
     return app
 
 
 def app_from_environment() -> Perimeter:
     """The API over the champion that the environment's settings name."""
     end_with_parent()
-    serving, settings = ServingSettings(), Settings()
+    serving = ServingSettings()
     configure_logs(serving.log_format)
+    return api(serving, Settings(), source_of(serving.champion_source))
+
+
+def api(serving: ServingSettings, settings: Settings, source: Source) -> Perimeter:
+    """The API, all of it.
+
+    Args:
+        serving: limits.
+        settings: the portfolio, and where things are.
+        source: says which champion is in force.
+
+    Raises:
+        KeysError: if the file of keys cannot be read.
+        OpenBeyondLoopback: if there are no keys and others than this machine could ask.
+    """
     metrics = Metrics(settings.metrics_dir)
     counting = Counting(metrics)
     observers: list[Metrics | Telemetry] = [metrics]
     if serving.otlp_endpoint is not None:
         observers.append(telemetry(serving.otlp_endpoint))
     portfolio, codec = settings.portfolio, settings.decision_log_codec
-    holder = ChampionHolder(source_of(serving.champion_source), portfolio, serving.champion_poll_seconds, [counting])
+    holder = ChampionHolder(source, portfolio, serving.champion_poll_seconds, [counting])
     singles, many = (
         DecisionLog(settings.open_segments, portfolio.name, codec, serving.segment_megabytes << 20, serving.segment_minutes * 60)
         for _ in range(2)

@@ -10,25 +10,19 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from upath import UPath
 
-from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.settings import ServingSettings
-from serving.app import create_app
-from serving.champion import ChampionHolder, ChampionInDagster
+from creditrisk_assets.settings import ServingSettings, Settings
+from serving.app import api
 from serving.documentation import document_keys
-from serving.metrics import Metrics, add_metrics_route
 from serving.routes import ADMIN, route_table
+from serving.sources import DagsterInstanceSource
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[FastAPI]:
-    metrics = Metrics(tmp_path / "metrics")
     with dg.DagsterInstance.ephemeral() as instance:
-        settings = ServingSettings()
-        holder = ChampionHolder(ChampionInDagster(instance), PORTFOLIO, settings.champion_poll_seconds)
-        app = create_app(holder, settings, PORTFOLIO, UPath(tmp_path))
-        add_metrics_route(app, metrics)
-        yield app
-    metrics.close()
+        made = api(ServingSettings(), Settings(data_dir=UPath(tmp_path)), DagsterInstanceSource(instance)).app
+        assert isinstance(made, FastAPI)
+        yield made
 
 
 def test_every_route_of_the_api_is_in_the_table(app: FastAPI) -> None:
