@@ -132,12 +132,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.cycle is not None:
             self.cycle.transport = self._gentle
 
-    def on_response_complete(self) -> None:
-        """An answer has been written."""
-        super().on_response_complete()
-        if self.cycle.more_body and self.cycle.response_complete:
-            self.close_gently()  # answered before the body was there: what is still to come would be taken for anything
-
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's name and words
         """What came is no HTTP, or more of it than is taken."""
         if self._head_too_large:

@@ -15,7 +15,6 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 ALWAYS: Headers = (
     (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
 NO_STORE: Headers = ((b"cache-control", b"no-store"),)
