@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ import httpx
 
 from benchmarks.serving_site import Site
 from creditrisk_assets.api_keys import create_key
+from creditrisk_assets.defs.events import champion_in_force
 from creditrisk_assets.processes import free_ports
+from creditrisk_assets.scoring.bundle import GRAPH
 
 START_SECONDS = 120.0
 FSYNC_WRITES = 500
@@ -115,7 +117,8 @@ def _started(command: list[str], url: str, environment: dict[str, str], log: Pat
             time.sleep(0.1)
         yield process.pid
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
 
 
@@ -155,7 +158,8 @@ def _mlflow(folder: Path, site: Site, customer: dict[str, Any]) -> Iterator[Serv
     settings = site.loop.settings
     command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "--env-manager", "local", "--workers", "1"]
     command += ["--model-uri", "models:/credit_default@champion", "--port", str(port)]
-    environment = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it starts uvicorn by its name
+    environment = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": path}
     with _started(command, f"http://127.0.0.1:{port}/ping", environment, folder / "mlflow.log") as process:
         body = {"dataframe_split": {"columns": list(customer), "data": [[float(value) for value in customer.values()]]}}
         yield Server(
@@ -207,7 +211,9 @@ def compared(folder: Path, seconds: int, rounds: int, with_bentoml: bool) -> Non
     site = Site.trained(folder / "site")
     portfolio = site.loop.settings.portfolio
     customer = dict(portfolio.example)
-    graph = next((site.loop.home / "data" / "mlflow").rglob("model.onnx"))
+    champion = champion_in_force(site.loop.instance)
+    assert champion is not None
+    graph = Path(champion.artifact_uri) / GRAPH
     with (
         _validating(folder, customer) as validate,
         _mlflow(folder, site, customer) as mlflow,
