@@ -100,7 +100,7 @@ def crash(site: Site, rounds: int, seed: int) -> Outcome:
         for client in clients:
             client.start()
         time.sleep(rng.uniform(*ROUND_SECONDS))
-        if site.workers > 1 and number % 2:
+        if site.workers > 1 and number % 2 == 0:
             site.kill(rng.choice(_workers(site)))
             time.sleep(rng.uniform(*ROUND_SECONDS))
         site.kill_all()

@@ -148,7 +148,7 @@ def test_an_open_decision_is_replayed_and_the_day_too_once_it_is_kept(
 
 def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_other(tmp_path: Path) -> None:
     """What nobody lands is never monitored, matures nowhere and teaches the next model nothing."""
-    loop = Loop.of(tmp_path / "site")
+    loop = Loop.of(tmp_path / "site", simulated_rows=2_000)
     assert loop.run("train").success
     customers = simulate(120, 91, 5_000)
     rows = customers[["id", *PORTFOLIO.field_names]].to_dict("records")
@@ -189,7 +189,7 @@ def test_after_crashes_nothing_that_was_told_is_missing_doubled_or_otherwise(tra
     before = trained.settings.api_dir
     trained.settings.api_dir = tmp_path / "api"
     try:
-        outcome = crash(site, rounds=2, seed=3)
+        outcome = crash(site, rounds=1, seed=3)
     finally:
         trained.settings.api_dir = before
     assert outcome.holds, outcome
