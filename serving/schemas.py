@@ -2,10 +2,19 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 
 from creditrisk_assets.portfolio.contract import Field as ContractField
 from creditrisk_assets.portfolio.contract import Portfolio
+
+IDENTIFIER_LENGTH = 100
+IDENTIFIER_TEXT = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": IDENTIFIER_LENGTH,
+    "pattern": r"^[^\p{C}\p{Z}]+( +[^\p{C}\p{Z}]+)*$",
+}
+"""Printable characters, no spaces around them."""
 
 
 class _Request(BaseModel):
@@ -42,7 +51,8 @@ def request_model(portfolio: Portfolio) -> type[BaseModel]:
 
 
 def _identifier_field(name: str) -> tuple[Any, Any]:
-    identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=100)]
+    documented = WithJsonSchema({"anyOf": [IDENTIFIER_TEXT, {"type": "integer"}]})
+    identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=IDENTIFIER_LENGTH), documented]
     meaning = "Your identifier of the customer, by which the outcome will be known; without it that is the decision's own id."
     return identifier | None, Field(default=None, description=meaning, validation_alias=AliasChoices(name, name.upper()))
 
@@ -65,8 +75,9 @@ def _request_field(field: ContractField) -> tuple[Any, Any]:
         values = known if field.is_text else Annotated[known, BeforeValidator(_whole_number)]
         meaning += ": " + "; ".join(f"{code} = {text}" for code, text in field.codes.items())
     else:
-        number = Annotated[float, BeforeValidator(_number)] if field.decimal else Annotated[int, BeforeValidator(_whole_number)]
-        values = Annotated[number, Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False if field.decimal else None)]
+        number, read = (float, _number) if field.decimal else (int, _whole_number)
+        limits = Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False if field.decimal else None)
+        values = Annotated[number, limits, BeforeValidator(read)]  # limits inside, or the document does not name them
     if not field.required:
         values, settings["default"] = values | None, None
     return values, Field(description=meaning, **settings)
