@@ -1,7 +1,7 @@
 """Whether the OpenAPI document is true: `python -m benchmarks.serving_fuzz --cases 2000 --seed 1`.
 
-schemathesis draws requests from the document, valid ones and invalid ones, sends them to an API process with keys, and holds every
-answer against the document, all its checks on: with a key that may do everything, then without one.
+schemathesis draws requests from the document, valid ones and invalid ones, sends them to an API process with keys, and holds
+every answer against the document, all its checks on: with a key that may do everything, then without one.
 """
 
 import argparse
@@ -52,7 +52,8 @@ def fuzz(site: Site, headers: Mapping[str, str], cases: int, seed: int, examples
         seed: of the first round; each has the next one.
         examples: of one phase and operation in a round.
     """
-    done, operations, failures = 0, 0, []
+    done, operations = 0, 0
+    failures: list[str] = []
     while done < cases and not failures:
         found = _round(site, headers, seed, examples)
         done, operations, seed = done + found.cases, found.operations, seed + 1

@@ -105,7 +105,8 @@ class RouteTable:
         self._other = other
         public = {path for (_, path), rule in exact.items() if not rule.scopes}
         self._public = {
-            path: replace(other, scopes=PUBLIC, allow=tuple(method for method, known in exact if known == path)) for path in public
+            path: replace(other, scopes=PUBLIC, allow=tuple(method for method, known in exact if known == path))
+            for path in public
         }
 
     def rule(self, method: str, path: str) -> Rule:

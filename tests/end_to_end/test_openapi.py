@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: what it says is taken is taken, what it says is refused is refused, every answer is as it says."""
+"""The OpenAPI document is true: what it says is taken is taken, the rest is refused, and every answer is as it says."""
 
 import json
 from collections.abc import Iterator
