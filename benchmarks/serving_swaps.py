@@ -24,7 +24,6 @@ import httpx
 from benchmarks.serving_site import Site, running
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.scoring.bundle import ChampionRecord, load_bundle
-from serving.champion import fallback_record
 
 SINGLE_CLIENTS = 3
 BATCH_CLIENTS = 1
@@ -299,12 +298,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        site = Site.trained(Path(folder), simulated_rows=2_000)
+        site, other = (Site.trained(Path(folder) / str(seed), simulated_rows=2_000, simulated_seed=seed) for seed in (1, 2))
         site.workers = arguments.workers
         headers = site.new_key("bank", "predict", "read")
-        champion = site.champion()
+        champions = [site.champion(), other.champion().model_copy(update={"model_version": "other"})]
         with running(site):
-            outcome = swap(site, [champion, fallback_record(champion)], arguments.swaps, headers)
+            outcome = swap(site, champions, arguments.swaps, headers)
     print(outcome)
     sys.exit(0 if outcome.holds else 1)
 
