@@ -28,6 +28,9 @@ SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5,
 PROBABILITIES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024, 4_096)
 
+RESERVED = {"counter": 1 << 17, "histogram": 1 << 19, "gauge_livesum": 1 << 16, "gauge_livemax": 1 << 16}
+"""Bytes of a worker's files: more than its numbers take with every route and status, and some hundred models."""
+
 LIVE_GAUGE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
 
 
@@ -36,6 +39,18 @@ def empty_metrics(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         file.unlink()
+
+
+def _reserve(folder: Path) -> None:
+    """Give this worker's files their space now. They are written to as memory, where a page that a full disk has no room for ends
+    the process.
+
+    Raises:
+        OSError: if there is no space.
+    """
+    for kind, size in RESERVED.items():
+        with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 class _Distribution:
@@ -98,6 +113,7 @@ class Metrics:
         self._folder = folder
         for file in folder.glob(f"gauge_live*_{os.getpid()}.db"):
             file.unlink()  # of a dead worker that had the same number
+        _reserve(folder)
         os.environ[FOLDER_VARIABLE] = str(folder)
         # The package decides on its values when it is imported, before the folder is known.
         values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
