@@ -72,8 +72,8 @@ schemathesis.openapi.media_type("application/vnd.apache.arrow.stream", customers
 
 @schemathesis.hook
 def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", kwargs: dict[str, Any]) -> None:
-    """Make a valid idempotency key one that nobody has used: that is part of being valid, and no schema can say it. And take out
-    of a valid identifier what `\\p{C}` forbids, but schemathesis draws: its `\\p{C}` lacks most of what Unicode has.
+    r"""Make a valid idempotency key one that nobody has used: that is part of being valid, and no schema can say it. And take out
+    of a valid identifier what `\p{C}` forbids, but schemathesis draws: its `\p{C}` lacks most of what Unicode has.
     """
     for headers in (case.headers, kwargs.get("headers") or {}):
         key = headers.get("Idempotency-Key")

@@ -164,6 +164,7 @@ def retry(site: Site, told: Told) -> None:
 
 
 def looked_at(site: Site, told: Told, rounds: int) -> Outcome:
+    """Hold what the clients were told against the log of a site that has been stopped."""
     settings = site.loop.settings
     live = LiveDecisions.of(settings)
     kept = keep_finished(live, live.index(settings.idempotency_file), today())

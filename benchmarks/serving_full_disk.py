@@ -3,7 +3,7 @@
 The API's folder is on a disk of some megabytes. While clients ask for single decisions, for decisions with an idempotency key and
 for batches, the disk is filled; everybody must be told so, by a problem and when to come again, and be answered again soon after
 there is space. Then it is filled again and every process killed, the API is started while the disk is still full, and gets its
-space later. At the end no acknowledged decision may be missing.
+space later. At the end no acknowledged decision may be missing. Then another disk is full, to which finished segments go.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,7 @@ class Outcome:
         statuses: how often each kind of request ended with each status.
         wrong: refusals that are no 507 problem with Retry-After, and what else was not as it should be.
         back_after: seconds from space to an answer to each kind and a `/ready`, of the slowest round.
-        started_full: seconds until the API was ready after a start on a full disk, from the moment there was space.
+        started_full: the same, after a start on a full disk.
         kept: what was found in the log at the end.
     """
 
@@ -121,12 +121,12 @@ def fill_up(site: Site, disk: SmallDisk, rounds: int) -> Outcome:
         _await(seen.refused_at, time.monotonic(), "nobody was refused though the disk is full")
         site.kill_all()
     disk.fill()
-    starting = threading.Thread(target=site.start)
-    starting.start()
-    time.sleep(FULL_SECONDS)
+    site.start()
+    if not site.is_alive():
+        wrong.append("the API does not live on a full disk")
     disk.free()
     freed = time.monotonic()
-    starting.join()
+    _await_answer(site, told)
     started = time.monotonic() - freed
     retry(site, told)
     site.stop()
@@ -161,6 +161,92 @@ def _await_ready(site: Site) -> None:
         time.sleep(0.02)
 
 
+def _await_answer(site: Site, told: Told) -> None:
+    """Ask until there is an answer."""
+    (customer,) = _customers(site, 1)
+    deadline = time.monotonic() + 3 * SECONDS_LIMIT
+    while True:
+        response = httpx.post(f"{site.url}/predict", json=customer, timeout=10)
+        if response.status_code == httpx.codes.OK:
+            told.answer(None, response.json())
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no answer though there is space: {response.text}")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class StoreOutcome:
+    """What was found when only the disk was full to which finished segments go.
+
+    Attributes:
+        refused: requests that were not answered meanwhile.
+        said: whether the log told of it.
+        kept_after: seconds from space until everything was kept.
+        kept: what was found at the end.
+    """
+
+    refused: int
+    said: bool
+    kept_after: float
+    kept: Kept
+
+    @property
+    def holds(self) -> bool:
+        """Whether the API went on, it was said, and nothing was lost."""
+        return (
+            not self.refused and self.said and self.kept_after <= SECONDS_LIMIT and self.kept.holds and self.kept.acknowledged > 0
+        )
+
+
+def fill_store(site: Site, disk: SmallDisk) -> StoreOutcome:
+    """Fill the disk on which decisions are kept for ever, while the decision log itself has space.
+
+    Args:
+        site: not running, without decisions; where they are kept is put on the disk.
+        disk: small.
+    """
+    kept_in = disk.folder / "decisions"
+    kept_in.mkdir()
+    link = Path(str(site.loop.settings.decisions))
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(kept_in)
+    site.environment |= {"CREDITRISK_SEGMENT_MINUTES": "0.005"}
+    told, refused = Told(), 0
+    disk.fill()
+    site.start()
+    with httpx.Client(base_url=site.url, timeout=10) as client:
+        for customer in _customers(site, BATCH_ROWS):
+            response = client.post("/predict", json=customer)
+            if response.status_code == httpx.codes.OK:
+                told.answer(None, response.json())
+            else:
+                refused += 1
+    said = _comes_true(lambda: b"decisions_not_kept" in site.log.read_bytes())
+    assert not list(kept_in.glob("*/*.json"))
+    disk.free()
+    freed = time.monotonic()
+    _comes_true(lambda: bool(list(kept_in.glob("*/*.json"))))
+    kept_after = time.monotonic() - freed
+    site.stop()
+    return StoreOutcome(refused, said, round(kept_after, 2), looked_at(site, told, 1))
+
+
+def _comes_true(condition: Callable[[], bool]) -> bool:
+    """Whether something becomes true in time."""
+    deadline = time.monotonic() + 2 * SECONDS_LIMIT
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _customers(site: Site, rows: int) -> list[dict[str, Any]]:
+    simulated = simulate(rows, 3)[site.loop.settings.portfolio.field_names].to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in simulated]
+
+
 @contextmanager
 def _load(site: Site, told: Told, seen: Seen) -> Iterator[None]:
     stop = threading.Event()
@@ -176,8 +262,8 @@ def _load(site: Site, told: Told, seen: Seen) -> Iterator[None]:
 
 
 def _ask(site: Site, kind: str, told: Told, seen: Seen, stop: threading.Event) -> None:
-    rows = simulate(BATCH_ROWS, 3)[site.loop.settings.portfolio.field_names].to_dict("records")
-    customers = itertools.cycle([{str(name): value for name, value in row.items()} for row in rows])
+    rows = _customers(site, BATCH_ROWS)
+    customers = itertools.cycle(rows)
     keys = (f"key-{number}" for number in itertools.count())
     with httpx.Client(base_url=site.url, timeout=10) as client:
         key, customer = next(keys), next(customers)
@@ -214,8 +300,10 @@ def main() -> None:
         site = Site.trained(Path(folder), simulated_rows=2_000)
         site.workers = arguments.workers
         outcome = fill_up(site, disk, arguments.rounds)
-    print(outcome)
-    sys.exit(0 if outcome.holds else 1)
+        with small_disk(DISK_MEGABYTES) as store:
+            store_outcome = fill_store(Site.over(Path(folder) / "other", site.champion()), store)
+    print(outcome, store_outcome, sep="\n")
+    sys.exit(0 if outcome.holds and store_outcome.holds else 1)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,13 @@ class Site:
         except httpx.HTTPError:
             return False
 
+    def is_alive(self) -> bool:
+        """Whether it says so."""
+        try:
+            return httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
     def processes(self) -> list[int]:
         """The numbers of all its processes, the first one first."""
         if self.process is None:

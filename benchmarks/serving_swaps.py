@@ -1,8 +1,8 @@
 """Champions that change under load: `python -m benchmarks.serving_swaps --swaps 100 --workers 2`.
 
 Two champions take turns, each time with another cut-off, while clients ask for single decisions and for batches. Every answer
-names version, bundle and cut-off, and must be what that bundle gives by that cut-off; once all workers say that they answer by the
-new champion, no request that is sent then may be answered by another one. Now and then a champion is named whose bundle has
+names version, bundle and cut-off, and must be what that bundle gives by that cut-off; once all workers say that they answer by
+the new champion, no request that is sent then may be answered by another one. Now and then a champion is named whose bundle has
 another hash than it should: it must answer nobody.
 """
 

@@ -50,15 +50,21 @@ def small_disk(megabytes: int) -> Iterator[SmallDisk]:
     with tempfile.TemporaryDirectory() as folder:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0777", "tmpfs", folder]
         privileged = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        with contextlib.suppress(FileNotFoundError):
-            if subprocess.run([*privileged, *mount], check=False, capture_output=True).returncode == 0:
-                try:
-                    yield SmallDisk(Path(folder))
-                finally:
-                    subprocess.run([*privileged, "umount", "--lazy", folder], check=True)
-                return
+        if _succeeds([*privileged, *mount]):
+            try:
+                yield SmallDisk(Path(folder))
+            finally:
+                subprocess.run([*privileged, "umount", "--lazy", folder], check=True)
+            return
     status = os.statvfs(SHARED_MEMORY)
     if status.f_blocks * status.f_frsize > SMALL_BYTES:
         raise RuntimeError("a small disk is needed: mounting a tmpfs is not permitted, and /dev/shm is no small one")
     with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as folder:
         yield SmallDisk(Path(folder))
+
+
+def _succeeds(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False

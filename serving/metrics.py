@@ -14,11 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.perimeter import Exchange
+
+log = structlog.get_logger()
 
 CARRY_SECONDS = 0.25
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -102,6 +105,8 @@ class _Counts:
 class Metrics:
     """What this worker counts, and what all of them have counted.
 
+    A worker that finds no space for its files counts in its own memory, and tells of itself alone.
+
     It looks on at the perimeter (`started`, `ended`). Each of the other functions is called by what it is about, from one thread.
 
     Args:
@@ -113,11 +118,16 @@ class Metrics:
         self._folder = folder
         for file in folder.glob(f"gauge_live*_{os.getpid()}.db"):
             file.unlink()  # of a dead worker that had the same number
-        _reserve(folder)
         os.environ[FOLDER_VARIABLE] = str(folder)
-        # The package decides on its values when it is imported, before the folder is known.
-        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-        own = CollectorRegistry()  # only what is in the folder is told
+        try:
+            _reserve(folder)
+        except OSError as error:  # a full disk; deciding does not depend on it
+            log.error("metrics_of_this_worker_alone", problem=str(error))
+            self._shared, values.ValueClass = False, values.MutexValue
+        else:
+            # The package decides on its values when it is imported, before the folder is known.
+            self._shared, values.ValueClass = True, values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        self._own = own = CollectorRegistry()  # only what is in the folder is told
         self._seconds = Histogram(
             "creditrisk_request_seconds", "Time to answer", ("route", "status"), buckets=SECONDS, registry=own
         )
@@ -240,6 +250,8 @@ class Metrics:
     def text(self) -> bytes:
         """What all workers have counted, as Prometheus reads it. Gauges of workers that are gone do not count."""
         self._carry()
+        if not self._shared:
+            return generate_latest(self._own)
         for file in self._folder.glob("gauge_live*.db"):
             found = LIVE_GAUGE.fullmatch(file.name)
             if found and not _is_alive(int(found[1])):
