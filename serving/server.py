@@ -1,6 +1,7 @@
 """The API's processes: workers that answer, and beside them the one that keeps what was decided."""
 
 import ctypes
+import multiprocessing
 import os
 import resource
 import signal
@@ -59,8 +60,16 @@ def run(serving: ServingSettings, settings: Settings) -> None:
         )
 
 
+def end_with_supervisor() -> None:
+    """A worker must not go on answering when whoever watches over it was killed. A single one is nobody's worker: it goes on when
+    the shell that started it ends.
+    """
+    if multiprocessing.parent_process() is not None:
+        end_with_parent()
+
+
 def end_with_parent() -> None:
-    """A worker must not go on answering when whoever watches over it was killed."""
+    """Let this process end when the one that started it does."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
