@@ -213,6 +213,11 @@ class Settings(BaseSettings):
         return self.api_folder / "idempotency.db"
 
     @property
+    def last_known(self) -> Path:
+        """The champion that the API answered by last, for when nobody else can say."""
+        return self.api_folder / "last-known"
+
+    @property
     def champion_lock(self) -> Path:
         """Whoever moves the champion holds it; of two on this machine, one waits."""
         return self.local_dir / "champion.lock"

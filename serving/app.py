@@ -23,6 +23,7 @@ from serving.champion import ChampionHolder, LoadedChampion
 from serving.counting import Counting
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
 from serving.documentation import document_keys
+from serving.last_known import LastKnown
 from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
 from serving.metrics import Metrics, add_metrics_route
@@ -218,7 +219,7 @@ def api(serving: ServingSettings, settings: Settings, source: Source) -> Perimet
     if serving.otlp_endpoint is not None:
         observers.append(telemetry(serving.otlp_endpoint))
     portfolio, codec = settings.portfolio, settings.decision_log_codec
-    holder = ChampionHolder(source, portfolio, serving.champion_poll_seconds, [counting])
+    holder = ChampionHolder(source, portfolio, LastKnown(settings.last_known), serving.champion_poll_seconds, [counting])
     singles, many = (
         DecisionLog(settings.open_segments, portfolio.name, codec, serving.segment_megabytes << 20, serving.segment_minutes * 60)
         for _ in range(2)
