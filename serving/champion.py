@@ -191,7 +191,7 @@ class ChampionHolder:
                 watcher.refused()
             self._stand_in_for(record)
         else:
-            self._settled, self._refused = record, None
+            self._settled, self._refused, self._problem = record, None, None
             self._keep(record)
 
     def _own_bundle(self, record: ChampionRecord) -> Bundle:
