@@ -36,6 +36,7 @@ from serving.routing import handled_by, shortcut
 from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, RowRefused, request_model
 from serving.segments import DecisionLog, LogUnwritable
 from serving.server import end_with_parent
+from serving.shadow import Shadow, ShadowLog
 from serving.sources import Source, source_of
 from serving.telemetry import Telemetry, telemetry
 
@@ -67,6 +68,7 @@ def create_app(
     look_up: DecisionLookUp,
     serving: ServingSettings,
     settings: Settings,
+    starting: Sequence[Callable[[], None]] = (),
     closing: Sequence[Callable[[], None]] = (),
 ) -> FastAPI:
     """The API over one champion holder.
@@ -77,7 +79,8 @@ def create_app(
         look_up: finds decisions that were made.
         serving: limits.
         settings: the portfolio, and where reports are.
-        closing: what is called when the application has stopped.
+        starting: what is called when the application begins.
+        closing: what is called when it has stopped.
     """
     portfolio = settings.portfolio
     Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
@@ -85,7 +88,7 @@ def create_app(
     app = FastAPIOffline(
         title="creditrisk",
         description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
-        lifespan=_lifespan(holder, decider, closing),
+        lifespan=_lifespan(holder, decider, starting, closing),
         responses=ANY_REQUEST,
     )
     app.state.holder = holder
@@ -225,11 +228,19 @@ def api(serving: ServingSettings, settings: Settings, source: Source) -> Perimet
         for _ in range(2)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
-    decider = Decider(holder, singles, many, index, [counting])
-    closing = [one.close for one in observers]
-    app = create_app(holder, decider, DecisionLookUp(settings), serving, settings, closing)
+    shadows = [_shadow(serving, settings, source, metrics)] if serving.shadow else []
+    decider = Decider(holder, singles, many, index, [counting, *shadows])
+    starting = [shadow.start for shadow in shadows]
+    closing = [*(shadow.stop for shadow in shadows), *(one.close for one in observers)]
+    app = create_app(holder, decider, DecisionLookUp(settings), serving, settings, starting, closing)
     add_metrics_route(app, metrics)
     return closed(app, serving, settings, observers)
+
+
+def _shadow(serving: ServingSettings, settings: Settings, source: Source, metrics: Metrics) -> Shadow:
+    portfolio, size = settings.portfolio, serving.segment_megabytes << 20
+    folder, codec, seconds = settings.shadow_segments, settings.decision_log_codec, serving.segment_minutes * 60
+    return Shadow(source, portfolio, ShadowLog(folder, portfolio.name, codec, size, seconds), metrics)
 
 
 def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:
@@ -317,12 +328,14 @@ Champion = Annotated[LoadedChampion, Depends(_champion)]
 
 
 def _lifespan(
-    holder: ChampionHolder, decider: Decider, closing: Sequence[Callable[[], None]]
+    holder: ChampionHolder, decider: Decider, starting: Sequence[Callable[[], None]], closing: Sequence[Callable[[], None]]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         holder.start()
         decider.start()
+        for start in starting:
+            start()
         yield
         holder.stop()
         decider.stop()

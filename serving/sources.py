@@ -9,12 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import BaseModel, ConfigDict
+
 from creditrisk_assets.scoring.bundle import ChampionRecord
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 IN_DAGSTER = "dagster"
+CONTENDERS = ("model", "candidate_model")
+"""The assets that register a model."""
+
 TIMEOUT_SECONDS = 5.0
 HISTORY_LIMIT = 20
 """Materializations of an asset that are told of, at most."""
@@ -60,6 +65,16 @@ class PastRecord:
 
     at: datetime.datetime
     record: ChampionRecord
+
+
+class Contender(BaseModel):
+    """A registered model, champion or not."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    model_version: str
+    artifact_uri: str
+    bundle_sha256: str
 
 
 class Source(Protocol):
@@ -179,6 +194,15 @@ def champion_in(source: Source) -> ChampionRecord | None:
 def champions_in(source: Source, limit: int = HISTORY_LIMIT) -> list[PastRecord]:
     """What a source says of the champion so far, the newest first."""
     return [PastRecord(one.at, ChampionRecord.of_values(one.metadata)) for one in source.materializations("champion", limit)]
+
+
+def contender_in(source: Source) -> Contender | None:
+    """The newest model that was registered; None before the first."""
+    newest = [one for asset in CONTENDERS for one in source.materializations(asset, 1)]
+    if not newest:
+        return None
+    metadata = max(newest, key=lambda one: one.at).metadata
+    return Contender.model_validate({name: metadata[name] for name in Contender.model_fields})
 
 
 def _value(entry: dict[str, Any]) -> tuple[str, Any]:
