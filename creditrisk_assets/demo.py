@@ -29,6 +29,7 @@ from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.scoring.decisions import kept_decision, sets_of
+from creditrisk_assets.scoring.live import LiveDecisions, decision_found
 from creditrisk_assets.settings import Settings, today
 from creditrisk_assets.site import enter, fresh_site
 
@@ -77,6 +78,7 @@ class Caller:
     failures: int = 0
     last_failure: str = ""
     versions: dict[str, int] = field(default_factory=dict)
+    last_by_version: dict[str, dict[str, Any]] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -88,6 +90,7 @@ class Caller:
                     body = response.raise_for_status().json()
                     version = f"v{body['model_version']}"
                     self.versions[version] = self.versions.get(version, 0) + 1
+                    self.last_by_version[version] = body
                     self.answers += 1
                 except (httpx.HTTPError, ValueError, KeyError) as error:
                     self.failures += 1
@@ -162,7 +165,7 @@ class _Demo:
             self._outcomes(drifted)
             self._promotion()
             self._api_follows(caller)
-            self._shown_again()
+            self._shown_again(caller)
         self._summary(caller)
 
     def _before_any_champion(self) -> None:
@@ -236,7 +239,7 @@ class _Demo:
         before = caller.versions.get(f"v{version}", 0)
         self._until("the client sees it", lambda: caller.versions.get(f"v{version}", 0) > before)
 
-    def _shown_again(self) -> None:
+    def _shown_again(self, caller: Caller) -> None:
         self.console.rule("why that score, by which model?")
         day = self.days[0].day
         (kept,) = sets_of(self.settings.decisions, day)
@@ -250,6 +253,13 @@ class _Demo:
         reasons = "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
         pd_told = f"PD {one.kept['default_probability']:.4f}"
         self.console.print(f"  decision {day}-{kept.name}-0: {pd_told}. {reasons}", soft_wrap=True)
+        for version, told in sorted(caller.last_by_version.items()):
+            one = replay_decision(*decision_found(LiveDecisions.of(self.settings), told["decision_id"]))
+            self._expect(
+                one.exact and one.kept["default_probability"] == told["default_probability"],
+                f"the API's decision {told['decision_id']} by {version} is in its log and comes out again to the bit",
+                f"the API's decision {told['decision_id']}: told {told}, kept {one.kept}, now {one.now}",
+            )
         wrong = [finding for finding in moves.verify(self.instance, self.settings, every_version=True) if not finding.holds]
         self._expect(
             not wrong,

@@ -133,8 +133,8 @@ def services(ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Cal
         Service(
             "api",
             [
-                *(sys.executable, "-m", "uvicorn", "--factory", "serving.app:app_from_environment"),
-                *("--host", HOST, "--port", str(ports.api), "--no-access-log"),
+                *(sys.executable, "-m", "creditrisk_assets.cli", "serve"),
+                *("--host", HOST, "--port", str(ports.api)),
             ],
             lambda: _answers(f"{ports.api_url}/health"),
         ),

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from creditrisk_assets.api_keys import Caller, KeyRing, require_keys_beyond_loopback
@@ -33,7 +33,7 @@ from serving.problems import documented, problem_handlers, problem_response
 from serving.rate_limit import RateLimiter
 from serving.routes import route_table
 from serving.routing import handled_by, shortcut
-from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, RowRefused, request_model
+from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, RecordReader, RowRefused, request_model
 from serving.segments import DecisionLog, LogUnwritable
 from serving.server import end_with_parent
 from serving.shadow import Shadow, ShadowLog
@@ -84,7 +84,7 @@ def create_app(
     """
     portfolio = settings.portfolio
     Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
-    validated, identifier = Customer.__pydantic_validator__.validate_python, portfolio.identifier
+    read = RecordReader(portfolio, Customer)
     app = FastAPIOffline(
         title="creditrisk",
         description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
@@ -100,7 +100,7 @@ def create_app(
     async def decided_on_one(request: Request) -> Response:
         state = request.scope["state"]
         key = idempotency_key(request)
-        customer = customer_of(await request.body(), validated, identifier)
+        customer = customer_of(await request.body(), read)
         asked = Asked(
             [customer], state["caller"].name, state["request_id"], state["received_at"], key, trace_id=state["trace"].trace_id
         )
@@ -120,7 +120,7 @@ def create_app(
         route_class_override=handled_by(decided_on_one),
     )
 
-    batch = BatchHandler(decider, portfolio, validated, serving.batch_rows_limit, settings.run_dir)
+    batch = BatchHandler(decider, portfolio, read, serving.batch_rows_limit, settings.run_dir)
 
     async def decided_on_many(request: Request) -> Response:
         return await batch.answer(request, idempotency_key(request))
@@ -268,24 +268,20 @@ def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers
     )
 
 
-def customer_of(body: bytes, validated: Callable[[Any], BaseModel], identifier: str) -> dict[str, Any]:
+def customer_of(body: bytes, read: RecordReader) -> dict[str, Any]:
     """A customer's values by field, in the contract's order, and the identifier if there is one.
 
     Args:
         body: JSON.
-        validated: makes the request model of parsed JSON.
-        identifier: name of its field.
+        read: reads the record that it holds.
 
     Raises:
         RequestValidationError: if it does not satisfy the contract.
     """
     try:
-        values = validated(strict_json.parsed(body)).__dict__
+        return read(strict_json.parsed(body))
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
-    if values[identifier] is None:
-        del values[identifier]
-    return values
 
 
 def idempotency_key(request: Request) -> str | None:

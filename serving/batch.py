@@ -7,13 +7,13 @@ when its answers are taken. What is held in memory is some hundred rows.
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 from fastapi import HTTPException
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -21,6 +21,7 @@ from creditrisk_assets.portfolio.contract import Portfolio
 from serving.batch_formats import FORMATS, NoRecord, Record, Result, Unreadable, Writer
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
 from serving.problems import ContractProblems
+from serving.schemas import RecordReader
 from serving.segments import LogUnwritable
 
 ROWS_TOGETHER = 256
@@ -38,17 +39,15 @@ class BatchHandler:
     Args:
         decider: makes the decisions.
         portfolio: whose contract the rows must satisfy.
-        validated: makes the request model of a parsed record.
+        read: reads a record.
         rows_limit: how many a batch may have.
         folder: where bodies are put.
     """
 
-    def __init__(
-        self, decider: Decider, portfolio: Portfolio, validated: Callable[[Any], BaseModel], rows_limit: int, folder: Path
-    ) -> None:
+    def __init__(self, decider: Decider, portfolio: Portfolio, read: RecordReader, rows_limit: int, folder: Path) -> None:
         self._decider = decider
         self._portfolio = portfolio
-        self._validated = validated
+        self._read = read
         self._rows_limit = rows_limit
         self._folder = folder
         self._problems = ContractProblems(portfolio)
@@ -123,14 +122,11 @@ class BatchHandler:
                 wrong.append(_refused(row, str(record)))
                 continue
             try:
-                values = self._validated(record).__dict__
+                customers.append((row, self._read(record)))
             except ValidationError as error:
                 problems = self._problems.of(error.errors(include_url=False), may_read)
                 wrong.append(Result(row, _text(record.get(self._portfolio.identifier)), None, problems))
                 continue
-            if values[self._portfolio.identifier] is None:
-                del values[self._portfolio.identifier]
-            customers.append((row, values))
         return wrong, customers
 
     async def _decided_rows(

@@ -35,6 +35,11 @@ FloatMatrix = NDArray[np.float32]
 T = TypeVar("T")
 
 IDLE_SECONDS = 1.0
+AT_ONCE_SECONDS = 0.001
+"""A disk that has just taken less than this is waited for in the event loop, if nobody else waits: less than handing over to a
+thread and back costs.
+"""
+
 SINGLES_AT_ONCE = 64
 """Single customers of one run: some milliseconds, in which the event loop does nothing else."""
 
@@ -158,6 +163,8 @@ class Decider:
         self._watchers = tuple(watchers)
         self._rows_waiting = 0
         self._pending: list[_Waiting] = []
+        self._being_written = 0
+        self._write_seconds = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._planned = _Lane("decision-writer", self._write, singles.look_after)
         self._asked = _Lane("decider", self._decide_many, many.look_after)
@@ -216,23 +223,39 @@ class Decider:
             assert self._loop is not None  # noqa: S101
             self._loop.call_soon(self._decide_pending)
         try:
-            self._planned.put(self._decided([_Customer(waiting, 0) for waiting in group], self._logs[0]))
+            decided = self._decided([_Customer(waiting, 0) for waiting in group], self._logs[0])
         except Exception as error:
             self._deliver(_failed(group, error))
+            return
+        if len(group) == 1 and not self._being_written and self._write_seconds < AT_ONCE_SECONDS:
+            self._deliver(*self._written([decided]))
+        else:
+            self._being_written += 1
+            self._planned.put(decided)
 
     def _write(self, groups: list["_Decided"]) -> None:
-        """In the writer's thread: bring groups to the disk, those of one segment at once, and tell the answers."""
-        for header, together in groupby(groups, key=lambda group: group.header):
-            decided = list(together)
-            waiting = [one.waiting for group in decided for one in group.customers]
-            try:
-                seconds = self._logs[0].write(header, [line for group in decided for line in group.lines])
-                for group in decided:
-                    group.hand_over()
-            except Exception as error:
-                self._tell(_failed(waiting, error), [])
-            else:
-                self._tell(waiting, [group.told(seconds) for group in decided])
+        """In the writer's thread: bring groups to the disk, those of one segment at once, and let the answers be told."""
+        assert self._loop is not None  # noqa: S101
+        for _, together in groupby(groups, key=lambda group: group.header):
+            some = list(together)
+            self._loop.call_soon_threadsafe(self._deliver_written, len(some), *self._written(some))
+
+    def _written(self, groups: list["_Decided"]) -> tuple[list[_Waiting], list[Group]]:
+        """Bring groups of one segment to the disk: the requests that are answered now, and what can be told of the groups."""
+        waiting = [one.waiting for group in groups for one in group.customers]
+        try:
+            self._write_seconds = self._logs[0].write(groups[0].header, [line for group in groups for line in group.lines])
+        except Exception as error:
+            self._write_seconds = AT_ONCE_SECONDS
+            return _failed(waiting, error), []
+        for group in groups:
+            group.hand_over()
+        return waiting, [group.told(self._write_seconds) for group in groups]
+
+    def _deliver_written(self, written: int, answered: list[_Waiting], groups: list[Group]) -> None:
+        """In the event loop."""
+        self._being_written -= written
+        self._deliver(answered, groups)
 
     def _decide_many(self, waiting: list[_Waiting]) -> None:
         """In the other thread: one request after the other."""

@@ -2,10 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, create_model
 
 from creditrisk_assets.portfolio.contract import Field as ContractField
 from creditrisk_assets.portfolio.contract import Portfolio
+
+PLAIN_IDENTIFIER = r"^[!-~]([ -~]*[!-~])?$"
+"""ASCII, without spaces around it."""
 
 
 class _Request(BaseModel):
@@ -39,6 +42,52 @@ def request_model(portfolio: Portfolio) -> type[BaseModel]:
     if portfolio.example:
         model.model_config["json_schema_extra"] = {"examples": [dict(portfolio.example)]}
     return model
+
+
+class RecordReader:
+    """Reads records: parsed JSON in, values by field in the contract's order out, and the identifier where there is one.
+
+    Most clients spell names in lower case and whole numbers as such. Their records are read without a call of Python for each
+    field; what is spelt otherwise, or is wrong, is read again by the request model, whose word counts.
+
+    Args:
+        portfolio: whose contract it is.
+        model: the request model.
+    """
+
+    def __init__(self, portfolio: Portfolio, model: type[BaseModel]) -> None:
+        fields: dict[str, Any] = {field.name: _exact_field(field) for field in portfolio.fields}
+        plain = Annotated[str, Strict(), Field(max_length=100, pattern=PLAIN_IDENTIFIER)]
+        fields[portfolio.identifier] = (plain | None, None)
+        exact = create_model("Exact", __base__=_Request, **fields)
+        self._exact = exact.__pydantic_validator__.validate_python
+        self._any = model.__pydantic_validator__.validate_python
+        self._identifier = portfolio.identifier
+
+    def __call__(self, record: Any) -> dict[str, Any]:
+        """The values of a record.
+
+        Raises:
+            pydantic.ValidationError: if it does not satisfy the contract.
+        """
+        try:
+            values: dict[str, Any] = self._exact(record).__dict__
+        except ValidationError:
+            values = self._any(record).__dict__
+        if values[self._identifier] is None:
+            del values[self._identifier]
+        return values
+
+
+def _exact_field(field: ContractField) -> tuple[Any, Any]:
+    values: Any
+    if field.codes is not None:
+        values = Literal[tuple(field.codes)]
+    elif field.decimal:
+        values = Annotated[float, Strict(), Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False)]
+    else:
+        values = Annotated[int, Strict(), Field(ge=field.minimum, le=field.maximum)]
+    return (values, ...) if field.required else (values | None, None)
 
 
 def _identifier_field(name: str) -> tuple[Any, Any]:

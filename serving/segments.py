@@ -2,6 +2,7 @@
 
 import datetime
 import errno
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ class LogUnwritable(RuntimeError):
 class DecisionLog:
     """A sequence of segments, each of one day and one champion.
 
-    One thread plans, which costs nothing, and one thread writes, in the order of the plans; they may be two.
+    One thread plans, which costs nothing. Whoever writes does so in the order of the plans.
 
     Args:
         folder: of the open segments, on a disk of this machine.
@@ -51,6 +52,7 @@ class DecisionLog:
         self._failed: str | None = None
         self._segment: SegmentWriter | None = None
         self._begun = 0.0
+        self._writing = threading.Lock()
 
     def plan(self, champion: LoadedChampion, day: datetime.date, rows: int) -> tuple[SegmentHeader, list[str]]:
         """Which segment the next decisions belong to, and their ids."""
@@ -77,6 +79,11 @@ class DecisionLog:
             LogUnwritable: if not; then none of them was made, nor any that is planned for the same segment.
         """
         start = time.perf_counter()
+        with self._writing:
+            self._write(header, lines)
+        return time.perf_counter() - start
+
+    def _write(self, header: SegmentHeader, lines: Sequence[bytes]) -> None:
         try:
             if header.name == self._failed:
                 raise OSError(errno.EIO, "decisions before these could not be written")
@@ -93,12 +100,15 @@ class DecisionLog:
         self.problem = None
         if segment.size >= self._segment_bytes:
             self._finished = header.name
-        return time.perf_counter() - start
 
     def look_after(self) -> None:
         """When there is nothing to write: finish a segment that has been open for long enough, so that quiet hours are kept too;
         and after a problem see whether the disk takes writes again, so that nobody's request has to find out.
         """
+        with self._writing:
+            self._look_after()
+
+    def _look_after(self) -> None:
         if self._segment is not None and self._segment.header.name == self._finished:
             self.close()  # a second ago at least nothing more was planned for it
         elif self._segment is not None and time.monotonic() - self._begun > self._segment_seconds:
