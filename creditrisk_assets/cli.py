@@ -148,13 +148,16 @@ def serve(
     from creditrisk_assets.api_keys import KeysError, OpenBeyondLoopback
     from creditrisk_assets.settings import ServingSettings
     from serving import server
+    from serving.sources import IN_DAGSTER
 
-    os.environ["DAGSTER_HOME"] = str(_home())
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
         if value is not None:
             os.environ[f"CREDITRISK_{name}"] = str(value)  # each worker reads them for itself
+    serving = ServingSettings()
+    if serving.champion_source == IN_DAGSTER:
+        os.environ["DAGSTER_HOME"] = str(_home())
     try:
-        server.run(ServingSettings(), _settings())
+        server.run(serving, _settings())
     except (KeysError, OpenBeyondLoopback) as error:
         _fail(error)
 

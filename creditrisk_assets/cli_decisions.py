@@ -25,9 +25,12 @@ def keep(
     now: Annotated[bool, typer.Option(help="Land finished segments of a day that is not over, too.")] = False,
     watch: Annotated[bool, typer.Option(help="Go on until told to stop; `creditrisk serve` runs this beside the API.")] = False,
 ) -> None:
-    """Keep finished segments of the decision log for replay, and land the customers of days that are over."""
+    """Keep finished segments of the decision log for replay, and land the customers of days that are over; keep what challengers
+    would have answered.
+    """
     from creditrisk_assets.scoring.idempotency import IdempotencyIndex
     from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
+    from creditrisk_assets.scoring.shadow import keep_shadows
     from creditrisk_assets.settings import ServingSettings, Settings, today
 
     settings = Settings()
@@ -45,6 +48,8 @@ def keep(
                 log.info("segment_sealed", segment=name)
             for name in kept.landed:
                 log.info("segment_landed", segment=name)
+            for name in keep_shadows(settings.shadow_segments, settings.shadow, settings.decision_log_codec, settings.scratch):
+                log.info("shadow_kept", segment=name)
             index.forget(hours * 3600)
             failed = bool(kept.problems)
         except (OSError, sqlite3.Error) as error:  # such as a full disk: what is there stays there until there is space

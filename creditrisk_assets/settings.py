@@ -208,9 +208,24 @@ class Settings(BaseSettings):
         return self.api_folder / "log" / "sealed"
 
     @property
+    def shadow_segments(self) -> Path:
+        """Segments of what challengers would have answered."""
+        return self.api_folder / "log" / "shadow"
+
+    @property
+    def shadow(self) -> UPath:
+        """What challengers would have answered, kept by day."""
+        return self.data_dir / "shadow"
+
+    @property
     def idempotency_file(self) -> Path:
         """The index of idempotency keys."""
         return self.api_folder / "idempotency.db"
+
+    @property
+    def last_known(self) -> Path:
+        """The champion that the API answered by last, for when nobody else can say."""
+        return self.api_folder / "last-known"
 
     @property
     def champion_lock(self) -> Path:
@@ -264,6 +279,10 @@ class ServingSettings(BaseSettings):
     )
     idempotency_hours: float = Field(
         48, gt=0, description="An Idempotency-Key is remembered for so long: as long as a client may be trying again."
+    )
+    shadow: bool = Field(
+        True,
+        description="Let the challenger, when there is one, score the same customers off the request path.",
     )
     open_beyond_loopback: bool = Field(
         False,

@@ -23,6 +23,7 @@ from serving.champion import ChampionHolder, LoadedChampion
 from serving.counting import Counting
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
 from serving.documentation import DECISION_ID_PATTERN, DECISION_LINK, batch_answers, batch_bodies, document_keys, key_parameter
+from serving.last_known import LastKnown
 from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
 from serving.metrics import Metrics, add_metrics_route
@@ -35,6 +36,7 @@ from serving.routing import handled_by, shortcut
 from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, RecordReader, RowRefused, request_model
 from serving.segments import DecisionLog, LogUnwritable
 from serving.server import end_with_supervisor
+from serving.shadow import Shadow, ShadowLog
 from serving.sources import Source, source_of
 from serving.telemetry import Telemetry, telemetry
 
@@ -54,6 +56,7 @@ def create_app(
     look_up: DecisionLookUp,
     serving: ServingSettings,
     settings: Settings,
+    starting: Sequence[Callable[[], None]] = (),
     closing: Sequence[Callable[[], None]] = (),
 ) -> FastAPI:
     """The API over one champion holder.
@@ -64,7 +67,8 @@ def create_app(
         look_up: finds decisions that were made.
         serving: limits.
         settings: the portfolio, and where reports are.
-        closing: what is called when the application has stopped.
+        starting: what is called when the application begins.
+        closing: what is called when it has stopped.
     """
     portfolio = settings.portfolio
     Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
@@ -72,7 +76,7 @@ def create_app(
     app = FastAPIOffline(
         title="creditrisk",
         description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
-        lifespan=_lifespan(holder, decider, closing),
+        lifespan=_lifespan(holder, decider, starting, closing),
         responses=ANY_REQUEST,
     )
     app.state.holder = holder
@@ -208,17 +212,25 @@ def api(serving: ServingSettings, settings: Settings, source: Source) -> Perimet
     if serving.otlp_endpoint is not None:
         observers.append(telemetry(serving.otlp_endpoint))
     portfolio, codec = settings.portfolio, settings.decision_log_codec
-    holder = ChampionHolder(source, portfolio, serving.champion_poll_seconds, [counting])
+    holder = ChampionHolder(source, portfolio, LastKnown(settings.last_known), serving.champion_poll_seconds, [counting])
     singles, many = (
         DecisionLog(settings.open_segments, portfolio.name, codec, serving.segment_megabytes << 20, serving.segment_minutes * 60)
         for _ in range(2)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
-    decider = Decider(holder, singles, many, index, [counting])
-    closing = [one.close for one in observers]
-    app = create_app(holder, decider, DecisionLookUp(settings), serving, settings, closing)
+    shadows = [_shadow(serving, settings, source, metrics)] if serving.shadow else []
+    decider = Decider(holder, singles, many, index, [counting, *shadows])
+    starting = [shadow.start for shadow in shadows]
+    closing = [*(shadow.stop for shadow in shadows), *(one.close for one in observers)]
+    app = create_app(holder, decider, DecisionLookUp(settings), serving, settings, starting, closing)
     add_metrics_route(app, metrics)
     return closed(app, serving, settings, observers)
+
+
+def _shadow(serving: ServingSettings, settings: Settings, source: Source, metrics: Metrics) -> Shadow:
+    portfolio, size = settings.portfolio, serving.segment_megabytes << 20
+    folder, codec, seconds = settings.shadow_segments, settings.decision_log_codec, serving.segment_minutes * 60
+    return Shadow(source, portfolio, ShadowLog(folder, portfolio.name, codec, size, seconds), metrics)
 
 
 def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:
@@ -303,12 +315,14 @@ DecisionId = Annotated[str, Path(description="As answers have it.", json_schema_
 
 
 def _lifespan(
-    holder: ChampionHolder, decider: Decider, closing: Sequence[Callable[[], None]]
+    holder: ChampionHolder, decider: Decider, starting: Sequence[Callable[[], None]], closing: Sequence[Callable[[], None]]
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         holder.start()
         decider.start()
+        for start in starting:
+            start()
         yield
         holder.stop()
         decider.stop()

@@ -108,6 +108,7 @@ class Group:
         raw: rows x fields, as the graph took them.
         decisions: on each row.
         header: of the segment that they are in.
+        ids: of the decisions.
         answers: JSON of each row.
         write_seconds: how long the disk took.
         oldest_received_at: when the first of their requests came, `time.perf_counter`.
@@ -117,6 +118,7 @@ class Group:
     raw: FloatMatrix
     decisions: Decisions
     header: SegmentHeader
+    ids: list[str]
     answers: list[bytes]
     write_seconds: float
     oldest_received_at: float
@@ -306,7 +308,7 @@ class Decider:
         answers = _answers(champion, decisions, ids)
         at = now.isoformat(timespec="microseconds")
         lines = [_line(at, clock, one, answer) for one, answer in zip(customers, answers, strict=True)]
-        return _Decided(champion, header, customers, raw, decisions, answers, lines)
+        return _Decided(champion, header, customers, raw, decisions, ids, answers, lines)
 
     def _tell(self, waiting: list[_Waiting], groups: list[Group]) -> None:
         """From a thread: hand answers to the event loop."""
@@ -401,6 +403,7 @@ class _Decided:
     customers: list[_Customer]
     raw: FloatMatrix
     decisions: Decisions
+    ids: list[str]
     answers: list[bytes]
     lines: list[bytes]
 
@@ -412,7 +415,7 @@ class _Decided:
     def told(self, write_seconds: float) -> Group:
         """What others may know of it."""
         oldest = min(one.waiting.asked.received_at for one in self.customers)
-        return Group(self.champion, self.raw, self.decisions, self.header, self.answers, write_seconds, oldest)
+        return Group(self.champion, self.raw, self.decisions, self.header, self.ids, self.answers, write_seconds, oldest)
 
 
 def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:

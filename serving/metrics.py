@@ -166,6 +166,10 @@ class Metrics:
         self._log_errors = counts("creditrisk_decision_log_errors", "Flushes that failed")
         self._loads = counts("creditrisk_champion_loads", "Champions taken into force")
         self._refusals = counts("creditrisk_champion_refusals", "Champions that could not be proven")
+        self._shadowed = counts("creditrisk_shadow_scores", "Decisions that a challenger scored too", ("model_version", "scored"))
+        self._not_shadowed = counts(
+            "creditrisk_shadow_dropped", "Decisions that have no shadow though there is a challenger", ("reason",)
+        )
         self._by_answer: dict[tuple[str, int], _Distribution] = {}
         self._answering_by: Gauge | None = None
         self._now_in_flight = self._carried_in_flight = 0
@@ -174,6 +178,7 @@ class Metrics:
             for one in (
                 *(self._probability, self._group, self._fsync, self._lag),
                 *(self._refused, self._decisions, self._log_errors, self._loads, self._refusals),
+                *(self._shadowed, self._not_shadowed),
             )
         )
         self._carrying = threading.Lock()
@@ -227,6 +232,15 @@ class Metrics:
     def observe_log_error(self) -> None:
         """A group could not be written."""
         self._log_errors.counts[()] += 1
+
+    def observe_shadow(self, model_version: str, scored: int, failed: int) -> None:
+        """A challenger scored decisions, and could not score some others."""
+        self._shadowed.counts[(model_version, "true")] += scored
+        self._shadowed.counts[(model_version, "false")] += failed
+
+    def observe_shadow_dropped(self, reason: str, rows: int) -> None:
+        """Decisions will have no shadow. Each reason is told by one thread."""
+        self._not_shadowed.counts[(reason,)] += rows
 
     def observe_champion(self, model_version: str, bundle_sha256: str, *, degraded: bool = False) -> None:
         """The model that this worker answers by from now on."""

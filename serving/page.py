@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from serving import documents, form
-from serving.champion import ChampionHolder, LoadedChampion
+from serving.champion import FALLBACK_SUFFIX, ChampionHolder, LoadedChampion
 from serving.scale import Scale, points_at, scale_of
 from serving.schemas import WhatIfResponse, request_model
 from serving.sources import HISTORY_LIMIT, PastRecord
@@ -205,10 +205,12 @@ def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
 
 
 def _since(record: ChampionRecord, past: list[PastRecord]) -> PastRecord | None:
-    """By which entry of the history the version came into force; None if that is longer ago than the history goes back."""
-    mine = None
+    """By which entry of the history the version, or the one that it is the fallback of, came into force; None if that is longer
+    ago than the history goes back.
+    """
+    mine, version = None, record.model_version.removesuffix(FALLBACK_SUFFIX)
     for one in past:
-        if one.record.model_version != record.model_version:
+        if one.record.model_version != version:
             return mine
         mine = one
     return mine if len(past) < HISTORY_LIMIT else None

@@ -1,12 +1,15 @@
 """Where the API reads which champion is in force: the `champion` asset, in a Dagster instance or behind a Dagster webserver."""
 
 import datetime
+import http.client
 import json
 import threading
-import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
 
 from creditrisk_assets.scoring.bundle import ChampionRecord
 
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 IN_DAGSTER = "dagster"
+CONTENDERS = ("model", "candidate_model")
+"""The assets that register a model."""
+
 TIMEOUT_SECONDS = 5.0
 HISTORY_LIMIT = 20
 """Materializations of an asset that are told of, at most."""
@@ -61,6 +67,16 @@ class PastRecord:
     record: ChampionRecord
 
 
+class Contender(BaseModel):
+    """A registered model, champion or not."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    model_version: str
+    artifact_uri: str
+    bundle_sha256: str
+
+
 class Source(Protocol):
     """Where materializations are."""
 
@@ -76,10 +92,14 @@ class Source(Protocol):
 class DagsterInstanceSource:
     """A Dagster instance's event log. One materialization of the champion carries plots, and to read it takes some milliseconds
     in which this process answers nobody; so each is read once.
+
+    Args:
+        opened: opens the instance; called when it is first read, and again until it could be opened.
     """
 
-    def __init__(self, instance: "DagsterInstance") -> None:
-        self._instance = instance
+    def __init__(self, opened: Callable[[], "DagsterInstance"]) -> None:
+        self._opened = opened
+        self._instance: DagsterInstance | None = None
         self._known: dict[str, tuple[int | None, list[Materialization]]] = {}
         self._reading = threading.Lock()
 
@@ -88,6 +108,8 @@ class DagsterInstanceSource:
         from dagster import AssetKey, AssetRecordsFilter
 
         with self._reading:
+            if self._instance is None:
+                self._instance = self._opened()
             seen, known = self._known.get(asset, (None, []))
             new = AssetRecordsFilter(AssetKey(asset), after_storage_id=seen)
             records = self._instance.fetch_materializations(new, limit=HISTORY_LIMIT).records
@@ -122,15 +144,16 @@ class DagsterWebserverSource:
             SourceError: if the webserver does not answer, or not so.
         """
         found = self._asked({"asset": {"path": [asset]}, "limit": limit})
-        if found["__typename"] != "Asset":
-            return []
-        return [
-            Materialization(
-                datetime.datetime.fromtimestamp(float(one["timestamp"]) / 1000, datetime.UTC),
-                dict(_value(entry) for entry in one["metadataEntries"]),
-            )
-            for one in found["assetMaterializations"]
-        ]
+        try:
+            return [
+                Materialization(
+                    datetime.datetime.fromtimestamp(float(one["timestamp"]) / 1000, datetime.UTC),
+                    dict(_value(entry) for entry in one["metadataEntries"]),
+                )
+                for one in found.get("assetMaterializations", [])  # an asset that nobody has heard of has none
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._unclear(error) from error
 
     def _asked(self, variables: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps({"query": QUERY, "variables": variables}).encode()
@@ -138,9 +161,14 @@ class DagsterWebserverSource:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
                 answer = json.load(response)
+            if answer.get("errors"):
+                raise ValueError(f"{answer['errors'][0]['message']:.200}")
             return dict(answer["data"]["assetOrError"])
-        except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError) as error:
-            raise SourceError(f"{self._url} does not say which champion is in force: {type(error).__name__}: {error}") from error
+        except (OSError, http.client.HTTPException, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._unclear(error) from error
+
+    def _unclear(self, error: Exception) -> SourceError:
+        return SourceError(f"{self._url} does not say which champion is in force: {type(error).__name__}: {error}")
 
 
 def source_of(setting: str) -> Source:
@@ -152,7 +180,7 @@ def source_of(setting: str) -> Source:
     if setting == IN_DAGSTER:
         from dagster import DagsterInstance
 
-        return DagsterInstanceSource(DagsterInstance.get())
+        return DagsterInstanceSource(DagsterInstance.get)
     if setting.startswith(("http://", "https://")):
         return DagsterWebserverSource(setting)
     raise ValueError(f"champion source {setting!r}; valid: {IN_DAGSTER!r}, or the http(s) URL of a Dagster webserver")
@@ -166,6 +194,15 @@ def champion_in(source: Source) -> ChampionRecord | None:
 def champions_in(source: Source, limit: int = HISTORY_LIMIT) -> list[PastRecord]:
     """What a source says of the champion so far, the newest first."""
     return [PastRecord(one.at, ChampionRecord.of_values(one.metadata)) for one in source.materializations("champion", limit)]
+
+
+def contender_in(source: Source) -> Contender | None:
+    """The newest model that was registered; None before the first."""
+    newest = [one for asset in CONTENDERS for one in source.materializations(asset, 1)]
+    if not newest:
+        return None
+    metadata = max(newest, key=lambda one: one.at).metadata
+    return Contender.model_validate({name: metadata[name] for name in Contender.model_fields})
 
 
 def _value(entry: dict[str, Any]) -> tuple[str, Any]:

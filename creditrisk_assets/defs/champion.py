@@ -91,6 +91,7 @@ def _compared(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Judge a contender, write the verdict into the ledger, and put the winner in force."""
     from creditrisk_assets.governance.promotion_gate import judge
+    from creditrisk_assets.governance.shadow_evidence import ShadowFolders
     from creditrisk_assets.governance.verdict import GateLimits
     from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 
@@ -98,7 +99,8 @@ def _compared(
     before = head.after if head else None
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
-    judgement = judge(contender, current, settings.portfolio, GateLimits.of(settings), policy)
+    shadowed = ShadowFolders(settings.shadow, settings.decisions, settings.evaluation_days).evidence
+    judgement = judge(contender, current, settings.portfolio, GateLimits.of(settings), policy, shadowed)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
     page = registry.attach(
         contender,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from creditrisk_assets.governance.shadow_evidence import ShadowEvidence
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
 from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
 from creditrisk_assets.modelling.metrics import auc_gain
@@ -195,6 +196,34 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     below = any(ratio < floor for ratio in new.values())
     lowest = min(new.values(), default=None)
     return _test("fairness_holds", not fallen, lowest, floor, comparison, sentence, warning=below)
+
+
+def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits) -> GateTest:
+    """On live traffic the challenger has scored every decision that it was given, its PDs come out again to the bit from the kept
+    records, and they are like the champion's by the limit of `judges_alike`, or by what chance gives on few decisions.
+
+    Without live traffic there is nothing to agree with, and the test passes: the other tests have the evidence that decides.
+    """
+    if shadow.rows == 0:
+        waiting = f"; {shadow.waiting:,} decisions are not kept yet" if shadow.waiting else ""
+        return GateTest(name="shadow_agrees", passed=True, sentence=f"nothing was shadowed{waiting}")
+    sentence = (
+        f"{shadow.rows:,} decisions of {len(shadow.days)} days up to {max(shadow.days)} were shadowed; {shadow.failed:,} could "
+        f"not be scored and {shadow.different:,} do not come out again to the bit, none of either is allowed"
+    )
+    sound = shadow.failed == 0 and shadow.different == 0
+    if len(shadow.champion) == 0:
+        return GateTest(name="shadow_agrees", passed=sound, limit=0, n=shadow.rows, sentence=sentence)
+    psi = population_stability("PD", shadow.champion, shadow.challenger, limits.alpha, limits.psi_limit)
+    return GateTest(
+        name="shadow_agrees",
+        passed=sound and psi.value <= psi.threshold,
+        observed=finite(psi.value),
+        limit=psi.threshold,
+        n=shadow.rows,
+        warning=psi.value > PSI_WORTH_A_LOOK,
+        sentence=f"{sentence}; PSI between the two sides' PDs {psi.value:.3f}, at most {psi.threshold:.3g} is allowed",
+    )
 
 
 COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {

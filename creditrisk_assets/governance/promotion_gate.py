@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from creditrisk_assets.governance.gate_tests import Comparison, compare, crashed, finite
+from creditrisk_assets.governance.gate_tests import Comparison, compare, crashed, finite, shadow_agrees
+from creditrisk_assets.governance.shadow_evidence import NOTHING_SHADOWED, ShadowEvidence
 from creditrisk_assets.governance.verdict import GateLimits, GateTest, JudgedEvidence, JudgedSide, Verdict
 from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
 from creditrisk_assets.modelling.fairness import Groups, fairness_by_group, protected_groups
@@ -28,6 +29,9 @@ from creditrisk_assets.scoring.bundle import HELD_OUT, Bundle, InputField, Score
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 T = TypeVar("T")
+
+Shadowed = Callable[[Bundle, str], ShadowEvidence]
+"""Gives what a challenger said of live traffic, and the champion of a version."""
 
 LATENCY_REPEATS = 3
 """Times that each golden request is asked alone."""
@@ -102,7 +106,12 @@ class Judgement:
 
 
 def judge(
-    challenger: Side, champion: Side | None, portfolio: Portfolio, limits: GateLimits, cut_off: float | None = None
+    challenger: Side,
+    champion: Side | None,
+    portfolio: Portfolio,
+    limits: GateLimits,
+    cut_off: float | None = None,
+    shadowed: Shadowed = lambda *_: NOTHING_SHADOWED,
 ) -> Judgement:
     """Judge a challenger by the held-out rows that came with it.
 
@@ -115,8 +124,9 @@ def judge(
         portfolio: whose customers the evidence is of.
         limits: what counts as evidence.
         cut_off: the policy's, by which both would decide; by default each side's own.
+        shadowed: gives what a challenger said of live traffic; by default nothing was shadowed.
     """
-    trial = _Trial(challenger, champion, portfolio, limits, cut_off)
+    trial = _Trial(challenger, champion, portfolio, limits, cut_off, shadowed)
     with contextlib.suppress(_NotProven):
         trial.hear()
     return trial.judgement()
@@ -130,9 +140,16 @@ class _Trial:
     """One challenge: what has been tested so far, and what the document will say of both sides."""
 
     def __init__(
-        self, challenger: Side, champion: Side | None, portfolio: Portfolio, limits: GateLimits, cut_off: float | None
+        self,
+        challenger: Side,
+        champion: Side | None,
+        portfolio: Portfolio,
+        limits: GateLimits,
+        cut_off: float | None,
+        shadowed: Shadowed,
     ) -> None:
         self._sides = challenger, champion
+        self._shadowed = shadowed
         self._portfolio, self._limits, self._cut_off = portfolio, limits, cut_off
         self._tests: list[GateTest] = []
         self._evidence: Evidence | None = None
@@ -159,6 +176,7 @@ class _Trial:
         champion_scores = self._score("champion", champion, in_force, self._evidence)
         comparison = Comparison(self._evidence.target, scores, champion_scores, self._evidence.groups)
         self._tests += compare(comparison, self._limits)
+        self._tests.append(self._shadow(bundle, champion))
         self._latency_ms = self._require("answers_in_time", lambda: _in_time(bundle, self._limits))
 
     def judgement(self) -> Judgement:
@@ -192,6 +210,12 @@ class _Trial:
         figures = [self._judged[name].figures for name in self._scores]
         auc, brier = (" against ".join(f"{one[name]:.4f}" for one in figures) for name in ("roc_auc", "brier"))
         return f": AUC {auc}, Brier {brier}, on {self._evidence.origin}"
+
+    def _shadow(self, challenger: Bundle, champion: Side) -> GateTest:
+        try:
+            return shadow_agrees(self._shadowed(challenger, champion.version), self._limits)
+        except Exception as error:  # decisions that were changed, for one: not promoted, and said why
+            return crashed("shadow_agrees", error)
 
     def _score(self, who: str, side: Side, bundle: Bundle, evidence: Evidence) -> Scores:
         scores, self._judged[who] = self._require(

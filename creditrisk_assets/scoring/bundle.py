@@ -20,6 +20,7 @@ from upath import UPath
 
 from creditrisk_assets.portfolio.contract import Code, Kind, Portfolio
 from creditrisk_assets.portfolio.encoding import RowEncoder, raw_matrix
+from creditrisk_assets.portfolio.storage import store_errors
 
 GRAPH = "model.onnx"
 REASONS_GRAPH = "extra_files/reasons.onnx"
@@ -309,18 +310,11 @@ def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
     Raises:
         BundleError: if a file is missing, the hash differs, or a golden answer differs.
     """
-    directory = UPath(location)
-    try:
-        content = {name: (directory / name).read_bytes() for name in DECIDING}
-    except OSError as error:
-        raise BundleError(f"bundle {location}: cannot read {error.filename or error}") from error
-    sha256 = bundle_digest(content)
-    if expected_sha256 is not None and sha256 != expected_sha256:
-        raise BundleError(f"bundle {location} has SHA-256 {sha256}; valid: {expected_sha256}")
+    content = deciding_files(location, expected_sha256)
     try:
         bundle = Bundle(
             location=location,
-            sha256=sha256,
+            sha256=bundle_digest(content),
             manifest=Manifest.model_validate_json(content[MANIFEST]),
             golden=tuple(GoldenRequest.model_validate(one) for one in json.loads(content[GOLDEN])),
             session=open_session(content[GRAPH]),
@@ -330,6 +324,28 @@ def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
     except (ValueError, TypeError, *ONNX_ERRORS) as error:
         raise BundleError(f"bundle {location} cannot be read or run: {error}") from error
     return bundle
+
+
+def deciding_files(location: str, expected_sha256: str | None = None) -> dict[str, bytes]:
+    """The contents of a bundle's deciding files by name.
+
+    Args:
+        location: directory path or URI.
+        expected_sha256: the hash that they must have.
+
+    Raises:
+        BundleError: if one is missing, or the hash differs.
+    """
+    directory = UPath(location)
+    try:
+        with store_errors(directory):
+            content = {name: (directory / name).read_bytes() for name in DECIDING}
+    except OSError as error:
+        raise BundleError(f"bundle {location}: cannot read {error.filename or error}") from error
+    sha256 = bundle_digest(content)
+    if expected_sha256 is not None and sha256 != expected_sha256:
+        raise BundleError(f"bundle {location} has SHA-256 {sha256}; valid: {expected_sha256}")
+    return content
 
 
 def bundle_digest(content: dict[str, bytes]) -> str:

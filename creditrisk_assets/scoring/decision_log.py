@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
@@ -62,6 +62,21 @@ class SegmentHeader(BaseModel):
         return f"{self.day}-{self.name}-{row}"
 
 
+class Header(Protocol):
+    """The first payload of a segment, whatever its lines are about."""
+
+    @property
+    def name(self) -> str:
+        """16 hexadecimal digits."""
+
+    @property
+    def day(self) -> str:
+        """Of what it holds, UTC."""
+
+    def model_dump_json(self) -> str:
+        """The payload."""
+
+
 def new_name() -> str:
     """A name that no other segment has."""
     return secrets.token_hex(8)
@@ -74,13 +89,15 @@ class SegmentWriter:
         folder: of the open segments.
         header: what it says of itself.
         codec: what payloads pass through.
+        durable: wait for the disk each time. Without that what was written outlives its process, but not the machine.
 
     Raises:
         OSError: if it cannot be made; then nothing is left of it.
     """
 
-    def __init__(self, folder: Path, header: SegmentHeader, codec: Codec) -> None:
+    def __init__(self, folder: Path, header: Header, codec: Codec, *, durable: bool = True) -> None:
         self.header = header
+        self._durable = durable
         self.rows = 0
         self.broken = False
         self._codec = codec
@@ -93,7 +110,8 @@ class SegmentWriter:
             fcntl.flock(self._file, fcntl.LOCK_EX)  # before it has its name, so that nobody takes it for finished
             self._write(header.model_dump_json().encode())
             os.link(unnamed, self.path)  # which fails where a rename would replace another segment
-            sync_folder(folder)
+            if durable:
+                sync_folder(folder)
         except BaseException:
             os.close(self._file)
             raise
@@ -128,7 +146,8 @@ class SegmentWriter:
             done = 0
             while done < len(frame):
                 done += os.pwrite(self._file, memoryview(frame)[done:], self._size + done)
-            os.fdatasync(self._file)
+            if self._durable:
+                os.fdatasync(self._file)
         except OSError:
             self._take_back()
             raise
@@ -181,13 +200,7 @@ def read_segment(path: Path, codec: Codec) -> Segment | None:
         OSError: if it cannot be read.
     """
     content = path.read_bytes()
-    payloads, good = [], 0
-    while True:
-        found = _payload_at(content, good)
-        if found is None:
-            break
-        payload, good = found
-        payloads.append(payload)
+    payloads, good = whole_frames(content)
     if _frame_after(content, good):
         raise DecisionLogError(f"{path} was damaged at byte {good}: whole frames follow one that is not; nothing is cut there")
     if not payloads:
@@ -202,6 +215,16 @@ def read_segment(path: Path, codec: Codec) -> Segment | None:
     if path.name != f"{header.day}-{header.name}{SUFFIX}":
         raise DecisionLogError(f"{path} is the segment {header.day}-{header.name}; valid: its own name")
     return Segment(path, header, tuple(lines), good, len(content) - good)
+
+
+def whole_frames(content: bytes) -> tuple[list[bytes], int]:
+    """The payloads of a segment's frames up to the first that is not whole, and where that one begins."""
+    payloads: list[bytes] = []
+    good = 0
+    while (found := _payload_at(content, good)) is not None:
+        payload, good = found
+        payloads.append(payload)
+    return payloads, good
 
 
 def find_record(folders: Sequence[Path], codec: Codec, day: str, name: str, row: int) -> tuple[SegmentHeader, bytes] | None:

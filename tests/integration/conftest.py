@@ -29,6 +29,7 @@ from creditrisk_assets.processes import free_ports
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.stepping import QUIET, SteppedLoop
+from tests.conftest import REPOSITORY
 
 HISTORY_ROWS = 4_000
 BUCKET = "bank"
@@ -96,14 +97,19 @@ class Loop(SteppedLoop):
 
 
 @contextlib.contextmanager
-def api(loop: Loop, **environment: str) -> Iterator[httpx.Client]:
-    """The API as a process of its own over a loop's store, started in the loop's folder."""
+def api(loop: Loop, **environment: str | None) -> Iterator[httpx.Client]:
+    """The API as a process of its own over a loop's store, started in the loop's folder. A variable that is None is not set."""
     (port,) = free_ports(1)
     log = (loop.home / "api.log").open("wb")
-    store = {"DAGSTER_HOME": str(loop.home), "CREDITRISK_DATA_DIR": str(loop.settings.data_dir), "PATH": "/usr/bin:/bin"}
+    store: dict[str, str | None] = {
+        "DAGSTER_HOME": str(loop.home),
+        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(REPOSITORY),
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "creditrisk_assets.cli", "serve", "--port", str(port)],
-        env=store | environment,
+        env={name: value for name, value in (store | environment).items() if value is not None},
         stdout=log,
         stderr=log,
         cwd=loop.home,

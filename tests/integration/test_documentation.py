@@ -20,7 +20,7 @@ from serving.sources import DagsterInstanceSource
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[FastAPI]:
     with dg.DagsterInstance.ephemeral() as instance:
-        made = api(ServingSettings(), Settings(data_dir=UPath(tmp_path)), DagsterInstanceSource(instance)).app
+        made = api(ServingSettings(), Settings(data_dir=UPath(tmp_path)), DagsterInstanceSource(lambda: instance)).app
         assert isinstance(made, FastAPI)
         yield made
 

@@ -66,6 +66,8 @@ def all_observed(metrics: Metrics) -> None:
     metrics.observe_decisions("2", [0], [0.2], degraded=True)
     metrics.observe_group(1, 0.001, time.perf_counter())
     metrics.observe_log_error()
+    metrics.observe_shadow("3", 2, 1)
+    metrics.observe_shadow_dropped("too_many_wait", 4)
 
 
 def test_one_worker_tells_about_all_and_the_dead_leave_their_counts_only(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO as UCI
 from creditrisk_assets.scoring.bundle import BundleError, load_bundle
 from serving.champion import ChampionHolder
+from serving.last_known import LastKnown
 from serving.sources import DagsterInstanceSource
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks, until
@@ -181,7 +182,7 @@ def test_a_champion_of_another_portfolio_is_refused(loop: Loop, loans: Portfolio
     bundle.require_fits(loans)
     with pytest.raises(BundleError, match="is of portfolio 'loans'; valid: 'uci_card'"):
         bundle.require_fits(UCI)
-    holder = ChampionHolder(DagsterInstanceSource(loop.instance), UCI, 1.0)
+    holder = ChampionHolder(DagsterInstanceSource(lambda: loop.instance), UCI, LastKnown(loop.home / "last-known"), 1.0)
     holder.refresh()
     assert holder.current is None
     assert "is of portfolio 'loans'" in str(holder.problem)

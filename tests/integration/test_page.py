@@ -249,7 +249,7 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
         assert client.get("/model/card").status_code == 503
 
         name_champion(loop, record | {"bundle_sha256": "0" * 64}, rule)
-        until(lambda: "The newest champion could not be loaded" in client.get("/").text, 10)
+        until(lambda: "The champion in force could not be read or loaded" in client.get("/").text, 10)
         page = client.get("/", params={"example": "good"})
         assert page.status_code == 200
         assert "has SHA-256" in said(page.text)

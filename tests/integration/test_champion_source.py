@@ -1,0 +1,381 @@
+"""The champion in the API when things are missing: the orchestrator, the artifact store, the bundle itself. Real stores, real
+processes; every test has a store of its own that names the bundles of one trained loop, copied.
+"""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from creditrisk_assets.cli import app
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.processes import free_ports
+from creditrisk_assets.scoring.bundle import GRAPH, BundlePlace, ChampionRecord, DecisionRule, load_bundle
+from serving.champion import ChampionHolder, fallback_record
+from serving.last_known import RECORD, LastKnown
+from serving.sources import (
+    IN_DAGSTER,
+    DagsterInstanceSource,
+    DagsterWebserverSource,
+    Source,
+    SourceError,
+    champion_in,
+    champions_in,
+    source_of,
+)
+from tests.conftest import REPOSITORY
+from tests.integration.conftest import Loop, api, until
+from tests.integration.test_page import said
+
+CUSTOMER = dict(PORTFOLIO.example)
+
+
+@dataclass
+class Site:
+    """A store that names a champion, and artifacts that a test may take away."""
+
+    loop: Loop
+    artifacts: Path
+
+    @classmethod
+    def of(cls, trained: Loop, folder: Path) -> "Site":
+        record = trained.champion()
+        assert record.fallback is not None
+        for name, source in (("bundle", record.artifact_uri), ("fallback", record.fallback.artifact_uri)):
+            shutil.copytree(source, folder / "artifacts" / name)
+        return cls(Loop.of(folder / "site"), folder / "artifacts")
+
+    @property
+    def bundle(self) -> Path:
+        return self.artifacts / "bundle"
+
+    @property
+    def fallback(self) -> Path:
+        return self.artifacts / "fallback"
+
+    @property
+    def last_known(self) -> Path:
+        return self.loop.settings.last_known
+
+    def name(self, record: ChampionRecord, **changed: Any) -> ChampionRecord:
+        """Say that a record is champion, with the bundles of this site."""
+        assert record.fallback is not None
+        here = {
+            "artifact_uri": str(self.bundle),
+            "fallback": BundlePlace(artifact_uri=str(self.fallback), bundle_sha256=record.fallback.bundle_sha256),
+            "documents_uri": str(self.artifacts),
+        }
+        named = record.model_copy(update=here | changed)
+        metadata = {
+            **named.model_dump(exclude={"rule", "fallback"}),
+            "documents_uri": named.documents_uri,
+            "rule": dg.MetadataValue.json(named.rule.model_dump()),
+            "cut_off": named.rule.cut_off,
+            "ledger_entry": 1,
+            "note": dg.MetadataValue.md("no part of the record"),
+        }
+        if named.fallback is not None:
+            metadata["fallback"] = dg.MetadataValue.json(named.fallback.model_dump())
+        self.loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=metadata))
+        return named
+
+    def answer(self, place: Path, rule: DecisionRule) -> tuple[float, float, int, list[str]]:
+        """What a bundle says of the example: PD, score, prediction, reasons."""
+        bundle = load_bundle(str(place))
+        said_of = bundle.decide(bundle.encoder([CUSTOMER]), rule)
+        numbers = float(said_of.default_probability[0]), float(said_of.score[0]), int(said_of.prediction[0])
+        return *numbers, bundle.reason_codes(said_of)[0]
+
+
+def told(body: dict[str, Any]) -> tuple[float, float, int, list[str]]:
+    """The same of an answer."""
+    reasons = [reason["code"] for reason in body["reasons"]]
+    return body["default_probability"], body["score"], body["prediction"], reasons
+
+
+@pytest.fixture
+def site(trained: Loop, tmp_path: Path) -> Iterator[Site]:
+    """A store without a champion so far."""
+    made = Site.of(trained, tmp_path)
+    yield made
+    made.loop.instance.dispose()
+
+
+@pytest.fixture
+def named(site: Site, trained: Loop) -> ChampionRecord:
+    """The champion that the site's store names, by a rule that is not the bundle's own."""
+    rule = trained.champion().rule
+    return site.name(trained.champion(), rule=rule.model_copy(update={"cut_off": rule.cut_off / 2}))
+
+
+@contextlib.contextmanager
+def webserver(home: Path, port: int) -> Iterator[str]:
+    """A read-only Dagster webserver over a store: its address."""
+    command = [str(Path(sys.executable).with_name("dagster-webserver")), "--read-only", "--empty-workspace", "--port", str(port)]
+    environment = {"DAGSTER_HOME": str(home), "PATH": "/usr/bin:/bin"}
+    with (home / "webserver.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+
+    def is_up() -> bool:
+        assert process.poll() is None
+        try:
+            return httpx.get(f"{url}/server_info").status_code == 200
+        except httpx.ConnectError:
+            return False
+
+    try:
+        until(is_up, 60)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(site: Site, trained: Loop) -> None:
+    """An API that holds no database password and no Dagster: it waits for the webserver, follows it, and outlives it."""
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    behind, instance = DagsterWebserverSource(url), DagsterInstanceSource(lambda: site.loop.instance)
+    first = site.name(trained.champion())
+    apart = {"CREDITRISK_CHAMPION_SOURCE": f"{url}/", "DAGSTER_HOME": None}
+    with pytest.raises(SourceError, match="does not say which champion is in force: URLError"):
+        champion_in(behind)
+    with api(site.loop, **apart) as client:
+        refused = client.post("/predict", json=CUSTOMER)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+        assert "does not say which champion is in force" in refused.json()["detail"]
+        assert client.get("/health").status_code == 200
+        with webserver(site.loop.home, port):
+            until(lambda: client.get("/ready").status_code == 200, 10)
+            until(lambda: client.get("/ready").json()["problem"] is None, 5)
+            assert champion_in(behind) == champion_in(instance) == first
+            second = site.name(first, model_version="2", rule=first.rule.model_copy(update={"cut_off": 0.5}), reason="it's “so”")
+            assert champion_in(behind) == second
+            assert champion_in(behind).documents_uri == str(site.artifacts)  # type: ignore[union-attr]
+            seen, known = champions_in(behind), champions_in(instance)
+            assert [past.record for past in seen] == [past.record for past in known] == [second, first]
+            assert all(abs((a.at - b.at).total_seconds()) < 0.001 for a, b in zip(seen, known, strict=True))
+            assert behind.materializations("nobody_has_heard_of_it", 1) == []
+            until(lambda: client.post("/predict", json=CUSTOMER).json()["model_version"] == "2", 5)
+            held = modules_and_memory(site.loop, url)
+            assert held["modules"] == []
+            assert held["megabytes"] < 200
+        until(lambda: client.get("/ready").json()["problem"] is not None, 10)
+        ready = client.get("/ready").json()
+        assert (ready["model_version"], ready["degraded"]) == ("2", False)
+        assert "does not say which champion is in force" in ready["problem"]
+        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(site.bundle, second.rule)
+        page = said(client.get("/").text)
+        assert "The champion in force could not be read or loaded. Version 2 goes on answering." in page
+        assert "The history cannot be read now." in page
+    with api(site.loop, **apart) as client:  # a start while nobody can say who is champion
+        assert "does not say which champion is in force" in client.get("/ready").json()["problem"]
+        body = client.post("/predict", json=CUSTOMER).json()
+        assert (body["model_version"], body["cut_off"], body["degraded"]) == ("2", 0.5, False)
+        assert told(body) == site.answer(site.bundle, second.rule)
+
+
+def modules_and_memory(loop: Loop, url: str) -> dict[str, Any]:
+    """What an API process over a webserver holds when it has loaded its champion."""
+    code = (
+        "import json, sys; from serving.app import app_from_environment; app = app_from_environment(); "
+        "holder = app.app.state.holder; holder.refresh(); assert holder.current, holder.problem; "
+        "names = ('dagster', 'sqlalchemy', 'grpc', 'sklearn', 'mlflow', 'pandas'); "
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status')); "
+        "print(json.dumps({'modules': [name for name in names if name in sys.modules], "
+        "'megabytes': int(status['VmRSS'].split()[0]) / 1024}))"
+    )
+    environment = {
+        "CREDITRISK_CHAMPION_SOURCE": url,
+        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(REPOSITORY),
+    }
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=loop.home)
+    return dict(json.loads(result.stdout.strip().splitlines()[-1]))
+
+
+def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_is_back(
+    site: Site, named: ChampionRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert named.fallback is not None
+    graph = (site.bundle / GRAPH).read_bytes()
+    (site.bundle / GRAPH).write_bytes(graph[:-1] + bytes([graph[-1] ^ 1]))
+    with api(site.loop) as client:
+        body = client.post("/predict", json=CUSTOMER).raise_for_status().json()
+        assert (body["degraded"], body["model_version"]) == (True, f"{named.model_version}-fallback")
+        assert (body["bundle_sha256"], body["cut_off"]) == (named.fallback.bundle_sha256, named.rule.cut_off)
+        assert told(body) == site.answer(site.fallback, named.rule)
+        ready = client.get("/ready").json()
+        assert ready["degraded"] is True
+        assert "has SHA-256" in ready["problem"]
+        info = client.get("/model-info").json()
+        assert (info["degraded"], info["training"]["family"]) == (True, "scorecard")
+        counted = f'creditrisk_decisions_total{{degraded="true",model_version="{named.model_version}-fallback"'
+        until(lambda: counted in client.get("/metrics").text, 5)
+        page = said(client.get("/").text)
+        assert "Its fallback scorecard answers in its place." in page
+        assert "Degraded." in page
+        assert "longer than the history below" not in page
+
+        lower = site.name(named, rule=named.rule.model_copy(update={"cut_off": 0.01}))
+        until(lambda: client.get("/model-info").json()["cut_off"] == 0.01, 5)
+        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(site.fallback, lower.rule)
+
+        (site.bundle / GRAPH).write_bytes(graph)
+        until(lambda: client.get("/ready").json()["degraded"] is False, 10)
+        until(lambda: client.get("/ready").json()["problem"] is None, 5)
+        restored = client.post("/predict", json=CUSTOMER).json()
+        assert restored["model_version"] == named.model_version
+        assert told(restored) == site.answer(site.bundle, lower.rule)
+        assert told(restored)[0] != told(body)[0]
+
+        kept = client.get(f"/decisions/{body['decision_id']}").json()
+        assert kept["answer"] == body
+    monkeypatch.setenv("DAGSTER_HOME", str(site.loop.home))
+    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(site.loop.settings.data_dir))
+    for answer, version, where in (
+        (body, f"{named.model_version}-fallback", site.fallback),
+        (restored, named.model_version, site.bundle),
+    ):
+        replayed = CliRunner().invoke(app, ["replay", answer["decision_id"], "--json"])
+        assert replayed.exit_code == 0, replayed.output
+        document = json.loads(replayed.stdout)
+        assert document["exact"] is True
+        assert (document["champion"]["model_version"], document["champion"]["artifact_uri"]) == (version, str(where))
+
+
+def test_with_neither_bundle_nor_fallback_it_lives_and_asks_to_come_again(site: Site, named: ChampionRecord) -> None:
+    shutil.rmtree(site.artifacts)
+    with api(site.loop) as client:
+        assert client.get("/health").status_code == 200
+        for response in (client.get("/ready"), client.post("/predict", json=CUSTOMER), client.get("/model-info")):
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+            assert "could not be loaded (BundleError" in response.json()["detail"]
+        assert "Nothing can be answered until it is." in said(client.get("/").text)
+
+
+def test_the_copy_of_the_same_bundle_answers_undegraded_while_the_artifact_store_is_gone(
+    site: Site, named: ChampionRecord
+) -> None:
+    away = site.artifacts.with_name("away")
+    with api(site.loop) as client:
+        before = client.post("/predict", json=CUSTOMER).json()
+    site.artifacts.rename(away)
+    with api(site.loop) as client:
+        ready = client.get("/ready").json()
+        assert (ready["degraded"], ready["model_version"]) == (False, named.model_version)
+        assert f"cannot read {site.bundle}" in ready["problem"]
+        body = client.post("/predict", json=CUSTOMER).json()
+        assert {name: body[name] for name in body if name != "decision_id"} == {
+            name: before[name] for name in before if name != "decision_id"
+        }
+        moved = site.name(named, rule=named.rule.model_copy(update={"cut_off": 0.9}))  # a new rule for the same bytes
+        until(lambda: client.get("/model-info").json()["cut_off"] == 0.9, 5)
+        assert client.get("/ready").json()["problem"] is not None
+        away.rename(site.artifacts)
+        until(lambda: client.get("/ready").json()["problem"] is None, 12)
+        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(site.bundle, moved.rule)
+
+
+def test_a_copy_that_was_damaged_does_not_answer_and_the_fallback_does(site: Site, named: ChampionRecord) -> None:
+    holder(site).refresh()
+    copy = site.last_known / named.bundle_sha256 / GRAPH
+    copy.write_bytes(copy.read_bytes()[:-1])
+    (site.bundle / GRAPH).unlink()
+    again = holder(site)
+    again.refresh()
+    assert again.current is not None
+    assert (again.current.degraded, again.current.bundle.location) == (True, str(site.fallback))
+
+
+@pytest.mark.parametrize("loss", ["the home", "the history"])
+def test_the_last_known_champion_answers_while_the_dagster_store_is_gone(
+    site: Site, named: ChampionRecord, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its folder Dagster does not open; without its database it opens an empty one and knows of no champion."""
+    monkeypatch.setenv("DAGSTER_HOME", str(site.loop.home))
+    before = holder(site, source_of(IN_DAGSTER))
+    before.refresh()
+    assert (before.problem, before.current and before.current.record) == (None, named)
+    site.loop.instance.dispose()
+    if loss == "the home":
+        monkeypatch.setenv("DAGSTER_HOME", str(site.loop.home / "nowhere"))
+    else:
+        (site.loop.home / "history").rename(site.loop.home / "away")
+    again = holder(site, source_of(IN_DAGSTER))
+    again.refresh()
+    assert again.current is not None
+    assert (again.current.record, again.current.degraded) == (named, False)
+    assert ("DAGSTER_HOME" if loss == "the home" else "it names no champion, although there was one") in str(again.problem)
+    monkeypatch.setenv("DAGSTER_HOME", str(site.loop.home))
+    if loss == "the history":
+        shutil.rmtree(site.loop.home / "history")
+        (site.loop.home / "away").rename(site.loop.home / "history")
+        again = holder(site, source_of(IN_DAGSTER))
+    again.refresh()
+    assert again.problem is None
+    assert again.current is not None
+    assert again.current.bundle.location == str(site.bundle)
+
+
+def test_a_damaged_new_bundle_leaves_the_old_champion_in_force_undegraded(site: Site, named: ChampionRecord) -> None:
+    """Also if it has a fallback that could be loaded: a champion of yesterday is better than a scorecard."""
+    held = holder(site)
+    held.refresh()
+    new = site.name(named, model_version="2", bundle_sha256="0" * 64)
+    held.refresh()
+    assert held.current is not None
+    assert (held.current.record, held.current.degraded) == (named, False)
+    assert "has SHA-256" in str(held.problem)
+    assert LastKnown(site.last_known).record() == named
+    again = holder(site)  # with no old one the new one's fallback answers
+    again.refresh()
+    assert again.current is not None
+    assert again.current.record == fallback_record(new)
+    shutil.rmtree(site.artifacts)
+    last = holder(site)  # and where there is none, the last champion that was proven
+    last.refresh()
+    assert last.current is not None
+    assert (last.current.record, last.current.degraded) == (named, False)
+    assert f"cannot read {site.bundle}" in str(last.problem)
+
+
+def holder(site: Site, source: Source | None = None) -> ChampionHolder:
+    """A holder as in the API, that looks when it is told to."""
+    read = source or DagsterInstanceSource(lambda: site.loop.instance)
+    return ChampionHolder(read, PORTFOLIO, LastKnown(site.last_known), 1.0)
+
+
+def test_only_the_copy_of_the_current_champion_is_kept_and_a_changed_record_is_none(site: Site, named: ChampionRecord) -> None:
+    assert named.fallback is not None
+    last_known = LastKnown(site.last_known)
+    assert last_known.record() is None
+    last_known.keep(named)
+    assert last_known.record() == named
+    assert last_known.record().documents_uri == named.documents_uri  # type: ignore[union-attr]
+    (site.last_known / named.bundle_sha256 / GRAPH).write_bytes(b"")
+    last_known.keep(named)  # it puts right what was damaged
+    assert last_known.location(named.bundle_sha256) is not None
+    assert load_bundle(str(last_known.location(named.bundle_sha256)), named.bundle_sha256).golden
+    scorecard = named.model_copy(update=named.fallback.model_dump())
+    last_known.keep(scorecard)
+    assert last_known.record() == scorecard
+    assert last_known.location(named.bundle_sha256) is None
+    names = {path.name for path in site.last_known.iterdir()}
+    assert names == {RECORD, ".lock", scorecard.bundle_sha256}
+    document = site.last_known / RECORD
+    document.write_text(document.read_text().replace('"cut_off":', '"cut_off":1'))
+    assert last_known.record() is None
