@@ -1,4 +1,4 @@
-"""Sites for tests of the API as a process. The champion's log-odds are one feature: its bundle is real, and nothing is trained."""
+"""Sites for tests of the API as a process. The champion's log-odds are one feature: its bundle is real, nothing is trained."""
 
 from collections.abc import Iterator
 from pathlib import Path
