@@ -94,13 +94,13 @@ def crash(site: Site, rounds: int, seed: int) -> Outcome:
     told = Told()
     for number in range(rounds):
         site.start()
-        _retry(site, told)
+        retry(site, told)
         stop = threading.Event()
         clients = [threading.Thread(target=_ask, args=(site, customers, told, stop, rng.random())) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
         time.sleep(rng.uniform(*ROUND_SECONDS))
-        if site.workers > 1 and number % 2:
+        if site.workers > 1 and number % 2 == 0:
             site.kill(rng.choice(_workers(site)))
             time.sleep(rng.uniform(*ROUND_SECONDS))
         site.kill_all()
@@ -108,9 +108,9 @@ def crash(site: Site, rounds: int, seed: int) -> Outcome:
         for client in clients:
             client.join()
     site.start()
-    _retry(site, told)
+    retry(site, told)
     site.stop()
-    return _looked_at(site, told, rounds)
+    return looked_at(site, told, rounds)
 
 
 def _workers(site: Site) -> list[int]:
@@ -154,7 +154,7 @@ def _note(told: Told, key: str | None, customer: dict[str, Any], response: httpx
             told.other[response.status_code] += 1
 
 
-def _retry(site: Site, told: Told) -> None:
+def retry(site: Site, told: Told) -> None:
     """Send what got no answer again, twice: the second answer must be the first one."""
     waiting, told.unanswered = told.unanswered, []
     with httpx.Client(base_url=site.url, timeout=30) as client:
@@ -163,7 +163,8 @@ def _retry(site: Site, told: Told) -> None:
             _note(told, key, customer, response)
 
 
-def _looked_at(site: Site, told: Told, rounds: int) -> Outcome:
+def looked_at(site: Site, told: Told, rounds: int) -> Outcome:
+    """Hold what the clients were told against the log of a site that has been stopped."""
     settings = site.loop.settings
     live = LiveDecisions.of(settings)
     kept = keep_finished(live, live.index(settings.idempotency_file), today())

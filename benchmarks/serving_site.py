@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import httpx
 
+from creditrisk_assets.api_keys import Scope, create_key
+from creditrisk_assets.defs import events
 from creditrisk_assets.processes import free_ports
+from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.stepping import SteppedLoop
 
@@ -49,6 +53,36 @@ class Site:
         if not loop.run("train").success:
             raise RuntimeError(f"no champion could be trained in {home}")
         return cls(loop)
+
+    @classmethod
+    def over(cls, home: Path, record: ChampionRecord, **settings: Any) -> "Site":
+        """With a champion that was made elsewhere, and a store of its own."""
+        wanted: dict[str, Any] = {"data_dir": home / "data", "settle_seconds": 0, "report_rows": 0, **settings}
+        site = cls(SteppedLoop.in_folder(home, Settings(**wanted)))
+        site.name_champion(record)
+        return site
+
+    def name_champion(self, record: ChampionRecord) -> None:
+        """Say that a champion is in force from now on, as the asset would."""
+        values = record.model_dump(exclude_none=True)
+        documents = {"rule", "fallback"} & values.keys()
+        metadata = {name: dg.MetadataValue.json(value) if name in documents else value for name, value in values.items()}
+        self.loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=metadata))
+
+    def champion(self) -> ChampionRecord:
+        """The champion in force.
+
+        Raises:
+            LookupError: if there is none.
+        """
+        record = events.champion_in_force(self.loop.instance)
+        if record is None:
+            raise LookupError(f"no champion in {self.loop.home}")
+        return record
+
+    def new_key(self, name: str, *scopes: Scope) -> dict[str, str]:
+        """The header with a new caller's key."""
+        return {"Authorization": f"Bearer {create_key(self.loop.settings.api_keys, name, scopes)}"}
 
     @property
     def url(self) -> str:
@@ -93,6 +127,13 @@ class Site:
         """Whether it says so."""
         try:
             return httpx.get(f"{self.url}/ready", timeout=5).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def is_alive(self) -> bool:
+        """Whether it says so."""
+        try:
+            return httpx.get(f"{self.url}/health", timeout=5).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
 

@@ -1,6 +1,7 @@
 """Commands on the decisions that the API has made."""
 
 import signal
+import sqlite3
 import threading
 from typing import Annotated
 
@@ -27,29 +28,37 @@ def keep(
     """Keep finished segments of the decision log for replay, and land the customers of days that are over; keep what challengers
     would have answered.
     """
+    from creditrisk_assets.scoring.idempotency import IdempotencyIndex
     from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
     from creditrisk_assets.scoring.shadow import keep_shadows
     from creditrisk_assets.settings import ServingSettings, Settings, today
 
     settings = Settings()
     live, hours = LiveDecisions.of(settings), ServingSettings().idempotency_hours
-    index = live.index(settings.idempotency_file)
+    index: IdempotencyIndex | None = None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     while True:
         last = stop.is_set() or not watch  # told to stop, it looks once more: who told so has finished its segments
-        kept = keep_finished(live, index, today(), now)
-        for name in kept.sealed:
-            log.info("segment_sealed", segment=name)
-        for name in kept.landed:
-            log.info("segment_landed", segment=name)
-        for name in keep_shadows(settings.shadow_segments, settings.shadow, settings.decision_log_codec, settings.scratch):
-            log.info("shadow_kept", segment=name)
-        index.forget(hours * 3600)
+        try:
+            index = index or live.index(settings.idempotency_file)
+            kept = keep_finished(live, index, today(), now)
+            for name in kept.sealed:
+                log.info("segment_sealed", segment=name)
+            for name in kept.landed:
+                log.info("segment_landed", segment=name)
+            for name in keep_shadows(settings.shadow_segments, settings.shadow, settings.decision_log_codec, settings.scratch):
+                log.info("shadow_kept", segment=name)
+            index.forget(hours * 3600)
+            failed = bool(kept.problems)
+        except (OSError, sqlite3.Error) as error:  # such as a full disk: what is there stays there until there is space
+            log.error("decisions_not_kept", problem=str(error))
+            failed = True
         if last:
             break
         stop.wait(KEEP_SECONDS)
-    index.close()
-    if kept.problems:
+    if index is not None:
+        index.close()
+    if failed:
         raise typer.Exit(1)

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from starlette.responses import Response
 
 from creditrisk_assets.api_keys import Caller, KeyRing, require_keys_beyond_loopback
@@ -22,7 +22,7 @@ from serving.batch_formats import FORMATS
 from serving.champion import ChampionHolder, LoadedChampion
 from serving.counting import Counting
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
-from serving.documentation import document_keys
+from serving.documentation import DECISION_ID_PATTERN, DECISION_LINK, batch_answers, batch_bodies, document_keys, key_parameter
 from serving.last_known import LastKnown
 from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
@@ -35,7 +35,7 @@ from serving.routes import route_table
 from serving.routing import handled_by, shortcut
 from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, RecordReader, RowRefused, request_model
 from serving.segments import DecisionLog, LogUnwritable
-from serving.server import end_with_parent
+from serving.server import end_with_supervisor
 from serving.shadow import Shadow, ShadowLog
 from serving.sources import Source, source_of
 from serving.telemetry import Telemetry, telemetry
@@ -44,22 +44,10 @@ RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
 
 REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
-ANY_REQUEST = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503)
+ANY_REQUEST = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 431, 500, 503)
 """How any request may end that is not answered."""
 
 DECIDING = documented(507)
-KEYED = {
-    "parameters": [
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "required": False,
-            "description": "Up to 255 printable ASCII characters of your own: the same key gives the same answer and one "
-            "decision, however often it is sent; with another request it is refused.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_LIMIT, "pattern": "^[!-~]+$"},
-        }
-    ]
-}
 
 
 def create_app(
@@ -115,8 +103,8 @@ def create_app(
         "/predict",
         predict,
         methods=["POST"],
-        responses=DECIDING,
-        openapi_extra=KEYED,
+        responses={200: {"links": DECISION_LINK}, **DECIDING},
+        openapi_extra={"parameters": [key_parameter(KEY_LENGTH_LIMIT)]},
         route_class_override=handled_by(decided_on_one),
     )
 
@@ -125,7 +113,9 @@ def create_app(
     async def decided_on_many(request: Request) -> Response:
         return await batch.answer(request, idempotency_key(request))
 
-    async def predict_batch(records: list[Customer]) -> list[PredictResponse | RowRefused]:  # type: ignore[valid-type]
+    async def predict_batch(
+        records: Annotated[list[Customer | Any], Field(min_length=1)],  # type: ignore[valid-type]
+    ) -> list[PredictResponse | RowRefused]:
         """Decisions on many customers, in their order and in the format they came in: JSON arrays, lines of JSON, CSV, Parquet,
         Arrow streams. A row that does not satisfy the contract is answered with what is wrong with it; the others are decided.
         """
@@ -135,8 +125,8 @@ def create_app(
         "/predict/batch",
         predict_batch,
         methods=["POST"],
-        responses=DECIDING,
-        openapi_extra=KEYED,
+        responses={200: {"content": batch_answers()}, **DECIDING},
+        openapi_extra={"parameters": [key_parameter(KEY_LENGTH_LIMIT)], "requestBody": {"content": batch_bodies(portfolio)}},
         route_class_override=handled_by(decided_on_many),
     )
     app.state.shortcuts = {("POST", "/predict"): shortcut(decided_on_one, handlers)}
@@ -174,7 +164,7 @@ def create_app(
         )
 
     @app.get("/decisions/{decision_id}")
-    def decision(decision_id: str, request: Request) -> DecisionKept:
+    def decision(decision_id: DecisionId, request: Request) -> DecisionKept:
         """A decision that was made, by the API or on a day's file, as it was kept. Who may not `read` sees only what the same
         key's owner has asked for, without the protected fields.
         """
@@ -198,7 +188,7 @@ def create_app(
 
 def app_from_environment() -> Perimeter:
     """The API over the champion that the environment's settings name."""
-    end_with_parent()
+    end_with_supervisor()
     serving = ServingSettings()
     configure_logs(serving.log_format)
     return api(serving, Settings(), source_of(serving.champion_source))
@@ -321,6 +311,7 @@ def _champion(request: Request) -> LoadedChampion:
 
 
 Champion = Annotated[LoadedChampion, Depends(_champion)]
+DecisionId = Annotated[str, Path(description="As answers have it.", json_schema_extra={"pattern": DECISION_ID_PATTERN})]
 
 
 def _lifespan(

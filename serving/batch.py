@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -80,18 +81,20 @@ class BatchHandler:
         return StreamingResponse(body, media_type=kind.media_type)
 
     async def _received(self, request: Request) -> IO[bytes]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        file: IO[bytes] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the answer
+        file: IO[bytes] | None = None
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the answer
             async for piece in request.stream():
                 file.write(piece)
-        except OSError as error:
-            file.close()
-            raise LogUnwritable(error) from error
-        except BaseException:
-            file.close()
+            file.seek(0)  # which writes what is still in its buffer
+        except BaseException as error:
+            with suppress(OSError):  # there may be no room for what is still in its buffer
+                if file is not None:
+                    file.close()
+            if isinstance(error, OSError):
+                raise LogUnwritable(error) from error
             raise
-        file.seek(0)
         return file
 
     async def _decided(self, rows: "_Rows", request: Request, key: str | None) -> AsyncIterator[list[Result]]:

@@ -25,7 +25,7 @@ from pydantic_core import to_json
 
 from creditrisk_assets.scoring.bundle import Decisions
 from creditrisk_assets.scoring.decision_log import SegmentHeader
-from creditrisk_assets.scoring.idempotency import IdempotencyIndex
+from creditrisk_assets.scoring.idempotency import IdempotencyIndex, is_full
 from serving.champion import ChampionHolder, LoadedChampion
 from serving.segments import DecisionLog, LogUnwritable
 
@@ -266,8 +266,8 @@ class Decider:
                     told = self._decide_and_write(one)
             except sqlite3.Error as error:
                 # What was written is found there by the next who asks with the same key, once this process has let go of it.
-                self._logs[1].close()
-                full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+                self._logs[1].give_up()
+                full = is_full(error)
                 _failed([one], LogUnwritable(OSError(errno.ENOSPC if full else errno.EIO, f"idempotency index: {error}")))
             except Exception as error:
                 _failed([one], error)

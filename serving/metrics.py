@@ -14,11 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.perimeter import Exchange
+
+log = structlog.get_logger()
 
 CARRY_SECONDS = 0.25
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -28,6 +31,9 @@ SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5,
 PROBABILITIES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024, 4_096)
 
+RESERVED = {"counter": 1 << 17, "histogram": 1 << 19, "gauge_livesum": 1 << 16, "gauge_livemax": 1 << 16}
+"""Bytes of a worker's files: more than its numbers take with every route and status, and some hundred models."""
+
 LIVE_GAUGE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
 
 
@@ -36,6 +42,18 @@ def empty_metrics(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         file.unlink()
+
+
+def _reserve(folder: Path) -> None:
+    """Give this worker's files their space now. They are written to as memory, where a page that a full disk has no room for ends
+    the process.
+
+    Raises:
+        OSError: if there is no space.
+    """
+    for kind, size in RESERVED.items():
+        with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 class _Distribution:
@@ -87,6 +105,8 @@ class _Counts:
 class Metrics:
     """What this worker counts, and what all of them have counted.
 
+    A worker that finds no space for its files counts in its own memory, and tells of itself alone.
+
     It looks on at the perimeter (`started`, `ended`). Each of the other functions is called by what it is about, from one thread.
 
     Args:
@@ -99,9 +119,15 @@ class Metrics:
         for file in folder.glob(f"gauge_live*_{os.getpid()}.db"):
             file.unlink()  # of a dead worker that had the same number
         os.environ[FOLDER_VARIABLE] = str(folder)
-        # The package decides on its values when it is imported, before the folder is known.
-        values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
-        own = CollectorRegistry()  # only what is in the folder is told
+        try:
+            _reserve(folder)
+        except OSError as error:  # a full disk; deciding does not depend on it
+            log.error("metrics_of_this_worker_alone", problem=str(error))
+            self._shared, values.ValueClass = False, values.MutexValue
+        else:
+            # The package decides on its values when it is imported, before the folder is known.
+            self._shared, values.ValueClass = True, values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        self._own = own = CollectorRegistry()  # only what is in the folder is told
         self._seconds = Histogram(
             "creditrisk_request_seconds", "Time to answer", ("route", "status"), buckets=SECONDS, registry=own
         )
@@ -238,6 +264,8 @@ class Metrics:
     def text(self) -> bytes:
         """What all workers have counted, as Prometheus reads it. Gauges of workers that are gone do not count."""
         self._carry()
+        if not self._shared:
+            return generate_latest(self._own)
         for file in self._folder.glob("gauge_live*.db"):
             found = LIVE_GAUGE.fullmatch(file.name)
             if found and not _is_alive(int(found[1])):

@@ -205,6 +205,9 @@ class Perimeter:
         rule, method = exchange.rule, exchange.method
         if len(headers) != len(sent):
             _refuse_contradictions(sent)
+        if rule.allow:
+            valid = ", ".join(rule.allow)
+            raise Refused(405, "method", f"{method} is not answered here; valid: {valid}", {"Allow": valid})
         if not rule.scopes:
             return
         if method == "POST" and headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):

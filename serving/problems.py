@@ -32,6 +32,22 @@ FRAMES_LOGGED = 12
 """The innermost ones: where it happened, not how the framework came there."""
 
 
+HEADERS = {
+    "Retry-After": {
+        "description": "Seconds after which to ask again.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {
+        "description": "How to send a key.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+}
+TOLD = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After", 507: "Retry-After"}
+"""By the status of a problem, the header that it always has."""
+
+
 class FieldProblem(BaseModel):
     """One thing wrong with a request."""
 
@@ -59,7 +75,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     definitions = schema.pop("$defs")
     field_problem = {"anyOf": [{"type": "array", "items": definitions["FieldProblem"]}, {"type": "null"}]}
     schema["properties"]["problems"] = field_problem
-    return {status: {"description": http.HTTPStatus(status).phrase, "content": content} for status in statuses}
+    return {
+        status: {
+            "description": http.HTTPStatus(status).phrase,
+            "content": content,
+            **({"headers": {TOLD[status]: HEADERS[TOLD[status]]}} if status in TOLD else {}),
+        }
+        for status in statuses
+    }
 
 
 def problem_response(

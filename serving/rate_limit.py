@@ -75,8 +75,8 @@ class RateLimiter:
         self._ahead = burst / rate
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(self._file).st_size < TABLE_LOCK:
-            os.ftruncate(self._file, TABLE_LOCK)  # never shrinks it, so two processes may do so at once
+        # All of it now: a page that a full disk has no room for would end the process that writes to it. What is there stays.
+        os.posix_fallocate(self._file, 0, TABLE_LOCK)
         self._table = mmap.mmap(self._file, TABLE_LOCK)
         self._places: dict[str, int] = {}
 

@@ -4,7 +4,7 @@ What is not in the table needs `admin`: a route that somebody adds and forgets h
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from creditrisk_assets.settings import ServingSettings
 
@@ -73,6 +73,7 @@ class Rule:
         body: what the request may carry.
         headers: of every answer.
         page: whether people open it in a browser, which may then ask them for a key.
+        allow: where the route exists, but not with this method: those that it has.
     """
 
     template: str
@@ -80,6 +81,7 @@ class Rule:
     body: Body
     headers: Headers = JSON_HEADERS
     page: bool = False
+    allow: tuple[str, ...] = ()
 
 
 PUBLIC: frozenset[str] = frozenset()
@@ -101,6 +103,11 @@ class RouteTable:
         self._exact = exact
         self._prefixes = tuple(prefixes)
         self._other = other
+        public = {path for (_, path), rule in exact.items() if not rule.scopes}
+        self._public = {
+            path: replace(other, scopes=PUBLIC, allow=tuple(method for method, known in exact if known == path))
+            for path in public
+        }
 
     def rule(self, method: str, path: str) -> Rule:
         """The rule of a request; HEAD is a GET without its body."""
@@ -112,7 +119,7 @@ class RouteTable:
         for asked, prefix, rule in self._prefixes:
             if method == asked and path.startswith(prefix):
                 return rule
-        return self._other
+        return self._public.get(path, self._other)
 
 
 def route_table(settings: ServingSettings, batch_types: Sequence[str] = (JSON_TYPE,)) -> RouteTable:

@@ -2,10 +2,29 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, create_model
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
 
 from creditrisk_assets.portfolio.contract import Field as ContractField
 from creditrisk_assets.portfolio.contract import Portfolio
+
+IDENTIFIER_LENGTH = 100
+IDENTIFIER_TEXT = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": IDENTIFIER_LENGTH,
+    "pattern": r"^[^\p{C}\p{Z}]+( +[^\p{C}\p{Z}]+)*$",
+}
+"""Printable characters, no spaces around them."""
 
 PLAIN_IDENTIFIER = r"^[!-~]([ -~]*[!-~])?$"
 """ASCII, without spaces around it."""
@@ -57,7 +76,7 @@ class RecordReader:
 
     def __init__(self, portfolio: Portfolio, model: type[BaseModel]) -> None:
         fields: dict[str, Any] = {field.name: _exact_field(field) for field in portfolio.fields}
-        plain = Annotated[str, Strict(), Field(max_length=100, pattern=PLAIN_IDENTIFIER)]
+        plain = Annotated[str, Strict(), Field(max_length=IDENTIFIER_LENGTH, pattern=PLAIN_IDENTIFIER)]
         fields[portfolio.identifier] = (plain | None, None)
         exact = create_model("Exact", __base__=_Request, **fields)
         self._exact = exact.__pydantic_validator__.validate_python
@@ -91,7 +110,8 @@ def _exact_field(field: ContractField) -> tuple[Any, Any]:
 
 
 def _identifier_field(name: str) -> tuple[Any, Any]:
-    identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=100)]
+    documented = WithJsonSchema({"anyOf": [IDENTIFIER_TEXT, {"type": "integer"}]})
+    identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=IDENTIFIER_LENGTH), documented]
     meaning = "Your identifier of the customer, by which the outcome will be known; without it that is the decision's own id."
     return identifier | None, Field(default=None, description=meaning, validation_alias=AliasChoices(name, name.upper()))
 
@@ -114,8 +134,9 @@ def _request_field(field: ContractField) -> tuple[Any, Any]:
         values = known if field.is_text else Annotated[known, BeforeValidator(_whole_number)]
         meaning += ": " + "; ".join(f"{code} = {text}" for code, text in field.codes.items())
     else:
-        number = Annotated[float, BeforeValidator(_number)] if field.decimal else Annotated[int, BeforeValidator(_whole_number)]
-        values = Annotated[number, Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False if field.decimal else None)]
+        number, read = (float, _number) if field.decimal else (int, _whole_number)
+        limits = Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False if field.decimal else None)
+        values = Annotated[number, limits, BeforeValidator(read)]  # limits inside, or the document does not name them
     if not field.required:
         values, settings["default"] = values | None, None
     return values, Field(description=meaning, **settings)

@@ -49,7 +49,7 @@ class DecisionLog:
         self._planned: SegmentHeader | None = None
         self._rows = 0
         self._finished: str | None = None
-        self._failed: str | None = None
+        self._failed: tuple[str, int] | None = None
         self._segment: SegmentWriter | None = None
         self._begun = 0.0
         self._writing = threading.Lock()
@@ -85,8 +85,8 @@ class DecisionLog:
 
     def _write(self, header: SegmentHeader, lines: Sequence[bytes]) -> None:
         try:
-            if header.name == self._failed:
-                raise OSError(errno.EIO, "decisions before these could not be written")
+            if self._failed is not None and header.name == self._failed[0]:
+                raise OSError(self._failed[1], "decisions before these could not be written")
             segment = self._segment
             if segment is None or segment.header is not header:
                 self.close()
@@ -94,7 +94,8 @@ class DecisionLog:
                 self._begun = time.monotonic()
             segment.append(lines)
         except OSError as error:
-            self._failed = self._finished = header.name  # the rows of later plans count on these
+            self._failed = header.name, error.errno or errno.EIO  # the rows of later plans count on these
+            self._finished = header.name
             self.close()
             raise self._unwritable(error) from error
         self.problem = None
@@ -124,6 +125,12 @@ class DecisionLog:
                 self._unwritable(error)
             finally:
                 probe.unlink(missing_ok=True)
+
+    def give_up(self) -> None:
+        """Let others have the segment now, as if this process had died; the next plan begins another one."""
+        if self._segment is not None:
+            self._finished = self._segment.header.name
+        self.close()
 
     def close(self) -> None:
         """Finish the segment."""

@@ -1,6 +1,7 @@
 """The API's processes: workers that answer, and beside them the one that keeps what was decided."""
 
 import ctypes
+import multiprocessing
 import os
 import resource
 import signal
@@ -20,6 +21,9 @@ PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 KEEPER_SECONDS = 20.0
+KEEPER_NICENESS = 10
+"""Whoever asks for a decision goes first."""
+
 GRACEFUL_SECONDS = 20
 
 
@@ -56,8 +60,16 @@ def run(serving: ServingSettings, settings: Settings) -> None:
         )
 
 
+def end_with_supervisor() -> None:
+    """A worker must not go on answering when whoever watches over it was killed. A single one is nobody's worker: it goes on when
+    the shell that started it ends.
+    """
+    if multiprocessing.parent_process() is not None:
+        end_with_parent()
+
+
 def end_with_parent() -> None:
-    """A worker must not go on answering when whoever watches over it was killed."""
+    """Let this process end when the one that started it does."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -66,7 +78,7 @@ def end_with_parent() -> None:
 def _keeper() -> Iterator[None]:
     """Runs `creditrisk decisions keep --watch` beside the workers; when they have ended, it looks once more and ends."""
     command = [sys.executable, "-m", "creditrisk_assets.cli", "decisions", "keep", "--watch"]
-    keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=end_with_parent)
+    keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_begin_keeper)
     try:
         yield
     finally:
@@ -78,8 +90,12 @@ def _keeper() -> Iterator[None]:
             keeper.wait()
 
 
+def _begin_keeper() -> None:
+    end_with_parent()
+    os.nice(KEEPER_NICENESS)
+
+
 def _allow_many_connections() -> None:
     """As many descriptors as the system lets this process have; each connection is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -25,6 +25,15 @@ MARK = b'"idempotency":{'
 """Stands in the line of every decision that was asked for with a key, and in no other before the customer's own words."""
 
 
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE)
+"""How SQLite says that there is no space: for a page, for the memory that processes share, and where a write was cut short."""
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Whether an error of SQLite says that the disk is full."""
+    return getattr(error, "sqlite_errorcode", None) in NO_ROOM
+
+
 class Kept(NamedTuple):
     """What a key has had: SHA-256 of the request, and the answer."""
 
@@ -68,10 +77,11 @@ class IdempotencyIndex:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # SQLite may have ended it, as it does on a full disk
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     def find(self, caller: str, key: str) -> Kept | None:
         """What a key has had, or None if it is new. Call it within `exclusive`."""

@@ -7,6 +7,7 @@ done again after a crash.
 
 import datetime
 import hashlib
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def keep_finished(live: LiveDecisions, index: IdempotencyIndex, today: datetime.
         try:
             if index.seal(path, live.sealed_segments) is not None:
                 sealed.append(path.name)
-        except (DecisionLogError, OSError) as error:
+        except (DecisionLogError, OSError, sqlite3.Error) as error:
             problems.append(str(error))
     still_open = {path.name[:10] for path in open_segments(live.open_segments)}
     for path in open_segments(live.sealed_segments):

@@ -156,12 +156,14 @@ def written_bundle(
     shift: float = 0.0,
     production_days: Sequence[str] = (),
     parity: float = 0.0,
+    portfolio: Portfolio = HANDMADE,
 ) -> WrittenBundle:
-    """Write a bundle whose log-odds are one column of a handmade customer plus a shift."""
+    """Write a bundle whose log-odds are one column of a portfolio's features, by default a handmade customer's, plus a shift."""
     calibration = Calibration(slope=1.0, intercept=shift)
-    graphs = build_graphs(HANDMADE, OneColumn(column), calibration, Scaling())
+    graphs = build_graphs(portfolio, OneColumn(column), calibration, Scaling())
+    example = [float(value) for value in portfolio.example.values()] or [1.0] * len(portfolio.fields)
     manifest = Manifest(
-        portfolio=HANDMADE.name,
+        portfolio=portfolio.name,
         inputs=[
             InputField(
                 name=field.name,
@@ -171,12 +173,12 @@ def written_bundle(
                 codes=list(field.codes) if field.codes else None,
                 required=True,
             )
-            for field in HANDMADE.fields
+            for field in portfolio.fields
         ],
-        features=HANDMADE.feature_names,
-        protected=list(HANDMADE.protected),
-        reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in HANDMADE.reasons],
-        rule=DecisionRule(cut_off=0.3, reference=[0.0] * len(HANDMADE.fields)),
+        features=portfolio.feature_names,
+        protected=list(portfolio.protected),
+        reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in portfolio.reasons],
+        rule=DecisionRule(cut_off=0.3, reference=example if portfolio.example else [0.0] * len(portfolio.fields)),
         scaling=Scaling(),
         calibration=calibration,
         training=TrainingFacts(
@@ -195,7 +197,7 @@ def written_bundle(
         libraries={},
     )
     unproven = Bundle(str(directory), "", manifest, (), open_session(graphs.decision), open_session(graphs.reasons))
-    asked = np.ones((1, len(HANDMADE.fields)), dtype=np.float32)
+    asked = np.array([example], dtype=np.float32)
     answer = unproven.decide(asked, manifest.rule)
     golden = GoldenRequest(
         raw=asked[0].tolist(),

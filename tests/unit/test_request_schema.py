@@ -33,7 +33,7 @@ MIXED = Portfolio(
 )
 READERS = {one.name: (RecordReader(one, request_model(one)), request_model(one), one) for one in (PORTFOLIO, MIXED)}
 
-values = st.one_of(
+values: st.SearchStrategy[Any] = st.one_of(
     st.integers(-3, 70),
     st.integers(),
     st.floats(),

@@ -1,0 +1,16 @@
+"""Champions that change under load, with several workers."""
+
+from benchmarks.serving_site import Site, running
+from benchmarks.serving_swaps import swap
+from tests.end_to_end.conftest import handmade_champion
+
+
+def test_champions_take_turns_under_load_and_every_answer_is_the_named_bundle_s_own(site: Site) -> None:
+    """A worker that lags behind, or an answer made of two champions, would be noticed by nobody but the customer."""
+    site.workers = 2
+    headers = site.new_key("bank", "predict", "read")
+    other = handmade_champion(site.loop.home, "2", "utilisation_mean", -1.0)
+    with running(site):
+        outcome = swap(site, [site.champion(), other], 6, headers)
+    assert outcome.holds, outcome
+    assert (outcome.swaps, outcome.refused) == (6, 1)
