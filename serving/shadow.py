@@ -1,7 +1,7 @@
 """Shadow mode: the challenger scores the customers that the champion has decided on, off the request path.
 
-Decisions are handed over when they are on the disk and their answers have left. A thread scores them some at a time: one run for a
-quarter of a second's customers costs a fraction of what as many runs would. When it cannot follow, customers are dropped and
+Decisions are handed over when they are on the disk and their answers have left. A thread scores them some at a time: one run for
+a quarter of a second's customers costs a fraction of what as many runs would. When it cannot follow, customers are dropped and
 counted; nobody waits.
 """
 
