@@ -122,8 +122,9 @@ def fill_up(site: Site, disk: SmallDisk, rounds: int) -> Outcome:
         site.kill_all()
     disk.fill()
     site.start()
-    if not site.is_alive():
-        wrong.append("the API does not live on a full disk")
+    if not _comes_true(lambda: not site.is_ready()):
+        wrong.append("an API that was started on a full disk says that it is ready")
+    wrong += _while_full(site)
     disk.free()
     freed = time.monotonic()
     _await_answer(site, told)

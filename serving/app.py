@@ -95,7 +95,7 @@ def create_app(
         (answer,) = await decider.decide(asked)
         return Response(answer, media_type="application/json")
 
-    async def predict(customer: Customer) -> PredictResponse:  # type: ignore[valid-type]
+    async def predict(customer: Customer) -> PredictResponse:  # type: ignore[valid-type]  # noqa: ARG001 - see handled_by
         """The decision on one customer. It is in the decision log before it is told."""
         raise TypeError("answered by its handler")
 
@@ -114,7 +114,7 @@ def create_app(
         return await batch.answer(request, idempotency_key(request))
 
     async def predict_batch(
-        records: Annotated[list[Customer | Any], Field(min_length=1)],  # type: ignore[valid-type]
+        records: Annotated[list[Customer | Any], Field(min_length=1)],  # type: ignore[valid-type]  # noqa: ARG001 - see handled_by
     ) -> list[PredictResponse | RowRefused]:
         """Decisions on many customers, in their order and in the format they came in: JSON arrays, lines of JSON, CSV, Parquet,
         Arrow streams. A row that does not satisfy the contract is answered with what is wrong with it; the others are decided.

@@ -2,7 +2,11 @@
 
 import datetime
 import errno
+<<<<<<< HEAD
 import threading
+=======
+import os
+>>>>>>> hostile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +20,10 @@ from serving.champion import LoadedChampion
 log = structlog.get_logger()
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+PROBE_BYTES = 1 << 16
+"""With less space than this the log is said to be unwritable: some dozens of decisions."""
 
 
 class LogUnwritable(RuntimeError):
@@ -104,7 +112,8 @@ class DecisionLog:
 
     def look_after(self) -> None:
         """When there is nothing to write: finish a segment that has been open for long enough, so that quiet hours are kept too;
-        and after a problem see whether the disk takes writes again, so that nobody's request has to find out.
+        and see whether there is space, and after a problem whether the disk takes writes again, so that nobody's request has to
+        find out.
         """
         with self._writing:
             self._look_after()
@@ -118,13 +127,15 @@ class DecisionLog:
             probe = self._folder / f"{new_name()}.probe"
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                probe.write_bytes(bytes(1 << 16))
+                probe.write_bytes(bytes(PROBE_BYTES))
                 self.problem = None
                 log.info("decision_log_writable")
             except OSError as error:
                 self._unwritable(error)
             finally:
                 probe.unlink(missing_ok=True)
+        elif self._free_bytes() < PROBE_BYTES:
+            self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def give_up(self) -> None:
         """Let others have the segment now, as if this process had died; the next plan begins another one."""
@@ -145,6 +156,12 @@ class DecisionLog:
             and header.degraded == champion.degraded
             and header.day == day.isoformat()
         )
+
+    def _free_bytes(self) -> int:
+        """What this process may still write."""
+        folder = next(one for one in (self._folder, *self._folder.parents) if one.exists())
+        disk = os.statvfs(folder)
+        return disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
 
     def _unwritable(self, error: OSError) -> LogUnwritable:
         unwritable = LogUnwritable(error)

@@ -50,10 +50,9 @@ def test_an_array_comes_apart_into_its_elements_whatever_the_pieces(
 def test_an_array_that_breaks_off_is_told_after_its_whole_elements(elements: list[Any], data: st.DataObject) -> None:
     text = json.dumps(elements).encode()
     cut = data.draw(st.integers(0, len(text) - 1))
-    found = []
+    found: list[Any] = []
     with pytest.raises(Unreadable):
-        for element in json_elements([text[:cut]]):
-            found.append(json.loads(element))  # noqa: PERF401 - it raises in between
+        found.extend(json.loads(element) for element in json_elements([text[:cut]]))
     assert found == elements[: len(found)]
 
 
@@ -110,8 +109,7 @@ def test_what_is_cut_off_is_unreadable_or_ends_in_no_record(media_type: str, res
     body, found = BODIES[media_type][:rest], []
     try:
         found = list(FORMATS[media_type].records(io.BytesIO(body), PORTFOLIO))
-    except Unreadable as error:
-        assert str(error)
+    except Unreadable:
         return
     assert all(isinstance(record, NoRecord) or record in RECORDS for record in found)
 
