@@ -2,11 +2,8 @@
 
 import datetime
 import errno
-<<<<<<< HEAD
-import threading
-=======
 import os
->>>>>>> hostile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
