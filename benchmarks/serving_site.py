@@ -162,11 +162,18 @@ class Site:
             self._await_end()
 
     def stop(self) -> int:
-        """Ask it to end; its exit code."""
+        """Ask it to end, and wait for all of it: the process that keeps decisions looks once more when the others have ended. Its
+        exit code.
+        """
         if self.process is None:
             return 0
+        numbers = self.processes()
         self.process.terminate()
-        return self.process.wait(60)
+        code = self.process.wait(60)
+        deadline = time.monotonic() + 60
+        while any(map(_runs, numbers)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return code
 
     def _await_end(self) -> None:
         """A port is free again when the last who listened on it has ended."""
@@ -179,6 +186,14 @@ class Site:
             except httpx.HTTPError:
                 pass
             time.sleep(0.02)
+
+
+def _runs(number: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
