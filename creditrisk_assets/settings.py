@@ -275,7 +275,9 @@ class ServingSettings(BaseSettings):
     batch_rows_limit: int = Field(1_000_000, ge=1, description="Rows that one call of /predict/batch may carry.")
     segment_megabytes: int = Field(32, ge=1, description="A segment of the decision log is finished at this size.")
     segment_minutes: float = Field(
-        60, gt=0, description="And at this age: so long may a decision wait until `creditrisk replay --date` counts it in."
+        60,
+        gt=0,
+        description="And when it is so old: so long may a decision wait until `creditrisk replay --date` counts it in.",
     )
     idempotency_hours: float = Field(
         48, gt=0, description="An Idempotency-Key is remembered for so long: as long as a client may be trying again."

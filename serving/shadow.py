@@ -208,7 +208,7 @@ class ShadowLog:
         portfolio: name of the portfolio.
         codec: what payloads pass through.
         segment_bytes: a segment of this size is finished.
-        segment_seconds: one of this age too.
+        segment_seconds: so is one that was begun so long ago.
     """
 
     def __init__(self, folder: Path, portfolio: str, codec: Codec, segment_bytes: int, segment_seconds: float) -> None:
