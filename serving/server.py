@@ -43,6 +43,7 @@ def run(serving: ServingSettings, settings: Settings) -> None:
     configure_logs(serving.log_format)
     empty_metrics(settings.metrics_dir)
     _allow_many_connections()
+    signal.signal(signal.SIGTERM, _end)  # uvicorn passes the signal on when it is done; the keeper is to be waited for
     with _keeper():
         uvicorn.run(
             "serving.app:app_from_environment",
@@ -88,6 +89,10 @@ def _keeper() -> Iterator[None]:
         except subprocess.TimeoutExpired:
             keeper.kill()
             keeper.wait()
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(0)
 
 
 def _begin_keeper() -> None:

@@ -124,7 +124,7 @@ def test_online_equals_batch_and_the_request_is_the_contract(loop: Loop, loans: 
     with api(loop, CREDITRISK_PORTFOLIO="loans.PORTFOLIO") as client:
         until(lambda: client.get("/ready").status_code == 200, 30)
         schema = client.get("/openapi.json").json()["components"]["schemas"]["Customer"]
-        assert list(schema["properties"]) == loans.field_names
+        assert list(schema["properties"]) == [*loans.field_names, loans.identifier]
         assert set(schema["required"]) == set(loans.field_names) - {"income", "years_employed"}
         assert schema["properties"]["purpose"]["enum"] == ["car", "home", "debt", "other"]
         assert "EUR" in schema["properties"]["loan_amount"]["description"]

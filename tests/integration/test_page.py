@@ -159,7 +159,7 @@ def test_the_page_has_no_script_or_style_of_its_own_and_names_no_other_host(clie
     """It must work under its own policy, and without a network."""
     page = client.get("/", params={"example": "bad"})
     policy = page.headers["Content-Security-Policy"]
-    assert "default-src 'self'" in policy
+    assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "set-cookie" not in page.headers
     for tag, attributes in Page(page.text).tags:
