@@ -168,7 +168,7 @@ def slope(samples: Sequence[Sample]) -> Slope:
     seconds, kilobytes = np.array([block.mean(axis=0) for block in blocks]).T
     fitted = stats.linregress(seconds / 60, kilobytes)
     half = float(stats.t.ppf(0.975, BLOCKS - 2)) * fitted.stderr
-    return Slope(round(fitted.slope, 1), round(fitted.slope - half, 1), round(fitted.slope + half, 1))
+    return Slope(*(round(float(value), 1) for value in (fitted.slope, fitted.slope - half, fitted.slope + half)))
 
 
 def _everything(client: httpx.Client, customer: dict[str, object]) -> int:
