@@ -1,5 +1,6 @@
 """What the API takes and gives. The request is made from the portfolio's contract."""
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -8,14 +9,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
     Strict,
     ValidationError,
     WithJsonSchema,
     create_model,
 )
+from pydantic_core import CoreSchema, core_schema
 
+from creditrisk_assets.portfolio.contract import Code, Portfolio
 from creditrisk_assets.portfolio.contract import Field as ContractField
-from creditrisk_assets.portfolio.contract import Portfolio
 
 IDENTIFIER_LENGTH = 100
 IDENTIFIER_TEXT = {
@@ -101,12 +105,18 @@ class RecordReader:
 def _exact_field(field: ContractField) -> tuple[Any, Any]:
     values: Any
     if field.codes is not None:
-        values = Literal[tuple(field.codes)]
+        values = Literal[tuple(field.codes)] if field.is_text else Annotated[int, GetPydanticSchema(_strict_code(field.codes))]
     elif field.decimal:
         values = Annotated[float, Strict(), Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False)]
     else:
         values = Annotated[int, Strict(), Field(ge=field.minimum, le=field.maximum)]
     return (values, ...) if field.required else (values | None, None)
+
+
+def _strict_code(codes: Iterable[Code]) -> Callable[[Any, GetCoreSchemaHandler], CoreSchema]:
+    """A whole number out of a table. A literal alone would take false for 0, which it equals in Python."""
+    known = core_schema.chain_schema([core_schema.int_schema(strict=True), core_schema.literal_schema(list(codes))])
+    return lambda _type, _handler: known
 
 
 def _identifier_field(name: str) -> tuple[Any, Any]:

@@ -31,6 +31,7 @@ from creditrisk_assets.scoring.codec import Codec
 SUFFIX = ".log"
 SEGMENT = re.compile(r"(\d{4}-\d{2}-\d{2})-([0-9a-f]{16})" + re.escape(SUFFIX))
 HEAD = re.compile(rb"@([0-9a-f]{8}) (\d{10})\n")
+HEAD_BYTES = 21
 
 
 class DecisionLogError(RuntimeError):
@@ -241,12 +242,13 @@ def find_record(folders: Sequence[Path], codec: Codec, day: str, name: str, row:
         DecisionLogError: if the segment was damaged.
     """
     for folder in folders:
+        path = folder / f"{day}-{name}{SUFFIX}"
         try:
-            segment = read_segment(folder / f"{day}-{name}{SUFFIX}", codec)
+            found = _line_of(path, codec, row)
         except FileNotFoundError:
             continue
-        if segment is not None and row < len(segment.lines):
-            return segment.header, segment.lines[row]
+        if found is not None:
+            return found
     return None
 
 
@@ -280,6 +282,34 @@ def cut(segment: Segment) -> None:
         with segment.path.open("r+b") as file:
             file.truncate(segment.good_bytes)
             os.fsync(file.fileno())
+
+
+def _line_of(path: Path, codec: Codec, row: int) -> tuple[SegmentHeader, bytes] | None:
+    """One line of a segment and its header, read frame by frame: a segment is large, and many may be looking; None if no whole
+    frame has it.
+    """
+    header: SegmentHeader | None = None
+    first = 0
+    with path.open("rb") as file:
+        while text := file.read(HEAD_BYTES):
+            head = HEAD.fullmatch(text)
+            frame = text if head is None else text + file.read(int(head[2]) + 1)
+            found = _payload_at(frame, 0)
+            if found is None:
+                read_segment(path, codec)  # which says so if this is no torn tail, but damage
+                return None
+            try:
+                content = codec.decode(found[0])
+                if header is None:
+                    header = SegmentHeader.model_validate_json(content)
+                    continue
+            except Exception as error:  # a codec of the user's own may raise anything
+                raise DecisionLogError(f"{path} cannot be decoded: {type(error).__name__}: {error}") from error
+            lines = [line for line in content.split(b"\n") if line]
+            if row < first + len(lines):
+                return header, lines[row - first]
+            first += len(lines)
+    return None
 
 
 def _is_still(path: Path, file: IO[bytes]) -> bool:

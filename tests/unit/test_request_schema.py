@@ -93,3 +93,13 @@ def test_what_is_no_plain_text_is_no_identifier(identifier: object) -> None:
     reader, _, portfolio = READERS["uci_card"]
     with pytest.raises(ValidationError):
         reader({**portfolio.example, "id": identifier})
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_false_is_no_code_though_it_equals_one(value: bool) -> None:
+    """In Python false equals 0 and true equals 1; as JSON they are no numbers, and who sends them has made a mistake."""
+    reader = RecordReader(PORTFOLIO, request_model(PORTFOLIO))
+    for field in ("pay_6", "marriage"):
+        with pytest.raises(ValidationError, match="not a number"):
+            reader({**PORTFOLIO.example, field: value})
+    assert reader({**PORTFOLIO.example, "pay_6": 2.0})["pay_6"] == 2
