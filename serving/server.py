@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
@@ -79,7 +80,8 @@ def end_with_parent() -> None:
 def _keeper() -> Iterator[None]:
     """Runs `creditrisk decisions keep --watch` beside the workers; when they have ended, it looks once more and ends."""
     command = [sys.executable, "-m", "creditrisk_assets.cli", "decisions", "keep", "--watch"]
-    keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_begin_keeper)
+    begin = partial(_begin_keeper, os.getpid())
+    keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=begin)
     try:
         yield
     finally:
@@ -95,8 +97,10 @@ def _end(*_: object) -> None:
     raise SystemExit(0)
 
 
-def _begin_keeper() -> None:
+def _begin_keeper(parent: int) -> None:
     end_with_parent()
+    if os.getppid() != parent:  # it was killed before the line above
+        os._exit(0)
     os.nice(KEEPER_NICENESS)
 
 

@@ -38,7 +38,7 @@ LOANS = Portfolio(
 
 def read(portfolio: Portfolio, **typed: str) -> tuple[dict[str, object] | None, dict[str, str]]:
     customer, problems = form.read(portfolio, request_model(portfolio), typed)
-    return (customer.model_dump() if customer else None), problems
+    return (form.values_of(portfolio, customer) if customer else None), problems
 
 
 def test_what_is_typed_is_read_as_the_contract_has_it() -> None:
