@@ -23,13 +23,21 @@ from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.storage import StoredPath, put_file, scratch_folder
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.scoring.codec import Codec
-from creditrisk_assets.scoring.decision_log import DecisionLogError, SegmentHeader, find_record, open_segments, read_segment
+from creditrisk_assets.scoring.decision_log import (
+    DecisionLogError,
+    Segment,
+    SegmentHeader,
+    find_record,
+    open_segments,
+    read_segment,
+)
 from creditrisk_assets.scoring.decisions import DECISION_ID, REASONS, DecisionsError, DecisionSet, keep, kept_decision, parsed_id
 from creditrisk_assets.scoring.idempotency import IdempotencyIndex
 from creditrisk_assets.settings import Settings
 
 log = structlog.get_logger()
 
+ROWS_AT_ONCE = 4_096
 ANSWER = "answer"
 ABOUT = {
     "at": pa.string(),
@@ -160,11 +168,10 @@ def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
     if segment is None or not segment.lines:
         path.unlink()  # a process began it and decided nothing
         return False
-    table = decision_table(live.portfolio, segment.header, segment.lines)
     with scratch_folder(live.scratch) as folder:
         if not document.exists():
             staged = folder / "kept.parquet"
-            pq.write_table(table, staged, compression="zstd")
+            _write(live.portfolio, segment, staged)
             header, digest = segment.header, _digest(staged)
             decisions = DecisionSet(
                 day=header.day,
@@ -178,19 +185,35 @@ def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
         if not may_land:
             return False
         staged = folder / "landed.parquet"
-        pq.write_table(table.select([live.portfolio.identifier, *live.portfolio.field_names]), staged, compression="zstd")
+        _write(live.portfolio, segment, staged, [live.portfolio.identifier, *live.portfolio.field_names])
         put_file(staged, live.landing / path.name[:10] / f"api-{path.stem[11:]}.parquet")
     path.unlink()
     return True
 
 
-def decision_table(portfolio: Portfolio, header: SegmentHeader, lines: Sequence[bytes]) -> pa.Table:
-    """Lines of a segment as the columns in which decisions are kept. The answer is kept as it was told, too.
+def _write(portfolio: Portfolio, segment: Segment, path: Path, columns: list[str] | None = None) -> None:
+    """Write a segment's decisions to a Parquet file, all columns or some, some rows at a time: as Python objects they take many
+    times the room of their text.
+    """
+    writer = None
+    try:
+        for first in range(0, len(segment.lines), ROWS_AT_ONCE):
+            table = decision_table(portfolio, segment.header, segment.lines[first : first + ROWS_AT_ONCE], first)
+            table = table if columns is None else table.select(columns)
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def decision_table(portfolio: Portfolio, header: SegmentHeader, lines: Sequence[bytes], first: int = 0) -> pa.Table:
+    """Lines of a segment, from a row on, as the columns in which decisions are kept. The answer is kept as it was told, too.
 
     Where the caller gave no identifier, the decision's id stands for it: by that the outcome will be known.
     """
     records: list[dict[str, Any]] = [from_json(line) for line in lines]
-    ids = [header.decision_id(row) for row in range(len(records))]
+    ids = [header.decision_id(row) for row in range(first, first + len(records))]
     answers = [record["answer"] for record in records]
     customers = [record["customer"] for record in records]
     columns: dict[str, pa.Array] = {
