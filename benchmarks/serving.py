@@ -130,12 +130,11 @@ def _answers(url: str) -> bool:
 
 
 def _memory(process: int) -> float:
-    """Resident memory of the largest process of a family, in MB."""
-    family = [process]
-    for parent in family:
-        for task in Path(f"/proc/{parent}/task").iterdir():
-            family += [int(child) for child in (task / "children").read_text().split()]
-    return max(int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{one}/status").read_text())[1]) for one in family) / 1024  # type: ignore[index]
+    """Resident memory of a process, in MB."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    if found is None:
+        raise RuntimeError(f"process {process} has ended")
+    return int(found[1]) / 1024
 
 
 @contextmanager
