@@ -3,7 +3,7 @@
 import dagster as dg
 from upath import UPath
 
-from creditrisk_assets.defs import champion, history, jobs, monitoring, production, sensors
+from creditrisk_assets.defs import champion, drift, history, jobs, monitoring, performance, production, sensors
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.settings import Settings
 
@@ -14,8 +14,8 @@ ASSETS = [
     production.production_batch,
     production.production_scores,
     production.outcomes,
-    monitoring.drift_report,
-    monitoring.performance_report,
+    drift.drift_report,
+    performance.performance_report,
     champion.candidate_model,
     champion.champion,
 ]
@@ -23,8 +23,7 @@ ASSETS = [
 ASSET_CHECKS = [
     champion.champion_records_agree,
     champion.past_decisions_replay,
-    *monitoring.DRIFT_CHECKS,
-    *monitoring.PERFORMANCE_CHECKS,
+    *monitoring.CHECKS,
 ]
 
 

@@ -5,12 +5,16 @@ Every reading of Dagster's history is here; `failed_evaluations` is the one plac
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from creditrisk_assets.governance.retrain_policy import Cause
-from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, load_bundle
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHAMPION = dg.AssetKey("champion")
 SCORES = dg.AssetKey("production_scores")
@@ -50,6 +54,13 @@ def champion_of_version(instance: dg.DagsterInstance, version: str) -> ChampionR
             if champion.model_version == version:
                 return champion
     raise LookupError(f"version {version} is in none of the last {HISTORY_LIMIT} materializations of champion")
+
+
+def bundle_that_scored(instance: dg.DagsterInstance, scores: "pd.DataFrame") -> tuple[str, Bundle]:
+    """Version and bundle that made a day's scores."""
+    version = str(scores["model_version"].iloc[0])
+    record = champion_of_version(instance, version)
+    return version, load_bundle(record.artifact_uri, str(scores["bundle_sha256"].iloc[0]))
 
 
 def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]:

@@ -1,0 +1,102 @@
+"""Everything that is watched, in one table: how soon a person must look, and what they do then.
+
+The page `docs/monitoring.md` is held against this table by a test; the checks take their severity and their advice from it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Tier(StrEnum):
+    """How soon a person must look at an alarm."""
+
+    PAGE = "page now"
+    TODAY = "look today"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One thing that is watched.
+
+    Attributes:
+        check: name of the asset check.
+        asset: the asset that it is on.
+        tier: how soon a person must look when it fails.
+        question: what it answers.
+        action: what to do when it fails.
+        asks_for_retraining: whether its failure is evidence that triage weighs.
+    """
+
+    check: str
+    asset: str
+    tier: Tier
+    question: str
+    action: str
+    asks_for_retraining: bool = False
+
+
+WATCHES = (
+    Watch(
+        "score_distribution_is_stable",
+        "drift_report",
+        Tier.TODAY,
+        "Is the score distributed as it was in training?",
+        "Look at which features moved with it; whether it matters is seen in the estimated and realised performance.",
+        asks_for_retraining=True,
+    ),
+    Watch(
+        "feature_distributions_are_stable",
+        "drift_report",
+        Tier.NOTE,
+        "Is every field distributed as it was in training?",
+        "Ask the source of the top movers whether it changed; nothing is retrained for it alone.",
+        asks_for_retraining=True,
+    ),
+    Watch(
+        "data_quality_is_stable",
+        "drift_report",
+        Tier.TODAY,
+        "Are new codes, missing and out-of-range values, and rejected rows as rare as in training?",
+        "Ask the source of the named field; correct the file and land it again, the day is then scored anew.",
+    ),
+    Watch(
+        "estimated_performance_holds",
+        "drift_report",
+        Tier.TODAY,
+        "Does the model, if its PDs are right, still rank this population as it did at validation?",
+        "Wait for outcomes if only the population moved; look for a broken field if the score collapsed.",
+    ),
+    Watch(
+        "live_decisions_treat_groups_alike",
+        "drift_report",
+        Tier.TODAY,
+        "Is the adverse-impact ratio of every protected group above the line?",
+        "Read the fairness section of the model card; a policy or a population has moved. No cut-off is set by group.",
+    ),
+    Watch(
+        "batch_equals_online",
+        "drift_report",
+        Tier.PAGE,
+        "Does the day's batch give the customers of the API the PDs that the API gave them?",
+        "Replay one of the named decisions; roll back if the champion's bundle is not what it should be.",
+    ),
+    Watch(
+        "ranking_is_as_at_validation",
+        "performance_report",
+        Tier.TODAY,
+        "Does the score rank the matured customers as it did at validation?",
+        "Triage decides: a refit when the ranking fell by more than the population explains.",
+        asks_for_retraining=True,
+    ),
+    Watch(
+        "default_rate_is_as_predicted",
+        "performance_report",
+        Tier.TODAY,
+        "Do bads come at the rate that the PDs say?",
+        "Triage decides: a recalibration when only the level is off.",
+        asks_for_retraining=True,
+    ),
+)
+
+BY_CHECK = {watch.check: watch for watch in WATCHES}
