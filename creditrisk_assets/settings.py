@@ -97,14 +97,30 @@ class Settings(BaseSettings):
         gt=0,
         description="Median time of one row, in ms: some hundred times what a bundle takes; it stops only what is broken.",
     )
+    retraining: bool = Field(True, description="The kill switch: `false` and no failed check starts a retrain.")
     retrain_minimum_bads: int = Field(
         100,
         ge=1,
         description="A retrain waits for this many matured bads since its cause that are new to the champion.",
     )
-
+    recalibrate_minimum_bads: int = Field(
+        240,
+        ge=1,
+        description="A recalibration waits for this many: a quarter of the customers is held out to judge it, and the gate wants "
+        "`CREDITRISK_GATE_MINIMUM_BADS` of them.",
+    )
+    triage_days: int = Field(
+        14,
+        ge=1,
+        description="What an alarm asks for is told by this many of the latest matured days since its cause: enough to be sure, "
+        "few enough that an old day does not hide a new change.",
+    )
     retrain_cooldown_days: int = Field(
         7, ge=0, description="Days of data between two retrains: as long as a new champion needs to be judged by some outcomes."
+    )
+    retrain_monthly_budget: int = Field(3, ge=0, description="Retrains that failed checks may start in 30 days of data.")
+    retrain_rejection_limit: int = Field(
+        3, ge=1, description="After so many retrains in a row that gave no champion, a person is asked to look."
     )
 
     loss_given_default: float = Field(

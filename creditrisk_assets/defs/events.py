@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from creditrisk_assets.governance.retrain_policy import Cause
+from creditrisk_assets.governance.retrain_policy import Cause, PastRetrain
+from creditrisk_assets.monitoring.triage import MaturedEvidence
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, load_bundle
 
 if TYPE_CHECKING:
@@ -27,11 +28,17 @@ IN_FLIGHT = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
 HISTORY_LIMIT = 500
 """Evaluations of one check, and runs of one job, that are looked back at."""
 
 CAUSE_IDS_TAG = "creditrisk/cause_ids"
 LATEST_DAY_TAG = "creditrisk/latest_day_of_data"
+ACTION_TAG = "creditrisk/action"
+"""What kind of retrain a run is: `recalibrate` or `refit`."""
+SINCE_TAG = "creditrisk/since"
+"""The first day of the evidence that a retrain was started for."""
 
 
 def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
@@ -124,13 +131,19 @@ def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[in
     return frozenset(int(one) for run in runs for one in run.tags.get(CAUSE_IDS_TAG, "").split(",") if one)
 
 
-def days_since_run(instance: dg.DagsterInstance, job_name: str) -> int | None:
-    """Days of data between the last run of a job that a sensor started and now; None if there was none."""
-    for run in instance.get_runs(dg.RunsFilter(job_name=job_name), limit=HISTORY_LIMIT):
-        if LATEST_DAY_TAG in run.tags:
-            then, now = (date.fromisoformat(day) for day in (run.tags[LATEST_DAY_TAG], latest_day_of_data(instance)))
-            return (now - then).days
-    return None
+def past_retrains(instance: dg.DagsterInstance, job_name: str) -> list[PastRetrain]:
+    """Finished runs of a job, newest first; one that a person started has no day of data in its tags."""
+    promoted = {
+        record.run_id
+        for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records
+        if record.asset_materialization is not None and record.asset_materialization.metadata["verdict"].value == "promoted"
+    }
+    past = []
+    for run in instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=FINISHED), limit=HISTORY_LIMIT):
+        started = run.tags.get(LATEST_DAY_TAG)
+        ago = (date.fromisoformat(latest_day_of_data(instance)) - date.fromisoformat(started)).days if started else None
+        past.append(PastRetrain(ago, run.run_id in promoted))
+    return past
 
 
 def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> int:
@@ -138,15 +151,34 @@ def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> in
     return sum(instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=IN_FLIGHT)) for name in job_names)
 
 
-def matured_bads(instance: dg.DagsterInstance, excluded_days: frozenset[str]) -> dict[str, int]:
-    """Bads of each day in `performance_report`, but for the days that are excluded."""
-    result = instance.fetch_materializations(dg.AssetKey("performance_report"), limit=HISTORY_LIMIT)
-    bads: dict[str, int] = {}
-    for record in result.records:
+def matured_evidence(
+    instance: dg.DagsterInstance, model_version: str, excluded_days: frozenset[str], days: int
+) -> dict[str, MaturedEvidence]:
+    """How the decisions of a version turned out, by day, as the latest `performance_report` of each day says.
+
+    Args:
+        instance: the Dagster instance.
+        model_version: that decided.
+        excluded_days: days that are left out.
+        days: how many of the days that were assessed last.
+    """
+    found: dict[str, MaturedEvidence | None] = {}
+    for record in instance.fetch_materializations(dg.AssetKey("performance_report"), limit=days).records:
         materialization = record.asset_materialization
-        if materialization is not None and materialization.partition is not None:
-            bads.setdefault(materialization.partition, int(str(materialization.metadata["bads"].value)))
-    return {day: count for day, count in bads.items() if day not in excluded_days}
+        if materialization is None or materialization.partition in (None, *found):
+            continue
+        values = {name: value.value for name, value in materialization.metadata.items()}
+        counts = values["rows"] and values["model_version"] == model_version
+        found[str(materialization.partition)] = (
+            MaturedEvidence(
+                day=str(materialization.partition),
+                **{name: values[name] for name in ("rows", "bads", "mean_pd", "pd_variance")},  # type: ignore[arg-type]
+                **{name: values.get(name) for name in ("roc_auc", "roc_auc_standard_error", "expected_roc_auc")},  # type: ignore[arg-type]
+            )
+            if counts
+            else None
+        )
+    return {day: one for day, one in found.items() if one is not None and day not in excluded_days}
 
 
 def latest_day_of_data(instance: dg.DagsterInstance) -> str:

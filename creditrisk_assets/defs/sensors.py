@@ -1,6 +1,6 @@
 """What happens by itself. A sensor gathers facts, asks a pure function, and translates the answer.
 
-`arrivals.look` decides which days are new, `retrain_policy.decide` whether to retrain.
+`arrivals.look` decides which days are new, `retrain_policy.decide` whether to retrain and how.
 """
 
 import json
@@ -10,10 +10,10 @@ import dagster as dg
 from upath import UPath
 
 from creditrisk_assets.defs import events
-from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production, train
-from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
+from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
+from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.defs.zones import arrivals_in
-from creditrisk_assets.governance.retrain_policy import LoopState, decide
+from creditrisk_assets.governance.retrain_policy import RetrainLimits
 from creditrisk_assets.settings import Settings
 
 INTERVAL_SECONDS = 5
@@ -51,24 +51,17 @@ def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.Res
 
 @dg.sensor(job=retrain, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
 def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
-    """Failed drift or performance checks start a retrain, once for each cause, when there are outcomes to learn from."""
+    """Failed drift or performance checks are weighed when there are outcomes; a recalibration or a refit is started once for each
+    cause, if the evidence asks for one and the policy allows it. As long as nothing has happened the last answer stands.
+    """
     instance = context.instance
-    in_force = events.champion_in_force(instance)
-    decision = decide(
-        events.failed_evaluations(instance, WATCHED_CHECKS),
-        LoopState(
-            champion_version=in_force.model_version if in_force else None,
-            answered=events.answered_causes(instance, retrain.name),
-            retrains_in_flight=events.runs_in_flight(instance, [retrain.name, train.name]),
-            outcomes_in_flight=events.runs_in_flight(instance, [assess_performance.name]),
-            new_bads=events.matured_bads(instance, events.champion_training_days(instance)),
-            minimum_bads=settings.retrain_minimum_bads,
-            days_since_retrain=events.days_since_run(instance, retrain.name),
-            cooldown_days=settings.retrain_cooldown_days,
-        ),
-    )
-    if not decision.causes:
-        return dg.SensorResult(skip_reason=decision.reason)
+    mark = f"{history_mark(instance)} {RetrainLimits.of(settings)}"
+    remembered: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+    if remembered.get("mark") == mark:
+        return dg.SensorResult(skip_reason=remembered["reason"])
+    decision = retrain_decision(instance, settings)
+    if not decision.causes or decision.triage is None:
+        return dg.SensorResult(skip_reason=decision.reason, cursor=json.dumps({"mark": mark, "reason": decision.reason}))
     identifiers = ",".join(str(cause.record_id) for cause in decision.causes)
     shown = decision.causes[:CAUSES_SHOWN]
     request = dg.RunRequest(
@@ -76,9 +69,12 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
         tags={
             events.CAUSE_IDS_TAG: identifiers,
             events.LATEST_DAY_TAG: events.latest_day_of_data(instance),
+            events.ACTION_TAG: decision.triage.action.value,
+            events.SINCE_TAG: decision.triage.since,
             "creditrisk/cause_checks": ", ".join(sorted({cause.check for cause in decision.causes})),
             "creditrisk/cause_partitions": ", ".join(sorted({cause.partition for cause in decision.causes})),
             "creditrisk/cause_values": "; ".join(f"{one.check} on {one.partition}: {one.value}" for one in shown),
+            "creditrisk/cause_evidence": decision.triage.sentence,
         },
     )
     return dg.SensorResult(run_requests=[request])

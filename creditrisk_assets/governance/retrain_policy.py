@@ -1,11 +1,19 @@
-"""Whether failed checks start a retrain now: a pure function of what has happened, with its reason.
+"""Whether failed checks start a retrain now, and of which kind: a pure function of what has happened, with its reason.
 
 A cause is one evaluation of one check on one day. It is answered once; a cause that judged a former champion is history; and
-nothing is trained before there are outcomes, of the days since the cause, that the champion has not learned from.
+nothing is trained before there are outcomes, of the days since the cause, that the champion has not learned from. What the
+outcomes ask for is `monitoring.triage`'s answer; whether it may be done now is decided here, in days of data, never of the clock
+on the wall.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, Self
+
+from creditrisk_assets.monitoring.triage import Action, MaturedEvidence, Triage, TriageLimits, triage
+
+BUDGET_DAYS = 30
+"""The budget is for so many days of data: a month."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,68 @@ class Cause:
 
 
 @dataclass(frozen=True)
+class PastRetrain:
+    """A finished retrain.
+
+    Attributes:
+        days_ago: in days of data; None where a person started it.
+        promoted: whether it gave a new champion.
+    """
+
+    days_ago: int | None
+    promoted: bool
+
+
+class _Settings(Protocol):
+    @property
+    def retraining(self) -> bool: ...
+    @property
+    def retrain_minimum_bads(self) -> int: ...
+    @property
+    def recalibrate_minimum_bads(self) -> int: ...
+    @property
+    def retrain_cooldown_days(self) -> int: ...
+    @property
+    def retrain_monthly_budget(self) -> int: ...
+    @property
+    def retrain_rejection_limit(self) -> int: ...
+    @property
+    def triage_days(self) -> int: ...
+    @property
+    def performance_alpha(self) -> float: ...
+    @property
+    def performance_floor(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class RetrainLimits:
+    """What bounds retraining; the settings of the same names say what each is for."""
+
+    enabled: bool
+    minimum_bads: int
+    recalibrate_minimum_bads: int
+    cooldown_days: int
+    monthly_budget: int
+    rejection_limit: int
+    triage_days: int
+    triage: TriageLimits
+
+    @classmethod
+    def of(cls, settings: _Settings) -> Self:
+        """The limits of the settings."""
+        return cls(
+            enabled=settings.retraining,
+            minimum_bads=settings.retrain_minimum_bads,
+            recalibrate_minimum_bads=settings.recalibrate_minimum_bads,
+            cooldown_days=settings.retrain_cooldown_days,
+            monthly_budget=settings.retrain_monthly_budget,
+            rejection_limit=settings.retrain_rejection_limit,
+            triage_days=settings.triage_days,
+            triage=TriageLimits(settings.performance_alpha, settings.performance_floor, settings.performance_floor),
+        )
+
+
+@dataclass(frozen=True)
 class LoopState:
     """What the policy looks at.
 
@@ -28,31 +98,36 @@ class LoopState:
         answered: record ids that a retrain has been started for.
         retrains_in_flight: retrain or train runs not yet finished.
         outcomes_in_flight: runs that are still bringing outcomes in.
-        new_bads: matured bads of each day that the champion was not trained on.
-        minimum_bads: how many of those a retrain needs.
-        days_since_retrain: days of data since the last retrain was started, None before the first.
-        cooldown_days: how many there must be.
+        past: finished retrains, newest first.
+        evidence: matured days that the champion has decided and was not trained on, by day.
+        validation: the champion's AUC at validation and its standard error.
     """
 
     champion_version: str | None
     answered: frozenset[int]
     retrains_in_flight: int
     outcomes_in_flight: int
-    new_bads: Mapping[str, int]
-    minimum_bads: int
-    days_since_retrain: int | None
-    cooldown_days: int
+    past: Sequence[PastRetrain]
+    evidence: Mapping[str, MaturedEvidence]
+    validation: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The causes to retrain for, none meaning no retrain; and why."""
+    """The causes to retrain for, none meaning no retrain; what kind of retrain; and why.
+
+    Attributes:
+        causes: that the retrain answers.
+        reason: with the number that decided.
+        triage: what the evidence asks for, where it has been weighed.
+    """
 
     causes: tuple[Cause, ...]
     reason: str
+    triage: Triage | None = None
 
 
-def decide(failures: Sequence[Cause], state: LoopState) -> Decision:
+def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -> Decision:
     """Decide from the latest evaluation of each check on each day that failed."""
     if state.champion_version is None:
         return Decision((), "there is no champion yet; run the job train")
@@ -68,16 +143,50 @@ def decide(failures: Sequence[Cause], state: LoopState) -> Decision:
         )
     first_day = min(cause.partition for cause in open_causes)
     what = f"{len(open_causes)} open causes since {first_day}"
-    if state.retrains_in_flight:
-        return Decision((), f"{what}; waiting for {state.retrains_in_flight} training run(s) in flight")
-    if state.outcomes_in_flight:
-        return Decision((), f"{what}; waiting for {state.outcomes_in_flight} run(s) that are bringing outcomes")
-    since = state.days_since_retrain
-    if since is not None and since < state.cooldown_days:
-        return Decision((), f"{what}; cooling down: {since} days of data since the last retrain, {state.cooldown_days} wanted")
-    new_bads = sum(bads for day, bads in state.new_bads.items() if day >= first_day)
-    if new_bads < state.minimum_bads:
+    if obstacle := _obstacle(state, limits):
+        return Decision((), f"{what}; {obstacle}")
+    since = [state.evidence[day] for day in sorted(state.evidence) if day >= first_day]
+    bads = sum(day.bads for day in since)
+    if bads < limits.minimum_bads:
         return Decision(
-            (), f"{what}; waiting for outcomes: {new_bads} bads matured since then, {state.minimum_bads} needed to learn from"
+            (), f"{what}; waiting for outcomes: {bads} bads matured since then, {limits.minimum_bads} needed to learn from"
         )
-    return Decision(open_causes, f"{what}; {new_bads} bads matured since then")
+    found = triage(since[-limits.triage_days :], *state.validation, limits.triage)
+    if found.action is Action.NOTHING:
+        return Decision((), f"{what}; nothing to do: {found.sentence}", found)
+    recent = sum(day.bads for day in since[-limits.triage_days :])
+    if found.action is Action.RECALIBRATE and recent < limits.recalibrate_minimum_bads:
+        return Decision(
+            (),
+            f"{what}; waiting for outcomes to recalibrate by: {recent} bads matured since {found.since}, "
+            f"{limits.recalibrate_minimum_bads} needed; {found.sentence}",
+            found,
+        )
+    return Decision(open_causes, f"{what}; {found.action}: {found.sentence}", found)
+
+
+def _obstacle(state: LoopState, limits: RetrainLimits) -> str | None:
+    """What forbids a retrain now, whatever the evidence is."""
+    if not limits.enabled:
+        return "retraining is switched off (CREDITRISK_RETRAINING)"
+    if state.retrains_in_flight:
+        return f"waiting for {state.retrains_in_flight} training run(s) in flight"
+    if state.outcomes_in_flight:
+        return f"waiting for {state.outcomes_in_flight} run(s) that are bringing outcomes"
+    rejected = 0
+    for one in state.past:
+        if one.promoted or one.days_ago is None:
+            break
+        rejected += 1
+    if rejected >= limits.rejection_limit:
+        return (
+            f"a person is asked to look: {rejected} retrains in a row gave no champion, {limits.rejection_limit} allowed; "
+            "launch the job retrain by hand to begin anew"
+        )
+    days_ago = [one.days_ago for one in state.past if one.days_ago is not None]
+    if days_ago and days_ago[0] < limits.cooldown_days:
+        return f"cooling down: {days_ago[0]} days of data since the last retrain, {limits.cooldown_days} wanted"
+    spent = sum(days < BUDGET_DAYS for days in days_ago)
+    if spent >= limits.monthly_budget:
+        return f"the budget is spent: {spent} retrains in the last {BUDGET_DAYS} days of data, {limits.monthly_budget} allowed"
+    return None

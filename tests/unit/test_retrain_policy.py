@@ -1,18 +1,41 @@
-"""Whether failed checks start a retrain now."""
+"""Whether failed checks start a retrain now, and of which kind."""
 
 from dataclasses import replace
 
-from creditrisk_assets.governance.retrain_policy import Cause, Decision, LoopState, decide
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Cause, LoopState, PastRetrain, RetrainLimits, decide
+from creditrisk_assets.monitoring.triage import Action, MaturedEvidence, TriageLimits
+from creditrisk_assets.settings import Settings
+
+VALIDATION = (0.78, 0.005)
+
+
+def day(name: str, bads: int, mean_pd: float = 0.2, auc: float = 0.70) -> MaturedEvidence:
+    """A day with a bad rate of a fifth; by default its ranking has fallen."""
+    return MaturedEvidence(name, 5 * bads, bads, mean_pd, mean_pd * (1 - mean_pd), auc, 0.3 / bads**0.5, 0.78)
+
 
 CALM = LoopState(
     champion_version="3",
     answered=frozenset(),
     retrains_in_flight=0,
     outcomes_in_flight=0,
-    new_bads={"2026-02-01": 500, "2026-02-10": 60, "2026-02-11": 40},
-    minimum_bads=100,
-    days_since_retrain=None,
+    past=(),
+    evidence={one.day: one for one in (day("2026-02-01", 500), day("2026-02-10", 600), day("2026-02-11", 400))},
+    validation=VALIDATION,
+)
+LIMITS = RetrainLimits(
+    enabled=True,
+    minimum_bads=1_000,
+    recalibrate_minimum_bads=1_000,
     cooldown_days=7,
+    monthly_budget=3,
+    rejection_limit=3,
+    triage_days=14,
+    triage=TriageLimits(alpha=0.001, ranking_floor=0.03, level_floor=0.03),
 )
 
 
@@ -20,80 +43,163 @@ def cause(record_id: int = 1, partition: str = "2026-02-10", model_version: str 
     return Cause(record_id, "score_distribution_is_stable", partition, "0.31", model_version)
 
 
-def test_an_open_cause_with_enough_outcomes_since_then_starts_a_retrain() -> None:
-    assert decide([cause()], CALM) == Decision((cause(),), "1 open causes since 2026-02-10; 100 bads matured since then")
+def with_evidence(*days: MaturedEvidence) -> LoopState:
+    return replace(CALM, evidence={one.day: one for one in days})
+
+
+def past(*days_ago: int, promoted: bool = False) -> tuple[PastRetrain, ...]:
+    return tuple(PastRetrain(ago, promoted) for ago in days_ago)
+
+
+def test_an_open_cause_whose_outcomes_show_a_fallen_ranking_starts_a_refit() -> None:
+    decision = decide([cause()], CALM, LIMITS)
+    assert decision.causes == (cause(),)
+    assert decision.triage is not None
+    assert (decision.triage.action, decision.triage.since) == (Action.REFIT, "2026-02-10")
+    assert decision.reason.startswith(
+        "1 open causes since 2026-02-10; refit: 5,000 matured decisions of 2026-02-10 to 2026-02-11:"
+    )
+
+
+def test_an_alarm_whose_outcomes_are_as_expected_starts_nothing() -> None:
+    """Covariates moved, the model is still right: training it again would only add noise."""
+    decision = decide([cause()], with_evidence(day("2026-02-10", 1_000, auc=0.78)), LIMITS)
+    assert decision.causes == ()
+    assert decision.triage is not None
+    assert decision.triage.action is Action.NOTHING
+    assert "nothing to do: 5,000 matured decisions of 2026-02-10 to 2026-02-10: ranking holds" in decision.reason
+
+
+def test_a_wrong_level_alone_asks_for_a_recalibration_and_waits_for_enough_bads_to_judge_it() -> None:
+    state = with_evidence(day("2026-02-10", 1_000, mean_pd=0.13, auc=0.78))
+    decision = decide([cause()], state, LIMITS)
+    assert decision.triage is not None
+    assert decision.triage.action is Action.RECALIBRATE
+    assert decision.causes == (cause(),)
+    early = decide([cause()], state, replace(LIMITS, recalibrate_minimum_bads=1_001))
+    assert early.causes == ()
+    assert "waiting for outcomes to recalibrate by: 1000 bads matured since 2026-02-10, 1001 needed" in early.reason
+
+
+def test_only_the_latest_days_are_weighed() -> None:
+    """A change after many quiet days must not be averaged away by them."""
+    quiet = [day(f"2026-01-{number:02d}", 1_000, auc=0.78) for number in range(1, 31)]
+    changed = [day(f"2026-02-{number:02d}", 300) for number in range(1, 5)]
+    state = with_evidence(*quiet, *changed)
+    early = cause(partition="2026-01-01")
+    assert decide([early], state, replace(LIMITS, triage_days=60)).causes == ()
+    assert decide([early], state, replace(LIMITS, triage_days=4)).causes == (early,)
 
 
 def test_all_open_causes_are_answered_by_one_retrain() -> None:
     causes = [cause(1), cause(2, "2026-02-11"), cause(5, "2026-02-10")]
-    assert decide(causes, CALM).causes == tuple(causes)
+    assert decide(causes, CALM, LIMITS).causes == tuple(causes)
 
 
 def test_without_a_champion_nothing_is_retrained() -> None:
     """The first model is the job train's business, not an answer to drift."""
-    decision = decide([cause()], replace(CALM, champion_version=None))
-    assert decision == Decision((), "there is no champion yet; run the job train")
+    decision = decide([cause()], replace(CALM, champion_version=None), LIMITS)
+    assert (decision.causes, decision.reason) == ((), "there is no champion yet; run the job train")
 
 
 def test_without_failed_checks_nothing_is_retrained() -> None:
-    assert decide([], CALM).causes == ()
+    assert decide([], CALM, LIMITS).causes == ()
 
 
 def test_a_cause_is_answered_once() -> None:
     """A failed check stays in the log for ever; without memory each tick would train again."""
-    decision = decide([cause(1), cause(2, "2026-02-11")], replace(CALM, answered=frozenset({1, 2})))
+    decision = decide([cause(1), cause(2, "2026-02-11")], replace(CALM, answered=frozenset({1, 2})), LIMITS)
     assert decision.causes == ()
     assert decision.reason.startswith("no open cause: 2 failed checks known, 0 of them judged a former champion, 2 answered")
 
 
 def test_a_new_evaluation_of_the_same_day_is_a_new_cause() -> None:
     state = replace(CALM, answered=frozenset({1}))
-    assert decide([cause(2)], state).causes == (cause(2),)
+    assert decide([cause(2)], state, LIMITS).causes == (cause(2),)
 
 
 def test_a_failure_of_a_former_champion_is_history() -> None:
     """It was drift against another model's training population; the champion of today has never been judged that day."""
-    decision = decide([cause(model_version="2")], CALM)
+    decision = decide([cause(model_version="2")], CALM, LIMITS)
     assert decision.causes == ()
     assert "1 of them judged a former champion" in decision.reason
-    assert decide([cause(1, model_version="2"), cause(2)], CALM).causes == (cause(2),)
+    assert decide([cause(1, model_version="2"), cause(2)], CALM, LIMITS).causes == (cause(2),)
 
 
-def test_a_training_run_in_flight_is_waited_for() -> None:
-    decision = decide([cause()], replace(CALM, retrains_in_flight=2))
-    assert decision == Decision((), "1 open causes since 2026-02-10; waiting for 2 training run(s) in flight")
-
-
-def test_outcomes_on_their_way_are_waited_for() -> None:
+def test_runs_in_flight_are_waited_for() -> None:
     """A retrain started a minute too early would learn from half of a day."""
-    decision = decide([cause()], replace(CALM, outcomes_in_flight=1))
-    assert decision == Decision((), "1 open causes since 2026-02-10; waiting for 1 run(s) that are bringing outcomes")
+    decision = decide([cause()], replace(CALM, retrains_in_flight=2), LIMITS)
+    assert decision.reason == "1 open causes since 2026-02-10; waiting for 2 training run(s) in flight"
+    decision = decide([cause()], replace(CALM, outcomes_in_flight=1), LIMITS)
+    assert decision.reason == "1 open causes since 2026-02-10; waiting for 1 run(s) that are bringing outcomes"
+    assert decision.causes == ()
 
 
 def test_outcomes_from_before_the_cause_do_not_count() -> None:
     """500 bads of 1 February say nothing about a change on the 10th: the retrain would learn the old world again."""
-    decision = decide([cause()], replace(CALM, minimum_bads=101))
+    decision = decide([cause()], CALM, replace(LIMITS, minimum_bads=1_001))
     assert decision.causes == ()
     assert decision.reason == (
-        "1 open causes since 2026-02-10; waiting for outcomes: 100 bads matured since then, 101 needed to learn from"
+        "1 open causes since 2026-02-10; waiting for outcomes: 1000 bads matured since then, 1001 needed to learn from"
     )
-
-
-def test_outcomes_are_counted_from_the_earliest_open_cause() -> None:
-    state = replace(CALM, minimum_bads=101)
-    assert decide([cause(1), cause(2, "2026-02-01")], state).causes == (cause(1), cause(2, "2026-02-01"))
-    answered = replace(state, answered=frozenset({2}))
-    assert decide([cause(1), cause(2, "2026-02-01")], answered).causes == ()
-
-
-def test_without_any_new_outcome_a_cause_waits() -> None:
-    assert "0 bads matured since then, 100 needed" in decide([cause()], replace(CALM, new_bads={})).reason
+    earlier = [cause(1), cause(2, "2026-02-01")]
+    assert decide(earlier, CALM, replace(LIMITS, minimum_bads=1_001)).causes == tuple(earlier)
+    assert "0 bads matured since then, 1000 needed" in decide([cause()], with_evidence(), LIMITS).reason
 
 
 def test_after_a_retrain_the_next_waits_for_so_many_days_of_data() -> None:
     """A drift that persists fails its checks on each further day; each would train again on nearly the same rows."""
-    early = decide([cause()], replace(CALM, days_since_retrain=6))
+    early = decide([cause()], replace(CALM, past=past(6)), LIMITS)
     assert early.causes == ()
     assert early.reason.endswith("cooling down: 6 days of data since the last retrain, 7 wanted")
-    assert decide([cause()], replace(CALM, days_since_retrain=7)).causes == (cause(),)
-    assert decide([cause()], replace(CALM, days_since_retrain=0, cooldown_days=0)).causes == (cause(),)
+    assert decide([cause()], replace(CALM, past=past(7)), LIMITS).causes == (cause(),)
+    assert decide([cause()], replace(CALM, past=past(0)), replace(LIMITS, cooldown_days=0)).causes == (cause(),)
+
+
+def test_a_month_has_a_budget() -> None:
+    spent = decide([cause()], replace(CALM, past=past(8, 15, 22, promoted=True)), LIMITS)
+    assert spent.causes == ()
+    assert spent.reason.endswith("the budget is spent: 3 retrains in the last 30 days of data, 3 allowed")
+    assert decide([cause()], replace(CALM, past=past(8, 15, BUDGET_DAYS, promoted=True)), LIMITS).causes == (cause(),)
+    assert decide([cause()], CALM, replace(LIMITS, monthly_budget=0)).causes == ()
+
+
+def test_after_so_many_rejections_a_person_is_asked_and_their_own_retrain_begins_anew() -> None:
+    """Who trains again and again on evidence that gives no better model will in the end promote by chance."""
+    stuck = decide([cause()], replace(CALM, past=past(100, 200, 300)), LIMITS)
+    assert stuck.causes == ()
+    assert stuck.reason.endswith(
+        "a person is asked to look: 3 retrains in a row gave no champion, 3 allowed; launch the job retrain by hand to begin anew"
+    )
+    looked = (PastRetrain(None, False), *past(100, 200, 300))
+    assert decide([cause()], replace(CALM, past=looked), LIMITS).causes == (cause(),)
+    promoted = (*past(100, 200), *past(300, promoted=True), *past(400))
+    assert decide([cause()], replace(CALM, past=promoted), LIMITS).causes == (cause(),)
+
+
+def test_the_kill_switch_stops_everything_and_names_its_setting() -> None:
+    decision = decide([cause()], CALM, replace(LIMITS, enabled=False))
+    assert decision.causes == ()
+    assert decision.reason == "1 open causes since 2026-02-10; retraining is switched off (CREDITRISK_RETRAINING)"
+
+
+def test_the_limits_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITRISK_RETRAINING", "false")
+    monkeypatch.setenv("CREDITRISK_RETRAIN_MONTHLY_BUDGET", "9")
+    limits = RetrainLimits.of(Settings())
+    assert (limits.enabled, limits.monthly_budget) == (False, 9)
+
+
+@given(
+    st.lists(st.integers(0, 400), max_size=12).map(sorted),
+    st.integers(0, 30),
+    st.integers(0, 5),
+    st.integers(1, 5),
+)
+def test_whatever_the_history_no_bound_is_ever_exceeded(days_ago: list[int], cooldown: int, budget: int, rejections: int) -> None:
+    limits = replace(LIMITS, cooldown_days=cooldown, monthly_budget=budget, rejection_limit=rejections)
+    history = past(*days_ago)
+    if decide([cause()], replace(CALM, past=history), limits).causes:
+        assert not days_ago or days_ago[0] >= cooldown
+        assert sum(ago < BUDGET_DAYS for ago in days_ago) < budget
+        assert len(days_ago) < rejections

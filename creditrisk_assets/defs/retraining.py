@@ -1,0 +1,50 @@
+"""What the retrain policy looks at, gathered from the event log, and its answer; for the sensor and for `creditrisk status`."""
+
+from functools import lru_cache
+
+import dagster as dg
+
+from creditrisk_assets.defs import events
+from creditrisk_assets.defs.jobs import assess_performance, retrain, train
+from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
+from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Decision, LoopState, RetrainLimits, decide
+from creditrisk_assets.scoring.bundle import load_bundle
+from creditrisk_assets.settings import Settings
+
+EVIDENCE_DAYS = 4 * BUDGET_DAYS
+"""Days that were assessed lately and are looked back at: more than any setting needs."""
+
+
+def retrain_decision(instance: dg.DagsterInstance, settings: Settings) -> Decision:
+    """Whether failed checks start a retrain now, of which kind, and why."""
+    in_force = events.champion_in_force(instance)
+    version = in_force.model_version if in_force else None
+    excluded = events.champion_training_days(instance)
+    return decide(
+        events.failed_evaluations(instance, WATCHED_CHECKS),
+        LoopState(
+            champion_version=version,
+            answered=events.answered_causes(instance, retrain.name),
+            retrains_in_flight=events.runs_in_flight(instance, [retrain.name, train.name]),
+            outcomes_in_flight=events.runs_in_flight(instance, [assess_performance.name]),
+            past=events.past_retrains(instance, retrain.name),
+            evidence=events.matured_evidence(instance, version, excluded, EVIDENCE_DAYS) if version else {},
+            validation=_validation(in_force.artifact_uri, in_force.bundle_sha256) if in_force else (0.5, 0.0),
+        ),
+        RetrainLimits.of(settings),
+    )
+
+
+def history_mark(instance: dg.DagsterInstance) -> str:
+    """Changes whenever something has happened that the decision may depend on: a run began, went on or ended, or the champion was
+    moved by hand. Found in the same time however long the log is.
+    """
+    moved = [record.storage_id for record in instance.fetch_materializations(events.CHAMPION, limit=1).records]
+    latest = instance.get_run_records(limit=1, order_by="update_timestamp")
+    return repr((moved, [(record.dagster_run.run_id, record.update_timestamp.isoformat()) for record in latest]))
+
+
+@lru_cache(maxsize=4)
+def _validation(artifact_uri: str, bundle_sha256: str) -> tuple[float, float]:
+    metrics = load_bundle(artifact_uri, bundle_sha256).manifest.metrics
+    return metrics["roc_auc"], metrics["roc_auc_standard_error"]
