@@ -121,6 +121,8 @@ def dev(
         environment = {
             "DAGSTER_HOME": str(_home()),
             "CREDITRISK_API_URL": ports.api_url,
+            "CREDITRISK_DAGSTER_URL": ports.dagster_url,
+            "CREDITRISK_MLFLOW_URL": ports.mlflow_url,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluating language models
         }
         logs = settings.local_dir / "logs"
@@ -606,9 +608,7 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
 
     seen = loop_status(_instance(), _settings(), days)
     if as_json:
-        document = dataclasses.asdict(seen)
-        document["champion"] = seen.champion.model_dump() if seen.champion else None
-        _print_json(document)
+        _print_json(seen.model_dump(mode="json"))
         return
     if seen.champion is None:
         console.print("champion: none yet; run make train")

@@ -3,7 +3,7 @@
 import dagster as dg
 from upath import UPath
 
-from creditrisk_assets.defs import champion, drift, history, jobs, monitoring, performance, production, sensors
+from creditrisk_assets.defs import champion, drift, history, jobs, monitoring, performance, production, sensors, view
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.settings import Settings
 
@@ -34,7 +34,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         asset_checks=ASSET_CHECKS,
         jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain, jobs.audit],
         schedules=[jobs.nightly_audit],
-        sensors=sensors.ALL,
+        sensors=[*sensors.ALL, view.status_for_people],
         resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,
     )

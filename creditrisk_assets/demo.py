@@ -23,6 +23,7 @@ from creditrisk_assets import processes
 from creditrisk_assets.defs import moves, status
 from creditrisk_assets.defs.status import DagsterInstance
 from creditrisk_assets.governance.replay import replay_decision, replay_set
+from creditrisk_assets.loop_status import DayStatus, RunStatus
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.history import read_history, simulator_of
 from creditrisk_assets.portfolio.landing import land
@@ -127,7 +128,8 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
         history.to_parquet(history_file, index=False)
         code_server, dagster, api = processes.free_ports(3)
         ports = processes.Ports(code_server, dagster, api, None)
-        settings, environment = enter(site, RAW_DATA=str(history_file), API_URL=ports.api_url, REPORT_ROWS="2000")
+        urls = {"API_URL": ports.api_url, "DAGSTER_URL": ports.dagster_url, "MLFLOW_URL": ""}
+        settings, environment = enter(site, RAW_DATA=str(history_file), REPORT_ROWS="2000", **urls)
         instance = status.open_instance(site)
         workspace = site / "data" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
@@ -135,7 +137,7 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
         wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
         console.rule("processes")
         with processes.running(wanted, site, environment, site / "data" / "logs", lambda name: console.print(f"  {name}")) as up:
-            console.print(f"  watch it: Dagster UI {ports.dagster_url}, API and its page {ports.api_url}")
+            console.print(f"  watch it: Dagster UI {ports.dagster_url}, API {ports.api_url}, its page {ports.api_url}/monitoring")
             _Demo(console, instance, up, settings, ports, days).run()
     console.print(f"the store stays in {site} until the next demo", style="dim")
 
@@ -299,16 +301,16 @@ class _Demo:
         record: dict[str, Any] = json.loads(first.to_json(orient="records"))[0]
         return record
 
-    def _day(self, day: str) -> status.DayStatus:
+    def _day(self, day: str) -> DayStatus:
         return status.day_status(self.instance, self.settings, day)
 
     def _verdicts(self) -> list[ChampionRecord]:
         return status.verdicts(self.instance)
 
-    def _retrains(self) -> list[status.RunStatus]:
+    def _retrains(self) -> list[RunStatus]:
         return [run for run in status.runs(self.instance) if run.job == "retrain"]
 
-    def _in_flight(self, day: str | None, job: str = "score_production") -> list[status.RunStatus]:
+    def _in_flight(self, day: str | None, job: str = "score_production") -> list[RunStatus]:
         unfinished = status.unfinished_runs(self.instance)
         return [run for run in unfinished if run.job == job and day in (None, run.day)]
 

@@ -155,6 +155,12 @@ class Settings(BaseSettings):
         None, description="Who may ask the API; by default `api-keys.json` in the data folder, written by `creditrisk keys`."
     )
     api_url: str = Field("http://127.0.0.1:8000", description="Where people reach the API; links to reports start with it.")
+    dagster_url: str = Field(
+        "http://127.0.0.1:3000", description="Where people reach the Dagster UI; links to runs start with it."
+    )
+    mlflow_url: str = Field(
+        "http://127.0.0.1:5000", description="Where people reach the MLflow UI; links to models start with it."
+    )
 
     @property
     def local_dir(self) -> Path:

@@ -1,13 +1,11 @@
 """The application: routes over the champion in force. It trains nothing, and holds no MLflow, pandas or scikit-learn."""
 
-import datetime
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from pydantic import Field, ValidationError
@@ -27,6 +25,7 @@ from serving.last_known import LastKnown
 from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
 from serving.metrics import Metrics, add_metrics_route
+from serving.monitoring_page import monitoring_router
 from serving.page import page_router
 from serving.perimeter import Observer, Perimeter
 from serving.problems import documented, problem_handlers, problem_response
@@ -172,16 +171,8 @@ def create_app(
         return look_up.shown_to(caller, decision_id)
 
     app.include_router(page_router(holder, portfolio, _champion))
+    app.include_router(monitoring_router(settings))
     app.mount("/static", StaticFiles(packages=[("serving", "static")]))
-
-    @app.get("/reports/drift/{day}", response_class=HTMLResponse)
-    def drift_report(day: datetime.date) -> HTMLResponse:
-        """The Evidently report of a day."""
-        try:
-            page = (settings.reports / "drift" / day.isoformat() / "report.html").read_bytes()
-        except FileNotFoundError as error:
-            raise HTTPException(404, f"no drift report for {day}") from error
-        return HTMLResponse(page)
 
     return app
 

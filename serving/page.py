@@ -5,7 +5,6 @@ Rendered here, without a script or a style in the page itself, and with nothing 
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -13,7 +12,6 @@ import structlog
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import ChampionRecord
@@ -22,6 +20,7 @@ from serving.champion import FALLBACK_SUFFIX, ChampionHolder, LoadedChampion
 from serving.scale import Scale, points_at, scale_of
 from serving.schemas import WhatIfResponse, request_model
 from serving.sources import HISTORY_LIMIT, PastRecord
+from serving.templating import VERDICTS, environment
 from serving.what_if import Trial, what_if
 
 log = structlog.get_logger()
@@ -38,14 +37,6 @@ HEADLINE_FIGURES = {
     "calibration_slope": "Calibration slope",
 }
 """Of the figures on held-out rows those that the page shows; the model card has all of them."""
-
-VERDICTS = {
-    "first": "first champion",
-    "promoted": "promoted",
-    "kept": "challenger refused",
-    "rolled_back": "rolled back",
-    "cut_off": "cut-off changed",
-}
 
 
 @dataclass(frozen=True)
@@ -158,7 +149,7 @@ def _page(
 ) -> HTMLResponse:
     past, history_problem = _history(holder)
     content = (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             portfolio=portfolio,
@@ -256,22 +247,3 @@ def _typed(body: bytes) -> dict[str, str]:
         return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FORM_FIELDS_LIMIT))
     except ValueError as error:
         raise HTTPException(400, f"a form of more than {FORM_FIELDS_LIMIT} fields") from error
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("serving"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": _percent, "points": _points, "plain": form.plain}
-    environment.globals["shown"] = form.shown
-    return environment
-
-
-def _percent(share: float) -> str:
-    """A share with two digits behind the point."""
-    return "below 0.01 %" if 0 < share < 5e-5 else f"{share:.2%}".replace("%", "\N{NO-BREAK SPACE}%")
-
-
-def _points(score: float) -> str:
-    return f"{score:,.1f}"

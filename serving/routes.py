@@ -149,12 +149,14 @@ def route_table(settings: ServingSettings, batch_types: Sequence[str] = (JSON_TY
         ("POST", "/what-if"): Rule("/what-if", PREDICT, form, page, page=True),
         ("POST", "/"): Rule("/", PREDICT, form, page, page=True),
         ("GET", "/"): Rule("/", READ, small, page, page=True),
+        ("GET", "/monitoring"): Rule("/monitoring", READ, small, page, page=True),
         ("GET", "/model/card"): Rule("/model/{page}", READ, small, _headers(CARD), page=True),
         ("GET", "/model-info"): Rule("/model-info", READ, small),
         ("GET", "/metrics"): Rule("/metrics", READ, small),
     }
     prefixes = (
         ("GET", "/decisions/", Rule("/decisions/{id}", READ | PREDICT, small)),  # the route tells a caller only its own
+        ("GET", "/reports/verdicts/", Rule("/reports/{report}", READ, small, _headers(CARD), page=True)),
         ("GET", "/reports/", Rule("/reports/{report}", READ, small, report, page=True)),
         ("GET", "/model/", Rule("/model/{page}", READ, small, page, page=True)),
         ("GET", "/static/", Rule("/static", PUBLIC, small, static)),

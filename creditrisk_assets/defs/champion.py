@@ -12,6 +12,7 @@ from creditrisk_assets.defs.history import train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.moves import champion_metadata, findings_metadata, in_force_of, policy_metadata, registry_of, verify
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
+from creditrisk_assets.portfolio.storage import replacing
 from creditrisk_assets.scoring.bundle import load_bundle
 from creditrisk_assets.settings import Settings
 
@@ -102,11 +103,10 @@ def _compared(
     shadowed = ShadowFolders(settings.shadow, settings.decisions, settings.evaluation_days).evidence
     judgement = judge(contender, current, settings.portfolio, GateLimits.of(settings), policy, shadowed)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
-    page = registry.attach(
-        contender,
-        f"verdicts/{verdict.digest[:16]}",
-        {"verdict.json": verdict.text, "verdict.html": verdict_page(judgement, plots)},
-    )
+    html = verdict_page(judgement, plots)
+    page = registry.attach(contender, f"verdicts/{verdict.digest[:16]}", {"verdict.json": verdict.text, "verdict.html": html})
+    with replacing(settings.reports / "verdicts" / f"{verdict.digest}.html") as file:
+        file.write(html.encode())
     if verdict.verdict != "kept":
         after = in_force_of(contender, contender.load(), before)
     elif before is not None:

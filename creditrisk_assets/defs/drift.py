@@ -53,6 +53,7 @@ def drift_report(
             "rows": len(production_scores),
             "model_version": version,
             "score_psi": stability[0].value,
+            "score_psi_threshold": stability[0].threshold,
             "drifted_columns": int(frame["drifted"].sum()),
             "drifted": ", ".join(frame.loc[frame["drifted"], "column"]) or "none",
             **(_pictures(context.partition_key, reference, current, stability, settings) if settings.report_rows else {}),

@@ -85,6 +85,8 @@ def champion_metadata(
         "cut_off_by": in_force.cut_off_by,
         **({"fallback": dg.MetadataValue.json(in_force.fallback.model_dump())} if in_force.fallback else {}),
         "production_days": ",".join(bundle.manifest.training.production_days),
+        "validation_roc_auc": bundle.manifest.metrics["roc_auc"],
+        **({"day_of_data": entry.day} if entry.day else {}),
         "ledger_entry": entry.number,
         "ledger_sha256": entry.sha256,
     }

@@ -81,6 +81,7 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
 
 
 ALL = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
+"""The sensors that start runs."""
 
 
 def _day_requests(

@@ -1,7 +1,9 @@
 """What the loop has done, as plain values: for `creditrisk status`, the demo and the tests."""
 
 import os
-from dataclasses import dataclass
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,66 +11,25 @@ import dagster as dg
 from dagster import DagsterInstance as DagsterInstance  # re-exported: the demo holds one and imports no Dagster
 
 from creditrisk_assets.defs import events, sensors
+from creditrisk_assets.defs.jobs import retrain
 from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
 from creditrisk_assets.defs.production import production_batch
+from creditrisk_assets.defs.retraining import retrain_decision
 from creditrisk_assets.defs.zones import zone_problems
 from creditrisk_assets.governance.retrain_policy import Cause
+from creditrisk_assets.loop_status import (
+    DAYS_SHOWN,
+    DayStatus,
+    Event,
+    FailedCheck,
+    LoopStatus,
+    RunStatus,
+    SensorStatus,
+)
+from creditrisk_assets.monitoring.watch_list import BY_CHECK
 from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
-
-
-@dataclass(frozen=True)
-class DayStatus:
-    """One production day as far as it has come; None where it has not come that far."""
-
-    day: str
-    rows: int | None
-    rejected: int | None
-    model_version: str | None
-    score_psi: float | None
-    drifted_columns: int | None
-    matured: int | None
-    pending: int | None
-    missing: int | None
-    roc_auc: float | None
-    failed_checks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """One run: its job, day, status, start (seconds since the epoch) and why it was started, if a sensor said so."""
-
-    run_id: str
-    job: str
-    day: str | None
-    status: str
-    started: float | None
-    cause: str | None
-
-
-@dataclass(frozen=True)
-class SensorStatus:
-    """A sensor's last tick: status, and its skip reason or error."""
-
-    name: str
-    status: str
-    message: str
-
-
-@dataclass(frozen=True)
-class LoopStatus:
-    """The champion since when (seconds since the epoch), the days, the unfinished and last failed runs, the sensors, and what
-    lies in the landing zones and cannot be read.
-    """
-
-    champion: ChampionRecord | None
-    champion_since: float | None
-    days: tuple[DayStatus, ...]
-    runs_in_flight: tuple[RunStatus, ...]
-    failed_runs: tuple[RunStatus, ...]
-    sensors: tuple[SensorStatus, ...]
-    landing_problems: tuple[str, ...]
 
 
 def open_instance(home: Path) -> DagsterInstance:
@@ -94,7 +55,7 @@ def daemon_is_up(instance: DagsterInstance, since: float) -> bool:
     return beat is not None and beat.timestamp >= since
 
 
-def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 30) -> LoopStatus:
+def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = DAYS_SHOWN) -> LoopStatus:
     """What the instance's event log and the landing zones say of the loop.
 
     Args:
@@ -102,24 +63,30 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
         settings: where the landing zones are.
         last_days: how many of the latest days.
     """
-    since = _champion_since(instance)
     landed = sorted(instance.get_materialized_partitions(production_batch.key))[-last_days:]
-    causes = failed_checks(instance)
+    moves = _moves(instance)
+    champion = moves[0][1] if moves else None
     return LoopStatus(
-        champion=events.champion_in_force(instance),
-        champion_since=since,
-        days=tuple(_day(instance, day, causes, settings.portfolio.performance_window_days) for day in landed),
+        written=time.time(),
+        champion=champion,
+        champion_since=_since(moves),
+        validation_roc_auc=moves[0][2].get("validation_roc_auc") if moves else None,
+        retraining=retrain_decision(instance, settings).reason,
+        days=tuple(_days(instance, settings, landed)),
+        events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(failed_runs(instance)),
         sensors=tuple(_sensor(instance, one) for one in sensors.ALL),
         landing_problems=tuple(zone_problems(settings)),
+        dagster_url=settings.dagster_url,
+        mlflow_url=settings.mlflow_url,
     )
 
 
 def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:
     """One day as far as it has come."""
-    causes = failed_checks(instance)
-    return _day(instance, day, causes, settings.portfolio.performance_window_days)
+    (status,) = _days(instance, settings, [day])
+    return status
 
 
 def failed_checks(instance: DagsterInstance) -> list[Cause]:
@@ -160,6 +127,7 @@ def runs(instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None =
             status=record.dagster_run.status.value,
             started=record.start_time,
             cause=record.dagster_run.tags.get("creditrisk/cause_values"),
+            action=record.dagster_run.tags.get(events.ACTION_TAG),
         )
         for record in instance.get_run_records(filters, limit=limit)
     ]
@@ -175,59 +143,146 @@ def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]
     ]
 
 
-def _champion_since(instance: DagsterInstance) -> float | None:
-    since = None
-    version = None
+_Move = tuple[float, ChampionRecord, Mapping[str, Any], str]
+"""When, what was said of the champion, the values of the metadata, and the run."""
+
+
+def _moves(instance: DagsterInstance) -> list[_Move]:
+    """Materializations of `champion`, newest first."""
+    moves: list[_Move] = []
     for record in instance.fetch_materializations(events.CHAMPION, limit=events.HISTORY_LIMIT).records:
-        if record.asset_materialization is None:
-            continue
-        of_record = record.asset_materialization.metadata["model_version"].value
-        version = version or of_record
-        if of_record != version:
+        if record.asset_materialization is not None:
+            values = {name: value.value for name, value in record.asset_materialization.metadata.items()}
+            moves.append((record.timestamp, ChampionRecord.of_values(values), values, record.run_id))
+    return moves
+
+
+def _since(moves: Sequence[_Move]) -> float | None:
+    """When the version in force became champion."""
+    since = None
+    for at, champion, _, _ in moves:
+        if champion.model_version != moves[0][1].model_version:
             break
-        since = record.timestamp
+        since = at
     return since
 
 
-def _day(instance: DagsterInstance, day: str, causes: list[Cause], window_days: int) -> DayStatus:
-    batch = _metadata(instance, "production_batch", day)
-    scores = _metadata(instance, "production_scores", day)
-    drift = _metadata(instance, "drift_report", day)
-    performance = _metadata(instance, "performance_report", day)
-    decisions, matured = scores.get("dagster/row_count"), performance.get("matured", 0)
-    waiting = None
-    if decisions is not None:  # by the clock of the data as it is now, not as it was when the outcomes came
-        waiting = maturity(decisions, matured, day, events.latest_day_of_data(instance), window_days)
-    return DayStatus(
-        day=day,
-        rows=batch.get("dagster/row_count"),
-        rejected=batch.get("rows_rejected"),
-        model_version=scores.get("model_version"),
-        score_psi=drift.get("score_psi"),
-        drifted_columns=drift.get("drifted_columns"),
-        matured=waiting.matured if waiting else None,
-        pending=waiting.pending if waiting else None,
-        missing=waiting.missing if waiting else None,
-        roc_auc=performance.get("roc_auc"),
-        failed_checks=tuple(cause.check for cause in causes if cause.partition == day),
+def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
+    """What was done about the champion, newest first: each verdict and move, and retrains that gave none."""
+    tags = {run.run_id: run.tags for run in instance.get_runs(dg.RunsFilter(job_name=retrain.name), limit=events.HISTORY_LIMIT)}
+    told = []
+    for at, champion, values, run_id in moves:
+        of_run = tags.get(run_id, {})
+        told.append(
+            Event(
+                at=at,
+                day=of_run.get(events.LATEST_DAY_TAG) or values.get("day_of_data"),
+                kind=champion.verdict,
+                action=of_run.get(events.ACTION_TAG) or ("refit" if run_id in tags else None),
+                text=champion.reason,
+                cause=of_run.get("creditrisk/cause_values"),
+                model_version=champion.model_version,
+                challenger=values.get("challenger_version"),
+                verdict=values.get("verdict_sha256"),
+                run_id=run_id or None,
+            )
+        )
+    judged = {move[3] for move in moves}
+    for record in instance.get_run_records(dg.RunsFilter(job_name=retrain.name), limit=events.HISTORY_LIMIT):
+        run = record.dagster_run
+        if run.run_id not in judged:
+            told.append(
+                Event(
+                    at=record.start_time or record.create_timestamp.timestamp(),
+                    day=run.tags.get(events.LATEST_DAY_TAG),
+                    kind="in flight" if run.status in events.IN_FLIGHT else "failed",
+                    action=run.tags.get(events.ACTION_TAG) or "refit",
+                    text=f"run {run.status.value}",
+                    cause=run.tags.get("creditrisk/cause_values"),
+                    run_id=run.run_id,
+                )
+            )
+    return sorted(told, key=lambda event: event.at, reverse=True)
+
+
+def _days(instance: DagsterInstance, settings: Settings, days: Sequence[str]) -> list[DayStatus]:
+    """Some days, as far as they have come."""
+    if not days:
+        return []
+    batches, scores, drifts, performances = (
+        _latest(instance, asset, days)
+        for asset in ("production_batch", "production_scores", "drift_report", "performance_report")
     )
+    latest_day = events.day_of_data(instance)
+    causes: dict[str, list[Cause]] = defaultdict(list)
+    for cause in failed_checks(instance):
+        causes[cause.partition].append(cause)
+    found = []
+    for day in days:
+        runs = {
+            asset: of_day[day][1]
+            for asset, of_day in (("production_scores", scores), ("drift_report", drifts), ("performance_report", performances))
+            if day in of_day
+        }
+        batch, score, drift, performance = (of_day.get(day, ({}, ""))[0] for of_day in (batches, scores, drifts, performances))
+        waiting = None
+        if score and latest_day:  # by the clock of the data as it is now, not as it was when the outcomes came
+            decisions, matured = score["dagster/row_count"], performance.get("matured", 0)
+            waiting = maturity(decisions, matured, day, latest_day, settings.portfolio.performance_window_days)
+        found.append(
+            DayStatus(
+                day=day,
+                rows=batch.get("dagster/row_count"),
+                rejected=batch.get("rows_rejected"),
+                model_version=score.get("model_version"),
+                **{name: drift.get(name) for name in _FROM_DRIFT},
+                **{name: performance.get(name) for name in _FROM_PERFORMANCE},
+                matured=waiting.matured if waiting else None,
+                pending=waiting.pending if waiting else None,
+                missing=waiting.missing if waiting else None,
+                has_report="evidently_html" in drift,
+                alarms=tuple(_failed(cause, runs) for cause in causes[day]),
+                runs=runs,
+            )
+        )
+    return found
 
 
-def _metadata(instance: DagsterInstance, asset: str, day: str) -> dict[str, Any]:
-    found = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[day]), limit=1
+_FROM_DRIFT = (
+    "score_psi",
+    "score_psi_threshold",
+    "drifted_columns",
+    "drifted",
+    "estimated_roc_auc",
+    "estimated_roc_auc_standard_error",
+)
+_FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate")
+
+
+def _failed(cause: Cause, runs: Mapping[str, str]) -> FailedCheck:
+    watch = BY_CHECK[cause.check]
+    return FailedCheck(check=cause.check, tier=watch.tier.value, summary=cause.value, run_id=runs.get(watch.asset))
+
+
+def _latest(instance: DagsterInstance, asset: str, days: Sequence[str]) -> dict[str, tuple[dict[str, Any], str]]:
+    """Values of the metadata of each day's latest materialization, and the run that made it."""
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=list(days)), limit=events.HISTORY_LIMIT
     ).records
-    if not found or found[0].asset_materialization is None:
-        return {}
-    return {name: value.value for name, value in found[0].asset_materialization.metadata.items()}
+    found: dict[str, tuple[dict[str, Any], str]] = {}
+    for record in records:
+        if record.asset_materialization is not None and record.partition_key not in found:
+            values = {name: value.value for name, value in record.asset_materialization.metadata.items()}
+            found[str(record.partition_key)] = (values, record.run_id)
+    return found
 
 
 def _sensor(instance: DagsterInstance, sensor: dg.SensorDefinition) -> SensorStatus:
     state = next((one for one in instance.all_instigator_state() if one.name == sensor.name), None)
     if state is None:
-        return SensorStatus(sensor.name, "never ticked", "is the daemon running?")
+        return SensorStatus(name=sensor.name, status="never ticked", message="is the daemon running?")
     ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
     if not ticks:
-        return SensorStatus(sensor.name, "never ticked", "is the daemon running?")
+        return SensorStatus(name=sensor.name, status="never ticked", message="is the daemon running?")
     message = ticks[0].skip_reason or (ticks[0].error.message if ticks[0].error else "")
-    return SensorStatus(sensor.name, ticks[0].status.value, message)
+    return SensorStatus(name=sensor.name, status=ticks[0].status.value, message=message)

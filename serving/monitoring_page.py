@@ -1,0 +1,154 @@
+"""The monitoring page: the champion, its days, alarms, retrains and promotions on one time axis.
+
+It shows what the loop has written beside the reports, so it needs no database of the orchestrator, and nothing from another host.
+"""
+
+import datetime
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, HTTPException, Path
+from fastapi.responses import HTMLResponse
+from pydantic import ValidationError
+
+from creditrisk_assets.loop_status import DAYS_SHOWN, DayStatus, Event, LoopStatus
+from creditrisk_assets.settings import Settings
+from serving.charts import Chart, Mark, Point, Series, chart
+from serving.templating import VERDICTS, environment
+
+log = structlog.get_logger()
+
+Z95 = 1.959964
+EVENTS = {**VERDICTS, "failed": "retrain failed", "in flight": "retrain under way"}
+MOVES = ("first", "promoted", "rolled_back", "cut_off")
+"""Events after which other decisions are made."""
+
+
+def monitoring_router(settings: Settings) -> APIRouter:
+    """The page, and what it links to.
+
+    Args:
+        settings: where the reports are.
+    """
+    router = APIRouter()
+
+    @router.get("/monitoring", response_class=HTMLResponse, include_in_schema=False)
+    def monitoring() -> HTMLResponse:
+        """The page."""
+        status, problem = _status(settings)
+        days = sorted(status.days, key=lambda one: one.day) if status else []
+        content = (
+            environment()
+            .get_template("monitoring.html")
+            .render(
+                portfolio=settings.portfolio,
+                status=status,
+                problem=problem,
+                days=days,
+                charts=_charts(status, days) if status else [],
+                alarms=[(day, alarm) for day in reversed(days) for alarm in day.alarms],
+                events=EVENTS,
+                days_shown=DAYS_SHOWN,
+            )
+        )
+        return HTMLResponse(content)
+
+    @router.get("/reports/drift/{day}", response_class=HTMLResponse)
+    def drift_report(day: datetime.date) -> HTMLResponse:
+        """The Evidently report of a day."""
+        return _report(settings, f"drift/{day.isoformat()}/report.html", f"no drift report for {day}")
+
+    @router.get("/reports/verdicts/{sha256}", response_class=HTMLResponse)
+    def verdict(sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of the verdict.")]) -> HTMLResponse:
+        """A verdict of the promotion gate: every test, its figures and its limits."""
+        return _report(settings, f"verdicts/{sha256}.html", f"no verdict {sha256}")
+
+    return router
+
+
+def _report(settings: Settings, name: str, missing: str) -> HTMLResponse:
+    try:
+        page = (settings.reports / name).read_bytes()
+    except FileNotFoundError as error:
+        raise HTTPException(404, missing) from error
+    return HTMLResponse(page)
+
+
+def _status(settings: Settings) -> tuple[LoopStatus | None, str | None]:
+    """What the loop has written, or why there is nothing to show."""
+    try:
+        return LoopStatus.read(settings.reports), None
+    except FileNotFoundError:
+        return None, "The loop has written nothing yet. It does so within seconds once its daemon runs: make dev."
+    except (OSError, ValidationError) as error:
+        log.warning("loop_status_not_read", problem=str(error))
+        return None, "What the loop has written cannot be read now."
+
+
+def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
+    """Stability, ranking and level over the days, each with what was done on it."""
+    marks = [_mark(event) for event in status.events if event.day is not None and event.kind != "kept"]
+    champion = status.validation_roc_auc
+    wanted = [
+        chart(
+            "PSI of the score",
+            [
+                Series("PSI", "realised", [Point(day.day, day.score_psi) for day in days if day.score_psi is not None]),
+                Series(
+                    "alarm line",
+                    "limit",
+                    [Point(day.day, day.score_psi_threshold) for day in days if day.score_psi_threshold is not None],
+                ),
+            ],
+            marks,
+            from_zero=True,
+        ),
+        chart(
+            "AUC: estimated without outcomes, and realised",
+            [
+                Series(
+                    "estimated",
+                    "estimated",
+                    [
+                        _point(day.day, day.estimated_roc_auc, day.estimated_roc_auc_standard_error)
+                        for day in days
+                        if day.estimated_roc_auc is not None
+                    ],
+                ),
+                Series(
+                    "realised",
+                    "realised",
+                    [_point(day.day, day.roc_auc, day.roc_auc_standard_error) for day in days if day.roc_auc is not None],
+                ),
+            ],
+            marks,
+            (champion, "at validation") if champion is not None else None,
+        ),
+        chart(
+            "Bad rate and mean PD of matured decisions",
+            [
+                Series("mean PD", "estimated", [Point(day.day, day.mean_pd) for day in days if day.mean_pd is not None]),
+                Series("bad rate", "realised", [_rate(day) for day in days if day.bad_rate is not None]),
+            ],
+            marks,
+            from_zero=True,
+        ),
+    ]
+    return [one for one in wanted if one is not None]
+
+
+def _point(day: str, value: float, error: float | None) -> Point:
+    if error is None:
+        return Point(day, value)
+    return Point(day, value, max(0.0, value - Z95 * error), min(1.0, value + Z95 * error))
+
+
+def _rate(day: DayStatus) -> Point:
+    """The bad rate of a day, with a binomial standard error."""
+    rate = day.bad_rate or 0.0
+    return _point(day.day, rate, (rate * (1 - rate) / day.matured) ** 0.5 if day.matured else None)
+
+
+def _mark(event: Event) -> Mark:
+    what = EVENTS.get(event.kind, event.kind)
+    return Mark(str(event.day), f"{event.day}: {what}, version {event.model_version}", "move" if event.kind in MOVES else "tried")
