@@ -56,6 +56,7 @@ SCENARIO_NAMES = (
     "outage",
     "burst",
 )
+EVENTS_SHOWN = 5
 PROTOCOL_NAMES = ("3x3", "limitiq", "skorecard", "seeds")
 """Here too, so that `--help` needs no import; a test holds both lists together."""
 
@@ -603,7 +604,7 @@ def replay(
 
 @app.command()
 def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help="How many of the latest days.")] = 14) -> None:
-    """What the loop has done: champion, days, runs in flight and failed, what each sensor last said."""
+    """What the loop has done: champion, days, alarms, retrains and verdicts, whether a retrain is due and why, runs, sensors."""
     from creditrisk_assets.defs.status import loop_status
 
     seen = loop_status(_instance(), _settings(), days)
@@ -615,17 +616,24 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
     else:
         since = datetime.datetime.fromtimestamp(seen.champion_since or 0, datetime.UTC)
         console.print(f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, {seen.champion.reason}")
-    table = Table("day", "rows", "rejected", "version", "PSI", "drifted", "matured / pending / missing", "AUC")
+    console.print(f"retraining: {seen.retraining}", soft_wrap=True)
+    table = Table(
+        "day", "rows", "rejected", "version", "PSI", "drifted", "matured / pending / missing", "AUC\nest.", "AUC", "bad rate"
+    )
     table.columns[0].no_wrap = True
     for day in seen.days:
         counts = (day.matured, day.pending, day.missing)
         waiting = "/".join(_shown(count) for count in counts) if day.matured is not None else ""
-        figures = (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns, waiting, day.roc_auc)
-        table.add_row(day.day, *(_shown(value) for value in figures))
+        figures = (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns, waiting)
+        rates = (day.estimated_roc_auc, day.roc_auc, day.bad_rate)
+        table.add_row(day.day, *(_shown(value) for value in (*figures, *rates)))
     console.print(table if seen.days else "days: none landed yet")
     for day in seen.days:
-        if day.failed_checks:
-            console.print(f"failed checks on {day.day}: {', '.join(day.failed_checks)}", soft_wrap=True)
+        for alarm in day.alarms:
+            console.print(f"alarm on {day.day} ({alarm.tier}): {alarm.check}: {escape(alarm.summary)}", soft_wrap=True)
+    for event in seen.events[:EVENTS_SHOWN]:
+        what = f"{event.action}, {event.kind}" if event.action else event.kind
+        console.print(f"{event.day or 'before the first day'}: {what}: {escape(event.text)}", soft_wrap=True)
     for run in seen.runs_in_flight:
         console.print(f"in flight: {run.job} {run.day or ''} {run.run_id} ({run.status})")
     for run in seen.failed_runs:

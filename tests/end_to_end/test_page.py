@@ -13,8 +13,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from creditrisk_assets.defs.view import status_for_people
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.integration.conftest import Loop, api
+from tests.integration.conftest import Loop, api, customers
 
 FLAGS = [
     "--no-sandbox",
@@ -34,6 +35,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an API with a champion, its card, its curves and a history."""
     loop = Loop.of(tmp_path_factory.mktemp("page") / "site", report_rows=1_000)
     assert loop.run("train").success
+    landed = customers(400, 71, 2_000_000)
+    for day in ("2026-06-01", "2026-06-02"):
+        loop.land_day(day, landed)
+    loop.land_outcomes("2026-06-01", landed)
+    loop.settle()
+    loop.tick(status_for_people)
     with api(loop) as client:
         yield str(client.base_url).rstrip("/")
     loop.instance.dispose()
@@ -174,6 +181,25 @@ def test_axe_finds_nothing_in_any_state_and_nothing_is_wider_than_the_screen(pag
     require_accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.get_by_label("Age", exact=True).input_value().startswith("<b>ninety</b>")
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        pytest.param({}, id="wide"),
+        pytest.param({"color_scheme": "dark"}, id="dark"),
+        pytest.param({"viewport": {"width": 360, "height": 740}}, id="telephone"),
+    ],
+    indirect=True,
+)
+def test_the_monitoring_page_shows_the_days_and_axe_finds_nothing(page: Page, site: str) -> None:
+    page.get_by_role("link", name="Monitoring").click()
+    expect(page).to_have_url(f"{site}/monitoring")
+    for name in ("PSI of the score", "AUC: estimated without outcomes", "Bad rate and mean PD"):
+        expect(page.get_by_role("img", name=name)).to_be_visible()
+    expect(page.get_by_role("rowheader", name="2026-06-01")).to_be_visible()
+    require_accessible(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("context", [{"java_script_enabled": False}], indirect=True)
