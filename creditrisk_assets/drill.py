@@ -81,12 +81,15 @@ class DrillReport:
         alarms_before: alarms on days before the onset: false ones.
         first_alarm: the first alarm on a day from the onset on.
         detection_delay_days: from the onset to the day on which that alarm was seen.
-        actions: what was done: `nothing`, `refit`, `page a human` (a run failed: a day is blocked until somebody looks).
+        actions: what was done: `nothing`, `recalibrate`, `refit`, `page a human` (a run failed: a day is blocked until somebody
+            looks).
         retrains: how many.
         promotions: how many of them gave a new champion.
         auc_before: of the decisions before the onset.
         auc_disturbed: of the decisions from the onset on by the champion of that time.
         auc_after: of the decisions by its successors.
+        gap_disturbed: bad rate minus mean PD of the decisions from the onset on by the champion of that time.
+        gap_after: of the decisions by its successors.
         landed: customers that landed, each once a day.
         lost: those of them without a decision.
         seconds: how long the drill took.
@@ -103,6 +106,8 @@ class DrillReport:
     auc_before: float
     auc_disturbed: float
     auc_after: float
+    gap_disturbed: float
+    gap_after: float
     landed: int
     lost: int
     seconds: float
@@ -175,6 +180,7 @@ def table_row(report: DrillReport) -> list[str]:
         str(report.alarms_before),
         f"{report.retrains} / {report.promotions}",
         " → ".join(f"{auc:.3f}" for auc in (report.auc_before, report.auc_disturbed, report.auc_after) if not np.isnan(auc)),
+        " → ".join(f"{gap:+.3f}" for gap in (report.gap_disturbed, report.gap_after) if not np.isnan(gap)),
         f"{report.lost} of {report.landed:,}",
     ]
 
@@ -211,8 +217,9 @@ TABLE_HEADER = [
     "first alarm since the onset",
     "delay, days",
     "alarms before",
-    "refits / promotions",
+    "retrains / promotions",
     "AUC before → disturbed → successor",
+    "bad rate − mean PD, disturbed → successor",
     "decisions lost",
 ]
 
@@ -267,7 +274,7 @@ def _report(plan: Plan, source: str, instance: DagsterInstance, settings: Settin
     retrains = [run for run in status.runs(instance, limit=10_000) if run.job == "retrain"]
     promotions = sum(verdict.verdict == "promoted" for verdict in status.verdicts(instance, limit=1_000))
     failed = any(alarm.what.endswith("failed") for alarm in seen.alarms)
-    actions = [*(["refit"] if retrains else []), *(["page a human"] if failed else [])]
+    actions = [*sorted({run.action or "refit" for run in retrains}), *(["page a human"] if failed else [])]
     return DrillReport(
         plan=plan,
         source=source,
@@ -280,6 +287,8 @@ def _report(plan: Plan, source: str, instance: DagsterInstance, settings: Settin
         auc_before=_auc(decided[before]),
         auc_disturbed=_auc(decided[~before & of_first]),
         auc_after=_auc(decided[~before & ~of_first]),
+        gap_disturbed=_gap(decided[~before & of_first]),
+        gap_after=_gap(decided[~before & ~of_first]),
         landed=sum(len(ids) for ids in wanted.values()),
         lost=lost,
         seconds=seconds,
@@ -295,6 +304,10 @@ def _scores(settings: Settings, day: str) -> pd.DataFrame:
         return pd.DataFrame(columns=columns).set_index(identifier)
     with path.open("rb") as file:
         return pd.read_parquet(file, columns=columns).set_index(identifier)
+
+
+def _gap(decided: pd.DataFrame) -> float:
+    return float((decided["bad"] - decided["default_probability"]).mean()) if len(decided) else float("nan")
 
 
 def _auc(decided: pd.DataFrame) -> float:
