@@ -163,7 +163,8 @@ def day_of_customers(plan: Plan, portfolio: Portfolio, draw: Draw, offset: int) 
     else:
         customers = chosen(pool, np.zeros(len(pool)), rows, rng)
     if plan.scenario == "concept-drift":
-        customers = redrawn_outcomes(portfolio, customers, min(1.0, 0.5 * strength), rng)
+        bad_rate = float(pool[portfolio.target].mean())  # the day's own would count its chance twice
+        customers = redrawn_outcomes(portfolio, customers, min(1.0, 0.5 * strength), rng, bad_rate)
     return customers
 
 
@@ -178,14 +179,23 @@ def risk_index(portfolio: Portfolio, customers: pd.DataFrame) -> FloatArray:
     return _mean_rank(portfolio, customers, [feature.monotone for feature in portfolio.features])
 
 
-def redrawn_outcomes(portfolio: Portfolio, customers: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
+def redrawn_outcomes(
+    portfolio: Portfolio, customers: pd.DataFrame, share: float, rng: np.random.Generator, bad_rate: float | None = None
+) -> pd.DataFrame:
     """A share of the outcomes is drawn again at the same bad rate, decided by the features whose direction the portfolio does not
     state; where it states all, by their opposite.
+
+    Args:
+        portfolio: whose customers they are.
+        customers: with their outcomes.
+        share: of the outcomes.
+        rng: of the drawing.
+        bad_rate: of those drawn again; by default the customers' own.
     """
     other = [int(feature.monotone == 0) for feature in portfolio.features]
     weights = other if any(other) else [-feature.monotone for feature in portfolio.features]
     rank = _ranks(_mean_rank(portfolio, customers, weights)[:, None])[:, 0] + 0.5
-    bad_rate = float(customers[portfolio.target].mean())
+    bad_rate = float(customers[portfolio.target].mean()) if bad_rate is None else bad_rate
     pd_now = np.minimum(bad_rate * (CONCEPT_STEEPNESS + 1) * rank**CONCEPT_STEEPNESS, 1.0)
     drawn = rng.random(len(customers)) < pd_now
     redrawn = rng.random(len(customers)) < share
