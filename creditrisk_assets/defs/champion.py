@@ -36,10 +36,10 @@ def candidate_model(
     outcomes: dict[str, pd.DataFrame],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """A challenger, made as the run's tag `creditrisk/action` says and judged by held-out customers. `refit`, the default: trained
-    on the history and on the matured part of production, judged on the latest matured days. `recalibrate`: the champion with a
-    new slope and intercept of its calibration, fitted to and judged on the matured days from the tag `creditrisk/since` on. Its
-    metadata name the failed checks that asked for it.
+    """A challenger, made as the run's tag `creditrisk/action` says and judged by held-out customers. `refit`, the default:
+    trained on the history and on the matured part of production, judged on the latest matured days. `recalibrate`: the champion
+    with a new slope and intercept of its calibration, fitted to and judged on the matured days from the tag `creditrisk/since`
+    on. Its metadata name the failed checks that asked for it.
     """
     from creditrisk_assets.modelling.datasets import candidate_set
 

@@ -75,7 +75,7 @@ def recalibrated(
     update = _fitted(parent, rows)
     calibration = update.of(before.calibration)
     graphs = _graphs(parent, calibration)
-    rule = DecisionRule(cut_off=_moved(before.cut_off, update), reference=before.rule.reference)
+    rule = DecisionRule(cut_off=moved_cut_off(before.cut_off, update), reference=before.rule.reference)
     session = open_session(graphs.decision)
 
     def answers(raw: NDArray[np.float32]) -> dict[str, FloatArray]:
@@ -108,6 +108,35 @@ def recalibrated(
             HELD_OUT: parquet(held_out_frame(held_out, parent.input_names, target)),
         },
     )
+
+
+MAY_CHANGE = ("rule", "calibration", "training", "metrics", "parity", "libraries")
+"""What a recalibration's manifest may say otherwise than its parent's; of the rule only the cut-off."""
+
+
+def differences_beyond_calibration(bundle: Bundle, parent: Bundle) -> list[str]:
+    """What keeps a bundle from being another one with a new calibration: sentences, none if it is.
+
+    Raises:
+        BundleError: if the files of either are not those that were loaded.
+        LookupError: if one of their graphs was built before its calibration could be replaced.
+    """
+    new, old = (deciding_files(one.location, one.sha256) for one in (bundle, parent))
+    found = []
+    for name in (GRAPH, REASONS_GRAPH):
+        stated = bundle.manifest.calibration
+        if calibration_of(new[name]) != stated:
+            found.append(f"{name} has {calibration_of(new[name])}, the manifest states {stated}")
+        if recalibrated_graph(new[name], calibration_of(old[name])) != old[name]:
+            found.append(f"{name} differs from the champion's in more than slope and intercept")
+    if not (bundle.manifest.calibration.slope > 0 and parent.manifest.calibration.slope > 0):
+        found.append("a slope is not above 0")
+    alike = {name: getattr(parent.manifest, name) for name in MAY_CHANGE}
+    if bundle.manifest.model_copy(update=alike) != parent.manifest:
+        found.append(f"the manifest differs from the champion's in more than {', '.join(MAY_CHANGE)}")
+    if bundle.manifest.rule.reference != parent.manifest.rule.reference:
+        found.append("reasons are given against another reference profile than the champion's")
+    return found
 
 
 def log_odds_of(bundle: Bundle, raw: NDArray[np.float32]) -> FloatArray:
@@ -144,8 +173,8 @@ def _graphs(parent: Bundle, calibration: Calibration) -> Graphs:
     return Graphs(*(recalibrated_graph(content[name], calibration) for name in (GRAPH, REASONS_GRAPH)))
 
 
-def _moved(cut_off: float, update: Update) -> float:
-    """The same place in the order of customers."""
+def moved_cut_off(cut_off: float, update: Update) -> float:
+    """The cut-off at the same place in the order of customers."""
     if update.kind == "none" or not 0 < cut_off < 1:
         return cut_off
     return float(expit(update.intercept + update.slope * logit(cut_off))) * (1 - BELOW_THE_LINE)

@@ -139,10 +139,10 @@ class RecalibrationFacts(_Document):
 
 
 class TrainingFacts(_Document):
-    """What the model was fitted on; of a recalibration, what its calibration was fitted on. `fingerprint` is SHA-256 over the rows
-    and their weights; `production_days` are the days whose matured rows are among them. `family` is the candidate that was chosen,
-    `candidates` has of each its log loss on cross-fitted scores, how much that is above the best one's, and the standard error of
-    this; a recalibration has both from its parent. `recalibration` is there where `kind` is `RECALIBRATION`.
+    """What the model was fitted on; of a recalibration, what its calibration was fitted on. `fingerprint` is SHA-256 over the
+    rows and their weights; `production_days` are the days whose matured rows are among them. `family` is the candidate that was
+    chosen, `candidates` has of each its log loss on cross-fitted scores, how much that is above the best one's, and the standard
+    error of this; a recalibration has both from its parent. `recalibration` is there where `kind` is `RECALIBRATION`.
     """
 
     kind: str
