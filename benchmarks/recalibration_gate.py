@@ -1,11 +1,11 @@
-"""How often the gate is wrong about a recalibration: promotions where the champion's calibration is right, and power where it is not.
+"""How often the gate is wrong about a recalibration: promotions where the champion's PDs are right, and power where they are not.
 
     python -m benchmarks.recalibration_gate
 
-One champion is fitted to a simulated history. In each trial customers that it has not seen are drawn anew, three quarters of them to
-recalibrate on and a quarter to judge by, as the hash of the identifier divides them. Their outcomes are drawn from the champion's own
-PDs, moved as the case says, so that the truth is known; in one case they are the simulator's. The champion is recalibrated as
-`candidate_model` does it, and both sides go through every test that the gate makes of their answers.
+One champion is fitted to a simulated history. In each trial customers that it has not seen are drawn anew, three quarters of them
+to recalibrate on and a quarter to judge by, as the hash of the identifier divides them. Their outcomes are drawn from the
+champion's own PDs, moved as the case says, so that the truth is known; in one case they are the simulator's. The champion is
+recalibrated as `candidate_model` does it, and both sides go through every test that the gate makes of their answers.
 
 The figures go to `docs/recalibration-gate.json`, and from there into the marked block of `docs/promotion-gate.md`.
 """
@@ -49,8 +49,8 @@ END = "<!-- end of recalibration results -->"
 
 @dataclass(frozen=True)
 class Truth:
-    """How outcomes come about: true log-odds = intercept + slope * the champion's, the intercept such that the bad rate is `times`
-    the one that the champion's PDs say. Without a slope they are the simulator's.
+    """How outcomes come about: true log-odds = intercept + slope * the champion's, with the intercept that makes the bad rate
+    `times` the one that the champion's PDs say. Without a slope they are the simulator's.
     """
 
     name: str
@@ -176,18 +176,19 @@ def block(results: dict[str, Any]) -> str:
     """The figures as Markdown; every number in it comes from the results."""
     cells = [Cell(**cell) for cell in results["cells"]]
     trials = {cell.truth == RIGHT.name: cell.trials for cell in cells}
+    truths = dict.fromkeys(cell.truth for cell in cells)
     lines = [
-        f"Seed {results['seed']}, {trials[True]:,} trials a cell of the first line, {trials[False]:,} of the others, intervals of "
-        f"95 % (Jeffreys). One fit on {results['history_rows']:,} simulated customers; trials drawn from {results['pool_rows']:,} "
-        f"others, whose bad rate is {results['pool_bad_rate']:.4f} and whose mean PD is {results['pool_mean_pd']:.4f}. The bads are "
-        "those expected among the customers who judge; three times as many customers are recalibrated on. In brackets the share "
-        "that passes `log_loss_is_better`, then the share whose update is the intercept / intercept and slope.",
+        f"Seed {results['seed']}, {trials[True]:,} trials a cell of the first line, {trials[False]:,} of the others, intervals "
+        f"of 95 % (Jeffreys). One fit on {results['history_rows']:,} simulated customers; trials drawn from "
+        f"{results['pool_rows']:,} others, whose bad rate is {results['pool_bad_rate']:.4f} and whose mean PD is "
+        f"{results['pool_mean_pd']:.4f}. The bads are those expected among the customers who judge; three times as many "
+        "customers are recalibrated on. In brackets the share that passes `log_loss_is_better`, then the share whose update is "
+        "the intercept / intercept and slope.",
         "",
         "| outcomes | " + " | ".join(f"{bads:,} bads" for bads in BADS) + " |",
         "|---|" + "---|" * len(BADS),
+        *(f"| {name} | " + " | ".join(_shown(cell) for cell in cells if cell.truth == name) + " |" for name in truths),
     ]
-    for name in dict.fromkeys(cell.truth for cell in cells):
-        lines.append(f"| {name} | " + " | ".join(_shown(cell) for cell in cells if cell.truth == name) + " |")
     return "\n".join(lines)
 
 
