@@ -366,15 +366,15 @@ def _row(name: str, cells: list[Cell], test: str) -> str:
     return f"| {name} | " + " | ".join(texts) + " |"
 
 
-def with_block(page: str, text: str) -> str:
-    """The page with its marked block replaced.
+def with_block(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """The page with the block between two marks replaced.
 
     Raises:
         ValueError: if the page has no such block.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"the page has no block; valid: once {BEGIN!r} and once {END!r}")
-    return f"{page[: page.index(BEGIN)]}{BEGIN}\n\n{text}\n\n{page[page.index(END) :]}"
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise ValueError(f"the page has no block; valid: once {begin!r} and once {end!r}")
+    return f"{page[: page.index(begin)]}{begin}\n\n{text}\n\n{page[page.index(end) :]}"
 
 
 def draw_power(cells: list[Cell], path: Path) -> None:

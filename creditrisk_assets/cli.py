@@ -479,6 +479,10 @@ def champion_show(
     table.add_row("why", escape(entry.why))
     table.add_row("cut-off", f"{in_force.rule.cut_off:.4f}, set by {in_force.cut_off_by}")
     table.add_row("trained on", f"{manifest.training.rows:,} rows, {manifest.training.bads:,} bads ({manifest.training.kind})")
+    if manifest.training.recalibration is not None:
+        table.add_row(
+            "recalibration of", f"{manifest.training.recalibration.parent_sha256} ({manifest.training.recalibration.update})"
+        )
     for name in ("roc_auc", "roc_auc_low", "roc_auc_high", "ks", "brier", "calibration_in_the_large"):
         table.add_row(f"held-out {name}", f"{manifest.metrics[name]:.4f}")
     console.print(table)

@@ -219,7 +219,7 @@ TABLE_HEADER = [
     "alarms before",
     "retrains / promotions",
     "AUC before → disturbed → successor",
-    "bad rate − mean PD, disturbed → successor",
+    "bad rate minus mean PD, disturbed → successor",
     "decisions lost",
 ]
 

@@ -1,25 +1,31 @@
 """Who decides: the assets `candidate_model` and `champion`, and what must hold for a champion."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.events import day_of_data, latest_contender
-from creditrisk_assets.defs.history import train_and_register
+from creditrisk_assets.defs.events import ACTION_TAG, SINCE_TAG, champion_in_force, day_of_data, latest_contender
+from creditrisk_assets.defs.history import register_made, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.moves import champion_metadata, findings_metadata, in_force_of, policy_metadata, registry_of, verify
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
+from creditrisk_assets.monitoring.triage import Action
 from creditrisk_assets.portfolio.storage import replacing
-from creditrisk_assets.scoring.bundle import load_bundle
+from creditrisk_assets.scoring.bundle import Bundle, load_bundle
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
     from creditrisk_assets.registry import RegisteredBundle, Registry
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
+
+ACTIONS = (Action.RECALIBRATE, Action.REFIT)
+"""What the tag `ACTION_TAG` of a run may ask `candidate_model` for."""
 
 
 @dg.asset(group_name="model", kinds={"scikitlearn", "onnx", "mlflow"}, owners=OWNERS, code_version="1")
@@ -30,16 +36,67 @@ def candidate_model(
     outcomes: dict[str, pd.DataFrame],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """A challenger: trained on the history and on the matured part of production, judged by held-out customers of the latest
-    matured days. Its metadata name the failed checks that asked for it.
+    """A challenger, made as the run's tag `creditrisk/action` says and judged by held-out customers. `refit`, the default:
+    trained on the history and on the matured part of production, judged on the latest matured days. `recalibrate`: the champion
+    with a new slope and intercept of its calibration, fitted to and judged on the matured days from the tag `creditrisk/since`
+    on. Its metadata name the failed checks that asked for it.
     """
     from creditrisk_assets.modelling.datasets import candidate_set
 
-    learning = candidate_set(features, production_batch, outcomes, settings.portfolio, settings.evaluation_days)
     causes = {
         name.removeprefix("creditrisk/"): value for name, value in context.run.tags.items() if name.startswith(CAUSE_TAG_PREFIX)
     }
+    if _action(context.run.tags) == Action.RECALIBRATE:
+        return _recalibration(context, settings, production_batch, outcomes, causes)
+    learning = candidate_set(features, production_batch, outcomes, settings.portfolio, settings.evaluation_days)
     return train_and_register(context, settings, learning, "candidate", causes)
+
+
+def _action(tags: Mapping[str, str]) -> str:
+    action = tags.get(ACTION_TAG, Action.REFIT)
+    if action not in ACTIONS:
+        raise dg.Failure(
+            f"run tag {ACTION_TAG} is {action!r}; valid: {', '.join(ACTIONS)}, or no such tag, which means {Action.REFIT}"
+        )
+    return action
+
+
+def _since(tags: Mapping[str, str]) -> str:
+    """The first day of the evidence to recalibrate on."""
+    day = tags.get(SINCE_TAG)
+    try:
+        if day is not None and date.fromisoformat(day).isoformat() == day:
+            return day
+    except ValueError:
+        pass
+    told = "missing" if day is None else repr(day)
+    raise dg.Failure(f"run tag {SINCE_TAG} is {told}; valid with {ACTION_TAG} {Action.RECALIBRATE}: a day as YYYY-MM-DD")
+
+
+def _recalibration(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    production_batch: dict[str, pd.DataFrame],
+    outcomes: dict[str, pd.DataFrame],
+    causes: dict[str, str],
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """The champion in force with its calibration fitted again, and its fallback likewise."""
+    from creditrisk_assets.modelling.datasets import recalibration_set
+    from creditrisk_assets.modelling.recalibration import recalibrated
+
+    since = _since(context.run.tags)
+    champion = champion_in_force(context.instance)
+    if champion is None:
+        raise dg.Failure(f"there is no champion to recalibrate; valid: run the job train first, or {ACTION_TAG} {Action.REFIT}")
+    parent = load_bundle(champion.artifact_uri, champion.bundle_sha256)
+    fallback = champion.fallback.load() if champion.fallback else None
+    learning = recalibration_set(parent, production_batch, outcomes, settings.portfolio, since)
+    made_of = (learning.fit, learning.held_out, learning.production_days, settings.portfolio.target)
+
+    def made(directory: Path, beside: Path) -> tuple[Bundle, Bundle | None]:
+        return recalibrated(directory, parent, *made_of), recalibrated(beside, fallback, *made_of) if fallback else None
+
+    return register_made(context, settings, learning, made, {"parent_version": champion.model_version, "since": since, **causes})
 
 
 @dg.asset(

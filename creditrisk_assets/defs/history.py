@@ -1,7 +1,7 @@
 """From raw data to the first model: the assets `raw_data`, `features` and `model`."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from creditrisk_assets.settings import SIMULATED, Settings
 if TYPE_CHECKING:
     from creditrisk_assets.modelling.datasets import LearningSet
     from creditrisk_assets.registry import RegisteredBundle, Registry
-    from creditrisk_assets.scoring.bundle import Bundle
+    from creditrisk_assets.scoring.bundle import Bundle, TrainingFacts
 
 HISTORY_CONTRACT = dg.AssetCheckSpec(
     "history_satisfies_contract",
@@ -106,7 +106,7 @@ def model(
 def train_and_register(
     context: dg.AssetExecutionContext, settings: Settings, learning: "LearningSet", kind: str, metadata: dict[str, str]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Make a bundle of a learning set and register it; what `model` and `candidate_model` have in common.
+    """Fit a bundle, and the scorecard to fall back on, to a learning set, and register it.
 
     Args:
         context: of the asset.
@@ -115,19 +115,43 @@ def train_and_register(
         kind: `history` or `candidate`.
         metadata: what else the asset says.
     """
-    from creditrisk_assets.governance.model_card import CARD
     from creditrisk_assets.modelling.bundling import make_bundle
+    from creditrisk_assets.modelling.selection import SCORECARD
+
+    def made(directory: Path, beside: Path) -> "tuple[Bundle, Bundle | None]":
+        made_of = (settings.portfolio, learning.fit, learning.held_out, kind, learning.production_days)
+        bundle = make_bundle(directory, *made_of)
+        is_scorecard = bundle.manifest.training.family == SCORECARD.name
+        return bundle, None if is_scorecard else make_bundle(beside, *made_of, (SCORECARD,))
+
+    return register_made(context, settings, learning, made, metadata)
+
+
+def register_made(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    learning: "LearningSet",
+    made: "Callable[[Path, Path], tuple[Bundle, Bundle | None]]",
+    metadata: dict[str, str],
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Make a bundle and register it; what `model` and `candidate_model` have in common, however the bundle is made.
+
+    Args:
+        context: of the asset.
+        settings: where MLflow is.
+        learning: rows to fit on and rows to judge by.
+        made: writes a bundle into the first directory and what to fall back on, if there is something, into the second.
+        metadata: what else the asset says.
+    """
+    from creditrisk_assets.governance.model_card import CARD
     from creditrisk_assets.modelling.inspection import Inspection
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot, training_plots
-    from creditrisk_assets.modelling.selection import SCORECARD
     from creditrisk_assets.registry import Registry
     from creditrisk_assets.scoring.bundle import INSPECTION
 
     with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as beside:
-        made_of = (settings.portfolio, learning.fit, learning.held_out, kind, learning.production_days)
-        bundle = make_bundle(Path(directory), *made_of)
-        is_scorecard = bundle.manifest.training.family == SCORECARD.name
-        fallback = None if is_scorecard else make_bundle(Path(beside), *made_of, (SCORECARD,))
+        bundle, fallback = made(Path(directory), Path(beside))
+        kind = bundle.manifest.training.kind
         target, scores = learning.held_out.target, bundle.score(learning.held_out.raw)
         held_out_pd = {kind: scores.default_probability}
         plots = {"roc": roc_plot(target, held_out_pd), "calibration": calibration_plot(target, held_out_pd)}
@@ -160,6 +184,7 @@ def train_and_register(
             "fallback_roc_auc": (fallback or bundle).manifest.metrics["roc_auc"],
             "training_rows": manifest.training.rows,
             "training_bads": manifest.training.bads,
+            **_how_recalibrated(manifest.training),
             "production_days": ",".join(learning.production_days),
             "cut_off": manifest.cut_off,
             "onnx_parity": manifest.parity,
@@ -171,6 +196,12 @@ def train_and_register(
         },
         data_version=dg.DataVersion(bundle.sha256),
     )
+
+
+def _how_recalibrated(training: "TrainingFacts") -> dict[str, str | float]:
+    """What a recalibration changed, by which tests; nothing of other kinds."""
+    facts = training.recalibration
+    return {f"recalibration_{name}": value for name, value in facts.model_dump().items()} if facts else {}
 
 
 def _write_card(

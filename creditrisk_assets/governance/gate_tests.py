@@ -1,4 +1,5 @@
-"""The tests of the promotion gate: pure functions of both sides' answers on the same rows.
+"""The tests of the promotion gate: pure functions of both sides' answers on the same rows. A challenger that was fitted is put to
+`COMPARISONS`, one that is the champion with a new calibration to `RECALIBRATION_COMPARISONS`.
 
 Each gives what it observed, its limit and a sentence. `passed` is always a comparison that NaN fails.
 """
@@ -14,6 +15,7 @@ from scipy import stats
 
 from creditrisk_assets.governance.shadow_evidence import ShadowEvidence
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
+from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
 from creditrisk_assets.modelling.metrics import auc_gain
 from creditrisk_assets.monitoring.population_stability import population_stability
@@ -41,10 +43,10 @@ class Comparison:
         return auc_gain(self.target, self.challenger.default_probability, self.champion.default_probability)
 
 
-def compare(comparison: Comparison, limits: GateLimits) -> list[GateTest]:
-    """Every test of both sides' answers; one that crashes has failed."""
+def compare(comparison: Comparison, limits: GateLimits, recalibration: bool = False) -> list[GateTest]:
+    """Every test of both sides' answers, for a challenger that was fitted or for a recalibration; one that crashes has failed."""
     results = []
-    for name, test in COMPARISONS.items():
+    for name, test in (RECALIBRATION_COMPARISONS if recalibration else COMPARISONS).items():
         try:
             results.append(test(comparison, limits))
         except Exception as error:  # whatever it is: not promoted, and said why
@@ -105,9 +107,7 @@ def _loss_is_no_worse(
     name: str, title: str, losses: Callable[[IntArray, FloatArray], FloatArray], comparison: Comparison, limits: GateLimits
 ) -> GateTest:
     old = losses(comparison.target, comparison.champion.default_probability)
-    differences = losses(comparison.target, comparison.challenger.default_probability) - old
-    mean = float(differences.mean())
-    highest = mean + float(stats.norm.isf(limits.alpha)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    mean, highest = _mean_and_highest(losses(comparison.target, comparison.challenger.default_probability) - old, limits)
     margin = limits.loss_margin * float(old.mean())
     return _test(
         name,
@@ -118,6 +118,13 @@ def _loss_is_no_worse(
         f"{title} {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.1%} confidence below "
         f"{highest:+.5f}; it must be at most {margin:+.5f}",
     )
+
+
+def _mean_and_highest(differences: FloatArray, limits: GateLimits) -> tuple[float, float]:
+    """The mean of paired differences, and the highest that it may truly be at `alpha`, one-sided."""
+    mean = float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    return mean, mean + float(stats.norm.isf(limits.alpha)) * error
 
 
 def brier_losses(target: IntArray, probability: FloatArray) -> FloatArray:
@@ -140,7 +147,7 @@ def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
     new, old = comparison.challenger.default_probability, comparison.champion.default_probability
     bad_rate = float(comparison.target.mean())
     gap, champion_gap = float(new.mean()) - bad_rate, float(old.mean()) - bad_rate
-    by_chance = float(stats.norm.isf(limits.alpha / 2) * np.sqrt((new * (1 - new)).sum()) / len(new))
+    by_chance = _gap_by_chance(new, limits)
     limit = max(limits.level_floor, by_chance, abs(champion_gap))
     return _test(
         "level_is_right",
@@ -151,6 +158,75 @@ def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
         f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {gap:+.4f}; allowed: {limit:.4f}, the largest of "
         f"the floor {limits.level_floor:g}, chance {by_chance:.4f} and the champion's gap {abs(champion_gap):.4f}",
     )
+
+
+def ranks_identically(comparison: Comparison, _limits: GateLimits) -> GateTest:
+    """Every row has the same place in the order of PDs on both sides, ties included; so the AUC is the same too."""
+    places = [stats.rankdata(side.default_probability, "dense") for side in (comparison.challenger, comparison.champion)]
+    moved = int((places[0] != places[1]).sum())  # the places of what holds a NaN are NaN, which equal nothing
+    return _test(
+        "ranks_identically",
+        moved == 0,
+        moved,
+        0,
+        comparison,
+        f"{moved:,} of {len(comparison.target):,} rows have another place in the order of PDs than with the champion; none may",
+    )
+
+
+def champion_is_miscalibrated(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """The champion's calibration is rejected: a new intercept and slope fit the outcomes better than its own PDs by the
+    likelihood-ratio test (Cox 1958, Biometrika 45:562; 2 degrees of freedom) at `alpha`.
+    """
+    old, target = comparison.champion.default_probability, comparison.target
+    found = least_update(np.log(old) - np.log1p(-old), target)
+    return _test(
+        "champion_is_miscalibrated",
+        found.change_p < limits.alpha,
+        found.change_p,
+        limits.alpha,
+        comparison,
+        f"the champion's mean PD is {old.mean():.4f} against a bad rate of {target.mean():.4f}; p {found.change_p:.2g} "
+        f"if its PDs are right, which must be rejected, below {limits.alpha:g}",
+    )
+
+
+def log_loss_is_better(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """Paired test, one-sided, that the log loss is lower than the champion's. The champion's PDs, were they right, would have the
+    lowest that there is: this test carries the error of the promotion of a recalibration.
+    """
+    new, old = (log_losses(comparison.target, side.default_probability) for side in (comparison.challenger, comparison.champion))
+    mean, highest = _mean_and_highest(new - old, limits)
+    return _test(
+        "log_loss_is_better",
+        highest < 0,
+        highest,
+        0,
+        comparison,
+        f"log loss {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.1%} confidence below "
+        f"{highest:+.5f}; it must be below 0",
+    )
+
+
+def level_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """Calibration in the large as in `level_is_right`, whatever the champion's gap: the level is what a recalibration is for."""
+    new = comparison.challenger.default_probability
+    bad_rate = float(comparison.target.mean())
+    gap, by_chance = float(new.mean()) - bad_rate, _gap_by_chance(new, limits)
+    limit = max(limits.level_floor, by_chance)
+    return _test(
+        "level_holds",
+        abs(gap) <= limit,
+        abs(gap),
+        limit,
+        comparison,
+        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {gap:+.4f}; allowed: {limit:.4f}, the larger of the "
+        f"floor {limits.level_floor:g} and chance {by_chance:.4f}",
+    )
+
+
+def _gap_by_chance(probability: FloatArray, limits: GateLimits) -> float:
+    return float(stats.norm.isf(limits.alpha / 2) * np.sqrt((probability * (1 - probability)).sum()) / len(probability))
 
 
 def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
@@ -198,9 +274,10 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     return _test("fairness_holds", not fallen, lowest, floor, comparison, sentence, warning=below)
 
 
-def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits) -> GateTest:
+def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: bool = False) -> GateTest:
     """On live traffic the challenger has scored every decision that it was given, its PDs come out again to the bit from the kept
-    records, and they are like the champion's by the limit of `judges_alike`, or by what chance gives on few decisions.
+    records, and they are like the champion's by the limit of `judges_alike`, or by what chance gives on few decisions; those of a
+    recalibration differ on purpose, and are in the champion's order.
 
     Without live traffic there is nothing to agree with, and the test passes: the other tests have the evidence that decides.
     """
@@ -214,6 +291,17 @@ def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits) -> GateTest:
     sound = shadow.failed == 0 and shadow.different == 0
     if len(shadow.champion) == 0:
         return GateTest(name="shadow_agrees", passed=sound, limit=0, n=shadow.rows, sentence=sentence)
+    if recalibration:
+        places = [stats.rankdata(side, "dense") for side in (shadow.challenger, shadow.champion)]
+        moved = int((places[0] != places[1]).sum())
+        return GateTest(
+            name="shadow_agrees",
+            passed=sound and moved == 0,
+            observed=moved,
+            limit=0,
+            n=shadow.rows,
+            sentence=f"{sentence}; {moved:,} have another place in the order of PDs than the champion gives them, none may",
+        )
     psi = population_stability("PD", shadow.champion, shadow.challenger, limits.alpha, limits.psi_limit)
     return GateTest(
         name="shadow_agrees",
@@ -239,6 +327,28 @@ COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {
         fairness_holds,
     )
 }
+
+RECALIBRATION_COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {
+    test.__name__: test
+    for test in (
+        ranks_identically,
+        champion_is_miscalibrated,
+        log_loss_is_better,
+        level_holds,
+        approval_rate_holds,
+        fairness_holds,
+    )
+}
+
+NOT_FOR_A_RECALIBRATION = {
+    **dict.fromkeys(
+        ("ranks_no_worse", "ranks_better"), "the ranking is the champion's: ranks_identically and graph_is_the_champions hold it"
+    ),
+    **dict.fromkeys(("brier_is_no_worse", "log_loss_is_no_worse"), "log_loss_is_better asks for more"),
+    "level_is_right": "level_holds asks for more",
+    "judges_alike": "the PDs move on purpose, and in the champion's order",
+}
+"""The tests of `COMPARISONS` that a recalibration is not put to, and why."""
 
 
 def _test(

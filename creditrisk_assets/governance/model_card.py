@@ -13,20 +13,31 @@ from creditrisk_assets.governance.pages import FAIRNESS_NOTE, Table, fairness_ta
 from creditrisk_assets.governance.promotion_gate import held_out_evidence
 from creditrisk_assets.modelling.fairness import FieldFigures, fairness_by_group
 from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.scoring.bundle import Bundle, Manifest, Scaling
+from creditrisk_assets.scoring.bundle import RECALIBRATION, Bundle, Manifest, RecalibrationFacts, Scaling
 from creditrisk_assets.settings import Settings
 
 ChangeKind = Literal["first", "minor", "major", "material"]
 
 CHANGES: dict[ChangeKind, str] = {
     "first": "the first version",
-    "minor": "a refit: the same features, algorithm and population",
+    "minor": "a refit or a recalibration: the same features, algorithm and population",
     "major": "other features, inputs or another algorithm",
     "material": "another target or population",
 }
 
 MONITORING_SETTINGS = ("rejected_", "stability_", "performance_", "evaluation_", "gate_", "retrain_")
 """Beginnings of the names of the settings that the monitoring plan is made of."""
+
+KINDS = {
+    "history": "fitted to the history",
+    "candidate": "fitted to the history and to matured production",
+    RECALIBRATION: "a recalibration: the graphs of another version, of which two numbers were fitted again",
+}
+"""How a version was made, by the kind that its bundle states."""
+
+PARENTS_INSPECTION = (
+    "Importance of features and mean PDs along them were computed when the model was fitted, with the calibration then."
+)
 
 DIRECTIONS = {1: "more of it never lowers the PD", -1: "more of it never raises the PD", 0: "free"}
 
@@ -49,6 +60,7 @@ class InventoryEntry(BaseModel):
     compared_with_version: str | None
     champion_when_registered: str | None
     training_kind: str
+    recalibration: RecalibrationFacts | None = None
     training_rows: int
     training_bads: int
     training_fingerprint: str
@@ -93,8 +105,8 @@ class Subject:
 
 
 def kind_of_change(new: Manifest, champion: Manifest | None) -> ChangeKind:
-    """What a version changes against the champion: minor is a refit, major other features, inputs or another algorithm, material
-    another target or population.
+    """What a version changes against the champion: minor is a refit or a recalibration, major other features, inputs or another
+    algorithm, material another target or population.
 
     The features are compared by name and the algorithm by its family and parameters; a portfolio that is another one has another
     name.
@@ -128,6 +140,7 @@ def inventory_entry(subject: Subject, settings: Settings) -> InventoryEntry:
         compared_with_version=champion_version,
         champion_when_registered=champion_version,
         training_kind=training.kind,
+        recalibration=training.recalibration,
         training_rows=training.rows,
         training_bads=training.bads,
         training_fingerprint=training.fingerprint,
@@ -163,7 +176,10 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
         _data(entry, portfolio),
         Section(
             "Quality",
-            (f"On {evidence.origin}: customers that fit, calibration and cut-off have not seen.",),
+            (
+                f"On {evidence.origin}: customers that fit, calibration and cut-off have not seen.",
+                *((PARENTS_INSPECTION,) if entry.training_kind == RECALIBRATION else ()),
+            ),
             (_metrics(manifest),),
             tuple(subject.plots),
         ),
@@ -190,19 +206,35 @@ def _facts(entry: InventoryEntry) -> Section:
         ("developer", entry.developer),
         ("validator", entry.validator),
         ("kind of change", f"{entry.kind_of_change}: {change}{against}"),
+        ("kind of model", f"{entry.training_kind}: {KINDS.get(entry.training_kind, 'another way')}"),
         ("bundle", f"SHA-256 {entry.bundle_sha256}"),
         ("cut-off", f"PD {entry.cut_off:.4f}"),
     )
-    return Section("Version", (), (Table(("", ""), rows),))
+    return Section("Version", (), (Table(("", ""), rows), *_recalibration(entry)))
+
+
+def _recalibration(entry: InventoryEntry) -> tuple[Table, ...]:
+    facts = entry.recalibration
+    if facts is None:
+        return ()
+    rows = (
+        ("recalibrated", f"bundle SHA-256 {facts.parent_sha256}, whose model, ranking, decisions and reasons it keeps"),
+        ("changed", facts.update),
+        ("new log-odds", f"{facts.intercept:+.4f} {facts.slope:+.4f} * old log-odds"),
+        ("intercept and slope against no change", f"p {facts.change_p:.2g}"),
+        ("intercept and slope against the intercept alone", f"p {facts.slope_p:.2g}"),
+    )
+    return (Table(("", ""), rows),)
 
 
 def _data(entry: InventoryEntry, portfolio: Portfolio) -> Section:
     days = entry.production_days
+    learned = "recalibrated" if entry.training_kind == RECALIBRATION else "trained"
     rows = (
         ("portfolio", entry.portfolio),
         ("outcome", f"{portfolio.target}: {portfolio.target_description}"),
         ("known after", f"{portfolio.performance_window_days} days"),
-        ("rows trained on", f"{entry.training_rows:,}"),
+        (f"rows {learned} on", f"{entry.training_rows:,}"),
         ("bads among them", f"{entry.training_bads:,} ({entry.training_bads / entry.training_rows:.2%})"),
         ("matured production days", f"{len(days)}, {days[0]} to {days[-1]}" if days else "none: history alone"),
         ("fingerprint", f"SHA-256 {entry.training_fingerprint}"),

@@ -1,8 +1,10 @@
 """Whether a challenger replaces the champion: tests on the same held-out rows, and no promotion without evidence.
 
 A challenger is promoted only if every test passes, so one that is no better passes with at most the probability `alpha` of the
-test that it ranks better (an intersection-union test needs no correction for the number of tests). That is the error of one
-decision; `docs/promotion-gate.md` measures it. The gate computes and says why; moving the alias is the `champion` asset's doing.
+test that it ranks better (an intersection-union test needs no correction for the number of tests). A challenger that is the
+champion with a new calibration cannot rank better and must be better calibrated; there the test of its log loss carries the
+error. That is the error of one decision; `docs/promotion-gate.md` measures it. The gate computes and says why; moving the alias
+is the `champion` asset's doing.
 """
 
 import contextlib
@@ -17,14 +19,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from creditrisk_assets.governance.gate_tests import Comparison, compare, crashed, finite, shadow_agrees
+from creditrisk_assets.governance.gate_tests import (
+    NOT_FOR_A_RECALIBRATION,
+    Comparison,
+    compare,
+    crashed,
+    finite,
+    shadow_agrees,
+)
 from creditrisk_assets.governance.shadow_evidence import NOTHING_SHADOWED, ShadowEvidence
 from creditrisk_assets.governance.verdict import GateLimits, GateTest, JudgedEvidence, JudgedSide, Verdict
 from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
 from creditrisk_assets.modelling.fairness import Groups, fairness_by_group, protected_groups
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.modelling.recalibration import differences_beyond_calibration
 from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.scoring.bundle import HELD_OUT, Bundle, InputField, Scores
+from creditrisk_assets.scoring.bundle import HELD_OUT, RECALIBRATION, Bundle, InputField, Scores
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -156,6 +166,7 @@ class _Trial:
         self._scores: dict[str, Scores] = {}
         self._judged = {"challenger": _named(challenger)} | ({"champion": _named(champion)} if champion else {})
         self._latency_ms: float | None = None
+        self._kind: str | None = None
 
     def hear(self) -> None:
         """Carry the tests out, one after the other.
@@ -167,15 +178,20 @@ class _Trial:
         if champion is not None:
             self._require("challenger_is_another_model", lambda: _another_model(challenger, champion))
         bundle = self._require("challenger_bundle_is_valid", lambda: _valid_bundle("challenger", challenger, self._portfolio))
+        self._kind = bundle.manifest.training.kind
         self._evidence = self._require("evidence_is_enough", lambda: _enough_evidence(bundle, self._portfolio, self._limits))
         scores = self._score("challenger", challenger, bundle, self._evidence)
         if champion is None:
+            if self._recalibrates:
+                self._tests.append(_champions_graph(bundle, None)[0])
             return
         in_force = self._require("champion_bundle_is_valid", lambda: _valid_bundle("champion", champion, self._portfolio))
+        if self._recalibrates:
+            self._require("graph_is_the_champions", lambda: _champions_graph(bundle, in_force))
         self._require("evidence_is_current", lambda: _current_evidence(bundle, in_force))
         champion_scores = self._score("champion", champion, in_force, self._evidence)
         comparison = Comparison(self._evidence.target, scores, champion_scores, self._evidence.groups)
-        self._tests += compare(comparison, self._limits)
+        self._tests += compare(comparison, self._limits, self._recalibrates)
         self._tests.append(self._shadow(bundle, champion))
         self._latency_ms = self._require("answers_in_time", lambda: _in_time(bundle, self._limits))
 
@@ -188,7 +204,8 @@ class _Trial:
         elif self._sides[1] is None:
             outcome, reason = "first", f"no champion before{self._figures}"
         else:
-            outcome, reason = "promoted", f"challenger is better{self._figures}"
+            better = "challenger is the champion, better calibrated" if self._recalibrates else "challenger is better"
+            outcome, reason = "promoted", f"{better}{self._figures}"
         document = Verdict(
             verdict=outcome,
             reason=reason,
@@ -198,22 +215,31 @@ class _Trial:
             evidence=self._evidence.described() if self._evidence else None,
             limits=self._limits,
             tests=self._tests,
+            kind=self._kind,
+            not_applied=NOT_FOR_A_RECALIBRATION if self._recalibrates else {},
         )
         target = self._evidence.target if self._evidence else np.array([], dtype=np.int64)
         probabilities = {name: scores.default_probability for name, scores in self._scores.items()}
         return Judgement(document, target, probabilities, self._latency_ms)
 
     @property
+    def _recalibrates(self) -> bool:
+        return self._kind == RECALIBRATION
+
+    @property
     def _figures(self) -> str:
         if not self._scores or self._evidence is None:
             return ""
         figures = [self._judged[name].figures for name in self._scores]
+        if self._recalibrates:
+            level, loss = (" against ".join(f"{one[name]:.4f}" for one in figures) for name in ("mean_pd", "log_loss"))
+            return f": mean PD {level} at a bad rate of {figures[0]['bad_rate']:.4f}, log loss {loss}, on {self._evidence.origin}"
         auc, brier = (" against ".join(f"{one[name]:.4f}" for one in figures) for name in ("roc_auc", "brier"))
         return f": AUC {auc}, Brier {brier}, on {self._evidence.origin}"
 
     def _shadow(self, challenger: Bundle, champion: Side) -> GateTest:
         try:
-            return shadow_agrees(self._shadowed(challenger, champion.version), self._limits)
+            return shadow_agrees(self._shadowed(challenger, champion.version), self._limits, self._recalibrates)
         except Exception as error:  # decisions that were changed, for one: not promoted, and said why
             return crashed("shadow_agrees", error)
 
@@ -269,10 +295,13 @@ def _another_model(challenger: Side, champion: Side) -> tuple[GateTest, None]:
 
 
 def _valid_bundle(who: str, side: Side, portfolio: Portfolio) -> tuple[GateTest, Bundle]:
-    """Hash and golden answers are checked by loading; the graph's distance from scikit-learn was measured in training."""
+    """Hash and golden answers are checked by loading; the graph's distance from scikit-learn, for a recalibration from the new
+    line on its parent's log-odds, was measured when it was made.
+    """
     bundle = side.load()
     bundle.require_fits(portfolio)
     parity = bundle.manifest.parity
+    twin = "its line" if bundle.manifest.training.kind == RECALIBRATION else "scikit-learn"
     test = GateTest(
         name=f"{who}_bundle_is_valid",
         passed=bundle.sha256 == side.bundle_sha256 and len(bundle.golden) > 0 and parity <= PARITY_TOLERANCE,
@@ -280,7 +309,7 @@ def _valid_bundle(who: str, side: Side, portfolio: Portfolio) -> tuple[GateTest,
         limit=PARITY_TOLERANCE,
         n=len(bundle.golden),
         sentence=f"{who}, version {side.version}: SHA-256 {bundle.sha256}, {len(bundle.golden)} golden "
-        f"requests give their answers, graph and scikit-learn differ by {parity:.1e}, at most {PARITY_TOLERANCE:.0e}",
+        f"requests give their answers, graph and {twin} differ by {parity:.1e}, at most {PARITY_TOLERANCE:.0e}",
     )
     return test, bundle
 
@@ -299,6 +328,22 @@ def _enough_evidence(bundle: Bundle, portfolio: Portfolio, limits: GateLimits) -
         sentence=sentence,
     )
     return test, evidence
+
+
+def _champions_graph(bundle: Bundle, champion: Bundle | None) -> tuple[GateTest, None]:
+    """What a recalibration may change and what not, for every customer and not only for those at hand."""
+    if champion is None:
+        found = ["there is no champion that it could be a recalibration of"]
+    else:
+        found = differences_beyond_calibration(bundle, champion)
+    test = GateTest(
+        name="graph_is_the_champions",
+        passed=not found,
+        observed=len(found),
+        limit=0,
+        sentence="; ".join(found) or "with the champion's slope and intercept its graphs are the champion's, byte for byte",
+    )
+    return test, None
 
 
 def _current_evidence(bundle: Bundle, champion: Bundle) -> tuple[GateTest, None]:

@@ -78,7 +78,9 @@ class JudgedEvidence(_Document):
 
 
 class Verdict(_Document):
-    """The gate's decision: `first` where there was no champion, `promoted`, or `kept`; the reason names what decided."""
+    """The gate's decision: `first` where there was no champion, `promoted`, or `kept`; the reason names what decided. `kind` is
+    the challenger's, None where its bundle could not be read; `not_applied` has the tests that its kind is not put to, and why.
+    """
 
     format: int = 1
     verdict: Literal["first", "promoted", "kept"]
@@ -89,6 +91,8 @@ class Verdict(_Document):
     evidence: JudgedEvidence | None
     limits: GateLimits
     tests: list[GateTest]
+    kind: str | None = None
+    not_applied: dict[str, str] = {}
 
     @property
     def text(self) -> str:

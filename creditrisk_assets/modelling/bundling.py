@@ -1,7 +1,7 @@
 """From a fit to a bundle: build the graphs, prove them, write the files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import skops.io
 from numpy.typing import NDArray
 
 from creditrisk_assets.modelling.boosting import SEED
-from creditrisk_assets.modelling.decision_graph import build_graphs
+from creditrisk_assets.modelling.decision_graph import Graphs, build_graphs
 from creditrisk_assets.modelling.inspection import inspect
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.reasons import reference_profile
@@ -126,20 +126,59 @@ def make_bundle(
         parity=parity,
         libraries={name: version(name) for name in ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")},
     )
+    return write_bundle(
+        directory,
+        graphs,
+        manifest,
+        (rows.raw, probability),
+        {
+            CLASSIFIER: skops.io.dumps(fitted.model.audited()),
+            INSPECTION: inspect(portfolio, fitted, held_out, SEED).model_dump_json(indent=2).encode(),
+            REFERENCE: parquet(_reference(portfolio, rows, probability, score)),
+            HELD_OUT: parquet(held_out_frame(held_out, portfolio.field_names, portfolio.target)),
+        },
+    )
+
+
+def write_bundle(
+    directory: Path,
+    graphs: Graphs,
+    manifest: Manifest,
+    proven_on: tuple[NDArray[np.float32], FloatArray],
+    documents: Mapping[str, bytes],
+) -> Bundle:
+    """Write every file of a bundle into an empty directory.
+
+    Args:
+        directory: where the files go.
+        graphs: what decides.
+        manifest: what it says of itself.
+        proven_on: rows, of which the golden requests are taken, and their PDs by the graph.
+        documents: contents of the files that decide nothing, by name.
+
+    Returns:
+        The bundle, loaded back from the files and verified.
+    """
     (directory / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
     (directory / GRAPH).write_bytes(graphs.decision)
     (directory / REASONS_GRAPH).write_bytes(graphs.reasons)
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2))
-    unproven = Bundle(str(directory), "", manifest, (), session, open_session(graphs.reasons))
-    golden = _golden_requests(unproven, rows.raw, probability)
+    unproven = Bundle(str(directory), "", manifest, (), open_session(graphs.decision), open_session(graphs.reasons))
+    golden = _golden_requests(unproven, *proven_on)
     (directory / GOLDEN).write_text(json.dumps([request.model_dump() for request in golden], indent=2))
-    (directory / CLASSIFIER).write_bytes(skops.io.dumps(fitted.model.audited()))
-    (directory / INSPECTION).write_text(inspect(portfolio, fitted, held_out, SEED).model_dump_json(indent=2))
-    _reference(portfolio, rows, probability, score).to_parquet(directory / REFERENCE, index=False)
-    evidence = pd.DataFrame(held_out.raw, columns=portfolio.field_names)
-    evidence[portfolio.target] = held_out.target
-    evidence.to_parquet(directory / HELD_OUT, index=False)
+    for name, content in documents.items():
+        (directory / name).write_bytes(content)
     return load_bundle(str(directory))
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """A frame as the bytes of a Parquet file, without its index."""
+    return bytes(frame.to_parquet(index=False))
+
+
+def held_out_frame(rows: TrainingRows, fields: Sequence[str], target: str) -> pd.DataFrame:
+    """The rows that judge, as they go into a bundle: its inputs, float32, and the outcome."""
+    return pd.DataFrame(rows.raw, columns=list(fields)).assign(**{target: rows.target})
 
 
 def _golden_requests(bundle: Bundle, raw: NDArray[np.float32], probability: FloatArray) -> list[GoldenRequest]:

@@ -1,17 +1,18 @@
 """Which rows a model learns from and which it is judged by: history, matured production, held-out customers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from creditrisk_assets.modelling.decision_graph import feature_matrix
-from creditrisk_assets.modelling.training import PRODUCTION_WEIGHT_LIMIT, TrainingRows
+from creditrisk_assets.modelling.training import PRODUCTION_WEIGHT_LIMIT, TrainingError, TrainingRows
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.encoding import raw_matrix
 from creditrisk_assets.portfolio.outcomes import VERSION, current_versions
 from creditrisk_assets.portfolio.sampling import is_held_out
+from creditrisk_assets.scoring.bundle import Bundle
 
 HELD_OUT_COLUMN = "held_out"
 
@@ -80,17 +81,7 @@ def candidate_set(
         portfolio: whose columns they are.
         evaluation_days: how many of the latest matured days judge.
     """
-    days = sorted(set(batches) & set(outcomes))
-    matured = {
-        day: batches[day].merge(
-            current_versions(outcomes[day], portfolio.identifier).drop(columns=VERSION),
-            on=portfolio.identifier,
-            how="inner",
-            validate="one_to_one",
-        )
-        for day in days
-    }
-    matured = {day: rows for day, rows in matured.items() if len(rows)}
+    matured = _matured(batches, outcomes, portfolio)
     if not matured:
         return history_set(history, portfolio)
     production = {day: with_features(rows, portfolio) for day, rows in matured.items()}
@@ -107,6 +98,66 @@ def candidate_set(
         production_days=sorted(production),
         held_out_origin=f"{len(judging):,} held-out matured rows of {judging_days[0]} to {judging_days[-1]}",
     )
+
+
+def recalibration_set(
+    champion: Bundle,
+    batches: Mapping[str, pd.DataFrame],
+    outcomes: Mapping[str, pd.DataFrame],
+    portfolio: Portfolio,
+    since: str,
+) -> LearningSet:
+    """The learning set of a recalibration: matured production since a day, without the history, as the champion's own contract
+    takes it.
+
+    A customer who comes on several of those days counts once, by the latest: the tests that choose the update, and those of the
+    promotion gate, take rows to be independent.
+
+    Args:
+        champion: whose calibration is fitted again.
+        batches: each day's customers.
+        outcomes: each day's outcomes in all their versions, as far as they have arrived.
+        portfolio: whose columns they are.
+        since: the first day that counts.
+
+    Raises:
+        TrainingError: if nothing has matured since.
+        BundleError: if the champion cannot take the customers of the portfolio's contract.
+    """
+    champion.require_fits(portfolio)
+    matured = _matured(batches, outcomes, portfolio)
+    days = [day for day in sorted(matured) if day >= since]
+    if not days:
+        latest = f"a day up to {max(matured)}" if matured else "none yet, wait for outcomes"
+        raise TrainingError(f"no outcome of a customer of {since} or later has arrived; valid: {latest}")
+    customers = pd.concat([matured[day] for day in days], ignore_index=True)
+    customers = with_features(customers.drop_duplicates(portfolio.identifier, keep="last", ignore_index=True), portfolio)
+    fit, held_out = (
+        replace(training_rows(part, portfolio, 1), raw=champion.raw(part))
+        for part in (customers[~customers[HELD_OUT_COLUMN]], customers[customers[HELD_OUT_COLUMN]])
+    )
+    return LearningSet(
+        fit=fit,
+        held_out=held_out,
+        production_days=days,
+        held_out_origin=f"{len(held_out.target):,} held-out matured rows of {days[0]} to {days[-1]}",
+    )
+
+
+def _matured(
+    batches: Mapping[str, pd.DataFrame], outcomes: Mapping[str, pd.DataFrame], portfolio: Portfolio
+) -> dict[str, pd.DataFrame]:
+    """Of each day that has some: the customers whose outcome has arrived, with its latest version."""
+    matured = {
+        day: batches[day].merge(
+            current_versions(outcomes[day], portfolio.identifier).drop(columns=VERSION),
+            on=portfolio.identifier,
+            how="inner",
+            validate="one_to_one",
+        )
+        for day in sorted(set(batches) & set(outcomes))
+    }
+    return {day: rows for day, rows in matured.items() if len(rows)}
 
 
 def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int) -> TrainingRows:

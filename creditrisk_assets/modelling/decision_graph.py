@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import spox
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, numpy_helper
 from onnxruntime import InferenceSession
 
 from creditrisk_assets.modelling.reasons import explained
@@ -22,6 +22,9 @@ from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling, open_session
 
 EULER = math.e
+
+SLOPE, INTERCEPT = "calibration_slope", "calibration_intercept"
+"""Initializers of both graphs: the calibration, which can be replaced without touching anything else."""
 
 
 class Model(Protocol):
@@ -86,11 +89,15 @@ def build_graphs(portfolio: Portfolio, model: Model, calibration: Calibration, s
 
     Trees give raw log-odds in float32. From there the arithmetic is float64, and the logistic is a power of e and not `exp`:
     onnxruntime's double `exp` rounds by the row's place in a vector register, its `pow` rounds every row alike.
+
+    Slope and intercept are not written into the nodes but are the initializers `SLOPE` and `INTERCEPT` of both graphs.
     """
+    slope, intercept = (ndonnx.argument(shape=(), dtype=ndonnx.float64) for _ in range(2))
+    line = {SLOPE: slope, INTERCEPT: intercept}
 
     def log_odds(rows: ndonnx.Array) -> ndonnx.Array:
         features = ndonnx.asarray(spox.inline(traced)(raw=rows.unwrap_spox())["features"])
-        return model.in_graph(features) * calibration.slope + calibration.intercept
+        return model.in_graph(features) * slope + intercept
 
     def answers(of: ndonnx.Array) -> dict[str, ndonnx.Array]:
         probability = 1.0 / (1.0 + ndonnx.pow(ndonnx.asarray(EULER, dtype=ndonnx.float64), -of))
@@ -102,11 +109,48 @@ def build_graphs(portfolio: Portfolio, model: Model, calibration: Calibration, s
     why = explained(portfolio, raw, reference, log_odds)
     reasons = {**answers(why.log_odds), "contributions": why.contributions, "reasons": why.reasons}
     return Graphs(
-        decision=_bytes(ndonnx.build({"raw": raw}, answers(log_odds(raw)))),
-        reasons=_bytes(ndonnx.build({"raw": raw, "reference": reference}, reasons)),
+        decision=_calibrated(ndonnx.build({"raw": raw, **line}, answers(log_odds(raw))), calibration),
+        reasons=_calibrated(ndonnx.build({"raw": raw, "reference": reference, **line}, reasons), calibration),
     )
 
 
-def _bytes(graph: ModelProto) -> bytes:
+def calibration_of(graph: bytes) -> Calibration:
+    """The calibration that a graph holds.
+
+    Raises:
+        LookupError: if the graph was built before slope and intercept had names.
+    """
+    slope, intercept = (float(numpy_helper.to_array(one)) for one in _line(onnx.load_from_string(graph)))
+    return Calibration(slope=slope, intercept=intercept)
+
+
+def recalibrated_graph(graph: bytes, calibration: Calibration) -> bytes:
+    """The same graph with another calibration: 16 bytes are replaced, all others stay.
+
+    Raises:
+        LookupError: if the graph was built before slope and intercept had names.
+    """
+    model = onnx.load_from_string(graph)
+    for one, value in zip(_line(model), (calibration.slope, calibration.intercept), strict=True):
+        one.raw_data = np.array(value).astype("<f8").tobytes()
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _line(model: ModelProto) -> list[TensorProto]:
+    """The initializers `SLOPE` and `INTERCEPT`."""
+    found = {one.name: one for one in model.graph.initializer}
+    missing = [name for name in (SLOPE, INTERCEPT) if name not in found]
+    if missing:
+        raise LookupError(f"the graph has no initializer {missing[0]}: it was built before its calibration could be replaced")
+    return [found[SLOPE], found[INTERCEPT]]
+
+
+def _calibrated(graph: ModelProto, calibration: Calibration) -> bytes:
+    """A graph whose inputs `SLOPE` and `INTERCEPT` have become initializers, as bytes."""
+    inputs = [one for one in graph.graph.input if one.name not in (SLOPE, INTERCEPT)]
+    del graph.graph.input[:]
+    graph.graph.input.extend(inputs)
+    for name, value in ((SLOPE, calibration.slope), (INTERCEPT, calibration.intercept)):
+        graph.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype=np.float64), name))
     onnx.checker.check_model(graph)
     return bytes(graph.SerializeToString(deterministic=True))

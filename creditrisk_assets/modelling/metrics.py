@@ -193,11 +193,33 @@ def calibration_slope(target: IntArray, probability: FloatArray) -> Estimate | N
     """
     inside = np.clip(probability, SMALLEST_PD, 1 - SMALLEST_PD)
     design = np.column_stack([np.ones(len(target)), np.log(inside) - np.log1p(-inside)])
-    if np.ptp(design[:, 1]) < 1e-9 or _ranks_without_overlap(target, probability):
+    if np.ptp(design[:, 1]) < 1e-9 or ranks_without_overlap(target, probability):
         return None
-    coefficients = np.array([0.0, 1.0])
+    found = logistic_fit(design, target, np.array([0.0, 1.0]))
+    if found is None:
+        return None
+    coefficients, information = found
+    error = float(np.sqrt(np.linalg.inv(information)[1, 1]))
+    return normal_estimate(float(coefficients[1]), error, -np.inf, np.inf)
+
+
+def logistic_fit(
+    design: FloatArray, target: IntArray, start: FloatArray, offset: FloatArray | float = 0.0
+) -> tuple[FloatArray, FloatArray] | None:
+    """Coefficients of greatest likelihood of a logistic regression without a penalty, and their information matrix.
+
+    Args:
+        design: n x k.
+        target: n, 1 = bad.
+        start: k, where Newton's steps begin.
+        offset: n, what is added to the log-odds and not fitted.
+
+    Returns:
+        None where there is no such answer.
+    """
+    coefficients = start
     for _ in range(50):
-        fitted = 1 / (1 + np.exp(-np.clip(design @ coefficients, -700, 700)))
+        fitted = 1 / (1 + np.exp(-np.clip(offset + design @ coefficients, -700, 700)))
         information = design.T @ (design * (fitted * (1 - fitted))[:, None])
         gradient = design.T @ (target - fitted)
         if not np.isfinite(np.linalg.cond(information)):
@@ -206,12 +228,12 @@ def calibration_slope(target: IntArray, probability: FloatArray) -> Estimate | N
         step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))  # Newton's step overshoots far from the answer
         coefficients = coefficients + step
         if np.abs(step).max() < 1e-9:
-            error = float(np.sqrt(np.linalg.inv(information)[1, 1]))
-            return normal_estimate(float(coefficients[1]), error, -np.inf, np.inf)
+            return coefficients, information
     return None
 
 
-def _ranks_without_overlap(target: IntArray, probability: FloatArray) -> bool:
+def ranks_without_overlap(target: IntArray, probability: FloatArray) -> bool:
+    """Whether every bad has at least the PD of every good, or every good that of every bad."""
     bad, good = probability[target == 1], probability[target == 0]
     return bool(bad.min() >= good.max() or good.min() >= bad.max())
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -32,6 +32,9 @@ CLASSIFIER = "extra_files/classifier.skops"
 INSPECTION = "extra_files/inspection.json"
 DECIDING = (GRAPH, REASONS_GRAPH, MANIFEST, GOLDEN)
 """The files that `bundle_sha256` is over: what decides, not what documents."""
+
+RECALIBRATION = "recalibration"
+"""Kind of a bundle that is another one with a new calibration; those whose model was fitted are `history` and `candidate`."""
 
 DECIDED_AT_ONCE = 4_096
 """Rows of one run of the reasons graph, which multiplies them by 2 for each group of fields."""
@@ -115,10 +118,31 @@ class DecisionRule(_Document):
     reference: list[float | None]
 
 
+class RecalibrationFacts(_Document):
+    """How a bundle's calibration was made of another bundle's, its parent's.
+
+    Attributes:
+        parent_sha256: hash of the parent, whose graphs these are but for slope and intercept.
+        update: the least change of the calibration that more did not significantly beat.
+        intercept: new calibrated log-odds = intercept + slope * calibrated log-odds of the parent.
+        slope: above 0, so that the order of customers is the parent's.
+        change_p: of the likelihood-ratio test of a new intercept and slope against none.
+        slope_p: of the likelihood-ratio test of a new intercept and slope against a new intercept.
+    """
+
+    parent_sha256: str
+    update: Literal["none", "intercept", "intercept and slope"]
+    intercept: float
+    slope: float
+    change_p: float
+    slope_p: float
+
+
 class TrainingFacts(_Document):
-    """What the model was fitted on. `fingerprint` is SHA-256 over the rows and their weights; `production_days` are the days
-    whose matured rows were added to the history. `family` is the candidate that was chosen, `candidates` has of each its log loss
-    on cross-fitted scores, how much that is above the best one's, and the standard error of this.
+    """What the model was fitted on; of a recalibration, what its calibration was fitted on. `fingerprint` is SHA-256 over the
+    rows and their weights; `production_days` are the days whose matured rows are among them. `family` is the candidate that was
+    chosen, `candidates` has of each its log loss on cross-fitted scores, how much that is above the best one's, and the standard
+    error of this; a recalibration has both from its parent. `recalibration` is there where `kind` is `RECALIBRATION`.
     """
 
     kind: str
@@ -130,6 +154,7 @@ class TrainingFacts(_Document):
     family: str
     parameters: dict[str, float | int]
     candidates: dict[str, dict[str, float]]
+    recalibration: RecalibrationFacts | None = None
 
 
 class Manifest(_Document):

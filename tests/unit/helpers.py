@@ -154,12 +154,15 @@ def written_bundle(
     *,
     version: str = "1",
     shift: float = 0.0,
+    slope: float = 1.0,
+    cut_off: float = 0.3,
+    kind: str = "history",
     production_days: Sequence[str] = (),
     parity: float = 0.0,
     portfolio: Portfolio = HANDMADE,
 ) -> WrittenBundle:
-    """Write a bundle whose log-odds are one column of a portfolio's features, by default a handmade customer's, plus a shift."""
-    calibration = Calibration(slope=1.0, intercept=shift)
+    """Write a bundle whose log-odds are one column of a portfolio's features, by default a handmade customer's, on a line."""
+    calibration = Calibration(slope=slope, intercept=shift)
     graphs = build_graphs(portfolio, OneColumn(column), calibration, Scaling())
     example = [float(value) for value in portfolio.example.values()] or [1.0] * len(portfolio.fields)
     manifest = Manifest(
@@ -178,11 +181,11 @@ def written_bundle(
         features=portfolio.feature_names,
         protected=list(portfolio.protected),
         reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in portfolio.reasons],
-        rule=DecisionRule(cut_off=0.3, reference=example if portfolio.example else [0.0] * len(portfolio.fields)),
+        rule=DecisionRule(cut_off=cut_off, reference=example if portfolio.example else [0.0] * len(portfolio.fields)),
         scaling=Scaling(),
         calibration=calibration,
         training=TrainingFacts(
-            kind="history",
+            kind=kind,
             rows=0,
             bads=0,
             fingerprint="",

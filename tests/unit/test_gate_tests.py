@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from creditrisk_assets.governance import gate_tests
-from creditrisk_assets.governance.gate_tests import COMPARISONS, Comparison, compare
+from creditrisk_assets.governance.gate_tests import (
+    COMPARISONS,
+    NOT_FOR_A_RECALIBRATION,
+    RECALIBRATION_COMPARISONS,
+    Comparison,
+    compare,
+    shadow_agrees,
+)
+from creditrisk_assets.governance.shadow_evidence import ShadowEvidence
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
 from creditrisk_assets.modelling.fairness import Grouping
 from creditrisk_assets.scoring.bundle import Scores
@@ -190,3 +198,112 @@ def test_pds_that_are_no_numbers_pass_no_test_of_quality(name: str) -> None:
     spoiled[5] = np.nan
     on = dataclasses.replace(one, challenger=dataclasses.replace(one.challenger, default_probability=spoiled))
     assert name in failed(on)
+
+
+def recalibrations(
+    true_shift: float, true_slope: float, shift: float, slope: float = 1.0, rows: int = 4_000, seed: int = 1
+) -> Comparison:
+    """The champion's log-odds, outcomes on one line of them, a challenger on another with its cut-off at the champion's place."""
+    rng = np.random.default_rng(seed)
+    old = rng.normal(-1.3, 1.2, rows)
+    target = (rng.random(rows) < logistic(true_shift + true_slope * old)).astype(np.int64)
+    moved = float(logistic(np.array([shift + slope * np.log(0.3 / 0.7)]))[0])
+    groups = {"group": Grouping(("left", "right"), rng.integers(0, 2, rows))}
+    return Comparison(target, answers(shift + slope * old, moved - 1e-12), answers(old), groups)
+
+
+def failed_recalibration(on: Comparison, limits: GateLimits = LIMITS) -> list[str]:
+    return [test.name for test in compare(on, limits, recalibration=True) if not test.passed]
+
+
+def test_a_recalibration_is_put_to_its_own_tests_and_every_other_one_has_a_reason() -> None:
+    assert set(NOT_FOR_A_RECALIBRATION) == set(COMPARISONS) - set(RECALIBRATION_COMPARISONS)
+    assert [test.name for test in compare(recalibrations(0.7, 1, 0.7), LIMITS, recalibration=True)] == [
+        *RECALIBRATION_COMPARISONS
+    ]
+
+
+@pytest.mark.parametrize(("shift", "slope"), [(0.7, 1.0), (-0.7, 1.0), (-0.4, 0.6)])
+def test_the_right_line_passes_where_the_champion_s_is_wrong(shift: float, slope: float) -> None:
+    assert failed_recalibration(recalibrations(shift, slope, shift, slope)) == []
+
+
+def test_a_right_champion_is_not_replaced_by_itself_nor_by_a_line_that_was_fitted_to_noise() -> None:
+    assert failed_recalibration(recalibrations(0, 1, 0)) == ["champion_is_miscalibrated", "log_loss_is_better"]
+    assert {"champion_is_miscalibrated", "log_loss_is_better"} <= set(failed_recalibration(recalibrations(0, 1, 0.15)))
+
+
+def test_a_line_that_goes_too_far_or_the_wrong_way_is_kept_out() -> None:
+    assert {"log_loss_is_better", "level_holds"} <= set(failed_recalibration(recalibrations(0.5, 1, 1.4)))
+    assert {"log_loss_is_better", "level_holds"} <= set(failed_recalibration(recalibrations(0.5, 1, -0.5)))
+
+
+def test_a_level_that_is_still_wrong_is_not_excused_by_the_champion_s() -> None:
+    """Half of a large gap is mended: the refit's test would let it through, a recalibration's does not."""
+    half = recalibrations(1.4, 1, 0.7)
+    assert result("level_is_right", half).passed
+    assert failed_recalibration(half) == ["level_holds"]
+
+
+def test_pds_that_are_too_bold_at_the_right_level_are_found() -> None:
+    level = float(logistic(np.random.default_rng(1).normal(-1.3, 1.2, 200_000)).mean())
+    shifts = np.linspace(-1, 1, 2_001)
+    old = np.random.default_rng(2).normal(-1.3, 1.2, 20_000)
+    shift = float(shifts[np.argmin([abs(logistic(by + 0.6 * old).mean() - level) for by in shifts])])
+    on = recalibrations(shift, 0.6, shift, 0.6)
+    assert abs(on.champion.default_probability.mean() - on.target.mean()) < LIMITS.level_floor
+    assert failed_recalibration(on) == []
+
+
+@given(st.integers(0, 10_000), st.floats(-2, 2), st.floats(0.3, 3))
+def test_any_rising_line_ranks_identically_and_one_exchange_does_not(seed: int, shift: float, slope: float) -> None:
+    on = recalibrations(0, 1, shift, slope, rows=300, seed=seed)
+    ranks = RECALIBRATION_COMPARISONS["ranks_identically"]
+    assert ranks(on, LIMITS).passed
+    assert RECALIBRATION_COMPARISONS["approval_rate_holds"](on, LIMITS).observed == 0
+    exchanged = on.challenger.default_probability.copy()
+    exchanged[[0, 1]] = exchanged[[1, 0]]
+    moved = ranks(dataclasses.replace(on, challenger=dataclasses.replace(on.challenger, default_probability=exchanged)), LIMITS)
+    assert not moved.passed
+    assert moved.observed == 2
+
+
+def test_a_tie_that_the_champion_does_not_have_is_another_order() -> None:
+    on = recalibrations(0.7, 1, 0.7)
+    tied = on.challenger.default_probability.copy()
+    order = np.argsort(tied)
+    tied[order[10]] = tied[order[11]]
+    spoiled = dataclasses.replace(on, challenger=dataclasses.replace(on.challenger, default_probability=tied))
+    assert failed_recalibration(spoiled) == ["ranks_identically"]
+
+
+def test_a_stricter_alpha_stops_a_recalibration_that_a_looser_one_lets_through() -> None:
+    on = recalibrations(0.25, 1, 0.25, rows=1_500)
+    limits = [LIMITS.model_copy(update={"alpha": alpha}) for alpha in (0.4, 1e-12)]
+    loose, strict = (failed_recalibration(on, one) for one in limits)
+    assert "log_loss_is_better" not in loose
+    assert {"champion_is_miscalibrated", "log_loss_is_better"} <= set(strict)
+
+
+@pytest.mark.parametrize("side", ["challenger", "champion"])
+def test_pds_that_are_no_numbers_pass_no_test_of_a_recalibration_s_quality(side: str) -> None:
+    one = recalibrations(0.7, 1, 0.7)
+    scores: Scores = getattr(one, side)
+    spoiled = scores.default_probability.copy()
+    spoiled[5] = np.nan
+    odd = dataclasses.replace(scores, default_probability=spoiled)
+    on = dataclasses.replace(one, challenger=odd) if side == "challenger" else dataclasses.replace(one, champion=odd)
+    wanted = {"ranks_identically", "log_loss_is_better", "level_holds" if side == "challenger" else "champion_is_miscalibrated"}
+    assert wanted <= set(failed_recalibration(on))
+
+
+def test_shadowed_customers_of_a_recalibration_must_be_in_the_champion_s_order_and_may_have_other_pds() -> None:
+    old = np.random.default_rng(1).normal(-1.3, 1.0, 3_000)
+    shifted, mixed = logistic(old + 2.5), logistic(old[::-1] + 0.1)
+    days = ("2026-03-01",)
+    for pds, as_refit, as_recalibration in ((shifted, False, True), (mixed, True, False)):
+        shadow = ShadowEvidence(days=days, rows=3_000, champion=logistic(old), challenger=pds)
+        assert shadow_agrees(shadow, LIMITS).passed is as_refit
+        assert shadow_agrees(shadow, LIMITS, recalibration=True).passed is as_recalibration
+    unsound = ShadowEvidence(days=days, rows=3_000, different=1, champion=logistic(old), challenger=shifted)
+    assert not shadow_agrees(unsound, LIMITS, recalibration=True).passed

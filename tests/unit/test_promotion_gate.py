@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 
+from creditrisk_assets.governance.gate_tests import NOT_FOR_A_RECALIBRATION, RECALIBRATION_COMPARISONS
 from creditrisk_assets.governance.promotion_gate import held_out_evidence, judge
 from creditrisk_assets.governance.verdict import GateLimits, Verdict
 from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
+from creditrisk_assets.modelling.decision_graph import INTERCEPT, SLOPE
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
-from creditrisk_assets.scoring.bundle import GRAPH, HELD_OUT, MANIFEST, Bundle, InputField
+from creditrisk_assets.scoring.bundle import GRAPH, HELD_OUT, MANIFEST, RECALIBRATION, Bundle, InputField, load_bundle
 from creditrisk_assets.settings import Settings
 from tests.unit.helpers import HANDMADE, WrittenBundle, logistic, written_bundle
 
@@ -247,3 +250,101 @@ def test_the_document_is_json_without_nan(make: Make) -> None:
         raise AssertionError(f"{word} is not JSON")
 
     json.loads(verdict_on(make(VERY_NOISY), make(TRUE)).text, parse_constant=refuse)
+
+
+def shifted_customers(shift: float, rows: int = 4_000, seed: int = 5) -> pd.DataFrame:
+    """Customers whose outcomes follow the first column plus a shift."""
+    frame = held_out(rows, seed)
+    chance = logistic(frame["column_0"].to_numpy(dtype=np.float64) + shift)
+    return frame.assign(bad=(np.random.default_rng(seed).random(rows) < chance).astype(np.int64))
+
+
+RECALIBRATED: dict[str, Any] = {"kind": RECALIBRATION, "shift": 0.7, "cut_off": 0.3 / (0.3 + 0.7 * np.exp(-0.7)) - 1e-12}
+
+
+def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make: Make) -> None:
+    challenger, champion = make(TRUE, shifted_customers(0.7), version="2", **RECALIBRATED), make(TRUE)
+    judgement = judge(challenger, champion, HANDMADE, LIMITS)
+    verdict = judgement.verdict
+    assert (verdict.verdict, failed(verdict), verdict.kind) == ("promoted", [], RECALIBRATION)
+    assert verdict.champion is not None
+    assert verdict.challenger.figures["roc_auc"] == verdict.champion.figures["roc_auc"]
+    assert verdict.reason.startswith("challenger is the champion, better calibrated: mean PD 0.")
+    assert [test.name for test in verdict.tests] == [
+        "challenger_is_another_model",
+        "challenger_bundle_is_valid",
+        "evidence_is_enough",
+        "challenger_scores_every_row",
+        "champion_bundle_is_valid",
+        "graph_is_the_champions",
+        "evidence_is_current",
+        "champion_scores_every_row",
+        *RECALIBRATION_COMPARISONS,
+        "shadow_agrees",
+        "answers_in_time",
+    ]
+    assert verdict.not_applied == NOT_FOR_A_RECALIBRATION
+    assert Verdict.model_validate_json(verdict.text) == verdict
+    page = verdict_page(judgement, verdict_plots(judgement))
+    assert "The challenger is a recalibration. Tests that do not apply to it" in page
+    assert all(f"<li>{name.replace('_', ' ')}: " in page for name in NOT_FOR_A_RECALIBRATION)
+
+
+def test_a_right_calibration_is_kept(make: Make) -> None:
+    verdict = verdict_on(make(TRUE, shifted_customers(0.0), **RECALIBRATED), make(TRUE))
+    assert verdict.verdict == "kept"
+    assert {"log_loss_is_better", "level_holds"} <= set(failed(verdict))
+    same = verdict_on(make(TRUE, shifted_customers(0.0), kind=RECALIBRATION), make(TRUE))
+    assert (same.verdict, failed(same)) == ("kept", ["champion_is_miscalibrated", "log_loss_is_better"])
+
+
+@pytest.mark.parametrize(
+    "otherwise", [{"column": NOISY}, {"column": TRUE, "slope": -1.0}, {"column": TRUE, "cut_off": 0.9}, {"column": VERY_NOISY}]
+)
+def test_what_says_that_it_is_a_recalibration_and_is_more_is_kept_out(make: Make, otherwise: dict[str, Any]) -> None:
+    """The kind decides which tests apply, so a lie about it must not open the gate."""
+    how = RECALIBRATED | otherwise
+    verdict = verdict_on(make(how.pop("column"), shifted_customers(0.7), **how), make(TRUE))
+    assert verdict.verdict == "kept"
+    assert failed(verdict)[0] == ("approval_rate_holds" if "cut_off" in otherwise else "graph_is_the_champions")
+
+
+def test_a_better_model_that_calls_itself_a_recalibration_is_kept_out(make: Make) -> None:
+    verdict = verdict_on(make(TRUE, kind=RECALIBRATION), make(NOISY))
+    assert (verdict.verdict, failed(verdict)) == ("kept", ["graph_is_the_champions"])
+    assert "model.onnx differs from the champion's in more than slope and intercept" in verdict.reason
+
+
+def test_a_recalibration_of_nothing_is_no_first_champion(make: Make) -> None:
+    verdict = verdict_on(make(TRUE, **RECALIBRATED), None)
+    assert (verdict.verdict, failed(verdict)) == ("kept", ["graph_is_the_champions"])
+
+
+@pytest.mark.parametrize("side", ["challenger", "champion"])
+def test_a_graph_without_named_numbers_cannot_be_compared_and_is_kept_out(make: Make, side: str) -> None:
+    bundles = {"challenger": make(TRUE, shifted_customers(0.7), **RECALIBRATED), "champion": make(TRUE)}
+    path = bundles[side].location / GRAPH
+    model = onnx.load(path)
+    for one in model.graph.initializer:
+        one.name = f"old_{one.name}"
+    for node in model.graph.node:
+        node.input[:] = [f"old_{name}" if name in (SLOPE, INTERCEPT) else name for name in node.input]
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    bundles[side] = dataclasses.replace(bundles[side], bundle_sha256=load_bundle(str(bundles[side].location)).sha256)
+    verdict = verdict_on(bundles["challenger"], bundles["champion"])
+    assert (verdict.verdict, failed(verdict)) == ("kept", ["graph_is_the_champions"])
+    assert "LookupError" in verdict.reason
+
+
+def test_a_recalibration_on_too_few_bads_or_old_days_is_kept_out(make: Make) -> None:
+    few = shifted_customers(0.7, 400).sort_values("bad").iloc[: 400 - 150].reset_index(drop=True)
+    assert failed(verdict_on(make(TRUE, few, **RECALIBRATED), make(TRUE))) == ["evidence_is_enough"]
+    newer = make(TRUE, production_days=["2026-05-02"])
+    old = make(TRUE, shifted_customers(0.7), production_days=["2026-05-01"], **RECALIBRATED)
+    assert failed(verdict_on(old, newer)) == ["evidence_is_current"]
+
+
+def test_a_verdict_from_before_kinds_still_reads(make: Make) -> None:
+    document = json.loads(verdict_on(make(TRUE), make(NOISY)).text)
+    del document["kind"], document["not_applied"]
+    assert Verdict.model_validate(document).not_applied == {}
