@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import ndonnx
 import numpy as np
@@ -90,7 +90,9 @@ class BoostedTrees:
         example = np.zeros((1, self.classifier.n_features_in_), dtype=np.float32)
         converted = to_onnx(self.classifier, example, options={"zipmap": False, "raw_scores": True}, target_opset=OPSET)
         (trees,) = (node for node in converted.graph.node if node.op_type == "TreeEnsembleClassifier")
-        told = {one.name: onnx.helper.get_attribute_value(one) for one in trees.attribute}
+        told: dict[str, Any] = {one.name: onnx.helper.get_attribute_value(one) for one in trees.attribute}
+        nodes: dict[str, Any] = {name: list(values) for name, values in told.items() if name.startswith("nodes_")}
+        nodes["nodes_modes"] = [mode.decode() for mode in told["nodes_modes"]]
         # The same trees as a regressor, which gives the one number that is wanted: no label, no two columns to slice one out of.
         sums = op.tree_ensemble_regressor(
             features.unwrap_spox(),
@@ -100,8 +102,7 @@ class BoostedTrees:
             target_nodeids=told["class_nodeids"],
             target_treeids=told["class_treeids"],
             target_weights=told["class_weights"],
-            nodes_modes=[mode.decode() for mode in told["nodes_modes"]],
-            **{name: list(values) for name, values in told.items() if name.startswith("nodes_") and name != "nodes_modes"},
+            **nodes,
         )
         return ndonnx.astype(ndonnx.reshape(ndonnx.asarray(sums), (-1,)), ndonnx.float64)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import ndonnx
 import numpy as np
-import spox.opset.ai.onnx.v21 as op
+import spox.opset.ai.onnx.v17 as op
 from numpy.typing import NDArray
 
 from creditrisk_assets.portfolio.contract import Portfolio
