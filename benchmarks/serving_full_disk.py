@@ -13,9 +13,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import httpx
 
 from benchmarks.serving_crashes import Outcome as Kept
 from benchmarks.serving_crashes import Told, looked_at, retry
-from benchmarks.serving_site import Site
+from benchmarks.serving_site import Site, beside
 from benchmarks.small_disk import SmallDisk, small_disk
 from creditrisk_assets.portfolio.simulator import simulate
 
@@ -105,7 +105,7 @@ def fill_up(site: Site, disk: SmallDisk, rounds: int) -> Outcome:
     site.loop.settings.api_dir = disk.folder / "api"
     told, seen, wrong, back = Told(), Seen(), [], []
     site.start()
-    with _load(site, told, seen):
+    with beside(partial(_ask, site, kind, told, seen) for kind in KINDS):
         _await(seen.answered_at, time.monotonic(), "no answer before the disk was full")
         for _ in range(rounds):
             disk.fill(LEFT_BYTES)
@@ -246,20 +246,6 @@ def _comes_true(condition: Callable[[], bool]) -> bool:
 def _customers(site: Site, rows: int) -> list[dict[str, Any]]:
     simulated = simulate(rows, 3)[site.loop.settings.portfolio.field_names].to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in simulated]
-
-
-@contextmanager
-def _load(site: Site, told: Told, seen: Seen) -> Iterator[None]:
-    stop = threading.Event()
-    clients = [threading.Thread(target=_ask, args=(site, kind, told, seen, stop)) for kind in KINDS]
-    for client in clients:
-        client.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for client in clients:
-            client.join()
 
 
 def _ask(site: Site, kind: str, told: Told, seen: Seen, stop: threading.Event) -> None:

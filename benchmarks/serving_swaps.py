@@ -13,15 +13,15 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.serving_site import Site, running
+from benchmarks.serving_site import Site, beside, running
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.scoring.bundle import ChampionRecord, load_bundle
 
@@ -121,7 +121,9 @@ def swap(site: Site, champions: Sequence[ChampionRecord], swaps: int, headers: d
     ]
     heard, made, untold, refused = Heard(), [], 0, 0
     named = {_of_record(site.champion())}  # by an answer's own words
-    with _load(site, customers, heard, headers), httpx.Client(base_url=site.url, timeout=10, headers=headers) as client:
+    sizes = [1] * SINGLE_CLIENTS + [BATCH_ROWS] * BATCH_CLIENTS
+    clients = [partial(_ask, site, customers, heard, headers, size, place) for place, size in enumerate(sizes)]
+    with beside(clients), httpx.Client(base_url=site.url, timeout=10, headers=headers) as client:
         for number in range(swaps):
             champion = champions[(number + 1) % len(champions)]
             cut_off = champion.rule.cut_off + CUT_OFF_STEP * (number + 1)
@@ -164,32 +166,14 @@ def _of_answer(answer: dict[str, Any]) -> Named:
     return answer["model_version"], answer["bundle_sha256"], answer["cut_off"]
 
 
-@contextmanager
-def _load(site: Site, customers: list[dict[str, Any]], heard: Heard, headers: dict[str, str]) -> Iterator[None]:
-    stop = threading.Event()
-    sizes = [1] * SINGLE_CLIENTS + [BATCH_ROWS] * BATCH_CLIENTS
-    clients = [
-        threading.Thread(target=_ask, args=(site, customers, heard, headers, stop, size, place))
-        for place, size in enumerate(sizes)
-    ]
-    for client in clients:
-        client.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for client in clients:
-            client.join()
-
-
 def _ask(
     site: Site,
     customers: list[dict[str, Any]],
     heard: Heard,
     headers: dict[str, str],
-    stop: threading.Event,
     size: int,
     place: int,
+    stop: threading.Event,
 ) -> None:
     path = "/predict" if size == 1 else "/predict/batch"
     with httpx.Client(base_url=site.url, timeout=10, headers=headers) as client:

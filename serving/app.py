@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 from pydantic import Field, ValidationError
 from starlette.responses import Response
+from starlette.types import Scope
 
 from creditrisk_assets.api_keys import Caller, KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.scoring.idempotency import IdempotencyIndex
@@ -84,15 +85,18 @@ def create_app(
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
 
-    async def decided_on_one(request: Request) -> Response:
-        state = request.scope["state"]
-        key = idempotency_key(request)
-        customer = customer_of(await request.body(), read)
+    async def decision_on_one(scope: Scope, body: bytes) -> bytes:
+        state = scope["state"]
+        key = idempotency_key(scope)
+        customer = customer_of(body, read)
         asked = Asked(
             [customer], state["caller"].name, state["request_id"], state["received_at"], key, trace_id=state["trace"].trace_id
         )
         (answer,) = await decider.decide(asked)
-        return Response(answer, media_type="application/json")
+        return answer
+
+    async def decided_on_one(request: Request) -> Response:
+        return Response(await decision_on_one(request.scope, await request.body()), media_type="application/json")
 
     async def predict(customer: Customer) -> PredictResponse:  # type: ignore[valid-type]  # noqa: ARG001 - see handled_by
         """The decision on one customer. It is in the decision log before it is told."""
@@ -110,7 +114,7 @@ def create_app(
     batch = BatchHandler(decider, portfolio, read, serving.batch_rows_limit, settings.run_dir)
 
     async def decided_on_many(request: Request) -> Response:
-        return await batch.answer(request, idempotency_key(request))
+        return await batch.answer(request, idempotency_key(request.scope))
 
     async def predict_batch(
         records: Annotated[list[Customer | Any], Field(min_length=1)],  # type: ignore[valid-type]  # noqa: ARG001 - see handled_by
@@ -128,7 +132,7 @@ def create_app(
         openapi_extra={"parameters": [key_parameter(KEY_LENGTH_LIMIT)], "requestBody": {"content": batch_bodies(portfolio)}},
         route_class_override=handled_by(decided_on_many),
     )
-    app.state.shortcuts = {("POST", "/predict"): shortcut(decided_on_one, handlers)}
+    app.state.shortcuts = {("POST", "/predict"): shortcut(decision_on_one, handlers)}
 
     @app.get("/health")
     async def health() -> Health:
@@ -265,13 +269,13 @@ def customer_of(body: bytes, read: RecordReader) -> dict[str, Any]:
         raise RequestValidationError(error.errors(include_url=False)) from error
 
 
-def idempotency_key(request: Request) -> str | None:
+def idempotency_key(scope: Scope) -> str | None:
     """The key that the client has given.
 
     Raises:
         HTTPException: if it is none.
     """
-    key = request.headers.get("idempotency-key")
+    key = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"), None)
     if key is not None and not (0 < len(key) <= KEY_LENGTH_LIMIT and key.isascii() and key.isprintable() and " " not in key):
         raise HTTPException(400, f"Idempotency-Key {key[:60]!r}; valid: 1 to {KEY_LENGTH_LIMIT} printable ASCII characters")
     return key

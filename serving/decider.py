@@ -174,6 +174,12 @@ class Decider:
         """Why decisions cannot be kept, or None."""
         return next((log.problem for log in self._logs if log.problem is not None), None)
 
+    @property
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise RuntimeError("the decider was asked before it was started; valid: start() first")
+        return self._loop
+
     def start(self) -> None:
         """Begin; called in the event loop that asks."""
         self._loop = asyncio.get_running_loop()
@@ -202,17 +208,16 @@ class Decider:
             KeyUsed: if the idempotency key belongs to another request.
             Overloaded: if too many wait.
         """
-        assert self._loop is not None, "start() comes first"  # noqa: S101 - a mistake of this package, not of its user
-        rows = len(asked.customers)
+        loop, rows = self._running, len(asked.customers)
         if self._rows_waiting + rows > WAITING_ROWS_LIMIT:
             raise Overloaded(f"{self._rows_waiting} customers wait for a decision; valid: up to {WAITING_ROWS_LIMIT}")
-        waiting = _Waiting(asked, self._loop.create_future())
+        waiting = _Waiting(asked, loop.create_future())
         self._rows_waiting += rows
         if rows != 1 or asked.key is not None:
             self._asked.put(waiting)
         else:
             if not self._pending:
-                self._loop.call_soon(self._decide_pending)
+                loop.call_soon(self._decide_pending)
             self._pending.append(waiting)
         return await waiting.future
 
@@ -220,8 +225,7 @@ class Decider:
         """In the event loop: decide on the single customers that came in this turn, and hand them to the writer."""
         group, self._pending = self._pending[:SINGLES_AT_ONCE], self._pending[SINGLES_AT_ONCE:]
         if self._pending:
-            assert self._loop is not None  # noqa: S101
-            self._loop.call_soon(self._decide_pending)
+            self._running.call_soon(self._decide_pending)
         try:
             decided = self._decided([_Customer(waiting, 0) for waiting in group], self._logs[0])
         except Exception as error:
@@ -235,10 +239,9 @@ class Decider:
 
     def _write(self, groups: list["_Decided"]) -> None:
         """In the writer's thread: bring groups to the disk, those of one segment at once, and let the answers be told."""
-        assert self._loop is not None  # noqa: S101
         for _, together in groupby(groups, key=lambda group: group.header):
             some = list(together)
-            self._loop.call_soon_threadsafe(self._deliver_written, len(some), *self._written(some))
+            self._running.call_soon_threadsafe(self._deliver_written, len(some), *self._written(some))
 
     def _written(self, groups: list["_Decided"]) -> tuple[list[_Waiting], list[Group]]:
         """Bring groups of one segment to the disk: the requests that are answered now, and what can be told of the groups."""
@@ -312,8 +315,7 @@ class Decider:
 
     def _tell(self, waiting: list[_Waiting], groups: list[Group]) -> None:
         """From a thread: hand answers to the event loop."""
-        assert self._loop is not None  # noqa: S101
-        self._loop.call_soon_threadsafe(self._deliver, waiting, groups)
+        self._running.call_soon_threadsafe(self._deliver, waiting, groups)
 
     def _deliver(self, answered: list[_Waiting], groups: Sequence[Group] = ()) -> None:
         """In the event loop: let answers leave, then let others watch."""

@@ -16,12 +16,15 @@ from typing import Any, Protocol
 
 import structlog
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from creditrisk_assets.api_keys import ANONYMOUS, Caller, KeyRing
 from serving.problems import failure_response, log_failure, problem_response
+from serving.protocol import WHOLE_ANSWER
 from serving.rate_limit import RateLimiter
-from serving.routes import Body, RouteTable, Rule
+from serving.routes import JSON_TYPE, Body, RouteTable, Rule
+from serving.routing import Shortcut
 from serving.trace import Trace, trace_of
 
 log = structlog.get_logger()
@@ -53,6 +56,7 @@ class Exchange:
     """One request and its answer, for those who look on: the log, the metrics, the traces."""
 
     __slots__ = (
+        "body",
         "body_is_read",
         "caller",
         "method",
@@ -76,6 +80,7 @@ class Exchange:
         self.received_at: float = state["received_at"]
         self.caller = NOBODY
         self.status = 0  # 0: nobody was there any more to be answered
+        self.body = b""  # where it is not streamed
         self.body_is_read = True
         self.refused: str | None = None  # why the perimeter did not let it through
 
@@ -112,7 +117,7 @@ class Perimeter:
         open_beyond_loopback: whether callers without a key may come by another name than this machine's own.
         log_all: whether answers below 400 are logged too.
         observers: who looks on.
-        shortcuts: parts of the application by method and path, which are asked without going through the rest of it.
+        shortcuts: by method and path, what answers without going through the application; not for streamed bodies.
     """
 
     def __init__(
@@ -125,7 +130,7 @@ class Perimeter:
         open_beyond_loopback: bool = False,
         log_all: bool = False,
         observers: Sequence[Observer] = (),
-        shortcuts: Mapping[tuple[str, str], ASGIApp] | None = None,
+        shortcuts: Mapping[tuple[str, str], Shortcut] | None = None,
     ) -> None:
         self.app = app
         self._shortcuts = dict(shortcuts or {})
@@ -177,7 +182,15 @@ class Perimeter:
             state["caller"] = exchange.caller
             if not exchange.body_is_read:
                 receive = await self._body(rule.body, headers, receive, exchange)
-            await self._shortcuts.get((method, path), self.app)(scope, receive, answer)
+            answered = self._shortcuts.get((method, path))
+            if answered is None:
+                await self.app(scope, receive, answer)
+                return
+            content = await answered(scope, exchange.body)
+            if not isinstance(content, bytes):
+                await content(scope, receive, answer)
+            elif not _written(exchange, scope, content):
+                await Response(content, media_type=JSON_TYPE)(scope, receive, answer)
         except _Gone:
             exchange.status = 0
         except HTTPException as refused:
@@ -256,8 +269,20 @@ class Perimeter:
         if body.streamed:
             return _Stream(receive, body, exchange)
         message = await _whole(receive, body)
-        exchange.body_is_read = True
+        exchange.body_is_read, exchange.body = True, message.get("body", b"")
         return _replayed(message, receive)
+
+
+def _written(exchange: Exchange, scope: Scope, content: bytes) -> bool:
+    """Answer 200 with JSON at one stroke, where the server can; whether it could."""
+    write = scope.get("extensions", {}).get(WHOLE_ANSWER, {}).get("write")
+    head = b"content-length: %d\r\ncontent-type: application/json\r\n%bx-request-id: %b\r\ntraceparent: %b\r\n"
+    if write is None or not write(
+        200, head % (len(content), exchange.rule.head, exchange.request_id.encode(), exchange.trace.header), content
+    ):
+        return False
+    exchange.status = 200
+    return True
 
 
 class _Gone(Exception):

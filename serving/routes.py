@@ -5,6 +5,7 @@ What is not in the table needs `admin`: a route that somebody adds and forgets h
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from creditrisk_assets.settings import ServingSettings
 
@@ -82,6 +83,11 @@ class Rule:
     headers: Headers = JSON_HEADERS
     page: bool = False
     allow: tuple[str, ...] = ()
+
+    @cached_property
+    def head(self) -> bytes:
+        """The headers as HTTP/1.1 has them."""
+        return b"".join(b"%b: %b\r\n" % header for header in self.headers)
 
 
 PUBLIC: frozenset[str] = frozenset()

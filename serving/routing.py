@@ -10,9 +10,13 @@ from typing import Any
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
+Answer = Callable[[Scope, bytes], Awaitable[bytes]]
+Shortcut = Callable[[Scope, bytes], Awaitable[bytes | Response]]
+"""Answers a request whose whole body is there: with JSON, or with a response where there is none."""
+
 ErrorHandlers = Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]
 
 
@@ -37,21 +41,19 @@ def handled_by(handler: Handler) -> type[APIRoute]:
     return Handled
 
 
-def shortcut(handler: Handler, errors: ErrorHandlers) -> ASGIApp:
-    """A handler as an application of its own, which answers just as the route with this handler does.
+def shortcut(answer: Answer, errors: ErrorHandlers) -> Shortcut:
+    """What the perimeter may ask instead of the application; it answers just as the route does.
 
     Args:
-        handler: gives the response to a request.
-        errors: what gives the response to what it raises; what is not there is raised on.
+        answer: gives the JSON of an answer to a request's body.
+        errors: what gives the response to what it raises; what nobody expects is raised on.
     """
-    known = tuple(errors)
+    known = tuple(kind for kind in errors if kind is not Exception)
 
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+    async def answered(scope: Scope, body: bytes) -> bytes | Response:
         try:
-            response = await handler(request)
+            return await answer(scope, body)
         except known as error:
-            response = await next(errors[kind] for kind in type(error).__mro__ if kind in errors)(request, error)
-        await response(scope, receive, send)
+            return await next(errors[kind] for kind in type(error).__mro__ if kind in errors)(Request(scope), error)
 
-    return application
+    return answered

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import ndonnx
 import numpy as np
-import spox
+import onnx
+import spox.opset.ai.onnx.ml.v3 as op
 from numpy.typing import NDArray
 from skl2onnx import to_onnx
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -88,8 +89,22 @@ class BoostedTrees:
         """The same as a part of a graph: rows x features float32 in, n float64 out."""
         example = np.zeros((1, self.classifier.n_features_in_), dtype=np.float32)
         converted = to_onnx(self.classifier, example, options={"zipmap": False, "raw_scores": True}, target_opset=OPSET)
-        head = spox.inline(converted)(features.unwrap_spox())
-        return ndonnx.astype(ndonnx.asarray(head["probabilities"])[:, -1], ndonnx.float64)
+        (trees,) = (node for node in converted.graph.node if node.op_type == "TreeEnsembleClassifier")
+        told: dict[str, Any] = {one.name: onnx.helper.get_attribute_value(one) for one in trees.attribute}
+        nodes: dict[str, Any] = {name: list(values) for name, values in told.items() if name.startswith("nodes_")}
+        nodes["nodes_modes"] = [mode.decode() for mode in told["nodes_modes"]]
+        # The same trees as a regressor, which gives the one number that is wanted: no label, no two columns to slice one out of.
+        sums = op.tree_ensemble_regressor(
+            features.unwrap_spox(),
+            base_values=told["base_values"],
+            n_targets=1,
+            target_ids=told["class_ids"],
+            target_nodeids=told["class_nodeids"],
+            target_treeids=told["class_treeids"],
+            target_weights=told["class_weights"],
+            **nodes,
+        )
+        return ndonnx.astype(ndonnx.reshape(ndonnx.asarray(sums), (-1,)), ndonnx.float64)
 
     def audited(self) -> HistGradientBoostingClassifier:
         """The scikit-learn model, for `skops`."""

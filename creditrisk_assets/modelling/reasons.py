@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import ndonnx
 import numpy as np
+import spox.opset.ai.onnx.v17 as op
 from numpy.typing import NDArray
 
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -55,24 +56,19 @@ def explained(
     coalitions, groups = len(inside), len(portfolio.reasons)
     fields = len(portfolio.fields)
     from_record = ndonnx.asarray(_fields_from_record(portfolio, inside)[None])
-    mixed = ndonnx.where(from_record, raw[:, None, :], reference[None, :, :])
+    mixed = ndonnx.where(from_record, raw[:, None, :], reference)
     values = ndonnx.reshape(log_odds(ndonnx.reshape(mixed, (-1, fields))), (-1, coalitions))
     without, with_group, weights = _marginals(inside)
-    gains = ndonnx.take(values, ndonnx.asarray(with_group.reshape(-1)), axis=1) - ndonnx.take(
-        values, ndonnx.asarray(without.reshape(-1)), axis=1
-    )
-    contributions = _halved(ndonnx.reshape(gains, (-1, groups, coalitions // 2)) * ndonnx.asarray(weights), groups)
+    gains = _columns(values, with_group.T) - _columns(values, without.T)
+    contributions = _halved(gains * ndonnx.asarray(weights.T.reshape(-1)), groups)
     everything = coalitions - 1
-    put_back = [everything - (1 << group) for group in range(groups)]
-    own = values[:, everything]
-    falls = ndonnx.take(values, ndonnx.asarray(np.array(put_back)), axis=1) < own[:, None]
-    raising = ndonnx.where(
-        ndonnx.logical_and(contributions > 0.0, falls), contributions, ndonnx.asarray(0.0, dtype=ndonnx.float64)
-    )
-    order = ndonnx.argsort(raising, axis=1, descending=True, stable=True)
-    sorted_raising = ndonnx.take_along_axis(raising, order, axis=1)
-    reasons = ndonnx.where(sorted_raising > 0.0, order, ndonnx.asarray(NO_REASON, dtype=ndonnx.int64))
-    return Explained(own, contributions, reasons[:, :REASONS_LIMIT])
+    put_back = everything - (1 << np.arange(groups))
+    own = _columns(values, np.array([everything]))
+    falls = _columns(values, put_back) < own
+    raising = ndonnx.where(falls, contributions, ndonnx.asarray(0.0, dtype=ndonnx.float64))
+    largest, places = _largest(raising, min(groups, REASONS_LIMIT))
+    reasons = ndonnx.where(largest > 0.0, places, ndonnx.asarray(NO_REASON, dtype=ndonnx.int64))
+    return Explained(ndonnx.reshape(own, (-1,)), contributions, reasons)
 
 
 def reference_profile(
@@ -149,8 +145,21 @@ def _marginals(inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np
     return without, with_group, np.array(weights)
 
 
+def _columns(values: ndonnx.Array, places: NDArray[np.int64]) -> ndonnx.Array:
+    """Columns of a matrix, in the order of the places."""
+    return ndonnx.take(values, ndonnx.asarray(places.reshape(-1).astype(np.int64)), axis=1)
+
+
 def _halved(terms: ndonnx.Array, groups: int) -> ndonnx.Array:
-    """Sum over the last axis, whose length is a power of two, by adding its halves."""
-    for half in [1 << power for power in reversed(range(groups - 1))]:
-        terms = terms[:, :, :half] + terms[:, :, half:]
-    return terms[:, :, 0]
+    """For each group the sum of its terms, by adding halves: rows x groups, from rows x (terms x groups), their number a power of
+    two.
+    """
+    for half in [groups << power for power in reversed(range(groups - 1))]:
+        terms = terms[:, :half] + terms[:, half:]
+    return terms
+
+
+def _largest(values: ndonnx.Array, count: int) -> tuple[ndonnx.Array, ndonnx.Array]:
+    """The largest of each row, in order, and their places; of equals the first comes first."""
+    found = op.top_k(values.unwrap_spox(), op.const(np.array([count], dtype=np.int64)), axis=1)
+    return ndonnx.asarray(found[0]), ndonnx.asarray(found[1])

@@ -4,6 +4,7 @@ Fields, codes and features of this one data set; nothing about how models are ma
 so a score over it is a one-month behavioural score.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ MONTHS = ("September", "August", "July", "June", "May", "April")
 PAY = ("pay_0", "pay_2", "pay_3", "pay_4", "pay_5", "pay_6")
 BILL = tuple(f"bill_amt{month}" for month in range(1, 7))
 PAID = tuple(f"pay_amt{month}" for month in range(1, 7))
+PEOPLE = ("sex", "education", "marriage", "age")
+
+_LATE, _BILL, _PAID, _UTILISATION = (
+    tuple(f"{name}_{month}" for month in range(1, 7)) for name in ("late", "bill", "paid", "utilisation")
+)
+"""Columns of the months as features are called."""
 
 AGE_BANDS = (25, 35, 45, 62)
 """The last is where 12 CFR 1002.2(o) begins to call an applicant elderly; 0.7 % of these customers are."""
@@ -101,6 +108,32 @@ _FEATURES = (
 )
 
 
+class _Columns:
+    """Columns by name, each a row of one matrix. What is computed alike is gathered and computed at once: for a single customer
+    each node of the graph costs more than what it computes.
+
+    Args:
+        xp: the array namespace.
+        names: of the columns.
+        values: columns x customers.
+    """
+
+    def __init__(self, xp: Any, names: Sequence[str], values: Any) -> None:
+        self._xp = xp
+        self._places = {name: place for place, name in enumerate(names)}
+        self._values = values
+
+    def __getitem__(self, names: Sequence[str]) -> Any:
+        """Some of them, in the order of the names."""
+        places = np.array([self._places[name] for name in names], dtype=np.int64)
+        return self._xp.take(self._values, self._xp.asarray(places), axis=0)
+
+    def and_(self, *more: tuple[Sequence[str], Any]) -> "_Columns":
+        """These and others, each block with its names."""
+        names = [*self._places, *(name for some, _ in more for name in some)]
+        return _Columns(self._xp, names, self._xp.concat([self._values, *(values for _, values in more)], axis=0))
+
+
 def compute_features(raw: Any) -> Any:
     """Feature matrix of the portfolio, as array-API code.
 
@@ -114,85 +147,82 @@ def compute_features(raw: Any) -> Any:
     """
     xp = raw.__array_namespace__()
 
-    def constant(value: float) -> Any:
-        return xp.asarray(value, dtype=xp.float32)
-
-    def block(names: tuple[str, ...]) -> Any:
-        return raw[:, _COLUMN[names[0]] : _COLUMN[names[-1]] + 1]
+    def each(*values: float, times: int = 1) -> Any:
+        return xp.asarray(np.repeat(np.array(values, dtype=np.float32), times)[:, None])
 
     def holds(condition: Any) -> Any:
         return xp.astype(condition, xp.float32)
 
-    def columns(several: Any, width: int = 6) -> list[Any]:
-        return [several[:, month : month + 1] for month in range(width)]
-
-    def over_months(reduction: Any, several: list[Any]) -> list[Any]:
-        # One reduction for all: for a single customer each node of the graph costs more than what it computes.
-        stacked = xp.reshape(xp.concat(several, axis=1), (-1, len(several), 6))
-        return columns(reduction(stacked, axis=2), len(several))
-
-    def total(single: list[Any]) -> Any:
-        # Column by column in a fixed order: a reduction may add fractions in another order on another processor.
-        result = single[0]
-        for column in single[1:]:
-            result = result + column
+    def part_by_part(operation: Callable[[Any, Any], Any], values: Any, parts: int) -> Any:
+        # In a fixed order: a reduction may add fractions in another one on another processor.
+        width = values.shape[0] // parts
+        result = values[:width, :]
+        for part in range(1, parts):
+            result = operation(result, values[part * width : (part + 1) * width, :])
         return result
 
-    zero, one, two, five, six = constant(0.0), constant(1.0), constant(2.0), constant(5.0), constant(6.0)
-    limit = raw[:, _COLUMN["limit_bal"] : _COLUMN["limit_bal"] + 1]
-    status, bills, paid = block(PAY), block(BILL), block(PAID)
-    late = xp.maximum(status, zero)
-    recency = xp.asarray(np.array([[6, 5, 4, 3, 2, 1]], dtype=np.float32))
-    latest = late[:, :1]
-    utilisation = bills / limit
-    times_late, times_later, late_sum, late_recency, unused, in_full, unpaid = over_months(
-        xp.sum,
-        [
-            *(holds(late > zero), holds(late > one), late, late * recency),
-            *(holds(status == -two), holds(status == -one), holds(paid == zero)),
-        ],
-    )
-    late_most, utilisation_most, utilisation_least, paid_least, paid_most = over_months(
-        xp.max, [late, utilisation, -utilisation, -paid, paid]
-    )
-    bill, payment = columns(bills), columns(paid)
-    owed, paid_since = total(bill[1:]), total(payment[:5])  # a payment of a month answers the bill of the month before
-    bill_mean, paid_mean = (bill[0] + owed) / six, (paid_since + payment[5]) / six
-    movement = total(columns(xp.abs(bills[:, 1:] - bills[:, :5]), 5)) / five
-    spent = bill[0] - bill[5] + paid_since
-    blocks = [
-        limit,
+    known = _Columns(xp, ("limit", *PEOPLE, *PAY, *_BILL, *_PAID), xp.matrix_transpose(raw))
+    one, two = each(1.0), each(2.0)
+    late = xp.maximum(known[PAY], each(0.0))
+    by_month = [
+        holds(known[PAY + PAY] > each(0.0, 1.0, times=6)),
+        holds(known[PAY + PAY + _PAID] == each(-2.0, -1.0, 0.0, times=6)),
         late,
-        late_most,
-        times_late,
-        times_later,
-        late_sum,
-        late_recency,
-        unused,
-        in_full,
-        utilisation,
-        bill_mean / limit,
-        utilisation_most,
-        -utilisation_least,
-        bills,
-        bill_mean,
-        limit - bill[0],
-        movement,
-        movement / limit,
-        spent / five / limit,
-        paid,
-        paid_mean,
-        -paid_least,
-        paid_most,
-        unpaid,
-        xp.minimum(paid[:, :5] / xp.maximum(bills[:, 1:], one), two),
-        xp.minimum(paid_since / xp.maximum(owed, one), two),
-        paid_mean / limit,
-        (bill[0] - paid_since - payment[5]) / limit,
-        (bill[0] - bill[5]) / limit,
-        latest - (late_sum - latest) / five,
+        late * each(6.0, 5.0, 4.0, 3.0, 2.0, 1.0),
     ]
-    return xp.concat(blocks, axis=1)
+    change = tuple(f"change_{month}" for month in range(1, 6))
+    known = known.and_(
+        (_LATE, late),
+        (
+            (
+                *("months_late", "months_very_late", "months_without_consumption", "months_paid_in_full", "months_unpaid"),
+                *("late_sum", "late_recency"),
+            ),
+            xp.sum(xp.reshape(xp.concat(by_month, axis=0), (7, 6, -1)), axis=1),
+        ),
+        (change, xp.abs(known[_BILL[1:]] - known[_BILL[:5]])),
+    )
+    # A payment of a month answers the bill of the month before.
+    five = [name for month in zip(_BILL[1:], _PAID[:5], change, strict=True) for name in month]
+    known = known.and_((("owed", "paid_since", "moved"), part_by_part(xp.add, known[five], 5)))
+    known = known.and_(
+        (
+            ("rise", "bill_less_paid", "late_before", "available"),
+            known[("bill_1", "bill_1", "late_sum", "limit")] - known[("bill_6", "paid_since", "late_1", "bill_1")],
+        )
+    )
+    known = known.and_(
+        (
+            ("billed", "paid", "spent", "left"),
+            known[("bill_1", "paid_since", "rise", "bill_less_paid")]
+            + known[("owed", "paid_6", "paid_since", "paid_6")] * each(1.0, 1.0, 1.0, -1.0),
+        )
+    )
+    known = known.and_(
+        (
+            ("bill_mean", "paid_mean", "bill_movement", "spent_mean", "late_before_mean"),
+            known[("billed", "paid", "moved", "spent", "late_before")] / each(6.0, 6.0, 5.0, 5.0, 5.0),
+        )
+    )
+    known = known.and_(
+        (
+            (
+                *("utilisation_mean", "paid_of_limit", "utilisation_movement", "spending_of_limit"),
+                *("balance_after_payments", "utilisation_trend", *_UTILISATION),
+            ),
+            known[("bill_mean", "paid_mean", "bill_movement", "spent_mean", "left", "rise", *_BILL)] / known[("limit",)],
+        ),
+        (
+            (*(f"paid_of_bill_{month}" for month in range(1, 6)), "paid_of_bills"),
+            xp.minimum(known[(*_PAID[:5], "paid_since")] / xp.maximum(known[(*_BILL[1:], "owed")], one), two),
+        ),
+        (("late_trend",), known[("late_1",)] - known[("late_before_mean",)]),
+    )
+    six = [name for month in zip(_LATE, _UTILISATION, _UTILISATION, _PAID, _PAID, strict=True) for name in month]
+    sign = (1.0, 1.0, -1.0, -1.0, 1.0)  # the least is the most of what is turned round
+    most = part_by_part(xp.maximum, known[six] * each(*sign * 6), 6) * each(*sign)
+    known = known.and_((("late_max", "utilisation_max", "utilisation_min", "paid_min", "paid_max"), most))
+    return xp.matrix_transpose(known[[feature.name for feature in _FEATURES]])
 
 
 REASONS = (
@@ -212,7 +242,7 @@ PORTFOLIO = Portfolio(
     target="default_payment_next_month",
     target_description="default on the payment of the next month",
     fields=_FIELDS,
-    protected=("sex", "education", "marriage", "age"),
+    protected=PEOPLE,
     features=_FEATURES,
     compute_features=compute_features,
     performance_window_days=31,

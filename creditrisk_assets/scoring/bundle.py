@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnxruntime
@@ -116,6 +116,11 @@ class DecisionRule(_Document):
 
     cut_off: float
     reference: list[float | None]
+
+    @cached_property
+    def reference_row(self) -> NDArray[np.float32]:
+        """The profile as the graph takes it: 1 x fields."""
+        return np.array([self.reference], dtype=np.float32)
 
 
 class RecalibrationFacts(_Document):
@@ -270,15 +275,19 @@ class Bundle:
             raw: rows x fields, float32, columns in the manifest's order.
             rule: cut-off and reference profile.
         """
-        reference = np.array([rule.reference], dtype=np.float32)
-        outputs = ["default_probability", "score", "reasons"]
-        parts = [
-            self.reasons_session.run(outputs, {"raw": raw[start : start + DECIDED_AT_ONCE], "reference": reference})
-            for start in range(0, max(len(raw), 1), DECIDED_AT_ONCE)
-        ]
-        probability, score, reasons = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if len(raw) <= DECIDED_AT_ONCE:
+            probability, score, reasons = self._with_reasons(raw, rule)
+        else:
+            starts = range(0, len(raw), DECIDED_AT_ONCE)
+            parts = [self._with_reasons(raw[start : start + DECIDED_AT_ONCE], rule) for start in starts]
+            probability, score, reasons = (np.concatenate(part) for part in zip(*parts, strict=True))
         prediction = (probability >= rule.cut_off).astype(np.int8)
         return Decisions(probability, score, prediction, reasons.astype(np.int8))
+
+    def _with_reasons(self, raw: NDArray[np.float32], rule: DecisionRule) -> list[NDArray[Any]]:
+        """PD, points and places of reasons."""
+        outputs = ["default_probability", "score", "reasons"]
+        return cast(list[NDArray[Any]], self.reasons_session.run(outputs, {"raw": raw, "reference": rule.reference_row}))
 
     def reason_codes(self, decisions: Decisions) -> list[list[str]]:
         """The codes of each decision's reasons, the strongest first."""

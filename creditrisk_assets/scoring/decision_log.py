@@ -8,6 +8,10 @@ A segment is one append-only file of one process, one day and one champion. It i
 The first payload is the header, a JSON document; each other one is a line of JSON for each decision. A process holds a lock on
 the segment that it writes; the lock ends with the process, however that ends, and then others may seal the segment: cut the torn
 tail and treat it as finished. A valid frame behind an invalid one is no torn tail, but damage, and is never cut.
+
+Behind the last frame of an open segment stand zeros, up to a whole number of `AHEAD_BYTES`: a write into a place that the file
+has already is brought to the disk without its length and its map of blocks, in two thirds of the time. After a crash they are a
+torn tail like any other.
 """
 
 import fcntl
@@ -16,7 +20,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -32,6 +36,11 @@ SUFFIX = ".log"
 SEGMENT = re.compile(r"(\d{4}-\d{2}-\d{2})-([0-9a-f]{16})" + re.escape(SUFFIX))
 HEAD = re.compile(rb"@([0-9a-f]{8}) (\d{10})\n")
 HEAD_BYTES = 21
+
+AHEAD_BYTES = 1 << 18
+"""Some hundred decisions; the frame that begins another such part brings its zeros to the disk, too."""
+
+ZEROS = memoryview(bytes(AHEAD_BYTES))
 
 
 class DecisionLogError(RuntimeError):
@@ -103,6 +112,7 @@ class SegmentWriter:
         self.broken = False
         self._codec = codec
         self._size = 0
+        self._length = 0
         self.path = folder / f"{header.day}-{header.name}{SUFFIX}"
         folder.mkdir(parents=True, exist_ok=True)
         unnamed = self.path.with_suffix(".new")
@@ -134,30 +144,53 @@ class SegmentWriter:
 
     @property
     def size(self) -> int:
-        """Bytes written."""
+        """Bytes of its frames."""
         return self._size
 
     def close(self) -> None:
         """Let go of it: others may seal it."""
+        if self._length > self._size and not self.broken:
+            with suppress(OSError):  # whoever seals it cuts the zeros, too
+                self._cut()
         os.close(self._file)
 
     def _write(self, payload: bytes) -> None:
         frame = framed(self._codec.encode(payload))
+        end = self._size + len(frame)
         try:
-            done = 0
-            while done < len(frame):
-                done += os.pwrite(self._file, memoryview(frame)[done:], self._size + done)
+            self._put(frame, self._size)
             if self._durable:
+                if end > self._length:
+                    self._go_ahead(end)
                 os.fdatasync(self._file)
         except OSError:
             self._take_back()
             raise
-        self._size += len(frame)
+        self._size = end
+
+    def _go_ahead(self, end: int) -> None:
+        """Put zeros behind the last frame; where there is no room for them, none."""
+        ahead = -end % AHEAD_BYTES
+        try:
+            self._put(ZEROS[:ahead], end)
+        except OSError:
+            os.ftruncate(self._file, end)
+            ahead = 0
+        self._length = end + ahead
+
+    def _put(self, content: bytes | memoryview, place: int) -> None:
+        done = 0
+        while done < len(content):
+            done += os.pwrite(self._file, memoryview(content)[done:], place + done)
+
+    def _cut(self) -> None:
+        os.ftruncate(self._file, self._size)
+        self._length = self._size
+        os.fsync(self._file)
 
     def _take_back(self) -> None:
         try:
-            os.ftruncate(self._file, self._size)
-            os.fsync(self._file)
+            self._cut()
         except OSError:
             self.broken = True  # what the disk holds behind the last good frame nobody knows; readers will find out
 
@@ -295,6 +328,8 @@ def _line_of(path: Path, codec: Codec, row: int) -> tuple[SegmentHeader, bytes] 
             head = HEAD.fullmatch(text)
             frame = text if head is None else text + file.read(int(head[2]) + 1)
             found = _payload_at(frame, 0)
+            if found is None and _is_blank(text, file):
+                return None
             if found is None:
                 read_segment(path, codec)  # which says so if this is no torn tail, but damage
                 return None
@@ -310,6 +345,15 @@ def _line_of(path: Path, codec: Codec, row: int) -> tuple[SegmentHeader, bytes] 
                 return header, lines[row - first]
             first += len(lines)
     return None
+
+
+def _is_blank(text: bytes, rest: IO[bytes]) -> bool:
+    """Whether nothing was written here yet: zeros, to the end of the file."""
+    while text:
+        if text.strip(b"\0"):
+            return False
+        text = rest.read(AHEAD_BYTES)
+    return True
 
 
 def _is_still(path: Path, file: IO[bytes]) -> bool:

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from creditrisk_assets.scoring.bundle import ChampionRecord, DecisionRule
 from creditrisk_assets.scoring.codec import PLAIN
 from creditrisk_assets.scoring.decision_log import (
+    AHEAD_BYTES,
     DecisionLogError,
     SegmentHeader,
     SegmentWriter,
@@ -231,6 +232,31 @@ def test_an_encrypted_log_shows_nothing_and_is_read_with_its_key_only(tmp_path: 
     assert segment.lines == (b'{"customer":"4711"}', b'{"customer":"4712"}')
     with pytest.raises(DecisionLogError, match="cannot be decoded: InvalidToken"):
         read_segment(writer.path, Encrypted())
+
+
+def test_the_zeros_ahead_of_a_killed_process_are_a_torn_tail_and_hide_nothing(tmp_path: Path) -> None:
+    """They are on the disk before the frames that take their place; damage among them is still seen."""
+    writer = SegmentWriter(tmp_path, header(), PLAIN)
+    for number in range(3):
+        writer.append([to_json({"n": number, "filler": "x" * 100_000})])
+    content = writer.path.read_bytes()
+    assert len(content) % AHEAD_BYTES == 0
+    assert not any(content[writer.size :])
+    name = writer.header.name
+    for row, there in ((2, True), (3, False)):
+        assert (find_record([tmp_path], PLAIN, DAY, name, row) is not None) is there
+    read = read_segment(writer.path, PLAIN)
+    assert read is not None
+    assert (read.good_bytes, read.torn_bytes) == (writer.size, len(content) - writer.size)
+    writer.close()
+    assert writer.path.read_bytes() == content[: writer.size]
+
+    writer.path.write_bytes(content)  # as a crash leaves it
+    cut(read)
+    assert writer.path.read_bytes() == content[: writer.size]
+    writer.path.write_bytes(content + framed(b"{}"))
+    with pytest.raises(DecisionLogError, match=f"was damaged at byte {writer.size}"):
+        find_record([tmp_path], PLAIN, DAY, name, 3)
 
 
 def test_a_decision_is_found_where_its_segment_is_by_now(tmp_path: Path) -> None:
