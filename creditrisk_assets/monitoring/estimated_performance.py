@@ -1,11 +1,11 @@
 """What the PDs of customers promise before any outcome is known: confidence-based performance estimation (CBPE).
 
-If PDs are calibrated on these very customers, each outcome is a coin that falls on bad with the PD, independent of all others, and
-the expectation of AUC, Brier score, log loss and bad rate needs no outcome. The method is NannyML's, described in its documentation
-under "Confidence-based Performance Estimation"; the formulas and errors here are worked out from that description.
+If PDs are calibrated on these very customers, each outcome is a coin that falls on bad with the PD, independent of all others,
+and the expectation of AUC, Brier score, log loss and bad rate needs no outcome. The method is NannyML's, described in its
+documentation under "Confidence-based Performance Estimation"; the formulas and errors here are worked out from that description.
 
-An estimate is as true as what it assumes (`ASSUMPTIONS`, to be shown beside it). It follows a change of who comes; it is blind to a
-change of who defaults among them.
+An estimate is as true as what it assumes (`ASSUMPTIONS`, to be shown beside it). It follows a change of who comes; it is blind
+to a change of who defaults among them.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ FloatArray = NDArray[np.float64]
 
 ASSUMPTIONS = (
     "PDs are calibrated on these customers, outcomes are independent given the PD, and who defaults is decided as in training: "
-    "blind to concept drift and prior shift. The interval covers chance in the outcomes of these customers, not PDs that are wrong."
+    "blind to concept drift and prior shift. The interval covers chance in the outcomes of these customers; it does not cover "
+    "PDs that are wrong."
 )
 
 
@@ -31,8 +32,8 @@ class Expected:
     Attributes:
         value: its expectation given the PDs.
         standard_error: of what is realised on the same rows around it: chance in the outcomes.
-        sampling_error: standard error of `value` as the figure of the population that the rows were drawn from: chance in who came.
-        lowest: the least that the figure can be.
+        sampling_error: standard error of `value` as the figure of the population that the rows were drawn from: chance in who
+        came. lowest: the least that the figure can be.
         highest: the most.
     """
 

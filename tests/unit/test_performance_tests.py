@@ -11,6 +11,7 @@ from creditrisk_assets.monitoring.performance import (
     PerformanceTest,
     join_outcomes,
     level_held,
+    night_figures,
     ranking_held,
     realised_performance,
 )
@@ -33,12 +34,8 @@ def ranking(target: IntArray, probability: FloatArray) -> dict[str, float]:
     return {"roc_auc": auc, "roc_auc_standard_error": auc_standard_error(target, probability)}
 
 
-def level(target: IntArray, probability: FloatArray) -> dict[str, float]:
-    return {"rows": float(len(target)), "bad_rate": float(target.mean()), "mean_pd": float(probability.mean())}
-
-
 def judged_level(target: IntArray, probability: FloatArray, alpha: float = 0.05, floor: float = 0.0) -> PerformanceTest:
-    return level_held(level(target, probability), float((probability**2).mean()), alpha, floor)
+    return level_held(night_figures(target, probability), alpha, floor)
 
 
 # Joining
@@ -144,8 +141,8 @@ def test_more_or_fewer_bads_than_the_pds_say_fail_the_test_of_level(worse: float
 
 
 def test_a_certain_gap_within_the_floor_passes_and_beyond_it_fails() -> None:
-    figures = {"rows": 1e6, "mean_pd": 0.20}
-    results = [level_held({**figures, "bad_rate": rate}, 0.06, 0.001, 0.03) for rate in (0.229, 0.231, 0.171, 0.169)]
+    figures = {"rows": 1e6, "mean_pd": 0.20, "pd_variance": 0.14}
+    results = [level_held({**figures, "bad_rate": rate}, 0.001, 0.03) for rate in (0.229, 0.231, 0.171, 0.169)]
     assert [one.passed for one in results] == [True, False, True, False]
     assert all(one.p_value < 0.001 for one in results)
 
@@ -153,7 +150,7 @@ def test_a_certain_gap_within_the_floor_passes_and_beyond_it_fails() -> None:
 @pytest.mark.parametrize("floor", [0.0, 0.05])
 def test_the_limit_of_level_is_where_passing_ends(floor: float) -> None:
     results = [
-        level_held({"rows": 400.0, "mean_pd": 0.2, "bad_rate": 0.2 + gap}, 0.06, 0.05, floor)
+        level_held({"rows": 400.0, "mean_pd": 0.2, "pd_variance": 0.14, "bad_rate": 0.2 + gap}, 0.05, floor)
         for gap in np.linspace(-0.1003, 0.0997, 41).tolist()
     ]
     assert [one.passed for one in results] == [abs(one.observed) <= one.limit for one in results]
@@ -169,6 +166,5 @@ def test_a_single_outcome_proves_nothing() -> None:
 def test_a_large_day_without_a_single_bad_fails_the_test_of_level() -> None:
     """500 customers at a PD of 20 % and not one bad: a feed that sends zeros, and no chance in the world."""
     for outcome in (0, 1):
-        rows = pd.DataFrame({"default_probability": np.full(500, 0.2), "bad": outcome})
-        figures = realised_performance(MaturedDay(rows, 500), "bad")
-        assert not level_held(figures, 0.04, 0.001, 0.02).passed
+        figures = night_figures(np.full(500, outcome), np.full(500, 0.2))
+        assert not level_held(figures, 0.001, 0.02).passed
