@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from creditrisk_assets.defs.events import bundle_that_scored, latest_day_of_data
-from creditrisk_assets.defs.io import stored_path
+from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.watched import watched_result
@@ -22,6 +22,8 @@ from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.performance import PerformanceTest
+
+PD = "default_probability"
 
 HISTORY_DAYS = 60
 """Days before the night whose stored reports are looked at: for the nights together, the chart, and how good estimates were."""
@@ -42,7 +44,7 @@ Nights = dict[str, dict[str, float]]
 )
 def performance_report(
     context: dg.AssetExecutionContext,
-    production_scores: pd.DataFrame,
+    production_scores: ParquetRows,
     outcomes: pd.DataFrame,
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
@@ -64,12 +66,14 @@ def performance_report(
     )
     from creditrisk_assets.portfolio.outcomes import maturity
 
-    version, bundle = bundle_that_scored(context.instance, production_scores)
-    validation = bundle.manifest.metrics
     portfolio, day = settings.portfolio, context.partition_key
-    matured = join_outcomes(production_scores, outcomes, portfolio.identifier)
+    with production_scores.opened() as file:
+        scores = file.read([portfolio.identifier, PD, "model_version", "bundle_sha256"]).to_pandas()
+    version, bundle = bundle_that_scored(context.instance, scores)
+    validation = bundle.manifest.metrics
+    matured = join_outcomes(scores, outcomes, portfolio.identifier)
     target = matured.rows[portfolio.target].to_numpy(dtype=np.int64)
-    probability = matured.rows["default_probability"].to_numpy(dtype=np.float64)
+    probability = matured.rows[PD].to_numpy(dtype=np.float64)
     night = night_figures(target, probability)
     nights = {**_earlier_nights(settings, day, version), day: night}
     recent = {name: one for name, one in nights.items() if one["rows"]}
@@ -175,7 +179,10 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[str, Perf
     row = by_span[shown]
     span = f"{shown} ({row['nights']} since {row['first_day']})" if row["nights"] > 1 else "the night"
     told = f"{what} {test.observed:.4f}, limit {test.limit:.4f}, {span}"
-    rows = [{"span": name, **vars(one), "nights": by_span[name]["nights"], "rows": by_span[name]["rows"]} for name, one in tests.items()]
+    rows = [
+        {"span": name, **vars(one), "nights": by_span[name]["nights"], "rows": by_span[name]["rows"]}
+        for name, one in tests.items()
+    ]
     return watched_result(
         check,
         passed=all(one.passed for one in tests.values()),
