@@ -30,13 +30,11 @@ from creditrisk_assets.modelling.metrics import Z95, auc_with_error
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.monitoring.estimated_performance import expected_auc, expected_performance
 from creditrisk_assets.monitoring.performance import (
-    NIGHTS_TOGETHER,
-    THE_NIGHT,
     estimate_held,
     level_tests,
     night_figures,
     ranking_tests,
-    together,
+    spans_of,
 )
 from creditrisk_assets.portfolio.encoding import raw_matrix
 from creditrisk_assets.portfolio.history import read_history
@@ -91,7 +89,7 @@ def main() -> None:
     estimates = parts.add_parser("estimates", help="CBPE against what is realised")
     estimates.add_argument("--data", required=True, help="a CSV or Parquet file with the portfolio's columns and the outcome")
     estimates.add_argument("--rival-python", help="the Python of an environment with nannyml")
-    estimates.add_argument("--splits", type=int, default=5, help="halvings of the file, each with a champion of its own")
+    estimates.add_argument("--splits", type=int, default=3, help="halvings of the file, each with a champion of its own")
     estimates.add_argument("--days", type=int, default=100, help="days of each size and kind from each halving")
     estimates.add_argument("--rows", type=int, nargs="+", default=[200, 500, 2_000], help="customers a day")
     stationary = parts.add_parser("stationary", help="false alarms of years in which nothing happens")
@@ -131,16 +129,17 @@ def report_estimates(options: argparse.Namespace) -> None:
         rng = np.random.default_rng([options.seed, split])
         order = rng.permutation(len(customers))
         half = len(order) // 2
-        learned, reference, rest = np.split(customers.iloc[order], [half, half + VALIDATION_ROWS])
+        places = np.split(order, [half, half + VALIDATION_ROWS])
+        learned, reference, rest = (customers.iloc[one] for one in places)
         fitted = fit(PORTFOLIO, training_rows(learned, PORTFOLIO, 1))
         labelled, pool = (Pool.of(one, predicted(fitted, one), fitted.cut_off) for one in (reference, rest))
         at_validation = auc_with_error(labelled.target, labelled.probability)[0]
         for kind, weight, target in kinds_of_days(pool, rng):
             for rows in options.rows:
-                places = [rng.choice(len(weight), rows, p=weight) for _ in range(options.days)]
-                table = pd.DataFrame([estimated_day(target[one], pool.probability[one], at_validation) for one in places])
+                drawn = [rng.choice(len(weight), rows, p=weight) for _ in range(options.days)]
+                table = pd.DataFrame([estimated_day(target[one], pool.probability[one], at_validation) for one in drawn])
                 if options.rival_python:
-                    table = table.join(rival(options.rival_python, labelled, pool, target, places, rows))
+                    table = table.join(rival(options.rival_python, labelled, pool, target, drawn, rows))
                 parts.append(table.assign(kind=kind, rows=rows))
     days = pd.concat(parts)
     half_told = f"{half:,} customers to learn from, {len(rest):,} to draw days from"
@@ -262,9 +261,8 @@ class Watch:
     def matured(self, target: IntArray, probability: FloatArray) -> dict[str, bool]:
         """Whether each check on outcomes fails on one more night."""
         alpha, floor = self._settings.performance_alpha, self._settings.performance_floor
-        night = night_figures(target, probability)
-        self._nights.append(night)
-        spans = {THE_NIGHT: night, NIGHTS_TOGETHER: together(self._nights)}
+        self._nights.append(night_figures(target, probability))
+        spans = spans_of([*self._nights], self._settings.performance_nights)
         tests = {RANKING: ranking_tests(spans, self._validation, alpha, floor), LEVEL: level_tests(spans, alpha, floor)}
         return {name: not all(one.passed for one in of_spans.values()) for name, of_spans in tests.items()}
 
@@ -293,7 +291,7 @@ def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
         lowest = min(whole, key=lambda one: one.ratio)
         told = f"smallest adverse-impact ratio {lowest.ratio:.3f} ({lowest.field} {lowest.group})"
         print(f"champion {number + 1}: AUC {auc:.4f}, bad rate less mean PD {gap:+.4f}, {told}")
-    print(f"\n{repeats} years of {NIGHTS_A_YEAR} nights, {settings.performance_nights} nights together\n")
+    print(f"\n{repeats} years of {NIGHTS_A_YEAR} nights, spans of up to {settings.performance_nights} nights\n")
     print_table(
         ["customers a night", "check", "failed nights a quarter", "95 % interval", "alarms a quarter", "years with any"], []
     )
@@ -337,7 +335,7 @@ def report_detection(sizes: Sequence[int], repeats: int, seed: int) -> None:
         "by 7",
         "by 14",
     ]
-    print(f"{repeats} repeats, {len(pools)} champions, {settings.performance_nights} nights together\n")
+    print(f"{repeats} repeats, {len(pools)} champions, spans of up to {settings.performance_nights} nights\n")
     print_table(head, [])
     changes = [changes_of(pool, np.random.default_rng([seed, number])) for number, pool in enumerate(pools)]
     truths = [truth_of(pool, of_pool, np.random.default_rng(seed)) for pool, of_pool in zip(pools, changes, strict=True)]

@@ -58,8 +58,8 @@ class Settings(BaseSettings):
     performance_nights: int = Field(
         14,
         ge=1,
-        description="Matured nights that the performance checks test together, beside the last one alone: on small nights only "
-        "several together prove a fall.",
+        description="The performance checks test the last matured night alone and this many together, and half as many, a "
+        "quarter and so on: on small nights only several together prove a fall, and few of them see it sooner than many.",
     )
     fairness_rows: int = Field(
         2_000,

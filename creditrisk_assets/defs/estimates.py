@@ -203,6 +203,8 @@ def _groups(decided: pd.DataFrame, settings: Settings) -> "Groups":
     from creditrisk_assets.portfolio.encoding import raw_matrix
 
     protected = [field for field in settings.portfolio.fields if field.name in settings.portfolio.protected]
+    if not protected:
+        return {}
     numbers = raw_matrix(decided, protected).T
     return protected_groups(settings.portfolio, {field.name: row for field, row in zip(protected, numbers, strict=True)})
 

@@ -1,8 +1,8 @@
 """How the day's decisions turned out: the asset `performance_report` and the checks on it.
 
 Each day of decisions is a vintage. Its report keeps the figures of the night alone and of the last nights of the same champion
-together, which come from the frames that are stored of the nights before it: no row of theirs is read again. The checks do not
-block: there is nothing after them to stop.
+together (14, 7 and 3 of them, unless the settings say otherwise), which come from the frames that are stored of the nights
+before it: no row of theirs is read again. The checks do not block: there is nothing after them to stop.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ PD = "default_probability"
 HISTORY_DAYS = 60
 """Days before the night whose stored reports are looked at: for the nights together, the chart, and how good estimates were."""
 
-ABOUT = ("span", "nights", "first_day", "model_version", "validation_roc_auc", "validation_roc_auc_standard_error")
+ABOUT = ("nights", "first_day", "model_version", "validation_roc_auc", "validation_roc_auc_standard_error")
 """Columns of a stored report that are no figures of matured rows."""
 
 Nights = dict[str, dict[str, float]]
@@ -55,14 +55,12 @@ def performance_report(
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.monitoring.performance import (
-        NIGHTS_TOGETHER,
-        THE_NIGHT,
         estimate_misses,
         estimates_so_far,
         join_outcomes,
         night_figures,
         realised_performance,
-        together,
+        spans_of,
     )
     from creditrisk_assets.portfolio.outcomes import maturity
 
@@ -76,19 +74,14 @@ def performance_report(
     probability = matured.rows[PD].to_numpy(dtype=np.float64)
     night = night_figures(target, probability)
     nights = {**_earlier_nights(settings, day, version), day: night}
-    recent = {name: one for name, one in nights.items() if one["rows"]}
-    recent = dict(list(recent.items())[-settings.performance_nights :]) or {day: night}
+    recent = {name: one for name, one in nights.items() if one["rows"] or name == day}
     about = {
         "model_version": version,
         "validation_roc_auc": validation["roc_auc"],
         "validation_roc_auc_standard_error": validation["roc_auc_standard_error"],
     }
-    frame = pd.DataFrame(
-        [
-            {"span": THE_NIGHT, "nights": 1, "first_day": day, **about, **night},
-            {"span": NIGHTS_TOGETHER, "nights": len(recent), "first_day": min(recent), **about, **together([*recent.values()])},
-        ]
-    )
+    spans = spans_of([*recent.values()], settings.performance_nights)
+    frame = pd.DataFrame([{"nights": number, "first_day": [*recent][-number], **about, **span} for number, span in spans.items()])
     latest_day = latest_day_of_data(context.instance)
     waiting = maturity(matured.decisions, len(matured.rows), day, latest_day, portfolio.performance_window_days)
     misses = estimate_misses([*nights.values()])
@@ -120,7 +113,7 @@ def performance_report(
 
 @dg.asset_check(asset=performance_report, partitions_def=DAYS)
 def ranking_is_as_at_validation(performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """The AUC of the matured rows, of the night alone and of the last nights together, has not fallen below validation by more
+    """The AUC of the matured rows, of the night alone and of nights together, has not fallen below validation by more
     than chance and more than the floor. Does not block: there is nothing after it to stop.
     """
     from creditrisk_assets.monitoring.performance import ranking_tests
@@ -134,7 +127,7 @@ def ranking_is_as_at_validation(performance_report: pd.DataFrame, settings: dg.R
 
 @dg.asset_check(asset=performance_report, partitions_def=DAYS)
 def default_rate_is_as_predicted(performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """Bads came at the rate that the PDs said, in the night alone and in the last nights together, up to chance and the floor.
+    """Bads came at the rate that the PDs said, in the night alone and in nights together, up to chance and the floor.
     Does not block: there is nothing after it to stop.
     """
     from creditrisk_assets.monitoring.performance import level_tests
@@ -156,13 +149,13 @@ def _earlier_nights(settings: Settings, day: str, version: str) -> Nights:
                 stored = pd.read_parquet(file)
         except FileNotFoundError:
             continue
-        if "span" in stored.columns and stored["model_version"].iloc[0] == version:  # an older report keeps other figures
+        if "nights" in stored.columns and stored["model_version"].iloc[0] == version:  # an older report keeps other figures
             nights[earlier] = _figures(stored.iloc[0])
     return nights
 
 
-def _spans(report: pd.DataFrame) -> Nights:
-    return {str(row["span"]): _figures(row) for _, row in report.iterrows()}
+def _spans(report: pd.DataFrame) -> dict[int, dict[str, float]]:
+    return {int(row["nights"]): _figures(row) for _, row in report.iterrows()}
 
 
 def _figures(row: "pd.Series[Any]") -> dict[str, float]:
@@ -170,31 +163,29 @@ def _figures(row: "pd.Series[Any]") -> dict[str, float]:
     return {str(name): float(value) for name, value in row.dropna().items() if name not in ABOUT}
 
 
-def _performance_result(check: str, report: pd.DataFrame, tests: "dict[str, PerformanceTest]", what: str) -> dg.AssetCheckResult:
+def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, PerformanceTest]", what: str) -> dg.AssetCheckResult:
     from creditrisk_assets.monitoring.performance import most_telling
 
     shown = most_telling(tests)
-    test = tests[shown]
-    by_span = {str(row["span"]): row for _, row in report.iterrows()}
-    row = by_span[shown]
-    span = f"{shown} ({row['nights']} since {row['first_day']})" if row["nights"] > 1 else "the night"
-    told = f"{what} {test.observed:.4f}, limit {test.limit:.4f}, {span}"
-    rows = [
-        {"span": name, **vars(one), "nights": by_span[name]["nights"], "rows": by_span[name]["rows"]}
-        for name, one in tests.items()
+    test, row = tests[shown], report[report["nights"] == shown].iloc[0]
+    span = f"{shown} nights since {row['first_day']}" if shown > 1 else "the night alone"
+    of_spans = [
+        {"nights": number, "rows": rows, **vars(tests[number])}
+        for number, rows in zip(report["nights"], report["rows"], strict=True)
     ]
     return watched_result(
         check,
         passed=all(one.passed for one in tests.values()),
-        summary=test.explanation if np.isnan(test.observed) else told,
+        summary=test.explanation if np.isnan(test.observed) else f"{what} {test.observed:.4f}, limit {test.limit:.4f}, {span}",
         observed=test.observed,
         threshold=test.limit,
         rows=int(row["rows"]),
         model_version=str(row["model_version"]),
         p_value=test.p_value,
         explanation=test.explanation,
-        span=shown,
-        tests=table(pd.DataFrame(rows)),
+        nights=shown,
+        first_day=str(row["first_day"]),
+        tests=table(pd.DataFrame(of_spans)),
     )
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from creditrisk_assets.modelling.metrics import SMALLEST_PD, Estimate, normal_estimate
 
@@ -105,7 +104,7 @@ def expected_auc(probability: FloatArray) -> Expected | None:
     bad_above -= 0.5 * probability
     auc = float(probability @ good_below) / all_pairs
 
-    below = stats.rankdata(probability) - 1  # the other rows that have a lower PD
+    below = _weight_below(np.ones(n), place, len(levels)) - 0.5  # the other rows that have a lower PD
     by_outcome = (below - (bads - probability)) - auc * ((n - 1) - 2 * (bads - probability))
     outcome_variance = float(probability * good @ by_outcome**2)
 

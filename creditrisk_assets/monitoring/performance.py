@@ -1,6 +1,6 @@
 """How the champion's scores turned out, on matured rows only, against what it showed at validation.
 
-A night is tested alone and together with the matured nights before it. What is kept of a night adds up (`night_figures`), so no
+A night is tested alone and together with matured nights before it. What is kept of a night adds up (`night_figures`), so no
 row is read again to pool nights.
 """
 
@@ -24,8 +24,6 @@ SMALLEST_CLASS = 10
 
 SMALLEST_VARIANCE = 5.0
 """Variance of the number of bads below which that number is too far from normal, and binomial tails take the normal's place."""
-
-THE_NIGHT, NIGHTS_TOGETHER = "the night", "nights together"
 
 
 @dataclass(frozen=True)
@@ -186,17 +184,34 @@ def level_error(figures: Mapping[str, float]) -> float:
     return float(np.sqrt(figures["pd_variance"] / figures["rows"]))
 
 
-Spans = Mapping[str, Mapping[str, float]]
-"""Figures of the night alone and of the nights together, by name of the span."""
+Spans = Mapping[int, Mapping[str, float]]
+"""Figures of the last nights together, by how many they are; 1 is the night alone."""
 
 
-def ranking_tests(spans: Spans, validation: Mapping[str, float], alpha: float, floor: float) -> dict[str, PerformanceTest]:
+def spans_of(nights: Sequence[Mapping[str, float]], most: int) -> dict[int, dict[str, float]]:
+    """The last nights together, by how many: the night alone, and as many as `most`, half of that, a quarter and so on.
+
+    Args:
+        nights: at least one, the night itself last.
+        most: nights of the longest span.
+    """
+    spans = {1: together(nights[-1:])}
+    lengths = [most]
+    while lengths[-1] > 1:
+        lengths.append(lengths[-1] // 2)
+    for length in reversed(lengths):
+        there = min(length, len(nights))
+        spans.setdefault(there, together(nights[-there:]))
+    return spans
+
+
+def ranking_tests(spans: Spans, validation: Mapping[str, float], alpha: float, floor: float) -> dict[int, PerformanceTest]:
     """`ranking_held` of each span that has enough of both classes; the spans share the false alarms (Bonferroni)."""
     tests = {}
-    for name, figures in spans.items():
+    for nights, figures in spans.items():
         fewer = min(figures["bads"], figures["rows"] - figures["bads"])
         enough = fewer >= SMALLEST_CLASS
-        tests[name] = (
+        tests[nights] = (
             ranking_held(figures, validation, alpha / len(spans), floor)
             if enough
             else _untested(f"{fewer:.0f} rows of the rarer class have matured; tested from {SMALLEST_CLASS}")
@@ -204,14 +219,14 @@ def ranking_tests(spans: Spans, validation: Mapping[str, float], alpha: float, f
     return tests
 
 
-def level_tests(spans: Spans, alpha: float, floor: float) -> dict[str, PerformanceTest]:
+def level_tests(spans: Spans, alpha: float, floor: float) -> dict[int, PerformanceTest]:
     """`level_held` of each span; the spans share the false alarms (Bonferroni)."""
-    return {name: level_held(figures, alpha / len(spans), floor) for name, figures in spans.items()}
+    return {nights: level_held(figures, alpha / len(spans), floor) for nights, figures in spans.items()}
 
 
-def most_telling(tests: Mapping[str, PerformanceTest]) -> str:
+def most_telling(tests: Mapping[int, PerformanceTest]) -> int:
     """The span whose test failed, or came closest to it."""
-    return min(tests, key=lambda name: (tests[name].passed, tests[name].p_value))
+    return min(tests, key=lambda nights: (tests[nights].passed, tests[nights].p_value))
 
 
 def estimate_misses(nights: Sequence[Mapping[str, float]]) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs.io import stored_path
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
-from creditrisk_assets.monitoring.performance import NIGHTS_TOGETHER, THE_NIGHT
 from creditrisk_assets.monitoring.watch_list import BY_CHECK
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import load_bundle
@@ -156,14 +155,14 @@ def test_nights_are_put_together_from_what_is_stored_and_a_fall_too_small_for_on
     assert level[0].passed
     assert not level[-1].passed
     said = metadata_of(level[-1])
-    assert (said["span"], said["rows"]) == (NIGHTS_TOGETHER, 900)
+    assert (said["nights"], said["rows"]) == (6, 900)
     assert said["observed"] > said["threshold"]
     assert set(said) >= SAID
-    assert "together (6 since 2026-06-10)" in said["summary"]
-    report = apart.frame("performance_report", days[-1]).set_index("span")
-    alone = [apart.frame("performance_report", day).set_index("span").loc[THE_NIGHT] for day in days]
-    assert report.loc[NIGHTS_TOGETHER, "bads"] == sum(one["bads"] for one in alone)
-    assert report.loc[NIGHTS_TOGETHER, "nights"] == 6
+    assert said["summary"].endswith("6 nights since 2026-06-10")
+    report = apart.frame("performance_report", days[-1]).set_index("nights")
+    alone = [apart.frame("performance_report", day).set_index("nights").loc[1] for day in days]
+    assert report.loc[6, "bads"] == sum(one["bads"] for one in alone)
+    assert list(report.index) == [1, 3, 6]
     metadata = apart.metadata("performance_report", days[-1])
     errors = [one["bad_rate"] - one["mean_pd"] for one in alone]
     assert metadata["estimated_bad_rate_nights"] == 6
@@ -178,13 +177,12 @@ def test_nights_of_another_champion_and_of_older_reports_do_not_count(apart: Loo
     days = nights("2026-06-20", 3)
     for place, day in enumerate(days[:2]):
         matured_night(apart, day, customers(120, 70 + place))
-    other = stored_path(apart.settings.storage, "performance_report", days[0])
+    other, older = (str(stored_path(apart.settings.storage, "performance_report", day)) for day in days[:2])
     pd.read_parquet(other).assign(model_version="999").to_parquet(other)
-    older = stored_path(apart.settings.storage, "performance_report", days[1])
     pd.DataFrame({"test": ["ranking"], "passed": [True], "model_version": ["1"]}).to_parquet(older)
     matured_night(apart, days[2], customers(120, 72))
-    report = apart.frame("performance_report", days[2]).set_index("span")
-    assert report["nights"].to_dict() == {THE_NIGHT: 1, NIGHTS_TOGETHER: 1}
+    report = apart.frame("performance_report", days[2]).set_index("nights")
+    assert list(report.index) == [1]
 
 
 # Fairness

@@ -95,7 +95,8 @@ def test_calibrated_pds_never_promise_less_than_chance(probability: FloatArray) 
 def test_pds_that_are_all_alike_promise_no_ranking(pd: float) -> None:
     expected = expected_auc(np.full(50, pd))
     assert expected is not None
-    assert (expected.value, expected.standard_error, expected.sampling_error) == pytest.approx((0.5, 0.0, 0.0), abs=1e-12)
+    figures = [expected.value, expected.standard_error, expected.sampling_error]
+    assert figures == pytest.approx([0.5, 0.0, 0.0], abs=1e-12)
 
 
 def test_certain_pds_promise_a_perfect_ranking_without_error() -> None:

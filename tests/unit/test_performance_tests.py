@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from creditrisk_assets.modelling.metrics import auc_gain, auc_standard_error, ranking_and_calibration
 from creditrisk_assets.monitoring.performance import (
-    NIGHTS_TOGETHER,
-    THE_NIGHT,
     MaturedDay,
     PerformanceTest,
     estimate_misses,
@@ -21,6 +19,7 @@ from creditrisk_assets.monitoring.performance import (
     ranking_held,
     ranking_tests,
     realised_performance,
+    spans_of,
     together,
 )
 from tests.unit.helpers import logistic
@@ -249,25 +248,38 @@ def test_the_spans_share_the_false_alarms() -> None:
     validation = ranking(*drawn(rng, 100_000))
     for _ in range(1_000):
         recent = [night_figures(*drawn(rng, 200)) for _ in range(4)]
-        spans = {THE_NIGHT: recent[-1], NIGHTS_TOGETHER: together(recent)}
+        spans = spans_of(recent, 4)
         failures["ranking"] += not all(one.passed for one in ranking_tests(spans, validation, 0.05, 0.0).values())
         failures["level"] += not all(one.passed for one in level_tests(spans, 0.05, 0.0).values())
-    assert 0.025 < failures["level"] / 1_000 < 0.065
-    assert 0.025 < failures["ranking"] / 1_000 < 0.08
+    assert set(spans) == {1, 2, 4}
+    assert 0.02 < failures["level"] / 1_000 < 0.065
+    assert 0.02 < failures["ranking"] / 1_000 < 0.08
+
+
+@pytest.mark.parametrize(
+    ("most", "there", "wanted"),
+    [(14, 20, [1, 3, 7, 14]), (14, 5, [1, 3, 5]), (14, 1, [1]), (1, 9, [1]), (2, 9, [1, 2]), (7, 7, [1, 3, 7])],
+)
+def test_spans_are_the_last_nights_by_halves(most: int, there: int, wanted: list[int]) -> None:
+    rng = np.random.default_rng(27)
+    recent = [night_figures(*drawn(rng, 40)) for _ in range(there)]
+    spans = spans_of(recent, most)
+    assert list(spans) == wanted
+    assert spans == {number: pytest.approx(together(recent[-number:])) for number in wanted}
 
 
 def test_what_is_told_is_the_span_that_failed() -> None:
     def test(passed: bool, p_value: float) -> PerformanceTest:
         return PerformanceTest(passed, 0.7, 0.75, p_value, "")
 
-    assert most_telling({THE_NIGHT: test(True, 0.2), NIGHTS_TOGETHER: test(False, 0.0001)}) == NIGHTS_TOGETHER
-    assert most_telling({THE_NIGHT: test(True, 0.0001), NIGHTS_TOGETHER: test(False, 0.001)}) == NIGHTS_TOGETHER
-    assert most_telling({THE_NIGHT: test(True, 0.2), NIGHTS_TOGETHER: test(True, 0.2)}) == THE_NIGHT
+    assert most_telling({1: test(True, 0.2), 14: test(False, 0.0001)}) == 14
+    assert most_telling({1: test(True, 0.0001), 14: test(False, 0.001)}) == 14
+    assert most_telling({1: test(True, 0.2), 14: test(True, 0.2)}) == 1
 
 
 def test_the_ranking_of_a_night_with_few_bads_is_not_tested() -> None:
     figures = {"rows": 200.0, "bads": 9.0, "roc_auc": 0.2, "roc_auc_standard_error": 0.02}
-    (test,) = ranking_tests({THE_NIGHT: figures}, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.05, 0.0).values()
+    (test,) = ranking_tests({1: figures}, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.05, 0.0).values()
     assert test.passed
     assert test.explanation == "9 rows of the rarer class have matured; tested from 10"
 
