@@ -55,6 +55,18 @@ class Settings(BaseSettings):
     performance_floor: float = Field(
         0.03, ge=0, description="A fall in AUC, or a gap between mean PD and bad rate, smaller than this is no alarm."
     )
+    performance_nights: int = Field(
+        14,
+        ge=1,
+        description="The performance checks test the last matured night alone and this many together, and half as many, a "
+        "quarter and so on: on small nights only several together prove a fall, and few of them see it sooner than many.",
+    )
+    fairness_rows: int = Field(
+        2_000,
+        ge=1,
+        description="Decisions by group are watched over the latest nights of one champion that hold so many of them, and over "
+        "one night if it does.",
+    )
     report_rows: int = Field(
         5_000, ge=0, description="Rows of each side that the Evidently report draws; 0 leaves reports and plots of days out."
     )

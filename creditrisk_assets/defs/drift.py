@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
+from creditrisk_assets.defs.estimates import estimates_of
 from creditrisk_assets.defs.events import bundle_that_scored
 from creditrisk_assets.defs.metadata import OWNERS, picture, table
 from creditrisk_assets.defs.partitions import DAYS
@@ -56,6 +57,7 @@ def drift_report(
             "score_psi_threshold": stability[0].threshold,
             "drifted_columns": int(frame["drifted"].sum()),
             "drifted": ", ".join(frame.loc[frame["drifted"], "column"]) or "none",
+            **estimates_of(production_scores["default_probability"].to_numpy(dtype=float)),
             **(_pictures(context.partition_key, reference, current, stability, settings) if settings.report_rows else {}),
         },
     )

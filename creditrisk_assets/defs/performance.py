@@ -1,69 +1,96 @@
 """How the day's decisions turned out: the asset `performance_report` and the checks on it.
 
-The checks do not block: there is nothing after them to stop.
+Each day of decisions is a vintage. Its report keeps the figures of the night alone and of the last nights of the same champion
+together (14, 7 and 3 of them, unless the settings say otherwise), which come from the frames that are stored of the nights
+before it: no row of theirs is read again. The checks do not block: there is nothing after them to stop.
 """
 
 import dataclasses
-import math
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from creditrisk_assets.defs.events import bundle_that_scored, latest_day_of_data
+from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from creditrisk_assets.monitoring.performance import PerformanceTest
+
+PD = "default_probability"
+
+HISTORY_DAYS = 60
+"""Days before the night whose stored reports are looked at: for the nights together, the chart, and how good estimates were."""
+
+ABOUT = ("nights", "first_day", "model_version", "validation_roc_auc", "validation_roc_auc_standard_error")
+"""Columns of a stored report that are no figures of matured rows."""
+
+Nights = dict[str, dict[str, float]]
+"""Figures of nights by day of decision, the oldest first."""
 
 
 @dg.asset(
     group_name="monitoring",
     kinds={"scikitlearn", "parquet"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
     partitions_def=DAYS,
 )
 def performance_report(
     context: dg.AssetExecutionContext,
-    production_scores: pd.DataFrame,
+    production_scores: ParquetRows,
     outcomes: pd.DataFrame,
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
-    """How the day's scores turned out, on the rows whose outcome has arrived, beside what the champion showed at validation."""
+    """How the day's scores turned out, on the rows whose outcome has arrived, beside what the champion showed at validation and
+    what its PDs promised of the same rows; and how good such promises have been.
+    """
     from creditrisk_assets.governance.policy import grade_table
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
+    from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.monitoring.performance import (
+        estimate_misses,
+        estimates_so_far,
         join_outcomes,
-        level_held,
-        ranking_held,
+        night_figures,
         realised_performance,
+        spans_of,
     )
     from creditrisk_assets.portfolio.outcomes import maturity
 
-    version, bundle = bundle_that_scored(context.instance, production_scores)
+    portfolio, day = settings.portfolio, context.partition_key
+    with production_scores.opened() as file:
+        scores = file.read([portfolio.identifier, PD, "model_version", "bundle_sha256"]).to_pandas()
+    version, bundle = bundle_that_scored(context.instance, scores)
     validation = bundle.manifest.metrics
-    portfolio = settings.portfolio
-    day = join_outcomes(production_scores, outcomes, portfolio.identifier)
-    realised = realised_performance(day, portfolio.target)
-    probability = day.rows["default_probability"].to_numpy(dtype=float)
-    latest_day = latest_day_of_data(context.instance)
-    waiting = maturity(day.decisions, len(day.rows), context.partition_key, latest_day, portfolio.performance_window_days)
-    alpha, floor = settings.performance_alpha, settings.performance_floor
-    tests = {
-        "ranking": ranking_held(realised, validation, alpha, floor),
-        "level": level_held(realised, float((probability**2).mean()) if len(probability) else math.nan, alpha, floor),
+    matured = join_outcomes(scores, outcomes, portfolio.identifier)
+    target = matured.rows[portfolio.target].to_numpy(dtype=np.int64)
+    probability = matured.rows[PD].to_numpy(dtype=np.float64)
+    night = night_figures(target, probability)
+    nights = {**_earlier_nights(settings, day, version), day: night}
+    recent = {name: one for name, one in nights.items() if one["rows"] or name == day}
+    about = {
+        "model_version": version,
+        "validation_roc_auc": validation["roc_auc"],
+        "validation_roc_auc_standard_error": validation["roc_auc_standard_error"],
     }
-    frame = pd.DataFrame(
-        [
-            {"test": name, **vars(test), "model_version": version, "rows": len(day.rows), "alpha": alpha, "floor": floor}
-            for name, test in tests.items()
-        ]
-    )
+    spans = spans_of([*recent.values()], settings.performance_nights)
+    frame = pd.DataFrame([{"nights": number, "first_day": [*recent][-number], **about, **span} for number, span in spans.items()])
+    latest_day = latest_day_of_data(context.instance)
+    waiting = maturity(matured.decisions, len(matured.rows), day, latest_day, portfolio.performance_window_days)
+    misses = estimate_misses([*nights.values()])
     plots = {}
-    if "roc_auc" in realised and settings.report_rows:
-        target = day.rows[portfolio.target].to_numpy(dtype="int64")
+    if "roc_auc" in night and settings.report_rows:
         plots = {
             "roc": picture(roc_plot(target, {f"version {version}": probability})),
             "calibration": picture(calibration_plot(target, {f"version {version}": probability})),
+            "estimated_and_realised": picture(_plot_of_nights(nights, validation["roc_auc"])),
         }
     return dg.Output(
         frame,
@@ -71,43 +98,136 @@ def performance_report(
             "model_version": version,
             **dataclasses.asdict(waiting),
             "latest_day_of_data": latest_day,
-            **figures(realised),
+            **figures(realised_performance(matured, portfolio.target)),
+            **figures(night),
             "validation_roc_auc": validation["roc_auc"],
-            "grades": table(grade_table(probability, day.rows[portfolio.target].to_numpy(dtype="int64"), settings.grade_bounds)),
+            **figures({str(name): value for name, value in misses.iloc[-1].items()}, "estimate_"),
+            **figures(estimates_so_far(misses)),
+            "estimate_assumes": ASSUMPTIONS,
+            "vintages": table(_vintages(nights, misses)),
+            "grades": table(grade_table(probability, target, settings.grade_bounds)),
             **plots,
         },
     )
 
 
 @dg.asset_check(asset=performance_report, partitions_def=DAYS)
-def ranking_is_as_at_validation(performance_report: pd.DataFrame) -> dg.AssetCheckResult:
-    """The AUC of the day's matured rows has not fallen below validation by more than chance and more than the floor. Does not
-    block: there is nothing after it to stop.
+def ranking_is_as_at_validation(performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """The AUC of the matured rows, of the night alone and of nights together, has not fallen below validation by more
+    than chance and more than the floor. Does not block: there is nothing after it to stop.
     """
-    return _performance_result(performance_report, "ranking", "AUC")
+    from creditrisk_assets.monitoring.performance import ranking_tests
+
+    report = performance_report.iloc[0]
+    validation = {name: float(report[f"validation_{name}"]) for name in ("roc_auc", "roc_auc_standard_error")}
+    spans = _spans(performance_report)
+    tests = ranking_tests(spans, validation, settings.performance_alpha, settings.performance_floor)
+    return _performance_result("ranking_is_as_at_validation", performance_report, tests, "AUC")
 
 
 @dg.asset_check(asset=performance_report, partitions_def=DAYS)
-def default_rate_is_as_predicted(performance_report: pd.DataFrame) -> dg.AssetCheckResult:
-    """Bads came at the rate that the PDs said, up to chance and the floor. Does not block: there is nothing after it to stop."""
-    return _performance_result(performance_report, "level", "bad rate minus mean PD")
+def default_rate_is_as_predicted(performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """Bads came at the rate that the PDs said, in the night alone and in nights together, up to chance and the floor.
+    Does not block: there is nothing after it to stop.
+    """
+    from creditrisk_assets.monitoring.performance import level_tests
+
+    tests = level_tests(_spans(performance_report), settings.performance_alpha, settings.performance_floor)
+    return _performance_result("default_rate_is_as_predicted", performance_report, tests, "bad rate minus mean PD")
 
 
 CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
 
 
-def _performance_result(performance: pd.DataFrame, test: str, what: str) -> dg.AssetCheckResult:
-    row = performance[performance["test"] == test].iloc[0]
-    defined = not math.isnan(row["observed"])
-    return dg.AssetCheckResult(
-        passed=bool(row["passed"]),
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={
-            "summary": f"{what} {row['observed']:.4f}, limit {row['limit']:.4f}" if defined else row["explanation"],
-            **({"observed": float(row["observed"]), "threshold": float(row["limit"])} if defined else {}),
-            "p_value": float(row["p_value"]),
-            "rows": int(row["rows"]),
-            "explanation": str(row["explanation"]),
-            "model_version": str(row["model_version"]),
-        },
+def _earlier_nights(settings: Settings, day: str, version: str) -> Nights:
+    """What is stored of the matured nights before a day that one champion scored."""
+    nights: Nights = {}
+    for back in range(HISTORY_DAYS, 0, -1):
+        earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
+        try:
+            with stored_path(settings.storage, "performance_report", earlier).open("rb") as file:
+                stored = pd.read_parquet(file)
+        except FileNotFoundError:
+            continue
+        if "nights" in stored.columns and stored["model_version"].iloc[0] == version:  # an older report keeps other figures
+            nights[earlier] = _figures(stored.iloc[0])
+    return nights
+
+
+def _spans(report: pd.DataFrame) -> dict[int, dict[str, float]]:
+    return {int(row["nights"]): _figures(row) for _, row in report.iterrows()}
+
+
+def _figures(row: "pd.Series[Any]") -> dict[str, float]:
+    """The figures of one span, without those that do not exist."""
+    return {str(name): float(value) for name, value in row.dropna().items() if name not in ABOUT}
+
+
+def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, PerformanceTest]", what: str) -> dg.AssetCheckResult:
+    from creditrisk_assets.monitoring.performance import most_telling
+
+    shown = most_telling(tests)
+    test, row = tests[shown], report[report["nights"] == shown].iloc[0]
+    span = f"{shown} nights since {row['first_day']}" if shown > 1 else "the night alone"
+    of_spans = [
+        {"nights": number, "rows": rows, **vars(tests[number])}
+        for number, rows in zip(report["nights"], report["rows"], strict=True)
+    ]
+    return watched_result(
+        check,
+        passed=all(one.passed for one in tests.values()),
+        summary=test.explanation if np.isnan(test.observed) else f"{what} {test.observed:.4f}, limit {test.limit:.4f}, {span}",
+        observed=test.observed,
+        threshold=test.limit,
+        rows=int(row["rows"]),
+        model_version=str(row["model_version"]),
+        p_value=test.p_value,
+        explanation=test.explanation,
+        nights=shown,
+        first_day=str(row["first_day"]),
+        tests=table(pd.DataFrame(of_spans)),
     )
+
+
+def _vintages(nights: Nights, misses: pd.DataFrame) -> pd.DataFrame:
+    """Nights for people, the latest first: realised figures with 95 % intervals, what was estimated of the same rows, and by
+    how many standard errors that was wrong.
+    """
+    from creditrisk_assets.modelling.fairness import jeffreys_interval
+    from creditrisk_assets.modelling.metrics import normal_estimate
+
+    rows = []
+    for (day, night), missed in zip(nights.items(), misses.itertuples(), strict=True):
+        auc = normal_estimate(night.get("roc_auc", np.nan), night.get("roc_auc_standard_error", np.nan), 0.0, 1.0)
+        low, high = jeffreys_interval(int(night["bads"]), int(night["rows"])) if night["rows"] else (np.nan, np.nan)
+        rows.append(
+            {
+                "vintage": day,
+                "rows": int(night["rows"]),
+                "bads": int(night["bads"]),
+                "roc_auc": auc.value,
+                "low": auc.low if not np.isnan(auc.value) else np.nan,
+                "high": auc.high if not np.isnan(auc.value) else np.nan,
+                "expected_roc_auc": night.get("expected_roc_auc", np.nan),
+                "z": missed.roc_auc_z,
+                "bad_rate": night.get("bad_rate", np.nan),
+                "bad_rate_low": low,
+                "bad_rate_high": high,
+                "mean_pd": night.get("mean_pd", np.nan),
+                "bad_rate_z": missed.bad_rate_z,
+            }
+        )
+    return pd.DataFrame(rows[::-1])
+
+
+def _plot_of_nights(nights: Nights, validation: float) -> bytes:
+    from creditrisk_assets.modelling.plots import performance_plot
+
+    sides = [
+        tuple(
+            np.array([night.get(f"{prefix}{name}", np.nan) for night in nights.values()])
+            for name in ("roc_auc", "roc_auc_standard_error")
+        )
+        for prefix in ("", "expected_")
+    ]
+    return performance_plot([date.fromisoformat(day) for day in nights], sides[0], sides[1], validation)  # type: ignore[arg-type]

@@ -193,6 +193,46 @@ def _group_figures(
     )
 
 
+@dataclass(frozen=True)
+class GroupImpact:
+    """Approvals of one group beside those of the reference group, which is the judged one with the largest approval rate.
+
+    `ratio` is the adverse-impact ratio, with its 95 % interval; 1 by definition for the reference group itself.
+    """
+
+    field: str
+    group: str
+    reference: str
+    n: int
+    approval_rate: float
+    ratio: float
+    low: float
+    high: float
+
+
+def impact_by_group(approved: NDArray[np.bool_], groups: Groups) -> list[GroupImpact]:
+    """Adverse-impact ratios of decisions, whose outcomes nobody knows yet, for each group that is large enough to be judged.
+
+    Args:
+        approved: n, whether a customer was approved.
+        groups: what `protected_groups` gives.
+    """
+    impacts = []
+    for field, grouping in groups.items():
+        sizes = grouping.sizes
+        approvals = np.bincount(grouping.place, weights=approved, minlength=len(sizes)).astype(np.int64)
+        judged = np.flatnonzero(sizes >= SMALLEST_GROUP).tolist()
+        if not judged:
+            continue
+        best = max(judged, key=lambda place: approvals[place] / sizes[place])
+        for place in judged:
+            counts = (int(approvals[place]), int(sizes[place]), int(approvals[best]), int(sizes[best]))
+            ratio = (1.0, 1.0, 1.0) if place == best else impact_ratio(*counts)
+            name, reference = grouping.names[place], grouping.names[best]
+            impacts.append(GroupImpact(field, name, reference, counts[1], counts[0] / counts[1], *ratio))
+    return impacts
+
+
 def impact_ratio(approved: int, n: int, reference_approved: int, reference_n: int) -> tuple[float, float, float]:
     """Ratio of two approval rates with its 95 % interval by logarithms, half an approval added to each side (Walter 1975).
 

@@ -53,9 +53,8 @@ def ranking_and_calibration(target: IntArray, probability: FloatArray) -> dict[s
     bads = int(target.sum())
     if bads == 0 or bads == len(target):
         raise ValueError(f"{bads} bads in {len(target)} rows; valid: at least one good and one bad")
-    placements = _placements(target, probability)
-    error = _standard_error(*placements)
-    auc = normal_estimate(float(placements[0].mean()), error, 0.0, 1.0)
+    value, error = auc_with_error(target, probability)
+    auc = normal_estimate(value, error, 0.0, 1.0)
     estimates = {
         "roc_auc": auc,
         "gini": Estimate(*(2 * value - 1 for value in (auc.value, auc.low, auc.high))),
@@ -97,9 +96,15 @@ def mean_estimate(values: FloatArray, lowest: float, highest: float) -> Estimate
     return normal_estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), lowest, highest)
 
 
+def auc_with_error(target: IntArray, probability: FloatArray) -> tuple[float, float]:
+    """AUC and DeLong's standard error of it."""
+    placements = _placements(target, probability)
+    return float(placements[0].mean()), _standard_error(*placements)
+
+
 def auc_standard_error(target: IntArray, probability: FloatArray) -> float:
     """DeLong's standard error of the AUC (DeLong et al. 1988, Biometrics 44:837)."""
-    return _standard_error(*_placements(target, probability))
+    return auc_with_error(target, probability)[1]
 
 
 def auc_gain(target: IntArray, challenger: FloatArray, champion: FloatArray) -> tuple[float, float]:

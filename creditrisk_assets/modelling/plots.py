@@ -1,6 +1,7 @@
 """Pictures of a model and of a day. Each function returns a PNG."""
 
 import io
+from datetime import date
 
 import matplotlib
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from creditrisk_assets.modelling.inspection import Inspection, Profile
-from creditrisk_assets.modelling.metrics import calibration_bins, kolmogorov_smirnov, ranking_and_calibration
+from creditrisk_assets.modelling.metrics import Z95, calibration_bins, kolmogorov_smirnov, ranking_and_calibration
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -149,6 +150,30 @@ def stability_plot(names: list[str], values: list[float], thresholds: list[float
     axes.scatter(thresholds, positions, marker="|", s=90, color="black", linewidths=1.2, zorder=3)
     axes.set_yticks(positions, names, fontsize=7)
     axes.set_title(title, fontsize=9)
+    return _png(figure)
+
+
+def performance_plot(
+    days: list[date], realised: tuple[FloatArray, FloatArray], estimated: tuple[FloatArray, FloatArray], validation: float
+) -> bytes:
+    """Realised and estimated AUC of matured nights, each with its 95 % interval.
+
+    Args:
+        days: of decision.
+        realised: AUC and standard error of each day, NaN where there is none.
+        estimated: what the PDs of the same rows promised, likewise.
+        validation: AUC of the champion at validation.
+    """
+    figure, axes = _axes("day of decision", "AUC")
+    at = np.array([day.toordinal() for day in days], dtype=np.float64)
+    axes.axhline(validation, color=GREY, linewidth=0.8, linestyle="--", label=f"at validation {validation:.4f}")
+    sides = (("estimated without outcomes", estimated, BLUE, -0.12), ("realised", realised, ORANGE, 0.12))
+    for name, (auc, error), color, aside in sides:
+        axes.errorbar(at + aside, auc, Z95 * error, fmt="o", markersize=3, linewidth=0.8, color=color, label=name)
+    shown = sorted({*np.linspace(0, len(days) - 1, 4).round().astype(int).tolist()})
+    axes.set_xticks(at[shown], [days[place].isoformat() for place in shown])
+    axes.set_title(f"AUC of {len(days)} matured nights, 95 % intervals", fontsize=9)
+    axes.legend(fontsize=8, loc="lower left")
     return _png(figure)
 
 

@@ -1,5 +1,10 @@
-"""How the champion's scores of a day turned out, on matured rows only, against what it showed at validation."""
+"""How the champion's scores turned out, on matured rows only, against what it showed at validation.
 
+A night is tested alone and together with matured nights before it. What is kept of a night adds up (`night_figures`), so no
+row is read again to pool nights.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +12,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.modelling.metrics import Z95, auc_with_error, ranking_and_calibration
+from creditrisk_assets.monitoring.estimated_performance import Expected, expected_auc
 from creditrisk_assets.portfolio.outcomes import VERSION, current_versions
 
+FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+SMALLEST_CLASS = 10
+"""Bads, and goods, below which the ranking of a night is not tested: the AUC's error is then itself a guess."""
+
+SMALLEST_VARIANCE = 5.0
+"""Variance of the number of bads below which that number is too far from normal, and binomial tails take the normal's place."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class MaturedDay:
 
 @dataclass(frozen=True)
 class PerformanceTest:
-    """One test of a day against validation: passed, the observed figure, its limit, and the p-value."""
+    """One test against validation: passed, the observed figure, its limit, and the p-value; NaN where nothing was tested."""
 
     passed: bool
     observed: float
@@ -54,13 +67,62 @@ def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:
     return ranking_and_calibration(outcomes, probability)
 
 
-def ranking_held(figures: dict[str, float], validation: dict[str, float], alpha: float, floor: float) -> PerformanceTest:
+def night_figures(target: IntArray, probability: FloatArray) -> dict[str, float]:
+    """What is kept of a night's matured rows, so that nights can be put together without reading rows.
+
+    Args:
+        target: n, 1 = bad.
+        probability: n, PD.
+
+    Returns:
+        rows and bads; of any rows mean_pd, bad_rate and pd_variance, the mean of PD (1 - PD); with both classes roc_auc; where
+        pairs could come expected_roc_auc, which is what the PDs of these rows promise. Each AUC with its standard error.
+    """
+    rows, bads = len(target), int(target.sum())
+    figures = {"rows": float(rows), "bads": float(bads)}
+    if rows:
+        figures["mean_pd"] = float(probability.mean())
+        figures["bad_rate"] = bads / rows
+        figures["pd_variance"] = float((probability * (1 - probability)).mean())
+    if 0 < bads < rows:
+        figures["roc_auc"], figures["roc_auc_standard_error"] = auc_with_error(target, probability)
+    expected = expected_auc(probability)
+    if expected is not None:
+        figures["expected_roc_auc"], figures["expected_roc_auc_standard_error"] = expected.value, expected.standard_error
+    return figures
+
+
+def together(nights: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of several nights as those of one, from what `night_figures` keeps.
+
+    Rows, bads and means add up. The AUC is the mean of the nights' AUCs, each weighted by bads x goods / rows: customers are
+    ranked within their night, so nights that differ in level do not count as ranking, and the weight does not depend on the AUC.
+    """
+    rows = sum(night["rows"] for night in nights)
+    figures = {"rows": rows, "bads": sum(night["bads"] for night in nights)}
+    if rows:
+        counted = [night for night in nights if night["rows"]]
+        for name in ("mean_pd", "bad_rate", "pd_variance"):
+            figures[name] = sum(night["rows"] * night[name] for night in counted) / rows
+    for prefix in ("", "expected_"):
+        ranked = [night for night in nights if "roc_auc" in night and f"{prefix}roc_auc" in night]
+        if ranked:
+            weight = np.array([night["bads"] * (night["rows"] - night["bads"]) / night["rows"] for night in ranked])
+            weight /= weight.sum()
+            auc = np.array([night[f"{prefix}roc_auc"] for night in ranked])
+            error = np.array([night[f"{prefix}roc_auc_standard_error"] for night in ranked])
+            figures[f"{prefix}roc_auc"] = float(weight @ auc)
+            figures[f"{prefix}roc_auc_standard_error"] = float(np.sqrt(weight**2 @ error**2))
+    return figures
+
+
+def ranking_held(figures: Mapping[str, float], validation: Mapping[str, float], alpha: float, floor: float) -> PerformanceTest:
     """Test whether the AUC has fallen below validation (one-sided, DeLong errors of both), by more than the floor.
 
     ECB instructions for validation reporting (2019) test the current AUC against that of initial validation in this way.
     """
     if "roc_auc" not in figures:
-        return PerformanceTest(True, float("nan"), float("nan"), 1.0, "no AUC: the matured rows hold one class only")
+        return _untested("no AUC: the matured rows hold one class only")
     fall = validation["roc_auc"] - figures["roc_auc"]
     error = float(np.hypot(figures["roc_auc_standard_error"], validation["roc_auc_standard_error"]))
     p_value = float(stats.norm.sf(fall / error)) if error > 0 else float(fall <= 0)
@@ -71,22 +133,134 @@ def ranking_held(figures: dict[str, float], validation: dict[str, float], alpha:
     )
 
 
-def level_held(figures: dict[str, float], mean_square_pd: float, alpha: float, floor: float) -> PerformanceTest:
+def estimate_held(expected: Expected | None, validation: Mapping[str, float], alpha: float, floor: float) -> PerformanceTest:
+    """Test whether the AUC that PDs promise is below validation, by more than the floor.
+
+    The errors are chance in who came and that of the AUC at validation. Chance in the outcomes is not among them: no outcome is
+    in the estimate.
+    """
+    if expected is None:
+        return _untested("no AUC can be expected: one row, or PDs that are all 0 or all 1")
+    promised = {"roc_auc": expected.value, "roc_auc_standard_error": expected.sampling_error}
+    return ranking_held(promised, validation, alpha, floor)
+
+
+def level_held(figures: Mapping[str, float], alpha: float, floor: float) -> PerformanceTest:
     """Test whether bads come at the rate that the PDs say (two-sided), allowing a gap up to the floor.
 
     Args:
-        figures: of the matured rows.
-        mean_square_pd: mean of PD squared; the variance of the number of bads is the sum of PD (1 - PD).
+        figures: of the matured rows, as `night_figures`; the variance of the number of bads is the sum of PD (1 - PD).
         alpha: false alarms by chance.
         floor: largest gap that does not matter.
     """
     if "mean_pd" not in figures:
-        return PerformanceTest(True, float("nan"), float("nan"), 1.0, "no outcomes have arrived")
+        return _untested("no outcomes have arrived")
     gap = figures["bad_rate"] - figures["mean_pd"]
-    error = float(np.sqrt((figures["mean_pd"] - mean_square_pd) / figures["rows"]))
-    p_value = float(2 * stats.norm.sf(abs(gap) / error))
-    limit = max(floor, float(stats.norm.isf(alpha / 2)) * error)
+    p_value, reach = _chance_of_level(figures, gap, alpha)
+    limit = max(floor, reach)
     passed = not (p_value < alpha and abs(gap) > floor)
     return PerformanceTest(
         passed, gap, limit, p_value, f"bad rate {figures['bad_rate']:.4f} against mean PD {figures['mean_pd']:.4f}"
     )
+
+
+def _chance_of_level(figures: Mapping[str, float], gap: float, alpha: float) -> tuple[float, float]:
+    """The two-sided p-value of a gap, and the largest gap to its side that chance gives with probability 1 - alpha.
+
+    Of few rows by the binomial distribution of the mean PD, which is wider than that of the PDs (Hoeffding 1956).
+    """
+    error = level_error(figures)
+    if figures["rows"] * figures["pd_variance"] >= SMALLEST_VARIANCE:
+        return float(2 * stats.norm.sf(abs(gap) / error)), float(stats.norm.isf(alpha / 2)) * error
+    rows, mean_pd = figures["rows"], figures["mean_pd"]
+    bads = stats.binom(int(rows), mean_pd)
+    if gap > 0:
+        return float(min(1.0, 2 * bads.sf(figures["bads"] - 1))), float(bads.isf(alpha / 2)) / rows - mean_pd
+    return float(min(1.0, 2 * bads.cdf(figures["bads"]))), mean_pd - float(bads.ppf(alpha / 2)) / rows
+
+
+def level_error(figures: Mapping[str, float]) -> float:
+    """Standard error of bad rate minus mean PD, if the PDs are right."""
+    return float(np.sqrt(figures["pd_variance"] / figures["rows"]))
+
+
+Spans = Mapping[int, Mapping[str, float]]
+"""Figures of the last nights together, by how many they are; 1 is the night alone."""
+
+
+def spans_of(nights: Sequence[Mapping[str, float]], most: int) -> dict[int, dict[str, float]]:
+    """The last nights together, by how many: the night alone, and as many as `most`, half of that, a quarter and so on.
+
+    Args:
+        nights: at least one, the night itself last.
+        most: nights of the longest span.
+    """
+    spans = {1: together(nights[-1:])}
+    lengths = [most]
+    while lengths[-1] > 1:
+        lengths.append(lengths[-1] // 2)
+    for length in reversed(lengths):
+        there = min(length, len(nights))
+        spans.setdefault(there, together(nights[-there:]))
+    return spans
+
+
+def ranking_tests(spans: Spans, validation: Mapping[str, float], alpha: float, floor: float) -> dict[int, PerformanceTest]:
+    """`ranking_held` of each span that has enough of both classes; the spans share the false alarms (Bonferroni)."""
+    tests = {}
+    for nights, figures in spans.items():
+        fewer = min(figures["bads"], figures["rows"] - figures["bads"])
+        enough = fewer >= SMALLEST_CLASS
+        tests[nights] = (
+            ranking_held(figures, validation, alpha / len(spans), floor)
+            if enough
+            else _untested(f"{fewer:.0f} rows of the rarer class have matured; tested from {SMALLEST_CLASS}")
+        )
+    return tests
+
+
+def level_tests(spans: Spans, alpha: float, floor: float) -> dict[int, PerformanceTest]:
+    """`level_held` of each span; the spans share the false alarms (Bonferroni)."""
+    return {nights: level_held(figures, alpha / len(spans), floor) for nights, figures in spans.items()}
+
+
+def most_telling(tests: Mapping[int, PerformanceTest]) -> int:
+    """The span whose test failed, or came closest to it."""
+    return min(tests, key=lambda nights: (tests[nights].passed, tests[nights].p_value))
+
+
+def estimate_misses(nights: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Realised minus estimated figures of nights, on the same matured rows.
+
+    Returns:
+        For each night roc_auc_error and bad_rate_error with roc_auc_z and bad_rate_z, their sizes in standard errors of the
+        estimate; NaN where a figure does not exist.
+    """
+    rows = []
+    for night in nights:
+        auc = night.get("roc_auc", np.nan) - night.get("expected_roc_auc", np.nan)
+        level = night.get("bad_rate", np.nan) - night.get("mean_pd", np.nan)
+        auc_error = night.get("expected_roc_auc_standard_error", np.nan)
+        error = level_error(night) if "pd_variance" in night else np.nan
+        rows.append((auc, auc / auc_error if auc_error else np.nan, level, level / error if error else np.nan))
+    return pd.DataFrame(rows, columns=["roc_auc_error", "roc_auc_z", "bad_rate_error", "bad_rate_z"], dtype="float64")
+
+
+def estimates_so_far(misses: pd.DataFrame) -> dict[str, float]:
+    """How good past estimates were: number of nights, mean absolute error, and the share whose 95 % interval held the truth.
+
+    Args:
+        misses: as `estimate_misses`.
+    """
+    tracked: dict[str, float] = {}
+    for name in ("roc_auc", "bad_rate"):
+        known = misses[misses[f"{name}_z"].notna()]
+        tracked[f"estimated_{name}_nights"] = float(len(known))
+        if len(known):
+            tracked[f"estimated_{name}_mean_absolute_error"] = float(known[f"{name}_error"].abs().mean())
+            tracked[f"estimated_{name}_coverage"] = float((known[f"{name}_z"].abs() <= Z95).mean())
+    return tracked
+
+
+def _untested(explanation: str) -> PerformanceTest:
+    return PerformanceTest(True, float("nan"), float("nan"), 1.0, explanation)

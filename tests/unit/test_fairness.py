@@ -11,6 +11,7 @@ from creditrisk_assets.modelling.fairness import (
     FieldFigures,
     Grouping,
     fairness_by_group,
+    impact_by_group,
     impact_ratio,
     jeffreys_interval,
     lowest_ratios,
@@ -210,3 +211,24 @@ def test_a_field_of_one_group_has_no_proxy() -> None:
     features = np.zeros((200, 1), dtype=np.float32)
     (only,) = proxies(features, {"one": Grouping.of(np.full(200, "all"))}, lambda _: None)
     assert (only.n, only.auc) == (200, None)
+
+
+def test_impact_without_outcomes_is_that_with_outcomes() -> None:
+    rng = np.random.default_rng(31)
+    answers = scores(rng.random(2_000))
+    names = rng.choice(["a", "b", "c", "few"], 2_000, p=[0.4, 0.3, 0.28, 0.02])
+    figures = one_field(np.zeros(2_000, dtype=np.int64), answers, names)
+    impacts = impact_by_group(answers.prediction == 0, {"group": Grouping.of(names)})
+    assert {one.group for one in impacts} == {"a", "b", "c"}
+    assert {one.reference for one in impacts} == {figures.reference}
+    of_group = {one.group: one for one in figures.groups}
+    for one in impacts:
+        same = of_group[one.group]
+        assert (one.n, one.approval_rate) == (same.n, same.approval_rate)
+        assert (one.ratio, one.low, one.high) == (same.impact_ratio, same.impact_ratio_low, same.impact_ratio_high)
+
+
+def test_where_no_group_is_large_enough_there_is_no_impact() -> None:
+    assert (
+        impact_by_group(np.ones(SMALLEST_GROUP - 1, dtype=bool), {"group": Grouping.of(np.repeat("a", SMALLEST_GROUP - 1))}) == []
+    )
