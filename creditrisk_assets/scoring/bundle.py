@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -287,7 +287,8 @@ class Bundle:
     def _with_reasons(self, raw: NDArray[np.float32], rule: DecisionRule) -> list[NDArray[Any]]:
         """PD, points and places of reasons."""
         outputs = ["default_probability", "score", "reasons"]
-        return cast(list[NDArray[Any]], self.reasons_session.run(outputs, {"raw": raw, "reference": rule.reference_row}))
+        found: list[NDArray[Any]] = self.reasons_session.run(outputs, {"raw": raw, "reference": rule.reference_row})
+        return found
 
     def reason_codes(self, decisions: Decisions) -> list[list[str]]:
         """The codes of each decision's reasons, the strongest first."""
