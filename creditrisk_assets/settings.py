@@ -60,7 +60,10 @@ class Settings(BaseSettings):
         "Benjamini and Hochberg.",
     )
     stability_nights: int = Field(
-        3, ge=1, le=90, description="Nights, the last of them the day itself, whose rows by the same champion are judged together."
+        3,
+        ge=1,
+        le=90,
+        description="Nights, the last of them the day itself, whose rows by the same champion are judged together.",
     )
     stability_minimum_rows: int = Field(
         100, ge=1, description="Fewer rows than this in those nights are no evidence of drift: bins of ten rows."

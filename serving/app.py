@@ -177,13 +177,21 @@ def create_app(
     @app.get("/reports/drift/{day}", response_class=HTMLResponse)
     def drift_report(day: datetime.date) -> HTMLResponse:
         """The Evidently report of a day."""
-        try:
-            page = (settings.reports / "drift" / day.isoformat() / "report.html").read_bytes()
-        except FileNotFoundError as error:
-            raise HTTPException(404, f"no drift report for {day}") from error
-        return HTMLResponse(page)
+        return _report(settings, f"drift/{day.isoformat()}")
+
+    @app.get("/reports/drift/windows/{until}/{days}", response_class=HTMLResponse)
+    def window_report(until: datetime.date, days: Annotated[int, Path(ge=1, le=366)]) -> HTMLResponse:
+        """The Evidently report of some days up to one."""
+        return _report(settings, f"drift/windows/{until.isoformat()}/{days}")
 
     return app
+
+
+def _report(settings: Settings, folder: str) -> HTMLResponse:
+    try:
+        return HTMLResponse((settings.reports / folder / "report.html").read_bytes())
+    except FileNotFoundError as error:
+        raise HTTPException(404, f"there is no report {folder}") from error
 
 
 def app_from_environment() -> Perimeter:

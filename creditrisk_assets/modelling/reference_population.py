@@ -93,7 +93,7 @@ class ReferenceProfile(_Document):
         return cls(
             rows=len(weight),
             effective_rows=float(weight.sum()) ** 2 / float((weight.astype(np.float64) ** 2).sum()),
-            columns=[_profile(name, np.asarray(values), weight, name in with_codes) for name, values in columns.items()],
+            columns=[_profile(name, values, weight, name in with_codes) for name, values in columns.items()],
         )
 
     @property
@@ -140,9 +140,7 @@ class ColumnCounts:
     new_codes: int
 
     def __add__(self, other: "ColumnCounts") -> "ColumnCounts":
-        return ColumnCounts(
-            self.bins + other.bins, self.out_of_range + other.out_of_range, self.new_codes + other.new_codes
-        )
+        return ColumnCounts(self.bins + other.bins, self.out_of_range + other.out_of_range, self.new_codes + other.new_codes)
 
 
 Counts = dict[str, ColumnCounts]
@@ -311,8 +309,8 @@ class _NumberCounter(_Counter):
             edges = self._small_edges
         outside = 0
         if smallest < self._smallest or largest > self._largest:
-            outside = np.count_nonzero(numbers < self._smallest) + np.count_nonzero(numbers > self._largest)
-        return self._counts([np.count_nonzero(numbers <= edge) for edge in edges], len(numbers), missing, outside)
+            outside = int(np.count_nonzero(numbers < self._smallest) + np.count_nonzero(numbers > self._largest))
+        return self._counts([int(np.count_nonzero(numbers <= edge)) for edge in edges], len(numbers), missing, outside)
 
     def _counts(self, at_most: list[int], known: int, missing: int, outside: int) -> ColumnCounts:
         if not known:
@@ -351,7 +349,7 @@ class _CodeCounter(_Counter):
         if len(numbers) > sum(each):
             strangers = numbers[~np.isin(numbers, self._codes)].astype(np.float64)
             bins += bin_counts(self._edges, strangers)
-            new = np.count_nonzero(~np.isnan(strangers))
+            new = int(np.count_nonzero(~np.isnan(strangers)))
         return ColumnCounts(bins, 0, new)
 
 

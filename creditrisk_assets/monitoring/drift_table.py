@@ -56,7 +56,9 @@ def together(days: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame({"column": first["column"].to_numpy(), "counts": counts, **summed})[KEPT]
 
 
-def drift_table(profile: ReferenceProfile, day: pd.DataFrame, earlier: Sequence[pd.DataFrame], limits: DriftLimits) -> pd.DataFrame:
+def drift_table(
+    profile: ReferenceProfile, day: pd.DataFrame, earlier: Sequence[pd.DataFrame], limits: DriftLimits
+) -> pd.DataFrame:
     """The verdict on a day.
 
     The day is judged by itself and together with the nights before it, each at half of alpha: a large shift is seen on its first
@@ -144,7 +146,9 @@ def _quality(rows: pd.DataFrame, profile: ReferenceProfile, limits: DriftLimits)
             "excess": verdicts.share - verdicts.limit,
         }
     )
-    ordered = frame.sort_values(["place", "broken", "quality_p_value", "excess"], ascending=[True, False, True, False], kind="stable")
+    ordered = frame.sort_values(
+        ["place", "broken", "quality_p_value", "excess"], ascending=[True, False, True, False], kind="stable"
+    )
     return ordered.drop_duplicates("place").drop(columns=["place", "excess"]).reset_index(drop=True)
 
 
@@ -154,4 +158,3 @@ def _deciding(samples: list[pd.DataFrame], alarm: str) -> pd.DataFrame:
     alone = (day[alarm] & ~pooled[alarm]).to_numpy()
     places = np.where(alone, np.arange(len(day)), len(day) + np.arange(len(day)))
     return pd.concat([day, pooled], ignore_index=True).iloc[places].reset_index(drop=True)
-

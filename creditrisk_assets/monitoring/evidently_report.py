@@ -5,6 +5,7 @@ rows, by our own measure, made when the rows were counted. So picture and checks
 the reference is computed again.
 """
 
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.core import ColumnType
 from evidently.presets import DataDriftPreset
 
+from creditrisk_assets.modelling.reference_population import SCORE
 from creditrisk_assets.portfolio.encoding import record_of
 from creditrisk_assets.portfolio.storage import StoredPath
-from creditrisk_assets.scoring.bundle import InputField
+from creditrisk_assets.scoring.bundle import REFERENCE, Bundle, InputField
 
 SAMPLE_SEED = 20051001
 BATCH_ROWS = 65_536
@@ -55,9 +57,8 @@ class EvidentlyReport:
 
 def shown_columns(table: pd.DataFrame) -> list[Shown]:
     """What the lines of a drift table say, in their order."""
-    return [
-        Shown(str(row.column), float(row.pooled_value), float(row.threshold), bool(row.drifted)) for row in table.itertuples()
-    ]
+    lines = table[["column", "pooled_value", "threshold", "drifted"]].to_dict("records")
+    return [Shown(one["column"], one["pooled_value"], one["threshold"], one["drifted"]) for one in lines]
 
 
 def evidently_report(
@@ -98,6 +99,24 @@ def evidently_report(
     )
 
 
+def report_on_rows(files: Sequence[StoredPath], bundle: Bundle, columns: Sequence[Shown], rows: int) -> EvidentlyReport:
+    """Report on days as they are stored, against the rows of training that their bundle keeps.
+
+    Args:
+        files: the stored `production_scores` of the days.
+        bundle: the model that scored them.
+        columns: what is shown, and its verdict.
+        rows: at most so many of each side are drawn.
+    """
+    inputs = bundle.manifest.inputs
+    days = sampled_rows(files, [SCORE, *bundle.input_names], rows)
+    current = drawn(bundle.raw(days), inputs).assign(**{SCORE: days[SCORE].to_numpy(dtype=np.float64)})
+    kept = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
+    kept = kept if len(kept) <= rows else kept.sample(rows, random_state=SAMPLE_SEED)
+    reference = drawn(kept[bundle.input_names].to_numpy(dtype=np.float32), inputs).assign(**{SCORE: kept[SCORE].to_numpy()})
+    return evidently_report(reference, current, columns, [field.name for field in inputs if field.codes is not None])
+
+
 def sampled_rows(files: Sequence[StoredPath], columns: Sequence[str], rows: int) -> pd.DataFrame:
     """A seeded sample of the rows of some Parquet files, each row as likely as any; no file is in memory whole.
 
@@ -115,7 +134,8 @@ def sampled_rows(files: Sequence[StoredPath], columns: Sequence[str], rows: int)
         places = chosen[(chosen >= start) & (chosen < start + size)] - start
         parts.append(_read(path, lambda file, places=places: _taken(file, list(columns), places)))  # type: ignore[misc]
         start += size
-    return pa.concat_tables(parts).to_pandas()
+    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    return frame
 
 
 def drawn(raw: np.ndarray, inputs: Sequence[InputField]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Lo
         "production_batch_rows_are_mostly_accepted",
         "score_distribution_is_stable",
         "feature_distributions_are_stable",
+        "data_quality_is_stable",
     }
     scores = trained.frame("production_scores", day)
     record = trained.champion()
