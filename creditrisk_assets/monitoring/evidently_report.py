@@ -161,7 +161,7 @@ def _known(columns: Sequence[Shown]) -> Callable[[pd.Series, pd.Series, ColumnTy
 
 def _read(path: StoredPath, wanted: Callable[[pq.ParquetFile], Any]) -> Any:
     with path.open("rb") as file:
-        return wanted(pq.ParquetFile(file))
+        return wanted(pq.ParquetFile(file, pre_buffer=False))
 
 
 def _taken(file: pq.ParquetFile, columns: list[str], places: np.ndarray) -> pa.Table:
