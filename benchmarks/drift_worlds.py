@@ -5,6 +5,7 @@ same population, so that a reference's own luck is part of what is measured. A n
 champion has not seen, whole rows at a time, so that its columns depend on each other as they do.
 """
 
+import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from threadpoolctl import threadpool_limits
 from creditrisk_assets.modelling.bundling import make_bundle
 from creditrisk_assets.modelling.datasets import history_set, with_features
 from creditrisk_assets.modelling.reference_population import SCORE, ReferenceProfile, RowCounter, reference_profile_of
+from creditrisk_assets.modelling.selection import CANDIDATES
 from creditrisk_assets.portfolio.history import read_history
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.bundle import REFERENCE, Bundle
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -34,11 +36,16 @@ PRODUCTION = 10_000_000
 
 @dataclass(frozen=True)
 class World:
-    """A champion and its profile; `expected` has the effective reference counts of each column."""
+    """A champion and its profile.
+
+    `expected` has the effective reference counts of each column, `reference` the training rows that the bundle keeps as they are,
+    the score first.
+    """
 
     bundle: Bundle
     profile: ReferenceProfile
     expected: list[FloatArray]
+    reference: pd.DataFrame
     customers: Callable[[int, int], pd.DataFrame]
     """Customers that the champion has not seen: `(rows, seed)`."""
 
@@ -93,8 +100,8 @@ class Pool:
 
 
 def columns_of(cells: IntArray, layout: Layout) -> tuple[list[IntArray], IntArray]:
-    """Of nights (... x cells) the counts of each column's bins (a list of ... x bins), and the rows of each column that are out of
-    range or have a new code (... x columns).
+    """Of nights (... x cells) the counts of each column's bins (a list of ... x bins), and the rows of each column that are out
+    of range or have a new code (... x columns).
     """
     ends = [*layout.starts[1:], layout.cells]
     pairs = [cells[..., start:end].reshape(*cells.shape[:-1], -1, 2) for start, end in zip(layout.starts, ends, strict=True)]
@@ -119,8 +126,8 @@ def worlds(count: int, seed: int, data: Path | None) -> Sequence[Callable[[], Wo
     Args:
         count: how many.
         seed: of the first.
-        data: a file with the portfolio's columns, whose customers are dealt to history and production anew in each world; by default
-            customers are simulated.
+        data: a file with the portfolio's columns, whose customers are dealt to history and production anew in each world; by
+            default customers are simulated.
     """
     whole = None if data is None else read_history(str(data), PORTFOLIO).rows.accepted
     return [lambda number=number: _world(seed + number, whole) for number in range(count)]  # type: ignore[misc]
@@ -143,6 +150,7 @@ def _world(seed: int, whole: pd.DataFrame | None) -> World:
 
     learning = history_set(with_features(history.reset_index(drop=True), PORTFOLIO), PORTFOLIO)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
-        bundle = make_bundle(Path(folder), PORTFOLIO, learning.fit, learning.held_out, "history", [])
+        bundle = make_bundle(Path(folder), PORTFOLIO, learning.fit, learning.held_out, "history", [], CANDIDATES[-1:])
         profile = reference_profile_of(bundle)
-    return World(bundle, profile, [profile.effective_counts(column) for column in profile.columns], customers)
+        reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))[profile.names].astype(np.float64)
+    return World(bundle, profile, [profile.effective_counts(column) for column in profile.columns], reference, customers)
