@@ -27,6 +27,7 @@ REASONS_GRAPH = "extra_files/reasons.onnx"
 MANIFEST = "extra_files/manifest.json"
 GOLDEN = "extra_files/golden_requests.json"
 REFERENCE = "extra_files/reference.parquet"
+REFERENCE_PROFILE = "extra_files/reference_profile.json"
 HELD_OUT = "extra_files/held_out.parquet"
 CLASSIFIER = "extra_files/classifier.skops"
 INSPECTION = "extra_files/inspection.json"
@@ -306,7 +307,9 @@ class Bundle:
         return [field.name for field in self.manifest.inputs]
 
     def document(self, name: str) -> bytes:
-        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is skops, `INSPECTION` JSON."""
+        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is skops, `REFERENCE_PROFILE`
+        and `INSPECTION` JSON.
+        """
         return bytes(UPath(self.location, name).read_bytes())
 
     def verify(self) -> None:
