@@ -159,9 +159,26 @@ def day_of_data(instance: dg.DagsterInstance) -> str | None:
     return latest_day_of_data(instance) if instance.get_materialized_partitions(SCORES) else None
 
 
-def decided_days(instance: dg.DagsterInstance) -> Mapping[str, int]:
-    """Days that have been scored, each with a number that changes whenever it is scored again."""
-    return instance.get_latest_storage_id_by_partition(SCORES, dg.DagsterEventType.ASSET_MATERIALIZATION)
+def decided_days(instance: dg.DagsterInstance, days: Iterable[str] | None = None, after: int | None = None) -> Mapping[str, int]:
+    """Days that have been scored, each with a number that changes whenever it is scored again.
+
+    Args:
+        instance: the Dagster instance.
+        days: only these.
+        after: only days that were scored since this number.
+    """
+    wanted = None if days is None else set(days)
+    if wanted is not None and not wanted:
+        return {}
+    return instance.event_log_storage.get_latest_storage_id_by_partition(
+        SCORES, dg.DagsterEventType.ASSET_MATERIALIZATION, wanted, after
+    )
+
+
+def latest_decided(instance: dg.DagsterInstance) -> int:
+    """The number of the latest scoring of any day; 0 before the first."""
+    records = instance.fetch_materializations(SCORES, limit=1).records
+    return records[0].storage_id if records else 0
 
 
 def champion_training_days(instance: dg.DagsterInstance) -> frozenset[str]:
