@@ -30,7 +30,9 @@ TODAY = datetime.datetime.now(datetime.UTC).date()
 def main() -> None:
     """Make the stores, measure, print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--days", type=int, nargs="+", default=[10, 3650], help="old partitions; the first is what others are compared with")
+    parser.add_argument(
+        "--days", type=int, nargs="+", default=[10, 3650], help="old partitions; the first is what others are compared with"
+    )
     parser.add_argument("--ticks", type=int, default=200, help="measured ticks of each sensor and store")
     parser.add_argument("--failed", type=int, default=5, help="latest days whose drift checks failed")
     parser.add_argument("--folder", type=Path, help="where the stores are made; by default the system's temporary folder")
@@ -44,7 +46,9 @@ def main() -> None:
         for sensor in stores[0].sensors:
             for store in stores:
                 asked = store.first_tick(sensor)
-                print(f"{sensor}: first tick of {store.days:,} days took {asked[1] * 1e3:,.0f} ms and asked for {asked[0]:,} runs")
+                print(
+                    f"{sensor}: first tick of {store.days:,} days took {asked[1] * 1e3:,.0f} ms and asked for {asked[0]:,} runs"
+                )
         print(f"{'sensor':<26}{'days':>7}{'median':>11}{'95 %':>11}{'ratio':>8}{'cursor':>12}")
         for sensor in stores[0].sensors:
             times: dict[int, list[float]] = {store.days: [] for store in stores}
@@ -56,7 +60,9 @@ def main() -> None:
                 median = statistics.median(times[store.days])
                 worst = statistics.quantiles(times[store.days], n=20)[-1]
                 size = len(store.cursors.get(sensor) or "")
-                print(f"{sensor:<26}{store.days:>7,}{median * 1e3:>8.2f} ms{worst * 1e3:>8.2f} ms{median / bare:>7.2f}x{size:>10,} B")
+                print(
+                    f"{sensor:<26}{store.days:>7,}{median * 1e3:>8.2f} ms{worst * 1e3:>8.2f} ms{median / bare:>7.2f}x{size:>10,} B"
+                )
 
 
 def reach_back(days: int) -> None:

@@ -8,7 +8,15 @@ from upath import UPath
 
 from creditrisk_assets.defs.partitions import DAYS, FIRST_DAY
 from creditrisk_assets.portfolio.arrivals import Arrivals, look
-from creditrisk_assets.portfolio.landing import DayListing, glimpse, list_day, list_days, listing_stamp, zone_names, zone_signature
+from creditrisk_assets.portfolio.landing import (
+    DayListing,
+    glimpse,
+    list_day,
+    list_days,
+    listing_stamp,
+    zone_names,
+    zone_signature,
+)
 from creditrisk_assets.portfolio.zone_memory import ZoneMemory
 from creditrisk_assets.settings import Settings
 
