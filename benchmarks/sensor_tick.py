@@ -3,9 +3,9 @@
     python -m benchmarks.sensor_tick --days 10 3650 --ticks 200
 
 For each number of days a Dagster instance on SQLite and both landing zones are made, which is not measured: every day has a file of
-customers and one of outcomes, its assets are materialized, and every watched check was evaluated on it. The first tick of each sensor,
-with an empty cursor, asks for every day; later ones find nothing new. Those are measured, each store in turn, so that a busy moment
-of the machine falls on all of them. A tick is the sensor's function and what it reads; the daemon's own work is not in it.
+customers and one of outcomes, its assets are materialized, and every watched check was evaluated on it. The first ticks of each
+sensor, with an empty cursor, ask for every day; later ones find nothing new. Those are measured, each store in turn, so that a busy
+moment of the machine falls on all of them. A tick is the sensor's function and what it reads; the daemon's own work is not in it.
 `--failed` of the latest days failed their drift checks, so that the retrain sensor has something to weigh.
 """
 

@@ -3,7 +3,7 @@
 import dagster as dg
 from upath import UPath
 
-from creditrisk_assets.defs import champion, drift, history, jobs, monitoring, performance, production, sensors
+from creditrisk_assets.defs import alerts, champion, drift, history, jobs, monitoring, performance, production, sensors, watching
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.settings import Settings
 
@@ -24,6 +24,7 @@ ASSET_CHECKS = [
     champion.champion_records_agree,
     champion.past_decisions_replay,
     *monitoring.CHECKS,
+    *watching.CHECKS,
 ]
 
 
@@ -32,9 +33,9 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=ASSET_CHECKS,
-        jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain, jobs.audit],
-        schedules=[jobs.nightly_audit],
-        sensors=sensors.ALL,
+        jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain, jobs.audit, watching.watch],
+        schedules=[jobs.nightly_audit, watching.watch_schedule],
+        sensors=[*sensors.ALL, alerts.deliver_alerts],
         resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,
     )

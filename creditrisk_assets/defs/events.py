@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as CHECKS
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as Checks
 from sqlalchemy import select
 
 from creditrisk_assets.governance.retrain_policy import Cause
@@ -154,22 +154,21 @@ def evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list["
 
     Record ids are given when a run is planned, so they are names, never a cursor.
     """
-
     known: dict[int, Evaluation | None] = _read(instance, check.to_user_string())
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         raise TypeError(f"the event log is a {type(storage).__name__}; valid: one that is kept in SQL")
-    of_check = (CHECKS.c.asset_key == check.asset_key.to_string(), CHECKS.c.check_name == check.name)
+    of_check = (Checks.c.asset_key == check.asset_key.to_string(), Checks.c.check_name == check.name)
     with storage.index_connection() as connection:
         for limit in (RECENT, HISTORY_LIMIT) if known else (HISTORY_LIMIT,):
             # Sorted by the index alone: to sort the rows reads every evaluation there ever was.
-            newest = select(CHECKS.c.id).where(*of_check).order_by(CHECKS.c.id.desc()).limit(limit).subquery()
-            finished = select(CHECKS.c.id).join(newest, newest.c.id == CHECKS.c.id).where(CHECKS.c.execution_status.in_(FINISHED))
+            newest = select(Checks.c.id).where(*of_check).order_by(Checks.c.id.desc()).limit(limit).subquery()
+            finished = select(Checks.c.id).join(newest, newest.c.id == Checks.c.id).where(Checks.c.execution_status.in_(FINISHED))
             found = set(connection.execute(finished).scalars())
             if not found or not found.isdisjoint(known):
                 break
         new = sorted(found - set(known))
-        rows = connection.execute(select(CHECKS).where(CHECKS.c.id.in_(new))).mappings().all() if new else []
+        rows = connection.execute(select(Checks).where(Checks.c.id.in_(new))).mappings().all() if new else []
     known.update((row["id"], _evaluation(check, AssetCheckExecutionRecord.from_db_row(row, key=check))) for row in rows)
     _trim(known)
     read = [one for one in known.values() if one is not None]

@@ -179,8 +179,8 @@ def zone_signature(zone: StoredPath, now: float) -> str:
 
 
 def glimpse(zone: StoredPath, days: Sequence[str]) -> dict[str, str | None]:
-    """How days look, cheaply: of each that holds data files and nothing else its stamp, of each with anything odd None, which asks
-    for `list_day`. A day whose folder is not there, or holds nothing, is left out.
+    """How days look, cheaply: of each that holds data files and nothing else its stamp, of each with anything odd None, which
+    asks for `list_day`. A day whose folder is not there, or holds nothing, is left out.
 
     Raises:
         OSError: if a store does not answer.

@@ -1,6 +1,6 @@
 """What a sensor remembers of a landing zone, and which of its days it looks at this time.
 
-To look at every day each time costs as much as there are days. So the newest days are looked at each time, and all others in turn:
+To look at every day each time costs as much as there are days. So the newest days are looked at each time, the others in turn:
 with 3,650 days and a tick every five seconds, each of them every five minutes. What is new in the zone, what was not finished
 last time, and days that somebody names are looked at whatever their turn. A zone of few days, and one that nothing is remembered
 of, is looked at whole.
