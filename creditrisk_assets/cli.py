@@ -121,6 +121,7 @@ def dev(
         environment = {
             "DAGSTER_HOME": str(_home()),
             "CREDITRISK_API_URL": ports.api_url,
+            "CREDITRISK_DAGSTER_URL": ports.dagster_url,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluating language models
         }
         logs = settings.local_dir / "logs"
