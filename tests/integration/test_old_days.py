@@ -4,7 +4,7 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import dagster as dg
 import pytest
@@ -33,7 +33,7 @@ def write(zone: UPath, name: str, text: str = "id\n1\n") -> None:
 
 
 @pytest.fixture
-def old(fresh: Loop) -> Iterator[Loop]:
+def old(fresh: Loop) -> Loop:
     """A loop with a champion, 300 days that were dealt with, and zones that have been still for a while."""
     rule = dg.MetadataValue.json({"cut_off": 0.2, "reference": [0.5]})
     words = dict.fromkeys(("mlflow_uri", "artifact_uri", "model_version", "bundle_sha256", "verdict", "reason"), "x")
@@ -82,9 +82,18 @@ def test_a_file_of_one_of_the_newest_days_or_of_a_new_old_day_is_found_at_once(o
 
 def test_a_tick_looks_at_a_bounded_number_of_days(old: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
-    monkeypatch.setattr(zones, "glimpse", lambda zone, days: looked.append(len(days)) or glimpse(zone, days))
-    listed: list[str] = []
-    monkeypatch.setattr(zones, "zone_names", lambda zone: listed.append("") or zone_names(zone))
+    listed: list[UPath] = []
+
+    def glimpsed(zone: UPath, days: Sequence[str]) -> dict[str, str | None]:
+        looked.append(len(days))
+        return glimpse(zone, days)
+
+    def names(zone: UPath) -> tuple[list[str], list[str]]:
+        listed.append(zone)
+        return zone_names(zone)
+
+    monkeypatch.setattr(zones, "glimpse", glimpsed)
+    monkeypatch.setattr(zones, "zone_names", names)
     monkeypatch.setattr(zones, "list_day", lambda folder: pytest.fail(f"{folder} was listed"))
     assert asked(old, new_production_partitions, 2 * TURNS) == []
     assert max(looked) == WINDOW_DAYS + SLICE_DAYS

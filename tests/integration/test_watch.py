@@ -12,8 +12,7 @@ import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickData, TickStatus
 from dagster._core.storage.dagster_run import DagsterRun
-from dagster._utils.error import SerializableErrorInfo
-from dagster_shared.error import DagsterError
+from dagster_shared.error import DagsterError, SerializableErrorInfo
 
 from creditrisk_assets.defs import alerts, watching
 from creditrisk_assets.monitoring.alert_outbox import Outbox
@@ -171,3 +170,10 @@ def test_every_check_of_the_loop_watching_itself_is_in_the_table() -> None:
     watched = {key.name for key in alerts.check_keys()}
     assert {"champion_records_agree", "past_decisions_replay", "sensors_tick"} <= watched
     assert WATCHES
+
+
+@pytest.mark.parametrize("job", ["train", "retrain"])
+def test_a_run_that_makes_a_champion_does_not_wait_for_the_watch(fresh: Loop, job: str) -> None:
+    steps = {node.name for node in fresh.definitions.resolve_job_def(job).nodes}
+    assert "champion_champion_records_agree" in steps
+    assert not any(name in step for step in steps for name in ("sensors_tick", "api_serves_the_champion"))
