@@ -681,6 +681,39 @@ def report(
     console.print(f"{written.html}\n{written.url}", soft_wrap=True)
 
 
+@app.command()
+def watch(
+    loop: Annotated[float | None, typer.Option(min=1, help="Look again every so many seconds, until Ctrl-C.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Look from outside whether sensors, runs, API and data are alive, and deliver alerts: a dead daemon cannot watch itself.
+
+    Exit code 1 if something is wrong, or an alert could not be delivered.
+    """
+    from creditrisk_assets.watchman import look
+
+    settings, home = _settings(), _home()
+    _stop_on_signals()
+    try:
+        while True:
+            seen = look(home, settings)
+            if as_json:
+                _print_json(dataclasses.asdict(seen) | {"well": seen.well})
+            else:
+                for one in seen.findings:
+                    mark = "[green]well[/green]" if one.passed else "[red]wrong[/red]"
+                    console.print(f"{mark}: {one.check}: {escape(one.summary)}", soft_wrap=True, highlight=False)
+                console.print(f"alerts: {escape(seen.alerts)}", soft_wrap=True, highlight=False)
+            if loop is None:
+                break
+            sys.stdout.flush()
+            time.sleep(loop)
+    except KeyboardInterrupt:
+        return
+    if not seen.well:
+        raise typer.Exit(1)
+
+
 def _fairness_shown(fields: Any) -> Table:
     """What fits a terminal; `--json` and the model card have every figure."""
     headings = ("group", "rows", "appr.", "impact ratio\n(95 %)", "goods\nappr.", "mean\nPD", "bad\nrate")

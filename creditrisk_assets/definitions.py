@@ -3,7 +3,20 @@
 import dagster as dg
 from upath import UPath
 
-from creditrisk_assets.defs import champion, drift, history, jobs, monitoring, performance, production, sensors, view, windows
+from creditrisk_assets.defs import (
+    alerts,
+    champion,
+    drift,
+    history,
+    jobs,
+    monitoring,
+    performance,
+    production,
+    sensors,
+    view,
+    watching,
+    windows,
+)
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.settings import Settings
 
@@ -24,6 +37,7 @@ ASSET_CHECKS = [
     champion.champion_records_agree,
     champion.past_decisions_replay,
     *monitoring.CHECKS,
+    *watching.CHECKS,
 ]
 
 
@@ -32,9 +46,17 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=ASSET_CHECKS,
-        jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain, jobs.audit, windows.window_reports],
-        schedules=[jobs.nightly_audit, windows.daily_window_reports],
-        sensors=[*sensors.ALL, view.status_for_people],
+        jobs=[
+            jobs.train,
+            jobs.score_production,
+            jobs.assess_performance,
+            jobs.retrain,
+            jobs.audit,
+            windows.window_reports,
+            watching.watch,
+        ],
+        schedules=[jobs.nightly_audit, windows.daily_window_reports, watching.watch_schedule],
+        sensors=[*sensors.ALL, alerts.deliver_alerts, view.status_for_people],
         resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,
     )

@@ -4,7 +4,7 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, ImportString, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, ImportString, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from upath import UPath
 
@@ -195,7 +195,36 @@ class Settings(BaseSettings):
         "http://127.0.0.1:3000", description="Where people reach the Dagster UI; links to runs start with it."
     )
     mlflow_url: str = Field(
-        "http://127.0.0.1:5000", description="Where people reach the MLflow UI; links to models start with it."
+        "http://127.0.0.1:5000",
+        description="Where people reach the MLflow UI; links to models start with it. Empty: none.",
+    )
+
+    alert_webhook: SecretStr | None = Field(
+        None,
+        description="Address that takes alerts as JSON by POST; without one, nobody is told. Never shown: it may hold a token.",
+    )
+    alert_webhook_secret: SecretStr | None = Field(
+        None, description="With it, each alert carries its HMAC-SHA256 in X-Creditrisk-Signature."
+    )
+    alert_reminder_days: int = Field(
+        7, ge=0, description="Days after which an alarm that goes on is told again; 0: never. Days of data where a day is judged."
+    )
+    watch_api_url: str | None = Field(
+        None, description="Where the watch asks which champion the API serves; by default `api_url`. `none`: there is no API."
+    )
+    watch_tick_seconds: float = Field(
+        120, gt=0, description="A sensor may be late by this: a tick may take a minute, and the daemon another to restart."
+    )
+    watch_run_minutes: float = Field(
+        75, gt=0, description="A run under way for longer hangs: Dagster's run monitoring ends one after 60 minutes."
+    )
+    watch_missing_days: int = Field(
+        1,
+        ge=0,
+        description="So many business days that are over and were not scored are no alarm: a file may come a day late.",
+    )
+    data_weekdays: tuple[Annotated[int, Field(ge=1, le=7)], ...] = Field(
+        (1, 2, 3, 4, 5, 6, 7), min_length=1, description="Weekdays on which data comes, 1 Monday to 7 Sunday, as a JSON list."
     )
 
     @property
@@ -214,6 +243,18 @@ class Settings(BaseSettings):
         if not bounds or list(bounds) != sorted({*bounds}) or not 0 < bounds[0] <= bounds[-1] < 1 or len(bounds) > 25:
             raise ValueError("valid: 1 to 25 rising PDs between 0 and 1")
         return bounds
+
+    @field_validator("alert_webhook")
+    @classmethod
+    def _webhook_is_http(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("valid: an address that begins with http:// or https://")
+        return url
+
+    @property
+    def alerts(self) -> Path:
+        """Where alerts wait until they have arrived."""
+        return self.local_dir / "alerts"
 
     @property
     def landing_production(self) -> UPath:

@@ -1,14 +1,19 @@
 """What the event log knows: the champion in force, the contender to be judged, failed checks, runs in flight.
 
-Every reading of Dagster's history is here; `failed_evaluations` is the one place that uses a part of it that is not public.
+Every reading of Dagster's history is here; `evaluations` is the one place that uses a part of it that is not public.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as Checks
+from sqlalchemy import select
 
 from creditrisk_assets.governance.retrain_policy import Cause, PastRetrain
 from creditrisk_assets.monitoring.triage import MaturedEvidence
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 
 CHAMPION = dg.AssetKey("champion")
 SCORES = dg.AssetKey("production_scores")
+PERFORMANCE = dg.AssetKey("performance_report")
 CONTENDERS = (dg.AssetKey("model"), dg.AssetKey("candidate_model"))
 
 IN_FLIGHT = [
@@ -29,6 +35,13 @@ IN_FLIGHT = [
     dg.DagsterRunStatus.CANCELING,
 ]
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+EVALUATED = ("SUCCEEDED", "FAILED")
+PAGE = 10
+RECENT = 50
+"""A run that was planned before so many others has ended."""
+
+EVIDENCE = ("rows", "bads", "mean_pd", "pd_variance", "roc_auc", "roc_auc_standard_error", "expected_roc_auc")
+"""Figures of a `performance_report` that triage weighs."""
 
 HISTORY_LIMIT = 500
 """Evaluations of one check, and runs of one job, that are looked back at."""
@@ -39,6 +52,39 @@ ACTION_TAG = "creditrisk/action"
 """What kind of retrain a run is: `recalibrate` or `refit`."""
 SINCE_TAG = "creditrisk/since"
 """The first day of the evidence that a retrain was started for."""
+
+Found = TypeVar("Found")
+_READ: WeakKeyDictionary[Any, dict[str, dict[int, Any]]] = WeakKeyDictionary()
+"""What this process has read of each event log."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One finished evaluation of a check.
+
+    Attributes:
+        record_id: its name in the event log.
+        asset: that the check is on.
+        check: its name.
+        partition: the day; None if the asset has none.
+        passed: whether it held.
+        severity: `WARN` or `ERROR`.
+        run_id: the run that made it; empty if none did.
+        planned: when its run was planned, in seconds since the epoch.
+        at: when it was made.
+        metadata: what it says of itself, as plain values.
+    """
+
+    record_id: int
+    asset: str
+    check: str
+    partition: str | None
+    passed: bool
+    severity: str
+    run_id: str
+    planned: float
+    at: float
+    metadata: Mapping[str, Any]
 
 
 def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
@@ -105,37 +151,103 @@ def latest_contender(instance: dg.DagsterInstance) -> str | None:
 
 
 def failed_evaluations(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> list[Cause]:
-    """For each check and day whose latest finished evaluation failed: that evaluation.
+    """For each check and day whose latest finished evaluation failed: that evaluation."""
+    causes = []
+    for check in checks:
+        latest: dict[str, Evaluation] = {}
+        for one in evaluations(instance, check):
+            latest.setdefault(str(one.partition), one)
+        causes += [
+            Cause(
+                record_id=one.record_id,
+                check=check.name,
+                partition=day,
+                value=str(one.metadata["summary"]),
+                model_version=str(one.metadata["model_version"]),
+            )
+            for day, one in latest.items()
+            if not one.passed
+        ]
+    return sorted(causes, key=lambda cause: (cause.partition, cause.check))
+
+
+def evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list["Evaluation"]:
+    """The finished evaluations of a check, the latest first.
 
     Record ids are given when a run is planned, so they are names, never a cursor.
     """
-    finished = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
-    causes = []
-    for check in checks:
-        records = instance.event_log_storage.get_asset_check_execution_history(check, limit=HISTORY_LIMIT, status=finished)
-        latest: dict[str, Cause | None] = {}
-        for record in sorted(records, key=lambda one: one.create_timestamp, reverse=True):
-            event = record.event.dagster_event if record.event else None
-            if event is None:
-                continue
-            evaluation = event.asset_check_evaluation_data
-            day = str(evaluation.partition)
-            if day in latest:
-                continue
-            failed = record.status == AssetCheckExecutionRecordStatus.FAILED
-            latest[day] = (
-                Cause(
-                    record_id=record.id,
-                    check=check.name,
-                    partition=day,
-                    value=str(evaluation.metadata["summary"].value),
-                    model_version=str(evaluation.metadata["model_version"].value),
-                )
-                if failed
-                else None
+    known: dict[int, Evaluation | None] = _read(instance, check.to_user_string())
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise TypeError(f"the event log is a {type(storage).__name__}; valid: one that is kept in SQL")
+    of_check = (Checks.c.asset_key == check.asset_key.to_string(), Checks.c.check_name == check.name)
+    with storage.index_connection() as connection:
+        for limit in (RECENT, HISTORY_LIMIT) if known else (HISTORY_LIMIT,):
+            # Sorted by the index alone: to sort the rows reads every evaluation there ever was.
+            newest = select(Checks.c.id).where(*of_check).order_by(Checks.c.id.desc()).limit(limit).subquery()
+            finished = (
+                select(Checks.c.id).join(newest, newest.c.id == Checks.c.id).where(Checks.c.execution_status.in_(EVALUATED))
             )
-        causes += [cause for cause in latest.values() if cause is not None]
-    return sorted(causes, key=lambda cause: (cause.partition, cause.check))
+            found = set(connection.execute(finished).scalars())
+            if not found or not found.isdisjoint(known):
+                break
+        new = sorted(found - set(known))
+        rows = connection.execute(select(Checks).where(Checks.c.id.in_(new))).mappings().all() if new else []
+    known.update((row["id"], _evaluation(check, AssetCheckExecutionRecord.from_db_row(row, key=check))) for row in rows)
+    _trim(known)
+    read = [one for one in known.values() if one is not None]
+    return sorted(read, key=lambda one: (one.planned, one.record_id), reverse=True)
+
+
+def _evaluation(check: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> "Evaluation | None":
+    event = record.event.dagster_event if record.event else None
+    if event is None:
+        return None
+    evaluation = event.asset_check_evaluation_data
+    return Evaluation(
+        record_id=record.id,
+        asset=check.asset_key.to_user_string(),
+        check=check.name,
+        partition=evaluation.partition,
+        passed=record.status == AssetCheckExecutionRecordStatus.SUCCEEDED,
+        severity=evaluation.severity.value,
+        run_id=record.run_id,
+        planned=record.create_timestamp,
+        at=record.event.timestamp if record.event else record.create_timestamp,
+        metadata={name: value.value for name, value in evaluation.metadata.items()},
+    )
+
+
+def _read(instance: dg.DagsterInstance, name: str) -> dict[int, Any]:
+    return _READ.setdefault(instance.event_log_storage, {}).setdefault(name, {})
+
+
+def _trim(known: dict[int, Any]) -> None:
+    for old in sorted(known)[:-HISTORY_LIMIT] if len(known) > HISTORY_LIMIT else ():
+        del known[old]
+
+
+def _newest(instance: dg.DagsterInstance, name: str, page: Callable[[int | None], list[tuple[int, Found]]]) -> list[Found]:
+    """The newest records of a history, of which only those are read that this process has not read before: a record that is
+    finished never changes, and to read hundreds of them costs more than all else that a sensor does.
+
+    Args:
+        instance: the Dagster instance.
+        name: of the history.
+        page: up to `PAGE` records before an id, each with its id, the newest first.
+    """
+    known: dict[int, Found] = _read(instance, name)
+    before, looked = None, 0
+    while looked < HISTORY_LIMIT:
+        records = page(before)
+        new = [(identifier, record) for identifier, record in records if identifier not in known]
+        known.update(new)
+        looked += len(records)
+        if len(records) < PAGE or not new:
+            break
+        before = records[-1][0]
+    _trim(known)
+    return [known[identifier] for identifier in sorted(known, reverse=True)]
 
 
 def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[int]:
@@ -176,22 +288,33 @@ def matured_evidence(
         days: how many of the days that were assessed last.
     """
     found: dict[str, MaturedEvidence | None] = {}
-    for record in instance.fetch_materializations(dg.AssetKey("performance_report"), limit=days).records:
-        materialization = record.asset_materialization
-        if materialization is None or materialization.partition in (None, *found):
+    for day, values in performance_reports(instance)[:days]:
+        if day in found:
             continue
-        values = {name: value.value for name, value in materialization.metadata.items()}
         counts = values["rows"] and values["model_version"] == model_version
-        found[str(materialization.partition)] = (
-            MaturedEvidence(
-                day=str(materialization.partition),
-                **{name: values[name] for name in ("rows", "bads", "mean_pd", "pd_variance")},  # type: ignore[arg-type]
-                **{name: values.get(name) for name in ("roc_auc", "roc_auc_standard_error", "expected_roc_auc")},  # type: ignore[arg-type]
-            )
-            if counts
-            else None
-        )
+        figures: dict[str, Any] = {name: values.get(name) for name in EVIDENCE}
+        found[day] = MaturedEvidence(day=day, **figures) if counts else None
     return {day: one for day, one in found.items() if one is not None and day not in excluded_days}
+
+
+def performance_reports(instance: dg.DagsterInstance) -> list[tuple[str, dict[str, Any]]]:
+    """Day and figures of the latest materializations of `performance_report`, the newest first; a day may be there twice."""
+
+    def page(before: int | None) -> list[tuple[int, tuple[str, dict[str, Any]] | None]]:
+        wanted = dg.AssetRecordsFilter(asset_key=PERFORMANCE, before_storage_id=before)
+        return [(record.storage_id, figures(record.asset_materialization)) for record in fetch(wanted)]
+
+    def fetch(wanted: dg.AssetRecordsFilter) -> Sequence[dg.EventLogRecord]:
+        return instance.fetch_materializations(wanted, limit=PAGE).records
+
+    def figures(materialization: dg.AssetMaterialization | None) -> tuple[str, dict[str, Any]] | None:
+        if materialization is None or materialization.partition is None:
+            return None
+        values = {name: value.value for name, value in materialization.metadata.items()}
+        plain = {name: value for name, value in values.items() if isinstance(value, int | float) or name == "model_version"}
+        return materialization.partition, plain
+
+    return [one for one in _newest(instance, "performance_report", page) if one is not None]
 
 
 def latest_day_of_data(instance: dg.DagsterInstance) -> str:
@@ -204,9 +327,26 @@ def day_of_data(instance: dg.DagsterInstance) -> str | None:
     return latest_day_of_data(instance) if instance.get_materialized_partitions(SCORES) else None
 
 
-def decided_days(instance: dg.DagsterInstance) -> Mapping[str, int]:
-    """Days that have been scored, each with a number that changes whenever it is scored again."""
-    return instance.get_latest_storage_id_by_partition(SCORES, dg.DagsterEventType.ASSET_MATERIALIZATION)
+def decided_days(instance: dg.DagsterInstance, days: Iterable[str] | None = None, after: int | None = None) -> Mapping[str, int]:
+    """Days that have been scored, each with a number that changes whenever it is scored again.
+
+    Args:
+        instance: the Dagster instance.
+        days: only these.
+        after: only days that were scored since this number.
+    """
+    wanted = None if days is None else set(days)
+    if wanted is not None and not wanted:
+        return {}
+    return instance.event_log_storage.get_latest_storage_id_by_partition(
+        SCORES, dg.DagsterEventType.ASSET_MATERIALIZATION, wanted, after
+    )
+
+
+def latest_decided(instance: dg.DagsterInstance) -> int:
+    """The number of the latest scoring of any day; 0 before the first."""
+    records = instance.fetch_materializations(SCORES, limit=1).records
+    return records[0].storage_id if records else 0
 
 
 def champion_training_days(instance: dg.DagsterInstance) -> frozenset[str]:

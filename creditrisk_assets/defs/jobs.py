@@ -2,9 +2,16 @@
 
 import dagster as dg
 
+from creditrisk_assets.monitoring.watch_list import WATCHES
+
+OF_THE_LOOP = dg.AssetSelection.checks(
+    *(dg.AssetCheckKey(dg.AssetKey(watch.asset), watch.check) for watch in WATCHES if watch.asset == "champion")
+)
+"""Checks of whether the loop is alive: they say nothing of a new champion, and a run that makes one does not wait for them."""
+
 train = dg.define_asset_job(
     "train",
-    selection=dg.AssetSelection.assets("raw_data", "features", "model", "champion"),
+    selection=dg.AssetSelection.assets("raw_data", "features", "model", "champion") - OF_THE_LOOP,
     description="From the history to a champion.",
 )
 
@@ -22,7 +29,7 @@ assess_performance = dg.define_asset_job(
 
 retrain = dg.define_asset_job(
     "retrain",
-    selection=dg.AssetSelection.assets("candidate_model", "champion"),
+    selection=dg.AssetSelection.assets("candidate_model", "champion") - OF_THE_LOOP,
     description="From matured production to a challenger, and the verdict on it.",
 )
 

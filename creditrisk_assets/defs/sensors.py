@@ -4,19 +4,24 @@
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import dagster as dg
-from upath import UPath
 
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
+from creditrisk_assets.defs.partitions import FIRST_DAY
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
-from creditrisk_assets.defs.zones import arrivals_in
+from creditrisk_assets.defs.zones import Seen, arrivals_in
 from creditrisk_assets.governance.retrain_policy import RetrainLimits
+from creditrisk_assets.portfolio.zone_memory import ZoneMemory
 from creditrisk_assets.settings import Settings
 
 INTERVAL_SECONDS = 5
+RUNS_PER_TICK = 200
+"""A tick has a minute, and reads the files of each day that it asks for; the others come with the next ticks."""
+
+UNDECIDED = "undecided"
 CAUSES_SHOWN = 5
 
 
@@ -25,7 +30,9 @@ def new_production_partitions(context: dg.SensorEvaluationContext, settings: dg.
     """A new or changed file in the production landing zone gets its day validated, scored and checked."""
     if events.champion_in_force(context.instance) is None:
         return dg.SensorResult(skip_reason="there is no champion to score with yet; run the job train")
-    return _day_requests(context, settings, settings.landing_production, lambda _: None, lambda _: "")
+    memory = ZoneMemory.of(context.cursor, FIRST_DAY)
+    seen = arrivals_in(settings.landing_production, memory, settings)
+    return _day_requests(context, memory, seen, lambda _: None)
 
 
 @dg.sensor(job=assess_performance, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -35,10 +42,18 @@ def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.Res
     """
     from creditrisk_assets.portfolio.landing import list_day
 
-    decided = events.decided_days(context.instance)
+    memory = ZoneMemory.of(context.cursor, FIRST_DAY)
+    scored_since = events.decided_days(context.instance, after=memory.seen_event) if memory.seen_event is not None else {}
+    memory.seen_event = max([*scored_since.values(), memory.seen_event or events.latest_decided(context.instance)])
+
+    def scored(days: Sequence[str]) -> dict[str, str]:
+        decided = events.decided_days(context.instance, days)
+        return {day: f":{decided.get(day, UNDECIDED)}" for day in days}
+
+    seen = arrivals_in(settings.landing_outcomes, memory, settings, scored, scored_since)
 
     def not_yet(day: str) -> str | None:
-        if day in decided:
+        if seen.states[day] != f":{UNDECIDED}":
             return None
         folder = settings.landing_production / day
         if not folder.exists():
@@ -46,7 +61,7 @@ def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.Res
         landed = list_day(folder)
         return f"{day} has outcomes but was not scored yet" if landed.files or landed.problem else None
 
-    return _day_requests(context, settings, settings.landing_outcomes, not_yet, lambda day: f":{decided.get(day, 'undecided')}")
+    return _day_requests(context, memory, seen, not_yet)
 
 
 @dg.sensor(job=retrain, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -85,27 +100,25 @@ ALL = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
 
 
 def _day_requests(
-    context: dg.SensorEvaluationContext,
-    settings: Settings,
-    zone: UPath,
-    not_yet: Callable[[str], str | None],
-    state: Callable[[str], str],
+    context: dg.SensorEvaluationContext, memory: ZoneMemory, seen: Seen, not_yet: Callable[[str], str | None]
 ) -> dg.SensorResult:
     """One run for each day that is new or changed; its key is the day and the content, so a corrected file runs again.
 
     Args:
-        context: of the sensor; its cursor remembers how each day looked that was dealt with.
-        settings: how long a file must have been still.
-        zone: the landing zone.
+        context: of the sensor.
+        memory: how each day looked that was dealt with; it becomes the cursor.
+        seen: what arrived on the days whose turn it is.
         not_yet: the reason why a day must wait, or None.
-        state: what else than its files makes a day new when it changes.
     """
     from creditrisk_assets.portfolio.landing import content_digest
 
-    remembered: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
-    arrivals = arrivals_in(zone, remembered, settings, state)
-    requests, waiting, problems = [], list(arrivals.waiting), list(arrivals.problems)
+    arrivals = seen.arrivals
+    requests: list[dg.RunRequest] = []
+    waiting, problems, again = list(arrivals.waiting), list(arrivals.problems), list(arrivals.unsettled)
     for day in arrivals.ready:
+        if len(requests) >= RUNS_PER_TICK:
+            again.append(day.day)
+            continue
         if reason := not_yet(day.day):
             waiting.append(reason)
             continue
@@ -113,19 +126,20 @@ def _day_requests(
             digest = content_digest([file.path for file in day.files])[:32]
         except OSError as error:
             problems.append(f"{day.day}: {error}")
+            again.append(day.day)
             continue
         requests.append(
             dg.RunRequest(
                 partition_key=day.day,
-                run_key=f"{day.day}:{digest}{state(day.day)}",
+                run_key=f"{day.day}:{digest}{seen.states.get(day.day, '')}",
                 tags={"creditrisk/content": digest, "creditrisk/files": str(len(day.files))},
             )
         )
-        remembered[day.day] = arrivals.stamps[day.day]
+        memory.dealt_with(day.day, arrivals.stamps[day.day])
+    memory.look_again(again)
     for problem in problems:
         context.log.warning(problem)
-    cursor = json.dumps(remembered, sort_keys=True)
     if requests:
-        return dg.SensorResult(run_requests=requests, cursor=cursor)
-    notes = [f"{len(remembered)} days dealt with, none new", *(f"waiting: {one}" for one in waiting)]
-    return dg.SensorResult(skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]), cursor=cursor)
+        return dg.SensorResult(run_requests=requests, cursor=memory.text())
+    notes = [f"{memory.days_dealt_with} days dealt with, none new", *(f"waiting: {one}" for one in waiting)]
+    return dg.SensorResult(skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]), cursor=memory.text())

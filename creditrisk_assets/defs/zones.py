@@ -1,43 +1,88 @@
 """The landing zones as Dagster's partitions see them: which days are new, and what lies there that cannot be read."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from upath import UPath
 
 from creditrisk_assets.defs.partitions import DAYS, FIRST_DAY
 from creditrisk_assets.portfolio.arrivals import Arrivals, look
+from creditrisk_assets.portfolio.landing import (
+    DayListing,
+    glimpse,
+    list_day,
+    list_days,
+    listing_stamp,
+    zone_names,
+    zone_signature,
+)
+from creditrisk_assets.portfolio.zone_memory import ZoneMemory
 from creditrisk_assets.settings import Settings
+
+STRANGERS_SHOWN = 20
+"""In a sensor's skip reason; `creditrisk status` shows all."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at the days whose turn it is gives: what arrived, and the state of each of those days."""
+
+    arrivals: Arrivals
+    states: Mapping[str, str]
 
 
 def arrivals_in(
-    zone: UPath, remembered: Mapping[str, str], settings: Settings, state: Callable[[str], str] = lambda _: ""
-) -> Arrivals:
-    """Look at a landing zone.
+    zone: UPath,
+    memory: ZoneMemory,
+    settings: Settings,
+    state: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
+    named: Iterable[str] = (),
+) -> Seen:
+    """Look at those days of a landing zone whose turn it is, and at those that are new in it.
 
     Args:
         zone: folder of days.
-        remembered: how each day looked when it was dealt with.
+        memory: how each day looked when it was dealt with; which days are next goes on in it.
         settings: how long a file must have been still.
-        state: what else than its files makes a day new when it changes.
-    """
-    from creditrisk_assets.portfolio.landing import list_days
+        state: what else than its files makes a day new when it changes, for some days.
+        named: days to be looked at whatever their turn.
 
-    days, strangers = list_days(zone)
+    Raises:
+        OSError: if the zone cannot be looked at.
+    """
+    now = time.time()
+    signature = zone_signature(zone, now)
+    new: list[str] = []
+    if memory.names_needed(signature):
+        days, strangers = zone_names(zone)
+        new = memory.listed(days, strangers[:STRANGERS_SHOWN], signature)
+    chosen = memory.next_days([*named, *new])
+    states = state(chosen)
+    listings: list[DayListing] = []
+    for day, stamp in glimpse(zone, chosen).items():
+        if stamp is None or not memory.knows(day, stamp + states.get(day, "")):
+            listings.append(list_day(zone / day))
+    looks = {day: stamp for day, stamp in map(_look, listings) if memory.knows(day, stamp + states.get(day, ""))}
     last_day = str(DAYS.get_last_partition_key())
-    looks = {day: stamp.removesuffix(state(day)) for day, stamp in remembered.items() if stamp.endswith(state(day))}
-    arrivals = look(days, strangers, looks, FIRST_DAY, last_day, time.time(), settings.settle_seconds)
-    return replace(arrivals, stamps={day: stamp + state(day) for day, stamp in arrivals.stamps.items()})
+    arrivals = look(listings, memory.strangers, looks, FIRST_DAY, last_day, now, settings.settle_seconds)
+    return Seen(replace(arrivals, stamps={day: stamp + states.get(day, "") for day, stamp in arrivals.stamps.items()}), states)
 
 
 def zone_problems(settings: Settings) -> list[str]:
-    """What lies in the landing zones and is not read, each with the reason and what would be valid."""
+    """What lies in the landing zones and is not read, each with the reason and what would be valid; all days are looked at."""
     zones = {"production": settings.landing_production, "outcomes": settings.landing_outcomes}
     problems = []
+    last_day = str(DAYS.get_last_partition_key())
     for name, zone in zones.items():
         try:
-            problems += [f"{name}: {problem}" for problem in arrivals_in(zone, {}, settings).problems]
+            days, strangers = list_days(zone)
+            arrivals = look(days, strangers, {}, FIRST_DAY, last_day, time.time(), settings.settle_seconds)
+            problems += [f"{name}: {problem}" for problem in arrivals.problems]
         except OSError as error:  # the status must be readable above all when a store is not
             problems.append(f"{name}: {zone} cannot be looked at: {error}")
     return problems
+
+
+def _look(day: DayListing) -> tuple[str, str]:
+    return day.day, listing_stamp(day)

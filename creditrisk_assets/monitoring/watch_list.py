@@ -97,6 +97,34 @@ WATCHES = (
         "Triage decides: a recalibration when only the level is off.",
         asks_for_retraining=True,
     ),
+    Watch(
+        "sensors_tick",
+        "champion",
+        Tier.PAGE,
+        "Has every sensor ticked lately, and did its last tick not fail?",
+        "Restart the daemon if none ticks; read the named sensor's error in the Dagster UI; start it again if it was stopped.",
+    ),
+    Watch(
+        "no_run_hangs",
+        "champion",
+        Tier.TODAY,
+        "Is every run that is under way younger than the limit?",
+        "Terminate the named run in the Dagster UI and start it again; look at the queue if it never started.",
+    ),
+    Watch(
+        "api_serves_the_champion",
+        "champion",
+        Tier.PAGE,
+        "Does the API answer, and by the version and bundle that the champion asset names?",
+        "Start the API if it does not answer; read `/ready`, which says why it keeps another champion.",
+    ),
+    Watch(
+        "data_is_fresh",
+        "champion",
+        Tier.TODAY,
+        "Did every business day's file come and get scored?",
+        "Ask the source for the missing days; look for blocked days in `creditrisk status`.",
+    ),
 )
 
 BY_CHECK = {watch.check: watch for watch in WATCHES}

@@ -1,11 +1,10 @@
 """Which landed days are new or changed and may be read now: a pure function of what the landing zone looks like."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from creditrisk_assets.portfolio.landing import SUFFIXES, DayListing
+from creditrisk_assets.portfolio.landing import SUFFIXES, DayListing, listing_stamp
 
 LIKE_A_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 READ = f"a file that ends in {' or '.join(SUFFIXES)}"
@@ -21,12 +20,14 @@ class Arrivals:
         stamps: for each ready day, how its listing looked, to be remembered once it is dealt with.
         waiting: days that are not to be read yet, each with the reason.
         problems: what is not read, each with the reason; it stops nothing else, and stays where it is.
+        unsettled: days that are still changing, or could not be read.
     """
 
     ready: tuple[DayListing, ...]
     stamps: dict[str, str]
     waiting: tuple[str, ...]
     problems: tuple[str, ...]
+    unsettled: tuple[str, ...] = ()
 
 
 def look(
@@ -49,7 +50,7 @@ def look(
         now: seconds since the epoch.
         settle_seconds: a file changed more recently than this may still be written.
     """
-    ready, stamps, waiting = [], {}, []
+    ready, stamps, waiting, unsettled = [], {}, [], []
     problems = [stranger_problem(name) for name in strangers]
     bounds = f"{first_day} to {last_day}" if first_day <= last_day else "none yet"
     for day in days:
@@ -57,6 +58,7 @@ def look(
         problems += [f"{day.day}: {name} is not read; valid: {READ}" for name in day.passed_over]
         if day.problem is not None:
             problems.append(f"{day.day}: {day.problem}")
+            unsettled.append(day.day)
         elif day.day < first_day:
             problems.append(f"{day.day} is late: it is before the first day that is kept; valid: {bounds}")
         elif day.day > last_day:
@@ -65,10 +67,11 @@ def look(
             continue
         elif any(0 <= now - file.modified < settle_seconds for file in day.files):  # a time in the future tells nothing
             waiting.append(f"{day.day} changed less than {settle_seconds:g} s ago")
+            unsettled.append(day.day)
         else:
             ready.append(day)
             stamps[day.day] = stamp
-    return Arrivals(tuple(ready), stamps, tuple(waiting), tuple(problems))
+    return Arrivals(tuple(ready), stamps, tuple(waiting), tuple(problems), tuple(unsettled))
 
 
 def stranger_problem(name: str) -> str:
@@ -80,9 +83,3 @@ def stranger_problem(name: str) -> str:
     if name.lower().endswith(SUFFIXES):
         return f"{name!r} lies outside of any day; valid: in a folder named YYYY-MM-DD"
     return f"{name!r} is not a day; valid: a folder named YYYY-MM-DD"
-
-
-def listing_stamp(day: DayListing) -> str:
-    """Short hash over names and tags of a day's files: cheap to take, and different whenever a file was changed."""
-    text = "\n".join(f"{file.path.name}\0{file.tag}" for file in day.files)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

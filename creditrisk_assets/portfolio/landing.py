@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,14 @@ TEMPORARY = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~
 
 NOT_PLAIN = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Separators, control characters, and bytes of a name that are no text."""
+
+MONTHWISE = ("s3", "s3a")
+"""Stores that list by any beginning of a name."""
+
+COARSE_CLOCK_SECONDS = 3.0
+"""More than the coarsest clock of a file system: FAT's counts in two seconds."""
+
+NOTHING = ""
 
 VERSION_MARK = "?versionId="
 """s3fs cuts a name here, so that another object would be read."""
@@ -127,19 +135,70 @@ def list_days(zone: StoredPath) -> tuple[list[DayListing], list[str]]:
         OSError: if the zone cannot be looked at.
     """
     place = zone_path(zone)
+    names, strangers = zone_names(place)
+    days = [list_day(place / name) for name in names]
+    return [day for day in days if day.files or day.problem or day.passed_over], strangers
+
+
+def zone_names(zone: StoredPath) -> tuple[list[str], list[str]]:
+    """The names of a landing zone in order: those of its days' folders, and those of what is none.
+
+    Raises:
+        OSError: if the zone cannot be looked at.
+    """
+    place = zone_path(zone)
+    days, strangers = [], []
     try:
-        entries = sorted(_entries(place), key=lambda one: one.name)
+        for name, may_be_day in _names(place):
+            if may_be_day and is_day(name):
+                days.append(name)
+            elif not is_passing(name):
+                strangers.append(name)
     except FileNotFoundError as error:
         if error.__cause__ is None and error.__context__ is None:
             return [], []
         raise
-    days, strangers = [], []
-    for entry in entries:
-        if is_day(entry.name) and entry.kind in ("folder", "link"):
-            days.append(list_day(place / entry.name))
-        elif not is_passing(entry.name):
-            strangers.append(entry.name)
-    return [day for day in days if day.files or day.problem or day.passed_over], sorted(set(strangers))
+    return sorted(days), sorted(set(strangers))
+
+
+def zone_signature(zone: StoredPath, now: float) -> str:
+    """Something that differs when a name came into the zone or went; empty where nothing tells.
+
+    Args:
+        zone: the landing zone. Stores tell nothing, nor does a disk of a zone that changed a moment ago: its clock may be coarse.
+        now: seconds since the epoch.
+    """
+    place = zone_path(zone)
+    if not is_local(place):
+        return ""
+    try:
+        status = place.stat()
+    except OSError:
+        return ""
+    return f"{status.st_ino}-{status.st_mtime_ns}" if now - status.st_mtime > COARSE_CLOCK_SECONDS else ""
+
+
+def glimpse(zone: StoredPath, days: Sequence[str]) -> dict[str, str | None]:
+    """How days look, cheaply: of each that holds data files and nothing else its stamp, of each with anything odd None, which
+    asks for `list_day`. A day whose folder is not there, or holds nothing, is left out.
+
+    Raises:
+        OSError: if a store does not answer.
+    """
+    place = zone_path(zone)
+    seen: Iterator[tuple[str, str | None]]
+    if is_local(place):
+        seen = ((day, _local_glimpse(f"{place}/{day}")) for day in days)
+    elif place.protocol in MONTHWISE:
+        seen = _monthly_glimpses(place, days)
+    else:
+        return dict.fromkeys(days)
+    return {day: stamp for day, stamp in seen if stamp != NOTHING}
+
+
+def listing_stamp(day: DayListing) -> str:
+    """Short hash over names and tags of a day's files: cheap to take, and different whenever a file was changed."""
+    return _stamp((file.path.name, file.tag) for file in day.files)
 
 
 def content_digest(paths: Sequence[StoredPath]) -> str:
@@ -170,6 +229,67 @@ def land(folder: StoredPath, name: str, frame: pd.DataFrame) -> UPath:
     return path
 
 
+def _stamp(files: Iterable[tuple[str, str]]) -> str:
+    text = "\n".join(f"{name}\0{tag}" for name, tag in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _names(zone: UPath) -> Iterator[tuple[str, bool]]:
+    """Each name in a zone, and whether it is a folder or a link."""
+    if is_local(zone):
+        with os.scandir(zone) as entries:
+            yield from ((entry.name, entry.is_dir(follow_symlinks=False) or entry.is_symlink()) for entry in entries)
+    else:
+        yield from ((entry.name, entry.kind in ("folder", "link")) for entry in _stored_entries(zone))
+
+
+def _local_glimpse(folder: str) -> str | None:
+    files = []
+    try:
+        if stat.S_ISLNK(os.lstat(folder).st_mode):
+            return None
+    except FileNotFoundError:
+        return NOTHING
+    except OSError:
+        return None
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_passing(entry.name):
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                if not (_is_data(entry.name) and stat.S_ISREG(status.st_mode)):
+                    return None
+                files.append((entry.name, _local_tag(status)))
+    except OSError:
+        return None
+    return _stamp(sorted(files)) if files else NOTHING
+
+
+def _monthly_glimpses(zone: UPath, days: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """All objects of a month in one listing, instead of a listing for each day."""
+    start = zone.path.rstrip("/") + "/"
+    files: dict[str, list[tuple[str, str]]] = {day: [] for day in days}
+    odd = set()
+    for month in sorted({day[:7] for day in days}):
+        with store_errors(zone):
+            found = zone.fs.find(zone.path, prefix=month, detail=True)
+        for key, entry in found.items():
+            day, _, name = key.removeprefix(start).partition("/")
+            if day not in files or (name and is_passing(name.partition("/")[0])):
+                continue
+            if _is_data(name):
+                files[day].append((name, _stored_tag(entry)))
+            elif name or entry["size"]:  # an empty object may stand for the folder itself
+                odd.add(day)
+    for day in days:
+        yield day, None if day in odd else _stamp(sorted(files[day])) if files[day] else NOTHING
+
+
+def _is_data(name: str) -> bool:
+    return is_plain(name) and name.lower().endswith(SUFFIXES)
+
+
 def _entries(folder: UPath) -> Iterator[_Entry]:
     return _local_entries(folder) if is_local(folder) else _stored_entries(folder)
 
@@ -188,8 +308,11 @@ def _local_entries(folder: Path) -> Iterator[_Entry]:
                 kind = "folder"
             elif stat.S_ISREG(status.st_mode):
                 kind = "file"
-            tag = f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
-            yield _Entry(entry.name, kind, status.st_size, status.st_mtime, tag)
+            yield _Entry(entry.name, kind, status.st_size, status.st_mtime, _local_tag(status))
+
+
+def _local_tag(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
 def _stored_entries(folder: UPath) -> Iterator[_Entry]:
@@ -202,9 +325,11 @@ def _stored_entries(folder: UPath) -> Iterator[_Entry]:
         if full in (prefix, prefix[:-1]) and not is_folder and not entry["size"]:
             continue  # an empty object that stands for the folder itself
         name = full.removeprefix(prefix) if full.startswith(prefix) else full
-        modified = _seconds(entry)
-        tag = str(entry.get("ETag") or entry.get("etag") or modified)
-        yield _Entry(name, "folder" if is_folder else "file", entry["size"] or 0, modified, f"{tag}-{entry['size']}")
+        yield _Entry(name, "folder" if is_folder else "file", entry["size"] or 0, _seconds(entry), _stored_tag(entry))
+
+
+def _stored_tag(entry: Mapping[str, Any]) -> str:
+    return f"{entry.get('ETag') or entry.get('etag') or _seconds(entry)}-{entry['size']}"
 
 
 def _seconds(entry: Mapping[str, Any]) -> float:

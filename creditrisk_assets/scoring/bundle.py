@@ -118,10 +118,15 @@ class DecisionRule(_Document):
     cut_off: float
     reference: list[float | None]
 
-    @cached_property
+    @property
     def reference_row(self) -> NDArray[np.float32]:
         """The profile as the graph takes it: 1 x fields."""
-        return np.array([self.reference], dtype=np.float32)
+        return np.frombuffer(self._reference_bytes, dtype=np.float32).reshape(1, -1)
+
+    @cached_property
+    def _reference_bytes(self) -> bytes:
+        """Made once; bytes, for rules are compared with all that they hold."""
+        return np.array(self.reference, dtype=np.float32).tobytes()
 
 
 class RecalibrationFacts(_Document):

@@ -1,7 +1,7 @@
 """Which landed days may be read now."""
 
-from creditrisk_assets.portfolio.arrivals import Arrivals, listing_stamp, look
-from creditrisk_assets.portfolio.landing import DayListing, LandedFile
+from creditrisk_assets.portfolio.arrivals import Arrivals, look
+from creditrisk_assets.portfolio.landing import DayListing, LandedFile, listing_stamp
 from creditrisk_assets.portfolio.storage import zone_path
 
 NOW, SETTLE = 1_000_000.0, 5.0

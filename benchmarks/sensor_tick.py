@@ -1,0 +1,200 @@
+"""What a tick of each sensor costs with many old partitions, beside the same tick with few.
+
+    python -m benchmarks.sensor_tick --days 10 3650 --ticks 200
+
+For each number of days a Dagster instance on SQLite and both landing zones are made, which is not measured: every day has a file
+of customers and one of outcomes, its assets are materialized, and every watched check was evaluated on it. The first ticks of
+each sensor, with an empty cursor, ask for every day; later ones find nothing new. Those are measured, each store in turn, so that
+a busy moment of the machine falls on all of them. A tick is the sensor's function and what it reads; the daemon's own work is not
+in it. `--failed` of the latest days failed their drift checks, so that the retrain sensor has something to weigh.
+"""
+
+import argparse
+import datetime
+import sqlite3
+import statistics
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from creditrisk_assets.defs import partitions
+
+COPIED = ("event", "evaluation_event", "partition")
+"""Columns of Dagster's tables that name a day."""
+
+TODAY = datetime.datetime.now(datetime.UTC).date()
+
+
+def main() -> None:
+    """Make the stores, measure, print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--days", type=int, nargs="+", default=[10, 3650], help="old partitions; the first is what others are compared with"
+    )
+    parser.add_argument("--ticks", type=int, default=200, help="measured ticks of each sensor and store")
+    parser.add_argument("--failed", type=int, default=5, help="latest days whose drift checks failed")
+    parser.add_argument("--folder", type=Path, help="where the stores are made; by default the system's temporary folder")
+    parser.add_argument("--keep", action="store_true", help="keep the stores in the folder, and use those that are there")
+    options = parser.parse_args()
+    reach_back(max(options.days))
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        home = options.folder / "kept" if options.keep else Path(name)
+        stores = [Store(home / str(days), days, options.failed) for days in options.days]
+        time.sleep(3.5)  # a zone that changed a moment ago is looked at whole
+        for sensor in stores[0].sensors:
+            for store in stores:
+                asked = store.first_tick(sensor)
+                print(
+                    f"{sensor}: first tick of {store.days:,} days took {asked[1] * 1e3:,.0f} ms and asked for {asked[0]:,} runs"
+                )
+        print(f"{'sensor':<26}{'days':>7}{'median':>11}{'95 %':>11}{'ratio':>8}{'cursor':>12}")
+        for sensor in stores[0].sensors:
+            times: dict[int, list[float]] = {store.days: [] for store in stores}
+            for _ in range(options.ticks):
+                for store in stores:
+                    times[store.days].append(store.tick(sensor))
+            bare = statistics.median(times[options.days[0]])
+            for store in stores:
+                median = statistics.median(times[store.days])
+                worst = statistics.quantiles(times[store.days], n=20)[-1]
+                size = len(store.cursors.get(sensor) or "")
+                times_told = f"{median * 1e3:>8.2f} ms{worst * 1e3:>8.2f} ms{median / bare:>7.2f}x"
+                print(f"{sensor:<26}{store.days:>7,}{times_told}{size:>10,} B")
+
+
+def reach_back(days: int) -> None:
+    """Let the partitions begin early enough; before anything else of the graph is imported."""
+    first = TODAY - datetime.timedelta(days=days)
+    partitions.FIRST_DAY = first.isoformat()
+    partitions.DAYS = type(partitions.DAYS)(start_date=first.isoformat(), timezone="UTC", end_offset=1)
+
+
+class Store:
+    """An instance and landing zones with so many days behind them."""
+
+    def __init__(self, home: Path, days: int, failed: int) -> None:
+        from creditrisk_assets.defs import sensors
+        from creditrisk_assets.settings import Settings
+        from creditrisk_assets.stepping import SteppedLoop
+
+        self.days = days
+        self.home = home
+        self.sensors = {sensor.name: sensor for sensor in sensors.ALL}
+        self.cursors: dict[str, str | None] = {}
+        made = (home / "made").exists()
+        settings = Settings(data_dir=home / "data", settle_seconds=0)
+        loop = SteppedLoop.in_folder(home, settings)
+        self.instance, self.settings = loop.instance, settings
+        if not made:
+            started = time.perf_counter()
+            self._make(failed)
+            (home / "made").touch()
+            print(f"{days:,} days made in {time.perf_counter() - started:,.0f} s", flush=True)
+
+    def first_tick(self, name: str) -> tuple[int, float]:
+        """Ticks until nothing more is asked for; how many runs were, and how long it took."""
+        asked, started = 0, time.perf_counter()
+        while requests := len(self._evaluate(name).run_requests or []):
+            asked += requests
+        return asked, time.perf_counter() - started
+
+    def tick(self, name: str) -> float:
+        """Seconds of one tick.
+
+        Raises:
+            AssertionError: if it asks for a run.
+        """
+        started = time.perf_counter()
+        result = self._evaluate(name)
+        seconds = time.perf_counter() - started
+        assert not result.run_requests, f"{name} asks for {len(result.run_requests)} runs though nothing is new"
+        return seconds
+
+    def _evaluate(self, name: str) -> Any:
+        import dagster as dg
+
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursors.get(name), resources={"settings": self.settings}, sensor_name=name
+        )
+        result = self.sensors[name](context)
+        if result.cursor is not None:
+            self.cursors[name] = result.cursor
+        return result
+
+    def _make(self, failed: int) -> None:
+        import dagster as dg
+
+        from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
+
+        days = [(TODAY - datetime.timedelta(days=back)).isoformat() for back in range(self.days, 0, -1)]
+        self._record(dg.AssetMaterialization("champion", metadata=champion_metadata()))
+        for day in days:
+            for zone in (self.settings.landing_production, self.settings.landing_outcomes):
+                (zone / day).mkdir(parents=True)
+                (zone / day / "a.csv").write_text("id\n1\n")
+        outcome = {days[0]: True, **({days[-1]: False} if failed else {})}
+        for day, passed in outcome.items():
+            for asset, metadata in (
+                ("production_batch", {"dagster/row_count": 500}),
+                ("production_scores", {"dagster/row_count": 500, "model_version": "1"}),
+                ("drift_report", {"rows": 500, "model_version": "1", "score_psi": 0.01, "drifted_columns": 0, "drifted": "none"}),
+                ("performance_report", {"rows": 500, "bads": 10, "model_version": "1", "roc_auc": 0.77}),
+            ):
+                self._record(dg.AssetMaterialization(asset, metadata=metadata, partition=day))
+            for key in WATCHED_CHECKS:
+                self._record(
+                    dg.AssetCheckEvaluation(
+                        asset_key=key.asset_key,
+                        check_name=key.name,
+                        passed=passed or key.asset_key.path[-1] != "drift_report",
+                        partition=day,
+                        severity=dg.AssetCheckSeverity.WARN,
+                        metadata={"summary": "made", "observed": 0.01, "threshold": 0.1, "rows": 500, "model_version": "1"},
+                    )
+                )
+        whole = len(days) - failed
+        self._copy(days[0], days[1:whole])
+        if failed:
+            self._copy(days[-1], days[whole:-1])
+
+    def _copy(self, source: str, days: list[str]) -> None:
+        """What the event log holds of a day, again for other days: Dagster would take 10 ms for each event."""
+        file = self.home / "history" / "event_log.db"
+        with closing(sqlite3.connect(file)) as connection, connection:
+            for table in ("event_logs", "asset_check_executions"):
+                columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "id"]
+                rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE partition = ?", [source]).fetchall()  # noqa: S608
+                named = [place for place, column in enumerate(columns) if column in COPIED]
+                copies = []
+                for day in days:
+                    for row in map(list, rows):
+                        for place in named:
+                            row[place] = row[place].replace(source, day)
+                        copies.append(row)
+                query = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+                connection.executemany(query, copies)
+
+    def _record(self, event: Any) -> None:
+        self.instance.report_runless_asset_event(event)
+
+
+def champion_metadata() -> dict[str, Any]:
+    """As a champion's materialization has it, for a bundle that is not there."""
+    import dagster as dg
+
+    return {
+        "mlflow_uri": "models:/credit_default/1",
+        "artifact_uri": "nowhere",
+        "model_version": "1",
+        "bundle_sha256": "0" * 64,
+        "verdict": "first",
+        "reason": "made",
+        "rule": dg.MetadataValue.json({"cut_off": 0.2, "reference": [0.5] * 19}),
+        "production_days": "",
+    }
+
+
+if __name__ == "__main__":
+    main()

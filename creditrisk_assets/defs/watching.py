@@ -1,0 +1,165 @@
+"""The loop watches itself: four checks on `champion`, run by the job `watch`, and by `creditrisk watch` from outside."""
+
+import datetime
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+
+from creditrisk_assets.defs import alerts, events, sensors
+from creditrisk_assets.defs.champion import champion
+from creditrisk_assets.monitoring import loop_watch
+from creditrisk_assets.monitoring.loop_watch import ApiAnswer, Finding, RunBeat, SensorBeat
+from creditrisk_assets.monitoring.watch_list import BY_CHECK, Tier
+from creditrisk_assets.settings import Settings
+
+NO_API = "none"
+CONVERGE_SECONDS = 6.0
+"""The workers of the API follow a new champion within five seconds."""
+
+SENSORS = (*sensors.ALL, alerts.deliver_alerts)
+
+
+@dg.asset_check(asset=champion)
+def sensors_tick(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """Every sensor ticked within its interval and some slack, and its last tick did not fail: Dagster itself raises no alarm."""
+    return _result(watch_sensors(context.instance, settings))
+
+
+@dg.asset_check(asset=champion)
+def no_run_hangs(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """No run is under way, or in the queue, for longer than the limit."""
+    return _result(watch_runs(context.instance, settings))
+
+
+@dg.asset_check(asset=champion)
+def api_serves_the_champion(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """The API answers by the version and the bundle that the champion asset names."""
+    return _result(watch_api(context.instance, settings))
+
+
+@dg.asset_check(asset=champion)
+def data_is_fresh(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """Every business day that is over was scored, up to the days that may be missing. Here the wall clock counts: the question is
+    whether today's file came.
+    """
+    return _result(watch_data(context.instance, settings))
+
+
+CHECKS = (sensors_tick, no_run_hangs, api_serves_the_champion, data_is_fresh)
+
+watch = dg.define_asset_job(
+    "watch",
+    selection=dg.AssetSelection.checks(*(key for check in CHECKS for key in check.check_keys)),
+    description="Whether sensors, runs, API and data are alive.",
+)
+
+watch_schedule = dg.ScheduleDefinition(
+    name="watch_often",
+    job=watch,
+    cron_schedule="*/10 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The loop watches itself, every ten minutes.",
+)
+
+
+def findings(instance: dg.DagsterInstance, settings: Settings) -> list[Finding]:
+    """All four, as they are now."""
+    watches = (watch_sensors, watch_runs, watch_api, watch_data)
+    return [one(instance, settings) for one in watches]
+
+
+def unreadable(error: Exception) -> list[Finding]:
+    """What is found where Dagster's instance cannot be read: nobody knows whether anything ticks."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    told = f"Dagster's instance cannot be read: {type(error).__name__}: {first}"
+    return [Finding(loop_watch.sensors_tick.__name__, False, told, "unreadable", "readable", 0)]
+
+
+def watch_sensors(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+    """Whether every sensor ticks."""
+    return loop_watch.sensors_tick(sensor_beats(instance, SENSORS), time.time(), settings.watch_tick_seconds)
+
+
+def sensor_beats(instance: dg.DagsterInstance, watched: Sequence[dg.SensorDefinition]) -> list[SensorBeat]:
+    """The last sign of life of each sensor. One that was loaded from another place before has left states behind; the latest
+    counts.
+    """
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    beats = []
+    for sensor in watched:
+        latest = None
+        stopped = False
+        for state in states:
+            if state.name != sensor.name:
+                continue
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+            if ticks and (latest is None or ticks[0].timestamp > latest.timestamp):
+                latest, stopped = ticks[0], not state.is_running
+        failed = latest is not None and latest.status.value == "FAILURE"
+        error = (latest.error.message if latest.error else "no message") if latest is not None and failed else None
+        interval = float(sensor.minimum_interval_seconds or 30)
+        beats.append(SensorBeat(sensor.name, interval, latest.timestamp if latest else None, error, stopped))
+    return beats
+
+
+def watch_runs(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+    """Whether a run hangs."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=events.IN_FLIGHT))
+    runs = [
+        RunBeat(
+            record.dagster_run.run_id,
+            record.dagster_run.job_name,
+            record.dagster_run.tags.get("dagster/partition"),
+            record.dagster_run.status.value,
+            record.start_time or record.create_timestamp.timestamp(),
+        )
+        for record in records
+    ]
+    return loop_watch.no_run_hangs(runs, time.time(), settings.watch_run_minutes)
+
+
+def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+    """Whether the API serves the champion; it is given the seconds that it may take to follow."""
+    url = settings.watch_api_url or settings.api_url
+    if url.lower() == NO_API:
+        return loop_watch.api_serves_the_champion(None, None, None, None)
+    ends = time.monotonic() + CONVERGE_SECONDS
+    while True:
+        in_force = events.champion_in_force(instance)
+        if in_force is None:
+            return loop_watch.api_serves_the_champion(None, None, url, None)
+        answer: ApiAnswer = loop_watch.ask_api(url)
+        found = loop_watch.api_serves_the_champion(in_force.model_version, in_force.bundle_sha256, url, answer)
+        if found.passed or time.monotonic() > ends:
+            return found
+        time.sleep(1)
+
+
+def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+    """Whether the data is fresh."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    return loop_watch.data_is_fresh(events.day_of_data(instance), today, settings.data_weekdays, settings.watch_missing_days)
+
+
+def _result(found: Finding) -> dg.AssetCheckResult:
+    watched = BY_CHECK[found.check]
+    return dg.AssetCheckResult(
+        passed=found.passed,
+        severity=dg.AssetCheckSeverity.ERROR if watched.tier is Tier.PAGE else dg.AssetCheckSeverity.WARN,
+        metadata=metadata_of(found),
+    )
+
+
+def metadata_of(found: Finding) -> dict[str, str | float | int]:
+    """What a finding says of itself, as the metadata of a check."""
+    watched = BY_CHECK[found.check]
+    return {
+        "summary": found.summary,
+        "observed": found.observed,
+        "threshold": found.threshold,
+        "rows": found.rows,
+        "action": watched.action,
+        "tier": watched.tier.value,
+    }

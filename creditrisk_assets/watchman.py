@@ -1,0 +1,73 @@
+"""Who looks at the loop from outside, in a process of its own: what a dead daemon cannot tell, it tells."""
+
+import datetime
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from creditrisk_assets.defs import alerts, status, watching
+from creditrisk_assets.monitoring.alerting import Reading
+from creditrisk_assets.monitoring.loop_watch import Finding
+from creditrisk_assets.monitoring.watch_list import BY_CHECK, Tier
+from creditrisk_assets.settings import Settings
+
+OUTSIDE = "outside"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was found, and what became of the alerts; `problems` says why some were not delivered."""
+
+    findings: tuple[Finding, ...]
+    alerts: str
+    problems: tuple[str, ...]
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is wrong and all alerts have arrived."""
+        return all(one.passed for one in self.findings) and not self.problems
+
+
+def look(home: Path, settings: Settings) -> Watched:
+    """Look once, and deliver alerts.
+
+    Args:
+        home: folder of `dagster.yaml`.
+        settings: of the loop.
+    """
+    instance = None
+    try:
+        instance = status.open_instance(home)
+        found = watching.findings(instance, settings)
+    except Exception as error:  # whatever is the matter with it, it is what must be told
+        instance, found = None, watching.unreadable(error)
+    readings = [_reading(one) for one in found]
+    try:
+        try:
+            told, *problems = alerts.tell(instance, settings, readings).split("\n")
+        except SQLAlchemyError:  # Dagster's storage went away meanwhile; the next look says so
+            told, *problems = alerts.tell(None, settings, readings).split("\n")
+    except (sqlite3.Error, OSError) as error:
+        told = f"the outbox cannot be used: {error}"
+        problems = [told]
+    return Watched(tuple(found), told, tuple(problems))
+
+
+def _reading(found: Finding) -> Reading:
+    now = time.time()
+    watched = BY_CHECK[found.check]
+    return Reading(
+        identity=f"{OUTSIDE}-{now:.6f}",
+        asset=watched.asset,
+        check=found.check,
+        day=datetime.datetime.fromtimestamp(now, datetime.UTC).date().isoformat(),
+        partition=None,
+        passed=found.passed,
+        severity="ERROR" if watched.tier is Tier.PAGE else "WARN",
+        at=now,
+        metadata=watching.metadata_of(found),
+        observer=OUTSIDE,
+    )

@@ -1,0 +1,179 @@
+"""The loop watches itself: what is dead is named, from inside and from outside."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickData, TickStatus
+from dagster._core.storage.dagster_run import DagsterRun
+from dagster_shared.error import DagsterError, SerializableErrorInfo
+
+from creditrisk_assets.defs import alerts, watching
+from creditrisk_assets.monitoring.alert_outbox import Outbox
+from creditrisk_assets.monitoring.watch_list import BY_CHECK, WATCHES
+from creditrisk_assets.watchman import look
+from tests.conftest import REPOSITORY
+from tests.integration.conftest import Loop, api, checks
+from tests.integration.test_alert_delivery import received, receiver
+
+
+def ticked(loop: Loop, sensor: dg.SensorDefinition, status: TickStatus = TickStatus.SKIPPED, ago: float = 1) -> None:
+    """What the daemon leaves of a tick."""
+    from dagster._core.remote_origin import (
+        InProcessCodeLocationOrigin,
+        RemoteInstigatorOrigin,
+        RemoteRepositoryOrigin,
+    )
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
+    location = InProcessCodeLocationOrigin(
+        LoadableTargetOrigin(module_name="creditrisk_assets.definitions"), location_name="creditrisk"
+    )
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), sensor.name)
+    state = InstigatorState(
+        origin,
+        InstigatorType.SENSOR,
+        InstigatorStatus.RUNNING,
+        SensorInstigatorData(min_interval=5, sensor_type=sensor.sensor_type),
+    )
+    if loop.instance.get_instigator_state(state.instigator_origin_id, state.selector_id) is None:
+        loop.instance.add_instigator_state(state)
+    error = SerializableErrorInfo("ValueError: the disk is gone\n", [], "ValueError") if status is TickStatus.FAILURE else None
+    loop.instance.create_tick(
+        TickData(
+            instigator_origin_id=state.instigator_origin_id,
+            instigator_name=sensor.name,
+            instigator_type=InstigatorType.SENSOR,
+            status=status,
+            timestamp=time.time() - ago,
+            selector_id=state.selector_id,
+            error=error,
+        )
+    )
+
+
+def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(fresh: Loop, tmp_path: Path) -> None:
+    """Dagster itself says nothing of a sensor that fails."""
+    for sensor in watching.SENSORS:
+        ticked(fresh, sensor)
+    found = checks(fresh.run("watch"))
+    assert {name: one.passed for name, one in found.items()} == dict.fromkeys((*found,), True)
+    assert set(found) == {"sensors_tick", "no_run_hangs", "api_serves_the_champion", "data_is_fresh"}
+    with receiver(tmp_path) as (url, log):
+        fresh.settings = fresh.settings.model_copy(
+            update={"alert_webhook": type(fresh.settings)(alert_webhook=url).alert_webhook}
+        )
+        assert alerts.tell(fresh.instance, fresh.settings).startswith("0 delivered")
+        ticked(fresh, watching.SENSORS[1], TickStatus.FAILURE)
+        failed = checks(fresh.run("watch"))["sensors_tick"]
+        assert not failed.passed
+        assert failed.severity is dg.AssetCheckSeverity.ERROR
+        assert failed.metadata["summary"].value == "new_outcome_partitions failed: ValueError: the disk is gone"
+        context = dg.build_sensor_context(instance=fresh.instance, resources={"settings": fresh.settings})
+        assert "1 delivered" in str(alerts.deliver_alerts(context))
+        fresh.run("watch")
+        assert "0 delivered" in str(alerts.deliver_alerts(context))
+        ticked(fresh, watching.SENSORS[1])
+        fresh.run("watch")
+        assert "0 alarms go on" in str(alerts.deliver_alerts(context))
+        sent = [json.loads(one["body"]) for one in received(log)]
+        assert [(one["check"], one["kind"], one["tier"]) for one in sent] == [
+            ("sensors_tick", "started", "page now"),
+            ("sensors_tick", "resolved", "page now"),
+        ]
+
+
+def test_a_run_that_hangs_is_named(fresh: Loop) -> None:
+    run = DagsterRun("retrain", run_id="0" * 8 + "-0000-4000-8000-" + "0" * 12, status=dg.DagsterRunStatus.STARTED)
+    fresh.instance.add_run(run)
+    assert watching.watch_runs(fresh.instance, fresh.settings).passed
+    time.sleep(0.2)
+    hasty = fresh.settings.model_copy(update={"watch_run_minutes": 0.001})
+    found = watching.watch_runs(fresh.instance, hasty)
+    assert not found.passed
+    assert f"run {run.run_id} of retrain is STARTED" in found.summary
+
+
+def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "CONVERGE_SECONDS", 20.0)
+    with api(trained) as client:
+        url = str(client.base_url)
+        settings = trained.settings.model_copy(update={"watch_api_url": url})
+        found = watching.watch_api(trained.instance, settings)
+        assert (found.passed, found.summary) == (True, f"the API serves version {trained.champion().model_version}")
+    monkeypatch.setattr(watching, "CONVERGE_SECONDS", 0.0)
+    found = watching.watch_api(trained.instance, settings)
+    assert not found.passed
+    assert found.summary.startswith(f"the API at {url} cannot be asked: ConnectError")
+    none = trained.settings.model_copy(update={"watch_api_url": "none"})
+    assert "not watched" in watching.watch_api(trained.instance, none).summary
+
+
+def command(loop: Loop, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    own = {"DAGSTER_HOME": str(loop.home), "CREDITRISK_DATA_DIR": str(loop.settings.data_dir), "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        [sys.executable, "-m", "creditrisk_assets.cli", "watch", *arguments],
+        env={"PATH": os.environ["PATH"]} | own | environment,
+        cwd=loop.home,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_who_looks_from_outside_sees_a_dead_daemon_and_tells(fresh: Loop, tmp_path: Path) -> None:
+    with receiver(tmp_path) as (url, log):
+        dead = command(fresh, "--json", CREDITRISK_ALERT_WEBHOOK=url)
+        assert dead.returncode == 1
+        document = json.loads(dead.stdout)
+        assert document["well"] is False
+        wrong = {one["check"]: one["summary"] for one in document["findings"] if not one["passed"]}
+        assert set(wrong) == {"sensors_tick"}
+        assert "new_production_partitions has never ticked; is the daemon running?" in wrong["sensors_tick"]
+        for sensor in watching.SENSORS:
+            ticked(fresh, sensor)
+        alive = command(fresh, CREDITRISK_ALERT_WEBHOOK=url)
+        assert (alive.returncode, "well: sensors_tick" in alive.stdout) == (0, True), alive.stderr
+        sent = [json.loads(one["body"]) for one in received(log)]
+        assert [(one["kind"], one["observer"]) for one in sent] == [("started", "outside"), ("resolved", "outside")]
+
+
+def test_an_alert_that_cannot_be_delivered_is_an_error_and_waits(fresh: Loop) -> None:
+    for sensor in watching.SENSORS:
+        ticked(fresh, sensor, ago=10_000)
+    failed = command(fresh, CREDITRISK_ALERT_WEBHOOK="http://127.0.0.1:9/hook")
+    assert failed.returncode == 1
+    assert "1 waiting" in failed.stdout
+    with Outbox(fresh.settings.alerts) as outbox:
+        assert [one["check"] for one in outbox.messages("waiting")] == ["sensors_tick"]
+
+
+def test_a_storage_that_cannot_be_read_is_told(fresh: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise DagsterError("the database is gone")
+
+    monkeypatch.setattr("creditrisk_assets.defs.status.open_instance", broken)
+    seen = look(fresh.home, fresh.settings)
+    assert not seen.well
+    assert seen.findings[0].summary == "Dagster's instance cannot be read: DagsterError: the database is gone"
+
+
+def test_every_check_of_the_loop_watching_itself_is_in_the_table() -> None:
+    assert {key.name for check in watching.CHECKS for key in check.check_keys} <= set(BY_CHECK)
+    watched = {key.name for key in alerts.check_keys()}
+    assert {"champion_records_agree", "past_decisions_replay", "sensors_tick"} <= watched
+    assert WATCHES
+
+
+@pytest.mark.parametrize("job", ["train", "retrain"])
+def test_a_run_that_makes_a_champion_does_not_wait_for_the_watch(fresh: Loop, job: str) -> None:
+    steps = {node.name for node in fresh.definitions.resolve_job_def(job).nodes}
+    assert "champion_champion_records_agree" in steps
+    assert not any(name in step for step in steps for name in ("sensors_tick", "api_serves_the_champion"))
