@@ -15,6 +15,7 @@ import pytest
 from fastapi import HTTPException, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 from fastapi_offline import FastAPIOffline
+from starlette.types import Scope
 from structlog.testing import capture_logs
 
 from creditrisk_assets import api_keys
@@ -25,6 +26,7 @@ from serving.perimeter import Exchange, Perimeter
 from serving.problems import problem_handlers
 from serving.rate_limit import RateLimiter
 from serving.routes import JSON_TYPE, route_table
+from serving.routing import shortcut
 from serving.schemas import request_model
 from serving.strict_json import StrictRoute
 from tests.integration.servers import served
@@ -554,3 +556,67 @@ def test_without_keys_a_name_that_only_leads_here_is_not_this_machine(open_site:
     for host, status in (("evil.example", 403), ("localhost.evil.example", 403), ("localhost:8000", 200), ("[::1]:1", 200)):
         answer = open_site.post("/predict", json=EXAMPLE, headers={"Host": host})
         assert answer.status_code == status
+
+
+@pytest.fixture(scope="module")
+def short_site(tmp_path_factory: pytest.TempPathFactory, settings: ServingSettings) -> Iterator[tuple[int, Watch]]:
+    """Without keys; /predict does not go through the application."""
+
+    async def doubled(_: Scope, body: bytes) -> bytes:
+        if body == b'"wrong"':
+            raise RuntimeError("the secret inside, of customer 4711")
+        if body == b'"refused"':
+            raise HTTPException(503, "not now", headers={"Retry-After": "5"})
+        return b"[%b,%b]" % (body, body)
+
+    watch = Watch(0, [])
+    ring = KeyRing(tmp_path_factory.mktemp("short") / "keys.json")
+    shortcuts = {("POST", "/predict"): shortcut(doubled, problem_handlers(PORTFOLIO))}
+    perimeter = Perimeter(application(), route_table(settings), ring, observers=[watch], shortcuts=shortcuts)
+    with served(perimeter) as port:
+        yield port, watch
+
+
+def asked(body: bytes, *more: bytes, version: bytes = b"1.1") -> bytes:
+    head = [b"POST /predict HTTP/%b" % version, b"Host: localhost", b"Content-Type: application/json", *more]
+    return b"\r\n".join([*head, b"Content-Length: %d" % len(body), b"", body])
+
+
+def test_an_answer_that_leaves_at_one_stroke_has_what_every_answer_has(short_site: tuple[int, Watch], site: Site) -> None:
+    port, watch = short_site
+    watch.seen.clear()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    sent = {"Content-Type": "application/json", "X-Request-ID": "mine", "traceparent": trace}
+    answer = httpx.post(f"http://127.0.0.1:{port}/predict", content=b"1", headers=sent)
+    ordinary = site.client.post("/predict", json=EXAMPLE, headers={**site.auth("scorer"), **sent})
+    assert (answer.status_code, answer.json()) == (200, [1, 1])
+    varying = {"date", "content-length", "traceparent"}
+    assert {(name, value) for name, value in answer.headers.items() if name not in varying} == {
+        (name, value) for name, value in ordinary.headers.items() if name not in varying
+    }
+    assert answer.headers.keys() == ordinary.headers.keys()
+    assert answer.headers["traceparent"].split("-")[1] == trace.split("-")[1]
+    assert watch.seen == [("/predict", 200, None)]
+
+
+def test_pipelined_answers_at_one_stroke_come_in_order_and_the_last_one_closes(short_site: tuple[int, Watch]) -> None:
+    port, _ = short_site
+    answer = raw(port, asked(b"1") + asked(b"2", b"Expect: 100-continue") + asked(b"3", b"Connection: close"))
+    answers = answer.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"").split(b"HTTP/1.1 200 OK")[1:]
+    bodies = [one.rpartition(b"\r\n\r\n")[2] for one in answers]
+    assert bodies == [b"[1,1]", b"[2,2]", b"[3,3]"]
+    assert answer.count(b"connection: close") == 1
+    assert b"connection: close" in raw(port, asked(b"4", version=b"1.0"))
+
+
+def test_what_a_shortcut_refuses_or_fails_at_is_told_as_a_problem(short_site: tuple[int, Watch]) -> None:
+    port, watch = short_site
+    watch.seen.clear()
+    for body, status in ((b'"refused"', 503), (b'"wrong"', 500)):
+        sent = {"Content-Type": "application/json"}
+        answer = httpx.post(f"http://127.0.0.1:{port}/predict", content=body, headers=sent)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["instance"] == answer.headers["x-request-id"]
+        assert "4711" not in answer.text
+    assert [status for _, status, _ in watch.seen] == [503, 500]
