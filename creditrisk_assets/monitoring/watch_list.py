@@ -38,6 +38,48 @@ class Watch:
 
 WATCHES = (
     Watch(
+        "production_batch_rows_reconcile",
+        "production_batch",
+        Tier.PAGE,
+        "Is every row of the day's files either accepted, rejected with a reason, or an exact duplicate?",
+        "The day is blocked: a row was lost. Keep the file and report it; this must not happen.",
+    ),
+    Watch(
+        "production_batch_rows_are_mostly_accepted",
+        "production_batch",
+        Tier.PAGE,
+        "Could every file of the day be read, and is the share of rejected rows under the limit?",
+        "The day is blocked and not scored: read the quarantine, have the file sent again; the day then runs by itself.",
+    ),
+    Watch(
+        "outcomes_rows_reconcile",
+        "outcomes",
+        Tier.PAGE,
+        "Is every row of the day's outcomes either accepted, rejected with a reason, or an exact duplicate?",
+        "The outcomes are blocked: a row was lost. Keep the file and report it; this must not happen.",
+    ),
+    Watch(
+        "outcomes_rows_are_mostly_accepted",
+        "outcomes",
+        Tier.TODAY,
+        "Could every file of outcomes be read, and is the share of rejected rows under the limit?",
+        "The outcomes are blocked: read the quarantine and have the file sent again.",
+    ),
+    Watch(
+        "champion_records_agree",
+        "champion",
+        Tier.PAGE,
+        "Do ledger, MLflow alias, asset and bundle name the same champion?",
+        "Run `creditrisk champion verify`; the next run of `champion` puts an alias right, a changed bundle must be rolled back.",
+    ),
+    Watch(
+        "past_decisions_replay",
+        "champion",
+        Tier.PAGE,
+        "Do past decisions come out again to the bit?",
+        "Run `creditrisk replay --date` on the named day: a bundle or a kept decision was changed.",
+    ),
+    Watch(
         "score_distribution_is_stable",
         "drift_report",
         Tier.TODAY,
