@@ -1,9 +1,9 @@
 """What others would have said of the same nights: a fixed line for PSI, and Evidently's default preset.
 
-Evidently's report takes seconds for a night, so its default tests are computed here: with a reference of more than 1,000 rows the
-Wasserstein distance in standard deviations of the reference for a number of more than five values, the Jensen-Shannon distance of the
-shares for a code, a column drifted from 0.1 on, the data set from half of the columns on. `agrees_with_evidently` holds this against
-the report itself.
+Evidently's report takes seconds for a night, so its default tests are computed here: with a reference of more than 1,000 rows
+the Wasserstein distance in standard deviations of the reference for a number of more than five values, the Jensen-Shannon
+distance of the shares for a code, a column drifted from 0.1 on, the data set from half of the columns on.
+`agrees_with_evidently` holds this against the report itself.
 """
 
 from dataclasses import dataclass
@@ -79,11 +79,9 @@ def agrees_with_evidently(world: World, rival: EvidentlyDefault, values: FloatAr
     names = world.profile.names
     coded = [name for name, code in zip(names, rival.codes, strict=True) if code]
     definition = DataDefinition(numerical_columns=[name for name in names if name not in coded], categorical_columns=coded)
-    sides = []
-    for frame in (pd.DataFrame(values[chosen], columns=names), world.reference):
-        sides.append(
-            Dataset.from_pandas(frame.astype(dict.fromkeys(coded, "int64")).astype(dict.fromkeys(coded, str)), definition)
-        )
+    texts = dict.fromkeys(coded, "int64"), dict.fromkeys(coded, str)
+    frames = (pd.DataFrame(values[chosen], columns=names), world.reference)
+    sides = [Dataset.from_pandas(frame.astype(texts[0]).astype(texts[1]), definition) for frame in frames]
     metrics = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
     theirs = {one["config"]["column"]: float(one["value"]) for one in metrics if "column" in one.get("config", {})}
     mine = dict(zip(names, rival.distances(chosen).tolist(), strict=True))

@@ -101,8 +101,8 @@ def benjamini_hochberg(p_values: Any, alpha: float) -> Any:
         alpha: the false discovery rate; where nothing is true it is the probability of any alarm.
 
     Returns:
-        For each family the level: a test is an alarm if its p-value is at most this. It is alpha / F times the number of alarms, or
-        times one where there is none.
+        For each family the level: a test is an alarm if its p-value is at most this. It is alpha / F times the number of alarms,
+        or times one where there is none.
     """
     ordered = np.sort(np.asarray(p_values, dtype=np.float64), axis=-1)
     tests = ordered.shape[-1]
