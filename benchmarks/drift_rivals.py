@@ -26,12 +26,12 @@ SHARE = 0.5
 class EvidentlyDefault:
     """Evidently's default distances of nights from a reference.
 
-    `grids` has for each column the values that there are, rising; `places` for each customer of the pool the place of each of its
-    values in them; `shares` for each column the reference's share up to each value, or, of a code, of each.
+    `widths` has for each column the gaps between the values that there are, rising; `places` for each customer of the pool the
+    place of each of its values among them; `shares` for each column the reference's share up to each value, or, of a code, of each.
     """
 
     codes: list[bool]
-    grids: list[FloatArray]
+    widths: list[FloatArray]
     places: NDArray[np.int32]
     shares: list[FloatArray]
     spreads: list[float]
@@ -39,31 +39,31 @@ class EvidentlyDefault:
     @classmethod
     def of(cls, world: World, values: FloatArray) -> "EvidentlyDefault":
         """For nights drawn from customers with these values (customers x columns)."""
-        codes, grids, shares, spreads = [], [], [], []
+        codes, widths, shares, spreads = [], [], [], []
         places = np.empty(values.shape, dtype=np.int32)
         for number, column in enumerate(world.profile.columns):
             reference = world.reference[column.name].to_numpy()
             grid = np.unique(np.concatenate([reference, values[:, number]]))
             codes.append(column.codes is not None)
             share = np.bincount(np.searchsorted(grid, reference), minlength=len(grid)) / len(reference)
-            grids.append(grid)
+            widths.append(np.diff(grid))
             shares.append(share if codes[-1] else share.cumsum())
             spreads.append(max(float(np.std(reference)), 0.001))
             places[:, number] = np.searchsorted(grid, values[:, number])
-        return cls(codes, grids, places, shares, spreads)
+        return cls(codes, widths, places, shares, spreads)
 
     def distances(self, chosen: IntArray) -> FloatArray:
         """Of a night with these customers, one for each column."""
         night = self.places[chosen]
         found = []
-        for number, (coded, grid, share, spread) in enumerate(
-            zip(self.codes, self.grids, self.shares, self.spreads, strict=True)
+        for number, (coded, width, share, spread) in enumerate(
+            zip(self.codes, self.widths, self.shares, self.spreads, strict=True)
         ):
-            mine = np.bincount(night[:, number], minlength=len(grid)) / len(chosen)
+            mine = np.bincount(night[:, number], minlength=len(share)) / len(chosen)
             if coded:
                 found.append(float(jensenshannon(share, mine)))
             else:
-                found.append(float(np.abs(mine.cumsum() - share)[:-1] @ np.diff(grid)) / spread)
+                found.append(float((np.abs(mine.cumsum() - share)[:-1] * width).sum()) / spread)
         return np.array(found)
 
 
