@@ -27,7 +27,8 @@ class EvidentlyDefault:
     """Evidently's default distances of nights from a reference.
 
     `widths` has for each column the gaps between the values that there are, rising; `places` for each customer of the pool the
-    place of each of its values among them; `shares` for each column the reference's share up to each value, or, of a code, of each.
+    place of each of its values among them; `shares` for each column the reference's share up to each value, or, of a code, of
+    each.
     """
 
     codes: list[bool]
