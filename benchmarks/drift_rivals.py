@@ -1,9 +1,9 @@
 """What others would have said of the same nights: a fixed line for PSI, and Evidently's default preset.
 
-Evidently's report takes seconds for a night, so its default tests are computed here: with a reference of more than 1,000 rows the
-Wasserstein distance in standard deviations of the reference for a number of more than five values, the Jensen-Shannon distance of the
-shares for a code, a column drifted from 0.1 on, the data set from half of the columns on. `agrees_with_evidently` holds this against
-the report itself.
+Evidently's report takes seconds for a night, so its default tests are computed here: with a reference of more than 1,000 rows
+the Wasserstein distance in standard deviations of the reference for a number of more than five values, the Jensen-Shannon
+distance of the shares for a code, a column drifted from 0.1 on, the data set from half of the columns on.
+`agrees_with_evidently` holds this against the report itself.
 """
 
 from dataclasses import dataclass
@@ -26,12 +26,13 @@ SHARE = 0.5
 class EvidentlyDefault:
     """Evidently's default distances of nights from a reference.
 
-    `grids` has for each column the values that there are, rising; `places` for each customer of the pool the place of each of its
-    values in them; `shares` for each column the reference's share up to each value, or, of a code, of each.
+    `widths` has for each column the gaps between the values that there are, rising; `places` for each customer of the pool the
+    place of each of its values among them; `shares` for each column the reference's share up to each value, or, of a code, of
+    each.
     """
 
     codes: list[bool]
-    grids: list[FloatArray]
+    widths: list[FloatArray]
     places: NDArray[np.int32]
     shares: list[FloatArray]
     spreads: list[float]
@@ -39,31 +40,31 @@ class EvidentlyDefault:
     @classmethod
     def of(cls, world: World, values: FloatArray) -> "EvidentlyDefault":
         """For nights drawn from customers with these values (customers x columns)."""
-        codes, grids, shares, spreads = [], [], [], []
+        codes, widths, shares, spreads = [], [], [], []
         places = np.empty(values.shape, dtype=np.int32)
         for number, column in enumerate(world.profile.columns):
             reference = world.reference[column.name].to_numpy()
             grid = np.unique(np.concatenate([reference, values[:, number]]))
             codes.append(column.codes is not None)
             share = np.bincount(np.searchsorted(grid, reference), minlength=len(grid)) / len(reference)
-            grids.append(grid)
+            widths.append(np.diff(grid))
             shares.append(share if codes[-1] else share.cumsum())
             spreads.append(max(float(np.std(reference)), 0.001))
             places[:, number] = np.searchsorted(grid, values[:, number])
-        return cls(codes, grids, places, shares, spreads)
+        return cls(codes, widths, places, shares, spreads)
 
     def distances(self, chosen: IntArray) -> FloatArray:
         """Of a night with these customers, one for each column."""
         night = self.places[chosen]
         found = []
-        for number, (coded, grid, share, spread) in enumerate(
-            zip(self.codes, self.grids, self.shares, self.spreads, strict=True)
+        for number, (coded, width, share, spread) in enumerate(
+            zip(self.codes, self.widths, self.shares, self.spreads, strict=True)
         ):
-            mine = np.bincount(night[:, number], minlength=len(grid)) / len(chosen)
+            mine = np.bincount(night[:, number], minlength=len(share)) / len(chosen)
             if coded:
                 found.append(float(jensenshannon(share, mine)))
             else:
-                found.append(float(np.abs(mine.cumsum() - share)[:-1] @ np.diff(grid)) / spread)
+                found.append(float((np.abs(mine.cumsum() - share)[:-1] * width).sum()) / spread)
         return np.array(found)
 
 
@@ -79,11 +80,9 @@ def agrees_with_evidently(world: World, rival: EvidentlyDefault, values: FloatAr
     names = world.profile.names
     coded = [name for name, code in zip(names, rival.codes, strict=True) if code]
     definition = DataDefinition(numerical_columns=[name for name in names if name not in coded], categorical_columns=coded)
-    sides = []
-    for frame in (pd.DataFrame(values[chosen], columns=names), world.reference):
-        sides.append(
-            Dataset.from_pandas(frame.astype(dict.fromkeys(coded, "int64")).astype(dict.fromkeys(coded, str)), definition)
-        )
+    texts = dict.fromkeys(coded, "int64"), dict.fromkeys(coded, str)
+    frames = (pd.DataFrame(values[chosen], columns=names), world.reference)
+    sides = [Dataset.from_pandas(frame.astype(texts[0]).astype(texts[1]), definition) for frame in frames]
     metrics = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
     theirs = {one["config"]["column"]: float(one["value"]) for one in metrics if "column" in one.get("config", {})}
     mine = dict(zip(names, rival.distances(chosen).tolist(), strict=True))

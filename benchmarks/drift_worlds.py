@@ -9,6 +9,7 @@ import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -129,18 +130,19 @@ def worlds(count: int, seed: int, data: Path | None) -> Sequence[Callable[[], Wo
         data: a file with the portfolio's columns, whose customers are dealt to history and production anew in each world; by
             default customers are simulated.
     """
-    whole = None if data is None else read_history(str(data), PORTFOLIO).rows.accepted
-    return [lambda number=number: _world(seed + number, whole) for number in range(count)]  # type: ignore[misc]
+    return [partial(_world, seed + number, data) for number in range(count)]
 
 
-def _world(seed: int, whole: pd.DataFrame | None) -> World:
-    if whole is None:
+@cache
+def _world(seed: int, data: Path | None) -> World:
+    if data is None:
         history = simulate(HISTORY_ROWS, seed)
 
         def customers(rows: int, other: int) -> pd.DataFrame:
             return simulate(rows, other, PRODUCTION)
 
     else:
+        whole = read_history(str(data), PORTFOLIO).rows.accepted
         order = np.random.default_rng(seed).permutation(len(whole))
         history = whole.iloc[order[: min(HISTORY_ROWS, len(whole) * 2 // 3)]]
         others = whole.iloc[order[len(history) :]].reset_index(drop=True)

@@ -4,15 +4,18 @@
     python -m benchmarks.stability practical      # shifts of practical size at 500 customers a night
     python -m benchmarks.stability scenarios      # what the drill lands, at three strengths
     python -m benchmarks.stability rules          # the rules among which the checks' was chosen
+    python -m benchmarks.stability all            # one after the other, in the same worlds
 
-Each repeat is a world of its own: a history of 20,000 customers, of which 75 % train a champion as in production, and nights drawn
-from customers that it has not seen. What is counted is every night on which any of score, features and data quality is an alarm, by
-the same functions that the checks call; that they say the same as the asset's own table is asserted on some nights of each run.
+Each repeat is a world of its own: a history of 20,000 customers, of which 75 % train a champion as in production, and nights
+drawn from customers that it has not seen. What is counted is every night on which any of score, features and data quality is an
+alarm, by the same functions that the checks call; that they say the same as the asset's own table is asserted on some nights of
+each run.
 `--data` takes the customers of a file instead of simulated ones.
 """
 
 import argparse
 import datetime
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -55,18 +58,24 @@ RULES = ("ours", "PSI > 0.25", "PSI > 0.10", "Evidently, any column", "Evidently
 def main() -> None:
     """Run a part and print its table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("part", choices=[*PARTS, "all"])
     parser.add_argument("--repeats", type=int, help="worlds; by default 20, 10 for the shifts")
     parser.add_argument("--nights", type=int, default=365)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--data", type=Path, help="customers of this file with outcomes, instead of simulated ones")
     options = parser.parse_args()
-    started = time.monotonic()
-    for line in PARTS[options.part](options):
-        print(line, flush=True)
-    print(
-        f"\n{time.monotonic() - started:.0f} s, seed {options.seed}, {options.data.name if options.data else 'simulated customers'}."
-    )
+    source = options.data.name if options.data else "simulated customers"
+    for part in PARTS if options.part == "all" else [options.part]:
+        started = time.monotonic()
+        for line in PARTS[part](options):
+            print(line, flush=True)
+        print(f"\n{part}: {time.monotonic() - started:.0f} s, seed {options.seed}, {source}.\n", flush=True)
+
+
+def begun(make: Callable[[], World], number: int, repeats: int) -> World:
+    """A world, with a line of progress."""
+    print(f"world {number + 1} of {repeats}, {time.process_time():.0f} s of processor", file=sys.stderr, flush=True)
+    return make()
 
 
 def alarms(world: World, pool: Pool, cells: IntArray) -> BoolArray:
@@ -131,7 +140,7 @@ def stationary(options: argparse.Namespace) -> list[str]:
     rates: dict[tuple[str, int], list[float]] = {}
     largest = 0.0
     for number, make in enumerate(worlds(repeats, options.seed, options.data)):
-        world = make()
+        world = begun(make, number, repeats)
         pool = world.pool(world.customers(POOL_ROWS, options.seed + 10_000 + number))
         rng = np.random.default_rng([options.seed, number])
         for size in SIZES:
@@ -152,8 +161,9 @@ def stationary(options: argparse.Namespace) -> list[str]:
                 for rule, alarmed in rival_says([rival.distances(one) for one in chosen]).items():
                     rates.setdefault((rule, size), []).append(float(alarmed.mean()) * QUARTER)
     lines = [
-        f"{repeats} repeats of {options.nights} nights; Evidently {min(RIVAL_REPEATS, repeats)} repeats, at {SIZES[-1]:,} a night "
-        f"{options.nights // 4} nights each. Distances computed here and in Evidently's own report differ by at most {largest:.1e}.",
+        f"{repeats} repeats of {options.nights} nights; Evidently {min(RIVAL_REPEATS, repeats)} repeats, at {SIZES[-1]:,} a "
+        f"night {options.nights // 4} nights each. Distances computed here and in Evidently's own report differ by at most "
+        f"{largest:.1e}.",
         "",
         "| nights with a false alarm per quarter, mean (worst repeat) | "
         + " | ".join(f"{size:,} a night" for size in SIZES)
@@ -241,7 +251,7 @@ def practical(options: argparse.Namespace) -> list[str]:
     shifts = practical_shifts()
     found = {name: Found({}) for name in shifts}
     for number, make in enumerate(worlds(repeats, options.seed, options.data)):
-        world = make()
+        world = begun(make, number, repeats)
         rng = np.random.default_rng([options.seed, number])
         customers = world.customers(POOL_ROWS, options.seed + 10_000 + number)
         quiet = world.pool(customers.iloc[: POOL_ROWS // 2])
@@ -249,7 +259,8 @@ def practical(options: argparse.Namespace) -> list[str]:
             moved = world.pool(shift(customers.iloc[-20_000:], rng))
             shifted(world, quiet, [moved], 10, 200 // repeats, True, rng, found[name])
     lines = [
-        f"{NIGHT} customers a night, {200 // repeats * repeats} repeats in {repeats} worlds. Found within 1, 3 and 10 nights, in %.",
+        f"{NIGHT} customers a night, {200 // repeats * repeats} repeats in {repeats} worlds. Found within 1, 3 and 10 nights, "
+        "in %.",
         "",
         "| shift | " + " | ".join(RULES) + " |",
         "|---|" + "---|" * len(RULES),
@@ -267,7 +278,7 @@ def scenarios(options: argparse.Namespace) -> list[str]:
     found: dict[tuple[str, float], Found] = {}
     source = None
     for number, make in enumerate(worlds(repeats, options.seed, options.data)):
-        world = make()
+        world = begun(make, number, repeats)
         rng = np.random.default_rng([options.seed, number])
         quiet = world.pool(world.customers(POOL_ROWS // 2, options.seed + 10_000 + number))
         draws = simulated_customers(PORTFOLIO)
@@ -314,7 +325,7 @@ def rules(options: argparse.Namespace) -> list[str]:
     quiet_rates: dict[tuple[str, int], list[float]] = {}
     found = {(rule, name): Found({}) for rule in chosen for name in shifts}
     for number, make in enumerate(worlds(repeats, options.seed, options.data)):
-        world = make()
+        world = begun(make, number, repeats)
         rng = np.random.default_rng([options.seed, number])
         customers = world.customers(POOL_ROWS, options.seed + 10_000 + number)
         quiet = world.pool(customers)
@@ -329,8 +340,8 @@ def rules(options: argparse.Namespace) -> list[str]:
                 for rule, judge in chosen.items():
                     found[rule, name].add({"": judge(world, quiet, cells)}, 14)
     lines = [
-        f"False alarms: {repeats} repeats of {options.nights} nights, nights with an alarm per quarter. Found within 1, 2, 3 and 6 "
-        f"nights, in %: {NIGHT} a night, {200 // repeats * repeats} repeats in {repeats} worlds.",
+        f"False alarms: {repeats} repeats of {options.nights} nights, nights with an alarm per quarter. Found within 1, 2, 3 and "
+        f"6 nights, in %: {NIGHT} a night, {200 // repeats * repeats} repeats in {repeats} worlds.",
         "",
         "| rule | " + " | ".join(f"false, {size:,} a night" for size in SIZES[:3]) + " | " + " | ".join(shifts) + " |",
         "|---|" + "---|" * (3 + len(shifts)),
@@ -393,7 +404,7 @@ def _dirichlet(counts: IntArray, alpha: NDArray[np.float64]) -> NDArray[np.float
     return np.asarray(each - gammaln(rows + total) + gammaln(total))
 
 
-PARTS = {"stationary": stationary, "practical": practical, "scenarios": scenarios, "rules": rules}
+PARTS = {"practical": practical, "stationary": stationary, "rules": rules, "scenarios": scenarios}
 
 if __name__ == "__main__":
     main()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.stability_cost
 
-A file of customers of the card portfolio with their score, 24 columns as `production_scores` has them, is read batch by batch: once
-only read, once read and counted. Both in the same process, taking turns. Memory is that of a process of its own at two sizes. Beside
-it Evidently's default report on the same columns, at the sizes that it can be asked to take.
+A file of customers of the card portfolio with their score, 24 columns as `production_scores` has them, is read batch by batch:
+once only read, once read and counted. Both in the same process, taking turns. Memory is that of a process of its own at two
+sizes. Beside it Evidently's default report on the same columns, at the sizes that it can be asked to take.
 """
 
 import argparse
@@ -69,8 +69,8 @@ def main() -> None:
         size = large.stat().st_size / 2**20
     reading, counting = statistics.median(read_seconds), statistics.median(count_seconds)
     print(
-        f"{options.rows:,} rows x {len(INPUTS) + 1} columns, {size:,.0f} MiB of Parquet, median of {options.rounds} rounds, seed {SEED}, "
-        f"{platform.processor() or platform.machine()}, {pa.cpu_count()} threads of pyarrow.\n"
+        f"{options.rows:,} rows x {len(INPUTS) + 1} columns, {size:,.0f} MiB of Parquet, median of {options.rounds} rounds, "
+        f"seed {SEED}, {platform.processor() or platform.machine()}, {pa.cpu_count()} threads of pyarrow.\n"
     )
     print("| | seconds | million rows a second | share of the speed of reading | memory of the process, MiB |")
     print("|---|---|---|---|---|")
@@ -141,7 +141,7 @@ def memory_of(path: Path) -> float:
 
 
 def peak_memory() -> float:
-    """The most that this process has held, in MiB. (`ru_maxrss` would count what the parent held when it started this one.)"""
+    """The most that this process has held, in MiB; `ru_maxrss` would count what its parent held when it was started."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 

@@ -49,8 +49,8 @@ class Settings(BaseSettings):
         0.02,
         ge=0,
         description="PSI and CSI above what chance gives on average must exceed this, however many rows prove them: a shift of "
-        "every customer by a seventh of a standard deviation. The rule of thumb of 0.10 does not see 20 % of payment statuses one "
-        "step worse.",
+        "every customer by a seventh of a standard deviation. The rule of thumb of 0.10 does not see 20 % of payment statuses "
+        "one step worse.",
     )
     stability_alpha: float = Field(
         0.001,

@@ -1,7 +1,7 @@
 """When a population is said to have moved, and when data are said to be broken: the rule by which drift is an alarm.
 
-Both look at the counts of the last nights together, so that a shift that stays is told from a freak night, and a small one gathers
-evidence. Everything works on counts with any leading axes, so that one night and a simulated year are judged by the same lines.
+A night is judged by itself and together with those before it, so that a small shift that stays gathers evidence. Everything
+works on counts with any leading axes, so that one night and a simulated year are judged by the same lines.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The picture people look at: an Evidently report of some days against the champion's training population.
 
-The distributions are drawn from a bounded, seeded sample. The figure and the verdict of each column are not: they are those of all
-rows, by our own measure, made when the rows were counted. So picture and checks cannot tell different stories, and no statistic of
-the reference is computed again.
+The distributions are drawn from a bounded, seeded sample. The figure and the verdict of each column are not: they are those of
+all rows, by our own measure, made when the rows were counted. So picture and checks cannot tell different stories, and no
+statistic of the reference is computed again.
 """
 
 import io
@@ -70,8 +70,8 @@ def evidently_report(
         reference: rows of the champion's training population.
         current: rows of the days.
         columns: what is shown, and its verdict.
-        categorical: those of them whose values are codes; the others are numbers. Never left to Evidently, which calls a number of
-            few values a category, and takes another test where there are more rows.
+        categorical: those of them whose values are codes; the others are numbers. Never left to Evidently, which calls a number
+            of few values a category, and takes another test where there are more rows.
     """
     codes = set(categorical)
     names = [one.column for one in columns]

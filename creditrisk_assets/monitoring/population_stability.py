@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from creditrisk_assets.modelling.reference_population import bin_counts, bin_edges
 
@@ -64,11 +64,11 @@ class Divergence:
     @property
     def p_value(self) -> Any:
         """Probability of a PSI at least as large where nothing has moved."""
-        return stats.chi2.sf(self.value / self.variance, np.maximum(self.bins - 1, 1))
+        return special.chdtrc(np.maximum(self.bins - 1, 1), self.value / self.variance)
 
     def critical(self, alpha: Any) -> Any:
         """The PSI that chance exceeds with probability alpha."""
-        return stats.chi2.isf(alpha, np.maximum(self.bins - 1, 1)) * self.variance
+        return special.chdtri(np.maximum(self.bins - 1, 1), alpha) * self.variance
 
     def threshold(self, alpha: Any, floor: float) -> Any:
         """The PSI above which a column has moved by more than chance and by more than the floor."""
@@ -101,8 +101,8 @@ def benjamini_hochberg(p_values: Any, alpha: float) -> Any:
         alpha: the false discovery rate; where nothing is true it is the probability of any alarm.
 
     Returns:
-        For each family the level: a test is an alarm if its p-value is at most this. It is alpha / F times the number of alarms, or
-        times one where there is none.
+        For each family the level: a test is an alarm if its p-value is at most this. It is alpha / F times the number of alarms,
+        or times one where there is none.
     """
     ordered = np.sort(np.asarray(p_values, dtype=np.float64), axis=-1)
     tests = ordered.shape[-1]

@@ -116,7 +116,7 @@ def test_the_test_of_shares_is_fishers(bad: int, good: int, before: int, trainin
     if found.share[0] <= before / training:
         assert (found.p_value[0], found.failed[0]) == (1.0, False)
         return
-    table = [[bad, good], [before, training - before]]
+    table = np.array([[bad, good], [before, training - before]])
     assert found.p_value[0] == pytest.approx(stats.fisher_exact(table, alternative="greater").pvalue, rel=1e-6)
     assert found.failed[0] == (found.p_value[0] <= LIMITS.stability_alpha)
 
