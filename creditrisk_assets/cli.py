@@ -648,6 +648,39 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
         console.print(f"sensor {sensor.name}: {sensor.status}; {sensor.message}", soft_wrap=True)
 
 
+@app.command()
+def report(
+    days: Annotated[int, typer.Option(min=1, max=366, help="How many days back from the last, that one included.")] = 7,
+    until: Annotated[
+        datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day; default: the latest that was scored.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Write the Evidently report of the last days together, and say which columns have moved."""
+    from creditrisk_assets.defs.windows import NothingToReport, write_window_report
+
+    try:
+        written = write_window_report(_instance(), _settings(), days, f"{until:%Y-%m-%d}" if until else None)
+    except NothingToReport as error:
+        _fail(str(error))
+    lines = written.stability.sort_values("pooled_value", ascending=False)
+    shown = lines[["column", "pooled_value", "threshold", "p_value", "drifted"]].to_dict("records")
+    if as_json:
+        _print_json({**{name: value for name, value in vars(written).items() if name != "stability"}, "columns": shown})
+        return
+    console.print(
+        f"{written.rows:,} rows of {len(written.used)} days until {written.until}, scored by version {written.model_version}",
+        soft_wrap=True,
+    )
+    table = Table("column", "PSI / CSI", "alarm line", "")
+    for line in shown[:10]:
+        table.add_row(
+            line["column"], f"{line['pooled_value']:.4f}", f"{line['threshold']:.4f}", "moved" if line["drifted"] else ""
+        )
+    console.print(table)
+    console.print(f"{written.html}\n{written.url}", soft_wrap=True)
+
+
 def _fairness_shown(fields: Any) -> Table:
     """What fits a terminal; `--json` and the model card have every figure."""
     headings = ("group", "rows", "appr.", "impact ratio\n(95 %)", "goods\nappr.", "mean\nPD", "bad\nrate")

@@ -3,7 +3,7 @@
 import dagster as dg
 from upath import UPath
 
-from creditrisk_assets.defs import champion, drift, history, jobs, monitoring, performance, production, sensors, view
+from creditrisk_assets.defs import champion, drift, history, jobs, monitoring, performance, production, sensors, view, windows
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.settings import Settings
 
@@ -32,8 +32,8 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=ASSET_CHECKS,
-        jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain, jobs.audit],
-        schedules=[jobs.nightly_audit],
+        jobs=[jobs.train, jobs.score_production, jobs.assess_performance, jobs.retrain, jobs.audit, windows.window_reports],
+        schedules=[jobs.nightly_audit, windows.daily_window_reports],
         sensors=[*sensors.ALL, view.status_for_people],
         resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,

@@ -46,10 +46,34 @@ class Settings(BaseSettings):
         2.0, ge=0, description="A landed file is read once it has not changed for this long; a rename into place needs no wait."
     )
     stability_floor: float = Field(
-        0.10, ge=0, description="PSI and CSI below this are no alarm however many rows prove them (rule of thumb: 0.10)."
+        0.02,
+        ge=0,
+        description="PSI and CSI above what chance gives on average must exceed this, however many rows prove them: a shift of "
+        "every customer by a seventh of a standard deviation. The rule of thumb of 0.10 does not see 20 % of payment statuses one "
+        "step worse.",
     )
     stability_alpha: float = Field(
-        0.001, gt=0, lt=1, description="False alarms for each check and day, shared over the features it watches."
+        0.001,
+        gt=0,
+        lt=1,
+        description="False alarms for each of the checks of score, features and data quality, and night; over the columns by "
+        "Benjamini and Hochberg.",
+    )
+    stability_nights: int = Field(
+        3,
+        ge=1,
+        le=90,
+        description="Nights, the last of them the day itself, whose rows by the same champion are judged together.",
+    )
+    stability_minimum_rows: int = Field(
+        100, ge=1, description="Fewer rows than this in those nights are no evidence of drift: bins of ten rows."
+    )
+    quality_floor: float = Field(
+        0.005,
+        ge=0,
+        lt=1,
+        description="Share of rows with a new code, a missing or out-of-range value, or rejected, that may come on top of "
+        "training's without an alarm.",
     )
     performance_alpha: float = Field(0.001, gt=0, lt=1, description="False alarms for each performance check and day.")
     performance_floor: float = Field(

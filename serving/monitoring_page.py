@@ -58,6 +58,11 @@ def monitoring_router(settings: Settings) -> APIRouter:
         """The Evidently report of a day."""
         return _report(settings, f"drift/{day.isoformat()}/report.html", f"no drift report for {day}")
 
+    @router.get("/reports/drift/windows/{until}/{days}", response_class=HTMLResponse)
+    def window_report(until: datetime.date, days: Annotated[int, Path(ge=1, le=366)]) -> HTMLResponse:
+        """The Evidently report of some days up to one."""
+        return _report(settings, f"drift/windows/{until.isoformat()}/{days}/report.html", f"no report of {days} days to {until}")
+
     @router.get("/reports/verdicts/{sha256}", response_class=HTMLResponse)
     def verdict(sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of the verdict.")]) -> HTMLResponse:
         """A verdict of the promotion gate: every test, its figures and its limits."""

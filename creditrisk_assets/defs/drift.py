@@ -3,96 +3,141 @@
 The checks do not block: a day that drifted is scored all the same, and what a failed check asks for is decided elsewhere.
 """
 
-import io
+from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.estimates import estimates_of
-from creditrisk_assets.defs.events import bundle_that_scored
+from creditrisk_assets.defs.estimates import estimates_of, probability_of
+from creditrisk_assets.defs.events import batch_of_day, bundle_that_scored
+from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, picture, table
 from creditrisk_assets.defs.partitions import DAYS
-from creditrisk_assets.scoring.bundle import REFERENCE
+from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from creditrisk_assets.monitoring.population_stability import Stability
+    from creditrisk_assets.monitoring.evidently_report import EvidentlyReport
+    from creditrisk_assets.scoring.bundle import Bundle
 
-SCORE = "score"
+TOP_MOVERS = 5
 
 
 @dg.asset(
     group_name="monitoring",
     kinds={"evidently", "parquet"},
     owners=OWNERS,
-    code_version="1",
+    code_version="2",
     partitions_def=DAYS,
 )
 def drift_report(
-    context: dg.AssetExecutionContext, production_scores: pd.DataFrame, settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext, production_scores: ParquetRows, settings: dg.ResourceParam[Settings]
 ) -> dg.Output[pd.DataFrame]:
-    """The day against the population that its champion was trained on: PSI of the score and CSI of each field over all rows, and
-    an Evidently report as a page and as JSON.
+    """The day against the population that its champion was trained on: PSI of the score, CSI of each field and the shares of bad
+    values over all rows, judged alone and together with the nights before; and an Evidently report as a page and as JSON.
     """
-    from creditrisk_assets.monitoring.population_stability import population_stability, stability_of_columns
+    from creditrisk_assets.modelling.reference_population import BATCH_ROWS, RowCounter, reference_profile_of
+    from creditrisk_assets.monitoring.drift_rule import DriftLimits
+    from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
 
-    version, bundle = bundle_that_scored(context.instance, production_scores)
-    reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
-    current = pd.DataFrame(bundle.raw(production_scores), columns=bundle.input_names)
-    current[SCORE] = production_scores[SCORE].to_numpy()
-    alpha, floor = settings.stability_alpha, settings.stability_floor
-    stability = [
-        population_stability(SCORE, reference[SCORE].to_numpy(dtype=float), current[SCORE].to_numpy(dtype=float), alpha, floor),
-        *stability_of_columns(reference, current, bundle.input_names, alpha, floor),
-    ]
-    frame = pd.DataFrame(stability).assign(drifted=[one.drifted for one in stability], model_version=version)
+    day = context.partition_key
+    version, bundle = scored_by(context.instance, production_scores)
+    profile = reference_profile_of(bundle)
+    counter = RowCounter(profile, bundle.manifest.inputs)
+    with production_scores.opened() as file:
+        counts = counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))
+    earlier = [frame for _, frame in kept_reports(settings, days_before(day, settings.stability_nights - 1), version)]
+    today = counted_day(counts, Batch(*batch_of_day(context.instance, day)))
+    frame = drift_table(profile, today, earlier, DriftLimits.of(settings)).assign(model_version=version)
+    drifted = frame.loc[frame["drifted"], "column"]
     return dg.Output(
         frame,
         metadata={
             "dagster/row_count": len(frame),
-            "rows": len(production_scores),
+            "rows": int(frame["rows"].iloc[0]),
             "model_version": version,
-            "score_psi": stability[0].value,
-            "score_psi_threshold": stability[0].threshold,
-            "drifted_columns": int(frame["drifted"].sum()),
-            "drifted": ", ".join(frame.loc[frame["drifted"], "column"]) or "none",
-            **estimates_of(production_scores["default_probability"].to_numpy(dtype=float)),
-            **(_pictures(context.partition_key, reference, current, stability, settings) if settings.report_rows else {}),
+            "score_psi": float(frame["value"].iloc[0]),
+            "score_psi_threshold": float(frame["threshold"].iloc[0]),
+            "drifted_columns": len(drifted),
+            "drifted": ", ".join(drifted) or "none",
+            "broken": ", ".join(f"{one.column}: {one.quality_problem}" for one in frame[frame["broken"]].itertuples()) or "none",
+            "nights_together": 1 + len(earlier),
+            **estimates_of(probability_of(production_scores)),
+            **(_pictures(day, production_scores, bundle, frame, settings) if settings.report_rows else {}),
         },
     )
 
 
+def scored_by(instance: dg.DagsterInstance, scores: ParquetRows) -> "tuple[str, Bundle]":
+    """Version and bundle that made a day's scores."""
+    with scores.opened() as file:
+        first = next(file.iter_batches(1, columns=["model_version", "bundle_sha256"]))
+    return bundle_that_scored(instance, first.to_pandas())
+
+
+def days_before(day: str, count: int) -> list[str]:
+    """So many days before a day, the nearest first."""
+    return [(date.fromisoformat(day) - timedelta(days=back)).isoformat() for back in range(1, count + 1)]
+
+
+def kept_reports(settings: Settings, days: Sequence[str], version: str) -> list[tuple[str, pd.DataFrame]]:
+    """Of some days those that the same model scored, with their frames of `drift_report`, in the order given."""
+    found = []
+    for day in days:
+        path = stored_path(settings.storage, "drift_report", day)
+        if not path.exists():
+            continue
+        with path.open("rb") as file:
+            frame = pd.read_parquet(file)
+        if "counts" in frame and str(frame["model_version"].iloc[0]) == version:
+            found.append((day, frame))
+    return found
+
+
+def write_report(settings: Settings, folder: str, report: "EvidentlyReport") -> dict[str, dg.MetadataValue]:
+    """Put an Evidently report where the API serves it from.
+
+    Args:
+        settings: where that is.
+        folder: under `reports`, and under `/reports` of the API.
+        report: the report.
+    """
+    from creditrisk_assets.portfolio.storage import replacing
+
+    for name, text in (("report.html", report.html), ("report.json", report.json)):
+        with replacing(settings.reports / folder / name) as file:
+            file.write(text.encode())
+    return {
+        "evidently_report": dg.MetadataValue.url(f"{settings.api_url}/reports/{folder}"),
+        "evidently_html": dg.MetadataValue.path(str(settings.reports / folder / "report.html")),
+        "evidently_json": dg.MetadataValue.path(str(settings.reports / folder / "report.json")),
+    }
+
+
 def _pictures(
-    day: str, reference: pd.DataFrame, current: pd.DataFrame, stability: list["Stability"], settings: Settings
+    day: str, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
 ) -> dict[str, dg.MetadataValue | int]:
     """Evidently's report and a plot of a day, written and shown."""
     from creditrisk_assets.modelling.plots import stability_plot
-    from creditrisk_assets.monitoring.evidently_report import evidently_report
-    from creditrisk_assets.portfolio.storage import replacing
+    from creditrisk_assets.monitoring.evidently_report import report_on_rows, shown_columns
 
-    report = evidently_report(reference, current, stability, settings.report_rows)
-    folder = settings.reports / "drift" / day
-    for name, text in (("report.html", report.html), ("report.json", report.json)):
-        with replacing(folder / name) as file:
-            file.write(text.encode())
-    title = f"{day}: {len(current):,} rows against {len(reference):,}"
-    plot = stability_plot(
-        [one.column for one in stability], [one.value for one in stability], [one.threshold for one in stability], title
-    )
+    shown = shown_columns(frame)
+    report = report_on_rows([scores.path], bundle, shown, settings.report_rows)
+    title = f"{day}: {int(frame['rows'].iloc[0]):,} rows against {int(frame['reference_rows'].iloc[0]):,}"
+    values, thresholds = [one.value for one in shown], [one.threshold for one in shown]
     return {
-        "evidently_report": dg.MetadataValue.url(f"{settings.api_url}/reports/drift/{day}"),
-        "evidently_html": dg.MetadataValue.path(str(folder / "report.html")),
-        "evidently_json": dg.MetadataValue.path(str(folder / "report.json")),
+        **write_report(settings, f"drift/{day}", report),
         "evidently_drifted_columns": report.drifted_columns,
-        "stability": picture(plot),
+        "stability": picture(stability_plot([one.column for one in shown], values, thresholds, title)),
     }
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def score_distribution_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
     """The score's PSI against the training population is below its alarm line. Does not block: the day is scored all the same."""
-    return _stability_result(drift_report[drift_report["column"] == SCORE])
+    return _stability_result("score_distribution_is_stable", drift_report.iloc[:1])
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
@@ -100,27 +145,68 @@ def feature_distributions_are_stable(drift_report: pd.DataFrame) -> dg.AssetChec
     """Every field's CSI against the training population is below its alarm line. Does not block: whether a shift matters is seen
     when outcomes arrive.
     """
-    return _stability_result(drift_report[drift_report["column"] != SCORE])
+    return _stability_result("feature_distributions_are_stable", drift_report.iloc[1:])
 
 
-CHECKS = (score_distribution_is_stable, feature_distributions_are_stable)
+@dg.asset_check(asset=drift_report, partitions_def=DAYS)
+def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
+    """New codes, missing and out-of-range values of every field, and rejected rows, are as rare as in training. Does not block:
+    what the contract allows is scored.
+    """
+    ordered = drift_report.assign(excess=drift_report["quality_share"] - drift_report["quality_limit"]).sort_values(
+        ["broken", "excess"], ascending=False, kind="stable"
+    )
+    broken, worst = ordered[ordered["broken"]], ordered.iloc[0]
+    return watched_result(
+        "data_quality_is_stable",
+        passed=broken.empty,
+        summary=", ".join(
+            f"{_whose(row)} {row['quality_share']:.2%} > {row['quality_limit']:.2%}"
+            for _, row in broken.head(TOP_MOVERS).iterrows()
+        )
+        or "as in training",
+        observed=float(worst["quality_share"]),
+        threshold=float(worst["quality_limit"]),
+        rows=int(worst["quality_rows"]),
+        model_version=str(worst["model_version"]),
+        worst=_whose(worst),
+        p_value=float(worst["quality_p_value"]),
+        columns=table((ordered if broken.empty else broken)[["column", *QUALITY_SHOWN]].head(TOP_MOVERS)),
+    )
 
 
-def _stability_result(stability: pd.DataFrame) -> dg.AssetCheckResult:
-    ordered = stability.sort_values("value", ascending=False)
-    drifted = ordered[ordered["drifted"]]
-    worst = ordered.iloc[0]
-    shown = drifted if len(drifted) else ordered.head(1)
-    summary = ", ".join(f"{row.column} {row.value:.3f} > {row.threshold:.3f}" for row in drifted.head(5).itertuples())
-    return dg.AssetCheckResult(
+QUALITY_SHOWN = ["quality_problem", "quality_share", "quality_limit", "quality_p_value", "quality_rows"]
+STABILITY_SHOWN = ["column", "value", "pooled_value", "threshold", "critical", "p_value", "nights", "pooled_rows"]
+
+CHECKS = (score_distribution_is_stable, feature_distributions_are_stable, data_quality_is_stable)
+
+
+def _whose(row: pd.Series) -> str:
+    return (
+        str(row["quality_problem"]) if row["quality_problem"] == "rejected rows" else f"{row['column']}: {row['quality_problem']}"
+    )
+
+
+def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
+    """The result for some of the report's lines; it names those that moved furthest beyond their alarm line."""
+    ordered = lines.assign(times=lines["pooled_value"] / lines["threshold"]).sort_values(
+        ["drifted", "times"], ascending=False, kind="stable"
+    )
+    drifted, worst = ordered[ordered["drifted"]], ordered.iloc[0]
+    return watched_result(
+        check,
         passed=drifted.empty,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata={
-            "summary": summary or "stable",
-            "observed": float(worst["value"]),
-            "threshold": float(worst["threshold"]),
-            "rows": int(worst["rows"]),
-            "model_version": str(worst["model_version"]),
-            "columns": table(shown[["column", "value", "threshold", "critical"]]),
-        },
+        summary=", ".join(
+            f"{one.column} {one.pooled_value:.3f} > {one.threshold:.3f}" for one in drifted.head(TOP_MOVERS).itertuples()
+        )
+        or "stable",
+        observed=float(worst["pooled_value"]),
+        threshold=float(worst["threshold"]),
+        rows=int(worst["pooled_rows"]),
+        model_version=str(worst["model_version"]),
+        nights=int(worst["nights"]),
+        p_value=float(worst["p_value"]),
+        columns=table(
+            (ordered if drifted.empty else drifted)[STABILITY_SHOWN].head(TOP_MOVERS if drifted.empty else len(drifted))
+        ),
     )

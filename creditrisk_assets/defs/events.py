@@ -70,6 +70,19 @@ def bundle_that_scored(instance: dg.DagsterInstance, scores: "pd.DataFrame") -> 
     return version, load_bundle(record.artifact_uri, str(scores["bundle_sha256"].iloc[0]))
 
 
+def batch_of_day(instance: dg.DagsterInstance, day: str) -> tuple[int, int]:
+    """Rows that landed for a day, and those of them that were rejected, as `production_batch` last said; none where it is not
+    known.
+    """
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("production_batch"), asset_partitions=[day]), limit=1
+    ).records
+    if not found or found[0].asset_materialization is None:
+        return 0, 0
+    metadata = found[0].asset_materialization.metadata
+    return int(str(metadata["rows_in"].value)), int(str(metadata["rows_rejected"].value))
+
+
 def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]:
     """Number and SHA-256 of the ledger's last entry as each of the latest materializations of `champion` names it."""
     marks = []

@@ -27,9 +27,9 @@ class ParquetRows:
 
     @contextmanager
     def opened(self) -> Iterator[pq.ParquetFile]:
-        """Read it."""
+        """Read it, a row group at a time: read ahead, a file would be in memory whole."""
         with self.path.open("rb") as file:
-            yield pq.ParquetFile(file)
+            yield pq.ParquetFile(file, pre_buffer=False)
 
 
 class ParquetIOManager(dg.UPathIOManager):

@@ -25,7 +25,7 @@ CHANGES: dict[ChangeKind, str] = {
     "material": "another target or population",
 }
 
-MONITORING_SETTINGS = ("rejected_", "stability_", "performance_", "evaluation_", "gate_", "retrain_")
+MONITORING_SETTINGS = ("rejected_", "stability_", "quality_", "performance_", "evaluation_", "gate_", "retrain_")
 """Beginnings of the names of the settings that the monitoring plan is made of."""
 
 KINDS = {

@@ -15,6 +15,7 @@ from creditrisk_assets.modelling.decision_graph import Graphs, build_graphs
 from creditrisk_assets.modelling.inspection import inspect
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.reasons import reference_profile
+from creditrisk_assets.modelling.reference_population import ReferenceProfile, profile_of_rows
 from creditrisk_assets.modelling.selection import CANDIDATES, Candidate
 from creditrisk_assets.modelling.training import TrainingError, TrainingRows, fit, predict
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -27,6 +28,7 @@ from creditrisk_assets.scoring.bundle import (
     MANIFEST,
     REASONS_GRAPH,
     REFERENCE,
+    REFERENCE_PROFILE,
     Bundle,
     DecisionRule,
     GoldenRequest,
@@ -46,7 +48,7 @@ PARITY_TOLERANCE = 1e-5
 
 GOLDEN_REQUESTS = 32
 REFERENCE_ROWS = 10_000
-"""Rows kept for monitoring: at this size the reference adds 1/10,000 to the variance factor of PSI, a day of 500 adds 1/500."""
+"""Training rows kept as they are: for the pictures, and to find the customer that reasons compare with at another cut-off."""
 
 
 def make_bundle(
@@ -135,6 +137,7 @@ def make_bundle(
             CLASSIFIER: skops.io.dumps(fitted.model.audited()),
             INSPECTION: inspect(portfolio, fitted, held_out, SEED).model_dump_json(indent=2).encode(),
             REFERENCE: parquet(_reference(portfolio, rows, probability, score)),
+            REFERENCE_PROFILE: document(profile_of_rows(rows.raw, score, rows.weight, manifest.inputs)),
             HELD_OUT: parquet(held_out_frame(held_out, portfolio.field_names, portfolio.target)),
         },
     )
@@ -169,6 +172,11 @@ def write_bundle(
     for name, content in documents.items():
         (directory / name).write_bytes(content)
     return load_bundle(str(directory))
+
+
+def document(profile: ReferenceProfile) -> bytes:
+    """A profile as the bytes of its file."""
+    return profile.model_dump_json(indent=1).encode()
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
@@ -206,7 +214,7 @@ def _golden_requests(bundle: Bundle, raw: NDArray[np.float32], probability: Floa
 
 
 def _reference(portfolio: Portfolio, rows: TrainingRows, probability: FloatArray, score: FloatArray) -> pd.DataFrame:
-    """A sample of the training rows, each as likely as its weight, for monitoring to compare with."""
+    """A sample of the training rows, each as likely as its weight."""
     rng = np.random.default_rng(SEED)
     size = min(REFERENCE_ROWS, len(rows.target))
     chance = rows.weight / rows.weight.sum()

@@ -13,10 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE, held_out_frame, parquet, write_bundle
+from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE, document, held_out_frame, parquet, write_bundle
 from creditrisk_assets.modelling.calibration import Update, least_update
 from creditrisk_assets.modelling.decision_graph import Graphs, calibration_of, recalibrated_graph
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.modelling.reference_population import ReferenceProfile, reference_profile_of
 from creditrisk_assets.modelling.training import MINIMUM_BADS, TrainingError, TrainingRows
 from creditrisk_assets.scoring.bundle import (
     CLASSIFIER,
@@ -26,6 +27,7 @@ from creditrisk_assets.scoring.bundle import (
     REASONS_GRAPH,
     RECALIBRATION,
     REFERENCE,
+    REFERENCE_PROFILE,
     Bundle,
     Calibration,
     DecisionRule,
@@ -105,6 +107,7 @@ def recalibrated(
             CLASSIFIER: parent.document(CLASSIFIER),
             INSPECTION: parent.document(INSPECTION),
             REFERENCE: parquet(reference.assign(**answers(reference_raw))),
+            REFERENCE_PROFILE: document(_profile(parent, update)),
             HELD_OUT: parquet(held_out_frame(held_out, parent.input_names, target)),
         },
     )
@@ -143,6 +146,13 @@ def log_odds_of(bundle: Bundle, raw: NDArray[np.float32]) -> FloatArray:
     """Calibrated log-odds that a bundle gives to n rows. They are read off the points, for a PD near 1 has no room for them."""
     scaling = bundle.manifest.scaling
     return np.asarray((scaling.offset - bundle.score(raw).score) / scaling.factor)
+
+
+def _profile(parent: Bundle, update: Update) -> ReferenceProfile:
+    """The parent's training rows with the points that the new line gives them."""
+    scaling = parent.manifest.scaling
+    offset = (1 - update.slope) * scaling.offset - scaling.factor * update.intercept
+    return reference_profile_of(parent).with_score(offset, update.slope)
 
 
 def _fitted(parent: Bundle, rows: TrainingRows) -> Update:

@@ -1,29 +1,49 @@
-"""The picture people look at: an Evidently report of one day against the champion's training population.
+"""The picture people look at: an Evidently report of some days against the champion's training population.
 
-Evidently is given our own stability measure and its alarm lines, so the picture and the checks cannot tell different stories.
+The distributions are drawn from a bounded, seeded sample. The figure and the verdict of each column are not: they are those of all
+rows, by our own measure, made when the rows were counted. So picture and checks cannot tell different stories, and no statistic of
+the reference is computed again.
 """
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from evidently import DataDefinition, Dataset, Report
 from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.core import ColumnType
 from evidently.presets import DataDriftPreset
 
-from creditrisk_assets.monitoring.population_stability import Stability, population_stability
+from creditrisk_assets.modelling.reference_population import SCORE
+from creditrisk_assets.portfolio.encoding import record_of
+from creditrisk_assets.portfolio.storage import StoredPath
+from creditrisk_assets.scoring.bundle import REFERENCE, Bundle, InputField
 
 SAMPLE_SEED = 20051001
+BATCH_ROWS = 65_536
 
 DECILE_PSI = StatTest(
     name="psi_reference_deciles",
-    display_name="PSI on the reference's deciles",
-    allowed_feature_types=[ColumnType.Numerical],
+    display_name="PSI on the reference's deciles, all rows",
+    allowed_feature_types=[ColumnType.Numerical, ColumnType.Categorical],
     default_threshold=0.1,
 )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One column of the report: PSI of all rows, the line above which it is an alarm, and whether it is one."""
+
+    column: str
+    value: float
+    threshold: float
+    drifted: bool
 
 
 @dataclass(frozen=True)
@@ -35,30 +55,42 @@ class EvidentlyReport:
     drifted_columns: int
 
 
+def shown_columns(table: pd.DataFrame) -> list[Shown]:
+    """What the lines of a drift table say, in their order."""
+    lines = table[["column", "pooled_value", "threshold", "drifted"]].to_dict("records")
+    return [Shown(one["column"], one["pooled_value"], one["threshold"], one["drifted"]) for one in lines]
+
+
 def evidently_report(
-    reference: pd.DataFrame, current: pd.DataFrame, stability: Sequence[Stability], rows: int
+    reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[Shown], categorical: Iterable[str] = ()
 ) -> EvidentlyReport:
-    """Report on a bounded, seeded sample of both sides.
+    """Report on a sample of both sides, which Evidently draws whole.
 
     Args:
-        reference: the champion's reference rows.
-        current: the day's rows.
-        stability: the columns to show, with the line of each.
-        rows: most rows of each side.
+        reference: rows of the champion's training population.
+        current: rows of the days.
+        columns: what is shown, and its verdict.
+        categorical: those of them whose values are codes; the others are numbers. Never left to Evidently, which calls a number of
+            few values a category, and takes another test where there are more rows.
     """
-    register_stattest(DECILE_PSI, _decile_psi)
-    columns = [one.column for one in stability]
-    definition = DataDefinition(numerical_columns=columns)
+    codes = set(categorical)
+    names = [one.column for one in columns]
+    register_stattest(DECILE_PSI, _known(columns))
+    definition = DataDefinition(
+        numerical_columns=[name for name in names if name not in codes],
+        categorical_columns=[name for name in names if name in codes],
+    )
     preset = DataDriftPreset(
-        columns=columns,
+        columns=names,
         method=DECILE_PSI.name,
-        per_column_threshold={one.column: one.threshold for one in stability},
-        drift_share=1 / len(columns),
+        per_column_threshold={one.column: one.threshold for one in columns},
+        drift_share=1 / len(names),
     )
-    snapshot = Report([preset], include_tests=True).run(
-        Dataset.from_pandas(_sample(current[columns], rows), definition),
-        Dataset.from_pandas(_sample(reference[columns], rows), definition),
-    )
+    sides = [
+        Dataset.from_pandas(frame[names].astype(dict.fromkeys(set(names) - codes, "float64")).reset_index(drop=True), definition)
+        for frame in (current, reference)
+    ]
+    snapshot = Report([preset], include_tests=True).run(*sides)
     document = snapshot.dict()
     return EvidentlyReport(
         html=snapshot.get_html_str(as_iframe=False),
@@ -67,17 +99,77 @@ def evidently_report(
     )
 
 
-def _decile_psi(reference_data: pd.Series, current_data: pd.Series, _: ColumnType, threshold: float) -> tuple[float, bool]:
-    value = population_stability(
-        str(current_data.name),
-        reference_data.to_numpy(dtype=np.float64),
-        current_data.to_numpy(dtype=np.float64),
-        alpha=0.5,
-        floor=0.0,
-    ).value
-    return value, value > threshold
+def report_on_rows(files: Sequence[StoredPath], bundle: Bundle, columns: Sequence[Shown], rows: int) -> EvidentlyReport:
+    """Report on days as they are stored, against the rows of training that their bundle keeps.
+
+    Args:
+        files: the stored `production_scores` of the days.
+        bundle: the model that scored them.
+        columns: what is shown, and its verdict.
+        rows: at most so many of each side are drawn.
+    """
+    inputs = bundle.manifest.inputs
+    days = sampled_rows(files, [SCORE, *bundle.input_names], rows)
+    current = drawn(bundle.raw(days), inputs).assign(**{SCORE: days[SCORE].to_numpy(dtype=np.float64)})
+    kept = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
+    kept = kept if len(kept) <= rows else kept.sample(rows, random_state=SAMPLE_SEED)
+    reference = drawn(kept[bundle.input_names].to_numpy(dtype=np.float32), inputs).assign(**{SCORE: kept[SCORE].to_numpy()})
+    return evidently_report(reference, current, columns, [field.name for field in inputs if field.codes is not None])
 
 
-def _sample(frame: pd.DataFrame, rows: int) -> pd.DataFrame:
-    sampled = frame if len(frame) <= rows else frame.sample(rows, random_state=SAMPLE_SEED)
-    return sampled.astype("float64").reset_index(drop=True)
+def sampled_rows(files: Sequence[StoredPath], columns: Sequence[str], rows: int) -> pd.DataFrame:
+    """A seeded sample of the rows of some Parquet files, each row as likely as any; no file is in memory whole.
+
+    Args:
+        files: the files.
+        columns: what is wanted of them.
+        rows: at most so many.
+    """
+    sizes = [_read(path, lambda file: file.metadata.num_rows) for path in files]
+    total = sum(sizes)
+    chosen = np.sort(np.random.default_rng(SAMPLE_SEED).choice(total, min(rows, total), replace=False))
+    parts = []
+    start = 0
+    for path, size in zip(files, sizes, strict=True):
+        places = chosen[(chosen >= start) & (chosen < start + size)] - start
+        parts.append(_read(path, lambda file, places=places: _taken(file, list(columns), places)))  # type: ignore[misc]
+        start += size
+    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    return frame
+
+
+def drawn(raw: np.ndarray, inputs: Sequence[InputField]) -> pd.DataFrame:
+    """Rows as people read them: numbers, and codes as text.
+
+    Args:
+        raw: rows x inputs, as the decision graph takes them.
+        inputs: the columns.
+    """
+    frame = pd.DataFrame(raw, columns=[field.name for field in inputs])
+    for field in inputs:
+        if field.codes is not None:
+            texts = {number: str(record_of([number], [field])[field.name]) for number in np.unique(frame[field.name]).tolist()}
+            frame[field.name] = [texts.get(number, "missing") for number in frame[field.name].tolist()]
+    return frame
+
+
+def _known(columns: Sequence[Shown]) -> Callable[[pd.Series, pd.Series, ColumnType, float], tuple[float, bool]]:
+    """A test that says of a column what is known of it."""
+    verdicts = {one.column: (one.value, one.drifted) for one in columns}
+    return lambda _reference, current, _type, _threshold: verdicts[str(current.name)]
+
+
+def _read(path: StoredPath, wanted: Callable[[pq.ParquetFile], Any]) -> Any:
+    with path.open("rb") as file:
+        return wanted(pq.ParquetFile(file, pre_buffer=False))
+
+
+def _taken(file: pq.ParquetFile, columns: list[str], places: np.ndarray) -> pa.Table:
+    parts, start = [], 0
+    for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+        mine = places[(places >= start) & (places < start + len(batch))] - start
+        if len(mine):
+            parts.append(batch.take(pa.array(mine)))
+        start += len(batch)
+    schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+    return pa.Table.from_batches(parts, schema)

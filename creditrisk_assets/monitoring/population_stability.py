@@ -1,19 +1,21 @@
 """PSI of the score and CSI of each field: has the population moved, by how much, and is it more than chance?
 
-Bins are the reference's deciles. Without any drift, PSI times nm/(n+m) is close to chi-square with B - 1 degrees of freedom
-(Yurdakul & Naranjo, Journal of Risk Model Validation), so the alarm line is that critical value for the sizes at hand, or the
-effect-size floor where that is higher.
+Bins are the reference's deciles. Without any drift, PSI / (1/n + 1/m) is close to chi-square with B - 1 degrees of freedom
+(Yurdakul & Naranjo, Journal of Risk Model Validation). From this come the p-value, the critical value for the sizes at hand, and
+what PSI is expected to be by chance alone, (B - 1)(1/n + 1/m), which is taken off before it is held against the floor.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-BINS = 10
+from creditrisk_assets.modelling.reference_population import bin_counts, bin_edges
+
+FloatArray = NDArray[np.float64]
+
 SMOOTHING = 0.5
 """Counts added to each bin of both sides, so that an empty bin gives a finite figure."""
 
@@ -22,7 +24,8 @@ SMOOTHING = 0.5
 class Stability:
     """PSI (or CSI) of one column, with the line above which it is an alarm.
 
-    `critical` is the largest value that chance gives with probability 1 - alpha; `threshold` the larger of that and the floor.
+    `critical` is the largest value that chance gives with probability 1 - alpha; `threshold` the larger of that and the floor, to
+    which what chance gives on average has been added.
     """
 
     column: str
@@ -39,9 +42,76 @@ class Stability:
         return self.value > self.threshold
 
 
-def population_stability(
-    column: str, reference: NDArray[np.float64], current: NDArray[np.float64], alpha: float, floor: float
-) -> Stability:
+@dataclass(frozen=True)
+class Divergence:
+    """PSI of one or of many pairs of counts, and what chance makes of it.
+
+    Attributes:
+        value: PSI.
+        bins: bins that hold a row of either side.
+        variance: 1/n + 1/m.
+    """
+
+    value: Any
+    bins: Any
+    variance: Any
+
+    @property
+    def by_chance(self) -> Any:
+        """What PSI is on average where nothing has moved."""
+        return (self.bins - 1) * self.variance
+
+    @property
+    def p_value(self) -> Any:
+        """Probability of a PSI at least as large where nothing has moved."""
+        return stats.chi2.sf(self.value / self.variance, np.maximum(self.bins - 1, 1))
+
+    def critical(self, alpha: Any) -> Any:
+        """The PSI that chance exceeds with probability alpha."""
+        return stats.chi2.isf(alpha, np.maximum(self.bins - 1, 1)) * self.variance
+
+    def threshold(self, alpha: Any, floor: float) -> Any:
+        """The PSI above which a column has moved by more than chance and by more than the floor."""
+        return np.maximum(self.critical(alpha), floor + self.by_chance)
+
+
+def divergence(expected: Any, actual: Any) -> Divergence:
+    """PSI between counts.
+
+    Args:
+        expected: counts of the reference in each bin (last axis), m in all; they may be fractions.
+        actual: counts of the rows in question, n in all. Both may have any further axes, which are broadcast.
+    """
+    expected, actual = np.broadcast_arrays(np.asarray(expected, dtype=np.float64), np.asarray(actual, dtype=np.float64))
+    used = expected + actual > 0
+    bins = used.sum(axis=-1)
+    m, n = expected.sum(axis=-1), actual.sum(axis=-1)
+    wanted = (expected + SMOOTHING) / (m + SMOOTHING * bins)[..., None]
+    found = (actual + SMOOTHING) / (n + SMOOTHING * bins)[..., None]
+    value = np.sum(np.where(used, (found - wanted) * np.log(found / wanted), 0.0), axis=-1)
+    with np.errstate(divide="ignore"):
+        return Divergence(value, bins, 1 / n + 1 / m)
+
+
+def benjamini_hochberg(p_values: Any, alpha: float) -> Any:
+    """The level at which each of several tests is made, so that at most alpha of the alarms are expected to be false.
+
+    Args:
+        p_values: of the tests (last axis).
+        alpha: the false discovery rate; where nothing is true it is the probability of any alarm.
+
+    Returns:
+        For each family the level: a test is an alarm if its p-value is at most this. It is alpha / F times the number of alarms, or
+        times one where there is none.
+    """
+    ordered = np.sort(np.asarray(p_values, dtype=np.float64), axis=-1)
+    tests = ordered.shape[-1]
+    ranks = np.arange(1, tests + 1)
+    alarms = np.max(np.where(ordered <= alpha * ranks / tests, ranks, 1), axis=-1)
+    return alpha * alarms / tests
+
+
+def population_stability(column: str, reference: FloatArray, current: FloatArray, alpha: float, floor: float) -> Stability:
     """PSI of `current` against `reference`.
 
     Args:
@@ -57,51 +127,13 @@ def population_stability(
     if len(reference) == 0 or len(current) == 0:
         raise ValueError(f"{column}: {len(reference)} reference and {len(current)} current values; valid: at least one each")
     edges = bin_edges(reference[~np.isnan(reference)])
-    bins = len(edges) + 1 + int(np.isnan(reference).any() or np.isnan(current).any())
-    expected = _shares(_counts(edges, reference, bins))
-    actual = _shares(_counts(edges, current, bins))
-    value = float(np.sum((actual - expected) * np.log(actual / expected)))
-    critical = float(stats.chi2.ppf(1 - alpha, max(bins - 1, 1)) * (1 / len(current) + 1 / len(reference)))
-    return Stability(column, value, critical, max(critical, floor), bins, len(current), len(reference))
-
-
-def stability_of_columns(
-    reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[str], alpha: float, floor: float
-) -> list[Stability]:
-    """Stability of several columns, with `alpha` shared over them (Bonferroni)."""
-    return [
-        population_stability(
-            column,
-            reference[column].to_numpy(dtype=np.float64),
-            current[column].to_numpy(dtype=np.float64),
-            alpha / len(columns),
-            floor,
-        )
-        for column in columns
-    ]
-
-
-def bin_edges(reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its upper edge.
-
-    Where every decile is the largest value, that value has a bin of its own; a column of one value has bins on both sides of it.
-    A column without values has one bin.
-    """
-    if len(reference) == 0:
-        return np.array([])
-    edges = np.unique(np.quantile(reference, np.arange(1, BINS) / BINS, method="higher"))
-    inner = edges[edges < reference.max()]
-    if len(inner) == 0:
-        below = np.nextafter(reference.max(), -np.inf)
-        return np.array([below]) if reference.min() <= below else np.array([below, reference.max()])
-    return np.asarray(inner)
-
-
-def _counts(edges: NDArray[np.float64], values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    """Values in each bin; missing ones are counted in the last."""
-    places = np.where(np.isnan(values), bins - 1, np.searchsorted(edges, values, side="left"))
-    return np.bincount(places, minlength=bins)
-
-
-def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray((counts + SMOOTHING) / (counts.sum() + SMOOTHING * len(counts)))
+    found = divergence(bin_counts(edges, reference), bin_counts(edges, current))
+    return Stability(
+        column,
+        float(found.value),
+        float(found.critical(alpha)),
+        float(found.threshold(alpha, floor)),
+        int(found.bins),
+        len(current),
+        len(reference),
+    )

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -27,6 +27,7 @@ REASONS_GRAPH = "extra_files/reasons.onnx"
 MANIFEST = "extra_files/manifest.json"
 GOLDEN = "extra_files/golden_requests.json"
 REFERENCE = "extra_files/reference.parquet"
+REFERENCE_PROFILE = "extra_files/reference_profile.json"
 HELD_OUT = "extra_files/held_out.parquet"
 CLASSIFIER = "extra_files/classifier.skops"
 INSPECTION = "extra_files/inspection.json"
@@ -287,7 +288,8 @@ class Bundle:
     def _with_reasons(self, raw: NDArray[np.float32], rule: DecisionRule) -> list[NDArray[Any]]:
         """PD, points and places of reasons."""
         outputs = ["default_probability", "score", "reasons"]
-        return cast(list[NDArray[Any]], self.reasons_session.run(outputs, {"raw": raw, "reference": rule.reference_row}))
+        found: list[NDArray[Any]] = self.reasons_session.run(outputs, {"raw": raw, "reference": rule.reference_row})
+        return found
 
     def reason_codes(self, decisions: Decisions) -> list[list[str]]:
         """The codes of each decision's reasons, the strongest first."""
@@ -305,7 +307,9 @@ class Bundle:
         return [field.name for field in self.manifest.inputs]
 
     def document(self, name: str) -> bytes:
-        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is skops, `INSPECTION` JSON."""
+        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is skops, `REFERENCE_PROFILE`
+        and `INSPECTION` JSON.
+        """
         return bytes(UPath(self.location, name).read_bytes())
 
     def verify(self) -> None:

@@ -22,7 +22,7 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.decisions import sets_of
 from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
 from creditrisk_assets.settings import today
-from tests.integration.conftest import Loop, api, until
+from tests.integration.conftest import Loop, api, checks, until
 
 EXAMPLE = dict(PORTFOLIO.example)
 
@@ -170,7 +170,11 @@ def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_ot
         [customers[["id", PORTFOLIO.target]], pd.DataFrame({"id": [unnamed["decision_id"]], PORTFOLIO.target: [1]})]
     )
     loop.land_outcomes(day, labels.astype({"id": "str"}))
-    assert all(result.success for result in loop.settle())
+    results = loop.settle()
+    assert all(result.success for result in results)
+    (agreement,) = [checks(result)["batch_equals_online"] for result in results if "batch_equals_online" in checks(result)]
+    assert agreement.passed
+    assert agreement.metadata["summary"].value == "121 of 121 live decisions compared, all to the bit"
     scores = loop.frame("production_scores", day).set_index("id")
     assert len(scores) == 121
     told = {str(row["id"]): answer["default_probability"] for row, answer in zip(rows, answers, strict=True)}

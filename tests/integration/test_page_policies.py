@@ -11,8 +11,7 @@ from fastapi_offline import FastAPIOffline
 from playwright.sync_api import Page, Request, sync_playwright
 
 from creditrisk_assets.api_keys import KeyRing
-from creditrisk_assets.monitoring.evidently_report import evidently_report
-from creditrisk_assets.monitoring.population_stability import stability_of_columns
+from creditrisk_assets.monitoring.evidently_report import Shown, evidently_report
 from creditrisk_assets.settings import ServingSettings
 from serving.perimeter import Perimeter
 from serving.routes import route_table
@@ -30,8 +29,7 @@ def sides() -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     reference, day = sides()
-    stability = stability_of_columns(reference, day, ["score"], alpha=0.01, floor=0.0)
-    report = evidently_report(reference, day, stability, 500).html
+    report = evidently_report(reference, day, [Shown("score", 0.1, 0.2, drifted=False)]).html
     app = FastAPIOffline(title="creditrisk")
 
     @app.get("/reports/drift/{day}", response_class=HTMLResponse)

@@ -29,6 +29,7 @@ def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Lo
         "estimated_performance_holds",
         "live_decisions_treat_groups_alike",
         "batch_equals_online",
+        "data_quality_is_stable",
     }
     scores = trained.frame("production_scores", day)
     record = trained.champion()

@@ -1,15 +1,18 @@
 """Evidently's report: the picture people look at tells the same story as the checks."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from creditrisk_assets.monitoring.evidently_report import EvidentlyReport, evidently_report
-from creditrisk_assets.monitoring.population_stability import population_stability, stability_of_columns
+from creditrisk_assets.monitoring.evidently_report import EvidentlyReport, Shown, drawn, evidently_report, sampled_rows
+from creditrisk_assets.scoring.bundle import InputField
 
-COLUMNS = ["score", "pay_0", "limit_bal"]
+COLUMNS = [Shown("score", 0.42, 0.05, True), Shown("pay_0", 0.01, 0.05, False), Shown("limit_bal", 0.3, 9.0, False)]
 
 
 def population(rows: int, seed: int) -> pd.DataFrame:
@@ -33,43 +36,61 @@ def sides() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def report(sides: tuple[pd.DataFrame, pd.DataFrame]) -> EvidentlyReport:
-    reference, day = sides
-    stability = stability_of_columns(reference, day, COLUMNS[:2], alpha=0.01, floor=0.0)
-    patient = population_stability(
-        "limit_bal", reference["limit_bal"].to_numpy(float), day["limit_bal"].to_numpy(float), 0.01, 9.0
-    )
-    assert [one.drifted for one in (*stability, patient)] == [True, False, False]
-    return evidently_report(reference, day, [*stability, patient], rows=5_000)
+    reference, day = (side.assign(pay_0=side["pay_0"].astype(str)) for side in sides)
+    return evidently_report(reference, day, COLUMNS, ["pay_0"])
+
+
+def metrics(report: EvidentlyReport) -> dict[str, dict[str, object]]:
+    """What the report says of each column."""
+    return {one["config"]["column"]: one for one in json.loads(report.json)["metrics"] if "column" in one.get("config", {})}
 
 
 def test_the_report_flags_exactly_the_columns_that_the_checks_flag(report: EvidentlyReport) -> None:
     """Seen with Evidently's own tests: another method above 1,000 rows, and other columns than the check's."""
     assert report.drifted_columns == 1
+    tests = {test["metric_config"]["params"].get("column"): test["status"] for test in json.loads(report.json)["tests"]}
+    assert {name: tests[name] for name in ("score", "pay_0", "limit_bal")} == {
+        "score": "FAIL",
+        "pay_0": "SUCCESS",
+        "limit_bal": "SUCCESS",
+    }
 
 
-def shown(report: EvidentlyReport) -> dict[str, float]:
-    """The value of each column in the report."""
-    metrics = json.loads(report.json)["metrics"]
-    return {metric["config"]["column"]: metric["value"] for metric in metrics if "column" in metric.get("config", {})}
-
-
-def test_the_report_shows_the_checks_own_values(report: EvidentlyReport, sides: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    reference, day = sides
-    stability = stability_of_columns(reference, day, COLUMNS, alpha=0.01, floor=0.0)
-    assert shown(report) == pytest.approx({one.column: one.value for one in stability})
+def test_the_report_shows_the_checks_own_values(report: EvidentlyReport) -> None:
+    """They are of all rows, not of the sample that is drawn."""
+    assert {name: one["value"] for name, one in metrics(report).items()} == {one.column: one.value for one in COLUMNS}
 
 
 def test_the_page_is_whole(report: EvidentlyReport) -> None:
     assert report.html.lstrip().lower().startswith("<html") or "<!doctype html" in report.html[:200].lower()
-    assert all(column in report.html for column in COLUMNS)
+    assert all(one.column in report.html for one in COLUMNS)
     assert "not for the report" not in report.html
 
 
-def test_a_large_day_is_sampled_alike_every_time(sides: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_a_sample_of_files_is_bounded_and_the_same_every_time(tmp_path: Path) -> None:
     """A day materialized twice gives the same report, and a million rows do not need a gigabyte."""
-    reference, day = sides
-    stability = stability_of_columns(reference, day, ["score"], alpha=0.01, floor=0.0)
-    first, second = (shown(evidently_report(reference, day, stability, rows=200)) for _ in range(2))
-    assert first == second
-    assert first["score"] == pytest.approx(stability[0].value, rel=0.5)
-    assert first["score"] != pytest.approx(stability[0].value)  # of 200 rows, not of all
+    whole = population(4_000, 3).assign(number=np.arange(4_000))
+    files = [tmp_path / f"{place}.parquet" for place in range(3)]
+    for path, part in zip(files, np.array_split(np.arange(4_000), [1_000, 1_010]), strict=True):
+        pq.write_table(pa.Table.from_pandas(whole.iloc[part], preserve_index=False), path, row_group_size=300)
+    first, second = (sampled_rows(files, ["number", "score"], 500) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+    assert list(first.columns) == ["number", "score"]
+    assert len(set(first["number"])) == 500
+    assert first["score"].to_numpy() == pytest.approx(whole["score"].to_numpy()[first["number"]])
+    assert (first["number"] < 1_000).mean() == pytest.approx(0.25, abs=0.08)
+    assert sorted(sampled_rows(files, ["number"], 9_999)["number"]) == list(range(4_000))
+
+
+def test_codes_are_drawn_as_people_know_them() -> None:
+    inputs = [
+        InputField(name="amount", kind="whole", minimum=0, maximum=9, codes=None, required=True),
+        InputField(name="status", kind="code", minimum=None, maximum=None, codes=[-1, 2], required=False),
+        InputField(name="place", kind="code", minimum=None, maximum=None, codes=["north", "south"], required=True),
+    ]
+    frame = drawn(np.array([[1, 2, 0], [2, np.nan, 1], [3, -1, 1]], dtype=np.float32), inputs)
+    assert frame.to_dict("list") == {
+        "amount": [1.0, 2.0, 3.0],
+        "status": ["2", "missing", "-1"],
+        "place": ["north", "south", "south"],
+    }
