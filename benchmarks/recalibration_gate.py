@@ -182,8 +182,8 @@ def block(results: dict[str, Any]) -> str:
         f"of 95 % (Jeffreys). One fit on {results['history_rows']:,} simulated customers; trials drawn from "
         f"{results['pool_rows']:,} others, whose bad rate is {results['pool_bad_rate']:.4f} and whose mean PD is "
         f"{results['pool_mean_pd']:.4f}. The bads are those expected among the customers who judge; three times as many "
-        "customers are recalibrated on. In brackets the share that passes `log_loss_is_better`, then the share whose update is "
-        "the intercept / intercept and slope.",
+        "customers are recalibrated on. In brackets the share that passes `likelihood_is_greater`, then the share whose update "
+        "is the intercept / intercept and slope.",
         "",
         "| outcomes | " + " | ".join(f"{bads:,} bads" for bads in BADS) + " |",
         "|---|" + "---|" * len(BADS),
@@ -194,9 +194,9 @@ def block(results: dict[str, Any]) -> str:
 
 def _shown(cell: Cell) -> str:
     low, high = jeffreys_interval(cell.promoted, cell.trials)
-    better = cell.passed["log_loss_is_better"] / cell.trials
+    likelier = cell.passed["likelihood_is_greater"] / cell.trials
     shift, both = (cell.updates.get(kind, 0) / cell.trials for kind in ("intercept", "intercept and slope"))
-    return f"{cell.promoted / cell.trials:.1%}, {low:.1%} to {high:.1%} ({better:.1%}; {shift:.0%} / {both:.0%})"
+    return f"{cell.promoted / cell.trials:.1%}, {low:.1%} to {high:.1%} ({likelier:.1%}; {shift:.0%} / {both:.0%})"
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ class Settings(BaseSettings):
         gt=0,
         lt=0.5,
         description="Probability that a challenger no better than the champion passes the gate's AUC test; one-sided. At 0.05 "
-        "refits of one recipe, of which chance makes some truly better, passed too often.",
+        "refits of one recipe, of which chance makes some truly better, passed too often. A recalibration's likelihood on the "
+        "held-out rows must be more than 1 / this times the champion's.",
     )
     gate_loss_margin: float = Field(
         0.01, ge=0, description="Share by which Brier score and log loss may be worse than the champion's; more must be excluded."
@@ -140,10 +141,11 @@ class Settings(BaseSettings):
         description="A retrain waits for this many matured bads since its cause that are new to the champion.",
     )
     recalibrate_minimum_bads: int = Field(
-        240,
+        400,
         ge=1,
-        description="A recalibration waits for this many: a quarter of the customers is held out to judge it, and the gate wants "
-        "`CREDITRISK_GATE_MINIMUM_BADS` of them.",
+        description="A recalibration waits for this many: a quarter of the customers, with about 100 of the bads, is held out to "
+        "judge it. With so many the gate let pass 92 % of the recalibrations after a bad rate had risen by half "
+        "(docs/promotion-gate.md).",
     )
     triage_days: int = Field(
         14,

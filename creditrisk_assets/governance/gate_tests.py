@@ -17,7 +17,7 @@ from creditrisk_assets.governance.shadow_evidence import ShadowEvidence
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
 from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
-from creditrisk_assets.modelling.metrics import auc_gain
+from creditrisk_assets.modelling.metrics import auc_gain, row_log_loss
 from creditrisk_assets.monitoring.population_stability import population_stability
 from creditrisk_assets.scoring.bundle import Scores
 
@@ -100,14 +100,16 @@ def brier_is_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
 
 def log_loss_is_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
     """Paired test that the log loss is not worse than the champion's by more than the margin."""
-    return _loss_is_no_worse("log_loss_is_no_worse", "log loss", log_losses, comparison, limits)
+    return _loss_is_no_worse("log_loss_is_no_worse", "log loss", row_log_loss, comparison, limits)
 
 
 def _loss_is_no_worse(
     name: str, title: str, losses: Callable[[IntArray, FloatArray], FloatArray], comparison: Comparison, limits: GateLimits
 ) -> GateTest:
     old = losses(comparison.target, comparison.champion.default_probability)
-    mean, highest = _mean_and_highest(losses(comparison.target, comparison.challenger.default_probability) - old, limits)
+    differences = losses(comparison.target, comparison.challenger.default_probability) - old
+    mean = float(differences.mean())
+    highest = mean + float(stats.norm.isf(limits.alpha)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
     margin = limits.loss_margin * float(old.mean())
     return _test(
         name,
@@ -120,22 +122,9 @@ def _loss_is_no_worse(
     )
 
 
-def _mean_and_highest(differences: FloatArray, limits: GateLimits) -> tuple[float, float]:
-    """The mean of paired differences, and the highest that it may truly be at `alpha`, one-sided."""
-    mean = float(differences.mean())
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    return mean, mean + float(stats.norm.isf(limits.alpha)) * error
-
-
 def brier_losses(target: IntArray, probability: FloatArray) -> FloatArray:
     """Squared error of each row."""
     return np.asarray((probability - target) ** 2)
-
-
-def log_losses(target: IntArray, probability: FloatArray) -> FloatArray:
-    """Minus the log of the probability that was given to what happened, for each row; a certainty that failed costs 36."""
-    given = np.where(target == 1, probability, 1 - probability)
-    return np.asarray(-np.log(np.maximum(given, np.finfo(np.float64).eps)))
 
 
 def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
@@ -191,20 +180,28 @@ def champion_is_miscalibrated(comparison: Comparison, limits: GateLimits) -> Gat
     )
 
 
-def log_loss_is_better(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Paired test, one-sided, that the log loss is lower than the champion's. The champion's PDs, were they right, would have the
-    lowest that there is: this test carries the error of the promotion of a recalibration.
+def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """Split likelihood-ratio test: the likelihood of the held-out outcomes by the challenger's PDs is more than 1 / `alpha` times
+    that by the champion's.
+
+    No held-out row was used to fit the challenger's line. So if the champion's PDs are right (each outcome comes with its PD,
+    independently of the others), the ratio is an e-value: it is expected to be 1 whatever the line is, and by Markov's inequality
+    it exceeds 1 / `alpha` with a probability of at most `alpha`, on however few rows (universal inference: Wasserman, Ramdas &
+    Balakrishnan 2020, PNAS 117:16880). This bounds the error only where the champion is right; where it is wrong, a line that is
+    wrong too, and less so, passes. `champion_is_miscalibrated` and `level_holds` stand beside it.
     """
-    new, old = (log_losses(comparison.target, side.default_probability) for side in (comparison.challenger, comparison.champion))
-    mean, highest = _mean_and_highest(new - old, limits)
+    new, old = (
+        row_log_loss(comparison.target, side.default_probability) for side in (comparison.challenger, comparison.champion)
+    )
+    log_ratio, limit = float((old - new).sum()), -math.log(limits.alpha)
     return _test(
-        "log_loss_is_better",
-        highest < 0,
-        highest,
-        0,
+        "likelihood_is_greater",
+        log_ratio > limit,
+        log_ratio,
+        limit,
         comparison,
-        f"log loss {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.1%} confidence below "
-        f"{highest:+.5f}; it must be below 0",
+        f"log-likelihood of the outcomes {-new.sum():.2f} against the champion's {-old.sum():.2f}, log of the ratio "
+        f"{log_ratio:+.2f}; it must be above {limit:+.2f}, a ratio of {1 / limits.alpha:g}",
     )
 
 
@@ -333,7 +330,7 @@ RECALIBRATION_COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest
     for test in (
         ranks_identically,
         champion_is_miscalibrated,
-        log_loss_is_better,
+        likelihood_is_greater,
         level_holds,
         approval_rate_holds,
         fairness_holds,
@@ -344,7 +341,7 @@ NOT_FOR_A_RECALIBRATION = {
     **dict.fromkeys(
         ("ranks_no_worse", "ranks_better"), "the ranking is the champion's: ranks_identically and graph_is_the_champions hold it"
     ),
-    **dict.fromkeys(("brier_is_no_worse", "log_loss_is_no_worse"), "log_loss_is_better asks for more"),
+    **dict.fromkeys(("brier_is_no_worse", "log_loss_is_no_worse"), "likelihood_is_greater asks for a lower log loss"),
     "level_is_right": "level_holds asks for more",
     "judges_alike": "the PDs move on purpose, and in the champion's order",
 }

@@ -2,9 +2,9 @@
 
 A challenger is promoted only if every test passes, so one that is no better passes with at most the probability `alpha` of the
 test that it ranks better (an intersection-union test needs no correction for the number of tests). A challenger that is the
-champion with a new calibration cannot rank better and must be better calibrated; there the test of its log loss carries the
-error. That is the error of one decision; `docs/promotion-gate.md` measures it. The gate computes and says why; moving the alias
-is the `champion` asset's doing.
+champion with a new calibration cannot rank better and must be better calibrated; there the likelihood of the held-out outcomes
+carries the error, which `alpha` bounds where the champion's PDs are right. That is the error of one decision;
+`docs/promotion-gate.md` measures it. The gate computes and says why; moving the alias is the `champion` asset's doing.
 """
 
 import contextlib

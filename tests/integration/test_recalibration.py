@@ -67,7 +67,7 @@ def test_a_right_calibration_is_kept(loop: Loop) -> None:
     assert (verdict["verdict"], verdict["challenger_version"]) == ("kept", candidate["model_version"])
     assert loop.champion().model_version == first.model_version
     failed = [test["name"] for test in verdict["verdict_document"]["tests"] if not test["passed"]]
-    assert "log_loss_is_better" in failed
+    assert "likelihood_is_greater" in failed
     assert "graph_is_the_champions" not in failed
 
 

@@ -1,6 +1,7 @@
 """The gate's tests one by one: what each lets through, what it stops, and that what is no number never passes."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from creditrisk_assets.governance.gate_tests import (
 from creditrisk_assets.governance.shadow_evidence import ShadowEvidence
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
 from creditrisk_assets.modelling.fairness import Grouping
+from creditrisk_assets.modelling.metrics import SMALLEST_PD, row_log_loss
 from creditrisk_assets.scoring.bundle import Scores
 from creditrisk_assets.settings import Settings
 from tests.unit.helpers import logistic
@@ -116,8 +118,8 @@ def test_losses_are_those_of_scikit_learn() -> None:
     on = comparison(0.3, 0.3)
     probability = on.challenger.default_probability
     assert gate_tests.brier_losses(on.target, probability).mean() == pytest.approx(brier_score_loss(on.target, probability))
-    assert gate_tests.log_losses(on.target, probability).mean() == pytest.approx(log_loss(on.target, probability))
-    assert np.isfinite(gate_tests.log_losses(np.array([1, 0]), np.array([0.0, 1.0]))).all()
+    assert row_log_loss(on.target, probability).mean() == pytest.approx(log_loss(on.target, probability))
+    assert np.isfinite(row_log_loss(np.array([1, 0]), np.array([0.0, 1.0]))).all()
 
 
 def test_a_wrong_level_fails_unless_the_champion_s_is_worse_still() -> None:
@@ -229,13 +231,57 @@ def test_the_right_line_passes_where_the_champion_s_is_wrong(shift: float, slope
 
 
 def test_a_right_champion_is_not_replaced_by_itself_nor_by_a_line_that_was_fitted_to_noise() -> None:
-    assert failed_recalibration(recalibrations(0, 1, 0)) == ["champion_is_miscalibrated", "log_loss_is_better"]
-    assert {"champion_is_miscalibrated", "log_loss_is_better"} <= set(failed_recalibration(recalibrations(0, 1, 0.15)))
+    assert failed_recalibration(recalibrations(0, 1, 0)) == ["champion_is_miscalibrated", "likelihood_is_greater"]
+    assert {"champion_is_miscalibrated", "likelihood_is_greater"} <= set(failed_recalibration(recalibrations(0, 1, 0.15)))
+
+
+@given(st.lists(st.floats(-6, 6), min_size=6, max_size=6), st.floats(-5, 5), st.floats(0.1, 5), st.floats(0.001, 0.499))
+def test_the_likelihood_ratio_of_a_right_champion_is_expected_to_be_1_and_seldom_passes_whatever_the_line(
+    log_odds: list[float], shift: float, slope: float, alpha: float
+) -> None:
+    """Exactly, over all outcomes that six customers may have: Markov's inequality needs no large numbers."""
+    old = np.array(log_odds)
+    challenger, champion = answers(shift + slope * old), answers(old)
+    limits = LIMITS.model_copy(update={"alpha": alpha})
+    expected, passing = 0.0, 0.0
+    for outcomes in itertools.product((0, 1), repeat=len(old)):
+        target = np.array(outcomes)
+        chance = float(np.where(target == 1, logistic(old), logistic(-old)).prod())
+        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](Comparison(target, challenger, champion, {}), limits)
+        assert test.observed is not None
+        expected += chance * float(np.exp(test.observed))
+        passing += chance * test.passed
+    assert expected == pytest.approx(1)
+    assert passing <= alpha
+
+
+def test_a_likelihood_has_to_be_greater_by_the_factor_and_not_only_greater() -> None:
+    """Half the bads that the champion expects, on 50 rows of one PD and then on 400: the ratio by hand."""
+    for rows, passes in ((50, False), (400, True)):
+        target = np.repeat([1, 0], [rows // 10, rows - rows // 10])
+        new, old = (answers(np.full(rows, np.log(odds))) for odds in (1 / 9, 1 / 4))
+        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](Comparison(target, new, old, {}), LIMITS)
+        by_hand = rows * (0.1 * np.log(0.1 / 0.2) + 0.9 * np.log(0.9 / 0.8))
+        assert test.observed == pytest.approx(by_hand)
+        assert test.passed is passes
+        assert test.limit == pytest.approx(np.log(40))
+        assert "a ratio of 40" in test.sentence
+        assert by_hand > 0
+
+
+def test_outcomes_that_the_champion_held_impossible_are_finite_and_speak_for_the_challenger() -> None:
+    certain = Scores(np.array([0.0, 1.0, 0.5]), np.zeros(3), np.zeros(3, dtype=np.int8))
+    doubting = Scores(np.array([0.01, 0.99, 0.5]), np.zeros(3), np.zeros(3, dtype=np.int8))
+    target = np.array([1, 0, 1])
+    for new, old, sign in ((doubting, certain, 1), (certain, doubting, -1)):
+        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](Comparison(target, new, old, {}), LIMITS)
+        assert test.observed == pytest.approx(sign * 2 * np.log(0.01 / SMALLEST_PD))
+        assert test.passed is (sign > 0)
 
 
 def test_a_line_that_goes_too_far_or_the_wrong_way_is_kept_out() -> None:
-    assert {"log_loss_is_better", "level_holds"} <= set(failed_recalibration(recalibrations(0.5, 1, 1.4)))
-    assert {"log_loss_is_better", "level_holds"} <= set(failed_recalibration(recalibrations(0.5, 1, -0.5)))
+    assert {"likelihood_is_greater", "level_holds"} <= set(failed_recalibration(recalibrations(0.5, 1, 1.4)))
+    assert {"likelihood_is_greater", "level_holds"} <= set(failed_recalibration(recalibrations(0.5, 1, -0.5)))
 
 
 def test_a_level_that_is_still_wrong_is_not_excused_by_the_champion_s() -> None:
@@ -281,8 +327,8 @@ def test_a_stricter_alpha_stops_a_recalibration_that_a_looser_one_lets_through()
     on = recalibrations(0.25, 1, 0.25, rows=1_500)
     limits = [LIMITS.model_copy(update={"alpha": alpha}) for alpha in (0.4, 1e-12)]
     loose, strict = (failed_recalibration(on, one) for one in limits)
-    assert "log_loss_is_better" not in loose
-    assert {"champion_is_miscalibrated", "log_loss_is_better"} <= set(strict)
+    assert "likelihood_is_greater" not in loose
+    assert {"champion_is_miscalibrated", "likelihood_is_greater"} <= set(strict)
 
 
 @pytest.mark.parametrize("side", ["challenger", "champion"])
@@ -293,7 +339,11 @@ def test_pds_that_are_no_numbers_pass_no_test_of_a_recalibration_s_quality(side:
     spoiled[5] = np.nan
     odd = dataclasses.replace(scores, default_probability=spoiled)
     on = dataclasses.replace(one, challenger=odd) if side == "challenger" else dataclasses.replace(one, champion=odd)
-    wanted = {"ranks_identically", "log_loss_is_better", "level_holds" if side == "challenger" else "champion_is_miscalibrated"}
+    wanted = {
+        "ranks_identically",
+        "likelihood_is_greater",
+        "level_holds" if side == "challenger" else "champion_is_miscalibrated",
+    }
     assert wanted <= set(failed_recalibration(on))
 
 

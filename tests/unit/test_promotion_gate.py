@@ -293,9 +293,9 @@ def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make:
 def test_a_right_calibration_is_kept(make: Make) -> None:
     verdict = verdict_on(make(TRUE, shifted_customers(0.0), **RECALIBRATED), make(TRUE))
     assert verdict.verdict == "kept"
-    assert {"log_loss_is_better", "level_holds"} <= set(failed(verdict))
+    assert {"likelihood_is_greater", "level_holds"} <= set(failed(verdict))
     same = verdict_on(make(TRUE, shifted_customers(0.0), kind=RECALIBRATION), make(TRUE))
-    assert (same.verdict, failed(same)) == ("kept", ["champion_is_miscalibrated", "log_loss_is_better"])
+    assert (same.verdict, failed(same)) == ("kept", ["champion_is_miscalibrated", "likelihood_is_greater"])
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,14 @@ def test_a_rise_by_half_is_mended_on_enough_rows_and_the_ranking_never_moves(res
     assert all(cell.passed["ranks_identically"] == cell.trials for cell in found.values())
 
 
+def test_the_power_that_a_recalibration_waits_for_is_the_measured_one(results: dict[str, Any]) -> None:
+    setting = Settings.model_fields["recalibrate_minimum_bads"]
+    cell = cells(results)["bad rate x 1.5", setting.default // 4]
+    assert f"{cell.promoted / cell.trials:.0%}".replace("%", " %") in str(setting.description)
+    decision = (DOCS / "decisions" / "0016-a-recalibration-is-two-numbers.md").read_text()
+    assert f"{cell.promoted / cell.trials:.1%}".replace("%", " %") in decision
+
+
 def test_the_benchmark_finds_its_figures_again(results: dict[str, Any]) -> None:
     """All trials of one cell again, on a champion that is fitted again."""
     cell = cells(results)["bad rate x 1.5", 50]
