@@ -114,11 +114,6 @@ class DecisionRule(_Document):
     cut_off: float
     reference: list[float | None]
 
-    @cached_property
-    def reference_row(self) -> NDArray[np.float32]:
-        """The profile as the graph takes it: 1 x fields."""
-        return np.array([self.reference], dtype=np.float32)
-
 
 class TrainingFacts(_Document):
     """What the model was fitted on. `fingerprint` is SHA-256 over the rows and their weights; `production_days` are the days
@@ -262,7 +257,8 @@ class Bundle:
     def _with_reasons(self, raw: NDArray[np.float32], rule: DecisionRule) -> list[NDArray[Any]]:
         """PD, points and places of reasons."""
         outputs = ["default_probability", "score", "reasons"]
-        found: list[NDArray[Any]] = self.reasons_session.run(outputs, {"raw": raw, "reference": rule.reference_row})
+        reference = np.array([rule.reference], dtype=np.float32)
+        found: list[NDArray[Any]] = self.reasons_session.run(outputs, {"raw": raw, "reference": reference})
         return found
 
     def reason_codes(self, decisions: Decisions) -> list[list[str]]:
