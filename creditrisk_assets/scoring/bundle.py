@@ -118,16 +118,6 @@ class DecisionRule(_Document):
     cut_off: float
     reference: list[float | None]
 
-    @property
-    def reference_row(self) -> NDArray[np.float32]:
-        """The profile as the graph takes it: 1 x fields."""
-        return np.frombuffer(self._reference_bytes, dtype=np.float32).reshape(1, -1)
-
-    @cached_property
-    def _reference_bytes(self) -> bytes:
-        """Made once; bytes, for rules are compared with all that they hold."""
-        return np.array(self.reference, dtype=np.float32).tobytes()
-
 
 class RecalibrationFacts(_Document):
     """How a bundle's calibration was made of another bundle's, its parent's.
@@ -293,7 +283,8 @@ class Bundle:
     def _with_reasons(self, raw: NDArray[np.float32], rule: DecisionRule) -> list[NDArray[Any]]:
         """PD, points and places of reasons."""
         outputs = ["default_probability", "score", "reasons"]
-        found: list[NDArray[Any]] = self.reasons_session.run(outputs, {"raw": raw, "reference": rule.reference_row})
+        reference = np.array([rule.reference], dtype=np.float32)
+        found: list[NDArray[Any]] = self.reasons_session.run(outputs, {"raw": raw, "reference": reference})
         return found
 
     def reason_codes(self, decisions: Decisions) -> list[list[str]]:
