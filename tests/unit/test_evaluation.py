@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from creditrisk_assets.cli import PROTOCOL_NAMES, app
+from creditrisk_assets.cli import app
+from creditrisk_assets.cli_model import PROTOCOL_NAMES
 from creditrisk_assets.modelling.boosting import SEED
 from creditrisk_assets.modelling.evaluation import (
     OURS,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creditrisk_assets.cli import SCENARIO_NAMES
+from creditrisk_assets.cli_common import SCENARIO_NAMES
 from creditrisk_assets.portfolio.history import NoHistory, simulator_of
 from creditrisk_assets.portfolio.scenarios import (
     SCENARIOS,
