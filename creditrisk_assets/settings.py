@@ -136,22 +136,17 @@ class Settings(BaseSettings):
     )
     retraining: bool = Field(True, description="The kill switch: `false` and no failed check starts a retrain.")
     retrain_minimum_bads: int = Field(
-        100,
-        ge=1,
-        description="A retrain waits for this many matured bads since its cause that are new to the champion.",
-    )
-    recalibrate_minimum_bads: int = Field(
         400,
         ge=1,
-        description="A recalibration waits for this many: a quarter of the customers, with about 100 of the bads, is held out to "
-        "judge it. With so many the gate let pass 92 % of the recalibrations after a bad rate had risen by half "
-        "(docs/promotion-gate.md).",
+        description="A retrain waits for this many matured bads since its cause that are new to the champion: a quarter of the "
+        "customers, with about 100 of the bads, is held out to judge it. With so many the gate let 92 % of the recalibrations "
+        "pass after a bad rate had risen by half (docs/promotion-gate.md).",
     )
     triage_days: int = Field(
         14,
         ge=1,
-        description="What an alarm asks for is told by this many of the latest matured days since its cause: enough to be sure, "
-        "few enough that an old day does not hide a new change.",
+        description="What an alarm asks for is told by this many of the latest matured days since its cause, and as many more as "
+        "hold the bads that a retrain waits for: few enough that an old day does not hide a new change.",
     )
     retrain_cooldown_days: int = Field(
         7, ge=0, description="Days of data between two retrains: as long as a new champion needs to be judged by some outcomes."

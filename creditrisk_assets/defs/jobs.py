@@ -5,7 +5,7 @@ import dagster as dg
 from creditrisk_assets.monitoring.watch_list import WATCHES
 
 OF_THE_LOOP = dg.AssetSelection.checks(
-    *(dg.AssetCheckKey(dg.AssetKey(watch.asset), watch.check) for watch in WATCHES if watch.asset == "champion")
+    *(dg.AssetCheckKey(dg.AssetKey(watch.asset), watch.check) for watch in WATCHES if watch.of_the_loop)
 )
 """Checks of whether the loop is alive: they say nothing of a new champion, and a run that makes one does not wait for them."""
 

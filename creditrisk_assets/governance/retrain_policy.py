@@ -46,8 +46,6 @@ class _Settings(Protocol):
     @property
     def retrain_minimum_bads(self) -> int: ...
     @property
-    def recalibrate_minimum_bads(self) -> int: ...
-    @property
     def retrain_cooldown_days(self) -> int: ...
     @property
     def retrain_monthly_budget(self) -> int: ...
@@ -67,7 +65,6 @@ class RetrainLimits:
 
     enabled: bool
     minimum_bads: int
-    recalibrate_minimum_bads: int
     cooldown_days: int
     monthly_budget: int
     rejection_limit: int
@@ -80,7 +77,6 @@ class RetrainLimits:
         return cls(
             enabled=settings.retraining,
             minimum_bads=settings.retrain_minimum_bads,
-            recalibrate_minimum_bads=settings.recalibrate_minimum_bads,
             cooldown_days=settings.retrain_cooldown_days,
             monthly_budget=settings.retrain_monthly_budget,
             rejection_limit=settings.retrain_rejection_limit,
@@ -151,18 +147,18 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
         return Decision(
             (), f"{what}; waiting for outcomes: {bads} bads matured since then, {limits.minimum_bads} needed to learn from"
         )
-    found = triage(since[-limits.triage_days :], *state.validation, limits.triage)
+    found = triage(_latest(since, limits), *state.validation, limits.triage)
     if found.action is Action.NOTHING:
         return Decision((), f"{what}; nothing to do: {found.sentence}", found)
-    recent = sum(day.bads for day in since[-limits.triage_days :])
-    if found.action is Action.RECALIBRATE and recent < limits.recalibrate_minimum_bads:
-        return Decision(
-            (),
-            f"{what}; waiting for outcomes to recalibrate by: {recent} bads matured since {found.since}, "
-            f"{limits.recalibrate_minimum_bads} needed; {found.sentence}",
-            found,
-        )
     return Decision(open_causes, f"{what}; {found.action}: {found.sentence}", found)
+
+
+def _latest(evidence: Sequence[MaturedEvidence], limits: RetrainLimits) -> Sequence[MaturedEvidence]:
+    """The latest days, and as many more as hold the bads that a retrain learns from and is judged by."""
+    days = min(limits.triage_days, len(evidence))
+    while days < len(evidence) and sum(day.bads for day in evidence[-days:]) < limits.minimum_bads:
+        days += 1
+    return evidence[-days:]
 
 
 def _obstacle(state: LoopState, limits: RetrainLimits) -> str | None:

@@ -26,6 +26,7 @@ class Watch:
         question: what it answers.
         action: what to do when it fails.
         asks_for_retraining: whether its failure is evidence that triage weighs.
+        of_the_loop: whether it asks if the loop is alive, which says nothing of a model.
     """
 
     check: str
@@ -34,6 +35,7 @@ class Watch:
     question: str
     action: str
     asks_for_retraining: bool = False
+    of_the_loop: bool = False
 
 
 WATCHES = (
@@ -145,6 +147,7 @@ WATCHES = (
         Tier.PAGE,
         "Has every sensor ticked lately, and did its last tick not fail?",
         "Restart the daemon if none ticks; read the named sensor's error in the Dagster UI; start it again if it was stopped.",
+        of_the_loop=True,
     ),
     Watch(
         "no_run_hangs",
@@ -152,6 +155,7 @@ WATCHES = (
         Tier.TODAY,
         "Is every run that is under way younger than the limit?",
         "Terminate the named run in the Dagster UI and start it again; look at the queue if it never started.",
+        of_the_loop=True,
     ),
     Watch(
         "api_serves_the_champion",
@@ -159,6 +163,7 @@ WATCHES = (
         Tier.PAGE,
         "Does the API answer, and by the version and bundle that the champion asset names?",
         "Start the API if it does not answer; read `/ready`, which says why it keeps another champion.",
+        of_the_loop=True,
     ),
     Watch(
         "data_is_fresh",
@@ -166,6 +171,7 @@ WATCHES = (
         Tier.TODAY,
         "Did every business day's file come and get scored?",
         "Ask the source for the missing days; look for blocked days in `creditrisk status`.",
+        of_the_loop=True,
     ),
 )
 

@@ -183,7 +183,8 @@ def test_card_inventory_and_the_command_say_the_kind(promoted: Loop, tmp_path: P
         },
     )
     assert "(recalibration)" in shown.output
-    assert f"{entry.recalibration.parent_sha256} (intercept)" in shown.output
+    in_one_line = "".join(shown.output.replace("│", " ").split())  # a narrow terminal breaks the hash
+    assert f"{entry.recalibration.parent_sha256}(intercept)" in in_one_line
 
 
 @pytest.mark.parametrize(

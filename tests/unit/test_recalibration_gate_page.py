@@ -49,7 +49,7 @@ def test_a_rise_by_half_is_mended_on_enough_rows_and_the_ranking_never_moves(res
 
 
 def test_the_power_that_a_recalibration_waits_for_is_the_measured_one(results: dict[str, Any]) -> None:
-    setting = Settings.model_fields["recalibrate_minimum_bads"]
+    setting = Settings.model_fields["retrain_minimum_bads"]
     cell = cells(results)["bad rate x 1.5", setting.default // 4]
     assert f"{cell.promoted / cell.trials:.0%}".replace("%", " %") in str(setting.description)
     decision = (DOCS / "decisions" / "0016-a-recalibration-is-two-numbers.md").read_text()
