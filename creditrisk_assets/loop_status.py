@@ -31,7 +31,8 @@ class FailedCheck(_Document):
 class DayStatus(_Document):
     """One production day as far as it has come; None where it has not come that far.
 
-    `score_psi_threshold` is the alarm line of that day's PSI. `estimated_roc_auc` is what the PDs let expect before any outcome
+    `score_psi` is of the day alone; `score_psi_judged` of the nights that were judged together, against `score_psi_threshold`.
+    `estimated_roc_auc` is what the PDs let expect before any outcome
     is known, `roc_auc` what the matured rows show. `runs` names the run that made each asset.
     """
 
@@ -40,6 +41,7 @@ class DayStatus(_Document):
     rejected: int | None = None
     model_version: str | None = None
     score_psi: float | None = None
+    score_psi_judged: float | None = None
     score_psi_threshold: float | None = None
     drifted_columns: int | None = None
     drifted: str | None = None

@@ -47,6 +47,7 @@ def monitoring_router(settings: Settings) -> APIRouter:
                 days=days,
                 charts=_charts(status, days) if status else [],
                 alarms=[(day, alarm) for day in reversed(days) for alarm in day.alarms],
+                standing=sum(len(day.alarms) for day in days if _by_champion(status, day)),
                 events=EVENTS,
                 days_shown=DAYS_SHOWN,
             )
@@ -69,6 +70,11 @@ def monitoring_router(settings: Settings) -> APIRouter:
         return _report(settings, f"verdicts/{sha256}.html", f"no verdict {sha256}")
 
     return router
+
+
+def _by_champion(status: LoopStatus | None, day: DayStatus) -> bool:
+    """Whether the champion in force decided on a day; alarms about a former one are history."""
+    return status is not None and status.champion is not None and day.model_version == status.champion.model_version
 
 
 def _report(settings: Settings, name: str, missing: str) -> HTMLResponse:
@@ -96,9 +102,11 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
     champion = status.validation_roc_auc
     wanted = [
         chart(
-            "PSI of the score",
+            "PSI of the score, nights judged together",
             [
-                Series("PSI", "realised", [Point(day.day, day.score_psi) for day in days if day.score_psi is not None]),
+                Series(
+                    "PSI", "realised", [Point(day.day, day.score_psi_judged) for day in days if day.score_psi_judged is not None]
+                ),
                 Series(
                     "alarm line",
                     "limit",

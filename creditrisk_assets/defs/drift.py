@@ -59,6 +59,7 @@ def drift_report(
             "rows": int(frame["rows"].iloc[0]),
             "model_version": version,
             "score_psi": float(frame["value"].iloc[0]),
+            "score_psi_judged": float(frame["pooled_value"].iloc[0]),
             "score_psi_threshold": float(frame["threshold"].iloc[0]),
             "drifted_columns": len(drifted),
             "drifted": ", ".join(drifted) or "none",

@@ -250,6 +250,7 @@ def _days(instance: DagsterInstance, settings: Settings, days: Sequence[str]) ->
 
 _FROM_DRIFT = (
     "score_psi",
+    "score_psi_judged",
     "score_psi_threshold",
     "drifted_columns",
     "drifted",
