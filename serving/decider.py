@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 IDLE_SECONDS = 1.0
 AT_ONCE_SECONDS = 0.001
-"""A disk that has just taken less than this is waited for in the event loop, if nobody else waits: less than handing over to a
+"""A disk that has just taken less than this is waited for in the event loop, if no group is on its way: less than handing over to a
 thread and back costs.
 """
 
@@ -222,7 +222,9 @@ class Decider:
         return await waiting.future
 
     def _decide_pending(self) -> None:
-        """In the event loop: decide on the single customers that came in this turn, and hand them to the writer."""
+        """In the event loop: decide on the single customers that came in this turn, and bring them to the disk: at once where the
+        last time took less than handing them to the writer's thread is worth.
+        """
         group, self._pending = self._pending[:SINGLES_AT_ONCE], self._pending[SINGLES_AT_ONCE:]
         if self._pending:
             self._running.call_soon(self._decide_pending)
@@ -231,7 +233,7 @@ class Decider:
         except Exception as error:
             self._deliver(_failed(group, error))
             return
-        if len(group) == 1 and not self._being_written and self._write_seconds < AT_ONCE_SECONDS:
+        if not self._being_written and self._write_seconds < AT_ONCE_SECONDS:
             self._deliver(*self._written([decided]))
         else:
             self._being_written += 1
