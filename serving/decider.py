@@ -36,8 +36,8 @@ T = TypeVar("T")
 
 IDLE_SECONDS = 1.0
 AT_ONCE_SECONDS = 0.001
-"""A disk that has just taken less than this is waited for in the event loop, if no group is on its way: less than handing over to a
-thread and back costs.
+"""A disk that has just taken less than this is waited for in the event loop, if no group is on its way: handing over to a thread
+and back costs more.
 """
 
 SINGLES_AT_ONCE = 64
