@@ -81,7 +81,7 @@ class Store:
 
         self.days = days
         self.home = home
-        self.sensors = {sensor.name: sensor for sensor in sensors.ALL}
+        self.sensors = {sensor.name: sensor for sensor in sensors.STARTING}
         self.cursors: dict[str, str | None] = {}
         made = (home / "made").exists()
         settings = Settings(data_dir=home / "data", settle_seconds=0)
@@ -126,7 +126,7 @@ class Store:
     def _make(self, failed: int) -> None:
         import dagster as dg
 
-        from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
+        from creditrisk_assets.defs.watched import CAUSES
 
         days = [(TODAY - datetime.timedelta(days=back)).isoformat() for back in range(self.days, 0, -1)]
         self._record(dg.AssetMaterialization("champion", metadata=champion_metadata()))
@@ -143,7 +143,7 @@ class Store:
                 ("performance_report", {"rows": 500, "bads": 10, "model_version": "1", "roc_auc": 0.77}),
             ):
                 self._record(dg.AssetMaterialization(asset, metadata=metadata, partition=day))
-            for key in WATCHED_CHECKS:
+            for key in CAUSES:
                 self._record(
                     dg.AssetCheckEvaluation(
                         asset_key=key.asset_key,

@@ -55,6 +55,8 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
     for day in seen.days:
         for alarm in day.alarms:
             console.print(f"alarm on {day.day} ({alarm.tier}): {alarm.check}: {escape(alarm.summary)}", soft_wrap=True)
+    for alarm in seen.alarms:
+        console.print(f"alarm ({alarm.tier}): {alarm.check}: {escape(alarm.summary)}", soft_wrap=True)
     for event in seen.events[:EVENTS_SHOWN]:
         what = f"{event.action}, {event.kind}" if event.action else event.kind
         console.print(f"{event.day or 'before the first day'}: {what}: {escape(event.text)}", soft_wrap=True)

@@ -4,16 +4,13 @@ import dagster as dg
 from upath import UPath
 
 from creditrisk_assets.defs import (
-    alerts,
     champion,
     drift,
+    estimates,
     history,
     jobs,
-    monitoring,
     performance,
     production,
-    sensors,
-    view,
     watching,
     windows,
 )
@@ -36,7 +33,9 @@ ASSETS = [
 ASSET_CHECKS = [
     champion.champion_records_agree,
     champion.past_decisions_replay,
-    *monitoring.CHECKS,
+    *drift.CHECKS,
+    *estimates.CHECKS,
+    *performance.CHECKS,
     *watching.CHECKS,
 ]
 
@@ -56,7 +55,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             watching.watch,
         ],
         schedules=[jobs.nightly_audit, windows.daily_window_reports, watching.watch_schedule],
-        sensors=[*sensors.ALL, alerts.deliver_alerts, view.status_for_people],
+        sensors=watching.SENSORS,
         resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,
     )

@@ -250,7 +250,7 @@ def _land(settings: Settings, portfolio: Portfolio, arrival: Arrival, seen: _See
 
 def _new_alarms(instance: DagsterInstance, today: str, known: list[Alarm]) -> list[Alarm]:
     old = {(alarm.what, alarm.day) for alarm in known}
-    found = [(cause.check, cause.partition) for cause in status.failed_checks(instance)]
+    found = [(one.check, one.partition or "") for one in status.failed_checks(instance)]
     found += [(f"{run.job} failed", run.day or "") for run in status.failed_runs(instance, limit=1_000)]
     return [Alarm(today, what, day) for what, day in dict.fromkeys(found) if (what, day) not in old]
 

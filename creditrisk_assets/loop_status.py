@@ -20,7 +20,7 @@ class _Document(BaseModel):
 
 
 class FailedCheck(_Document):
-    """A check that failed on a day, how soon a person must look, and what it said."""
+    """A check whose latest evaluation failed, how soon a person must look, and what it said."""
 
     check: str
     tier: str
@@ -113,8 +113,9 @@ class Event(_Document):
 
 
 class LoopStatus(_Document):
-    """The champion since when (seconds since the epoch), the days, what was done about the champion, the unfinished and last
-    failed runs, the sensors, what the retrain policy says now, and what lies in the landing zones and cannot be read.
+    """The champion since when (seconds since the epoch), the days, alarms that are of no day, what was done about the champion,
+    the unfinished and last failed runs, the sensors, what the retrain policy says now, and what lies in the landing zones and
+    cannot be read.
     """
 
     written: float
@@ -123,6 +124,7 @@ class LoopStatus(_Document):
     validation_roc_auc: float | None = None
     retraining: str
     days: tuple[DayStatus, ...]
+    alarms: tuple[FailedCheck, ...] = ()
     events: tuple[Event, ...]
     runs_in_flight: tuple[RunStatus, ...]
     failed_runs: tuple[RunStatus, ...]

@@ -99,7 +99,7 @@ class SteppedLoop:
             self.skip_reasons[sensor.name] = str(reason.skip_message if isinstance(reason, dg.SkipReason) else reason)
         return result
 
-    def settle(self, ticked: Sequence[dg.SensorDefinition] = sensors.ALL) -> list[dg.ExecuteInProcessResult]:
+    def settle(self, ticked: Sequence[dg.SensorDefinition] = sensors.STARTING) -> list[dg.ExecuteInProcessResult]:
         """Tick sensors, all of them by default, and execute what they ask for, until they ask for nothing; a run key is executed
         once, as by the daemon.
 

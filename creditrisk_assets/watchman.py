@@ -9,9 +9,10 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from creditrisk_assets.defs import alerts, status, watching
+from creditrisk_assets.defs.watched import watched_metadata
 from creditrisk_assets.monitoring.alerting import Reading
 from creditrisk_assets.monitoring.loop_watch import Finding
-from creditrisk_assets.monitoring.watch_list import BY_CHECK, Tier
+from creditrisk_assets.monitoring.watch_list import BY_CHECK
 from creditrisk_assets.settings import Settings
 
 OUTSIDE = "outside"
@@ -58,16 +59,16 @@ def look(home: Path, settings: Settings) -> Watched:
 
 def _reading(found: Finding) -> Reading:
     now = time.time()
-    watched = BY_CHECK[found.check]
+    watch = BY_CHECK[found.check]
     return Reading(
         identity=f"{OUTSIDE}-{now:.6f}",
-        asset=watched.asset,
+        asset=watch.asset,
         check=found.check,
         day=datetime.datetime.fromtimestamp(now, datetime.UTC).date().isoformat(),
         partition=None,
         passed=found.passed,
-        severity="ERROR" if watched.tier is Tier.PAGE else "WARN",
+        severity="ERROR" if watch.is_an_error else "WARN",
         at=now,
-        metadata=watching.metadata_of(found),
+        metadata=watched_metadata(found.check, **watching.said(found)),
         observer=OUTSIDE,
     )

@@ -47,7 +47,8 @@ def monitoring_router(settings: Settings) -> APIRouter:
                 days=days,
                 charts=_charts(status, days) if status else [],
                 alarms=[(day, alarm) for day in reversed(days) for alarm in day.alarms],
-                standing=sum(len(day.alarms) for day in days if _by_champion(status, day)),
+                standing=sum(len(day.alarms) for day in days if _by_champion(status, day))
+                + (len(status.alarms) if status else 0),
                 events=EVENTS,
                 days_shown=DAYS_SHOWN,
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from creditrisk_assets.defs import events
+from creditrisk_assets.defs.watched import CHECKS
 from creditrisk_assets.monitoring.alerting import Links, Reading
 from creditrisk_assets.settings import Settings
 
@@ -56,19 +57,10 @@ def tell(instance: dg.DagsterInstance | None, settings: Settings, outside: Seque
         return "\n".join([f"{done.counts}; {going_on} alarms go on", *done.problems])
 
 
-def check_keys() -> list[dg.AssetCheckKey]:
-    """Every check of the graph."""
-    from creditrisk_assets.defs import champion, drift, history, performance, production, watching
-
-    modules = (history, production, drift, performance, champion, watching)
-    found = (one for module in modules for one in vars(module).values() if isinstance(one, dg.AssetsDefinition))
-    return sorted({key for one in found for key in one.check_keys}, key=lambda key: key.to_user_string())
-
-
 def _new_readings(instance: dg.DagsterInstance, outbox: "Outbox") -> list[Reading]:
     """Evaluations that were not taken notice of."""
     new: list[Reading] = []
-    for key in check_keys():
+    for key in CHECKS:
         readings = [_reading(one) for one in events.evaluations(instance, key)]
         for start in range(0, len(readings), PAGE):
             unseen = outbox.unseen(readings[start : start + PAGE])

@@ -12,7 +12,8 @@ import pandas as pd
 from creditrisk_assets.defs.events import ACTION_TAG, SINCE_TAG, champion_in_force, day_of_data, latest_contender
 from creditrisk_assets.defs.history import register_made, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.defs.moves import champion_metadata, findings_metadata, in_force_of, policy_metadata, registry_of, verify
+from creditrisk_assets.defs.moves import agreement_metadata, champion_metadata, in_force_of, policy_metadata, registry_of, verify
+from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
 from creditrisk_assets.monitoring.triage import Action
 from creditrisk_assets.portfolio.storage import replacing
@@ -210,7 +211,7 @@ def champion_records_agree(context: dg.AssetCheckExecutionContext, settings: dg.
     must not be scored by a champion that nobody can prove. Runs every night too, for an alias may be moved by hand.
     """
     findings = verify(context.instance, settings, every_version=False)
-    return dg.AssetCheckResult(passed=all(finding.holds for finding in findings), metadata=findings_metadata(findings))
+    return dg.AssetCheckResult(passed=all(finding.holds for finding in findings), metadata=agreement_metadata(findings))
 
 
 @dg.asset_check(asset=champion)
@@ -221,14 +222,15 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
     seed = secrets.randbits(32)
     replayed = replay_sample(settings.decisions, seed)
     wrong = [one for one in replayed if not one.exact]
-    return dg.AssetCheckResult(
+    decided = sum(one.rows for one in replayed)
+    problems = "; ".join(one.problem or ", ".join(one.differences) for one in wrong)
+    return watched_result(
+        "past_decisions_replay",
         passed=not wrong,
-        metadata={
-            "observed": sum(one.different for one in replayed),
-            "expected": 0,
-            "decisions": sum(one.rows for one in replayed),
-            "days": ", ".join(one.decisions.day for one in replayed) or "none decided yet",
-            "seed": seed,
-            "problems": "; ".join(one.problem or ", ".join(one.differences) for one in wrong) or "none",
-        },
+        summary=problems or f"{decided:,} decisions came out again to the bit",
+        observed=sum(one.different for one in replayed),
+        threshold=0,
+        rows=decided,
+        days=", ".join(one.decisions.day for one in replayed) or "none decided yet",
+        seed=seed,
     )

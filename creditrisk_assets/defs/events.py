@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorTick
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as Checks
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
-from creditrisk_assets.governance.retrain_policy import Cause, PastRetrain
+from creditrisk_assets.governance.retrain_policy import PastRetrain
 from creditrisk_assets.monitoring.triage import MaturedEvidence
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, load_bundle
 
@@ -37,8 +39,8 @@ IN_FLIGHT = [
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 EVALUATED = ("SUCCEEDED", "FAILED")
 PAGE = 10
-RECENT = 50
-"""A run that was planned before so many others has ended."""
+OVERTAKEN = 50
+"""So many record ids back a record may appear after later ones: ids are given before they are committed."""
 
 EVIDENCE = ("rows", "bads", "mean_pd", "pd_variance", "roc_auc", "roc_auc_standard_error", "expected_roc_auc")
 """Figures of a `performance_report` that triage weighs."""
@@ -85,6 +87,11 @@ class Evaluation:
     planned: float
     at: float
     metadata: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """What it says in a line; empty if it says nothing."""
+        return str(self.metadata.get("summary", ""))
 
 
 def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
@@ -150,51 +157,46 @@ def latest_contender(instance: dg.DagsterInstance) -> str | None:
     return newest[1] if newest else None
 
 
-def failed_evaluations(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> list[Cause]:
+def failed_evaluations(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> list["Evaluation"]:
     """For each check and day whose latest finished evaluation failed: that evaluation."""
-    causes = []
+    failed = []
     for check in checks:
-        latest: dict[str, Evaluation] = {}
+        latest: dict[str | None, Evaluation] = {}
         for one in evaluations(instance, check):
-            latest.setdefault(str(one.partition), one)
-        causes += [
-            Cause(
-                record_id=one.record_id,
-                check=check.name,
-                partition=day,
-                value=str(one.metadata["summary"]),
-                model_version=str(one.metadata["model_version"]),
-            )
-            for day, one in latest.items()
-            if not one.passed
-        ]
-    return sorted(causes, key=lambda cause: (cause.partition, cause.check))
+            latest.setdefault(one.partition, one)
+        failed += [one for one in latest.values() if not one.passed]
+    return sorted(failed, key=lambda one: (one.partition or "", one.check))
 
 
 def evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list["Evaluation"]:
     """The finished evaluations of a check, the latest first.
 
-    Record ids are given when a run is planned, so they are names, never a cursor.
+    Record ids are given when a run is planned, so they are names, never a cursor: whatever was seen planned is looked at again
+    until it has ended, however many came after it.
     """
     known: dict[int, Evaluation | None] = _read(instance, check.to_user_string())
+    pending: dict[int, None] = _read(instance, f"{check.to_user_string()} pending")
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         raise TypeError(f"the event log is a {type(storage).__name__}; valid: one that is kept in SQL")
-    of_check = (Checks.c.asset_key == check.asset_key.to_string(), Checks.c.check_name == check.name)
+    looked_at = select(Checks.c.id, Checks.c.execution_status).where(
+        Checks.c.asset_key == check.asset_key.to_string(), Checks.c.check_name == check.name
+    )
+    if known or pending:
+        newest = max(known.keys() | pending.keys())
+        looked_at = looked_at.where(or_(Checks.c.id > newest - OVERTAKEN, Checks.c.id.in_(list(pending))))
     with storage.index_connection() as connection:
-        for limit in (RECENT, HISTORY_LIMIT) if known else (HISTORY_LIMIT,):
-            # Sorted by the index alone: to sort the rows reads every evaluation there ever was.
-            newest = select(Checks.c.id).where(*of_check).order_by(Checks.c.id.desc()).limit(limit).subquery()
-            finished = (
-                select(Checks.c.id).join(newest, newest.c.id == Checks.c.id).where(Checks.c.execution_status.in_(EVALUATED))
-            )
-            found = set(connection.execute(finished).scalars())
-            if not found or not found.isdisjoint(known):
-                break
-        new = sorted(found - set(known))
+        # Sorted by the index alone: to sort the rows reads every evaluation there ever was.
+        seen = connection.execute(looked_at.order_by(Checks.c.id.desc()).limit(2 * HISTORY_LIMIT))
+        status = {row.id: row.execution_status for row in seen}
+        new = [number for number, at in status.items() if at in EVALUATED and number not in known][:HISTORY_LIMIT]
         rows = connection.execute(select(Checks).where(Checks.c.id.in_(new))).mappings().all() if new else []
+    pending.update(dict.fromkeys(number for number, at in status.items() if at not in EVALUATED))
+    for number in new:
+        pending.pop(number, None)
     known.update((row["id"], _evaluation(check, AssetCheckExecutionRecord.from_db_row(row, key=check))) for row in rows)
     _trim(known)
+    _trim(pending)
     read = [one for one in known.values() if one is not None]
     return sorted(read, key=lambda one: (one.planned, one.record_id), reverse=True)
 
@@ -263,12 +265,34 @@ def past_retrains(instance: dg.DagsterInstance, job_name: str) -> list[PastRetra
         for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records
         if record.asset_materialization is not None and record.asset_materialization.metadata["verdict"].value == "promoted"
     }
+    today = day_of_data(instance)
     past = []
     for run in instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=FINISHED), limit=HISTORY_LIMIT):
         started = run.tags.get(LATEST_DAY_TAG)
-        ago = (date.fromisoformat(latest_day_of_data(instance)) - date.fromisoformat(started)).days if started else None
+        ago = (date.fromisoformat(today) - date.fromisoformat(started)).days if started and today else None
         past.append(PastRetrain(ago, run.run_id in promoted))
     return past
+
+
+def sensor_ticks(
+    instance: dg.DagsterInstance, name: str, limit: int = 1, after: float | None = None
+) -> tuple[bool, Sequence[InstigatorTick]]:
+    """Whether a sensor is on, and its latest ticks, the newest first. One that was loaded from another place before has left
+    states behind; that which ticked last counts.
+
+    Args:
+        instance: the Dagster instance.
+        name: of the sensor.
+        limit: so many ticks.
+        after: only ticks since then, in seconds since the epoch.
+    """
+    running, latest = True, list[InstigatorTick]()
+    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+        if state.name == name:
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=limit, after=after)
+            if ticks and (not latest or ticks[0].timestamp > latest[0].timestamp):
+                running, latest = state.is_running, list(ticks)
+    return running, latest
 
 
 def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> int:

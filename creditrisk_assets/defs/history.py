@@ -9,6 +9,8 @@ import dagster as dg
 import pandas as pd
 
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
+from creditrisk_assets.defs.watched import watched_result
+from creditrisk_assets.monitoring.watch_list import WATCHES
 from creditrisk_assets.settings import SIMULATED, Settings
 
 if TYPE_CHECKING:
@@ -57,14 +59,14 @@ def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.Data
         },
         data_version=dg.DataVersion(history.sha256),
     )
-    yield dg.AssetCheckResult(
+    yield watched_result(
+        HISTORY_CONTRACT.name,
         passed=rejected.empty and len(accepted) > 0,
-        check_name=HISTORY_CONTRACT.name,
-        metadata={
-            "rows_accepted": len(accepted),
-            "problems": len(rejected),
-            "first_problems": table(rejected[["line", "field", "rule", "message"]]) if len(rejected) else "none",
-        },
+        summary=f"{len(rejected):,} problems, {len(accepted):,} rows accepted",
+        observed=len(rejected),
+        threshold=0,
+        rows=len(accepted) + (rejected["line"].nunique() if len(rejected) else 0),
+        first_problems=table(rejected[["line", "field", "rule", "message"]]) if len(rejected) else "none",
     )
 
 
@@ -208,11 +210,11 @@ def _write_card(
     registry: "Registry", registered: "RegisteredBundle", bundle: "Bundle", plots: dict[str, bytes], settings: Settings
 ) -> None:
     """The model card and the inventory entry of a new version, beside its run."""
-    from creditrisk_assets.defs.inventory import watching_checks
     from creditrisk_assets.governance.model_card import Subject, model_documents
     from creditrisk_assets.registry import MODEL_NAME
 
     in_force = registry.champion_version()
     champion = (in_force, registry.version(in_force).load().manifest) if in_force else None
-    subject = Subject(MODEL_NAME, registered.version, bundle, champion, watching_checks(), plots)
+    watches = [(watch.check, watch.question) for watch in WATCHES]
+    subject = Subject(MODEL_NAME, registered.version, bundle, champion, watches, plots)
     registry.attach(registered, "", model_documents(subject, settings))

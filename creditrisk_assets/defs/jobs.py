@@ -2,11 +2,10 @@
 
 import dagster as dg
 
+from creditrisk_assets.defs.watched import key_of
 from creditrisk_assets.monitoring.watch_list import WATCHES
 
-OF_THE_LOOP = dg.AssetSelection.checks(
-    *(dg.AssetCheckKey(dg.AssetKey(watch.asset), watch.check) for watch in WATCHES if watch.of_the_loop)
-)
+OF_THE_LOOP = dg.AssetSelection.checks(*(key_of(watch) for watch in WATCHES if watch.of_the_loop))
 """Checks of whether the loop is alive: they say nothing of a new champion, and a run that makes one does not wait for them."""
 
 train = dg.define_asset_job(

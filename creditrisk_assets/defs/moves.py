@@ -15,6 +15,7 @@ import pandas as pd
 
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.metadata import picture, table
+from creditrisk_assets.defs.watched import watched_metadata
 from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, version_before
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace, load_bundle
 from creditrisk_assets.settings import Settings
@@ -197,15 +198,17 @@ def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool
     return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *_bundle_findings(entries, every_version)]
 
 
-def findings_metadata(findings: list[Finding]) -> dict[str, Any]:
+def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
     """What the check `champion_records_agree` says of them."""
-    return {
-        "observed": "; ".join(f"{one.what}: {one.seen}" for one in findings if not one.holds) or "all agree",
-        "expected": "all agree",
-        "findings": table(pd.DataFrame([asdict(one) for one in findings])),
-        "what_to_do": "creditrisk champion verify shows more; the next run of champion, or creditrisk champion rollback, sets "
-        "alias and asset to what the ledger has in force",
-    }
+    wrong = [one for one in findings if not one.holds]
+    return watched_metadata(
+        RECORDS_AGREE,
+        summary="; ".join(f"{one.what}: {one.seen}" for one in wrong) or "all agree",
+        observed=len(wrong),
+        threshold=0,
+        rows=len(findings),
+        findings=table(pd.DataFrame([asdict(one) for one in findings])),
+    )
 
 
 def actor_by_hand(settings: Settings) -> str:
@@ -259,7 +262,7 @@ def _move_by_hand(
             asset_key=events.CHAMPION,
             check_name=RECORDS_AGREE,
             passed=all(finding.holds for finding in findings),
-            metadata=findings_metadata(findings),
+            metadata=agreement_metadata(findings),
             blocking=True,
         )
     )

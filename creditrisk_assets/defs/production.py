@@ -16,6 +16,7 @@ from creditrisk_assets.defs.events import champion_in_force
 from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
 from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.portfolio.storage import put_file, scratch_folder
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
@@ -252,22 +253,31 @@ def _first_rejected(ingested: "Ingested") -> dg.MetadataValue | str:
 
 def _checks(ingested: "Ingested", settings: Settings, asset: str) -> Iterator[dg.AssetCheckResult]:
     broken = [file.file for file in ingested.files if not file.holds]
-    yield dg.AssetCheckResult(
+    yield watched_result(
+        _reconciles(asset).name,
         passed=not broken,
-        check_name=_reconciles(asset).name,
-        metadata={"files_that_do_not_add_up": ", ".join(broken) or "none", "files": table(pd.DataFrame(ingested.files))},
+        summary=f"rows are missing in {', '.join(broken)}" if broken else "every row is accounted for",
+        observed=len(broken),
+        threshold=0,
+        rows=ingested.rows_in,
+        files=table(pd.DataFrame(ingested.files)),
     )
-    mostly = ingested.rejected_share <= settings.rejected_share_limit
-    yield dg.AssetCheckResult(
-        passed=ingested.rows > 0 and not ingested.unreadable_files and mostly,
-        check_name=_mostly_accepted(asset).name,
-        metadata={
-            "rejected_share": ingested.rejected_share,
-            "limit": settings.rejected_share_limit,
-            "rows_accepted": ingested.rows,
-            "unreadable_files": ", ".join(ingested.unreadable_files) or "none",
-            "problems": _first_rejected(ingested),
-        },
+    share, limit = ingested.rejected_share, settings.rejected_share_limit
+    unreadable = ", ".join(ingested.unreadable_files)
+    if unreadable:
+        summary = f"could not be read: {unreadable}"
+    else:
+        summary = f"{share:.1%} of {ingested.rows_in:,} rows rejected, limit {limit:.1%}"
+    yield watched_result(
+        _mostly_accepted(asset).name,
+        passed=ingested.rows > 0 and not unreadable and share <= limit,
+        summary=summary,
+        observed=share,
+        threshold=limit,
+        rows=ingested.rows_in,
+        rows_accepted=ingested.rows,
+        unreadable_files=unreadable or "none",
+        problems=_first_rejected(ingested),
     )
 
 

@@ -6,8 +6,8 @@ import dagster as dg
 
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.jobs import assess_performance, retrain, train
-from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
-from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Decision, LoopState, RetrainLimits, decide
+from creditrisk_assets.defs.watched import CAUSES
+from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Cause, Decision, LoopState, RetrainLimits, decide
 from creditrisk_assets.scoring.bundle import load_bundle
 from creditrisk_assets.settings import Settings
 
@@ -21,7 +21,7 @@ def retrain_decision(instance: dg.DagsterInstance, settings: Settings) -> Decisi
     version = in_force.model_version if in_force else None
     excluded = events.champion_training_days(instance)
     return decide(
-        events.failed_evaluations(instance, WATCHED_CHECKS),
+        [_cause(one) for one in events.failed_evaluations(instance, CAUSES)],
         LoopState(
             champion_version=version,
             answered=events.answered_causes(instance, retrain.name),
@@ -35,13 +35,24 @@ def retrain_decision(instance: dg.DagsterInstance, settings: Settings) -> Decisi
     )
 
 
+def _cause(one: events.Evaluation) -> Cause:
+    return Cause(
+        record_id=one.record_id,
+        check=one.check,
+        partition=str(one.partition),
+        value=one.summary,
+        model_version=str(one.metadata["model_version"]),
+    )
+
+
 def history_mark(instance: dg.DagsterInstance) -> str:
     """Changes whenever something has happened that the decision may depend on: a run began, went on or ended, or the champion was
     moved by hand. Found in the same time however long the log is.
     """
     moved = [record.storage_id for record in instance.fetch_materializations(events.CHAMPION, limit=1).records]
     latest = instance.get_run_records(limit=1, order_by="update_timestamp")
-    return repr((moved, [(record.dagster_run.run_id, record.update_timestamp.isoformat()) for record in latest]))
+    runs = [(one.dagster_run.run_id, one.dagster_run.status.value, one.update_timestamp.isoformat()) for one in latest]
+    return repr((moved, runs))
 
 
 @lru_cache(maxsize=4)

@@ -95,7 +95,7 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
     return dg.SensorResult(run_requests=[request])
 
 
-ALL = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
+STARTING = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
 """The sensors that start runs."""
 
 

@@ -2,21 +2,20 @@
 
 import os
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster import DagsterInstance as DagsterInstance  # re-exported: the demo holds one and imports no Dagster
+from dagster._core.scheduler.instigation import TickStatus
 
-from creditrisk_assets.defs import events, sensors
+from creditrisk_assets.defs import events, sensors, watching
 from creditrisk_assets.defs.jobs import retrain
-from creditrisk_assets.defs.monitoring import WATCHED_CHECKS
 from creditrisk_assets.defs.production import production_batch
 from creditrisk_assets.defs.retraining import retrain_decision
+from creditrisk_assets.defs.watched import CHECKS
 from creditrisk_assets.defs.zones import zone_problems
-from creditrisk_assets.governance.retrain_policy import Cause
 from creditrisk_assets.loop_status import (
     DAYS_SHOWN,
     DayStatus,
@@ -66,17 +65,19 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
     landed = sorted(instance.get_materialized_partitions(production_batch.key))[-last_days:]
     moves = _moves(instance)
     champion = moves[0][1] if moves else None
+    failed = failed_checks(instance)
     return LoopStatus(
         written=time.time(),
         champion=champion,
         champion_since=_since(moves),
         validation_roc_auc=moves[0][2].get("validation_roc_auc") if moves else None,
         retraining=retrain_decision(instance, settings).reason,
-        days=tuple(_days(instance, settings, landed)),
+        days=tuple(_days(instance, settings, landed, failed)),
+        alarms=tuple(_failed(one) for one in failed if one.partition is None),
         events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(failed_runs(instance)),
-        sensors=tuple(_sensor(instance, one) for one in sensors.ALL),
+        sensors=tuple(_sensor(instance, one.name) for one in watching.SENSORS),
         landing_problems=tuple(zone_problems(settings)),
         dagster_url=settings.dagster_url,
         mlflow_url=settings.mlflow_url,
@@ -85,23 +86,20 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
 
 def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:
     """One day as far as it has come."""
-    (status,) = _days(instance, settings, [day])
+    (status,) = _days(instance, settings, [day], failed_checks(instance))
     return status
 
 
-def failed_checks(instance: DagsterInstance) -> list[Cause]:
-    """The watched checks and days whose latest evaluation failed."""
-    return events.failed_evaluations(instance, WATCHED_CHECKS)
+def failed_checks(instance: DagsterInstance) -> list[events.Evaluation]:
+    """The latest evaluation of each check and day, where it failed."""
+    return events.failed_evaluations(instance, CHECKS)
 
 
 def sensors_idle_since(instance: DagsterInstance, since: float, ticks: int) -> bool:
     """Whether each sensor has ticked so often since a time, and at the last tick asked for nothing."""
-    for sensor in sensors.ALL:
-        state = next((one for one in instance.all_instigator_state() if one.name == sensor.name), None)
-        if state is None:
-            return False
-        latest = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=ticks, after=since)
-        if len(latest) < ticks or latest[0].status.value != "SKIPPED":
+    for sensor in sensors.STARTING:
+        _, latest = events.sensor_ticks(instance, sensor.name, ticks, since)
+        if len(latest) < ticks or latest[0].status is not TickStatus.SKIPPED:
             return False
     return True
 
@@ -205,7 +203,9 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
     return sorted(told, key=lambda event: event.at, reverse=True)
 
 
-def _days(instance: DagsterInstance, settings: Settings, days: Sequence[str]) -> list[DayStatus]:
+def _days(
+    instance: DagsterInstance, settings: Settings, days: Sequence[str], failed: Sequence[events.Evaluation]
+) -> list[DayStatus]:
     """Some days, as far as they have come."""
     if not days:
         return []
@@ -214,9 +214,6 @@ def _days(instance: DagsterInstance, settings: Settings, days: Sequence[str]) ->
         for asset in ("production_batch", "production_scores", "drift_report", "performance_report")
     )
     latest_day = events.day_of_data(instance)
-    causes: dict[str, list[Cause]] = defaultdict(list)
-    for cause in failed_checks(instance):
-        causes[cause.partition].append(cause)
     found = []
     for day in days:
         runs = {
@@ -241,7 +238,7 @@ def _days(instance: DagsterInstance, settings: Settings, days: Sequence[str]) ->
                 pending=waiting.pending if waiting else None,
                 missing=waiting.missing if waiting else None,
                 has_report="evidently_html" in drift,
-                alarms=tuple(_failed(cause, runs) for cause in causes[day]),
+                alarms=tuple(_failed(one) for one in failed if one.partition == day),
                 runs=runs,
             )
         )
@@ -260,9 +257,8 @@ _FROM_DRIFT = (
 _FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate")
 
 
-def _failed(cause: Cause, runs: Mapping[str, str]) -> FailedCheck:
-    watch = BY_CHECK[cause.check]
-    return FailedCheck(check=cause.check, tier=watch.tier.value, summary=cause.value, run_id=runs.get(watch.asset))
+def _failed(one: events.Evaluation) -> FailedCheck:
+    return FailedCheck(check=one.check, tier=BY_CHECK[one.check].tier.value, summary=one.summary, run_id=one.run_id or None)
 
 
 def _latest(instance: DagsterInstance, asset: str, days: Sequence[str]) -> dict[str, tuple[dict[str, Any], str]]:
@@ -278,12 +274,9 @@ def _latest(instance: DagsterInstance, asset: str, days: Sequence[str]) -> dict[
     return found
 
 
-def _sensor(instance: DagsterInstance, sensor: dg.SensorDefinition) -> SensorStatus:
-    state = next((one for one in instance.all_instigator_state() if one.name == sensor.name), None)
-    if state is None:
-        return SensorStatus(name=sensor.name, status="never ticked", message="is the daemon running?")
-    ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+def _sensor(instance: DagsterInstance, name: str) -> SensorStatus:
+    running, ticks = events.sensor_ticks(instance, name)
     if not ticks:
-        return SensorStatus(name=sensor.name, status="never ticked", message="is the daemon running?")
+        return SensorStatus(name=name, status="never ticked", message="is the daemon running?")
     message = ticks[0].skip_reason or (ticks[0].error.message if ticks[0].error else "")
-    return SensorStatus(name=sensor.name, status=ticks[0].status.value, message=message)
+    return SensorStatus(name=name, status=ticks[0].status.value if running else "stopped", message=message)

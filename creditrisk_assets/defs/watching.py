@@ -3,22 +3,24 @@
 import datetime
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickStatus
 
-from creditrisk_assets.defs import alerts, events, sensors
+from creditrisk_assets.defs import alerts, events, sensors, view
 from creditrisk_assets.defs.champion import champion
+from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.monitoring import loop_watch
 from creditrisk_assets.monitoring.loop_watch import ApiAnswer, Finding, RunBeat, SensorBeat
-from creditrisk_assets.monitoring.watch_list import BY_CHECK, Tier
 from creditrisk_assets.settings import Settings
 
 NO_API = "none"
 CONVERGE_SECONDS = 6.0
 """The workers of the API follow a new champion within five seconds."""
 
-SENSORS = (*sensors.ALL, alerts.deliver_alerts)
+SENSORS = (*sensors.STARTING, alerts.deliver_alerts, view.status_for_people)
+"""Every sensor of the graph."""
 
 
 @dg.asset_check(asset=champion)
@@ -83,24 +85,15 @@ def watch_sensors(instance: dg.DagsterInstance, settings: Settings) -> Finding:
 
 
 def sensor_beats(instance: dg.DagsterInstance, watched: Sequence[dg.SensorDefinition]) -> list[SensorBeat]:
-    """The last sign of life of each sensor. One that was loaded from another place before has left states behind; the latest
-    counts.
-    """
-    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    """The last sign of life of each sensor."""
     beats = []
     for sensor in watched:
-        latest = None
-        stopped = False
-        for state in states:
-            if state.name != sensor.name:
-                continue
-            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
-            if ticks and (latest is None or ticks[0].timestamp > latest.timestamp):
-                latest, stopped = ticks[0], not state.is_running
-        failed = latest is not None and latest.status.value == "FAILURE"
-        error = (latest.error.message if latest.error else "no message") if latest is not None and failed else None
+        running, ticks = events.sensor_ticks(instance, sensor.name)
+        error = None
+        if ticks and ticks[0].status is TickStatus.FAILURE:
+            error = ticks[0].error.message if ticks[0].error else "no message"
         interval = float(sensor.minimum_interval_seconds or 30)
-        beats.append(SensorBeat(sensor.name, interval, latest.timestamp if latest else None, error, stopped))
+        beats.append(SensorBeat(sensor.name, interval, ticks[0].timestamp if ticks else None, error, not running))
     return beats
 
 
@@ -144,22 +137,9 @@ def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
 
 
 def _result(found: Finding) -> dg.AssetCheckResult:
-    watched = BY_CHECK[found.check]
-    return dg.AssetCheckResult(
-        passed=found.passed,
-        severity=dg.AssetCheckSeverity.ERROR if watched.tier is Tier.PAGE else dg.AssetCheckSeverity.WARN,
-        metadata=metadata_of(found),
-    )
+    return watched_result(found.check, passed=found.passed, **said(found))
 
 
-def metadata_of(found: Finding) -> dict[str, str | float | int]:
-    """What a finding says of itself, as the metadata of a check."""
-    watched = BY_CHECK[found.check]
-    return {
-        "summary": found.summary,
-        "observed": found.observed,
-        "threshold": found.threshold,
-        "rows": found.rows,
-        "action": watched.action,
-        "tier": watched.tier.value,
-    }
+def said(found: Finding) -> dict[str, Any]:
+    """What a finding says, as a watched check says it."""
+    return {name: getattr(found, name) for name in ("summary", "observed", "threshold", "rows")}

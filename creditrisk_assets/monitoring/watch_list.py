@@ -27,6 +27,7 @@ class Watch:
         action: what to do when it fails.
         asks_for_retraining: whether its failure is evidence that triage weighs.
         of_the_loop: whether it asks if the loop is alive, which says nothing of a model.
+        blocks: whether what comes after its asset waits until it holds.
     """
 
     check: str
@@ -36,15 +37,30 @@ class Watch:
     action: str
     asks_for_retraining: bool = False
     of_the_loop: bool = False
+    blocks: bool = False
+
+    @property
+    def is_an_error(self) -> bool:
+        """Whether its failure is more than a warning: Dagster lets a warning block nothing."""
+        return self.blocks or self.tier is Tier.PAGE
 
 
 WATCHES = (
+    Watch(
+        "history_satisfies_contract",
+        "raw_data",
+        Tier.TODAY,
+        "Has every row of the history the contract's columns, types, ranges and codes?",
+        "Nothing is trained: read the named lines and correct the file; the champion in force goes on meanwhile.",
+        blocks=True,
+    ),
     Watch(
         "production_batch_rows_reconcile",
         "production_batch",
         Tier.PAGE,
         "Is every row of the day's files either accepted, rejected with a reason, or an exact duplicate?",
         "The day is blocked: a row was lost. Keep the file and report it; this must not happen.",
+        blocks=True,
     ),
     Watch(
         "production_batch_rows_are_mostly_accepted",
@@ -52,6 +68,7 @@ WATCHES = (
         Tier.PAGE,
         "Could every file of the day be read, and is the share of rejected rows under the limit?",
         "The day is blocked and not scored: read the quarantine, have the file sent again; the day then runs by itself.",
+        blocks=True,
     ),
     Watch(
         "outcomes_rows_reconcile",
@@ -59,6 +76,7 @@ WATCHES = (
         Tier.PAGE,
         "Is every row of the day's outcomes either accepted, rejected with a reason, or an exact duplicate?",
         "The outcomes are blocked: a row was lost. Keep the file and report it; this must not happen.",
+        blocks=True,
     ),
     Watch(
         "outcomes_rows_are_mostly_accepted",
@@ -66,6 +84,7 @@ WATCHES = (
         Tier.TODAY,
         "Could every file of outcomes be read, and is the share of rejected rows under the limit?",
         "The outcomes are blocked: read the quarantine and have the file sent again.",
+        blocks=True,
     ),
     Watch(
         "champion_records_agree",
@@ -73,6 +92,7 @@ WATCHES = (
         Tier.PAGE,
         "Do ledger, MLflow alias, asset and bundle name the same champion?",
         "Run `creditrisk champion verify`; the next run of `champion` puts an alias right, a changed bundle must be rolled back.",
+        blocks=True,
     ),
     Watch(
         "past_decisions_replay",

@@ -241,7 +241,7 @@ def test_a_changed_byte_of_a_logged_decision_is_found_by_replay_and_by_the_audit
     assert f"{kept.name}.parquet was changed" in result.stderr
     found = checks(moved.run("audit"))["past_decisions_replay"]
     assert not found.passed
-    assert "was changed" in str(found.metadata["problems"].value)
+    assert "was changed" in str(found.metadata["summary"].value)
     path.write_bytes(content)
 
 
@@ -255,7 +255,7 @@ def test_an_alias_moved_by_hand_is_an_alarm_until_the_next_run_of_champion(moved
     assert f"does not hold: MLflow's alias champion names the same version: alias: version {wrong}" in result.stdout
     found = checks(moved.run("audit"))["champion_records_agree"]
     assert not found.passed
-    assert "alias" in str(found.metadata["observed"].value)
+    assert "alias" in str(found.metadata["summary"].value)
     assert moved.make("champion").success
     assert registry.champion_version() == right
     assert command(moved, "champion", "verify").exit_code == 0

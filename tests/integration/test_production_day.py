@@ -88,7 +88,7 @@ def test_a_day_with_too_many_bad_rows_is_blocked_and_not_scored(trained: Loop) -
     assert not result.success
     evaluation = checks(result)["production_batch_rows_are_mostly_accepted"]
     assert not evaluation.passed
-    assert evaluation.metadata["rejected_share"].value == pytest.approx(0.3)
+    assert evaluation.metadata["observed"].value == pytest.approx(0.3)
     assert not (trained.settings.storage / "production_scores" / f"{day}.parquet").exists()
 
 

@@ -15,8 +15,8 @@ from dagster._core.storage.dagster_run import DagsterRun
 from dagster_shared.error import DagsterError, SerializableErrorInfo
 
 from creditrisk_assets.defs import alerts, watching
+from creditrisk_assets.defs.watched import CHECKS
 from creditrisk_assets.monitoring.alert_outbox import Outbox
-from creditrisk_assets.monitoring.watch_list import BY_CHECK, WATCHES
 from creditrisk_assets.watchman import look
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks
@@ -165,11 +165,11 @@ def test_a_storage_that_cannot_be_read_is_told(fresh: Loop, monkeypatch: pytest.
     assert seen.findings[0].summary == "Dagster's instance cannot be read: DagsterError: the database is gone"
 
 
-def test_every_check_of_the_loop_watching_itself_is_in_the_table() -> None:
-    assert {key.name for check in watching.CHECKS for key in check.check_keys} <= set(BY_CHECK)
-    watched = {key.name for key in alerts.check_keys()}
-    assert {"champion_records_agree", "past_decisions_replay", "sensors_tick"} <= watched
-    assert WATCHES
+def test_every_check_of_the_graph_is_in_the_table(fresh: Loop) -> None:
+    """One that is not would alarm nobody."""
+    of_the_graph = fresh.definitions.resolve_asset_graph().asset_check_keys
+    assert set(CHECKS) == of_the_graph
+    assert len(CHECKS) == len(of_the_graph)
 
 
 @pytest.mark.parametrize("job", ["train", "retrain"])
