@@ -18,7 +18,6 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as 
 from sqlalchemy import or_, select
 
 from creditrisk_assets.governance.retrain_policy import PastRetrain
-from creditrisk_assets.monitoring.triage import MaturedEvidence
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, load_bundle
 
 if TYPE_CHECKING:
@@ -41,9 +40,6 @@ EVALUATED = ("SUCCEEDED", "FAILED")
 PAGE = 10
 OVERTAKEN = 50
 """So many record ids back a record may appear after later ones: ids are given before they are committed."""
-
-EVIDENCE = ("rows", "bads", "mean_pd", "pd_variance", "roc_auc", "roc_auc_standard_error", "expected_roc_auc")
-"""Figures of a `performance_report` that triage weighs."""
 
 HISTORY_LIMIT = 500
 """Evaluations of one check, and runs of one job, that are looked back at."""
@@ -302,7 +298,7 @@ def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> in
 
 def matured_evidence(
     instance: dg.DagsterInstance, model_version: str, excluded_days: frozenset[str], days: int
-) -> dict[str, MaturedEvidence]:
+) -> dict[str, Mapping[str, float]]:
     """How the decisions of a version turned out, by day, as the latest `performance_report` of each day says.
 
     Args:
@@ -311,14 +307,14 @@ def matured_evidence(
         excluded_days: days that are left out.
         days: how many of the days that were assessed last.
     """
-    found: dict[str, MaturedEvidence | None] = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for day, values in performance_reports(instance)[:days]:
-        if day in found:
-            continue
-        counts = values["rows"] and values["model_version"] == model_version
-        figures: dict[str, Any] = {name: values.get(name) for name in EVIDENCE}
-        found[day] = MaturedEvidence(day=day, **figures) if counts else None
-    return {day: one for day, one in found.items() if one is not None and day not in excluded_days}
+        found.setdefault(day, values)
+    return {
+        day: {name: float(value) for name, value in values.items() if name != "model_version"}
+        for day, values in found.items()
+        if values["rows"] and values["model_version"] == model_version and day not in excluded_days
+    }
 
 
 def performance_reports(instance: dg.DagsterInstance) -> list[tuple[str, dict[str, Any]]]:

@@ -29,7 +29,7 @@ def retrain_decision(instance: dg.DagsterInstance, settings: Settings) -> Decisi
             outcomes_in_flight=events.runs_in_flight(instance, [assess_performance.name]),
             past=events.past_retrains(instance, retrain.name),
             evidence=events.matured_evidence(instance, version, excluded, EVIDENCE_DAYS) if version else {},
-            validation=_validation(in_force.artifact_uri, in_force.bundle_sha256) if in_force else (0.5, 0.0),
+            validation=_validation(in_force.artifact_uri, in_force.bundle_sha256) if in_force else {},
         ),
         RetrainLimits.of(settings),
     )
@@ -56,6 +56,6 @@ def history_mark(instance: dg.DagsterInstance) -> str:
 
 
 @lru_cache(maxsize=4)
-def _validation(artifact_uri: str, bundle_sha256: str) -> tuple[float, float]:
+def _validation(artifact_uri: str, bundle_sha256: str) -> dict[str, float]:
     metrics = load_bundle(artifact_uri, bundle_sha256).manifest.metrics
-    return metrics["roc_auc"], metrics["roc_auc_standard_error"]
+    return {name: metrics[name] for name in ("roc_auc", "roc_auc_standard_error")}

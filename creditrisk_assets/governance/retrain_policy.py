@@ -8,9 +8,10 @@ on the wall.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
-from creditrisk_assets.monitoring.triage import Action, MaturedEvidence, Triage, TriageLimits, triage
+from creditrisk_assets.monitoring.triage import Action, Nights, Triage, TriageLimits, triage
+from creditrisk_assets.settings import Settings
 
 BUDGET_DAYS = 30
 """The budget is for so many days of data: a month."""
@@ -40,25 +41,6 @@ class PastRetrain:
     promoted: bool
 
 
-class _Settings(Protocol):
-    @property
-    def retraining(self) -> bool: ...
-    @property
-    def retrain_minimum_bads(self) -> int: ...
-    @property
-    def retrain_cooldown_days(self) -> int: ...
-    @property
-    def retrain_monthly_budget(self) -> int: ...
-    @property
-    def retrain_rejection_limit(self) -> int: ...
-    @property
-    def triage_days(self) -> int: ...
-    @property
-    def performance_alpha(self) -> float: ...
-    @property
-    def performance_floor(self) -> float: ...
-
-
 @dataclass(frozen=True)
 class RetrainLimits:
     """What bounds retraining; the settings of the same names say what each is for."""
@@ -72,7 +54,7 @@ class RetrainLimits:
     triage: TriageLimits
 
     @classmethod
-    def of(cls, settings: _Settings) -> Self:
+    def of(cls, settings: Settings) -> Self:
         """The limits of the settings."""
         return cls(
             enabled=settings.retraining,
@@ -96,7 +78,7 @@ class LoopState:
         outcomes_in_flight: runs that are still bringing outcomes in.
         past: finished retrains, newest first.
         evidence: matured days that the champion has decided and was not trained on, by day.
-        validation: the champion's AUC at validation and its standard error.
+        validation: the champion's roc_auc at validation and roc_auc_standard_error.
     """
 
     champion_version: str | None
@@ -104,8 +86,8 @@ class LoopState:
     retrains_in_flight: int
     outcomes_in_flight: int
     past: Sequence[PastRetrain]
-    evidence: Mapping[str, MaturedEvidence]
-    validation: tuple[float, float]
+    evidence: Nights
+    validation: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -141,24 +123,30 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
     what = f"{len(open_causes)} open causes since {first_day}"
     if obstacle := _obstacle(state, limits):
         return Decision((), f"{what}; {obstacle}")
-    since = [state.evidence[day] for day in sorted(state.evidence) if day >= first_day]
-    bads = sum(day.bads for day in since)
+    since = {day: state.evidence[day] for day in sorted(state.evidence) if day >= first_day}
+    bads = _bads(since)
     if bads < limits.minimum_bads:
         return Decision(
-            (), f"{what}; waiting for outcomes: {bads} bads matured since then, {limits.minimum_bads} needed to learn from"
+            (), f"{what}; waiting for outcomes: {bads:.0f} bads matured since then, {limits.minimum_bads} needed to learn from"
         )
-    found = triage(_latest(since, limits), *state.validation, limits.triage)
+    found = triage(_latest(since, limits), state.validation, limits.triage)
     if found.action is Action.NOTHING:
         return Decision((), f"{what}; nothing to do: {found.sentence}", found)
     return Decision(open_causes, f"{what}; {found.action}: {found.sentence}", found)
 
 
-def _latest(evidence: Sequence[MaturedEvidence], limits: RetrainLimits) -> Sequence[MaturedEvidence]:
+def _latest(since: Nights, limits: RetrainLimits) -> Nights:
     """The latest days, and as many more as hold the bads that a retrain learns from and is judged by."""
-    days = min(limits.triage_days, len(evidence))
-    while days < len(evidence) and sum(day.bads for day in evidence[-days:]) < limits.minimum_bads:
-        days += 1
-    return evidence[-days:]
+    latest = dict[str, Mapping[str, float]]()
+    for day in sorted(since, reverse=True):
+        if len(latest) >= limits.triage_days and _bads(latest) >= limits.minimum_bads:
+            break
+        latest[day] = since[day]
+    return latest
+
+
+def _bads(nights: Nights) -> float:
+    return sum(night["bads"] for night in nights.values())
 
 
 def _obstacle(state: LoopState, limits: RetrainLimits) -> str | None:

@@ -2,8 +2,8 @@
 
 An alarm says that something moved. What to do about it is told by outcomes: of the matured rows since the alarm, do bads come at
 the rate that the PDs say (level), and does the score rank them as it should (ranking)? The ranking is held against two figures,
-the AUC at validation and the AUC that the PDs themselves let expect of these very customers, and has fallen only if it is below
-both: an easier or harder population moves the AUC of a model that is still right, and a wrong level moves the expectation.
+the AUC at validation and the AUC that the PDs themselves let expect of these very customers, and has fallen only if both tests
+say so: an easier or harder population moves the AUC of a model that is still right, and a wrong level moves the expectation.
 
 | ranking | level | kind of change | answer |
 |---|---|---|---|
@@ -12,10 +12,12 @@ both: an easier or harder population moves the AUC of a model that is still righ
 | fell | either | concept drift | refit |
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+Nights = Mapping[str, Mapping[str, float]]
+"""How the decisions of days turned out: by day, what `monitoring.performance.night_figures` keeps."""
 
 
 class Action(StrEnum):
@@ -27,31 +29,6 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True)
-class MaturedEvidence:
-    """How the decisions of one day turned out, as sums that can be pooled over days.
-
-    Attributes:
-        day: the day of the decisions.
-        rows: matured ones.
-        bads: of them.
-        mean_pd: of them.
-        pd_variance: mean of PD (1 - PD): so large is the variance of an outcome if the PD is right.
-        roc_auc: realised; None where the rows hold one class only.
-        roc_auc_standard_error: of it.
-        expected_roc_auc: of the same rows, if their PDs are right.
-    """
-
-    day: str
-    rows: int
-    bads: int
-    mean_pd: float
-    pd_variance: float
-    roc_auc: float | None
-    roc_auc_standard_error: float | None
-    expected_roc_auc: float | None
-
-
-@dataclass(frozen=True)
 class Triage:
     """The answer, and the figures that gave it.
 
@@ -59,7 +36,7 @@ class Triage:
         action: what the evidence supports.
         sentence: why, with the figures.
         since: the first day of the evidence.
-        ranking_p_value: of the fall of the ranking, one-sided.
+        ranking_p_value: of the fall of the ranking, one-sided; the larger of the two tests.
         level_p_value: of the gap between bad rate and mean PD, two-sided.
     """
 
@@ -85,58 +62,40 @@ class TriageLimits:
     level_floor: float
 
 
-def triage(evidence: Sequence[MaturedEvidence], validation_auc: float, validation_error: float, limits: TriageLimits) -> Triage:
-    """Weigh the matured days since an alarm.
+def triage(nights: Nights, validation: Mapping[str, float], limits: TriageLimits) -> Triage:
+    """Weigh the matured nights since an alarm, by the tests that watch a night (`monitoring.performance`).
 
     Args:
-        evidence: one or more days of one champion, at least one matured row in all.
-        validation_auc: of that champion.
-        validation_error: its standard error.
+        nights: of one champion, by day of the decisions; what `night_figures` keeps of each.
+        validation: roc_auc of that champion and roc_auc_standard_error.
         limits: when a figure counts.
 
     Raises:
         ValueError: if there is no matured row.
     """
-    rows = sum(day.rows for day in evidence)
-    if rows == 0:
-        raise ValueError(f"{len(evidence)} days without a matured row; valid: at least one")
-    fall, error = _fall(evidence, validation_auc, validation_error)
-    ranking_p = _upper_tail(fall / error) if error > 0 else 1.0
-    gap = sum(day.bads - day.rows * day.mean_pd for day in evidence) / rows
-    gap_error = math.sqrt(sum(day.rows * day.pd_variance for day in evidence)) / rows
-    level_p = 2 * _upper_tail(abs(gap) / gap_error) if gap_error > 0 else float(gap == 0)
-    fell = ranking_p < limits.alpha and fall > limits.ranking_floor
-    off = level_p < limits.alpha and abs(gap) > limits.level_floor
-    action = Action.REFIT if fell else Action.RECALIBRATE if off else Action.NOTHING
-    first, last = min(day.day for day in evidence), max(day.day for day in evidence)
+    # Here, for a sensor that has nothing to weigh must not wait for SciPy.
+    from creditrisk_assets.monitoring.performance import level_held, ranking_held, together
+
+    figures = together(list(nights.values()))
+    if not figures["rows"]:
+        raise ValueError(f"{len(nights)} nights without a matured row; valid: at least one")
+    ranking_p, fall = 1.0, "no AUC"
+    fell = False
+    if {"roc_auc", "expected_roc_auc"} <= figures.keys():
+        by_the_pds = {"roc_auc": figures["expected_roc_auc"], "roc_auc_standard_error": 0.0}
+        tests = [ranking_held(figures, one, limits.alpha, limits.ranking_floor) for one in (validation, by_the_pds)]
+        fell = not any(test.passed for test in tests)
+        ranking_p = max(test.p_value for test in tests)
+        fall = (
+            f"AUC {figures['roc_auc']:.4f}, {validation['roc_auc']:.4f} at validation, {by_the_pds['roc_auc']:.4f} by the PDs, "
+            f"p {ranking_p:.2g}"
+        )
+    level = level_held(figures, limits.alpha, limits.level_floor)
+    action = Action.REFIT if fell else Action.NOTHING if level.passed else Action.RECALIBRATE
+    first, last = min(nights), max(nights)
     sentence = (
-        f"{rows:,} matured decisions of {first} to {last}: "
-        f"ranking {'fell' if fell else 'holds'} (AUC {-fall:+.4f}, p {ranking_p:.2g}), "
-        f"level {'is off' if off else 'holds'} (bad rate {gap:+.4f} from the PDs, p {level_p:.2g})"
+        f"{figures['rows']:,.0f} matured decisions of {first} to {last}: "
+        f"ranking {'fell' if fell else 'holds'} ({fall}), "
+        f"level {'holds' if level.passed else 'is off'} ({level.explanation}, p {level.p_value:.2g})"
     )
-    return Triage(action, sentence, first, ranking_p, level_p)
-
-
-def _fall(evidence: Sequence[MaturedEvidence], validation_auc: float, validation_error: float) -> tuple[float, float]:
-    """How far the AUC is below the lower of validation and expectation, and the standard error of this; days are pooled by the
-    inverse of their variances. Without any AUC there is no fall.
-    """
-    known = [
-        (day.roc_auc, day.expected_roc_auc, 1 / day.roc_auc_standard_error**2)
-        for day in evidence
-        if day.roc_auc is not None and day.expected_roc_auc is not None and day.roc_auc_standard_error
-    ]
-    if not known:
-        return 0.0, 0.0
-    weight = sum(one[2] for one in known)
-    realised = sum(auc * share for auc, _, share in known) / weight
-    expected = sum(auc * share for _, auc, share in known) / weight
-    error = math.sqrt(1 / weight)
-    if expected <= validation_auc:
-        return expected - realised, error
-    return validation_auc - realised, math.hypot(error, validation_error)
-
-
-def _upper_tail(z: float) -> float:
-    """Probability that a standard normal is above z. The sensor asks, and it must not wait for SciPy."""
-    return 0.5 * math.erfc(z / math.sqrt(2.0))
+    return Triage(action, sentence, first, ranking_p, level.p_value)

@@ -7,15 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Cause, LoopState, PastRetrain, RetrainLimits, decide
-from creditrisk_assets.monitoring.triage import Action, MaturedEvidence, TriageLimits
+from creditrisk_assets.monitoring.triage import Action, Nights, TriageLimits
 from creditrisk_assets.settings import Settings
 
-VALIDATION = (0.78, 0.005)
+VALIDATION = {"roc_auc": 0.78, "roc_auc_standard_error": 0.005}
 
 
-def day(name: str, bads: int, mean_pd: float = 0.2, auc: float = 0.70) -> MaturedEvidence:
-    """A day with a bad rate of a fifth; by default its ranking has fallen."""
-    return MaturedEvidence(name, 5 * bads, bads, mean_pd, mean_pd * (1 - mean_pd), auc, 0.3 / bads**0.5, 0.78)
+def night(bads: int, mean_pd: float = 0.2, auc: float = 0.70) -> dict[str, float]:
+    """A bad rate of a fifth; by default the ranking has fallen."""
+    return {
+        "rows": 5.0 * bads,
+        "bads": float(bads),
+        "mean_pd": mean_pd,
+        "bad_rate": 0.2,
+        "pd_variance": mean_pd * (1 - mean_pd),
+        "roc_auc": auc,
+        "roc_auc_standard_error": 0.3 / bads**0.5,
+        "expected_roc_auc": 0.78,
+        "expected_roc_auc_standard_error": 0.01,
+    }
 
 
 CALM = LoopState(
@@ -24,7 +34,7 @@ CALM = LoopState(
     retrains_in_flight=0,
     outcomes_in_flight=0,
     past=(),
-    evidence={one.day: one for one in (day("2026-02-01", 500), day("2026-02-10", 600), day("2026-02-11", 400))},
+    evidence={"2026-02-01": night(500), "2026-02-10": night(600), "2026-02-11": night(400)},
     validation=VALIDATION,
 )
 LIMITS = RetrainLimits(
@@ -42,8 +52,8 @@ def cause(record_id: int = 1, partition: str = "2026-02-10", model_version: str 
     return Cause(record_id, "score_distribution_is_stable", partition, "0.31", model_version)
 
 
-def with_evidence(*days: MaturedEvidence) -> LoopState:
-    return replace(CALM, evidence={one.day: one for one in days})
+def with_evidence(nights: Nights) -> LoopState:
+    return replace(CALM, evidence=nights)
 
 
 def past(*days_ago: int, promoted: bool = False) -> tuple[PastRetrain, ...]:
@@ -62,7 +72,7 @@ def test_an_open_cause_whose_outcomes_show_a_fallen_ranking_starts_a_refit() -> 
 
 def test_an_alarm_whose_outcomes_are_as_expected_starts_nothing() -> None:
     """Covariates moved, the model is still right: training it again would only add noise."""
-    decision = decide([cause()], with_evidence(day("2026-02-10", 1_000, auc=0.78)), LIMITS)
+    decision = decide([cause()], with_evidence({"2026-02-10": night(1_000, auc=0.78)}), LIMITS)
     assert decision.causes == ()
     assert decision.triage is not None
     assert decision.triage.action is Action.NOTHING
@@ -70,7 +80,7 @@ def test_an_alarm_whose_outcomes_are_as_expected_starts_nothing() -> None:
 
 
 def test_a_wrong_level_alone_asks_for_a_recalibration() -> None:
-    decision = decide([cause()], with_evidence(day("2026-02-10", 1_000, mean_pd=0.13, auc=0.78)), LIMITS)
+    decision = decide([cause()], with_evidence({"2026-02-10": night(1_000, mean_pd=0.13, auc=0.78)}), LIMITS)
     assert decision.triage is not None
     assert decision.triage.action is Action.RECALIBRATE
     assert decision.causes == (cause(),)
@@ -78,9 +88,9 @@ def test_a_wrong_level_alone_asks_for_a_recalibration() -> None:
 
 def test_only_the_latest_days_are_weighed() -> None:
     """A change after many quiet days must not be averaged away by them."""
-    quiet = [day(f"2026-01-{number:02d}", 1_000, auc=0.78) for number in range(1, 31)]
-    changed = [day(f"2026-02-{number:02d}", 300) for number in range(1, 5)]
-    state = with_evidence(*quiet, *changed)
+    quiet = {f"2026-01-{number:02d}": night(1_000, auc=0.78) for number in range(1, 31)}
+    changed = {f"2026-02-{number:02d}": night(300) for number in range(1, 5)}
+    state = with_evidence(quiet | changed)
     early = cause(partition="2026-01-01")
     assert decide([early], state, replace(LIMITS, triage_days=60)).causes == ()
     assert decide([early], state, replace(LIMITS, triage_days=4)).causes == (early,)
@@ -88,7 +98,7 @@ def test_only_the_latest_days_are_weighed() -> None:
 
 def test_where_nights_are_small_more_of_them_are_weighed() -> None:
     """A retrain on a fortnight with thirty bads could neither learn from it nor be judged by it."""
-    state = with_evidence(*(day(f"2026-01-{number:02d}", 50) for number in range(1, 31)))
+    state = with_evidence({f"2026-01-{number:02d}": night(50) for number in range(1, 31)})
     decision = decide([cause(partition="2026-01-01")], state, LIMITS)
     assert decision.triage is not None
     assert decision.triage.since == "2026-01-11"
@@ -147,7 +157,7 @@ def test_outcomes_from_before_the_cause_do_not_count() -> None:
     )
     earlier = [cause(1), cause(2, "2026-02-01")]
     assert decide(earlier, CALM, replace(LIMITS, minimum_bads=1_001)).causes == tuple(earlier)
-    assert "0 bads matured since then, 1000 needed" in decide([cause()], with_evidence(), LIMITS).reason
+    assert "0 bads matured since then, 1000 needed" in decide([cause()], with_evidence({}), LIMITS).reason
 
 
 def test_after_a_retrain_the_next_waits_for_so_many_days_of_data() -> None:

@@ -7,92 +7,94 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditrisk_assets.monitoring.triage import Action, MaturedEvidence, TriageLimits, triage
+from creditrisk_assets.monitoring.triage import Action, Triage, TriageLimits, triage
 
 LIMITS = TriageLimits(alpha=0.001, ranking_floor=0.03, level_floor=0.03)
-VALIDATION = (0.78, 0.004)
+VALIDATION = {"roc_auc": 0.78, "roc_auc_standard_error": 0.004}
 
 
-def day(name: str = "2026-02-10", **changes: float | None) -> MaturedEvidence:
+def night(**changes: float) -> dict[str, float]:
     """Two thousand decisions that turned out as they should."""
-    calm: dict[str, float | None] = {
-        "rows": 2_000,
-        "bads": 440,
+    calm = {
+        "rows": 2_000.0,
+        "bads": 440.0,
         "mean_pd": 0.22,
         "pd_variance": 0.13,
         "roc_auc": 0.78,
         "roc_auc_standard_error": 0.012,
         "expected_roc_auc": 0.78,
+        "expected_roc_auc_standard_error": 0.011,
     }
-    return MaturedEvidence(name, **(calm | changes))  # type: ignore[arg-type]
+    figures = calm | changes
+    return figures | {"bad_rate": figures["bads"] / figures["rows"]} if figures["rows"] else figures
+
+
+def weighed(*nights: dict[str, float], limits: TriageLimits = LIMITS) -> Triage:
+    return triage({f"2026-02-{number:02d}": one for number, one in enumerate(nights, 10)}, VALIDATION, limits)
 
 
 def test_what_turned_out_as_expected_asks_for_nothing() -> None:
-    found = triage([day()], *VALIDATION, LIMITS)
+    found = weighed(night())
     assert found.action is Action.NOTHING
     assert found.level_p_value == pytest.approx(1.0)
 
 
 def test_an_auc_that_fell_with_the_population_is_no_reason_to_refit() -> None:
     """Customers who are all alike are harder to rank for every model; the PDs say so themselves."""
-    assert triage([day(roc_auc=0.70, expected_roc_auc=0.70)], *VALIDATION, LIMITS).action is Action.NOTHING
+    assert weighed(night(roc_auc=0.70, expected_roc_auc=0.70)).action is Action.NOTHING
 
 
 def test_an_expectation_that_a_wrong_level_has_raised_is_not_held_against_the_ranking() -> None:
-    found = triage([day(roc_auc=0.78, expected_roc_auc=0.84, bads=640)], *VALIDATION, LIMITS)
+    found = weighed(night(roc_auc=0.78, expected_roc_auc=0.84, bads=640))
     assert found.action is Action.RECALIBRATE
 
 
 def test_a_ranking_below_both_figures_asks_for_a_refit_whatever_the_level_is() -> None:
     for bads in (440, 640):
-        found = triage([day(roc_auc=0.70, bads=bads)], *VALIDATION, LIMITS)
+        found = weighed(night(roc_auc=0.70, bads=bads))
         assert found.action is Action.REFIT
-        assert "ranking fell (AUC -0.08" in found.sentence
+        assert "ranking fell (AUC 0.7000, 0.7800 at validation, 0.7800 by the PDs, p " in found.sentence
 
 
 def test_a_level_that_is_off_to_either_side_asks_for_a_recalibration() -> None:
     for bads in (330, 550):
-        assert triage([day(bads=bads)], *VALIDATION, LIMITS).action is Action.RECALIBRATE
+        assert weighed(night(bads=bads)).action is Action.RECALIBRATE
 
 
 def test_small_differences_are_no_reason_however_many_rows_prove_them() -> None:
-    many = day(rows=2_000_000, bads=480_000, roc_auc=0.76, roc_auc_standard_error=0.0004)
-    assert triage([many], *VALIDATION, LIMITS).action is Action.NOTHING
+    many = night(rows=2_000_000, bads=480_000, roc_auc=0.76, roc_auc_standard_error=0.0004)
+    assert weighed(many).action is Action.NOTHING
 
 
 def test_days_are_pooled() -> None:
     """What no single day can prove, ten can."""
-    weak = [
-        day(f"2026-02-{number:02d}", rows=200, bads=44, roc_auc=0.70, roc_auc_standard_error=0.04) for number in range(10, 20)
-    ]
-    assert triage(weak[:1], *VALIDATION, LIMITS).action is Action.NOTHING
-    found = triage(weak, *VALIDATION, LIMITS)
+    weak = night(rows=200, bads=44, roc_auc=0.70, roc_auc_standard_error=0.04)
+    assert weighed(weak).action is Action.NOTHING
+    found = weighed(*[weak] * 10)
     assert found.action is Action.REFIT
     assert found.since == "2026-02-10"
     assert "2,000 matured decisions of 2026-02-10 to 2026-02-19" in found.sentence
 
 
 def test_days_of_one_class_count_for_the_level_alone() -> None:
-    one_class = day(rows=40, bads=0, roc_auc=None, roc_auc_standard_error=None, expected_roc_auc=None)
-    found = triage([one_class], *VALIDATION, LIMITS)
+    one_class = {"rows": 40.0, "bads": 0.0, "mean_pd": 0.22, "pd_variance": 0.13, "bad_rate": 0.0}
+    found = weighed(one_class)
     assert found.ranking_p_value == 1.0
-    assert "ranking holds" in found.sentence
+    assert "ranking holds (no AUC)" in found.sentence
+    assert found.action is Action.RECALIBRATE
 
 
 def test_without_a_matured_row_there_is_nothing_to_weigh() -> None:
-    for evidence in ([], [day(rows=0, bads=0)]):
+    for nights in ([], [{"rows": 0.0, "bads": 0.0}]):
         with pytest.raises(ValueError, match="without a matured row; valid: at least one"):
-            triage(evidence, *VALIDATION, LIMITS)
+            weighed(*nights)
 
 
 @given(st.permutations(range(6)), st.integers(0, 2**32 - 1))
 def test_the_order_of_days_does_not_matter(order: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    days = [
-        day(f"2026-02-{number + 1:02d}", bads=int(rng.integers(300, 600)), roc_auc=float(rng.uniform(0.65, 0.8)))
-        for number in range(6)
-    ]
-    found, shuffled = triage(days, *VALIDATION, LIMITS), triage([days[place] for place in order], *VALIDATION, LIMITS)
+    nights = [night(bads=int(rng.integers(300, 600)), roc_auc=float(rng.uniform(0.65, 0.8))) for _ in range(6)]
+    found, shuffled = weighed(*nights), weighed(*(nights[place] for place in order))
     assert found.action is shuffled.action
     assert math.isclose(found.ranking_p_value, shuffled.ranking_p_value, rel_tol=1e-6)
     assert math.isclose(found.level_p_value, shuffled.level_p_value, rel_tol=1e-6)
@@ -105,9 +107,9 @@ def test_calm_evidence_seldom_asks_for_anything() -> None:
     spoke = 0
     for _ in range(4_000):
         nights = [
-            day(f"2026-02-{number:02d}", rows=200, bads=int(rng.binomial(200, 0.22)), pd_variance=0.22 * 0.78,
-                roc_auc=0.78 + 0.035 * float(rng.standard_normal()), roc_auc_standard_error=0.035)
-            for number in range(1, 15)
+            night(rows=200, bads=int(rng.binomial(200, 0.22)), pd_variance=0.22 * 0.78,
+                  roc_auc=0.78 + 0.035 * float(rng.standard_normal()), roc_auc_standard_error=0.035)
+            for _ in range(14)
         ]  # fmt: skip
-        spoke += triage(nights, *VALIDATION, limits).action is not Action.NOTHING
+        spoke += weighed(*nights, limits=limits).action is not Action.NOTHING
     assert spoke <= 20
