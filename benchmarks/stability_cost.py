@@ -22,26 +22,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from creditrisk_assets.defs.io import ParquetRows
+from creditrisk_assets.modelling.bundling import input_fields
 from creditrisk_assets.modelling.reference_population import BATCH_ROWS, SCORE, ReferenceProfile, RowCounter, profile_of_rows
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import InputField
 
 SEED = 6
 DISTINCT = 500_000
 """Simulated customers; larger files repeat them."""
 EVIDENTLY_ROWS = (1_000, 10_000, 100_000)
-INPUTS = [
-    InputField(
-        name=field.name,
-        kind=field.kind,
-        minimum=field.minimum,
-        maximum=field.maximum,
-        codes=list(field.codes) if field.codes else None,
-        required=field.required,
-    )
-    for field in PORTFOLIO.fields
-]
+INPUTS = input_fields(PORTFOLIO)
 
 
 def main() -> None:

@@ -51,6 +51,21 @@ REFERENCE_ROWS = 10_000
 """Training rows kept as they are: for the pictures, and to find the customer that reasons compare with at another cut-off."""
 
 
+def input_fields(portfolio: Portfolio) -> list[InputField]:
+    """A portfolio's fields as a bundle's manifest keeps them, in the order of the columns of `raw`."""
+    return [
+        InputField(
+            name=field.name,
+            kind=field.kind,
+            minimum=field.minimum,
+            maximum=field.maximum,
+            codes=list(field.codes) if field.codes else None,
+            required=field.required,
+        )
+        for field in portfolio.fields
+    ]
+
+
 def make_bundle(
     directory: Path,
     portfolio: Portfolio,
@@ -91,17 +106,7 @@ def make_bundle(
     held_out_probability = session.run(["default_probability"], {"raw": held_out.raw})[0]
     manifest = Manifest(
         portfolio=portfolio.name,
-        inputs=[
-            InputField(
-                name=field.name,
-                kind=field.kind,
-                minimum=field.minimum,
-                maximum=field.maximum,
-                codes=list(field.codes) if field.codes else None,
-                required=field.required,
-            )
-            for field in portfolio.fields
-        ],
+        inputs=input_fields(portfolio),
         features=portfolio.feature_names,
         protected=list(portfolio.protected),
         reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in portfolio.reasons],

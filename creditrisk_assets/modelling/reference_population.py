@@ -5,6 +5,7 @@ ten million rows need no more memory than one batch, and a count of it does not 
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -264,15 +265,16 @@ def _counter(column: ColumnProfile, field: InputField | None) -> "_Counter":
     return _NumberCounter(column, exact=field is None)
 
 
-class _Counter:
+class _Counter(ABC):
     """Counts one column."""
 
     def __init__(self, column: ColumnProfile) -> None:
         self.name = column.name
         self.nothing = ColumnCounts(np.zeros(len(column.edges) + 2, dtype=np.int64), 0, 0)
 
+    @abstractmethod
     def __call__(self, values: pa.Array) -> ColumnCounts:
-        raise NotImplementedError
+        """The counts of some more values."""
 
 
 class _NumberCounter(_Counter):

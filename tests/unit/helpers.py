@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from creditrisk_assets.modelling.bundling import input_fields
 from creditrisk_assets.modelling.decision_graph import build_graphs
 from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio, Reason
 from creditrisk_assets.portfolio.ingestion import ValidatedRows, validate_files
@@ -25,7 +26,6 @@ from creditrisk_assets.scoring.bundle import (
     ChampionRecord,
     DecisionRule,
     GoldenRequest,
-    InputField,
     Manifest,
     ReasonText,
     Scaling,
@@ -167,17 +167,7 @@ def written_bundle(
     example = [float(value) for value in portfolio.example.values()] or [1.0] * len(portfolio.fields)
     manifest = Manifest(
         portfolio=portfolio.name,
-        inputs=[
-            InputField(
-                name=field.name,
-                kind=field.kind,
-                minimum=field.minimum,
-                maximum=field.maximum,
-                codes=list(field.codes) if field.codes else None,
-                required=True,
-            )
-            for field in portfolio.fields
-        ],
+        inputs=[field.model_copy(update={"required": True}) for field in input_fields(portfolio)],
         features=portfolio.feature_names,
         protected=list(portfolio.protected),
         reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in portfolio.reasons],
