@@ -330,6 +330,10 @@ class Decider:
             else:
                 waiting.future.set_result(waiting.answers)
         unwritten = any(isinstance(waiting.error, LogUnwritable) for waiting in answered)
+        if unwritten or groups:  # behind the requests, which go on in the order in which they were told
+            self._running.call_soon(self._watch, unwritten, groups)
+
+    def _watch(self, unwritten: bool, groups: Sequence[Group]) -> None:
         for watcher in self._watchers:
             try:
                 if unwritten:

@@ -26,7 +26,11 @@ def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_
     )
     assert result.returncode == 0, result.stdout + result.stderr
     (report,) = json.loads(result.stdout)["drills"]
-    assert report["first_alarm"] == {"seen": "2025-01-02", "what": "score_production failed", "day": "2025-01-02"}
+    assert report["first_alarm"] == {
+        "seen": "2025-01-02",
+        "what": "production_batch_rows_are_mostly_accepted",
+        "day": "2025-01-02",
+    }
     assert report["actions"] == ["page a human"]
     assert (report["landed"], report["lost"], report["retrains"]) == (400, 0, 0)
     assert report["auc_before"] > 0.6
