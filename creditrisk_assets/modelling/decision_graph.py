@@ -16,6 +16,7 @@ import spox
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, numpy_helper
 from onnxruntime import InferenceSession
+from spox._future import ValuePropBackend, value_prop_backend
 
 from creditrisk_assets.modelling.reasons import explained
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -92,6 +93,12 @@ def build_graphs(portfolio: Portfolio, model: Model, calibration: Calibration, s
 
     Slope and intercept are not written into the nodes but are the initializers `SLOPE` and `INTERCEPT` of both graphs.
     """
+    # A known constant is worked out by a session of its own otherwise, of which a scorecard has hundreds: the same graph, slower.
+    with value_prop_backend(ValuePropBackend.REFERENCE):
+        return _built(portfolio, model, calibration, scaling)
+
+
+def _built(portfolio: Portfolio, model: Model, calibration: Calibration, scaling: Scaling) -> Graphs:
     slope, intercept = (ndonnx.argument(shape=(), dtype=ndonnx.float64) for _ in range(2))
     line = {SLOPE: slope, INTERCEPT: intercept}
 
