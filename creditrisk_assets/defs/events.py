@@ -44,6 +44,8 @@ OVERTAKEN = 50
 HISTORY_LIMIT = 500
 """Evaluations of one check, and runs of one job, that are looked back at."""
 
+PARTITION_TAG = "dagster/partition"
+"""Dagster's own: the day of a run."""
 CAUSE_IDS_TAG = "creditrisk/cause_ids"
 LATEST_DAY_TAG = "creditrisk/latest_day_of_data"
 ACTION_TAG = "creditrisk/action"

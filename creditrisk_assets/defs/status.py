@@ -121,7 +121,7 @@ def runs(instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None =
         RunStatus(
             run_id=record.dagster_run.run_id,
             job=record.dagster_run.job_name,
-            day=record.dagster_run.tags.get("dagster/partition"),
+            day=record.dagster_run.tags.get(events.PARTITION_TAG),
             status=record.dagster_run.status.value,
             started=record.start_time,
             cause=record.dagster_run.tags.get("creditrisk/cause_values"),

@@ -16,6 +16,9 @@ def key_of(watch: Watch) -> dg.AssetCheckKey:
 CHECKS = tuple(key_of(watch) for watch in WATCHES)
 """Every check of the graph."""
 
+BLOCKING = tuple(key_of(watch) for watch in WATCHES if watch.blocks)
+"""The checks whose failure fails the run that they are in."""
+
 CAUSES = tuple(key_of(watch) for watch in WATCHES if watch.asks_for_retraining)
 """The checks whose failure is a cause: triage decides what it asks for."""
 

@@ -1,4 +1,4 @@
-"""The loop watches itself: four checks on `champion`, run by the job `watch`, and by `creditrisk watch` from outside."""
+"""The loop watches itself: five checks on `champion`, run by the job `watch`, and by `creditrisk watch` from outside."""
 
 import datetime
 import time
@@ -10,7 +10,7 @@ from dagster._core.scheduler.instigation import TickStatus
 
 from creditrisk_assets.defs import alerts, events, sensors, view
 from creditrisk_assets.defs.champion import champion
-from creditrisk_assets.defs.watched import watched_result
+from creditrisk_assets.defs.watched import BLOCKING, watched_result
 from creditrisk_assets.monitoring import loop_watch
 from creditrisk_assets.monitoring.loop_watch import ApiAnswer, Finding, RunBeat, SensorBeat
 from creditrisk_assets.settings import Settings
@@ -18,6 +18,10 @@ from creditrisk_assets.settings import Settings
 NO_API = "none"
 CONVERGE_SECONDS = 6.0
 """The workers of the API follow a new champion within five seconds."""
+
+FAILURES_SINCE = datetime.timedelta(days=7)
+"""A failure before that is history."""
+FAILURES_LOOKED_AT = 50
 
 SENSORS = (*sensors.STARTING, alerts.deliver_alerts, view.status_for_people)
 """Every sensor of the graph."""
@@ -36,6 +40,12 @@ def no_run_hangs(context: dg.AssetCheckExecutionContext, settings: dg.ResourcePa
 
 
 @dg.asset_check(asset=champion)
+def no_run_failed(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+    """The last run of each job and day did not fail, but where a failed check says why and raises the alarm itself."""
+    return _result(watch_failures(context.instance, settings))
+
+
+@dg.asset_check(asset=champion)
 def api_serves_the_champion(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
     """The API answers by the version and the bundle that the champion asset names."""
     return _result(watch_api(context.instance, settings))
@@ -49,7 +59,7 @@ def data_is_fresh(context: dg.AssetCheckExecutionContext, settings: dg.ResourceP
     return _result(watch_data(context.instance, settings))
 
 
-CHECKS = (sensors_tick, no_run_hangs, api_serves_the_champion, data_is_fresh)
+CHECKS = (sensors_tick, no_run_hangs, no_run_failed, api_serves_the_champion, data_is_fresh)
 
 watch = dg.define_asset_job(
     "watch",
@@ -67,8 +77,8 @@ watch_schedule = dg.ScheduleDefinition(
 
 
 def findings(instance: dg.DagsterInstance, settings: Settings) -> list[Finding]:
-    """All four, as they are now."""
-    watches = (watch_sensors, watch_runs, watch_api, watch_data)
+    """All five, as they are now."""
+    watches = (watch_sensors, watch_runs, watch_failures, watch_api, watch_data)
     return [one(instance, settings) for one in watches]
 
 
@@ -100,17 +110,33 @@ def sensor_beats(instance: dg.DagsterInstance, watched: Sequence[dg.SensorDefini
 def watch_runs(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     """Whether a run hangs."""
     records = instance.get_run_records(dg.RunsFilter(statuses=events.IN_FLIGHT))
-    runs = [
-        RunBeat(
-            record.dagster_run.run_id,
-            record.dagster_run.job_name,
-            record.dagster_run.tags.get("dagster/partition"),
-            record.dagster_run.status.value,
-            record.start_time or record.create_timestamp.timestamp(),
-        )
+    return loop_watch.no_run_hangs([_beat(record) for record in records], time.time(), settings.watch_run_minutes)
+
+
+def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:  # noqa: ARG001 - as its sisters
+    """Whether a run failed, and neither a later run of the same job and day nor a failed check says more."""
+    since = datetime.datetime.now(datetime.UTC) - FAILURES_SINCE
+    wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    records = instance.get_run_records(wanted, limit=FAILURES_LOOKED_AT)
+    explained = {one.run_id for one in events.failed_evaluations(instance, BLOCKING)}
+    standing = [
+        _beat(record)
         for record in records
+        if record.dagster_run.run_id not in explained and _is_the_last(instance, record.dagster_run)
     ]
-    return loop_watch.no_run_hangs(runs, time.time(), settings.watch_run_minutes)
+    return loop_watch.no_run_failed(standing, len(records))
+
+
+def _is_the_last(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    day = run.tags.get(events.PARTITION_TAG)
+    wanted = dg.RunsFilter(job_name=run.job_name, tags={events.PARTITION_TAG: day} if day else None)
+    return [later.run_id for later in instance.get_runs(wanted, limit=1)] == [run.run_id]
+
+
+def _beat(record: dg.RunRecord) -> RunBeat:
+    run = record.dagster_run
+    since = record.start_time or record.create_timestamp.timestamp()
+    return RunBeat(run.run_id, run.job_name, run.tags.get(events.PARTITION_TAG), run.status.value, since)
 
 
 def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:

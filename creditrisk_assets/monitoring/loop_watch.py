@@ -103,6 +103,17 @@ def no_run_hangs(runs: Sequence[RunBeat], now: float, limit_minutes: float) -> F
     )
 
 
+def no_run_failed(failed: Sequence[RunBeat], rows: int) -> Finding:
+    """The last run of each job and day did not fail, but where a failed check says why.
+
+    Args:
+        failed: those that did, and since when.
+        rows: how many failures were looked at.
+    """
+    problems = [f"run {run.run_id} of {run.job}{f' on {run.day}' if run.day else ''} failed" for run in failed]
+    return Finding("no_run_failed", not problems, _told(problems) or "no failure stands", len(problems), 0, rows)
+
+
 def api_serves_the_champion(version: str | None, bundle_sha256: str | None, url: str | None, answer: ApiAnswer | None) -> Finding:
     """The API answers by the champion that the asset names.
 

@@ -178,6 +178,14 @@ WATCHES = (
         of_the_loop=True,
     ),
     Watch(
+        "no_run_failed",
+        "champion",
+        Tier.TODAY,
+        "Did the last run of every job and day end without a failure that no check explains?",
+        "Read the named run's error in the Dagster UI, cure it, start it again; a later run of that job and day ends the alarm.",
+        of_the_loop=True,
+    ),
+    Watch(
         "api_serves_the_champion",
         "champion",
         Tier.PAGE,

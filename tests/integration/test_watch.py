@@ -64,7 +64,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(f
         ticked(fresh, sensor)
     found = checks(fresh.run("watch"))
     assert {name: one.passed for name, one in found.items()} == dict.fromkeys((*found,), True)
-    assert set(found) == {"sensors_tick", "no_run_hangs", "api_serves_the_champion", "data_is_fresh"}
+    assert set(found) == {"sensors_tick", "no_run_hangs", "no_run_failed", "api_serves_the_champion", "data_is_fresh"}
     with receiver(tmp_path) as (url, log):
         fresh.settings = fresh.settings.model_copy(
             update={"alert_webhook": type(fresh.settings)(alert_webhook=url).alert_webhook}
@@ -98,6 +98,37 @@ def test_a_run_that_hangs_is_named(fresh: Loop) -> None:
     found = watching.watch_runs(fresh.instance, hasty)
     assert not found.passed
     assert f"run {run.run_id} of retrain is STARTED" in found.summary
+
+
+def test_a_run_that_failed_is_named_until_a_later_one_succeeds(fresh: Loop) -> None:
+    """Of a job that has no check on its way nobody else would say so."""
+    assert watching.watch_failures(fresh.instance, fresh.settings).passed
+    failed = fresh.run("score_production", "2025-03-01")  # there is no file
+    assert not failed.success
+    found = watching.watch_failures(fresh.instance, fresh.settings)
+    assert (found.passed, found.summary) == (False, f"run {failed.run_id} of score_production on 2025-03-01 failed")
+    assert not fresh.run("score_production", "2025-03-02").success
+    assert watching.watch_failures(fresh.instance, fresh.settings).observed == 2
+    again = fresh.instance.create_run_for_job(
+        fresh.definitions.resolve_job_def("score_production"), tags={"dagster/partition": "2025-03-01"}
+    )
+    fresh.instance.report_run_failed(again)
+    assert watching.watch_failures(fresh.instance, fresh.settings).observed == 2
+    fresh.instance.report_dagster_event(
+        dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "score_production"), run_id=again.run_id
+    )
+    found = watching.watch_failures(fresh.instance, fresh.settings)
+    assert (found.observed, "2025-03-02" in found.summary) == (1, True)
+
+
+def test_a_day_that_a_check_has_blocked_is_that_check_s_alarm(fresh: Loop) -> None:
+    broken = fresh.settings.landing_production / "2025-03-01"
+    broken.mkdir(parents=True)
+    (broken / "customers.csv").write_text("id\n1\n")
+    result = fresh.run("score_production", "2025-03-01")
+    assert not result.success
+    assert not checks(result)["production_batch_rows_are_mostly_accepted"].passed
+    assert watching.watch_failures(fresh.instance, fresh.settings).passed
 
 
 def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
