@@ -1,5 +1,6 @@
-"""The commands as their users type them, with real processes."""
+"""The commands as their users type them, those that start something with real processes."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner, Result
 
+from creditrisk_assets.cli import app
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.processes import free_ports
 from tests.conftest import REPOSITORY
@@ -35,6 +38,16 @@ def _run(project: Path, *arguments: str, expected: int = 0) -> subprocess.Comple
         [*CREDITRISK, *arguments], cwd=project, env=_environment(project), capture_output=True, text=True, check=False
     )
     assert result.returncode == expected, result.stdout + result.stderr
+    return result
+
+
+def _called(project: Path, *arguments: str, expected: int = 0) -> Result:
+    """A command in this process: one of its own spends seconds on imports, and these say the same in both."""
+    with contextlib.chdir(project):
+        result = CliRunner().invoke(
+            app, arguments, env={**_environment(project), "DAGSTER_HOME": None, "CREDITRISK_DATA_DIR": None}
+        )
+    assert result.exit_code == expected, result.stdout + result.stderr
     return result
 
 
@@ -110,7 +123,7 @@ def test_a_port_in_use_is_named(project: Path) -> None:
 
 
 def test_simulate_lands_days_that_are_the_same_for_the_same_seed(project: Path) -> None:
-    _run(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--scenario", "concept-drift")
+    _called(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--scenario", "concept-drift")
     landed = sorted(path.relative_to(project) for path in (project / "data" / "landing").rglob("*.csv"))
     assert [str(path) for path in landed] == [
         f"data/landing/{zone}/2026-06-0{day}/{name}.csv"
@@ -118,15 +131,15 @@ def test_simulate_lands_days_that_are_the_same_for_the_same_seed(project: Path) 
         for day in (1, 2)
     ]
     before = [(project / path).read_bytes() for path in landed]
-    _run(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--scenario", "concept-drift")
+    _called(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--scenario", "concept-drift")
     assert [(project / path).read_bytes() for path in landed] == before
 
 
 def test_without_a_champion_commands_fail_with_what_to_run(project: Path) -> None:
     for arguments in (("champion", "show"), ("score", "x.csv", "-o", "y.csv")):
-        result = _run(project, *arguments, expected=1)
+        result = _called(project, *arguments, expected=1)
         assert "there is no champion yet; run make train" in result.stderr
-    assert "champion: none yet" in _run(project, "status").stdout
+    assert "champion: none yet" in _called(project, "status").stdout
 
 
 def test_what_cannot_be_read_is_in_the_status(project: Path) -> None:
@@ -134,7 +147,7 @@ def test_what_cannot_be_read_is_in_the_status(project: Path) -> None:
         folder = project / "data" / "landing" / "production" / name
         folder.mkdir(parents=True)
         (folder / "customers.csv").write_text("id\n1\n")
-    said = " ".join(_run(project, "status").stdout.split())
+    said = " ".join(_called(project, "status").stdout.split())
     assert "production: '2026-1-5' is a date in another form; valid: a folder named YYYY-MM-DD" in said
     assert "production: 1999-12-31 is late: it is before the first day that is kept; valid: 2024-01-01 to" in said
     assert "production: 2999-01-01 is in the future; valid: 2024-01-01 to" in said
@@ -163,18 +176,18 @@ def test_a_portfolio_that_cannot_be_used_is_named_with_the_reason(project: Path,
     assert message in " ".join(result.stderr.split()).replace("'Amount':", "Amount:")
 
 
-def test_outside_the_project_the_message_says_where_to_run(tmp_path: Path) -> None:
-    result = _run(tmp_path, "status", expected=1)
+def test_outside_the_project_the_message_says_where_to_called(tmp_path: Path) -> None:
+    result = _called(tmp_path, "status", expected=1)
     assert "has no dagster.yaml; run from the project's folder" in result.stderr
 
 
 def test_wrong_usage_has_exit_code_two(project: Path) -> None:
-    _run(project, "simulate", "--days", "none", expected=2)
+    _called(project, "simulate", "--days", "none", expected=2)
     for command in (("simulate", "--scenario", "locusts"), ("drill", "locusts")):
         assert "scenario 'locusts'; valid: stable, covariate-shift" in " ".join(
-            _run(project, *command, expected=2).stderr.split()
+            _called(project, *command, expected=2).stderr.split()
         )
-    _run(project, "no-such-command", expected=2)
+    _called(project, "no-such-command", expected=2)
 
 
 def _alive(pid: int) -> bool:
