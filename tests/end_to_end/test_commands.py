@@ -176,7 +176,7 @@ def test_a_portfolio_that_cannot_be_used_is_named_with_the_reason(project: Path,
     assert message in " ".join(result.stderr.split()).replace("'Amount':", "Amount:")
 
 
-def test_outside_the_project_the_message_says_where_to_called(tmp_path: Path) -> None:
+def test_outside_the_project_the_message_says_where_to_run(tmp_path: Path) -> None:
     result = _called(tmp_path, "status", expected=1)
     assert "has no dagster.yaml; run from the project's folder" in result.stderr
 
