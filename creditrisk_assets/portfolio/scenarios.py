@@ -156,7 +156,7 @@ def day_of_customers(plan: Plan, portfolio: Portfolio, draw: Draw, offset: int) 
     if plan.scenario == "covariate-shift":
         customers = chosen(pool, strength * risk_index(portfolio, pool), rows, rng)
     elif plan.scenario == "seasonal":
-        season = 0.3 * plan.strength * math.sin(2 * math.pi * offset / SEASON_DAYS)
+        season = 0.3 * strength * math.sin(2 * math.pi * (offset - plan.onset) / SEASON_DAYS)
         customers = chosen(pool, season * risk_index(portfolio, pool), rows, rng)
     elif plan.scenario == "prior-shift":
         customers = chosen(pool, math.log1p(strength) * pool[portfolio.target].to_numpy(dtype=np.float64), rows, rng)

@@ -65,8 +65,7 @@ def test_every_customer_of_every_day_lands_in_the_end_with_an_outcome_after_the_
 def test_without_strength_and_before_the_onset_nothing_is_disturbed(scenario: str) -> None:
     undisturbed = [day_of_customers(plan("stable"), PORTFOLIO, DRAW, offset) for offset in (2, 6)]
     assert day_of_customers(plan(scenario, strength=0.0), PORTFOLIO, DRAW, 6).equals(undisturbed[1])
-    if scenario != "seasonal":
-        assert day_of_customers(plan(scenario), PORTFOLIO, DRAW, 2).equals(undisturbed[0])
+    assert day_of_customers(plan(scenario), PORTFOLIO, DRAW, 2).equals(undisturbed[0])
 
 
 def test_a_prior_shift_doubles_the_odds_of_default() -> None:
