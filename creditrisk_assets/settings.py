@@ -142,6 +142,13 @@ class Settings(BaseSettings):
         "customers, with about 100 of the bads, is held out to judge it. With so many the gate let 92 % of the recalibrations "
         "pass after a bad rate had risen by half (docs/promotion-gate.md).",
     )
+    retrain_complete_share: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="A day is evidence when the outcomes of this share of its decisions are there: those that come first are no "
+        "fair sample, and are corrected most. Lower it where refused applicants never get an outcome.",
+    )
     triage_days: int = Field(
         14,
         ge=1,

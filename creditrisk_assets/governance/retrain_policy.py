@@ -47,6 +47,7 @@ class RetrainLimits:
 
     enabled: bool
     minimum_bads: int
+    complete_share: float
     cooldown_days: int
     monthly_budget: int
     rejection_limit: int
@@ -59,6 +60,7 @@ class RetrainLimits:
         return cls(
             enabled=settings.retraining,
             minimum_bads=settings.retrain_minimum_bads,
+            complete_share=settings.retrain_complete_share,
             cooldown_days=settings.retrain_cooldown_days,
             monthly_budget=settings.retrain_monthly_budget,
             rejection_limit=settings.retrain_rejection_limit,
@@ -77,7 +79,8 @@ class LoopState:
         retrains_in_flight: retrain or train runs not yet finished.
         outcomes_in_flight: runs that are still bringing outcomes in.
         past: finished retrains, newest first.
-        evidence: matured days that the champion has decided and was not trained on, by day.
+        evidence: matured days that the champion has decided and was not trained on, by day; with how many of its decisions have
+            matured, are pending and missing.
         validation: the champion's roc_auc at validation and roc_auc_standard_error.
     """
 
@@ -123,16 +126,25 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
     what = f"{len(open_causes)} open causes since {first_day}"
     if obstacle := _obstacle(state, limits):
         return Decision((), f"{what}; {obstacle}")
-    since = {day: state.evidence[day] for day in sorted(state.evidence) if day >= first_day}
+    matured = {day: night for day, night in state.evidence.items() if day >= first_day}
+    since = {day: night for day, night in matured.items() if _is_complete(night, limits.complete_share)}
     bads = _bads(since)
     if bads < limits.minimum_bads:
-        return Decision(
-            (), f"{what}; waiting for outcomes: {bads:.0f} bads matured since then, {limits.minimum_bads} needed to learn from"
+        partly = len(matured) - len(since)
+        left_out = f"; {partly} days are left out, whose outcomes are not complete" if partly else ""
+        waiting = (
+            f"waiting for outcomes: {bads:.0f} bads matured since then, {limits.minimum_bads} needed to learn from{left_out}"
         )
+        return Decision((), f"{what}; {waiting}")
     found = triage(_latest(since, limits), state.validation, limits.triage)
     if found.action is Action.NOTHING:
         return Decision((), f"{what}; nothing to do: {found.sentence}", found)
     return Decision(open_causes, f"{what}; {found.action}: {found.sentence}", found)
+
+
+def _is_complete(night: Mapping[str, float], share: float) -> bool:
+    """Whether the outcomes of enough of a day's decisions are there: the first to come are no fair sample of the day."""
+    return night["matured"] >= share * (night["matured"] + night["pending"] + night["missing"])
 
 
 def _latest(since: Nights, limits: RetrainLimits) -> Nights:

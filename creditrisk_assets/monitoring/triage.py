@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 Nights = Mapping[str, Mapping[str, float]]
-"""How the decisions of days turned out: by day, what `monitoring.performance.night_figures` keeps."""
+"""How the decisions of days turned out: by day, what `monitoring.performance.night_figures` keeps, and more."""
 
 
 class Action(StrEnum):

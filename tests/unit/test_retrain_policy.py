@@ -17,6 +17,9 @@ def night(bads: int, mean_pd: float = 0.2, auc: float = 0.70) -> dict[str, float
     """A bad rate of a fifth; by default the ranking has fallen."""
     return {
         "rows": 5.0 * bads,
+        "matured": 5.0 * bads,
+        "pending": 0.0,
+        "missing": 0.0,
         "bads": float(bads),
         "mean_pd": mean_pd,
         "bad_rate": 0.2,
@@ -40,6 +43,7 @@ CALM = LoopState(
 LIMITS = RetrainLimits(
     enabled=True,
     minimum_bads=1_000,
+    complete_share=0.6,
     cooldown_days=7,
     monthly_budget=3,
     rejection_limit=3,
@@ -158,6 +162,19 @@ def test_outcomes_from_before_the_cause_do_not_count() -> None:
     earlier = [cause(1), cause(2, "2026-02-01")]
     assert decide(earlier, CALM, replace(LIMITS, minimum_bads=1_001)).causes == tuple(earlier)
     assert "0 bads matured since then, 1000 needed" in decide([cause()], with_evidence({}), LIMITS).reason
+
+
+def test_a_day_of_which_only_the_first_outcomes_have_come_is_no_evidence() -> None:
+    """They are no fair sample, and the first to be corrected."""
+    half = night(1_000) | {"missing": 5_000.0}
+    decision = decide([cause()], with_evidence({"2026-02-10": half, "2026-02-11": night(300)}), LIMITS)
+    assert decision.causes == ()
+    assert decision.reason.endswith(
+        "300 bads matured since then, 1000 needed to learn from; 1 days are left out, whose outcomes are not complete"
+    )
+    most = night(1_000) | {"pending": 1_000.0, "missing": 1_000.0}
+    assert decide([cause()], with_evidence({"2026-02-10": most}), LIMITS).causes == (cause(),)
+    assert decide([cause()], with_evidence({"2026-02-10": half}), replace(LIMITS, complete_share=0.5)).causes == (cause(),)
 
 
 def test_after_a_retrain_the_next_waits_for_so_many_days_of_data() -> None:
