@@ -54,7 +54,7 @@ def test_broken_files_block_their_days_call_for_a_person_and_cost_no_decision(pr
 
 
 def test_a_new_concept_is_seen_when_its_outcomes_arrive_and_answered_by_a_better_model(project: Path) -> None:
-    report = drill(project, "concept-drift", days=16, rows=800, onset=2)
+    report = drill(project, "concept-drift", days=11, rows=800, onset=2)
     assert report.first_alarm is not None
     assert report.detection_delay_days == 4  # not before the first outcomes of that day
     assert report.retrains >= 1
