@@ -269,7 +269,7 @@ def _report(plan: Plan, source: str, instance: DagsterInstance, settings: Settin
     before = decided["day"] < onset
     first_version = decided["model_version"].iloc[0] if len(decided) else None
     of_first = decided["model_version"] == first_version
-    since = [alarm for alarm in seen.alarms if alarm.day >= onset]
+    since = [alarm for alarm in seen.alarms if (alarm.day or alarm.seen) >= onset]  # of the champion or a job: of no day
     first_alarm = min(since, key=lambda alarm: (alarm.seen, alarm.day)) if since else None
     retrains = [run for run in status.runs(instance, limit=10_000) if run.job == "retrain"]
     promotions = sum(verdict.verdict == "promoted" for verdict in status.verdicts(instance, limit=1_000))
