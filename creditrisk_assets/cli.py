@@ -135,14 +135,13 @@ def serve(
 ) -> None:
     """Serve the champion over HTTP; every decision is on the disk before it is told."""
     from creditrisk_assets.api_keys import KeysError, OpenBeyondLoopback
-    from creditrisk_assets.settings import ServingSettings
+    from creditrisk_assets.settings import IN_DAGSTER
     from serving import server
-    from serving.sources import IN_DAGSTER
 
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
         if value is not None:
             os.environ[f"CREDITRISK_{name}"] = str(value)  # each worker reads them for itself
-    serving = ServingSettings()
+    serving = settings_here(serving=True)
     if serving.champion_source == IN_DAGSTER:
         os.environ["DAGSTER_HOME"] = str(home_folder())
     try:

@@ -47,14 +47,14 @@ def shown(value: float | int | str | None) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def settings_here() -> Any:
-    """The environment's settings; what is wrong with them ends the command with the variable's name."""
+def settings_here(*, serving: bool = False) -> Any:
+    """The environment's settings, or those of the API; what is wrong with them ends the command with the variable's name."""
     from pydantic import ValidationError
 
-    from creditrisk_assets.settings import Settings
+    from creditrisk_assets.settings import ServingSettings, Settings
 
     try:
-        return Settings()
+        return ServingSettings() if serving else Settings()
     except ValidationError as error:
         wrong = "; ".join(
             f"CREDITRISK_{'.'.join(map(str, one['loc'])).upper()}: {one['input']!r:.80}: {one['msg']}" for one in error.errors()

@@ -39,6 +39,7 @@ def keep(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # who started this may have held them back
     while True:
         last = stop.is_set() or not watch  # told to stop, it looks once more: who told so has finished its segments
         try:

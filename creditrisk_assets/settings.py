@@ -13,6 +13,7 @@ from creditrisk_assets.portfolio.storage import is_local, zone_path
 from creditrisk_assets.scoring.codec import Codec
 
 SIMULATED = "simulated"
+IN_DAGSTER = "dagster"
 DEFAULT_PORTFOLIO = "creditrisk_assets.portfolio.uci_card.PORTFOLIO"
 
 
@@ -346,6 +347,11 @@ class Settings(BaseSettings):
         return self.api_folder / "run"
 
     @property
+    def published_champion(self) -> Path:
+        """What the source says of the champion, as the one process that reads it has published it for the API's workers."""
+        return self.run_dir / "champion.json"
+
+    @property
     def metrics_dir(self) -> Path:
         """Where the API's workers count."""
         return self.run_dir / "metrics"
@@ -370,7 +376,7 @@ class ServingSettings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="Port that the API listens on.")
     champion_poll_seconds: float = Field(1.0, gt=0, le=5, description="How often the API asks which champion is in force.")
     champion_source: str = Field(
-        "dagster",
+        IN_DAGSTER,
         description="Where the API reads which champion is in force: `dagster`, the instance of `DAGSTER_HOME`, or the URL of a "
         "Dagster webserver, which may be read-only, so that the API holds no database password.",
     )
@@ -425,6 +431,13 @@ class ServingSettings(BaseSettings):
     otlp_endpoint: str | None = Field(
         None, description="Where spans are sent by OTLP over HTTP, such as `http://127.0.0.1:4318`; needs the extra `otel`."
     )
+
+    @field_validator("champion_source")
+    @classmethod
+    def _is_a_source(cls, value: str) -> str:
+        if value != IN_DAGSTER and not value.startswith(("http://", "https://")):
+            raise ValueError(f"valid: {IN_DAGSTER!r}, or the http(s) URL of a Dagster webserver")
+        return value
 
 
 def today() -> datetime.date:

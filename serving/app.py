@@ -23,6 +23,7 @@ from serving.champion import ChampionHolder, LoadedChampion
 from serving.counting import Counting
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
 from serving.documentation import DECISION_ID_PATTERN, DECISION_LINK, batch_answers, batch_bodies, document_keys, key_parameter
+from serving.imports import do_without
 from serving.last_known import LastKnown
 from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
@@ -31,6 +32,7 @@ from serving.monitoring_page import monitoring_router
 from serving.page import page_router
 from serving.perimeter import Observer, Perimeter
 from serving.problems import documented, problem_handlers, problem_response
+from serving.published import PublishedSource
 from serving.rate_limit import RateLimiter
 from serving.routes import route_table
 from serving.routing import handled_by, shortcut
@@ -38,11 +40,14 @@ from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Re
 from serving.segments import DecisionLog, LogUnwritable
 from serving.server import end_with_supervisor
 from serving.shadow import Shadow, ShadowLog
-from serving.sources import Source, source_of
+from serving.sources import Source
 from serving.telemetry import Telemetry, telemetry
 
 RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
+
+LOOKS_A_POLL = 4
+"""How often a worker looks at what was published while the source is read once."""
 
 REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
 ANY_REQUEST = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 431, 500, 503)
@@ -183,11 +188,13 @@ def create_app(
 
 
 def app_from_environment() -> Perimeter:
-    """The API over the champion that the environment's settings name."""
+    """The API in a worker: over the champion that the process beside it publishes."""
     end_with_supervisor()
+    do_without("pandas")
     serving = ServingSettings()
     configure_logs(serving.log_format)
-    closed_api = api(serving, Settings(), source_of(serving.champion_source))
+    settings = Settings()
+    closed_api = api(serving, settings, PublishedSource(settings.published_champion))
     # What was imported stays. Each full collection would look through all of it, for tens of milliseconds in which nobody is
     # answered; where connections come and go by the thousand, there are many of them.
     gc.collect()
@@ -213,10 +220,11 @@ def api(serving: ServingSettings, settings: Settings, source: Source) -> Perimet
     if serving.otlp_endpoint is not None:
         observers.append(telemetry(serving.otlp_endpoint))
     portfolio, codec = settings.portfolio, settings.decision_log_codec
-    holder = ChampionHolder(source, portfolio, LastKnown(settings.last_known), serving.champion_poll_seconds, [counting])
+    look_seconds = serving.champion_poll_seconds / LOOKS_A_POLL
+    holder = ChampionHolder(source, portfolio, LastKnown(settings.last_known), look_seconds, [counting])
+    size, seconds = serving.segment_megabytes << 20, serving.segment_minutes * 60
     singles, many = (
-        DecisionLog(settings.open_segments, portfolio.name, codec, serving.segment_megabytes << 20, serving.segment_minutes * 60)
-        for _ in range(2)
+        DecisionLog(settings.open_segments, portfolio.name, codec, size, seconds, keyed=keyed) for keyed in (False, True)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
     shadows = [_shadow(serving, settings, source, metrics)] if serving.shadow else []

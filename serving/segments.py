@@ -42,13 +42,17 @@ class DecisionLog:
         codec: what payloads pass through.
         segment_bytes: a segment of this size is finished.
         segment_seconds: so is one that was begun so long ago.
+        keyed: whether decisions that were asked for with an idempotency key go here, too.
     """
 
-    def __init__(self, folder: Path, portfolio: str, codec: Codec, segment_bytes: int, segment_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, portfolio: str, codec: Codec, segment_bytes: int, segment_seconds: float, *, keyed: bool
+    ) -> None:
         self.problem: str | None = None
         self._folder = folder
         self._portfolio = portfolio
         self._codec = codec
+        self._keyed = keyed
         self._segment_bytes = segment_bytes
         self._segment_seconds = segment_seconds
         self._planned: SegmentHeader | None = None
@@ -69,6 +73,7 @@ class DecisionLog:
                 portfolio=self._portfolio,
                 champion=champion.record,
                 degraded=champion.degraded,
+                keyed=self._keyed,
             )
             self._planned, self._rows = header, 0
         first, self._rows = self._rows, self._rows + rows

@@ -1,17 +1,14 @@
-"""The API's processes: workers that answer, and beside them the one that keeps what was decided."""
+"""The API's processes: workers that answer; beside them who reads which champion is in force, and who keeps what was decided."""
 
 import multiprocessing
 import resource
 import signal
 import sys
 
-import uvicorn
-
 from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.settings import ServingSettings, Settings
-from serving.keeper import end_with_parent, kept
+from serving.companions import beside, companion, end_with_parent
 from serving.logs import configure_logs
-from serving.metrics import empty_metrics
 
 GRACEFUL_SECONDS = 20
 
@@ -30,24 +27,34 @@ def run(serving: ServingSettings, settings: Settings) -> None:
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
     configure_logs(serving.log_format)
+    settings.published_champion.unlink(missing_ok=True)  # what an earlier run has left
+    signal.signal(signal.SIGTERM, _end)  # uvicorn passes the signal on when it is done; the companions are to be waited for
+    with beside(companion("serving.reader")), beside(companion("serving.keeper")):
+        _answer(serving, settings)
+
+
+def _answer(serving: ServingSettings, settings: Settings) -> None:
+    # Imported while the process that reads who is champion does the same: whoever is last is waited for.
+    import uvicorn
+
+    from serving.metrics import empty_metrics
+
     empty_metrics(settings.metrics_dir)
     _allow_many_connections()
-    signal.signal(signal.SIGTERM, _end)  # uvicorn passes the signal on when it is done; the keeper is to be waited for
-    with kept():
-        uvicorn.run(
-            "serving.app:app_from_environment",
-            factory=True,
-            host=serving.host,
-            port=serving.port,
-            workers=serving.workers,
-            loop="uvloop" if sys.platform != "win32" else "auto",
-            http="serving.protocol:GuardedProtocol",
-            access_log=False,
-            log_config=None,  # ours
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        )
+    uvicorn.run(
+        "serving.app:app_from_environment",
+        factory=True,
+        host=serving.host,
+        port=serving.port,
+        workers=serving.workers,
+        loop="uvloop" if sys.platform != "win32" else "auto",
+        http="serving.protocol:GuardedProtocol",
+        access_log=False,
+        log_config=None,  # ours
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
 
 
 def end_with_supervisor() -> None:

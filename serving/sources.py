@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.settings import IN_DAGSTER
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-IN_DAGSTER = "dagster"
+CHAMPION = "champion"
 CONTENDERS = ("model", "candidate_model")
 """The assets that register a model."""
 
@@ -172,18 +173,14 @@ class DagsterWebserverSource:
 
 
 def source_of(setting: str) -> Source:
-    """The source that `CREDITRISK_CHAMPION_SOURCE` names: `dagster`, the instance of `DAGSTER_HOME`, or a webserver's URL.
+    """The source that `CREDITRISK_CHAMPION_SOURCE` names: `dagster`, the instance of `DAGSTER_HOME`, or a webserver's URL."""
+    return DagsterInstanceSource(_instance_of_home) if setting == IN_DAGSTER else DagsterWebserverSource(setting)
 
-    Raises:
-        ValueError: if it is neither.
-    """
-    if setting == IN_DAGSTER:
-        from dagster import DagsterInstance
 
-        return DagsterInstanceSource(DagsterInstance.get)
-    if setting.startswith(("http://", "https://")):
-        return DagsterWebserverSource(setting)
-    raise ValueError(f"champion source {setting!r}; valid: {IN_DAGSTER!r}, or the http(s) URL of a Dagster webserver")
+def _instance_of_home() -> "DagsterInstance":
+    from dagster import DagsterInstance
+
+    return DagsterInstance.get()
 
 
 def champion_in(source: Source) -> ChampionRecord | None:
@@ -193,7 +190,7 @@ def champion_in(source: Source) -> ChampionRecord | None:
 
 def champions_in(source: Source, limit: int = HISTORY_LIMIT) -> list[PastRecord]:
     """What a source says of the champion so far, the newest first."""
-    return [PastRecord(one.at, ChampionRecord.of_values(one.metadata)) for one in source.materializations("champion", limit)]
+    return [PastRecord(one.at, ChampionRecord.of_values(one.metadata)) for one in source.materializations(CHAMPION, limit)]
 
 
 def contender_in(source: Source) -> Contender | None:

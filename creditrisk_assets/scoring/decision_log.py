@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -56,6 +57,7 @@ class SegmentHeader(BaseModel):
         portfolio: whose records they are about.
         champion: who decided, by which rule.
         degraded: whether that was the fallback scorecard.
+        keyed: whether any of its decisions may have been asked for with an idempotency key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +68,7 @@ class SegmentHeader(BaseModel):
     portfolio: str
     champion: ChampionRecord
     degraded: bool = False
+    keyed: bool = True
 
     def decision_id(self, row: int) -> str:
         """The id of one of its decisions."""
@@ -202,25 +205,35 @@ def framed(payload: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment as it was read.
+    """A segment as it was read. Its decisions stay on the disk: there may be a hundred thousand of them.
 
     Attributes:
         path: the file.
         header: what it says of itself.
-        lines: JSON documents, one for each decision, in order.
+        codec: what its payloads pass through.
+        rows: how many decisions it holds.
         good_bytes: where the last whole frame ends.
         torn_bytes: what lies behind it.
     """
 
     path: Path
     header: SegmentHeader
-    lines: tuple[bytes, ...]
+    codec: Codec
+    rows: int
     good_bytes: int
     torn_bytes: int
 
+    def lines(self) -> Iterator[bytes]:
+        """JSON documents, one for each decision, in order."""
+        with self.path.open("rb") as file:
+            for payload, end in islice(whole_frames(file), 1, None):
+                yield from lines_of(self.codec.decode(payload))
+                if end == self.good_bytes:
+                    return
+
     def records(self) -> Iterator[dict[str, Any]]:
         """The decisions."""
-        return (from_json(line) for line in self.lines)
+        return (from_json(line) for line in self.lines())
 
 
 def read_segment(path: Path, codec: Codec) -> Segment | None:
@@ -233,32 +246,55 @@ def read_segment(path: Path, codec: Codec) -> Segment | None:
         DecisionLogError: if it was damaged: a frame is invalid and others follow it, or a payload is not what was written.
         OSError: if it cannot be read.
     """
-    content = path.read_bytes()
-    payloads, good = whole_frames(content)
-    if _frame_after(content, good):
-        raise DecisionLogError(f"{path} was damaged at byte {good}: whole frames follow one that is not; nothing is cut there")
-    if not payloads:
-        return None
-    try:
-        header = SegmentHeader.model_validate_json(codec.decode(payloads[0]))
-        lines = [line for payload in payloads[1:] for line in codec.decode(payload).split(b"\n") if line]
-    except ValidationError as error:
-        raise DecisionLogError(f"{path} has a header that cannot be read: {error}") from error
-    except Exception as error:  # a codec of the user's own may raise anything
-        raise DecisionLogError(f"{path} cannot be decoded: {type(error).__name__}: {error}") from error
-    if path.name != f"{header.day}-{header.name}{SUFFIX}":
-        raise DecisionLogError(f"{path} is the segment {header.day}-{header.name}; valid: its own name")
-    return Segment(path, header, tuple(lines), good, len(content) - good)
+    header, rows, good = None, 0, 0
+    with path.open("rb") as file:
+        for payload, end in _frames_or_damage(path, file):
+            content, good = _decoded(path, codec, payload), end
+            if header is None:
+                header = _header(path, content)
+            else:
+                rows += len(lines_of(content))
+        size = os.fstat(file.fileno()).st_size
+    return None if header is None else Segment(path, header, codec, rows, good, size - good)
 
 
-def whole_frames(content: bytes) -> tuple[list[bytes], int]:
-    """The payloads of a segment's frames up to the first that is not whole, and where that one begins."""
-    payloads: list[bytes] = []
-    good = 0
-    while (found := _payload_at(content, good)) is not None:
-        payload, good = found
-        payloads.append(payload)
-    return payloads, good
+def read_header(path: Path, codec: Codec) -> SegmentHeader | None:
+    """What a segment says of itself; None where a crash has left not even that.
+
+    Raises:
+        DecisionLogError: if it is not what was written.
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        first = next(whole_frames(file), None)
+    return None if first is None else _header(path, _decoded(path, codec, first[0]))
+
+
+def whole_frames(file: IO[bytes], start: int = 0) -> Iterator[tuple[bytes, int]]:
+    """The payloads of a segment's frames up to the first that is not whole, each with the place where its frame ends. They are
+    read one by one: a segment is large, and many may be looking.
+
+    Args:
+        file: open for reading.
+        start: where a frame begins.
+    """
+    file.seek(start)
+    end = start
+    while (head := HEAD.fullmatch(file.read(HEAD_BYTES))) is not None:
+        length = int(head[2])
+        if end + length > os.fstat(file.fileno()).st_size:
+            return
+        rest = file.read(length + 1)
+        payload = rest[:length]
+        if rest[length:] != b"\n" or zlib.crc32(payload) != int(head[1], 16):
+            return
+        end += HEAD_BYTES + length + 1
+        yield payload, end
+
+
+def lines_of(content: bytes) -> list[bytes]:
+    """The JSON documents of a payload."""
+    return [line for line in content.split(b"\n") if line]
 
 
 def find_record(folders: Sequence[Path], codec: Codec, day: str, name: str, row: int) -> tuple[SegmentHeader, bytes] | None:
@@ -318,42 +354,71 @@ def cut(segment: Segment) -> None:
 
 
 def _line_of(path: Path, codec: Codec, row: int) -> tuple[SegmentHeader, bytes] | None:
-    """One line of a segment and its header, read frame by frame: a segment is large, and many may be looking; None if no whole
-    frame has it.
-    """
+    """One line of a segment and its header; None if no whole frame has it."""
     header: SegmentHeader | None = None
     first = 0
     with path.open("rb") as file:
-        while text := file.read(HEAD_BYTES):
-            head = HEAD.fullmatch(text)
-            frame = text if head is None else text + file.read(int(head[2]) + 1)
-            found = _payload_at(frame, 0)
-            if found is None and _is_blank(text, file):
-                return None
-            if found is None:
-                read_segment(path, codec)  # which says so if this is no torn tail, but damage
-                return None
-            try:
-                content = codec.decode(found[0])
-                if header is None:
-                    header = SegmentHeader.model_validate_json(content)
-                    continue
-            except Exception as error:  # a codec of the user's own may raise anything
-                raise DecisionLogError(f"{path} cannot be decoded: {type(error).__name__}: {error}") from error
-            lines = [line for line in content.split(b"\n") if line]
+        for payload, _ in _frames_or_damage(path, file):
+            content = _decoded(path, codec, payload)
+            if header is None:
+                header = _header(path, content)
+                continue
+            lines = lines_of(content)
             if row < first + len(lines):
                 return header, lines[row - first]
             first += len(lines)
     return None
 
 
-def _is_blank(text: bytes, rest: IO[bytes]) -> bool:
-    """Whether nothing was written here yet: zeros, to the end of the file."""
-    while text:
+def _frames_or_damage(path: Path, file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+    """All whole frames of a segment.
+
+    Raises:
+        DecisionLogError: if there is something between them.
+    """
+    good = 0
+    while True:
+        for payload, end in whole_frames(file, good):
+            yield payload, end
+            good = end
+        file.seek(good)
+        if _is_blank(file) or not _holds_frame(file, good):
+            return
+        if next(whole_frames(file, good), None) is None:  # else it was being written, and has been meanwhile
+            problem = "whole frames follow one that is not; nothing is cut there"
+            raise DecisionLogError(f"{path} was damaged at byte {good}: {problem}")
+
+
+def _decoded(path: Path, codec: Codec, payload: bytes) -> bytes:
+    try:
+        return codec.decode(payload)
+    except Exception as error:  # a codec of the user's own may raise anything
+        raise DecisionLogError(f"{path} cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def _header(path: Path, content: bytes) -> SegmentHeader:
+    try:
+        header = SegmentHeader.model_validate_json(content)
+    except ValidationError as error:
+        raise DecisionLogError(f"{path} has a header that cannot be read: {error}") from error
+    if path.name != f"{header.day}-{header.name}{SUFFIX}":
+        raise DecisionLogError(f"{path} is the segment {header.day}-{header.name}; valid: its own name")
+    return header
+
+
+def _is_blank(rest: IO[bytes]) -> bool:
+    """Whether nothing was written from here on: zeros, to the end of the file."""
+    while text := rest.read(AHEAD_BYTES):
         if text.strip(b"\0"):
             return False
-        text = rest.read(AHEAD_BYTES)
     return True
+
+
+def _holds_frame(file: IO[bytes], place: int) -> bool:
+    """Whether a whole frame begins anywhere behind a place. What is looked through is a torn tail, but for a damaged segment."""
+    file.seek(place)
+    tail = file.read()
+    return any(next(whole_frames(file, place + head.start()), None) is not None for head in HEAD.finditer(tail, 1))
 
 
 def _is_still(path: Path, file: IO[bytes]) -> bool:
@@ -362,20 +427,3 @@ def _is_still(path: Path, file: IO[bytes]) -> bool:
         return path.stat().st_ino == os.fstat(file.fileno()).st_ino
     except FileNotFoundError:
         return False
-
-
-def _payload_at(content: bytes, place: int) -> tuple[bytes, int] | None:
-    """The payload of the frame that begins at a place, and where the next one begins; None if there is no whole frame."""
-    head = HEAD.match(content, place)
-    if head is None:
-        return None
-    start, length = head.end(), int(head[2])
-    payload = content[start : start + length]
-    if len(payload) != length or content[start + length : start + length + 1] != b"\n":
-        return None
-    return (payload, start + length + 1) if zlib.crc32(payload) == int(head[1], 16) else None
-
-
-def _frame_after(content: bytes, place: int) -> bool:
-    """Whether a whole frame begins anywhere behind a place."""
-    return any(_payload_at(content, head.start()) is not None for head in HEAD.finditer(content, place + 1))

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,15 @@ import structlog
 from pydantic_core import from_json, to_json
 
 from creditrisk_assets.scoring.codec import Codec
-from creditrisk_assets.scoring.decision_log import DecisionLogError, Segment, cut, open_segments, read_segment, taken
+from creditrisk_assets.scoring.decision_log import (
+    DecisionLogError,
+    Segment,
+    cut,
+    open_segments,
+    read_header,
+    read_segment,
+    taken,
+)
 
 log = structlog.get_logger()
 
@@ -125,7 +134,7 @@ class IdempotencyIndex:
             sealed = path.rename(destination / path.name)
         except FileNotFoundError:  # another process has sealed it meanwhile
             return None
-        return Segment(sealed, segment.header, segment.lines, segment.good_bytes, 0)
+        return replace(segment, path=sealed, torn_bytes=0)
 
     def forget(self, older_than_seconds: float) -> int:
         """Remove keys that nobody will send again; how many."""
@@ -158,7 +167,8 @@ class IdempotencyIndex:
 
     def _read(self, path: Path) -> None:
         try:
-            segment = read_segment(path, self._codec)
+            header = read_header(path, self._codec)
+            segment = read_segment(path, self._codec) if header is not None and header.keyed else None
             if segment is not None:
                 self._enter_keys(segment)
         except DecisionLogError as error:  # it stays where it is, and whoever seals it says so again
@@ -167,7 +177,9 @@ class IdempotencyIndex:
         self._connection.execute("INSERT OR REPLACE INTO read_segments VALUES (?, ?)", row)
 
     def _enter_keys(self, segment: Segment) -> None:
-        for line in segment.lines:
+        if not segment.header.keyed:
+            return
+        for line in segment.lines():
             if MARK in line:
                 record: dict[str, Any] = from_json(line)
                 if asked := record.get("idempotency"):

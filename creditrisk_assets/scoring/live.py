@@ -10,6 +10,7 @@ import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
     if document.exists() and not may_land:
         return False
     segment = read_segment(path, live.codec)
-    if segment is None or not segment.lines:
+    if segment is None or not segment.rows:
         path.unlink()  # a process began it and decided nothing
         return False
     with scratch_folder(live.scratch) as folder:
@@ -177,7 +178,7 @@ def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
                 day=header.day,
                 batch_sha256=_digest(path),
                 champion=header.champion,
-                rows=len(segment.lines),
+                rows=segment.rows,
                 file_sha256=digest,
                 segment=header.name,
             )
@@ -195,10 +196,10 @@ def _write(portfolio: Portfolio, segment: Segment, path: Path, columns: list[str
     """Write a segment's decisions to a Parquet file, all columns or some, some rows at a time: as Python objects they take many
     times the room of their text.
     """
-    writer = None
+    writer, lines = None, segment.lines()
     try:
-        for first in range(0, len(segment.lines), ROWS_AT_ONCE):
-            table = decision_table(portfolio, segment.header, segment.lines[first : first + ROWS_AT_ONCE], first)
+        for first in range(0, segment.rows, ROWS_AT_ONCE):
+            table = decision_table(portfolio, segment.header, list(islice(lines, ROWS_AT_ONCE)), first)
             table = table if columns is None else table.select(columns)
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)

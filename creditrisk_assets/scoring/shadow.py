@@ -11,7 +11,7 @@ import structlog
 from creditrisk_assets.portfolio.storage import StoredPath, put_file, scratch_folder
 from creditrisk_assets.scoring.codec import Codec
 from creditrisk_assets.scoring.decision_log import open_segments, taken, whole_frames
-from creditrisk_assets.scoring.shadow_log import ShadowHeader, scores_in
+from creditrisk_assets.scoring.shadow_log import ShadowHeader, ShadowScores, scores_in
 
 log = structlog.get_logger()
 
@@ -76,14 +76,18 @@ def shadow_scores(kept: StoredPath, day: str, bundle_sha256: str) -> Iterator[pa
 
 def _table(path: Path, codec: Codec) -> pa.Table | None:
     """The scores of a segment up to the first frame that is not whole; None where not even its header is."""
-    content = path.read_bytes()
-    payloads, good = whole_frames(content)
-    if good < len(content):
-        log.warning("shadow_cut", segment=path.name, bytes=len(content) - good)
-    if not payloads:
+    header, scores, good = None, list[ShadowScores](), 0
+    with path.open("rb") as file:
+        for payload, end in whole_frames(file):
+            content, good = codec.decode(payload), end
+            if header is None:
+                header = ShadowHeader.model_validate_json(content)
+            else:
+                scores += scores_in(content)
+    if torn := path.stat().st_size - good:
+        log.warning("shadow_cut", segment=path.name, bytes=torn)
+    if header is None:
         return None
-    header = ShadowHeader.model_validate_json(codec.decode(payloads[0]))
-    scores = [one for payload in payloads[1:] for one in scores_in(codec.decode(payload))]
     ids = [one for some in scores for one in some.ids]
     columns = {
         "decision_id": ids,

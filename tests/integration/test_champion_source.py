@@ -4,7 +4,9 @@ processes; every test has a store of its own that names the bundles of one train
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,10 +23,10 @@ from creditrisk_assets.cli import app
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.processes import free_ports
 from creditrisk_assets.scoring.bundle import GRAPH, BundlePlace, ChampionRecord, DecisionRule, load_bundle
+from creditrisk_assets.settings import IN_DAGSTER
 from serving.champion import ChampionHolder, fallback_record
 from serving.last_known import RECORD, LastKnown
 from serving.sources import (
-    IN_DAGSTER,
     DagsterInstanceSource,
     DagsterWebserverSource,
     Source,
@@ -33,7 +35,6 @@ from serving.sources import (
     champions_in,
     source_of,
 )
-from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, until
 from tests.integration.test_page import said
 
@@ -168,9 +169,6 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(site: Site, tr
             assert all(abs((a.at - b.at).total_seconds()) < 0.001 for a, b in zip(seen, known, strict=True))
             assert behind.materializations("nobody_has_heard_of_it", 1) == []
             until(lambda: client.post("/predict", json=CUSTOMER).json()["model_version"] == "2", 5)
-            held = modules_and_memory(site.loop, url)
-            assert held["modules"] == []
-            assert held["megabytes"] < 200
         until(lambda: client.get("/ready").json()["problem"] is not None, 10)
         ready = client.get("/ready").json()
         assert (ready["model_version"], ready["degraded"]) == ("2", False)
@@ -186,25 +184,33 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(site: Site, tr
         assert told(body) == site.answer(site.bundle, second.rule)
 
 
-def modules_and_memory(loop: Loop, url: str) -> dict[str, Any]:
-    """What an API process over a webserver holds when it has loaded its champion."""
-    code = (
-        "import json, sys; from serving.app import app_from_environment; app = app_from_environment(); "
-        "holder = app.app.state.holder; holder.refresh(); assert holder.current, holder.problem; "
-        "names = ('dagster', 'sqlalchemy', 'grpc', 'sklearn', 'mlflow', 'pandas'); "
-        "status = dict(line.split(':', 1) for line in open('/proc/self/status')); "
-        "print(json.dumps({'modules': [name for name in names if name in sys.modules], "
-        "'megabytes': int(status['VmRSS'].split()[0]) / 1024}))"
-    )
-    environment = {
-        "CREDITRISK_CHAMPION_SOURCE": url,
-        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=loop.home)
-    return dict(json.loads(result.stdout.strip().splitlines()[-1]))
+def test_the_process_that_reads_the_source_may_die_or_hang_and_nobody_who_asks_notices(site: Site, named: ChampionRecord) -> None:
+    with api(site.loop) as client:
+        version = client.get("/ready").raise_for_status().json()["model_version"]
+        (reader,) = readers(site.loop)
+        os.kill(reader, signal.SIGKILL)
+        site.name(named, model_version="2")
+        until(lambda: client.get("/ready").json()["model_version"] == "2", 10)
+        (another,) = readers(site.loop)
+        assert (version, another == reader) == (named.model_version, False)
+        os.kill(another, signal.SIGSTOP)
+        try:
+            until(lambda: client.get("/ready").json()["problem"] is not None, 15)
+            assert "was not read for 10 s" in client.get("/ready").json()["problem"]
+            assert client.post("/predict", json=CUSTOMER).raise_for_status().json()["model_version"] == "2"
+        finally:
+            os.kill(another, signal.SIGCONT)
+        until(lambda: client.get("/ready").json()["problem"] is None, 5)
+
+
+def readers(loop: Loop) -> list[int]:
+    """The processes that read the source for the API of a loop."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if b"serving.reader" in (process / "cmdline").read_bytes() and (process / "cwd").resolve() == loop.home.resolve():
+                found.append(int(process.name))
+    return found
 
 
 def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_is_back(

@@ -1,5 +1,6 @@
 """The API as a process of its own, over real HTTP, on the store of a real loop."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -220,12 +221,16 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
     loop.instance.dispose()
 
 
-def test_the_api_process_holds_no_training_library(trained: Loop) -> None:
-    """Serving unpickles nothing and starts fast because scikit-learn, MLflow, pandas and Evidently are not in it."""
+def test_a_worker_holds_neither_training_libraries_nor_the_orchestrator(trained: Loop, client: httpx.Client) -> None:
+    """It unpickles nothing, starts fast and is small because they are not in it."""
+    assert client.get("/ready").status_code == 200
     code = (
-        "import sys; from serving.app import app_from_environment; app = app_from_environment(); "
-        "holder = app.app.state.holder; holder.refresh(); assert holder.current, holder.problem; "
-        "print([name for name in ('sklearn', 'mlflow', 'pandas', 'evidently', 'skops', 'onnx') if name in sys.modules])"
+        "import json, sys; from serving.app import app_from_environment; app = app_from_environment(); "
+        "holder = app.app.state.holder; holder.refresh(); assert holder.current and not holder.problem, holder.problem; "
+        "names = 'sklearn mlflow pandas evidently skops onnx dagster sqlalchemy grpc'.split(); "
+        "assert 'pyarrow' not in sys.modules; import pyarrow; pyarrow.array(['it would import pandas']); "
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status')); "
+        "print(json.dumps([[name for name in names if name in sys.modules], int(status['VmRSS'].split()[0]) / 1024]))"
     )
     environment = {
         "DAGSTER_HOME": str(trained.home),
@@ -235,7 +240,9 @@ def test_the_api_process_holds_no_training_library(trained: Loop) -> None:
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=trained.home
     )
-    assert result.stdout.strip().splitlines()[-1] == "[]"
+    modules, megabytes = json.loads(result.stdout.strip().splitlines()[-1])
+    assert modules == []
+    assert megabytes < 170
 
 
 def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(

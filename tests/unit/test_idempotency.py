@@ -2,6 +2,7 @@
 
 import multiprocessing
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,23 @@ def test_threads_wait_for_each_other(tmp_path: Path) -> None:
         assert not entered.wait(0.2)
     thread.join()
     assert find(two, "k") == Kept("d", b"answer")
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_large_segment_of_a_dead_process_is_never_held_whole(tmp_path: Path, keyed: bool) -> None:
+    """A worker looks through it in the middle of a request."""
+    index = index_in(tmp_path)
+    writer = SegmentWriter(tmp_path / "open", header().model_copy(update={"keyed": keyed}), PLAIN)
+    for number in range(200):
+        writer.append([line(f"{number}-{'x' * 40_000}")])
+    writer.close()
+    assert writer.path.stat().st_size > 10_000_000
+    tracemalloc.start()
+    assert find(index, "new") is None
+    segment = index.seal(writer.path, tmp_path / "sealed")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert segment is not None
+    assert segment.rows == 200
+    assert most < 1_000_000
+    assert (find(index, f"0-{'x' * 40_000}") is not None) is keyed
