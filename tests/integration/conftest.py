@@ -95,7 +95,7 @@ class Loop(SteppedLoop):
         """
         with pytest.MonkeyPatch.context() as patch:
             for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-                patch.delenv(name, raising=False)  # MLflow sets them too, and other loops' settings would read them
+                patch.setenv(name, self.settings.tracking_uri)  # MLflow does so too, and other loops' settings would read them
             mlflow.set_tracking_uri(self.settings.tracking_uri)
             mlflow.set_registry_uri(self.settings.tracking_uri)
             return mlflow.pyfunc.load_model(uri)
