@@ -2,6 +2,7 @@
 
 import io
 from datetime import date
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -9,8 +10,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from creditrisk_assets.modelling.inspection import Inspection, Profile
 from creditrisk_assets.modelling.metrics import Z95, calibration_bins, kolmogorov_smirnov, ranking_and_calibration
+
+if TYPE_CHECKING:  # what inspects a model trains it, too: seconds of imports that a day's pictures do not need
+    from creditrisk_assets.modelling.inspection import Inspection, Profile
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -21,7 +24,7 @@ MOST_IMPORTANT = 20
 PROFILES_SHOWN = 8
 
 
-def training_plots(inspection: Inspection, target: IntArray, probability: FloatArray, score: FloatArray) -> dict[str, bytes]:
+def training_plots(inspection: "Inspection", target: IntArray, probability: FloatArray, score: FloatArray) -> dict[str, bytes]:
     """What a training shows beside ROC and calibration, by name.
 
     Args:
@@ -126,7 +129,7 @@ def importance_plot(importance: dict[str, float]) -> bytes:
     return _png(figure)
 
 
-def profiles_plot(profiles: dict[str, Profile]) -> bytes:
+def profiles_plot(profiles: "dict[str, Profile]") -> bytes:
     """Mean PD along the features that claim a direction and move it most."""
     names = sorted(profiles, key=lambda name: float(np.ptp(profiles[name].mean_pd)), reverse=True)[:PROFILES_SHOWN]
     figure = Figure(figsize=(7.2, 3.4))
