@@ -1,6 +1,7 @@
 """The application: routes over the champion in force. It trains nothing, and holds no MLflow, pandas or scikit-learn."""
 
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any
@@ -45,6 +46,11 @@ from serving.telemetry import Telemetry, telemetry
 
 RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread with a large batch may keep the event loop waiting for Python's lock; by default ten times as long, each time
+that the loop has let go of it, which is several times in a request.
+"""
 
 LOOKS_A_POLL = 4
 """How often a worker looks at what was published while the source is read once."""
@@ -189,8 +195,11 @@ def create_app(
 
 def app_from_environment() -> Perimeter:
     """The API in a worker: over the champion that the process beside it publishes."""
+    import onnxruntime  # noqa: F401 - the first bundle needs it, and until the reader has spoken there is time
+
     end_with_supervisor()
     do_without("pandas")
+    sys.setswitchinterval(SWITCH_SECONDS)
     serving = ServingSettings()
     configure_logs(serving.log_format)
     settings = Settings()

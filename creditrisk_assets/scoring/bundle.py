@@ -9,11 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import onnxruntime
-import onnxruntime.capi.onnxruntime_pybind11_state as onnx_errors
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from upath import UPath
@@ -21,6 +19,9 @@ from upath import UPath
 from creditrisk_assets.portfolio.contract import Code, Kind, Portfolio
 from creditrisk_assets.portfolio.encoding import RowEncoder, raw_matrix
 from creditrisk_assets.portfolio.storage import store_errors
+
+if TYPE_CHECKING:  # it is imported with the first session: who only reads records does without
+    import onnxruntime
 
 GRAPH = "model.onnx"
 REASONS_GRAPH = "extra_files/reasons.onnx"
@@ -39,9 +40,6 @@ RECALIBRATION = "recalibration"
 
 DECIDED_AT_ONCE = 4_096
 """Rows of one run of the reasons graph, which multiplies them by 2 for each group of fields."""
-
-ONNX_ERRORS = (onnx_errors.InvalidProtobuf, onnx_errors.InvalidGraph, onnx_errors.InvalidArgument, onnx_errors.Fail)
-"""What onnxruntime raises over bytes that are no graph that it can run."""
 
 
 class BundleError(RuntimeError):
@@ -217,8 +215,8 @@ class Bundle:
     sha256: str
     manifest: Manifest
     golden: tuple[GoldenRequest, ...]
-    session: onnxruntime.InferenceSession
-    reasons_session: onnxruntime.InferenceSession
+    session: "onnxruntime.InferenceSession"
+    reasons_session: "onnxruntime.InferenceSession"
 
     def require_fits(self, portfolio: Portfolio) -> None:
         """Whether records of a portfolio's contract, as it is now, can be given to this bundle.
@@ -355,7 +353,7 @@ def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
             reasons_session=open_session(content[REASONS_GRAPH]),
         )
         bundle.verify()
-    except (ValueError, TypeError, *ONNX_ERRORS) as error:
+    except _unreadable() as error:
         raise BundleError(f"bundle {location} cannot be read or run: {error}") from error
     return bundle
 
@@ -390,12 +388,22 @@ def bundle_digest(content: dict[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def open_session(graph: bytes) -> onnxruntime.InferenceSession:
+def open_session(graph: bytes) -> "onnxruntime.InferenceSession":
     """An ONNX session with one thread: more threads change the order of sums, and with it the last bit."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What is raised over a bundle's files that cannot be read or run."""
+    import onnxruntime.capi.onnxruntime_pybind11_state as onnx_errors
+
+    of_graphs = (onnx_errors.InvalidProtobuf, onnx_errors.InvalidGraph, onnx_errors.InvalidArgument, onnx_errors.Fail)
+    return (ValueError, TypeError, *of_graphs)
 
 
 class BundlePlace(_Document):
