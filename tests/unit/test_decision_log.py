@@ -162,6 +162,27 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(
         assert segment.rows in (last, last + 3)
 
 
+def test_who_reads_while_another_writes_sees_all_that_was_acknowledged_and_takes_nothing_for_damage(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_write_for_ever, args=(tmp_path, theirs), daemon=True)
+    process.start()
+    seen = ours.recv()
+    (path,) = open_segments(tmp_path)
+    looks = 0
+    while looks < 50 or seen < 3_000:
+        while ours.poll():
+            seen = ours.recv()
+        segment = read_segment(path, PLAIN)
+        assert segment is not None
+        assert segment.rows >= seen
+        assert segment.good_bytes <= path.stat().st_size
+        assert len(list(segment.lines())) == segment.rows
+        looks += 1
+    process.kill()
+    process.join()
+
+
 def test_two_segments_never_have_one_name(tmp_path: Path) -> None:
     """A rename would replace the first one, decisions and all."""
     same = header()

@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from creditrisk_assets.cli import app
 from serving.published import STALE_SECONDS, PublishedSource, Publisher
 from serving.sources import HISTORY_LIMIT, Materialization, SourceError, champion_in, contender_in
 
@@ -116,3 +118,12 @@ def test_at_its_start_a_worker_waits_for_the_first_word_and_later_for_nothing(st
     with pytest.raises(SourceError, match="was not read"):
         champion_in(source)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("source", ["", "dagsterr", "ftp://dagster:3000"])
+def test_what_is_no_source_is_refused_by_its_name_before_anything_starts(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDITRISK_CHAMPION_SOURCE", source)
+    result = CliRunner().invoke(app, ["serve"])
+    assert result.exit_code == 1
+    assert f"CREDITRISK_CHAMPION_SOURCE: {source!r}" in " ".join(result.stderr.split())
+    assert "valid: 'dagster', or the http(s) URL" in " ".join(result.stderr.split())
