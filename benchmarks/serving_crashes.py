@@ -101,7 +101,7 @@ def crash(site: Site, rounds: int, seed: int) -> Outcome:
             client.start()
         time.sleep(rng.uniform(*ROUND_SECONDS))
         if site.workers > 1 and number % 2 == 0:
-            site.kill(rng.choice(_workers(site)))
+            site.kill(rng.choice(site.answering()))
             time.sleep(rng.uniform(*ROUND_SECONDS))
         site.kill_all()
         stop.set()
@@ -111,19 +111,6 @@ def crash(site: Site, rounds: int, seed: int) -> Outcome:
     retry(site, told)
     site.stop()
     return looked_at(site, told, rounds)
-
-
-def _workers(site: Site) -> list[int]:
-    """Processes that hold the decision log open for writing."""
-    found = []
-    for number in site.processes():
-        try:
-            links = [str(link.readlink()) for link in Path(f"/proc/{number}/fd").iterdir()]
-        except OSError:
-            continue
-        if any("idempotency.db" in link for link in links) and any("socket:" in link for link in links):
-            found.append(number)
-    return found or site.processes()[:1]
 
 
 def _ask(site: Site, customers: list[dict[str, Any]], told: Told, stop: threading.Event, seed: float) -> None:

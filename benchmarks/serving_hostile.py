@@ -67,7 +67,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the API's processes hold."""
+    """What the API's workers hold."""
 
     descriptors: int
     megabytes: float
@@ -194,9 +194,9 @@ def raise_descriptor_limit(wanted: int) -> None:
 
 
 def usage(site: Site) -> Usage:
-    """What the API's processes hold now."""
+    """What the API's workers hold now."""
     descriptors, pages = 0, 0
-    for number in site.processes():
+    for number in site.answering():
         descriptors += len(list(Path(f"/proc/{number}/fd").iterdir()))
         pages += int(Path(f"/proc/{number}/statm").read_text().split()[1])
     return Usage(descriptors, round(pages * resource.getpagesize() / (1 << 20), 1))

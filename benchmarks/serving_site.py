@@ -149,6 +149,18 @@ class Site:
                     found += [int(child) for child in (task / "children").read_text().split()]
         return found
 
+    def answering(self) -> list[int]:
+        """The processes that answer: they have an open index of keys and sockets."""
+        found = []
+        for number in self.processes():
+            try:
+                links = [str(link.readlink()) for link in Path(f"/proc/{number}/fd").iterdir()]
+            except OSError:
+                continue
+            if any("idempotency.db" in link for link in links) and any("socket:" in link for link in links):
+                found.append(number)
+        return found or self.processes()[:1]
+
     def kill(self, number: int) -> None:
         """Kill one process as the kernel does when memory is short."""
         with contextlib.suppress(ProcessLookupError):
