@@ -36,6 +36,7 @@ GONE = 0
 SLOWDOWN_LIMIT = 2.0
 DESCRIPTORS_SPARE = 8
 MEGABYTES_SPARE = 64
+BEGIN_SECONDS = 30.0
 UNREAD_ROWS = 12_000
 """Their answers are more than the system takes in for a client that does not read."""
 NEAR = 3.0
@@ -67,7 +68,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the API's workers hold."""
+    """What the API's processes hold."""
 
     descriptors: int
     megabytes: float
@@ -163,6 +164,7 @@ def endure(site: Site, headers: dict[str, str], seconds: float, idle: int, patie
     if warm:
         measured(hostile_ones)
         measured(idle_ones)
+    all_begun(site)
     before = usage(site)
     first = measured(nobody)
     beside_hostile = measured(hostile_ones)
@@ -193,10 +195,28 @@ def raise_descriptor_limit(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
+def all_begun(site: Site) -> None:
+    """Wait until every process of the API is at work: the one that keeps decisions begins some seconds after the others.
+
+    Raises:
+        RuntimeError: if that does not come to pass.
+    """
+    deadline = time.monotonic() + BEGIN_SECONDS
+    held = usage(site)
+    while True:
+        time.sleep(1.0)
+        begins = any(b"serving.keeper" in Path(f"/proc/{number}/cmdline").read_bytes() for number in site.processes())
+        before, held = held, usage(site)
+        if not begins and abs(held.megabytes - before.megabytes) < 1:
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the API's processes have not begun within {BEGIN_SECONDS:g} s")
+
+
 def usage(site: Site) -> Usage:
-    """What the API's workers hold now."""
+    """What the API's processes hold now."""
     descriptors, pages = 0, 0
-    for number in site.answering():
+    for number in site.processes():
         descriptors += len(list(Path(f"/proc/{number}/fd").iterdir()))
         pages += int(Path(f"/proc/{number}/statm").read_text().split()[1])
     return Usage(descriptors, round(pages * resource.getpagesize() / (1 << 20), 1))

@@ -13,10 +13,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median_high
 from typing import TypeVar
 
 import httpx
@@ -35,9 +34,6 @@ LOOK_SECONDS = 1.0
 
 BLOCKS = 12
 """Means of so many stretches of time are what the slope is fitted to: samples a second apart are not independent."""
-
-FLOOR_SAMPLES = 30
-"""Descriptors and threads come and go with batches and changes of segments; what leaks raises the least of so many samples."""
 
 SLOPE_LIMIT_BYTES = 4.0
 """A slope whose interval begins at less than this for each request is none: the smallest Python object takes sixteen."""
@@ -74,9 +70,9 @@ class Outcome:
         slope: of the memory, over the second half.
         limit: KiB a minute that the slope's interval must begin below: `SLOPE_LIMIT_BYTES` for each request.
         megabytes: at the start of the load, at half time, and at the end.
-        descriptors: the same, but the least in half a minute.
-        threads: the same as descriptors.
-        files: as of memory; segments wait there until their day is over.
+        descriptors: the same.
+        threads: the same.
+        files: the same; segments wait there until their day is over.
     """
 
     minutes: float
@@ -143,8 +139,8 @@ def soak(site: Site, headers: dict[str, str], minutes: float) -> Outcome:
         slope=slope(samples[half:]),
         limit=round(load.rate * 60 * SLOPE_LIMIT_BYTES / 1024, 1),
         megabytes=_thirds([round(one.kilobytes / 1024, 1) for one in samples]),
-        descriptors=_thirds([one.descriptors for one in samples], FLOOR_SAMPLES, min),
-        threads=_thirds([one.threads for one in samples], FLOOR_SAMPLES, min),
+        descriptors=_thirds([one.descriptors for one in samples]),
+        threads=_thirds([one.threads for one in samples]),
         files=_thirds([one.files for one in samples]),
     )
 
@@ -185,12 +181,11 @@ def _everything(client: httpx.Client, customer: dict[str, object]) -> int:
     return sum(response.status_code != httpx.codes.OK for response in asked)
 
 
-def _thirds(values: Sequence[N], width: int = 5, of: Callable[[Sequence[N]], N] = median_high) -> tuple[N, N, N]:
-    """One figure of the first samples, of those at half time, and of the last."""
-    middle = len(values) // 2 - width // 2
-    places = (slice(0, width), slice(middle, middle + width), slice(-width, None))
-    first, half, last = (of(values[place]) for place in places)
-    return first, half, last
+def _thirds(values: Sequence[N]) -> tuple[N, N, N]:
+    """The middle value of the first five samples, of the five at half time, and of the last five."""
+    places = (slice(0, 5), slice(len(values) // 2 - 2, len(values) // 2 + 3), slice(-5, None))
+    first, middle, last = (sorted(values[place])[len(values[place]) // 2] for place in places)
+    return first, middle, last
 
 
 def main() -> None:

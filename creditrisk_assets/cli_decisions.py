@@ -8,6 +8,8 @@ from typing import Annotated
 import structlog
 import typer
 
+from creditrisk_assets.cli_common import settings_here
+
 KEEP_SECONDS = 2.0
 
 log = structlog.get_logger()
@@ -31,10 +33,10 @@ def keep(
     from creditrisk_assets.scoring.idempotency import IdempotencyIndex
     from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
     from creditrisk_assets.scoring.shadow import keep_shadows
-    from creditrisk_assets.settings import ServingSettings, Settings, today
+    from creditrisk_assets.settings import today
 
-    settings = Settings()
-    live, hours = LiveDecisions.of(settings), ServingSettings().idempotency_hours
+    settings = settings_here()
+    live, hours = LiveDecisions.of(settings), settings_here(serving=True).idempotency_hours
     index: IdempotencyIndex | None = None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,7 +6,6 @@ Dagster nor its database, a source that hangs holds up nobody who answers, and a
 
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -35,7 +34,7 @@ class Published(BaseModel):
 
     Attributes:
         problem: why it could not be read, or None.
-        materializations: of each asset that the API reads, the newest first; those that were known before, if there is a problem.
+        materializations: of each asset that the API reads, the newest first; none if there is a problem.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,12 +55,12 @@ class Publisher:
         self._source = source
         self._file = file
         self._published: Published | None = None
+        self._told: str | None = None
 
     def publish(self) -> None:
         """Read once. What goes wrong with the source is published, too; a file that cannot be written goes stale."""
         said = self._read()
-        if said.problem is not None and (self._published is None or self._published.problem != said.problem):
-            log.error("champion_source_not_read", problem=said.problem)
+        problem = said.problem
         try:
             if said == self._published and self._file.exists():
                 os.utime(self._file)
@@ -69,9 +68,12 @@ class Publisher:
                 with replacing(self._file) as file:
                     file.write(said.model_dump_json().encode())
         except OSError as error:
-            log.error("champion_not_published", problem=f"{type(error).__name__}: {error}")
+            problem = f"it cannot be published: {error}"
         else:
             self._published = said
+        if problem is not None and problem != self._told:
+            log.error("champion_not_published", problem=problem)
+        self._told = problem
 
     def _read(self) -> Published:
         try:
@@ -118,10 +120,16 @@ class PublishedSource:
             raise SourceError(f"{self._file} cannot be read: {error}") from error
 
     def _fresh(self) -> bytes | None:
-        with suppress(FileNotFoundError), self._file.open("rb") as file:
-            if time.time() - os.fstat(file.fileno()).st_mtime < STALE_SECONDS:
-                return file.read()
-        return None
+        try:
+            with self._file.open("rb") as file:
+                age = time.time() - os.fstat(file.fileno()).st_mtime
+                return (
+                    file.read() if abs(age) < STALE_SECONDS else None
+                )  # in the future: the clock was put back, and nobody writes
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SourceError(f"{self._file} cannot be read: {error}") from error
 
 
 def _wanted(one: Materialization) -> Materialization:

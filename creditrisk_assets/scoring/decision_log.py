@@ -227,9 +227,9 @@ class Segment:
         """JSON documents, one for each decision, in order."""
         with self.path.open("rb") as file:
             for payload, end in islice(whole_frames(file), 1, None):
-                yield from lines_of(self.codec.decode(payload))
-                if end == self.good_bytes:
+                if end > self.good_bytes:  # written since
                     return
+                yield from lines_of(self.codec.decode(payload))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The decisions."""

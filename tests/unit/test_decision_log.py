@@ -183,6 +183,18 @@ def test_who_reads_while_another_writes_sees_all_that_was_acknowledged_and_takes
     process.join()
 
 
+def test_what_is_written_after_a_segment_was_read_is_no_part_of_what_was_read(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path, header(), PLAIN)
+    empty = read_segment(writer.path, PLAIN)
+    writer.append([b'{"n":1}'])
+    one = read_segment(writer.path, PLAIN)
+    writer.append([b'{"n":2}'])
+    assert empty is not None
+    assert one is not None
+    assert (empty.rows, list(empty.lines())) == (0, [])
+    assert (one.rows, list(one.lines())) == (1, [b'{"n":1}'])
+
+
 def test_two_segments_never_have_one_name(tmp_path: Path) -> None:
     """A rename would replace the first one, decisions and all."""
     same = header()

@@ -77,10 +77,11 @@ def test_what_nobody_writes_any_more_is_not_believed(store: Store, tmp_path: Pat
     with pytest.raises(SourceError, match="was not read for 10 s"):
         champion_in(source)
     publisher.publish()
-    past = time.time() - STALE_SECONDS - 1
-    os.utime(file, (past, past))
-    with pytest.raises(SourceError, match="was not read for 10 s"):
-        champion_in(source)
+    for seconds in (-1, 1):  # later than now: the clock was put back
+        when = time.time() + seconds * (STALE_SECONDS + 1)
+        os.utime(file, (when, when))
+        with pytest.raises(SourceError, match="was not read for 10 s"):
+            champion_in(source)
     publisher.publish()
     assert champion_in(source) is None
     file.unlink()
@@ -93,7 +94,7 @@ def test_a_file_that_cannot_be_written_goes_stale_and_is_written_as_soon_as_it_c
     folder.write_text("a file where a folder should be")
     publisher, source = Publisher(store, folder / "champion.json"), PublishedSource(folder / "champion.json", 0)
     publisher.publish()
-    with pytest.raises((SourceError, NotADirectoryError)):
+    with pytest.raises(SourceError, match="Not a directory"):
         champion_in(source)
     folder.unlink()
     publisher.publish()
