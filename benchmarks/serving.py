@@ -29,7 +29,7 @@ import httpx
 from benchmarks.serving_site import Site
 from creditrisk_assets.api_keys import create_key
 from creditrisk_assets.defs.events import champion_in_force
-from creditrisk_assets.processes import free_ports
+from creditrisk_assets.processes import reserved_ports
 from creditrisk_assets.scoring.bundle import GRAPH
 
 START_SECONDS = 120.0
@@ -139,7 +139,7 @@ def _memory(process: int) -> float:
 
 @contextmanager
 def _validating(folder: Path, customer: dict[str, Any]) -> Iterator[Server]:
-    (port,) = free_ports(1)
+    (port,) = reserved_ports(1)
     command = [sys.executable, "-m", "benchmarks.serving_peers", "validate", "--port", str(port)]
     with _started(command, f"http://127.0.0.1:{port}/health", {}, folder / "validate.log") as process:
         yield Server(
@@ -153,7 +153,7 @@ def _validating(folder: Path, customer: dict[str, Any]) -> Iterator[Server]:
 
 @contextmanager
 def _mlflow(folder: Path, site: Site, customer: dict[str, Any]) -> Iterator[Server]:
-    (port,) = free_ports(1)
+    (port,) = reserved_ports(1)
     settings = site.loop.settings
     command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "--env-manager", "local", "--workers", "1"]
     command += ["--model-uri", "models:/credit_default@champion", "--port", str(port)]
@@ -172,7 +172,7 @@ def _mlflow(folder: Path, site: Site, customer: dict[str, Any]) -> Iterator[Serv
 
 @contextmanager
 def _bentoml(folder: Path, graph: Path, customer: dict[str, Any]) -> Iterator[Server]:
-    (port,) = free_ports(1)
+    (port,) = reserved_ports(1)
     environment = folder / "bentoml"
     uv = str(Path(sys.executable).with_name("uv"))
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)

@@ -17,7 +17,7 @@ import httpx
 
 from creditrisk_assets.api_keys import Scope, create_key
 from creditrisk_assets.defs import events
-from creditrisk_assets.processes import free_ports
+from creditrisk_assets.processes import reserved_ports
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.stepping import SteppedLoop
@@ -39,7 +39,7 @@ class Site:
     loop: SteppedLoop
     workers: int = 1
     environment: dict[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=lambda: free_ports(1)[0])
+    port: int = field(default_factory=lambda: reserved_ports(1)[0])
     process: "subprocess.Popen[bytes] | None" = None
 
     @classmethod

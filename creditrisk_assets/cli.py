@@ -100,7 +100,7 @@ def dev(
         for run_id in end_orphaned_runs(instance):
             console.print(f"run {run_id} was cut off when everything stopped; it is started once more")
         Registry(settings.tracking_uri, settings.mlflow_dir).prepare()
-        ports = processes.Ports(processes.free_ports(1)[0], dagster_port, api_port, mlflow_port)
+        ports = processes.Ports(processes.reserved_ports(1)[0], dagster_port, api_port, mlflow_port)
         workspace = settings.local_dir / "dagster" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
         since = time.time()

@@ -126,7 +126,7 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
     with fresh_site(project / "data" / "demo", project) as site:
         history_file = site / "data" / "history.parquet"
         history.to_parquet(history_file, index=False)
-        code_server, dagster, api = processes.free_ports(3)
+        code_server, dagster, api = processes.reserved_ports(3)
         ports = processes.Ports(code_server, dagster, api, None)
         urls = {"API_URL": ports.api_url, "DAGSTER_URL": ports.dagster_url, "MLFLOW_URL": ""}
         settings, environment = enter(site, RAW_DATA=str(history_file), REPORT_ROWS="2000", **urls)

@@ -374,7 +374,7 @@ class _WithDaemon:
 @contextmanager
 def _daemon(site: Path, settings: Settings, environment: dict[str, str]) -> Iterator[Loop]:
     instance = status.open_instance(site)
-    code_server, dagster, api = processes.free_ports(3)
+    code_server, dagster, api = processes.reserved_ports(3)
     ports = processes.Ports(code_server, dagster, api, None)
     workspace = site / "data" / "workspace.yaml"
     processes.write_workspace(workspace, ports.code_server)

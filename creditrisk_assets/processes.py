@@ -25,6 +25,8 @@ HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
+_reserving: list[socket.socket] = []
+
 
 class ProcessFailed(RuntimeError):
     """A process ended or did not become ready; the message holds the end of its log."""
@@ -85,16 +87,24 @@ class Running:
                 )
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on now."""
+def reserved_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, and that nobody else is given while this process lives.
+
+    Each is held by a socket of ours that does not listen: the system gives such a port to none who lets it choose one, but lets
+    a server have it that asks for it by number, again and again. Other systems than Linux would refuse that server, so there the
+    ports are only free now.
+    """
     sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
+    for one in sockets:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind((HOST, 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    if sys.platform == "linux":
+        _reserving.extend(sockets)
+    else:
         for one in sockets:
             one.close()
+    return ports
 
 
 def require_free(port: int, name: str) -> None:

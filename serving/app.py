@@ -195,9 +195,10 @@ def create_app(
 
 def app_from_environment() -> Perimeter:
     """The API in a worker: over the champion that the process beside it publishes."""
+    end_with_supervisor()
+
     import onnxruntime  # noqa: F401 - the first bundle needs it, and until the reader has spoken there is time
 
-    end_with_supervisor()
     do_without("pandas")
     sys.setswitchinterval(SWITCH_SECONDS)
     serving = ServingSettings()

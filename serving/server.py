@@ -1,6 +1,7 @@
 """The API's processes: workers that answer; beside them who reads which champion is in force, and who keeps what was decided."""
 
 import multiprocessing
+import os
 import resource
 import signal
 import sys
@@ -58,11 +59,14 @@ def _answer(serving: ServingSettings, settings: Settings) -> None:
 
 
 def end_with_supervisor() -> None:
-    """A worker must not go on answering when whoever watches over it was killed. A single one is nobody's worker: it goes on when
-    the shell that started it ends.
+    """A worker must not go on answering when whoever watches over it was killed, nor begin when that has happened already. A
+    single one is nobody's worker: it goes on when the shell that started it ends.
     """
-    if multiprocessing.parent_process() is not None:
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
         end_with_parent()
+        if os.getppid() != supervisor.pid:
+            raise SystemExit(0)
 
 
 def _end(*_: object) -> None:

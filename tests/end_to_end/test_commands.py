@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from creditrisk_assets.cli import app
 from creditrisk_assets.portfolio.simulator import simulate
-from creditrisk_assets.processes import free_ports
+from creditrisk_assets.processes import reserved_ports
 from tests.conftest import REPOSITORY
 
 CREDITRISK = [sys.executable, "-m", "creditrisk_assets.cli"]
@@ -84,7 +84,7 @@ def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> No
 @pytest.mark.parametrize(("how", "exit_code"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
 def test_dev_starts_everything_and_leaves_nothing_behind(project: Path, how: signal.Signals, exit_code: int) -> None:
     """A Ctrl-C or a kill -9 that leaves a daemon behind would hold the ports and go on launching runs."""
-    dagster, api, mlflow = free_ports(3)
+    dagster, api, mlflow = reserved_ports(3)
     command = [*CREDITRISK, "dev", "--dagster-port", str(dagster), "--api-port", str(api), "--mlflow-port", str(mlflow)]
     process = subprocess.Popen(
         command, cwd=project, env=_environment(project), stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -27,7 +27,7 @@ from creditrisk_assets.defs.io import stored_path
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.storage import zone_path
-from creditrisk_assets.processes import free_ports
+from creditrisk_assets.processes import reserved_ports
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.stepping import QUIET, SteppedLoop
@@ -113,7 +113,7 @@ class Loop(SteppedLoop):
 @contextlib.contextmanager
 def api(loop: Loop, **environment: str | None) -> Iterator[httpx.Client]:
     """The API as a process of its own over a loop's store, started in the loop's folder. A variable that is None is not set."""
-    (port,) = free_ports(1)
+    (port,) = reserved_ports(1)
     log = (loop.home / "api.log").open("wb")
     store: dict[str, str | None] = {
         "DAGSTER_HOME": str(loop.home),

@@ -17,7 +17,7 @@ import pytest
 from creditrisk_assets.monitoring import alert_outbox
 from creditrisk_assets.monitoring.alert_outbox import LONGEST_RETRY_SECONDS, Delivery, Outbox, Receiver
 from creditrisk_assets.monitoring.alerting import Links, Reading
-from creditrisk_assets.processes import free_ports
+from creditrisk_assets.processes import reserved_ports
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import until
 
@@ -35,7 +35,7 @@ def reading(number: int, passed: bool = False, check: str = "score_distribution_
 @contextlib.contextmanager
 def receiver(folder: Path, script: str = "", port: int | None = None) -> Iterator[tuple[str, Path]]:
     """A receiver; its address and the file of what it was sent."""
-    port = port or free_ports(1)[0]
+    port = port or reserved_ports(1)[0]
     log = folder / "received.jsonl"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.integration.receiver", str(port), str(log), script], cwd=REPOSITORY, start_new_session=True
@@ -104,7 +104,7 @@ def test_a_receiver_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
 
 
 def test_a_receiver_that_is_down_for_a_while_gets_everything_in_order_after_a_restart_of_ours(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
+    (port,) = reserved_ports(1)
     url = f"http://127.0.0.1:{port}/hook"
     with Outbox(tmp_path / "alerts") as outbox:
         outbox.take([reading(1)], 7, LINKS)

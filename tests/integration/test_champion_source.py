@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from creditrisk_assets.cli import app
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.processes import free_ports
+from creditrisk_assets.processes import reserved_ports
 from creditrisk_assets.scoring.bundle import GRAPH, BundlePlace, ChampionRecord, DecisionRule, load_bundle
 from creditrisk_assets.settings import IN_DAGSTER
 from serving.champion import ChampionHolder, fallback_record
@@ -145,7 +145,7 @@ def webserver(home: Path, port: int) -> Iterator[str]:
 
 def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(site: Site, trained: Loop) -> None:
     """An API that holds no database password and no Dagster: it waits for the webserver, follows it, and outlives it."""
-    (port,) = free_ports(1)
+    (port,) = reserved_ports(1)
     url = f"http://127.0.0.1:{port}"
     behind, instance = DagsterWebserverSource(url), DagsterInstanceSource(lambda: site.loop.instance)
     first = site.name(trained.champion())

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 import serving
 from creditrisk_assets.api_keys import KeyRing
-from creditrisk_assets.processes import free_ports
+from creditrisk_assets.processes import reserved_ports
 from creditrisk_assets.settings import ServingSettings
 from serving.perimeter import Perimeter
 from serving.routes import route_table
@@ -109,7 +109,7 @@ def test_each_request_is_one_span_in_its_caller_s_trace(receiver: Receiver, tmp_
 
 
 def test_a_receiver_that_is_gone_costs_no_request(tmp_path: Path) -> None:
-    observer = telemetry(f"http://127.0.0.1:{free_ports(1)[0]}")
+    observer = telemetry(f"http://127.0.0.1:{reserved_ports(1)[0]}")
     with served(perimeter(observer, tmp_path)) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         taken = []
         for _ in range(200):

@@ -60,6 +60,38 @@ def test_it_does_not_begin_where_its_parent_has_ended_already(module: str) -> No
     assert subprocess.run(command, check=False, timeout=30).returncode == 0
 
 
+SUPERVISOR = """
+import multiprocessing, os, pathlib, signal, sys, time
+from serving.server import end_with_supervisor
+folder = pathlib.Path(sys.argv[1])
+def work():
+    supervisor = os.getppid()
+    (folder / f"begun-{os.getpid()}").touch()
+    while os.getppid() == supervisor:
+        time.sleep(0.01)
+    try:
+        end_with_supervisor()
+        (folder / "went-on").touch()
+    finally:
+        (folder / "over").touch()
+multiprocessing.get_context("fork").Process(target=work).start()
+while not list(folder.glob("begun-*")):
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_a_worker_whose_supervisor_was_killed_while_it_began_does_not_go_on(tmp_path: Path) -> None:
+    """It would hold the port, and decide beside those who were started instead."""
+    subprocess.run([sys.executable, "-c", SUPERVISOR, str(tmp_path)], check=False, timeout=30)
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "over").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert not (tmp_path / "went-on").exists()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_keeper_that_is_told_to_end_before_it_has_begun_looks_once_all_the_same(tmp_path: Path) -> None:
     settings = Settings(data_dir=UPath(tmp_path))
