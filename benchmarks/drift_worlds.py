@@ -22,6 +22,7 @@ from creditrisk_assets.modelling.bundling import make_bundle
 from creditrisk_assets.modelling.datasets import history_set, with_features
 from creditrisk_assets.modelling.reference_population import SCORE, ReferenceProfile, RowCounter, reference_profile_of
 from creditrisk_assets.modelling.selection import CANDIDATES
+from creditrisk_assets.modelling.training import cross_fits
 from creditrisk_assets.portfolio.history import read_history
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -152,7 +153,8 @@ def _world(seed: int, data: Path | None) -> World:
 
     learning = history_set(with_features(history.reset_index(drop=True), PORTFOLIO), PORTFOLIO)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
-        bundle = make_bundle(Path(folder), PORTFOLIO, learning.fit, learning.held_out, "history", [], CANDIDATES[-1:])
+        fits = cross_fits(PORTFOLIO, learning.fit, CANDIDATES[-1:])
+        bundle = make_bundle(Path(folder), PORTFOLIO, learning.fit, learning.held_out, "history", [], fits)
         profile = reference_profile_of(bundle)
         reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))[profile.names].astype(np.float64)
     return World(bundle, profile, [profile.effective_counts(column) for column in profile.columns], reference, customers)

@@ -5,6 +5,7 @@ when its answers are taken. What is held in memory is some hundred rows.
 """
 
 import asyncio
+import io
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from creditrisk_assets.portfolio.contract import Portfolio
-from serving.batch_formats import FORMATS, NoRecord, Record, Result, Unreadable, Writer
+from serving.batch_formats import FORMATS, PIECE_BYTES, NoRecord, Record, Result, Unreadable, Writer
+from serving.courtesy import COURTESY
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
 from serving.problems import ContractProblems
 from serving.schemas import RecordReader
@@ -66,7 +68,7 @@ class BatchHandler:
         kind = FORMATS[request.headers["content-type"].split(";")[0].strip().lower()]
         file = await self._received(request)
         try:
-            rows = _Rows(kind.records(file, self._portfolio), self._rows_limit)
+            rows = _Rows(kind.records(_courteous(file), self._portfolio), self._rows_limit)
             results = self._decided(rows, request, key)
             first = await anext(results, None)
             if first is None:
@@ -120,7 +122,7 @@ class BatchHandler:
         """The next rows: those that are wrong, and the customers on whom can be decided."""
         may_read = "read" in request.state.caller.scopes
         wrong, customers = [], []
-        for row, record in rows.some():
+        for row, record in COURTESY.between(rows.some()):
             if isinstance(record, NoRecord):
                 wrong.append(_refused(row, str(record)))
                 continue
@@ -163,6 +165,31 @@ class BatchHandler:
                 if time.monotonic() > give_up:
                     raise
                 await asyncio.sleep(PATIENCE_STEP_SECONDS)
+
+
+def _courteous(file: IO[bytes]) -> IO[bytes]:
+    """The same file, of which little is read at once, and nothing before those were answered who ask for less."""
+    return io.BufferedReader(_Courteous(file), PIECE_BYTES)
+
+
+class _Courteous(io.RawIOBase):
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        COURTESY.give_way()
+        piece = self._file.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
 class _Rows:

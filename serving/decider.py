@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -27,6 +27,7 @@ from creditrisk_assets.scoring.bundle import Decisions
 from creditrisk_assets.scoring.decision_log import SegmentHeader
 from creditrisk_assets.scoring.idempotency import IdempotencyIndex, is_full
 from serving.champion import ChampionHolder, LoadedChampion
+from serving.courtesy import COURTESY
 from serving.segments import DecisionLog, LogUnwritable
 
 log = structlog.get_logger()
@@ -294,7 +295,7 @@ class Decider:
                 )
         if not new:
             return []
-        decided = self._decided(new, self._logs[1])
+        decided = self._decided(new, self._logs[1], COURTESY.between)
         seconds = self._logs[1].write(decided.header, decided.lines)
         decided.hand_over()
         for customer in new:
@@ -302,7 +303,7 @@ class Decider:
                 self._index.enter(asked.caller, customer.key, customer.digest, waiting.answers[customer.place])
         return [decided.told(seconds)]
 
-    def _decided(self, customers: list["_Customer"], decision_log: DecisionLog) -> "_Decided":
+    def _decided(self, customers: list["_Customer"], decision_log: DecisionLog, one_by_one: "_OneByOne" = iter) -> "_Decided":
         champion = self._holder.current
         if champion is None:
             raise NoChampion(self._holder.why_none)
@@ -310,9 +311,9 @@ class Decider:
         decisions = champion.bundle.decide(raw, champion.record.rule)
         now, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
         header, ids = decision_log.plan(champion, now.date(), len(customers))
-        answers = _answers(champion, decisions, ids)
+        answers = _answers(champion, decisions, one_by_one(ids))
         at = now.isoformat(timespec="microseconds")
-        lines = [_line(at, clock, one, answer) for one, answer in zip(customers, answers, strict=True)]
+        lines = [_line(at, clock, one, answer) for one, answer in zip(customers, one_by_one(answers), strict=True)]
         return _Decided(champion, header, customers, raw, decisions, ids, answers, lines)
 
     def _tell(self, waiting: list[_Waiting], groups: list[Group]) -> None:
@@ -389,6 +390,13 @@ class _Lane(Generic[T]):
                 self._work(given)
 
 
+class _OneByOne(Protocol):
+    """How a thread goes through rows."""
+
+    def __call__(self, things: list[T], /) -> Iterable[T]:
+        """The same things."""
+
+
 class _Customer:
     """One customer of a request: its place there, its values, and its idempotency key with the digest of the values."""
 
@@ -435,7 +443,7 @@ def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:
     return group
 
 
-def _answers(champion: LoadedChampion, decisions: Decisions, ids: list[str]) -> list[bytes]:
+def _answers(champion: LoadedChampion, decisions: Decisions, ids: Iterable[str]) -> list[bytes]:
     """The answers as they are told, written to the log and kept."""
     record, texts = champion.record, champion.reasons
     return [

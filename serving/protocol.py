@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from creditrisk_assets.settings import ServingSettings
+from serving.courtesy import COURTESY
 
 LINGER_SECONDS = 2.0
 """After an answer to a request that is still being sent, what comes is dropped for so long. Closing at once would reset the
@@ -122,6 +123,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
+        COURTESY.came()
         if self._deaf:
             return
         if self._in_head:

@@ -122,10 +122,9 @@ class PublishedSource:
     def _fresh(self) -> bytes | None:
         try:
             with self._file.open("rb") as file:
-                age = time.time() - os.fstat(file.fileno()).st_mtime
-                return (
-                    file.read() if abs(age) < STALE_SECONDS else None
-                )  # in the future: the clock was put back, and nobody writes
+                seconds_since = time.time() - os.fstat(file.fileno()).st_mtime
+                # Written in the future: the clock was put back, and nobody writes any more.
+                return file.read() if abs(seconds_since) < STALE_SECONDS else None
         except FileNotFoundError:
             return None
         except OSError as error:

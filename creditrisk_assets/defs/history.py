@@ -119,12 +119,15 @@ def train_and_register(
     """
     from creditrisk_assets.modelling.bundling import make_bundle
     from creditrisk_assets.modelling.selection import SCORECARD
+    from creditrisk_assets.modelling.training import cross_fits
 
     def made(directory: Path, beside: Path) -> "tuple[Bundle, Bundle | None]":
         made_of = (settings.portfolio, learning.fit, learning.held_out, kind, learning.production_days)
-        bundle = make_bundle(directory, *made_of)
+        fits = cross_fits(settings.portfolio, learning.fit)
+        bundle = make_bundle(directory, *made_of, fits)
         is_scorecard = bundle.manifest.training.family == SCORECARD.name
-        return bundle, None if is_scorecard else make_bundle(beside, *made_of, (SCORECARD,))
+        scorecard = [one for one in fits if one.candidate is SCORECARD]
+        return bundle, None if is_scorecard else make_bundle(beside, *made_of, scorecard)
 
     return register_made(context, settings, learning, made, metadata)
 

@@ -16,8 +16,8 @@ from creditrisk_assets.modelling.inspection import inspect
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.reasons import reference_profile
 from creditrisk_assets.modelling.reference_population import ReferenceProfile, profile_of_rows
-from creditrisk_assets.modelling.selection import CANDIDATES, Candidate
-from creditrisk_assets.modelling.training import TrainingError, TrainingRows, fit, predict
+from creditrisk_assets.modelling.selection import CrossFitted
+from creditrisk_assets.modelling.training import TrainingError, TrainingRows, cross_fits, fit_best, predict
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import (
     CLASSIFIER,
@@ -73,7 +73,7 @@ def make_bundle(
     held_out: TrainingRows,
     kind: str,
     production_days: list[str],
-    candidates: Sequence[Candidate] = CANDIDATES,
+    fits: Sequence[CrossFitted] | None = None,
 ) -> Bundle:
     """Train and write a bundle's files into an empty directory.
 
@@ -85,7 +85,7 @@ def make_bundle(
             promotion gate to judge both sides by.
         kind: `history` or `candidate`.
         production_days: days whose matured rows are among `rows`.
-        candidates: of which one is chosen.
+        fits: of the candidates of which one is chosen; by default all are cross-fitted here.
 
     Returns:
         The bundle, loaded back from the files and verified.
@@ -95,7 +95,7 @@ def make_bundle(
     """
     if len(np.unique(held_out.target)) < 2:
         raise TrainingError(f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one bad")
-    fitted = fit(portfolio, rows, candidates)
+    fitted = fit_best(portfolio, rows, cross_fits(portfolio, rows) if fits is None else fits)
     scaling = Scaling()
     graphs = build_graphs(portfolio, fitted.model, fitted.calibration, scaling)
     session = open_session(graphs.decision)

@@ -101,20 +101,13 @@ class Selection:
     figures: dict[str, dict[str, float]]
 
 
-def select(
-    candidates: Sequence[Candidate], portfolio: Portfolio, matrix: FloatMatrix, target: IntArray, weight: IntArray, seed: int
-) -> Selection:
+def select(fits: Sequence[CrossFitted], weight: IntArray) -> Selection:
     """The simplest candidate whose cross-fitted log loss is within one standard error of the best.
 
     Args:
-        candidates: from the simplest to the most flexible.
-        portfolio: whose directions the models keep.
-        matrix: n x features.
-        target: n, 1 = bad.
+        fits: of the candidates, from the simplest to the most flexible.
         weight: n, how many times each row counts.
-        seed: of the folds and of the fits.
     """
-    fits = [_cross_fitted(candidate, portfolio, matrix, target, weight, seed) for candidate in candidates]
     share = weight / weight.sum()
     best = min(fits, key=lambda one: float(share @ one.row_losses))
     figures = {one.candidate.name: _compared(one.row_losses, best.row_losses, share) for one in fits}
@@ -122,9 +115,19 @@ def select(
     return Selection(close[0], figures)
 
 
-def _cross_fitted(
+def cross_fitted(
     candidate: Candidate, portfolio: Portfolio, matrix: FloatMatrix, target: IntArray, weight: IntArray, seed: int
 ) -> CrossFitted:
+    """A candidate fitted on all folds but one, for each of them.
+
+    Args:
+        candidate: which.
+        portfolio: whose directions the models keep.
+        matrix: n x features.
+        target: n, 1 = bad.
+        weight: n, how many times each row counts.
+        seed: of the folds and of the fits.
+    """
     raw_log_odds = np.empty(len(target), dtype=np.float64)
     for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(matrix, target):
         model = candidate.fitted(portfolio, matrix[inside], target[inside], weight[inside], seed)

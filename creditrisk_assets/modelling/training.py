@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from creditrisk_assets.modelling.boosting import SEED
 from creditrisk_assets.modelling.calibration import calibrated
 from creditrisk_assets.modelling.metrics import kolmogorov_smirnov
-from creditrisk_assets.modelling.selection import CANDIDATES, Candidate, Model, Selection, select
+from creditrisk_assets.modelling.selection import CANDIDATES, Candidate, CrossFitted, Model, Selection, cross_fitted, select
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration
 
@@ -68,19 +68,38 @@ class Fit:
 def fit(portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate] = CANDIDATES, seed: int = SEED) -> Fit:
     """Choose a candidate, fit it, calibrate it; all of it on the training rows.
 
-    The cut-off is the PD at which KS is reached, the usual place where no cost of errors has been given.
-
     Raises:
         TrainingError: if there are too few bads or goods, or the scores do not separate them.
+    """
+    return fit_best(portfolio, rows, cross_fits(portfolio, rows, candidates, seed), seed)
+
+
+def cross_fits(
+    portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate] = CANDIDATES, seed: int = SEED
+) -> list[CrossFitted]:
+    """What each candidate says of the training rows, each time fitted without those that it speaks of.
+
+    Raises:
+        TrainingError: if there are too few bads or goods.
     """
     bads = int(rows.target.sum())
     if min(bads, len(rows.target) - bads) < MINIMUM_BADS:
         raise TrainingError(
             f"{bads} bads in {len(rows.target)} training rows; valid: at least {MINIMUM_BADS} bads and as many goods"
         )
-    learned = (rows.features, rows.target, rows.weight)
     with threadpool_limits(limits=1):  # another number of threads adds in another order
-        selection = select(candidates, portfolio, *learned, seed)
+        return [cross_fitted(one, portfolio, rows.features, rows.target, rows.weight, seed) for one in candidates]
+
+
+def fit_best(portfolio: Portfolio, rows: TrainingRows, fits: Sequence[CrossFitted], seed: int = SEED) -> Fit:
+    """Choose among cross-fitted candidates and fit the chosen one on all rows.
+
+    The cut-off is the PD at which KS is reached, the usual place where no cost of errors has been given.
+
+    Raises:
+        TrainingError: if the scores do not separate bads from goods.
+    """
+    selection = select(fits, rows.weight)
     chosen = selection.chosen
     separation, cut_off = kolmogorov_smirnov(rows.target, calibrated(chosen.calibration, chosen.raw_log_odds))
     if chosen.calibration.slope <= 0 or not np.isfinite(cut_off):
@@ -89,7 +108,7 @@ def fit(portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate
             f"slope {chosen.calibration.slope:.3f}); valid: a slope above 0, which the features of {portfolio.name} must carry"
         )
     with threadpool_limits(limits=1):
-        model = chosen.candidate.fitted(portfolio, *learned, seed)
+        model = chosen.candidate.fitted(portfolio, rows.features, rows.target, rows.weight, seed)
     return Fit(model, chosen.calibration, cut_off, selection)
 
 

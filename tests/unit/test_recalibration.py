@@ -26,7 +26,7 @@ from creditrisk_assets.modelling.recalibration import (
     recalibrated,
 )
 from creditrisk_assets.modelling.selection import SCORECARD
-from creditrisk_assets.modelling.training import TrainingError, TrainingRows
+from creditrisk_assets.modelling.training import TrainingError, TrainingRows, cross_fits
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import (
@@ -228,7 +228,9 @@ def test_a_scorecard_is_recalibrated_like_trees(learning_set: LearningSet, raw: 
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     learned = learning_set.fit, learning_set.held_out
-    scorecard = make_bundle(tmp_path / "old", PORTFOLIO, *learned, "history", [], (SCORECARD,))
+    scorecard = make_bundle(
+        tmp_path / "old", PORTFOLIO, *learned, "history", [], cross_fits(PORTFOLIO, learning_set.fit, (SCORECARD,))
+    )
     rows, judged = (drawn(scorecard, size, seed, -0.8) for size, seed in ((4_000, 39), (1_000, 40)))
     made = recalibrated(tmp_path / "new", scorecard, rows, judged, DAYS, PORTFOLIO.target)
     assert made.manifest.training.family == "scorecard"

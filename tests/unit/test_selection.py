@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from creditrisk_assets.modelling.boosting import SEED, BoostedTrees
 from creditrisk_assets.modelling.bundling import make_bundle
 from creditrisk_assets.modelling.scorecard import Scorecard
-from creditrisk_assets.modelling.selection import CANDIDATES, FOLDS, Candidate, Model, Selection, select
+from creditrisk_assets.modelling.selection import CANDIDATES, FOLDS, Candidate, Model, Selection, cross_fitted, select
 from creditrisk_assets.modelling.training import TrainingRows, fit
 from creditrisk_assets.portfolio.contract import Portfolio
 from tests.unit.helpers import FloatMatrix, logistic, plain_portfolio
@@ -57,7 +57,8 @@ def rows(count: int, seed: int, truth: Callable[[FloatMatrix], FloatArray] = Lin
 
 
 def selected(candidates: tuple[Candidate, ...], some: TrainingRows) -> Selection:
-    return select(candidates, PORTFOLIO, some.features, some.target, some.weight, SEED)
+    fits = [cross_fitted(one, PORTFOLIO, some.features, some.target, some.weight, SEED) for one in candidates]
+    return select(fits, some.weight)
 
 
 def test_the_better_candidate_is_taken_wherever_it_stands() -> None:
@@ -118,7 +119,7 @@ def test_no_row_is_scored_by_a_model_that_was_fitted_on_it() -> None:
         assert len(matrix) == len(target) == len(weight) == 900 * (FOLDS - 1) / FOLDS
         return Rote(0.0, known=frozenset(matrix[:, 0].tolist()))
 
-    selection = select((Candidate("rote", fitted),), PORTFOLIO, numbered, some.target, some.weight, SEED)
+    selection = selected((Candidate("rote", fitted),), replace(some, features=numbered))
     assert set(selection.chosen.raw_log_odds.tolist()) == {-0.1}
 
 
