@@ -25,8 +25,6 @@ HOST = "127.0.0.1"
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
-_reserving: list[socket.socket] = []
-
 
 class ProcessFailed(RuntimeError):
     """A process ended or did not become ready; the message holds the end of its log."""
@@ -99,10 +97,10 @@ def reserved_ports(count: int) -> list[int]:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.bind((HOST, 0))
     ports = [int(one.getsockname()[1]) for one in sockets]
-    if sys.platform == "linux":
-        _reserving.extend(sockets)
-    else:
-        for one in sockets:
+    for one in sockets:
+        if sys.platform == "linux":
+            one.detach()  # so that its descriptor stays open
+        else:
             one.close()
     return ports
 
