@@ -7,6 +7,7 @@ answered, or closed, as it should be; the good one must not be slowed; memory an
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import resource
@@ -152,7 +153,7 @@ def endure(site: Site, headers: dict[str, str], seconds: float, idle: int, patie
         await asyncio.sleep(seconds)
 
     async def hostile_ones() -> None:
-        await _hostile(site.port, headers, body, found, seconds, patience)
+        await _hostile(site, headers, body, found, seconds, patience)
 
     held = 0
 
@@ -295,9 +296,9 @@ def probes(headers: dict[str, str], body: bytes) -> list[Probe]:
     ]
 
 
-async def _hostile(port: int, headers: dict[str, str], body: bytes, found: Found, seconds: float, patience: float) -> None:
+async def _hostile(site: Site, headers: dict[str, str], body: bytes, found: Found, seconds: float, patience: float) -> None:
     """All hostile clients but the idle ones, for as long as the slowest of them takes, and no shorter than `seconds`."""
-    end = time.monotonic() + seconds
+    end, port = time.monotonic() + seconds, site.port
 
     async def rude() -> None:
         for number, one in enumerate(itertools.cycle(known := probes(headers, body))):
@@ -324,7 +325,7 @@ async def _hostile(port: int, headers: dict[str, str], body: bytes, found: Found
         _slow(port, "half a body", [request[:-50]], found, patience, 408),
         _slow(port, "nothing", [], found, patience, GONE),
         _half_closed(port, request, found),
-        _never_reads(port, headers, body, found, patience),
+        _never_reads(site, headers, body, found, patience),
     ]
     await asyncio.gather(rude(), *slow, _leaves(port, request, end))
 
@@ -378,31 +379,46 @@ async def _half_closed(port: int, request: bytes, found: Found) -> None:
     writer.close()
 
 
-async def _never_reads(port: int, headers: dict[str, str], body: bytes, found: Found, patience: float) -> None:
+async def _never_reads(site: Site, headers: dict[str, str], body: bytes, found: Found, patience: float) -> None:
     """Ask for a batch and read nothing of the answer; the API must close it in time."""
     asked = socket.socket()
     asked.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     asked.setblocking(False)
     loop = asyncio.get_running_loop()
+    port = site.port
     await loop.sock_connect(asked, ("127.0.0.1", port))
     rows = (body.replace(b"\n", b" ") + b"\n") * UNREAD_ROWS
     head = "POST /predict/batch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-ndjson\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in {**headers, "Content-Length": len(rows)}.items())
     await loop.sock_sendall(asked, head.encode() + b"\r\n" + rows)
     start = time.monotonic()
-    while (held := _is_held(port, asked.getsockname()[1])) and time.monotonic() < start + 3 * patience + 3 * NEAR:
+    link = _other_end(port, asked.getsockname()[1])
+    while (held := link in _links(site)) and time.monotonic() < start + 3 * patience + 3 * NEAR:
         await asyncio.sleep(0.2)
     found.note("an answer that nobody reads", -1 if held else GONE, frozenset({GONE}))
     asked.close()
 
 
-def _is_held(port: int, client: int) -> bool:
-    """Whether the API's end of a connection is open. The client cannot see that: what it does not read stands before the end."""
+def _other_end(port: int, client: int) -> str:
+    """What the API's end of a connection is called among its descriptors. Whether that is open the client cannot see: what it
+    does not read stands before the end. To look through all the system's connections each time would cost more than all these
+    clients do.
+    """
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, state, *_ = line.split()
+        _, local, remote, *_, inode = line.split()[:10]
         if (int(local[-4:], 16), int(remote[-4:], 16)) == (port, client):
-            return state == "01"
-    return False
+            return f"socket:[{inode}]"
+    raise RuntimeError(f"the API has no connection from port {client}")
+
+
+def _links(site: Site) -> set[str]:
+    """What the descriptors of the API's processes are."""
+    links = set()
+    for number in site.processes():
+        for descriptor in Path(f"/proc/{number}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links.add(str(descriptor.readlink()))
+    return links
 
 
 async def _leaves(port: int, request: bytes, end: float) -> None:
