@@ -40,6 +40,9 @@ MEGABYTES_SPARE = 64
 BEGIN_SECONDS = 30.0
 UNREAD_ROWS = 12_000
 """Their answers are more than the system takes in for a client that does not read."""
+ESTABLISHED = "01"
+"""The state of a connection in /proc/net/tcp."""
+
 NEAR = 3.0
 """Seconds that a limit of time may be overstepped by, on a busy machine."""
 
@@ -405,8 +408,8 @@ def _other_end(port: int, client: int) -> str:
     clients do.
     """
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, *_, inode = line.split()[:10]
-        if (int(local[-4:], 16), int(remote[-4:], 16)) == (port, client):
+        _, local, remote, state, *_, inode = line.split()[:10]
+        if (int(local[-4:], 16), int(remote[-4:], 16), state) == (port, client, ESTABLISHED):
             return f"socket:[{inode}]"
     raise RuntimeError(f"the API has no connection from port {client}")
 

@@ -68,7 +68,7 @@ class BatchHandler:
         kind = FORMATS[request.headers["content-type"].split(";")[0].strip().lower()]
         file = await self._received(request)
         try:
-            rows = _Rows(kind.records(_courteous(file), self._portfolio), self._rows_limit)
+            rows = _Rows(kind.records(courteous(file), self._portfolio), self._rows_limit)
             results = self._decided(rows, request, key)
             first = await anext(results, None)
             if first is None:
@@ -167,7 +167,7 @@ class BatchHandler:
                 await asyncio.sleep(PATIENCE_STEP_SECONDS)
 
 
-def _courteous(file: IO[bytes]) -> IO[bytes]:
+def courteous(file: IO[bytes]) -> IO[bytes]:
     """The same file, of which little is read at once, and nothing before those were answered who ask for less."""
     return io.BufferedReader(_Courteous(file), PIECE_BYTES)
 

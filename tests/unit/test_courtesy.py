@@ -1,13 +1,92 @@
 """Threads with many rows stay away while something that has come is answered, and get on all the same."""
 
+import asyncio
+import io
+from pathlib import Path
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
-from serving import courtesy
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.codec import PLAIN
+from creditrisk_assets.scoring.idempotency import IdempotencyIndex
+from serving import batch, courtesy, decider, protocol
+from serving.batch_formats import PIECE_BYTES, json_records
+from serving.champion import ChampionHolder, LoadedChampion
 from serving.courtesy import Courtesy
+from serving.segments import DecisionLog
+from tests.unit.helpers import champion_of
+from tests.unit.test_decider import Holding
 
 ROW_SECONDS = 0.0005
+
+
+class Counting(Courtesy):
+    """Counts how often somebody gave way, and how often something came."""
+
+    gave_way = 0
+    have_come = 0
+
+    def give_way(self) -> None:
+        self.gave_way += 1
+
+    def came(self) -> None:
+        self.have_come += 1
+
+
+def test_whatever_comes_on_a_connection_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = Counting()
+    monkeypatch.setattr(protocol, "COURTESY", counting)
+
+    async def two_pieces() -> None:
+        loop = asyncio.get_running_loop()
+        config = Config(app=lambda *_: None, http=protocol.GuardedProtocol, ws="none")
+        config.load()
+        server = await loop.create_server(lambda: protocol.GuardedProtocol(config, ServerState(), {}, loop), "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for piece in (b"GET / HTT", b"P/1.1\r\n"):
+            before = counting.have_come
+            writer.write(piece)
+            while counting.have_come == before:
+                await asyncio.sleep(0.01)
+        writer.close()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(two_pieces(), 20))
+    assert counting.have_come == 2
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_a_thread_that_decides_on_many_gives_way_between_them_and_the_event_loop_never(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    counting = Counting()
+    monkeypatch.setattr(decider, "COURTESY", counting)
+    logs = [DecisionLog(tmp_path / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed) for keyed in (False, True)]
+    holder = cast(ChampionHolder, Holding(LoadedChampion(champion_of(bundle, "1"), bundle)))
+    index = IdempotencyIndex(tmp_path / "keys.db", tmp_path / "open", PLAIN)
+    deciding = decider.Decider(holder, logs[0], logs[1], index)
+
+    async def ask() -> None:
+        deciding.start()
+        await deciding.decide(decider.Asked([dict(PORTFOLIO.example)] * rows, "bank", "1", 0.0))
+        deciding.stop()
+
+    asyncio.run(ask())
+    assert counting.gave_way == (2 * rows if rows > 1 else 0)
+
+
+def test_a_batch_gives_way_at_each_piece_that_is_read_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = Counting()
+    monkeypatch.setattr(batch, "COURTESY", counting)
+    nested = b"[" + b"[],".join([b""] * 9_000) + b"[]]"
+    assert len(list(json_records(batch.courteous(io.BytesIO(nested)), PORTFOLIO))) == 9_000
+    assert counting.gave_way >= len(nested) / PIECE_BYTES
 
 
 class Clock:

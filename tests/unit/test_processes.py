@@ -19,7 +19,3 @@ def test_a_reserved_port_goes_to_nobody_else_and_may_be_listened_on_again_and_ag
             another.bind((HOST, port))  # as where the system chooses: without SO_REUSEADDR
     listens = f"import socket; socket.create_server(({HOST!r}, {port})).close()"
     assert subprocess.run([sys.executable, "-c", listens], check=False).returncode == 0
-
-
-def test_several_ports_are_different() -> None:
-    assert len(set(reserved_ports(50) + reserved_ports(50))) == 100
