@@ -89,7 +89,9 @@ def dev(
     from creditrisk_assets import processes
     from creditrisk_assets.defs import status
     from creditrisk_assets.defs.recovery import end_orphaned_runs
+    from creditrisk_assets.defs.store_mark import require_one_store
     from creditrisk_assets.registry import Registry
+    from creditrisk_assets.store import StoreMismatch
 
     settings = settings_here()
     stop_on_signals()
@@ -97,9 +99,10 @@ def dev(
         for port, name in ((dagster_port, "Dagster UI"), (api_port, "API"), (mlflow_port, "MLflow UI")):
             processes.require_free(port, name)
         instance = status.open_instance(home_folder())
+        require_one_store(settings, instance)
         for run_id in end_orphaned_runs(instance):
             console.print(f"run {run_id} was cut off when everything stopped; it is started once more")
-        Registry(settings.tracking_uri, settings.mlflow_dir).prepare()
+        Registry(settings).prepare()
         ports = processes.Ports(processes.reserved_ports(1)[0], dagster_port, api_port, mlflow_port)
         workspace = settings.local_dir / "dagster" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
@@ -121,7 +124,7 @@ def dev(
             while True:
                 up.check()
                 time.sleep(1)
-    except (processes.ProcessFailed, FileNotFoundError) as error:
+    except (processes.ProcessFailed, FileNotFoundError, StoreMismatch) as error:
         fail(error)
     except KeyboardInterrupt:
         console.print("stopped")
@@ -136,6 +139,7 @@ def serve(
     """Serve the champion over HTTP; every decision is on the disk before it is told."""
     from creditrisk_assets.api_keys import KeysError, OpenBeyondLoopback
     from creditrisk_assets.settings import IN_DAGSTER
+    from creditrisk_assets.store import StoreMismatch
     from serving import server
 
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
@@ -146,7 +150,7 @@ def serve(
         os.environ["DAGSTER_HOME"] = str(home_folder())
     try:
         server.run(serving, settings_here())
-    except (KeysError, OpenBeyondLoopback) as error:
+    except (KeysError, OpenBeyondLoopback, StoreMismatch) as error:
         fail(error)
 
 

@@ -35,7 +35,8 @@ def champion_show(
 ) -> None:
     """The champion: version, bundle, cut-off, why it is champion, and what it showed on held-out rows."""
     from creditrisk_assets.governance.ledger import in_force_at
-    from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+    from creditrisk_assets.scoring.bundle import BundleError
+    from creditrisk_assets.scoring.bundle_store import BundleStore
 
     entries = _ledger_entries()
     entry = in_force_at(entries, _moment(at))
@@ -43,7 +44,7 @@ def champion_show(
         fail(f"no champion was in force at {at}; the first came at {entries[0].at:%Y-%m-%d %H:%M:%S} UTC")
     in_force = entry.after
     try:
-        manifest = load_bundle(in_force.artifact_uri, in_force.bundle_sha256).manifest
+        manifest = BundleStore(settings_here().data_dir).load(in_force.bundle_sha256).manifest
     except BundleError as error:
         fail(error)
     if as_json:
@@ -147,11 +148,13 @@ def champion_policy(
     """What each cut-off would bring, and how the grades turn out, on the held-out rows that came with the champion."""
     from creditrisk_assets.governance.policy import LossAssumptions, policy_view
     from creditrisk_assets.modelling.plots import trade_off_plot
-    from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+    from creditrisk_assets.scoring.bundle import BundleError
+    from creditrisk_assets.scoring.bundle_store import BundleStore
 
-    settings, in_force = settings_here(), champion_in_force()
+    settings = settings_here()
+    in_force = champion_in_force(settings)
     try:
-        bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
+        bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
     except BundleError as error:
         fail(error)
     assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)

@@ -48,13 +48,22 @@ def shown(value: float | int | str | None) -> str:
 
 
 def settings_here(*, serving: bool = False) -> Any:
-    """The environment's settings, or those of the API; what is wrong with them ends the command with the variable's name."""
+    """The environment's settings, or those of the API; what is wrong with them ends the command with the variable's name. A store
+    of another portfolio or format ends it too.
+    """
     from pydantic import ValidationError
 
     from creditrisk_assets.settings import ServingSettings, Settings
+    from creditrisk_assets.store import StoreMismatch, read_identity
 
     try:
-        return ServingSettings() if serving else Settings()
+        if serving:
+            return ServingSettings()
+        settings = Settings()
+        read_identity(settings)
+        return settings
+    except (StoreMismatch, OSError) as error:
+        fail(error)
     except ValidationError as error:
         wrong = "; ".join(
             f"CREDITRISK_{'.'.join(map(str, one['loc'])).upper()}: {one['input']!r:.80}: {one['msg']}" for one in error.errors()
@@ -68,23 +77,32 @@ def home_folder() -> Path:
 
 
 def open_instance_here() -> Any:
-    """The Dagster instance of the home; where there is none, the command ends and says where to run it."""
+    """The Dagster instance of the home. Where there is none, or it is another store's, the command ends and says so."""
     from creditrisk_assets.defs.status import open_instance
+    from creditrisk_assets.defs.store_mark import claim_instance
+    from creditrisk_assets.store import StoreMismatch, read_identity
 
     try:
-        return open_instance(home_folder())
-    except FileNotFoundError as error:
+        instance = open_instance(home_folder())
+        identity = read_identity(settings_here())
+        if identity is not None:
+            claim_instance(instance, identity)
+    except (FileNotFoundError, StoreMismatch) as error:
         fail(error)
+    return instance
 
 
-def champion_in_force() -> Any:
-    """What is in force; before the first champion the command ends and says what to run."""
-    from creditrisk_assets.defs.events import champion_in_force
+def champion_in_force(settings: Any) -> Any:
+    """What the ledger has in force; before the first champion the command ends and says what to run."""
+    from creditrisk_assets.governance.ledger import Ledger, LedgerError
 
-    in_force = champion_in_force(open_instance_here())
-    if in_force is None:
+    try:
+        head = Ledger(settings.ledger).head()
+    except LedgerError as error:
+        fail(error)
+    if head is None:
         fail("there is no champion yet; run make train, or launch the job train in the Dagster UI")
-    return in_force
+    return head.after
 
 
 def records(frame: Any) -> Any:

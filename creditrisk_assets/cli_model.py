@@ -76,17 +76,19 @@ def score(
     """Score a file with the champion; rows that break the contract keep their place and say why."""
     import httpx
 
-    from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+    from creditrisk_assets.scoring.bundle import BundleError
+    from creditrisk_assets.scoring.bundle_store import BundleStore
     from creditrisk_assets.scoring.files import ScoringError, api_scorer, local_scorer, score_file
 
-    portfolio = settings_here().portfolio
+    settings = settings_here()
+    portfolio = settings.portfolio
     try:
         with httpx.Client(base_url=url or "", timeout=60) as client, Progress(console=errors) as progress:
             if url:
                 scorer = api_scorer(client, portfolio)
             else:
-                in_force = champion_in_force()
-                scorer = local_scorer(load_bundle(in_force.artifact_uri, in_force.bundle_sha256), in_force)
+                in_force = champion_in_force(settings)
+                scorer = local_scorer(BundleStore(settings.data_dir).load(in_force.bundle_sha256), in_force)
             bar = progress.add_task("scoring", total=None)
             result = score_file(
                 source, output, portfolio, scorer, lambda done, total: progress.update(bar, completed=done, total=total)
@@ -158,15 +160,17 @@ def fairness(
     """
     from creditrisk_assets.governance.pages import FAIRNESS_NOTE
     from creditrisk_assets.modelling.fairness_report import fairness_report
-    from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+    from creditrisk_assets.scoring.bundle import BundleError
+    from creditrisk_assets.scoring.bundle_store import BundleStore
 
-    portfolio = settings_here().portfolio
-    in_force = champion_in_force()
+    settings = settings_here()
+    portfolio = settings.portfolio
+    in_force = champion_in_force(settings)
     customers = customers_of(data, portfolio)
     with Progress(console=errors) as progress:
         bar = progress.add_task("proxies", total=len(portfolio.protected))
         try:
-            bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
+            bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
             report = fairness_report(bundle, customers, portfolio, lambda _: progress.advance(bar))
         except BundleError as error:
             fail(error)

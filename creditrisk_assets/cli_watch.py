@@ -153,11 +153,14 @@ def replay(
 def _replay_one(decision_id: str, as_json: bool) -> None:
     from creditrisk_assets.governance.replay import replay_decision
     from creditrisk_assets.scoring.bundle import BundleError
+    from creditrisk_assets.scoring.bundle_store import BundleStore
     from creditrisk_assets.scoring.decisions import DecisionsError
     from creditrisk_assets.scoring.live import LiveDecisions, decision_found
 
+    settings = settings_here()
     try:
-        replayed = replay_decision(*decision_found(LiveDecisions.of(settings_here()), decision_id))
+        found = decision_found(LiveDecisions.of(settings), decision_id)
+        replayed = replay_decision(BundleStore(settings.data_dir), *found)
     except (DecisionsError, BundleError) as error:
         fail(error)
     champion = replayed.champion
@@ -188,9 +191,11 @@ def _replay_one(decision_id: str, as_json: bool) -> None:
 
 def _replay_day(day: str, as_json: bool) -> None:
     from creditrisk_assets.governance.replay import replay_set
+    from creditrisk_assets.scoring.bundle_store import BundleStore
     from creditrisk_assets.scoring.decisions import DecisionsError, sets_of
 
-    folder = settings_here().decisions
+    settings = settings_here()
+    folder, bundles = settings.decisions, BundleStore(settings.data_dir)
     try:
         sets = sets_of(folder, day)
     except DecisionsError as error:
@@ -199,7 +204,7 @@ def _replay_day(day: str, as_json: bool) -> None:
         fail(f"no decisions of {day} in {folder}; valid: a day that was scored")
     with Progress(console=errors) as progress:
         bar = progress.add_task(day, total=sum(one.rows for one in sets))
-        replayed = [replay_set(folder, one, lambda rows: progress.advance(bar, rows)) for one in sets]
+        replayed = [replay_set(folder, bundles, one, lambda rows: progress.advance(bar, rows)) for one in sets]
     if as_json:
         print_json({"sets": [{**dataclasses.asdict(one), "decisions": one.decisions.model_dump()} for one in replayed]})
     else:

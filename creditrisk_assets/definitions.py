@@ -15,6 +15,7 @@ from creditrisk_assets.defs import (
     windows,
 )
 from creditrisk_assets.defs.io import ParquetIOManager
+from creditrisk_assets.defs.store_mark import checked_settings
 from creditrisk_assets.settings import Settings
 
 ASSETS = [
@@ -56,7 +57,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         ],
         schedules=[jobs.nightly_audit, windows.daily_window_reports, watching.watch_schedule],
         sensors=watching.SENSORS,
-        resources={"settings": settings, "io_manager": ParquetIOManager(UPath(settings.storage))},
+        resources={"settings": checked_settings(settings), "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,
     )
 

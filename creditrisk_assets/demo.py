@@ -29,6 +29,7 @@ from creditrisk_assets.portfolio.history import read_history, simulator_of
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
 from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.decisions import kept_decision, sets_of
 from creditrisk_assets.scoring.live import LiveDecisions, decision_found
 from creditrisk_assets.settings import Settings, today
@@ -245,18 +246,19 @@ class _Demo:
         self.console.rule("why that score, by which model?")
         day = self.days[0].day
         (kept,) = sets_of(self.settings.decisions, day)
-        replayed = replay_set(self.settings.decisions, kept)
+        bundles = BundleStore(self.settings.data_dir)
+        replayed = replay_set(self.settings.decisions, bundles, kept)
         self._expect(
             replayed.exact,
             f"{replayed.rows:,} decisions of {day}, made by version {kept.champion.model_version}, come out again to the bit",
             f"{day}: {replayed.different} decisions differ; {replayed.problem}",
         )
-        one = replay_decision(*kept_decision(self.settings.decisions, f"{day}-{kept.name}-0"))
+        one = replay_decision(bundles, *kept_decision(self.settings.decisions, f"{day}-{kept.name}-0"))
         reasons = "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
         pd_told = f"PD {one.kept['default_probability']:.4f}"
         self.console.print(f"  decision {day}-{kept.name}-0: {pd_told}. {reasons}", soft_wrap=True)
         for version, told in sorted(caller.last_by_version.items()):
-            one = replay_decision(*decision_found(LiveDecisions.of(self.settings), told["decision_id"]))
+            one = replay_decision(bundles, *decision_found(LiveDecisions.of(self.settings), told["decision_id"]))
             self._expect(
                 one.exact and one.kept["default_probability"] == told["default_probability"],
                 f"the API's decision {told['decision_id']} by {version} is in its log and comes out again to the bit",

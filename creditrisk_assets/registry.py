@@ -3,12 +3,14 @@
 The only module that imports MLflow. Only the `champion` asset calls `set_champion`.
 """
 
+import atexit
 import fcntl
 import hashlib
 import io
 import logging
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,27 +21,40 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import onnx
+import requests
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 from PIL import Image
 
+from creditrisk_assets.mlflow_addresses import move_artifacts
+from creditrisk_assets.portfolio.storage import files_below
 from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, load_bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
+from creditrisk_assets.scoring.model_folders import ModelFolders, ModelRecord, address
+from creditrisk_assets.settings import Settings
+from creditrisk_assets.store import Identity, StoreMismatch, open_store, require_same
+
+log = logging.getLogger(__name__)
 
 MODEL_NAME = "credit_default"
 EXPERIMENT = "credit_default"
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 FALLBACK = "fallback"
+STORE_TAG = "creditrisk.store"
+"""Tag of the registered model: the store that it belongs to."""
+BUNDLE_TAG = "bundle_sha256"
+"""Tag of a version: the bundle that it is a copy of."""
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""How MLflow says that something is not there."""
 
 SERVING_REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy", "pandas")
 """What `mlflow models serve` needs to answer; pinned in the model to the versions it was made with."""
@@ -52,43 +67,67 @@ CHATTY_LOGGERS = ("alembic", "mlflow.store.db.utils")
 
 @dataclass(frozen=True)
 class RegisteredBundle:
-    """A bundle that MLflow knows.
+    """A version of the model, and the store that has its bundle.
 
     Attributes:
-        version: number of the registered model's version, as text.
-        run_id: the run that logged it.
-        artifact_uri: directory of the bundle's files.
-        bundle_sha256: hash over what decides.
-        fallback: the scorecard of the same rows; None where the bundle is it.
+        record: of the version.
+        bundles: where its bundle is.
     """
 
-    version: str
-    run_id: str
-    artifact_uri: str
-    bundle_sha256: str
-    fallback: BundlePlace | None
+    record: ModelRecord
+    bundles: BundleStore
+
+    @property
+    def version(self) -> str:
+        """Its number."""
+        return self.record.version
+
+    @property
+    def artifact_uri(self) -> str:
+        """Where the bundle's files are, relative to the data folder."""
+        return self.record.bundle.artifact_uri
+
+    @property
+    def bundle_sha256(self) -> str:
+        """Hash over what decides."""
+        return self.record.bundle.bundle_sha256
+
+    @property
+    def fallback(self) -> BundlePlace | None:
+        """The scorecard of the same rows; None where the bundle is it."""
+        return self.record.fallback
 
     @property
     def mlflow_uri(self) -> str:
         """The address under which any MLflow client loads it."""
-        return f"models:/{MODEL_NAME}/{self.version}"
+        return f"models:/{MODEL_NAME}/{self.record.mlflow_version}"
+
+    @property
+    def documents_uri(self) -> str:
+        """Where its documents are, relative to the data folder."""
+        return address(self.version)
 
     def load(self) -> Bundle:
         """Read it back, hash and golden answers checked."""
-        return load_bundle(self.artifact_uri, self.bundle_sha256)
+        return self.bundles.load(self.bundle_sha256)
 
 
 class Registry:
-    """The registered model `credit_default` in one MLflow store.
+    """The registered model `credit_default` of one store.
+
+    The store's own bundles and records decide; MLflow holds a copy of each version for its clients and its UI. A version that
+    MLflow has lost is registered again from the store.
 
     Args:
-        tracking_uri: MLflow's store.
-        directory: where a SQLite store's artifacts go, and the lock of its first use.
+        settings: where the store and MLflow are.
     """
 
-    def __init__(self, tracking_uri: str, directory: Path) -> None:
-        self.tracking_uri = tracking_uri
-        self._directory = directory
+    def __init__(self, settings: Settings) -> None:
+        self.tracking_uri = settings.tracking_uri
+        self._settings = settings
+        self._directory = settings.mlflow_dir
+        self._bundles = BundleStore(settings.data_dir)
+        self._models = ModelFolders(settings.data_dir)
         self._prepared = False
 
     def register(
@@ -100,11 +139,11 @@ class Registry:
         tags: dict[str, str],
         example: Mapping[str, Any],
     ) -> tuple[RegisteredBundle, bool]:
-        """Log a bundle and register it as a new version, unless one with the same hash is registered already.
+        """Store a bundle and register it as a new version, unless the store has a version of it already.
 
         Args:
             bundle: what is registered.
-            fallback: the scorecard of the same rows, which is kept beside it.
+            fallback: the scorecard of the same rows, which is stored beside it.
             run_name: of the MLflow run.
             plots: PNGs by name.
             tags: of the run.
@@ -113,10 +152,126 @@ class Registry:
         Returns:
             The version, and whether it is new.
         """
-        client = self._client()
-        known = self._find(client, bundle.sha256)
+        self.prepare()
+        place = self._bundles.put(bundle)
+        beside = None if fallback is None else self._bundles.put(fallback)
+        known = self._models.find(bundle.sha256)
         if known is not None:
-            return known, False
+            return self._registered(known), False
+        number, run_id = self._unrecorded(bundle.sha256) or self._log(bundle, fallback, run_name, plots, tags, example)
+        record = ModelRecord(version=number, mlflow_version=number, run_id=run_id, bundle=place, fallback=beside)
+        self._models.put_documents(number, {f"{name}.png": png for name, png in plots.items()}, "plots")
+        self._models.write(record)
+        return RegisteredBundle(record, self._bundles), True
+
+    def attach(self, of: RegisteredBundle, folder: str, documents: Mapping[str, str | bytes]) -> str:
+        """Store documents of a version, in the store and beside the MLflow run that logged it; the bundle is never changed.
+
+        Args:
+            of: the version that they are about.
+            folder: where they go among the version's documents; empty for their root.
+            documents: texts (UTF-8) and files by their name.
+
+        Returns:
+            Their address, relative to the data folder.
+        """
+        place = self._models.put_documents(of.version, documents, folder)
+        self._copy_documents(self._registered(of.record).record.run_id, folder, documents)
+        return place
+
+    def has(self, of: RegisteredBundle, document: str) -> bool:
+        """Whether a document stands at the root of a version's documents."""
+        return self._models.has_document(of.version, document)
+
+    def version(self, number: str) -> RegisteredBundle:
+        """One version by its number; MLflow is not asked.
+
+        Raises:
+            ModelError: if the store has no such version.
+        """
+        return RegisteredBundle(self._models.record(number), self._bundles)
+
+    def champion_bundle(self) -> str | None:
+        """Hash of the bundle that MLflow's alias `champion` names, or None where there is no such alias."""
+        client = self._reading_client()
+        try:
+            named = client.get_model_version_by_alias(MODEL_NAME, CHAMPION)
+        except MlflowException as error:
+            if error.error_code in MISSING:
+                return None
+            raise
+        return str(named.tags.get(BUNDLE_TAG, "none"))
+
+    def set_champion(self, number: str) -> None:
+        """Move the alias `champion`; a version that is champion is challenger no longer."""
+        client = self._client()
+        mlflow_version = self._registered(self._models.record(number)).record.mlflow_version
+        client.set_registered_model_alias(MODEL_NAME, CHAMPION, mlflow_version)
+        if str(client.get_registered_model(MODEL_NAME).aliases.get(CHALLENGER)) == mlflow_version:  # MLflow gives a number here
+            client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
+
+    def set_challenger(self, number: str) -> None:
+        """Name the version that was last compared with the champion and did not win."""
+        registered = self._registered(self._models.record(number))
+        self._client().set_registered_model_alias(MODEL_NAME, CHALLENGER, registered.record.mlflow_version)
+
+    def prepare(self) -> None:
+        """Create MLflow's store if it is not there. Safe for several processes at once; MLflow by itself is not.
+
+        Raises:
+            StoreMismatch: if MLflow's store belongs to another store, or cannot be used by this one.
+        """
+        if self._prepared:
+            return
+        identity = open_store(self._settings)
+        _quiet()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with (self._directory / ".prepare.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                self._claim(MlflowClient(self.tracking_uri, self.tracking_uri), identity)
+            except requests.exceptions.RequestException as error:
+                raise StoreMismatch(f"MLFLOW_TRACKING_URI is {self.tracking_uri}, which does not answer: {error}") from error
+        self._prepared = True
+
+    def _claim(self, client: MlflowClient, identity: Identity) -> None:
+        """Make the experiment and the registered model, or find those of this store."""
+        models = client.search_registered_models(f"name = '{MODEL_NAME}'")
+        marked = models[0].tags.get(STORE_TAG) if models else None
+        if marked is not None:
+            require_same(f"registered model {MODEL_NAME} of MLflow {self.tracking_uri}", marked, identity)
+        elif models and models[0].latest_versions:
+            raise StoreMismatch(
+                f"MLflow {self.tracking_uri} has versions of {MODEL_NAME} that no store registered; valid: an MLflow without "
+                "that model, or the one that this store has used so far"
+            )
+        artifacts = self._own_artifacts()
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+        elif artifacts is not None and experiment.artifact_location != artifacts:
+            move_artifacts(self.tracking_uri, experiment.artifact_location, artifacts)
+        if not models:
+            client.create_registered_model(MODEL_NAME, description="PD of default next month, one version a bundle.")
+        if marked is None:
+            client.set_registered_model_tag(MODEL_NAME, STORE_TAG, identity.id)
+
+    def _own_artifacts(self) -> str | None:
+        """Where artifacts go that no MLflow server keeps: into the store."""
+        local = urlparse(self.tracking_uri).scheme.startswith("sqlite")
+        return (self._directory / "artifacts").resolve().as_uri() if local else None
+
+    def _log(
+        self,
+        bundle: Bundle,
+        fallback: Bundle | None,
+        run_name: str,
+        plots: dict[str, bytes],
+        tags: dict[str, str],
+        example: Mapping[str, Any],
+    ) -> tuple[str, str]:
+        """Log a bundle as a run and register it: the number of MLflow's version, and the run."""
+        client = self._client()
         facts = {"training_fingerprint": bundle.manifest.training.fingerprint, **_environment()}
         with mlflow.start_run(experiment_id=self._experiment(client), run_name=run_name, tags={**facts, **tags}) as run:
             mlflow.log_params(_parameters(bundle))
@@ -139,97 +294,89 @@ class Registry:
                 extra_files=[str(path) for path in sorted((directory / "extra_files").iterdir())],
                 metadata={"bundle_sha256": bundle.sha256},
             )
-        location = _local_path(client.get_logged_model(info.model_id).artifact_location)
-        load_bundle(location, bundle.sha256)
-        version_tags = {"bundle_sha256": bundle.sha256, "artifact_uri": location}
+        version_tags = {BUNDLE_TAG: bundle.sha256}
         if fallback is not None:
-            place = BundlePlace(artifact_uri=f"{_local_path(run.info.artifact_uri)}/{FALLBACK}", bundle_sha256=fallback.sha256)
-            place.load()
-            version_tags |= {"fallback_artifact_uri": place.artifact_uri, "fallback_sha256": place.bundle_sha256}
-        version = client.create_model_version(
-            MODEL_NAME,
-            info.model_uri,
-            run_id=run.info.run_id,
-            model_id=info.model_id,
-            tags=version_tags,
-        )
-        return _registered(version), True
+            version_tags["fallback_sha256"] = fallback.sha256
+        taken = self._models.versions()
+        while True:
+            made = client.create_model_version(
+                MODEL_NAME, info.model_uri, run_id=run.info.run_id, model_id=info.model_id, tags=version_tags
+            )
+            if int(made.version) not in taken:
+                return str(made.version), run.info.run_id
+            client.delete_model_version(MODEL_NAME, made.version)  # the number means another bundle of this store
 
-    def attach(self, of: RegisteredBundle, folder: str, documents: Mapping[str, str | bytes]) -> str:
-        """Store documents beside the run that logged a bundle; the bundle itself is never changed.
+    def _unrecorded(self, bundle_sha256: str) -> tuple[str, str] | None:
+        """Number and run of a version that a killed process registered and did not record."""
+        found = self._client().search_model_versions(f"name = '{MODEL_NAME}' and tags.{BUNDLE_TAG} = '{bundle_sha256}'")
+        taken = self._models.versions()
+        numbers = {int(one.version): str(one.run_id) for one in found if int(one.version) not in taken}
+        return (str(max(numbers)), numbers[max(numbers)]) if numbers else None
 
-        Args:
-            of: the version that they are about.
-            folder: where they go among the run's artifacts; empty for their root.
-            documents: texts (UTF-8) and files by their name.
+    def _registered(self, record: ModelRecord) -> RegisteredBundle:
+        """A version that MLflow has; registered again under a new number there if it has lost it."""
+        if self._is_registered(record):
+            return RegisteredBundle(record, self._bundles)
+        log.warning("MLflow has lost version %s of %s; it is registered again from the store", record.version, MODEL_NAME)
+        with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+            bundle = self._local_copy(record.bundle, Path(first))
+            fallback = None if record.fallback is None else self._local_copy(record.fallback, Path(second))
+            tags = {"registered_again_as_version": record.version}
+            example = self._settings.portfolio.example
+            number, run_id = self._log(bundle, fallback, f"version {record.version}, again", {}, tags, example)
+        again = record.model_copy(update={"mlflow_version": number, "run_id": run_id})
+        self._models.write(again)
+        by_folder: dict[str, dict[str, bytes]] = {}
+        for name, content in self._models.documents(record.version).items():
+            folder, _, file = name.rpartition("/")
+            by_folder.setdefault(folder, {})[file] = content
+        for folder, documents in by_folder.items():
+            self._copy_documents(run_id, folder, documents)
+        return RegisteredBundle(again, self._bundles)
 
-        Returns:
-            The folder's address.
-        """
+    def _is_registered(self, record: ModelRecord) -> bool:
         client = self._client()
+        try:
+            found = client.get_model_version(MODEL_NAME, record.mlflow_version)
+            run = client.get_run(record.run_id)
+        except MlflowException as error:
+            if error.error_code in MISSING:
+                return False
+            raise
+        return found.tags.get(BUNDLE_TAG) == record.bundle.bundle_sha256 and run.info.lifecycle_stage == "active"
+
+    def _local_copy(self, place: BundlePlace, folder: Path) -> Bundle:
+        """A bundle of the store in a folder of this machine, as MLflow wants to have it."""
+        for name, file in files_below(self._bundles.folder(place.bundle_sha256)).items():
+            copy = folder / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+        return load_bundle(str(folder), place.bundle_sha256)
+
+    def _copy_documents(self, run_id: str, folder: str, documents: Mapping[str, str | bytes]) -> None:
         with tempfile.TemporaryDirectory() as directory:
             for name, content in documents.items():
-                path = Path(directory, name)
-                path.write_bytes(content.encode() if isinstance(content, str) else content)
-            client.log_artifacts(of.run_id, directory, folder or None)
-        return f"{client.get_run(of.run_id).info.artifact_uri}/{folder}".rstrip("/")
-
-    def has(self, of: RegisteredBundle, document: str) -> bool:
-        """Whether a document stands at the root of the run that logged a bundle."""
-        return any(file.path == document for file in self._client().list_artifacts(of.run_id))
-
-    def documents_uri(self, of: RegisteredBundle) -> str:
-        """The folder of what documents a version: the artifacts of the run that logged it."""
-        return _local_path(str(self._client().get_run(of.run_id).info.artifact_uri))
-
-    def version(self, number: str) -> RegisteredBundle:
-        """One version by its number."""
-        return _registered(self._client().get_model_version(MODEL_NAME, number))
-
-    def champion_version(self) -> str | None:
-        """The version that the alias `champion` names, or None before the first."""
-        try:
-            return str(self._client().get_model_version_by_alias(MODEL_NAME, CHAMPION).version)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise
-
-    def set_champion(self, number: str) -> None:
-        """Move the alias `champion`; a version that is champion is challenger no longer."""
-        client = self._client()
-        client.set_registered_model_alias(MODEL_NAME, CHAMPION, number)
-        if str(client.get_registered_model(MODEL_NAME).aliases.get(CHALLENGER)) == number:  # MLflow gives a number here
-            client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
-
-    def set_challenger(self, number: str) -> None:
-        """Name the version that was last compared with the champion and did not win."""
-        self._client().set_registered_model_alias(MODEL_NAME, CHALLENGER, number)
-
-    def prepare(self) -> None:
-        """Create the store if it is not there. Safe for several processes at once; MLflow by itself is not."""
-        if self._prepared:
-            return
-        for name in CHATTY_LOGGERS:
-            logging.getLogger(name).setLevel(logging.WARNING)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with (self._directory / ".prepare.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            client = MlflowClient(self.tracking_uri, self.tracking_uri)
-            if client.get_experiment_by_name(EXPERIMENT) is None:
-                local = urlparse(self.tracking_uri).scheme.startswith("sqlite")
-                artifacts = (self._directory / "artifacts").resolve().as_uri() if local else None
-                client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-            if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
-                client.create_registered_model(MODEL_NAME, description="PD of default next month, one version a bundle.")
-        self._prepared = True
+                Path(directory, name).write_bytes(content.encode() if isinstance(content, str) else content)
+            self._client().log_artifacts(run_id, directory, folder or None)
 
     def _client(self) -> MlflowClient:
         self.prepare()
+        return self._client_of(self.tracking_uri)
+
+    def _reading_client(self) -> MlflowClient:
+        """A client that only reads, also where the store may not be written: MLflow wants to write to open its database."""
+        _quiet()
+        database = self._directory / "mlflow.db"
+        if self._own_artifacts() is None or not database.is_file() or os.access(database, os.W_OK):
+            return self._client()
+        return self._client_of(f"sqlite:///{_database_copy(database)}")
+
+    @staticmethod
+    def _client_of(uri: str) -> MlflowClient:
         with _variables_kept():
-            mlflow.set_tracking_uri(self.tracking_uri)
-            mlflow.set_registry_uri(self.tracking_uri)
-        return MlflowClient(self.tracking_uri, self.tracking_uri)
+            mlflow.set_tracking_uri(uri)
+            mlflow.set_registry_uri(uri)
+        return MlflowClient(uri, uri)
 
     def _experiment(self, client: MlflowClient) -> str:
         experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -237,9 +384,18 @@ class Registry:
             raise RuntimeError(f"MLflow experiment {EXPERIMENT} is gone from {self.tracking_uri}")
         return str(experiment.experiment_id)
 
-    def _find(self, client: MlflowClient, bundle_sha256: str) -> RegisteredBundle | None:
-        found = client.search_model_versions(f"name = '{MODEL_NAME}' and tags.bundle_sha256 = '{bundle_sha256}'")
-        return _registered(max(found, key=lambda one: int(one.version))) if found else None
+
+@cache
+def _database_copy(database: Path) -> Path:
+    """A copy of MLflow's database, for as long as this process lives."""
+    folder = Path(tempfile.mkdtemp(prefix="creditrisk-mlflow-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(shutil.copyfile(database, folder / database.name))
+
+
+def _quiet() -> None:
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
@@ -252,20 +408,6 @@ def _variables_kept() -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-def _registered(version: ModelVersion) -> RegisteredBundle:
-    fallback = None
-    if "fallback_sha256" in version.tags:
-        tags = version.tags
-        fallback = BundlePlace(artifact_uri=tags["fallback_artifact_uri"], bundle_sha256=tags["fallback_sha256"])
-    return RegisteredBundle(
-        version=str(version.version),
-        run_id=str(version.run_id),
-        artifact_uri=version.tags["artifact_uri"],
-        bundle_sha256=version.tags["bundle_sha256"],
-        fallback=fallback,
-    )
 
 
 def _parameters(bundle: Bundle) -> dict[str, float | int | str]:
@@ -310,8 +452,3 @@ def _signature(bundle: Bundle) -> ModelSignature:
     inputs = Schema([ColSpec("double", name) for name in bundle.input_names])
     outputs = Schema([ColSpec("double", name) for name in ("default_probability", "score")])
     return ModelSignature(inputs=inputs, outputs=outputs)
-
-
-def _local_path(uri: str) -> str:
-    parsed = urlparse(uri)
-    return url2pathname(parsed.path) if parsed.scheme == "file" else uri

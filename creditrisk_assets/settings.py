@@ -1,6 +1,7 @@
 """Typed settings from the environment, prefix `CREDITRISK_`. Nothing is read at import."""
 
 import datetime
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,18 +18,39 @@ IN_DAGSTER = "dagster"
 DEFAULT_PORTFOLIO = "creditrisk_assets.portfolio.uci_card.PORTFOLIO"
 
 
-class Settings(BaseSettings):
-    """Where things are and by which limits decisions are taken. Every limit says what it is for."""
+def default_data_dir() -> str:
+    """`data` beside the project's `dagster.yaml`, which `DAGSTER_HOME` names, or else in the working directory."""
+    return str(Path(os.environ.get("DAGSTER_HOME") or ".") / "data")
+
+
+class StoreLocation(BaseSettings):
+    """Where the store is: all that a process needs to know to open the store's Dagster instance."""
 
     model_config = SettingsConfigDict(env_prefix="CREDITRISK_", extra="ignore", populate_by_name=True, validate_default=True)
+
+    data_dir: Annotated[UPath, BeforeValidator(zone_path)] = Field(
+        default_factory=default_data_dir,  # type: ignore[assignment]  # validated, so a path
+        description="Folder, or address such as `s3://bucket/prefix`, of the store: the landing zone and all that is stored. "
+        "By default `data` beside `dagster.yaml`.",
+    )
+
+    @property
+    def local_dir(self) -> Path:
+        """Where this machine keeps what must be on a disk of its own: Dagster's and MLflow's default stores, logs."""
+        return Path(str(self.data_dir)) if is_local(self.data_dir) else Path(default_data_dir())
+
+    @property
+    def dagster_dir(self) -> Path:
+        """Where the embedded Dagster instance keeps its databases and logs."""
+        return self.local_dir / "dagster"
+
+
+class Settings(StoreLocation):
+    """Where things are and by which limits decisions are taken. Every limit says what it is for."""
 
     portfolio: Annotated[ImportString[Portfolio], NoDecode] = Field(
         DEFAULT_PORTFOLIO,  # type: ignore[assignment]  # validated, so imported
         description="The book of customers: dotted path of a Portfolio, such as `my_bank.loans.PORTFOLIO`.",
-    )
-    data_dir: Annotated[UPath, BeforeValidator(zone_path)] = Field(
-        "data",  # type: ignore[assignment]
-        description="Folder, or address such as `s3://bucket/prefix`, of the landing zone and of everything that is stored.",
     )
     mlflow_tracking_uri: str | None = Field(
         None,
@@ -231,11 +253,6 @@ class Settings(BaseSettings):
     data_weekdays: tuple[Annotated[int, Field(ge=1, le=7)], ...] = Field(
         (1, 2, 3, 4, 5, 6, 7), min_length=1, description="Weekdays on which data comes, 1 Monday to 7 Sunday, as a JSON list."
     )
-
-    @property
-    def local_dir(self) -> Path:
-        """Where this machine keeps what must be on a disk of its own: MLflow's default store, logs."""
-        return Path(str(self.data_dir)) if is_local(self.data_dir) else Path("data")
 
     @property
     def scratch(self) -> Path:

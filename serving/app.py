@@ -15,6 +15,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from creditrisk_assets.api_keys import Caller, KeyRing, require_keys_beyond_loopback
+from creditrisk_assets.governance.ledger import Ledger
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.idempotency import IdempotencyIndex
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving import strict_json
@@ -231,7 +233,9 @@ def api(serving: ServingSettings, settings: Settings, source: Source) -> Perimet
         observers.append(telemetry(serving.otlp_endpoint))
     portfolio, codec = settings.portfolio, settings.decision_log_codec
     look_seconds = serving.champion_poll_seconds / LOOKS_A_POLL
-    holder = ChampionHolder(source, portfolio, LastKnown(settings.last_known), look_seconds, [counting])
+    bundles, ledger = BundleStore(settings.data_dir), Ledger(settings.ledger)
+    last_known = LastKnown(settings.last_known, bundles)
+    holder = ChampionHolder(source, portfolio, bundles, ledger, last_known, look_seconds, [counting])
     size, seconds = serving.segment_megabytes << 20, serving.segment_minutes * 60
     singles, many = (
         DecisionLog(settings.open_segments, portfolio.name, codec, size, seconds, keyed=keyed) for keyed in (False, True)
@@ -249,7 +253,8 @@ def api(serving: ServingSettings, settings: Settings, source: Source) -> Perimet
 def _shadow(serving: ServingSettings, settings: Settings, source: Source, metrics: Metrics) -> Shadow:
     portfolio, size = settings.portfolio, serving.segment_megabytes << 20
     folder, codec, seconds = settings.shadow_segments, settings.decision_log_codec, serving.segment_minutes * 60
-    return Shadow(source, portfolio, ShadowLog(folder, portfolio.name, codec, size, seconds), metrics)
+    shadow_log = ShadowLog(folder, portfolio.name, codec, size, seconds)
+    return Shadow(source, portfolio, BundleStore(settings.data_dir), shadow_log, metrics)
 
 
 def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:

@@ -10,8 +10,11 @@ from typing import Protocol
 import numpy as np
 import structlog
 
+from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.portfolio.storage import StoredPath
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, load_bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from serving.last_known import LastKnown
 from serving.sources import PastRecord, Source, SourceError, champion_in, champions_in
 
@@ -79,6 +82,8 @@ class ChampionHolder:
     Args:
         source: where the record is read.
         portfolio: whose contract the champion must be able to answer on.
+        bundles: where the bundles of this API's store are.
+        ledger: of this API's store; a champion that it does not have is another store's and does not answer.
         last_known: where the champion that answers is kept for the next start.
         poll_seconds: how often the source is read.
         watchers: who looks on.
@@ -88,12 +93,17 @@ class ChampionHolder:
         self,
         source: Source,
         portfolio: Portfolio,
+        bundles: BundleStore,
+        ledger: Ledger,
         last_known: LastKnown,
         poll_seconds: float,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self._source = source
         self._portfolio = portfolio
+        self._bundles = bundles
+        self._ledger = ledger
+        self._recorded: ChampionRecord | None = None  # the last one that was found in the ledger
         self._last_known = last_known
         self._poll_seconds = poll_seconds
         self._current: LoadedChampion | None = None
@@ -108,6 +118,11 @@ class ChampionHolder:
     def current(self) -> LoadedChampion | None:
         """The champion that answers now."""
         return self._current
+
+    @property
+    def data_dir(self) -> StoredPath:
+        """The data folder of this API's store."""
+        return self._bundles.data_dir
 
     @property
     def problem(self) -> str | None:
@@ -171,10 +186,14 @@ class ChampionHolder:
 
         Raises:
             SourceError: if it cannot be read, or has forgotten that there was one.
+            LedgerError: if the ledger does not have it, or cannot be read.
         """
         record = champion_in(self._source)
         if record is None and (self._current is not None or self._last_known.record() is not None):
             raise SourceError("it names no champion, although there was one; valid: the store that the champion is recorded in")
+        if record is not None and record != self._recorded:
+            self._ledger.require_recorded(record)
+            self._recorded = record
         return record
 
     def _take(self, record: ChampionRecord) -> None:
@@ -198,7 +217,10 @@ class ChampionHolder:
         """The bundle of a record, not read again where only the rule is new."""
         if self._current is not None and self._settled is not None and self._settled.bundle_sha256 == record.bundle_sha256:
             return self._current.bundle
-        return self._proven(record, record.artifact_uri)
+        return self._stored(record)
+
+    def _stored(self, record: ChampionRecord) -> Bundle:
+        return self._proven(record, str(self._bundles.folder(record.bundle_sha256)))
 
     def _stand_in_for(self, record: ChampionRecord) -> None:
         """Let answer what is nearest to a champion whose own bundle cannot be read; an old champion goes on."""
@@ -239,7 +261,7 @@ class ChampionHolder:
             return
         try:
             same = current is not None and current.bundle.sha256 == fallback.bundle_sha256
-            bundle = current.bundle if current is not None and same else self._proven(fallback, fallback.artifact_uri)
+            bundle = current.bundle if current is not None and same else self._stored(fallback)
             self._serve(LoadedChampion(fallback, bundle, degraded=True))
         except Exception as error:  # the champion's own problem is the one to be reported
             log.error("fallback_not_loaded", problem=_said(error))

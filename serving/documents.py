@@ -1,6 +1,6 @@
-"""What documents the model in force: its card and its curves, as they were written beside the run that trained it."""
+"""What documents the model in force: its card and its curves, as the run that trained it has stored them."""
 
-from creditrisk_assets.portfolio.storage import StoredPath, store_errors, zone_path
+from creditrisk_assets.portfolio.storage import StoredPath, store_errors
 from creditrisk_assets.scoring.bundle import ChampionRecord
 
 CARD = "model_card.html"
@@ -17,13 +17,13 @@ CURVES = {
 """The curves that may be asked for, by name, and what each shows. Nothing of an address ever becomes part of a path."""
 
 
-def curves(record: ChampionRecord) -> dict[str, str]:
+def curves(data_dir: StoredPath, record: ChampionRecord) -> dict[str, str]:
     """The curves that were written, by name, and what each shows.
 
     Raises:
         OSError: if the documents cannot be reached.
     """
-    folder = _folder(record)
+    folder = _folder(data_dir, record)
     if folder is None:
         return {}
     with store_errors(folder):
@@ -31,30 +31,30 @@ def curves(record: ChampionRecord) -> dict[str, str]:
     return {name: text for name, text in CURVES.items() if f"{name}.png" in written}
 
 
-def has_card(record: ChampionRecord) -> bool:
+def has_card(data_dir: StoredPath, record: ChampionRecord) -> bool:
     """Whether the card was written.
 
     Raises:
         OSError: if the documents cannot be reached.
     """
-    folder = _folder(record)
+    folder = _folder(data_dir, record)
     if folder is None:
         return False
     with store_errors(folder):
         return (folder / CARD).is_file()
 
 
-def card(record: ChampionRecord) -> bytes:
+def card(data_dir: StoredPath, record: ChampionRecord) -> bytes:
     """The model card, HTML.
 
     Raises:
         FileNotFoundError: if it was not written.
         OSError: if the documents cannot be reached.
     """
-    return _read(record, CARD)
+    return _read(data_dir, record, CARD)
 
 
-def curve(record: ChampionRecord, name: str) -> bytes:
+def curve(data_dir: StoredPath, record: ChampionRecord, name: str) -> bytes:
     """A curve, PNG.
 
     Raises:
@@ -63,25 +63,22 @@ def curve(record: ChampionRecord, name: str) -> bytes:
     """
     if name not in CURVES:
         raise FileNotFoundError(f"no curve {name!r}; valid: {', '.join(CURVES)}")
-    return _read(record, f"{PLOTS}/{name}.png")
+    return _read(data_dir, record, f"{PLOTS}/{name}.png")
 
 
-def _folder(record: ChampionRecord) -> StoredPath | None:
+def _folder(data_dir: StoredPath, record: ChampionRecord) -> StoredPath | None:
     """The folder, which is there from the first moment of a version's run on; None where the record names none."""
     if record.documents_uri is None:
         return None
-    try:
-        folder = zone_path(record.documents_uri)
-    except ValueError as error:
-        raise OSError(f"{record.documents_uri}: {error}") from error
+    folder = data_dir / record.documents_uri
     with store_errors(folder):
         if not folder.is_dir():
-            raise OSError(f"{record.documents_uri} cannot be reached from here")
+            raise OSError(f"{folder} cannot be reached from here")
     return folder
 
 
-def _read(record: ChampionRecord, name: str) -> bytes:
-    folder = _folder(record)
+def _read(data_dir: StoredPath, record: ChampionRecord, name: str) -> bytes:
+    folder = _folder(data_dir, record)
     if folder is None:
         raise FileNotFoundError(f"{name} of version {record.model_version} was not written")
     with store_errors(folder):

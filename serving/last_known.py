@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from creditrisk_assets.portfolio.storage import replacing, sync_folder
 from creditrisk_assets.scoring.bundle import BundleError, ChampionRecord, deciding_files
+from creditrisk_assets.scoring.bundle_store import BundleStore
 
 log = structlog.get_logger()
 
@@ -40,10 +41,12 @@ class LastKnown:
 
     Args:
         folder: on a disk of this machine.
+        bundles: where the bundles of the store are.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bundles: BundleStore) -> None:
         self._folder = folder
+        self._bundles = bundles
 
     def record(self) -> ChampionRecord | None:
         """The last known champion; None if none is known, or what is kept of it was damaged."""
@@ -76,7 +79,7 @@ class LastKnown:
         document, copy = self._folder / RECORD, self._folder / record.bundle_sha256
         with self._alone():
             if not _is_whole(copy, record.bundle_sha256):
-                self._put(copy, deciding_files(record.artifact_uri, record.bundle_sha256))
+                self._put(copy, self._bundles.deciding_files(record.bundle_sha256))
             if not document.exists() or document.read_bytes() != content:
                 with replacing(document) as file:
                     file.write(content)

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 from fastapi import HTTPException
-from upath import UPath
 
 from creditrisk_assets.api_keys import Caller
 from creditrisk_assets.scoring.bundle import MANIFEST, Manifest
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 from serving.schemas import DecisionKept
 
@@ -55,16 +55,16 @@ class DecisionLookUp:
         row: dict[str, Any] = record.to_pylist()[0]
         portfolio = self._settings.portfolio
         customer = {name: row[name] for name in (portfolio.identifier, *portfolio.field_names)}
-        answer = json.loads(row[live.ANSWER]) if live.ANSWER in row else self._answer(row, champion.artifact_uri)
+        answer = json.loads(row[live.ANSWER]) if live.ANSWER in row else self._answer(row, champion.bundle_sha256)
         about = {name: row.get(name) for name in ("at", "latency_ms", "caller", "request_id", "trace_id")}
         return DecisionKept(decision_id=decision_id, customer=customer, answer=answer, **about)
 
-    @staticmethod
-    def _answer(row: dict[str, Any], artifact_uri: str) -> dict[str, Any]:
+    def _answer(self, row: dict[str, Any], bundle_sha256: str) -> dict[str, Any]:
         """The answer on a row of a day's file, as the API would have told it."""
         from creditrisk_assets.scoring.decisions import REASONS
 
-        manifest = Manifest.model_validate_json((UPath(artifact_uri) / MANIFEST).read_bytes())
+        bundles = BundleStore(self._settings.data_dir)
+        manifest = Manifest.model_validate_json((bundles.folder(bundle_sha256) / MANIFEST).read_bytes())
         texts = {reason.code: reason.text for reason in manifest.reasons}
         reasons = [{"code": row[name], "text": texts[row[name]]} for name in REASONS if row[name] is not None]
         return {**{name: row[name] for name in ANSWERED}, "reasons": reasons, "degraded": False}

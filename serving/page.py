@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
 
 from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.portfolio.storage import StoredPath
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from serving import documents, form
 from serving.champion import FALLBACK_SUFFIX, ChampionHolder, LoadedChampion
@@ -121,12 +122,12 @@ def page_router(
     @router.get("/model/card", response_class=HTMLResponse, include_in_schema=False)
     def card(champion: Champion) -> Response:
         """The model card of the version in force."""
-        return _document(champion, documents.card, "text/html; charset=utf-8")
+        return _document(holder, champion, documents.card, "text/html; charset=utf-8")
 
     @router.get("/model/plots/{name}.png", response_class=Response, include_in_schema=False)
     def curve(name: str, champion: Champion) -> Response:
         """A curve of the version in force."""
-        return _document(champion, lambda record: documents.curve(record, name), "image/png")
+        return _document(holder, champion, lambda data_dir, record: documents.curve(data_dir, record, name), "image/png")
 
     return router
 
@@ -161,7 +162,7 @@ def _page(
             answered=answered,
             champion=champion,
             problem=holder.problem,
-            model=_model(champion, past) if champion else None,
+            model=_model(holder, champion, past) if champion else None,
             past=past,
             history_problem=history_problem,
             history_limit=HISTORY_LIMIT,
@@ -171,14 +172,14 @@ def _page(
     return HTMLResponse(content, status, RETRY_LATER if status == 503 else None)
 
 
-def _model(champion: LoadedChampion, past: list[PastRecord]) -> dict[str, Any]:
+def _model(holder: ChampionHolder, champion: LoadedChampion, past: list[PastRecord]) -> dict[str, Any]:
     """What the page says of the model in force."""
     manifest, record = champion.bundle.manifest, champion.record
     return {
         "figures": _figures(manifest.metrics),
         "cut_off_points": points_at(record.rule.cut_off, manifest.scaling),
         "since": _since(record, past),
-        **_documents(record),
+        **_documents(holder, record),
     }
 
 
@@ -207,9 +208,10 @@ def _since(record: ChampionRecord, past: list[PastRecord]) -> PastRecord | None:
     return mine if len(past) < HISTORY_LIMIT else None
 
 
-def _documents(record: ChampionRecord) -> dict[str, Any]:
+def _documents(holder: ChampionHolder, record: ChampionRecord) -> dict[str, Any]:
     try:
-        return {"has_card": documents.has_card(record), "curves": documents.curves(record), "documents_problem": False}
+        of = (holder.data_dir, record)
+        return {"has_card": documents.has_card(*of), "curves": documents.curves(*of), "documents_problem": False}
     except OSError as error:  # of a store that does not answer; the rest of the page does not depend on it
         log.warning("model_documents_not_read", problem=str(error))
         return {"has_card": False, "curves": {}, "documents_problem": True}
@@ -224,9 +226,11 @@ def _history(holder: ChampionHolder) -> tuple[list[PastRecord], bool]:
         return [], True
 
 
-def _document(champion: LoadedChampion, read: Callable[[ChampionRecord], bytes], media_type: str) -> Response:
+def _document(
+    holder: ChampionHolder, champion: LoadedChampion, read: Callable[[StoredPath, ChampionRecord], bytes], media_type: str
+) -> Response:
     try:
-        content = read(champion.record)
+        content = read(holder.data_dir, champion.record)
     except FileNotFoundError as error:
         raise HTTPException(404, f"version {champion.record.model_version} has no such document") from error
     except OSError as error:

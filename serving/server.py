@@ -6,8 +6,11 @@ import resource
 import signal
 import sys
 
+from upath import UPath
+
 from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.settings import ServingSettings, Settings
+from creditrisk_assets.store import claim_folder, open_store
 from serving.companions import beside, companion, end_with_parent
 from serving.logs import configure_logs
 
@@ -24,7 +27,9 @@ def run(serving: ServingSettings, settings: Settings) -> None:
     Raises:
         KeysError: if the file of keys cannot be read.
         OpenBeyondLoopback: if there are no keys and others than this machine could ask.
+        StoreMismatch: if the API's folder, or the portfolio, is another store's.
     """
+    claim_folder(UPath(settings.api_folder), open_store(settings))
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
     configure_logs(serving.log_format)

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.encoding import record_of
-from creditrisk_assets.scoring.bundle import Bundle, load_bundle
+from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.codec import Codec
 from creditrisk_assets.scoring.decision_log import SegmentWriter, new_name
 from creditrisk_assets.scoring.shadow_log import ShadowHeader, line_of
@@ -82,13 +83,17 @@ class Shadow:
     Args:
         source: where champion and contenders are read.
         portfolio: whose contract the challenger must be able to answer on.
+        bundles: where the bundles of this API's store are.
         shadow_log: where its PDs go.
         metrics: what counts.
     """
 
-    def __init__(self, source: Source, portfolio: Portfolio, shadow_log: "ShadowLog", metrics: Metrics) -> None:
+    def __init__(
+        self, source: Source, portfolio: Portfolio, bundles: BundleStore, shadow_log: "ShadowLog", metrics: Metrics
+    ) -> None:
         self._source = source
         self._portfolio = portfolio
+        self._bundles = bundles
         self._log = shadow_log
         self._metrics = metrics
         self._challenger: _Challenger | None = None
@@ -166,7 +171,7 @@ class Shadow:
         if self._refused is not None and self._refused[0] == contender and time.monotonic() < self._refused[1]:
             return None
         self._challenger, self._refused = None, (contender, time.monotonic() + AGAIN_SECONDS)
-        bundle = load_bundle(contender.artifact_uri, contender.bundle_sha256)
+        bundle = self._bundles.load(contender.bundle_sha256)
         bundle.require_fits(self._portfolio)
         self._refused = None
         log.info("challenger", version=contender.model_version, bundle_sha256=contender.bundle_sha256)

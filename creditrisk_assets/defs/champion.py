@@ -17,7 +17,8 @@ from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
 from creditrisk_assets.monitoring.triage import Action
 from creditrisk_assets.portfolio.storage import replacing
-from creditrisk_assets.scoring.bundle import Bundle, load_bundle
+from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,8 +90,9 @@ def _recalibration(
     champion = champion_in_force(context.instance)
     if champion is None:
         raise dg.Failure(f"there is no champion to recalibrate; valid: run the job train first, or {ACTION_TAG} {Action.REFIT}")
-    parent = load_bundle(champion.artifact_uri, champion.bundle_sha256)
-    fallback = champion.fallback.load() if champion.fallback else None
+    bundles = BundleStore(settings.data_dir)
+    parent = bundles.load(champion.bundle_sha256)
+    fallback = bundles.load(champion.fallback.bundle_sha256) if champion.fallback else None
     learning = recalibration_set(parent, production_batch, outcomes, settings.portfolio, since)
     made_of = (learning.fit, learning.held_out, learning.production_days, settings.portfolio.target)
 
@@ -127,18 +129,22 @@ def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materia
     if head is not None:
         refused = rolled_back_from(entries, contender_version)
         if head.after.model_version == contender_version:
-            return _unchanged(context, registry, head, f"version {contender_version} is in force, there is nothing to judge")
+            return _unchanged(
+                context, settings, registry, head, f"version {contender_version} is in force, there is nothing to judge"
+            )
         if refused is not None:
             why = f"version {contender_version} was taken out of force by {refused.actor} ({refused.why}) and is not judged again"
-            return _unchanged(context, registry, head, why)
+            return _unchanged(context, settings, registry, head, why)
     return _compared(context, settings, ledger, head, registry.version(contender_version))
 
 
-def _unchanged(context: dg.AssetExecutionContext, registry: "Registry", head: Entry, why: str) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def _unchanged(
+    context: dg.AssetExecutionContext, settings: Settings, registry: "Registry", head: Entry, why: str
+) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The champion stays, and what a killed run may have left undone is done."""
     registry.set_champion(head.after.model_version)
     context.log.info(f"kept: {why}")
-    bundle = load_bundle(head.after.artifact_uri, head.after.bundle_sha256)
+    bundle = BundleStore(settings.data_dir).load(head.after.bundle_sha256)
     return dg.MaterializeResult(
         metadata=champion_metadata(registry, head.after, bundle, "kept", why, head),
         data_version=dg.DataVersion(head.after.bundle_sha256),
@@ -171,7 +177,7 @@ def _compared(
         after = before
     else:
         raise dg.Failure(f"no champion can be named: {verdict.reason}")
-    winner = load_bundle(after.artifact_uri, after.bundle_sha256)
+    winner = BundleStore(settings.data_dir).load(after.bundle_sha256)
     move = Move(
         action=verdict.verdict,
         actor=f"run {context.run.run_id} of job {context.run.job_name}",
@@ -220,7 +226,7 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
     from creditrisk_assets.governance.replay import replay_sample
 
     seed = secrets.randbits(32)
-    replayed = replay_sample(settings.decisions, seed)
+    replayed = replay_sample(settings.decisions, BundleStore(settings.data_dir), seed)
     wrong = [one for one in replayed if not one.exact]
     decided = sum(one.rows for one in replayed)
     problems = "; ".join(one.problem or ", ".join(one.differences) for one in wrong)

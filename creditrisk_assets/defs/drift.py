@@ -11,7 +11,7 @@ import dagster as dg
 import pandas as pd
 
 from creditrisk_assets.defs.estimates import estimates_of, probability_of
-from creditrisk_assets.defs.events import batch_of_day, bundle_that_scored
+from creditrisk_assets.defs.events import batch_of_day
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, picture, table
 from creditrisk_assets.defs.partitions import DAYS
@@ -43,7 +43,7 @@ def drift_report(
     from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
 
     day = context.partition_key
-    version, bundle = scored_by(context.instance, production_scores)
+    version, bundle = scored_by(settings, production_scores)
     profile = reference_profile_of(bundle)
     counter = RowCounter(profile, bundle.manifest.inputs)
     with production_scores.opened() as file:
@@ -71,11 +71,13 @@ def drift_report(
     )
 
 
-def scored_by(instance: dg.DagsterInstance, scores: ParquetRows) -> "tuple[str, Bundle]":
+def scored_by(settings: Settings, scores: ParquetRows) -> "tuple[str, Bundle]":
     """Version and bundle that made a day's scores."""
+    from creditrisk_assets.scoring.bundle_store import BundleStore
+
     with scores.opened() as file:
-        first = next(file.iter_batches(1, columns=["model_version", "bundle_sha256"]))
-    return bundle_that_scored(instance, first.to_pandas())
+        (first,) = next(file.iter_batches(1, columns=["model_version", "bundle_sha256"])).to_pylist()
+    return first["model_version"], BundleStore(settings.data_dir).load(first["bundle_sha256"])
 
 
 def days_before(day: str, count: int) -> list[str]:

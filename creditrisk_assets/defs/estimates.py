@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from creditrisk_assets.defs.events import champion_of_version
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import table
 from creditrisk_assets.defs.partitions import DAYS
@@ -51,20 +50,17 @@ def estimates_of(probability: FloatArray) -> dict[str, float | str]:
 
 
 @dg.asset_check(asset=production_scores, partitions_def=DAYS)
-def estimated_performance_holds(
-    context: dg.AssetCheckExecutionContext, production_scores: ParquetRows, settings: dg.ResourceParam[Settings]
-) -> dg.AssetCheckResult:
+def estimated_performance_holds(production_scores: ParquetRows, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
     """The AUC that the PDs of the day promise is not below that of validation by more than chance and more than the floor.
     Takes the PDs to be right, so it sees another population and never another concept. Does not block: the day is scored all
     the same.
     """
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
     from creditrisk_assets.monitoring.performance import estimate_held
-    from creditrisk_assets.scoring.bundle import load_bundle
+    from creditrisk_assets.scoring.bundle_store import BundleStore
 
     version, bundle_sha256 = _made_by(production_scores)
-    record = champion_of_version(context.instance, version)
-    validation = load_bundle(record.artifact_uri, bundle_sha256).manifest.metrics
+    validation = BundleStore(settings.data_dir).load(bundle_sha256).manifest.metrics
     probability = probability_of(production_scores)
     expected = expected_performance(probability).get("roc_auc")
     test = estimate_held(expected, validation, settings.performance_alpha, settings.performance_floor)

@@ -18,10 +18,10 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as 
 from sqlalchemy import or_, select
 
 from creditrisk_assets.governance.retrain_policy import PastRetrain
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, load_bundle
+from creditrisk_assets.scoring.bundle import ChampionRecord
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 CHAMPION = dg.AssetKey("champion")
 SCORES = dg.AssetKey("production_scores")
@@ -98,27 +98,6 @@ def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
     if event is None or event.asset_materialization is None:
         return None
     return ChampionRecord.from_metadata(dict(event.asset_materialization.metadata))
-
-
-def champion_of_version(instance: dg.DagsterInstance, version: str) -> ChampionRecord:
-    """What was said of a version when it was champion.
-
-    Raises:
-        LookupError: if it never was.
-    """
-    for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records:
-        if record.asset_materialization is not None:
-            champion = ChampionRecord.from_metadata(dict(record.asset_materialization.metadata))
-            if champion.model_version == version:
-                return champion
-    raise LookupError(f"version {version} is in none of the last {HISTORY_LIMIT} materializations of champion")
-
-
-def bundle_that_scored(instance: dg.DagsterInstance, scores: "pd.DataFrame") -> tuple[str, Bundle]:
-    """Version and bundle that made a day's scores."""
-    version = str(scores["model_version"].iloc[0])
-    record = champion_of_version(instance, version)
-    return version, load_bundle(record.artifact_uri, str(scores["bundle_sha256"].iloc[0]))
 
 
 def batch_of_day(instance: dg.DagsterInstance, day: str) -> tuple[int, int]:

@@ -164,7 +164,7 @@ def register_made(
         if settings.report_rows:
             inspection = Inspection.model_validate_json(bundle.document(INSPECTION))
             more = training_plots(inspection, target, scores.default_probability, scores.score)
-        registry = Registry(settings.tracking_uri, settings.mlflow_dir)
+        registry = Registry(settings)
         registered, new = registry.register(
             bundle,
             fallback,
@@ -182,7 +182,7 @@ def register_made(
             "model_version": registered.version,
             "new_version": new,
             "artifact_uri": registered.artifact_uri,
-            "mlflow_run_id": registered.run_id,
+            "mlflow_run_id": registered.record.run_id,
             "bundle_sha256": bundle.sha256,
             "kind": kind,
             "family": manifest.training.family,
@@ -213,10 +213,12 @@ def _write_card(
     registry: "Registry", registered: "RegisteredBundle", bundle: "Bundle", plots: dict[str, bytes], settings: Settings
 ) -> None:
     """The model card and the inventory entry of a new version, beside its run."""
+    from creditrisk_assets.governance.ledger import Ledger
     from creditrisk_assets.governance.model_card import Subject, model_documents
     from creditrisk_assets.registry import MODEL_NAME
 
-    in_force = registry.champion_version()
+    head = Ledger(settings.ledger).head()
+    in_force = head.after.model_version if head else None
     champion = (in_force, registry.version(in_force).load().manifest) if in_force else None
     watches = [(watch.check, watch.question) for watch in WATCHES]
     subject = Subject(MODEL_NAME, registered.version, bundle, champion, watches, plots)

@@ -17,7 +17,8 @@ from creditrisk_assets.defs import events
 from creditrisk_assets.defs.metadata import picture, table
 from creditrisk_assets.defs.watched import watched_metadata
 from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, version_before
-from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace, load_bundle
+from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def registry_of(settings: Settings) -> "Registry":
     """MLflow's registry over the settings' store."""
     from creditrisk_assets.registry import Registry
 
-    return Registry(settings.tracking_uri, settings.mlflow_dir)
+    return Registry(settings)
 
 
 def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce | None) -> InForce:
@@ -73,10 +74,11 @@ def champion_metadata(
         reason: why.
         entry: the last of the ledger.
     """
+    registered = registry.version(in_force.model_version)
     return {
-        "mlflow_uri": in_force.mlflow_uri,
+        "mlflow_uri": registered.mlflow_uri,
         "artifact_uri": in_force.artifact_uri,
-        "documents_uri": registry.documents_uri(registry.version(in_force.model_version)),
+        "documents_uri": registered.documents_uri,
         "model_version": in_force.model_version,
         "bundle_sha256": in_force.bundle_sha256,
         "verdict": verdict,
@@ -195,7 +197,8 @@ def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool
         return [Finding("there is a champion", False, "the ledger is empty; run make train")]
     head = entries[-1]
     chain = Finding("the ledger is a whole chain", True, f"{len(entries)} entries, the last {head.sha256}")
-    return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *_bundle_findings(entries, every_version)]
+    proofs = _bundle_findings(BundleStore(settings.data_dir), entries, every_version)
+    return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *proofs]
 
 
 def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
@@ -271,7 +274,7 @@ def _move_by_hand(
 
 def _proven(in_force: InForce, settings: Settings) -> Bundle:
     try:
-        bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
+        bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
         bundle.require_fits(settings.portfolio)
     except BundleError as error:
         raise MoveRefused(f"version {in_force.model_version} cannot be put in force: {error}") from error
@@ -303,15 +306,15 @@ def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[
 
 
 def _alias_finding(settings: Settings, head: Entry) -> Finding:
-    alias = registry_of(settings).champion_version()
+    alias = registry_of(settings).champion_bundle()
     return Finding(
-        "MLflow's alias champion names the same version",
-        alias == head.after.model_version,
-        f"alias: version {alias}, ledger: version {head.after.model_version}",
+        "MLflow's alias champion names the same bundle",
+        alias == head.after.bundle_sha256,
+        f"alias: bundle {alias}, ledger: bundle {head.after.bundle_sha256}",
     )
 
 
-def _bundle_findings(entries: list[Entry], every_version: bool) -> list[Finding]:
+def _bundle_findings(bundles: BundleStore, entries: list[Entry], every_version: bool) -> list[Finding]:
     """The bundles in force and, if asked, each former champion's."""
     by_version = {entry.after.model_version: entry.after for entry in (entries if every_version else entries[-1:])}
     findings = []
@@ -319,13 +322,13 @@ def _bundle_findings(entries: list[Entry], every_version: bool) -> list[Finding]
         places = {"bundle": BundlePlace(artifact_uri=one.artifact_uri, bundle_sha256=one.bundle_sha256)}
         if one.fallback is not None:
             places["fallback bundle"] = one.fallback
-        findings += [_proof(f"the {what} of version {version}", place) for what, place in places.items()]
+        findings += [_proof(bundles, f"the {what} of version {version}", place) for what, place in places.items()]
     return findings
 
 
-def _proof(what: str, place: BundlePlace) -> Finding:
+def _proof(bundles: BundleStore, what: str, place: BundlePlace) -> Finding:
     good = f"{what} has its hash and gives its golden answers"
     try:
-        return Finding(good, True, place.load().sha256)
+        return Finding(good, True, bundles.load(place.bundle_sha256).sha256)
     except BundleError as error:
         return Finding(good, False, str(error))

@@ -13,7 +13,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from creditrisk_assets.defs.events import bundle_that_scored, latest_day_of_data
+from creditrisk_assets.defs.drift import scored_by
+from creditrisk_assets.defs.events import latest_day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
@@ -66,8 +67,8 @@ def performance_report(
 
     portfolio, day = settings.portfolio, context.partition_key
     with production_scores.opened() as file:
-        scores = file.read([portfolio.identifier, PD, "model_version", "bundle_sha256"]).to_pandas()
-    version, bundle = bundle_that_scored(context.instance, scores)
+        scores = file.read([portfolio.identifier, PD]).to_pandas()
+    version, bundle = scored_by(settings, production_scores)
     validation = bundle.manifest.metrics
     matured = join_outcomes(scores, outcomes, portfolio.identifier)
     target = matured.rows[portfolio.target].to_numpy(dtype=np.int64)

@@ -92,12 +92,12 @@ def production_scores(
     bundle and cut-off that made them. They are also kept for ever, where no later scoring of the day replaces them.
     """
     from creditrisk_assets.scoring import decisions
-    from creditrisk_assets.scoring.bundle import load_bundle
+    from creditrisk_assets.scoring.bundle_store import BundleStore
 
     in_force = champion_in_force(context.instance)
     if in_force is None:
         raise dg.Failure("there is no champion to score with; valid: run the job train first")
-    bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
+    bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
     bundle.require_fits(settings.portfolio)
     day = context.partition_key
     with scratch_folder(settings.scratch) as folder, production_batch.opened() as accepted:

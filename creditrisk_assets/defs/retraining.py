@@ -8,7 +8,7 @@ from creditrisk_assets.defs import events
 from creditrisk_assets.defs.jobs import assess_performance, retrain, train
 from creditrisk_assets.defs.watched import CAUSES
 from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Cause, Decision, LoopState, RetrainLimits, decide
-from creditrisk_assets.scoring.bundle import load_bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 
 EVIDENCE_DAYS = 4 * BUDGET_DAYS
@@ -29,7 +29,7 @@ def retrain_decision(instance: dg.DagsterInstance, settings: Settings) -> Decisi
             outcomes_in_flight=events.runs_in_flight(instance, [assess_performance.name]),
             past=events.past_retrains(instance, retrain.name),
             evidence=events.matured_evidence(instance, version, excluded, EVIDENCE_DAYS) if version else {},
-            validation=_validation(in_force.artifact_uri, in_force.bundle_sha256) if in_force else {},
+            validation=_validation(BundleStore(settings.data_dir), in_force.bundle_sha256) if in_force else {},
         ),
         RetrainLimits.of(settings),
     )
@@ -56,6 +56,6 @@ def history_mark(instance: dg.DagsterInstance) -> str:
 
 
 @lru_cache(maxsize=4)
-def _validation(artifact_uri: str, bundle_sha256: str) -> dict[str, float]:
-    metrics = load_bundle(artifact_uri, bundle_sha256).manifest.metrics
+def _validation(bundles: BundleStore, bundle_sha256: str) -> dict[str, float]:
+    metrics = bundles.load(bundle_sha256).manifest.metrics
     return {name: metrics[name] for name in ("roc_auc", "roc_auc_standard_error")}

@@ -70,7 +70,7 @@ def write_window_report(instance: dg.DagsterInstance, settings: Settings, days: 
     scores = None if last is None else stored_path(settings.storage, "production_scores", last)
     if last is None or scores is None or not scores.exists():
         raise NothingToReport(f"{last or 'no day'} was not scored; valid: a day that `creditrisk status` lists")
-    version, bundle = scored_by(instance, ParquetRows(scores))
+    version, bundle = scored_by(settings, ParquetRows(scores))
     found = kept_reports(settings, [last, *days_before(last, days - 1)], version)
     if not found:
         raise NothingToReport(f"the days up to {last} have no drift report; valid: days after the job score_production")

@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from creditrisk_assets.portfolio.storage import StoredPath, create_file
-from creditrisk_assets.scoring.bundle import BundlePlace, DecisionRule
+from creditrisk_assets.scoring.bundle import BundlePlace, ChampionRecord, DecisionRule
 
 Action = Literal["first", "promoted", "kept", "rolled_back", "cut_off"]
 
@@ -131,6 +131,24 @@ class Ledger:
         """
         numbers = self._numbers()
         return self._read(numbers[-1]) if numbers else None
+
+    def require_recorded(self, champion: ChampionRecord) -> None:
+        """Find a champion in the ledger, in the entry that its record names.
+
+        Raises:
+            LedgerError: if that entry is not there, cannot be read, or has put another bundle or rule in force.
+        """
+        number = champion.ledger_entry
+        if number is None:
+            raise LedgerError(f"the record of version {champion.model_version} names no entry of the ledger {self.folder}")
+        entry = self._read(number)
+        of_record = (champion.ledger_sha256, champion.model_version, champion.bundle_sha256, champion.rule)
+        if of_record != (entry.sha256, entry.after.model_version, entry.after.bundle_sha256, entry.after.rule):
+            raise LedgerError(
+                f"version {champion.model_version} with bundle {champion.bundle_sha256} is not the champion of "
+                f"{self._path(number)}, which has version {entry.after.model_version} with bundle {entry.after.bundle_sha256} in "
+                "force: it is the champion of another store"
+            )
 
     def append(self, move: Move, head: Entry | None) -> Entry:
         """Write an entry after the one that was the last when it was decided.

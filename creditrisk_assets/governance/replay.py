@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from creditrisk_assets.portfolio.storage import StoredPath
-from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, DecisionRule, load_bundle
+from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, DecisionRule
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.decisions import (
     DECISION_ID,
     REASONS,
@@ -55,6 +56,7 @@ class Replayed:
 
 def replay_set(
     folder: StoredPath,
+    bundles: BundleStore,
     decisions: DecisionSet,
     told: Callable[[int], None] | None = None,
     sample: Callable[[int], NDArray[np.int64]] | None = None,
@@ -63,6 +65,7 @@ def replay_set(
 
     Args:
         folder: where all decisions are.
+        bundles: where the bundles are that made them.
         decisions: the set.
         told: called with the rows done.
         sample: given a number of rows, which of them to make again; None for all.
@@ -70,7 +73,7 @@ def replay_set(
     differences: list[str] = []
     rows = different = 0
     try:
-        bundle = load_bundle(decisions.champion.artifact_uri, decisions.champion.bundle_sha256)
+        bundle = bundles.load(decisions.champion.bundle_sha256)
         for batch in batches(proven_file(folder, decisions), ROWS_AT_ONCE):
             part = batch.take(pa.array(sample(len(batch)))) if sample else batch
             found = list(_differences(bundle, decisions.champion.rule, part))
@@ -85,11 +88,12 @@ def replay_set(
     return Replayed(decisions, rows, tuple(differences), different, problem)
 
 
-def replay_sample(folder: StoredPath, seed: int) -> list[Replayed]:
+def replay_sample(folder: StoredPath, bundles: BundleStore, seed: int) -> list[Replayed]:
     """Make a random sample of past decisions again.
 
     Args:
         folder: where all decisions are.
+        bundles: where the bundles are that made them.
         seed: of the sample.
 
     Returns:
@@ -103,7 +107,7 @@ def replay_sample(folder: StoredPath, seed: int) -> list[Replayed]:
         return np.sort(rng.choice(rows, min(SAMPLED_ROWS, rows), replace=False)).astype(np.int64)
 
     sets = [kept for day in chosen for kept in sets_of(folder, day)[-1:]]
-    return [replay_set(folder, kept, sample=rows_of) for kept in sets]
+    return [replay_set(folder, bundles, kept, sample=rows_of) for kept in sets]
 
 
 @dataclass(frozen=True)
@@ -121,17 +125,18 @@ class ReplayedDecision:
         return all(self.kept[name] == value for name, value in self.now.items())
 
 
-def replay_decision(champion: ChampionRecord, record: pa.RecordBatch) -> ReplayedDecision:
+def replay_decision(bundles: BundleStore, champion: ChampionRecord, record: pa.RecordBatch) -> ReplayedDecision:
     """Make one decision again, of a batch or of the API.
 
     Args:
+        bundles: where the bundle is that made it.
         champion: who made it.
         record: its row as it was kept.
 
     Raises:
         BundleError: if the bundle that made it is gone or was changed.
     """
-    bundle = load_bundle(champion.artifact_uri, champion.bundle_sha256)
+    bundle = bundles.load(champion.bundle_sha256)
     answers = answer_columns(bundle, champion.rule, record)
     texts = {reason.code: reason.text for reason in bundle.manifest.reasons}
     kept = record.to_pylist()[0]

@@ -4,7 +4,9 @@ What lies in such a place is `landing`'s matter. Everything here takes local pat
 """
 
 import os
+import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -90,7 +92,7 @@ def put_file(local: Path, path: StoredPath) -> None:
         local.unlink()
         return
     with local.open("rb") as file:
-        os.fchmod(file.fileno(), 0o644)
+        os.fchmod(file.fileno(), _mode_of_new_files(path.parent))
         os.fsync(file.fileno())
     local.replace(path)
 
@@ -107,17 +109,23 @@ def create_file(path: StoredPath, content: bytes) -> None:
             path.fs.pipe_file(path.path, content, mode="create")  # type: ignore[union-attr]  # a local path has no store
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = _new_file(path, 0o444)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o444)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)
         sync_folder(path.parent)
     finally:
-        Path(temporary).unlink()
+        temporary.unlink()
+
+
+def files_below(folder: StoredPath) -> dict[str, StoredPath]:
+    """All files below a folder by their path in it, in order."""
+    start = len(folder.as_posix().rstrip("/")) + 1
+    found = {path.as_posix()[start:]: path for path in folder.rglob("*") if path.is_file()}
+    return dict(sorted(found.items()))
 
 
 @contextmanager
@@ -138,17 +146,35 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 @contextmanager
 def _replacing_local(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = _new_file(path, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _new_file(path: Path, mode: int) -> tuple[int, Path]:
+    """An empty file beside a path under a name of its own: its descriptor and its path.
+
+    The system takes the umask off the mode, so nothing is wider than the operator allows; `tempfile` fixes the mode at 0600.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    return os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode), temporary
+
+
+def _mode_of_new_files(folder: Path) -> int:
+    """The mode that this process's umask leaves a new file; to ask for the umask itself would change it for a moment."""
+    descriptor, probe = _new_file(folder / "mode", 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
 
 
 def sync_folder(folder: Path) -> None:

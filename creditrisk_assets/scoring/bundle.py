@@ -407,22 +407,19 @@ def _unreadable() -> tuple[type[Exception], ...]:
 
 
 class BundlePlace(_Document):
-    """Where a bundle is, and the hash that it must have."""
+    """Where a bundle is, relative to the data folder, and the hash that it must have."""
 
     artifact_uri: str
     bundle_sha256: str
-
-    def load(self) -> Bundle:
-        """Read it, hash and golden answers checked."""
-        return load_bundle(self.artifact_uri, self.bundle_sha256)
 
 
 class ChampionRecord(BaseModel):
     """What a materialization of the `champion` asset says: which bundle decides from now on, by which rule, and why.
 
     `fallback` is the scorecard of the same rows, for when the bundle cannot be loaded; None where the bundle is the scorecard.
-    `documents_uri` is the folder of the model card and the plots. It decides nothing, so it is in no dump of the record: decision
-    sets that were written without it keep their bytes.
+    Addresses are relative to the data folder. `documents_uri` is the folder of the model card and the plots; `ledger_entry` and
+    `ledger_sha256` name the last entry of the ledger then. These three decide nothing, so they are in no dump of the record:
+    the same decisions keep their bytes.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -436,6 +433,8 @@ class ChampionRecord(BaseModel):
     rule: DecisionRule
     fallback: BundlePlace | None = None
     documents_uri: str | None = Field(None, exclude=True)
+    ledger_entry: int | None = Field(None, exclude=True)
+    ledger_sha256: str | None = Field(None, exclude=True)
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":

@@ -1,0 +1,83 @@
+"""Dagster's SQLite files inside the store, wherever `CREDITRISK_DATA_DIR` says that is.
+
+`dagster.yaml` names these classes. Dagster itself takes only fixed paths there, which follow the working directory of each
+process, so that two stores of one clone would share a log. On a store that may not be written, the databases are read from a
+copy, for SQLite cannot open a database with a write-ahead log in a folder that it cannot write.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClassData
+
+from creditrisk_assets.settings import StoreLocation
+
+DATABASES = "storage"
+
+
+class StoreDatabases(DagsterSqliteStorage):
+    """Runs, events and schedules."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """It has no settings of its own."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
+        """The databases of the environment's store."""
+        return cls.from_local(str(instance_dir() / DATABASES), inst_data)
+
+
+class StoreArtifacts(LocalArtifactStorage):
+    """Files of sensors and schedules."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """It has no settings of its own."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
+        """The folder of the environment's store."""
+        return cls(str(instance_dir()), inst_data)
+
+
+class StoreComputeLogs(LocalComputeLogManager):
+    """What runs print."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """It has no settings of its own."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
+        """The folder of the environment's store."""
+        return cls(str(instance_dir() / "logs"), inst_data=inst_data)
+
+
+def instance_dir() -> Path:
+    """The folder of the environment's Dagster instance, absolute; a copy of it where it cannot be written."""
+    folder = StoreLocation().dagster_dir.resolve()
+    return _copy(folder) if folder.is_dir() and not os.access(folder, os.W_OK) else folder
+
+
+@cache
+def _copy(folder: Path) -> Path:
+    """A copy of the databases, for as long as this process lives."""
+    copy = Path(tempfile.mkdtemp(prefix="creditrisk-dagster-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    sys.stderr.write(f"{folder} is read-only; this command reads a copy of Dagster's databases\n")
+    if (folder / DATABASES).is_dir():
+        shutil.copytree(folder / DATABASES, copy / DATABASES, copy_function=shutil.copyfile)
+    return copy

@@ -1,0 +1,55 @@
+"""The mark of a store in its Dagster instance, and the resource `settings`, which compares it before any step or sensor reads.
+
+The mark lies beside the daemons' cursors, in whatever database Dagster uses.
+"""
+
+import dagster as dg
+
+from creditrisk_assets.settings import Settings
+from creditrisk_assets.store import Identity, StoreMismatch, open_store, require_same
+
+MARK = "creditrisk.store"
+CHAMPION = dg.AssetKey("champion")
+
+
+def claim_instance(instance: dg.DagsterInstance, identity: Identity) -> None:
+    """Mark a Dagster instance as a store's, or find it marked.
+
+    Raises:
+        StoreMismatch: if it belongs to another store.
+    """
+    storage = instance.daemon_cursor_storage
+    marked = storage.get_cursor_values({MARK}).get(MARK)
+    if marked is not None:
+        require_same(_named(instance), marked, identity)
+        return
+    if instance.get_latest_materialization_event(CHAMPION) is not None:
+        raise StoreMismatch(
+            f"{_named(instance)} has a champion that no store of this format made; valid: a new Dagster instance, or the store's own"
+        )
+    if not instance.is_ephemeral:
+        storage.set_cursor_values({MARK: identity.id})
+
+
+def require_one_store(settings: Settings, instance: dg.DagsterInstance) -> None:
+    """Compare the settings' store with a Dagster instance; a new one of either gets its identity.
+
+    Raises:
+        StoreMismatch: if they do not belong together.
+    """
+    claim_instance(instance, open_store(settings))
+
+
+def checked_settings(settings: Settings) -> dg.ResourceDefinition:
+    """The resource `settings`: given to a step or sensor only where its Dagster instance is the store's own."""
+
+    def given(context: dg.InitResourceContext) -> Settings:
+        if context.instance is not None:
+            require_one_store(settings, context.instance)
+        return settings
+
+    return dg.ResourceDefinition(given, description="Where things are, and by which limits decisions are taken.")
+
+
+def _named(instance: dg.DagsterInstance) -> str:
+    return f"the Dagster instance of {instance.root_directory}"

@@ -1,0 +1,40 @@
+"""MLflow's artifact addresses in a store that was moved.
+
+MLflow writes the absolute address of each artifact folder into its database. When a store's folder is copied or renamed, those of
+its embedded SQLite store are rewritten before MLflow is used, or it would go on writing to the old place.
+"""
+
+import sqlalchemy as sa
+
+COLUMNS = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("experiments", "artifact_location"),
+)
+"""Where MLflow 3.17 keeps addresses of artifacts."""
+
+
+def move_artifacts(database_uri: str, old: str, new: str) -> None:
+    """Rewrite the addresses of all artifacts below a folder, all or none.
+
+    Args:
+        database_uri: SQLAlchemy URL of MLflow's database.
+        old: address of the folder as the database has it.
+        new: its address now.
+    """
+    engine = sa.create_engine(database_uri)
+    try:
+        with engine.begin() as connection:
+            for table, column in COLUMNS:
+                address: sa.ColumnClause[str] = sa.column(column)
+                rest = sa.func.substr(address, len(old) + 1)
+                below = sa.func.substr(address, 1, len(old)) == old
+                connection.execute(
+                    sa.update(sa.table(table, address))
+                    .where(below, sa.or_(rest == "", rest.like("/%")))
+                    .values({column: new + rest})
+                )
+    finally:
+        engine.dispose()

@@ -1,0 +1,139 @@
+"""The identity of a store: which data folder, Dagster instance, MLflow registry and API folder belong together.
+
+A store names itself in `store.json` of its data folder: an id, its portfolio, and the version of its format. Each other place in
+which it keeps state carries the id too. Every process compares them before it reads or writes, so that two stores are never
+mixed. The marks in Dagster and MLflow are set by `defs.store_mark` and `registry`, which hold those libraries.
+"""
+
+import uuid
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from creditrisk_assets.portfolio.storage import StoredPath, create_file, is_local, store_errors
+from creditrisk_assets.settings import Settings
+
+FORMAT = 1
+"""Version of what lies where in a store, and of what it looks like. A release that changes it says how to move a store on."""
+
+IDENTITY = "store.json"
+OF_A_STORE = ("ledger", "decisions", "storage")
+"""Folders that only a store has: a data folder that has one and no identity was written by an earlier format."""
+
+
+class StoreMismatch(RuntimeError):
+    """Places that do not belong together, or a store that this release or portfolio cannot work on."""
+
+
+class Identity(BaseModel):
+    """What a store says of itself.
+
+    Attributes:
+        id: random, given once.
+        portfolio: name of the book whose customers it holds.
+        format: of its files.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    portfolio: str
+    format: int
+
+
+def open_store(settings: Settings) -> Identity:
+    """The identity of the settings' store, which gets one if its data folder is new.
+
+    Raises:
+        StoreMismatch: if the store is of another portfolio or format, or its parts belong to different stores.
+        OSError: if the data folder cannot be read, or is new and cannot be written.
+    """
+    found = read_identity(settings)
+    if found is None:
+        _require_no_earlier_format(settings.data_dir)
+        new = Identity(id=uuid.uuid4().hex, portfolio=settings.portfolio.name, format=FORMAT)
+        try:
+            create_file(settings.data_dir / IDENTITY, _content(new))
+        except FileExistsError:
+            return open_store(settings)  # another process was first
+        found = new
+    if not is_local(settings.data_dir):
+        claim_folder(settings.local_dir, found)
+    return found
+
+
+def read_identity(settings: Settings) -> Identity | None:
+    """The identity of the settings' store, or None where nothing was stored yet; nothing is written.
+
+    Raises:
+        StoreMismatch: if the store is of another portfolio or format.
+        OSError: if the data folder cannot be read.
+    """
+    found = _read(settings.data_dir / IDENTITY)
+    if found is None:
+        return None
+    place = settings.data_dir
+    if found.format != FORMAT:
+        raise StoreMismatch(f"store {place} has format {found.format}; valid for this release: {FORMAT}")
+    if found.portfolio != settings.portfolio.name:
+        raise StoreMismatch(
+            f"store {place} is of portfolio {found.portfolio!r} and CREDITRISK_PORTFOLIO is {settings.portfolio.name!r}; valid: "
+            f"the portfolio of the store, or another CREDITRISK_DATA_DIR for {settings.portfolio.name!r}"
+        )
+    return found
+
+
+def claim_folder(folder: StoredPath, identity: Identity) -> None:
+    """Mark a further folder of a store, or find it marked.
+
+    Raises:
+        StoreMismatch: if it belongs to another store.
+    """
+    marked = _read(folder / IDENTITY)
+    if marked is None:
+        try:
+            create_file(folder / IDENTITY, _content(identity))
+        except FileExistsError:
+            return claim_folder(folder, identity)
+        return None
+    return require_same(f"folder {folder}", marked.id, identity)
+
+
+def require_same(what: str, marked: str, identity: Identity) -> None:
+    """Compare the mark of a place with a store.
+
+    Args:
+        what: the place, in words.
+        marked: the id that it carries.
+        identity: of the store.
+
+    Raises:
+        StoreMismatch: if they differ.
+    """
+    if marked != identity.id:
+        raise StoreMismatch(
+            f"{what} belongs to store {marked}, and CREDITRISK_DATA_DIR names store {identity.id}; valid: each store with a "
+            "Dagster instance, an MLflow registry and folders of its own"
+        )
+
+
+def _require_no_earlier_format(data_dir: StoredPath) -> None:
+    with store_errors(data_dir):
+        left = [name for name in OF_A_STORE if (data_dir / name).is_dir() and any((data_dir / name).iterdir())]
+    if left:
+        raise StoreMismatch(
+            f"{data_dir} holds {', '.join(left)} and no {IDENTITY}; valid: a whole store of format {FORMAT}, or a new folder"
+        )
+
+
+def _content(identity: Identity) -> bytes:
+    return (identity.model_dump_json(indent=2) + "\n").encode()
+
+
+def _read(path: StoredPath) -> Identity | None:
+    try:
+        with store_errors(path):
+            return Identity.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise StoreMismatch(f"{path} is not the identity of a store: {error}") from error
