@@ -212,7 +212,7 @@ def compared(folder: Path, seconds: int, rounds: int, with_bentoml: bool) -> Non
     customer = dict(portfolio.example)
     champion = champion_in_force(site.loop.instance)
     assert champion is not None
-    graph = Path(champion.artifact_uri) / GRAPH
+    graph = Path(str(site.bundles.folder(champion.bundle_sha256))) / GRAPH
     with (
         _validating(folder, customer) as validate,
         _mlflow(folder, site, customer) as mlflow,

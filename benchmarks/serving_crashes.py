@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from benchmarks.serving_site import Site
 from creditrisk_assets.governance.replay import replay_set
 from creditrisk_assets.portfolio.simulator import simulate
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.decisions import days_with_decisions, proven_file, sets_of
 from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
 from creditrisk_assets.settings import today
@@ -162,7 +163,7 @@ def looked_at(site: Site, told: Told, rounds: int) -> Outcome:
     not_replayed = 0
     for day in days_with_decisions(settings.decisions):
         for decisions in sets_of(settings.decisions, day):
-            replayed = replay_set(settings.decisions, decisions)
+            replayed = replay_set(settings.decisions, BundleStore(settings.data_dir), decisions)
             not_replayed += 0 if replayed.exact else max(replayed.different, 1)
             with proven_file(settings.decisions, decisions).open("rb") as file:
                 for row in pq.read_table(file).to_pylist():

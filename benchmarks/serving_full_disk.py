@@ -288,7 +288,9 @@ def main() -> None:
         site.workers = arguments.workers
         outcome = fill_up(site, disk, arguments.rounds)
         with small_disk(DISK_MEGABYTES) as store:
-            store_outcome = fill_store(Site.over(Path(folder) / "other", site.champion()), store)
+            store_outcome = fill_store(
+                Site.over(Path(folder) / "other", site.champion(), site.bundles.load(site.champion().bundle_sha256)), store
+            )
     print(outcome, store_outcome, sep="\n")
     sys.exit(0 if outcome.holds and store_outcome.holds else 1)
 

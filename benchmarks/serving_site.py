@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import httpx
 
 from creditrisk_assets.api_keys import Scope, create_key
 from creditrisk_assets.defs import events
 from creditrisk_assets.processes import reserved_ports
-from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.stepping import SteppedLoop
 
@@ -56,19 +56,17 @@ class Site:
         return cls(loop)
 
     @classmethod
-    def over(cls, home: Path, record: ChampionRecord, **settings: Any) -> "Site":
-        """With a champion that was made elsewhere, and a store of its own."""
+    def over(cls, home: Path, record: ChampionRecord, bundle: Bundle, **settings: Any) -> "Site":
+        """With a champion that was made elsewhere, its bundle, and a store of its own."""
         wanted: dict[str, Any] = {"data_dir": home / "data", "settle_seconds": 0, "report_rows": 0, **settings}
         site = cls(SteppedLoop.in_folder(home, Settings(**wanted)))
-        site.name_champion(record)
+        site.loop.name_champion(record, bundle)
         return site
 
-    def name_champion(self, record: ChampionRecord) -> None:
-        """Say that a champion is in force from now on, as the asset would."""
-        values = record.model_dump(exclude_none=True)
-        documents = {"rule", "fallback"} & values.keys()
-        metadata = {name: dg.MetadataValue.json(value) if name in documents else value for name, value in values.items()}
-        self.loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=metadata))
+    @property
+    def bundles(self) -> BundleStore:
+        """The bundles of its store."""
+        return BundleStore(self.loop.settings.data_dir)
 
     def champion(self) -> ChampionRecord:
         """The champion in force.

@@ -23,7 +23,8 @@ import httpx
 
 from benchmarks.serving_site import Site, beside, running
 from creditrisk_assets.portfolio.simulator import simulate
-from creditrisk_assets.scoring.bundle import ChampionRecord, load_bundle
+from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.bundle_store import BundleStore
 
 SINGLE_CLIENTS = 3
 BATCH_CLIENTS = 1
@@ -133,11 +134,11 @@ def swap(site: Site, champions: Sequence[ChampionRecord], swaps: int, headers: d
                 refused += 1
                 untold += not _is_refused_aloud(site, client, record)
             named_at = time.monotonic()
-            site.name_champion(record)
+            site.loop.name_champion(record)
             _await_followed(site, client, record)
             made.append(Swap(record, named_at, time.monotonic()))
             time.sleep(0.2)  # in which everybody must be answered by it
-    wrong = _wrong(heard.answers, customers, named, champions)
+    wrong = _wrong(site.bundles, heard.answers, customers, named, champions)
     late = _late(heard.answers, made)
     seconds = sorted(one.seconds for one in made)
     return Outcome(
@@ -218,25 +219,29 @@ def _await_followed(site: Site, client: httpx.Client, record: ChampionRecord) ->
 def _is_refused_aloud(site: Site, client: httpx.Client, record: ChampionRecord) -> bool:
     """Name a champion with a wrong hash; whether `/ready`, the gauge and the counter of every worker tell of it in time."""
     before = metrics(client).get(("creditrisk_champion_refusals_total", ""), 0.0)
-    site.name_champion(record.model_copy(update={"bundle_sha256": "0" * 64}))
+    site.loop.name_champion(record.model_copy(update={"bundle_sha256": "0" * 64}))
     deadline = time.monotonic() + SECONDS_LIMIT
     while time.monotonic() < deadline:
         told = metrics(client)
         counted = told.get(("creditrisk_champion_refusals_total", ""), 0.0) - before >= site.workers
         if counted and told.get(("creditrisk_champion_problem", "")) == 1:
             ready = client.get("/ready")
-            return ready.status_code == httpx.codes.OK and "has SHA-256" in (ready.json()["problem"] or "")
+            return ready.status_code == httpx.codes.OK and "cannot read" in (ready.json()["problem"] or "")
         time.sleep(0.05)
     return False
 
 
 def _wrong(
-    answers: list[Answered], customers: list[dict[str, Any]], named: set[Named], records: Sequence[ChampionRecord]
+    store: BundleStore,
+    answers: list[Answered],
+    customers: list[dict[str, Any]],
+    named: set[Named],
+    records: Sequence[ChampionRecord],
 ) -> list[Answered]:
     """Answers that are not what the bundle gives that they name."""
     wrong = []
     places = {record.bundle_sha256: record for record in records}
-    bundles = {sha256: load_bundle(record.artifact_uri, sha256) for sha256, record in places.items()}
+    bundles = {sha256: store.load(sha256) for sha256 in places}
     by_champion: dict[Named, list[Answered]] = defaultdict(list)
     for one in answers:
         by_champion[_of_answer(one.answer)].append(one)

@@ -27,7 +27,6 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import onnx
-import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -63,6 +62,10 @@ LOCK_FILE = "requirements.lock"
 
 CHATTY_LOGGERS = ("alembic", "mlflow.store.db.utils")
 """They announce every table that a new store gets."""
+
+
+class RegistryError(RuntimeError):
+    """MLflow does not answer; the message names its address."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,8 @@ class Registry:
         """Create MLflow's store if it is not there. Safe for several processes at once; MLflow by itself is not.
 
         Raises:
-            StoreMismatch: if MLflow's store belongs to another store, or cannot be used by this one.
+            StoreMismatch: if MLflow's store belongs to another store, or has versions that no store registered.
+            RegistryError: if MLflow does not answer.
         """
         if self._prepared:
             return
@@ -230,8 +234,8 @@ class Registry:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 self._claim(MlflowClient(self.tracking_uri, self.tracking_uri), identity)
-            except requests.exceptions.RequestException as error:
-                raise StoreMismatch(f"MLFLOW_TRACKING_URI is {self.tracking_uri}, which does not answer: {error}") from error
+            except MlflowException as error:
+                raise RegistryError(f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}") from error
         self._prepared = True
 
     def _claim(self, client: MlflowClient, identity: Identity) -> None:

@@ -12,6 +12,10 @@ import sqlalchemy as sa
 
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import sensors
+from creditrisk_assets.defs.store_mark import require_one_store
+from creditrisk_assets.governance.ledger import InForce, Ledger, Move
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -119,6 +123,39 @@ class SteppedLoop:
             if not asked:
                 return results
         raise DoesNotSettle(f"after {ROUNDS_LIMIT} rounds the sensors still ask for runs: {self.skip_reasons}")
+
+    def name_champion(self, record: ChampionRecord, *bundles: Bundle) -> ChampionRecord:
+        """Put a model in force that was made elsewhere: in the ledger, then in the asset.
+
+        Args:
+            record: of the model; which entry of the ledger it names is set here.
+            bundles: what the store does not have yet of its bundle and its fallback.
+
+        Returns:
+            The record as the asset names it.
+        """
+        require_one_store(self.settings, self.instance)
+        for bundle in bundles:
+            BundleStore(self.settings.data_dir).put(bundle)
+        ledger = Ledger(self.settings.ledger)
+        head = ledger.head()
+        values = record.model_dump(exclude={"verdict", "reason"})
+        move = Move(
+            action="promoted" if head else "first",
+            actor="by hand",
+            day=None,
+            before=head.after if head else None,
+            after=InForce(**values, cut_off_by="model"),
+            challenger=None,
+            why=record.reason,
+            evidence_sha256=None,
+        )
+        entry = ledger.append(move, head)
+        named = record.model_copy(update={"ledger_entry": entry.number, "ledger_sha256": entry.sha256})
+        said = {name: getattr(named, name) for name in ChampionRecord.model_fields if getattr(named, name) is not None}
+        said |= {name: dg.MetadataValue.json(said[name].model_dump()) for name in ("rule", "fallback") if name in said}
+        self.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=said))
+        return named
 
     def _known(self, sensor: str, run_key: str | None) -> bool:
         tags = {"dagster/run_key": run_key or "", "dagster/sensor_name": sensor}

@@ -19,6 +19,7 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
+from creditrisk_assets.portfolio.storage import files_below
 from creditrisk_assets.settings import StoreLocation
 
 DATABASES = "storage"
@@ -78,6 +79,7 @@ def _copy(folder: Path) -> Path:
     copy = Path(tempfile.mkdtemp(prefix="creditrisk-dagster-"))
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     sys.stderr.write(f"{folder} is read-only; this command reads a copy of Dagster's databases\n")
-    if (folder / DATABASES).is_dir():
-        shutil.copytree(folder / DATABASES, copy / DATABASES, copy_function=shutil.copyfile)
+    for name, file in files_below(folder / DATABASES).items():  # not their modes
+        (copy / DATABASES / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / DATABASES / name).write_bytes(file.read_bytes())
     return copy

@@ -37,7 +37,9 @@ HISTORY_CONTRACT = dg.AssetCheckSpec(
 def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
     """The history: customers with their outcome, from the file that `CREDITRISK_RAW_DATA` names, or simulated."""
     from creditrisk_assets.portfolio.history import read_history, simulated_history
+    from creditrisk_assets.registry import Registry
 
+    Registry(settings).prepare()  # an MLflow that is another store's is named before anything is written
     portfolio = settings.portfolio
     if settings.raw_data == SIMULATED:
         history = simulated_history(portfolio, settings.simulated_rows, settings.simulated_seed)

@@ -306,9 +306,15 @@ def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[
 
 
 def _alias_finding(settings: Settings, head: Entry) -> Finding:
-    alias = registry_of(settings).champion_bundle()
+    from creditrisk_assets.registry import RegistryError
+
+    same = "MLflow's alias champion names the same bundle"
+    try:
+        alias = registry_of(settings).champion_bundle()
+    except RegistryError as error:
+        return Finding(same, False, str(error))
     return Finding(
-        "MLflow's alias champion names the same bundle",
+        same,
         alias == head.after.bundle_sha256,
         f"alias: bundle {alias}, ledger: bundle {head.after.bundle_sha256}",
     )

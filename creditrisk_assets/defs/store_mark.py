@@ -25,7 +25,8 @@ def claim_instance(instance: dg.DagsterInstance, identity: Identity) -> None:
         return
     if instance.get_latest_materialization_event(CHAMPION) is not None:
         raise StoreMismatch(
-            f"{_named(instance)} has a champion that no store of this format made; valid: a new Dagster instance, or the store's own"
+            f"{_named(instance)} has a champion that no store of this format made; valid: a new Dagster instance, or "
+            "the store's own"
         )
     if not instance.is_ephemeral:
         storage.set_cursor_values({MARK: identity.id})

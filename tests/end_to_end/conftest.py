@@ -8,21 +8,21 @@ import pytest
 from benchmarks.serving_site import Site
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from tests.unit.helpers import champion_of, written_bundle
 
 
-def handmade_champion(folder: Path, version: str, feature: str, shift: float) -> ChampionRecord:
-    """A champion whose log-odds are a feature plus a shift."""
+def handmade_champion(folder: Path, version: str, feature: str, shift: float) -> tuple[ChampionRecord, Bundle]:
+    """A champion whose log-odds are a feature plus a shift, and its bundle."""
     column = PORTFOLIO.feature_names.index(feature)
-    bundle = written_bundle(folder / version, column, simulate(10, 1), version=version, shift=shift, portfolio=PORTFOLIO)
-    return champion_of(bundle.load(), version)
+    bundle = written_bundle(folder / version, column, simulate(10, 1), version=version, shift=shift, portfolio=PORTFOLIO).load()
+    return champion_of(bundle, version), bundle
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site with a champion; nothing of it runs."""
     home = tmp_path_factory.mktemp("site")
-    site = Site.over(home, handmade_champion(home, "1", "late_sum", -3.0))
+    site = Site.over(home, *handmade_champion(home, "1", "late_sum", -3.0))
     yield site
     site.loop.instance.dispose()

@@ -9,7 +9,8 @@ def test_champions_take_turns_under_load_and_every_answer_is_the_named_bundle_s_
     """A worker that lags behind, or an answer made of two champions, would be noticed by nobody but the customer."""
     site.workers = 2
     headers = site.new_key("bank", "predict", "read")
-    other = handmade_champion(site.loop.home, "2", "utilisation_mean", -1.0)
+    other, bundle = handmade_champion(site.loop.home, "2", "utilisation_mean", -1.0)
+    site.bundles.put(bundle)
     with running(site):
         outcome = swap(site, [site.champion(), other], 6, headers)
     assert outcome.holds, outcome

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,15 +23,19 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from upath import UPath
 
+from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.io import stored_path
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.storage import zone_path
 from creditrisk_assets.processes import reserved_ports
-from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
+from creditrisk_assets.scoring.bundle_store import BUNDLES, BundleStore
+from creditrisk_assets.scoring.model_folders import MODELS
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.stepping import QUIET, SteppedLoop
+from creditrisk_assets.store import IDENTITY
 from tests.conftest import REPOSITORY
 
 HISTORY_ROWS = 4_000
@@ -58,6 +63,15 @@ class Loop(SteppedLoop):
         wanted.mlflow_dir.mkdir(parents=True, exist_ok=True)
         (wanted.mlflow_dir / "mlflow.db").write_bytes(new_mlflow_store())
         return cls.in_folder(home, wanted)
+
+    def apart(self, folder: Path, **changed: Any) -> "Loop":
+        """A copy of this loop's store without its days, on the same Dagster instance."""
+        folder.mkdir(parents=True)
+        for part in (IDENTITY, BUNDLES, MODELS, "ledger"):
+            source = Path(str(self.settings.data_dir)) / part
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
+        settings = self.settings.model_copy(update={"data_dir": UPath(folder), **changed})
+        return Loop(self.home, settings, self.instance, build_definitions(settings))
 
     def land_day(self, day: str, customers: pd.DataFrame, name: str = "customers.csv") -> UPath:
         fields = customers.drop(columns=self.settings.portfolio.target, errors="ignore")
@@ -99,6 +113,10 @@ class Loop(SteppedLoop):
             mlflow.set_tracking_uri(self.settings.tracking_uri)
             mlflow.set_registry_uri(self.settings.tracking_uri)
             return mlflow.pyfunc.load_model(uri)
+
+    def bundle(self, record: ChampionRecord | None = None) -> Bundle:
+        """The bundle that a record names, by default the champion's."""
+        return BundleStore(self.settings.data_dir).load((record or self.champion()).bundle_sha256)
 
     def metadata(self, asset: str, day: str | None = None) -> dict[str, Any]:
         records = self.instance.fetch_materializations(

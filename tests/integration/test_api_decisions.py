@@ -19,6 +19,7 @@ from creditrisk_assets.api_keys import Scope, create_key
 from creditrisk_assets.governance.replay import replay_set
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.decisions import sets_of
 from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
 from creditrisk_assets.settings import today
@@ -182,7 +183,7 @@ def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_ot
     assert scores["default_probability"].to_dict() == told
     assert loop.metadata("outcomes", day)["customers"] == 121
     for decisions in sets_of(loop.settings.decisions, day):
-        assert replay_set(loop.settings.decisions, decisions).exact
+        assert replay_set(loop.settings.decisions, BundleStore(loop.settings.data_dir), decisions).exact
     index.close()
     loop.instance.dispose()
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import httpx
 import pytest
 from typer.testing import CliRunner
 
 from creditrisk_assets.cli import app
+from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.processes import reserved_ports
-from creditrisk_assets.scoring.bundle import GRAPH, BundlePlace, ChampionRecord, DecisionRule, load_bundle
+from creditrisk_assets.scoring.bundle import GRAPH, ChampionRecord, DecisionRule, load_bundle
+from creditrisk_assets.scoring.bundle_store import BUNDLES, BundleStore
 from creditrisk_assets.settings import IN_DAGSTER
 from serving.champion import ChampionHolder, fallback_record
 from serving.last_known import RECORD, LastKnown
@@ -47,48 +48,36 @@ class Site:
 
     loop: Loop
     artifacts: Path
+    first: ChampionRecord
 
     @classmethod
     def of(cls, trained: Loop, folder: Path) -> "Site":
         record = trained.champion()
         assert record.fallback is not None
-        for name, source in (("bundle", record.artifact_uri), ("fallback", record.fallback.artifact_uri)):
-            shutil.copytree(source, folder / "artifacts" / name)
-        return cls(Loop.of(folder / "site"), folder / "artifacts")
+        loop = Loop.of(folder / "site")
+        artifacts = Path(str(loop.settings.data_dir / BUNDLES))
+        return cls(loop, shutil.copytree(str(trained.settings.data_dir / BUNDLES), artifacts), record)
 
     @property
     def bundle(self) -> Path:
-        return self.artifacts / "bundle"
+        return self.artifacts / self.first.bundle_sha256
 
     @property
     def fallback(self) -> Path:
-        return self.artifacts / "fallback"
+        assert self.first.fallback is not None
+        return self.artifacts / self.first.fallback.bundle_sha256
+
+    @property
+    def bundles(self) -> BundleStore:
+        return BundleStore(self.loop.settings.data_dir)
 
     @property
     def last_known(self) -> Path:
         return self.loop.settings.last_known
 
     def name(self, record: ChampionRecord, **changed: Any) -> ChampionRecord:
-        """Say that a record is champion, with the bundles of this site."""
-        assert record.fallback is not None
-        here = {
-            "artifact_uri": str(self.bundle),
-            "fallback": BundlePlace(artifact_uri=str(self.fallback), bundle_sha256=record.fallback.bundle_sha256),
-            "documents_uri": str(self.artifacts),
-        }
-        named = record.model_copy(update=here | changed)
-        metadata = {
-            **named.model_dump(exclude={"rule", "fallback"}),
-            "documents_uri": named.documents_uri,
-            "rule": dg.MetadataValue.json(named.rule.model_dump()),
-            "cut_off": named.rule.cut_off,
-            "ledger_entry": 1,
-            "note": dg.MetadataValue.md("no part of the record"),
-        }
-        if named.fallback is not None:
-            metadata["fallback"] = dg.MetadataValue.json(named.fallback.model_dump())
-        self.loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=metadata))
-        return named
+        """Say that a record is champion, with changes."""
+        return self.loop.name_champion(record.model_copy(update=changed))
 
     def answer(self, place: Path, rule: DecisionRule) -> tuple[float, float, int, list[str]]:
         """What a bundle says of the example: PD, score, prediction, reasons."""
@@ -163,7 +152,7 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(site: Site, tr
             assert champion_in(behind) == champion_in(instance) == first
             second = site.name(first, model_version="2", rule=first.rule.model_copy(update={"cut_off": 0.5}), reason="it's “so”")
             assert champion_in(behind) == second
-            assert champion_in(behind).documents_uri == str(site.artifacts)  # type: ignore[union-attr]
+            assert champion_in(behind).documents_uri == first.documents_uri  # type: ignore[union-attr]
             seen, known = champions_in(behind), champions_in(instance)
             assert [past.record for past in seen] == [past.record for past in known] == [second, first]
             assert all(abs((a.at - b.at).total_seconds()) < 0.001 for a, b in zip(seen, known, strict=True))
@@ -260,7 +249,10 @@ def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_i
         assert replayed.exit_code == 0, replayed.output
         document = json.loads(replayed.stdout)
         assert document["exact"] is True
-        assert (document["champion"]["model_version"], document["champion"]["artifact_uri"]) == (version, str(where))
+        assert (document["champion"]["model_version"], document["champion"]["artifact_uri"]) == (
+            version,
+            f"{BUNDLES}/{where.name}",
+        )
 
 
 def test_with_neither_bundle_nor_fallback_it_lives_and_asks_to_come_again(site: Site, named: ChampionRecord) -> None:
@@ -345,8 +337,8 @@ def test_a_damaged_new_bundle_leaves_the_old_champion_in_force_undegraded(site: 
     held.refresh()
     assert held.current is not None
     assert (held.current.record, held.current.degraded) == (named, False)
-    assert "has SHA-256" in str(held.problem)
-    assert LastKnown(site.last_known).record() == named
+    assert "cannot read" in str(held.problem)
+    assert LastKnown(site.last_known, site.bundles).record() == named
     again = holder(site)  # with no old one the new one's fallback answers
     again.refresh()
     assert again.current is not None
@@ -356,18 +348,19 @@ def test_a_damaged_new_bundle_leaves_the_old_champion_in_force_undegraded(site: 
     last.refresh()
     assert last.current is not None
     assert (last.current.record, last.current.degraded) == (named, False)
-    assert f"cannot read {site.bundle}" in str(last.problem)
+    assert "cannot read" in str(last.problem)
 
 
 def holder(site: Site, source: Source | None = None) -> ChampionHolder:
     """A holder as in the API, that looks when it is told to."""
     read = source or DagsterInstanceSource(lambda: site.loop.instance)
-    return ChampionHolder(read, PORTFOLIO, LastKnown(site.last_known), 1.0)
+    ledger = Ledger(site.loop.settings.ledger)
+    return ChampionHolder(read, PORTFOLIO, site.bundles, ledger, LastKnown(site.last_known, site.bundles), 1.0)
 
 
 def test_only_the_copy_of_the_current_champion_is_kept_and_a_changed_record_is_none(site: Site, named: ChampionRecord) -> None:
     assert named.fallback is not None
-    last_known = LastKnown(site.last_known)
+    last_known = LastKnown(site.last_known, site.bundles)
     assert last_known.record() is None
     last_known.keep(named)
     assert last_known.record() == named

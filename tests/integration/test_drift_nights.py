@@ -102,7 +102,7 @@ def test_broken_data_is_told_from_drift_and_names_its_field(trained: Loop) -> No
 
 def test_a_bundle_from_before_there_were_profiles_is_compared_by_its_sample(trained: Loop, tmp_path: Path) -> None:
     record = trained.champion()
-    bundle = load_bundle(record.artifact_uri)
+    bundle = trained.bundle(record)
     made = reference_profile_of(bundle)
     assert made.rows == bundle.manifest.training.rows
     old = tmp_path / "old"

@@ -16,7 +16,7 @@ from creditrisk_assets.governance.verdict import Verdict
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
-from creditrisk_assets.scoring.bundle import load_bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, checks
 
@@ -25,15 +25,15 @@ def test_the_first_champion_says_who_it_is_and_why(trained: Loop) -> None:
     record = trained.champion()
     assert record.verdict == "first"
     assert record.mlflow_uri == f"models:/credit_default/{record.model_version}"
-    assert load_bundle(record.artifact_uri, record.bundle_sha256).manifest.training.kind == "history"
+    assert trained.bundle().manifest.training.kind == "history"
     metadata = trained.metadata("champion")
     assert metadata["challenger_roc_auc"] > 0.7
     assert metadata["roc"].startswith("![plot](data:image/png;base64,")
 
 
 def test_the_mlflow_alias_names_the_champion(trained: Loop) -> None:
-    registry = Registry(trained.settings.tracking_uri, trained.settings.mlflow_dir)
-    assert registry.champion_version() == trained.champion().model_version
+    registry = Registry(trained.settings)
+    assert registry.champion_bundle() == trained.champion().bundle_sha256
 
 
 def test_the_run_in_mlflow_holds_parameters_metrics_and_plots(trained: Loop) -> None:
@@ -102,7 +102,7 @@ def test_the_run_in_mlflow_says_what_was_chosen_and_where_it_came_from(trained: 
     client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
     metadata = trained.metadata("model")
     run = client.get_run(metadata["mlflow_run_id"])
-    training = load_bundle(trained.champion().artifact_uri).manifest.training
+    training = trained.bundle().manifest.training
     assert run.data.params["family"] == training.family == metadata["family"]
     for name in training.parameters:
         assert float(run.data.params[name]) == training.parameters[name]
@@ -127,40 +127,39 @@ def test_the_run_in_mlflow_says_what_was_chosen_and_where_it_came_from(trained: 
 
 
 def test_the_input_example_is_a_request_that_mlflow_answers_like_the_bundle(trained: Loop) -> None:
-    registry = Registry(trained.settings.tracking_uri, trained.settings.mlflow_dir)
-    run_id = registry.version(trained.champion().model_version).run_id
+    registry = Registry(trained.settings)
+    run_id = registry.version(trained.champion().model_version).record.run_id
     trained.mlflow_model("models:/credit_default@champion")  # sets the store
     example = mlflow.artifacts.load_dict(f"runs:/{run_id}/input_example.json")["dataframe_split"]
     frame = pd.DataFrame(example["data"], columns=example["columns"]).astype("float64")
     answer = trained.mlflow_model("models:/credit_default@champion").predict(frame)
-    bundle = load_bundle(trained.champion().artifact_uri)
+    bundle = trained.bundle()
     expected = bundle.score(bundle.raw(pd.DataFrame([PORTFOLIO.example])))
     assert np.array_equal(answer["default_probability"], expected.default_probability)
 
 
 def test_beside_trees_stands_a_scorecard_of_the_same_rows_to_fall_back_on(trained: Loop) -> None:
     record = trained.champion()
-    model = load_bundle(record.artifact_uri, record.bundle_sha256).manifest
+    model = trained.bundle().manifest
     if model.training.family == "scorecard":
         assert record.fallback is None
         return
     assert record.fallback is not None
-    fallback = record.fallback.load().manifest
+    fallback = BundleStore(trained.settings.data_dir).load(record.fallback.bundle_sha256).manifest
     assert fallback.training.family == "scorecard"
     assert fallback.training.fingerprint == model.training.fingerprint
     assert trained.metadata("model")["fallback_roc_auc"] == fallback.metrics["roc_auc"] > 0.65
 
 
 def test_no_protected_field_is_a_feature(trained: Loop) -> None:
-    manifest = load_bundle(trained.champion().artifact_uri).manifest
+    manifest = trained.bundle().manifest
     assert manifest.protected == ["sex", "education", "marriage", "age"]
     assert not set(manifest.protected) & set(manifest.features)
 
 
 def test_any_mlflow_client_gets_the_same_bits(trained: Loop) -> None:
     """MLflow's own loader must not round, reorder or use threads of its own."""
-    record = trained.champion()
-    bundle = load_bundle(record.artifact_uri)
+    bundle = trained.bundle()
     rows = simulate(1_000, 77)[PORTFOLIO.field_names]
     loaded = trained.mlflow_model("models:/credit_default@champion")
     answers = loaded.predict(rows.astype("float64"))
@@ -220,8 +219,8 @@ def test_a_history_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_reference_and_the_held_out_rows_come_with_the_bundle(trained: Loop) -> None:
-    record = trained.champion()
-    folder = Path(record.artifact_uri) / "extra_files"
+    trained.champion()
+    folder = Path(trained.bundle().location) / "extra_files"
     reference = pd.read_parquet(folder / "reference.parquet")
     held_out = pd.read_parquet(folder / "held_out.parquet")
     assert {"score", "default_probability", *PORTFOLIO.field_names} == set(reference.columns)

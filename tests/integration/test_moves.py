@@ -21,7 +21,6 @@ from creditrisk_assets.defs import events, moves
 from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
-from creditrisk_assets.scoring.bundle import load_bundle
 from creditrisk_assets.scoring.decisions import sets_of
 from tests.integration.conftest import Loop, api, checks, customers, until
 
@@ -206,7 +205,7 @@ def test_policy_shows_what_each_cut_off_would_bring_and_writes_it(moved: Loop, t
     assert moved.champion().rule.cut_off in cut_offs
     assert cut_offs == sorted(cut_offs)
     assert all(row["bad_rate_refused"] is None or 0 <= row["bad_rate_refused"] <= 1 for row in told["trade_off"])
-    held_out = load_bundle(moved.champion().artifact_uri).manifest.metrics["rows"]
+    held_out = moved.bundle().manifest.metrics["rows"]
     assert sum(row["customers"] for row in told["grades"]) == held_out
 
 
@@ -252,12 +251,15 @@ def test_an_alias_moved_by_hand_is_an_alarm_until_the_next_run_of_champion(moved
     registry.set_champion(wrong)
     result = command(moved, "champion", "verify")
     assert result.exit_code == 1
-    assert f"does not hold: MLflow's alias champion names the same version: alias: version {wrong}" in result.stdout
+    assert (
+        f"does not hold: MLflow's alias champion names the same bundle: alias: bundle {registry.version(wrong).bundle_sha256}"
+        in result.stdout
+    )
     found = checks(moved.run("audit"))["champion_records_agree"]
     assert not found.passed
     assert "alias" in str(found.metadata["summary"].value)
     assert moved.make("champion").success
-    assert registry.champion_version() == right
+    assert registry.champion_bundle() == moved.champion().bundle_sha256
     assert command(moved, "champion", "verify").exit_code == 0
 
 
@@ -267,7 +269,7 @@ def test_a_changed_byte_of_any_champions_bundle_is_found(moved: Loop) -> None:
         if in_force.fallback is not None:
             places["fallback bundle"] = in_force.fallback.artifact_uri
         for what, place in places.items():
-            path = Path(place) / "model.onnx"
+            path = moved.settings.data_dir / place / "model.onnx"
             content = path.read_bytes()
             path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])
             result = command(moved, "champion", "verify")
@@ -357,11 +359,12 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
         killed = process(loop, KILLED + CHAMPION_ALONE, step)
         killed.communicate(timeout=120)
         assert killed.returncode == -signal.SIGKILL
-        assert moves.registry_of(loop.settings).champion_version() == (new if in_alias else old)
+        registry = moves.registry_of(loop.settings)
+        assert registry.champion_bundle() == registry.version(new if in_alias else old).bundle_sha256
         assert entries(loop)[-1].after.model_version == new
         assert loop.champion().model_version == old  # what the API serves: the old one, whole
         findings = moves.verify(loop.instance, loop.settings, every_version=True)
-        assert all(finding.holds for finding in findings if "bundle" in finding.what)
+        assert all(finding.holds for finding in findings if "golden answers" in finding.what)
         assert not all(finding.holds for finding in findings)
         assert loop.make("champion").success
         assert loop.champion().model_version == new

@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.dictionary import data_dictionary
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO as UCI
-from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+from creditrisk_assets.scoring.bundle import BundleError
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from serving.champion import ChampionHolder
 from serving.last_known import LastKnown
 from serving.sources import DagsterInstanceSource
@@ -85,7 +87,7 @@ def test_the_page_s_portfolio_is_read_by_its_dotted_path(loans: Portfolio, loop:
 
 
 def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
-    manifest = load_bundle(loop.champion().artifact_uri).manifest
+    manifest = loop.bundle().manifest
     assert manifest.portfolio == "loans"
     assert manifest.metrics["roc_auc"] > 0.65
     assert manifest.protected == ["gender", "age"]
@@ -134,7 +136,7 @@ def test_online_equals_batch_and_the_request_is_the_contract(loop: Loop, loans: 
         assert (answer["model_version"], answer["bundle_sha256"]) == (record.model_version, record.bundle_sha256)
 
         scores = loop.frame("production_scores", "2026-01-02").head(200)
-        bundle = load_bundle(record.artifact_uri)
+        bundle = loop.bundle(record)
         expected = bundle.score(bundle.raw(scores)).default_probability
         records = [
             {name: None if pd.isna(value) else value for name, value in row.items()}
@@ -178,11 +180,19 @@ def test_the_page_is_made_from_the_contract(loop: Loop, loans: Portfolio) -> Non
 
 
 def test_a_champion_of_another_portfolio_is_refused(loop: Loop, loans: Portfolio) -> None:
-    bundle = load_bundle(loop.champion().artifact_uri)
+    bundle = loop.bundle()
     bundle.require_fits(loans)
     with pytest.raises(BundleError, match="is of portfolio 'loans'; valid: 'uci_card'"):
         bundle.require_fits(UCI)
-    holder = ChampionHolder(DagsterInstanceSource(lambda: loop.instance), UCI, LastKnown(loop.home / "last-known"), 1.0)
+    bundles = BundleStore(loop.settings.data_dir)
+    holder = ChampionHolder(
+        DagsterInstanceSource(lambda: loop.instance),
+        UCI,
+        bundles,
+        Ledger(loop.settings.ledger),
+        LastKnown(loop.home / "last-known", bundles),
+        1.0,
+    )
     holder.refresh()
     assert holder.current is None
     assert "is of portfolio 'loans'" in str(holder.problem)

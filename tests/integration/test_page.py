@@ -5,16 +5,13 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
-import dagster as dg
 import httpx
 import pytest
 from upath import UPath
 
 from creditrisk_assets.defs.moves import set_cut_off
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import load_bundle
 from serving import documents
 from tests.integration.conftest import Loop, api, until
 
@@ -190,7 +187,7 @@ def test_the_model_in_force_is_described_with_its_card_and_its_curves(trained: L
     page = client.get("/")
     text = said(page.text)
     assert record.bundle_sha256 in text
-    manifest = load_bundle(record.artifact_uri).manifest
+    manifest = trained.bundle(record).manifest
     assert f"{manifest.training.rows:,} customers, {manifest.training.bads:,} of them bad" in text
     assert f"AUC {manifest.metrics['roc_auc']:.4f}" in text
     card = client.get("/model/card")
@@ -240,44 +237,39 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
         assert "Not written yet" not in text  # ROC and calibration are written whatever the reports' setting
         assert client.get("/model/plots/ks.png").status_code == 404
 
-        record, rule = loop.champion().model_dump(exclude={"rule", "fallback"}), loop.champion().rule.model_dump()
-        name_champion(loop, record, rule)
+        record = loop.champion()
+        loop.name_champion(record.model_copy(update={"documents_uri": None}))
         until(lambda: "The model card is not written yet" in said(client.get("/").text), 10)
         assert client.get("/model/card").status_code == 404
-        name_champion(loop, record | {"documents_uri": "mlflow-artifacts:/0/1"}, rule)
+        loop.name_champion(record.model_copy(update={"documents_uri": "models/77"}))
         until(lambda: "The model card and the curves cannot be read now" in said(client.get("/").text), 10)
         assert client.get("/model/card").status_code == 503
 
-        name_champion(loop, record | {"bundle_sha256": "0" * 64}, rule)
+        loop.name_champion(record.model_copy(update={"bundle_sha256": "0" * 64}))
         until(lambda: "The champion in force could not be read or loaded" in client.get("/").text, 10)
         page = client.get("/", params={"example": "good"})
         assert page.status_code == 200
-        assert "has SHA-256" in said(page.text)
+        assert "cannot read" in said(page.text)
         assert "Probability of default" in said(page.text)
     loop.instance.dispose()
 
 
-def name_champion(loop: Loop, record: dict[str, Any], rule: dict[str, Any]) -> None:
-    metadata = record | {"rule": dg.MetadataValue.json(rule)}
-    loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=metadata))
-
-
 def test_documents_are_read_from_an_object_store(trained: Loop, bucket: UPath) -> None:
-    record = trained.champion().model_copy(update={"documents_uri": str(bucket / "run")})
+    record = trained.champion().model_copy(update={"documents_uri": "run"})
     for read in (documents.has_card, documents.curves, documents.card):
         with pytest.raises(OSError, match="cannot be reached from here"):
-            read(record)
+            read(bucket, record)
     (bucket / "run" / "inventory.json").write_bytes(b"{}")
-    assert not documents.has_card(record)
-    assert documents.curves(record) == {}
+    assert not documents.has_card(bucket, record)
+    assert documents.curves(bucket, record) == {}
     with pytest.raises(FileNotFoundError):
-        documents.card(record)
+        documents.card(bucket, record)
     (bucket / "run" / "model_card.html").write_bytes(b"<h1>card</h1>")
     (bucket / "run" / "plots" / "roc.png").write_bytes(b"png")
     (bucket / "run" / "plots" / "secret.png").write_bytes(b"png")
-    assert documents.has_card(record)
-    assert list(documents.curves(record)) == ["roc"]
-    assert documents.card(record) == b"<h1>card</h1>"
-    assert documents.curve(record, "roc") == b"png"
+    assert documents.has_card(bucket, record)
+    assert list(documents.curves(bucket, record)) == ["roc"]
+    assert documents.card(bucket, record) == b"<h1>card</h1>"
+    assert documents.curve(bucket, record, "roc") == b"png"
     with pytest.raises(FileNotFoundError, match="no curve 'secret'; valid: roc, calibration"):
-        documents.curve(record, "secret")
+        documents.curve(bucket, record, "secret")

@@ -11,13 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic_core import to_json
 
-from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs.io import stored_path
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
 from creditrisk_assets.monitoring.watch_list import BY_CHECK
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import load_bundle
 from creditrisk_assets.scoring.decision_log import SegmentHeader, SegmentWriter, new_name
 from creditrisk_assets.scoring.decisions import sets_of
 from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
@@ -32,9 +30,7 @@ SAID = {"summary", "observed", "threshold", "rows", "model_version", "action", "
 @pytest.fixture
 def apart(trained: Loop, request: pytest.FixtureRequest) -> Loop:
     """The trained loop's champion, with days of its own."""
-    folder = trained.home / f"apart-{request.node.name}"
-    settings = trained.settings.model_copy(update={"data_dir": folder, "report_rows": 0})
-    return Loop(trained.home, settings, trained.instance, build_definitions(settings))
+    return trained.apart(trained.home / f"apart-{request.node.name}", report_rows=0)
 
 
 def metadata_of(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:
@@ -142,7 +138,7 @@ def test_figures_that_do_not_exist_are_absent(apart: Loop) -> None:
 
 def test_nights_are_put_together_from_what_is_stored_and_a_fall_too_small_for_one_is_found(apart: Loop) -> None:
     """A bad rate some eight points too high on 150 customers a night; only nights together prove it."""
-    champion = load_bundle(apart.champion().artifact_uri)
+    champion = apart.bundle()
     found: dict[str, dict[str, dg.AssetCheckEvaluation]] = {}
     days = nights("2026-06-10", 6)
     for place, day in enumerate(days):
@@ -204,7 +200,7 @@ def test_small_nights_are_watched_by_group_together_until_there_are_enough_decis
 def test_a_group_that_is_surely_below_the_line_fails(apart: Loop) -> None:
     """The women who come are the worst payers, so that few of them are approved: no rule about sex is needed for that."""
     landed = customers(4_000, 90)
-    bundle = load_bundle(apart.champion().artifact_uri)
+    bundle = apart.bundle()
     refused = bundle.score(bundle.raw(landed)).prediction == 1
     landed = landed.assign(sex=np.where(refused, 2, 1)).groupby("sex").head(400)
     apart.land_day("2026-07-10", landed)
@@ -221,8 +217,7 @@ def test_a_group_that_is_surely_below_the_line_fails(apart: Loop) -> None:
 
 def asked(loop: Loop, day: str, landed: pd.DataFrame, **wrong: object) -> None:
     """Decisions as the API logs them, sealed, kept and landed when their day is over. `wrong` replaces parts of each answer."""
-    champion = loop.champion()
-    bundle = load_bundle(champion.artifact_uri)
+    champion, bundle = loop.champion(), loop.bundle()
     scores = bundle.decide(bundle.raw(landed), champion.rule)
     lines = []
     live = LiveDecisions.of(loop.settings)
@@ -274,7 +269,7 @@ def test_live_decisions_are_compared_to_the_bit_beside_customers_of_files(apart:
 def test_a_pd_that_differs_in_the_last_bit_is_found_and_pages_somebody(apart: Loop) -> None:
     """The API told one number and the batch another: one of them does not come from the bundle that it names."""
     day, landed = "2026-07-22", customers(50, 93)
-    bundle = load_bundle(apart.champion().artifact_uri)
+    bundle = apart.bundle()
     told = float(np.nextafter(bundle.score(bundle.raw(landed.iloc[[7]])).default_probability[0], 1))
     asked(apart, day, landed.iloc[:7])
     asked(apart, day, landed.iloc[[7]], default_probability=told)

@@ -7,11 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs.sensors import new_outcome_partitions, new_production_partitions
 from creditrisk_assets.portfolio.landing import land
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import load_bundle
 from tests.integration.conftest import Loop, checks, customers
 
 
@@ -33,7 +31,7 @@ def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Lo
     }
     scores = trained.frame("production_scores", day)
     record = trained.champion()
-    expected = load_bundle(record.artifact_uri).score(landed[PORTFOLIO.field_names].to_numpy(dtype=np.float32))
+    expected = trained.bundle(record).score(landed[PORTFOLIO.field_names].to_numpy(dtype=np.float32))
     assert list(scores["id"]) == list(landed["id"])
     assert np.array_equal(scores["default_probability"], expected.default_probability)
     assert set(scores["model_version"]) == {record.model_version}
@@ -140,8 +138,7 @@ def test_a_broken_file_fails_a_check_that_names_it(trained: Loop, tmp_path: Path
 
 def test_a_broken_day_stops_no_other_day(trained: Loop) -> None:
     """Both days are requested in one tick; the broken one fails by itself."""
-    settings = trained.settings.model_copy(update={"data_dir": trained.home / "other"})
-    loop = Loop(trained.home, settings, trained.instance, build_definitions(settings))
+    loop = trained.apart(trained.home / "other")
     broken = loop.settings.landing_production / "2026-03-10" / "a.csv"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"\xff\xfe\x00")
@@ -201,8 +198,7 @@ def test_a_corrected_outcome_counts_and_the_first_one_is_kept(trained: Loop) -> 
 
 
 def test_outcomes_of_a_day_that_never_landed_are_quarantined_and_looked_at_again_when_it_does(trained: Loop) -> None:
-    settings = trained.settings.model_copy(update={"data_dir": trained.settings.data_dir.parent / "unknown"})
-    loop = Loop(trained.home, settings, trained.instance, build_definitions(settings))
+    loop = trained.apart(trained.home / "unknown")
     day, landed = "2026-03-20", customers(200, 22)
     loop.land_outcomes(day, landed)
     arrivals = (new_production_partitions, new_outcome_partitions)  # a retrain would move the champion of other tests
@@ -213,7 +209,7 @@ def test_outcomes_of_a_day_that_never_landed_are_quarantined_and_looked_at_again
     loop.land_day(day, landed)
     assert [one.success for one in loop.settle(arrivals)] == [True, True]
     assert loop.metadata("performance_report", day)["matured"] == 200
-    assert not (settings.quarantine / day / "outcomes.csv").exists()
+    assert not (loop.settings.quarantine / day / "outcomes.csv").exists()
 
 
 def test_a_day_without_a_champion_fails_with_what_to_run(fresh: Loop) -> None:

@@ -20,7 +20,8 @@ from creditrisk_assets.governance.replay import replay_sample
 from creditrisk_assets.portfolio.scenarios import Plan, day_of_customers, simulated_customers
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import RECALIBRATION, load_bundle
+from creditrisk_assets.scoring.bundle import RECALIBRATION
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from tests.integration.conftest import Loop, api, until
 
 ROWS = 1_600
@@ -97,9 +98,9 @@ def test_after_a_prior_shift_the_recalibration_is_promoted_and_says_what_it_is(p
 
 def test_ranking_decisions_and_reasons_are_the_former_champion_s_and_the_level_is_right(promoted: Loop) -> None:
     record = promoted.champion()
-    new = load_bundle(record.artifact_uri, record.bundle_sha256)
+    new = promoted.bundle(record)
     former = promoted.frame("production_scores", PLAN.date(0))
-    old = load_bundle(*_place_of(promoted, str(former["model_version"].iloc[0])))
+    old = BundleStore(promoted.settings.data_dir).load(str(former["bundle_sha256"].iloc[0]))
     assert new.manifest.training.recalibration is not None
     assert new.manifest.training.recalibration.parent_sha256 == old.sha256
     raw = simulate(3_000, 78)[PORTFOLIO.field_names].to_numpy(np.float32)
@@ -116,26 +117,19 @@ def test_ranking_decisions_and_reasons_are_the_former_champion_s_and_the_level_i
     assert abs(stale.mean() - bad_rate) > 0.08
 
 
-def _place_of(loop: Loop, version: str) -> tuple[str, str]:
-    from creditrisk_assets.defs import events
-
-    record = events.champion_of_version(loop.instance, version)
-    return record.artifact_uri, record.bundle_sha256
-
-
 def test_the_fallback_is_recalibrated_on_the_same_rows(promoted: Loop) -> None:
     record = promoted.champion()
-    training = load_bundle(record.artifact_uri, record.bundle_sha256).manifest.training
+    training = promoted.bundle(record).manifest.training
     if training.family == "scorecard":
         assert record.fallback is None
         return
     assert record.fallback is not None
-    beside = record.fallback.load().manifest.training
+    beside = BundleStore(promoted.settings.data_dir).load(record.fallback.bundle_sha256).manifest.training
     assert (beside.family, beside.kind, beside.fingerprint) == ("scorecard", RECALIBRATION, training.fingerprint)
 
 
 def test_decisions_of_before_and_after_replay_to_the_bit(promoted: Loop) -> None:
-    replayed = replay_sample(promoted.settings.decisions, 1)
+    replayed = replay_sample(promoted.settings.decisions, BundleStore(promoted.settings.data_dir), 1)
     assert all(one.exact for one in replayed)
     assert {one.decisions.day for one in replayed} <= {PLAN.date(offset) for offset in range(PLAN.days)}
     command = CliRunner().invoke(
@@ -148,7 +142,7 @@ def test_decisions_of_before_and_after_replay_to_the_bit(promoted: Loop) -> None
 
 def test_any_mlflow_client_and_the_api_answer_with_the_recalibrated_bits(promoted: Loop) -> None:
     record = promoted.champion()
-    bundle = load_bundle(record.artifact_uri)
+    bundle = promoted.bundle(record)
     frame = simulate(200, 79)
     expected = bundle.score(bundle.raw(frame))
     answers = promoted.mlflow_model("models:/credit_default@champion").predict(frame[PORTFOLIO.field_names].astype("float64"))

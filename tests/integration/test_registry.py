@@ -9,13 +9,14 @@ import pytest
 
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.scoring.bundle import BundleError, load_bundle
+from creditrisk_assets.settings import Settings
 from tests.integration.conftest import Loop
 
 
 def _prepare(folder: str) -> str | None:
-    registry = Registry(f"sqlite:///{folder}/mlflow.db", Path(folder))
+    registry = Registry(Settings(data_dir=folder))
     registry.prepare()
-    return registry.champion_version()
+    return registry.champion_bundle()
 
 
 def test_several_processes_may_use_a_new_store_at_once(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_several_processes_may_use_a_new_store_at_once(tmp_path: Path) -> None:
 
 
 def test_a_champion_is_challenger_no_longer(trained: Loop) -> None:
-    registry = Registry(trained.settings.tracking_uri, trained.settings.mlflow_dir)
+    registry = Registry(trained.settings)
     version = trained.champion().model_version
     registry.set_challenger(version)
     registry.set_champion(version)
@@ -36,7 +37,7 @@ def test_a_champion_is_challenger_no_longer(trained: Loop) -> None:
 def test_a_bundle_that_was_changed_after_registration_is_refused(trained: Loop, tmp_path: Path) -> None:
     record = trained.champion()
     copy = tmp_path / "bundle"
-    shutil.copytree(record.artifact_uri, copy)
+    shutil.copytree(trained.bundle(record).location, copy)
     manifest = copy / "extra_files" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"cut_off": 0.', '"cut_off": 0.9'))
     with pytest.raises(BundleError, match=r"has SHA-256 .*; valid:"):

@@ -134,7 +134,7 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     champion = loop.metadata("champion")
     assert champion["challenger_roc_auc"] > champion["champion_roc_auc"]
     assert champion["previous_version"] == "1"
-    assert Registry(loop.settings.tracking_uri, loop.settings.mlflow_dir).champion_version() == record.model_version
+    assert Registry(loop.settings).champion_bundle() == record.bundle_sha256
     loop.instance.dispose()
 
 
@@ -152,6 +152,6 @@ def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both
     assert (record.verdict, record.model_version) == ("kept", first.model_version)
     assert {"champion_roc_auc", "challenger_roc_auc", "champion_brier", "challenger_brier"} <= set(metadata)
     assert metadata["challenger_version"] != record.model_version
-    registry = Registry(loop.settings.tracking_uri, loop.settings.mlflow_dir)
-    assert registry.champion_version() == first.model_version
+    registry = Registry(loop.settings)
+    assert registry.champion_bundle() == first.bundle_sha256
     loop.instance.dispose()

@@ -6,9 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import dagster as dg
 import httpx
 import numpy as np
 import pandas as pd
@@ -16,7 +14,7 @@ import pytest
 
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import load_bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from tests.integration.conftest import Loop, api, customers, until
 
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
@@ -31,7 +29,7 @@ def client(trained: Loop) -> Iterator[httpx.Client]:
 def test_an_answer_names_the_model_that_made_it_and_is_the_bundle_s_own(trained: Loop, client: httpx.Client) -> None:
     body = client.post("/predict", json=EXAMPLE_CUSTOMER).raise_for_status().json()
     record = trained.champion()
-    bundle = load_bundle(record.artifact_uri)
+    bundle = trained.bundle(record)
     expected = bundle.decide(np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32), record.rule)
     texts = {reason.code: reason.text for reason in PORTFOLIO.reasons}
     assert bundle.reason_codes(expected)[0]
@@ -158,15 +156,10 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
     loop.settings.gate_minimum_gain = 0.0
     assert loop.run("retrain").success
     new = loop.metadata("candidate_model")
-    expected = {
-        version: float(
-            load_bundle(uri).score(np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32)).default_probability[0]
-        )
-        for version, uri in ((old.model_version, old.artifact_uri), (new["model_version"], new["artifact_uri"]))
-    }
-
-    def name_champion(**metadata: Any) -> None:
-        loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=metadata))
+    bundles = BundleStore(loop.settings.data_dir)
+    hashes = {old.model_version: old.bundle_sha256, new["model_version"]: new["bundle_sha256"]}
+    raw = np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32)
+    expected = {version: float(bundles.load(sha256).score(raw).default_probability[0]) for version, sha256 in hashes.items()}
 
     with api(loop) as client:
         answers: list[tuple[str, float]] = []
@@ -189,27 +182,17 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
         try:
             served = client.get("/ready").json()["model_version"]
             other = next(version for version in expected if version != served)
-            uris = {old.model_version: (old.artifact_uri, old.bundle_sha256)}
-            uris[new["model_version"]] = (new["artifact_uri"], new["bundle_sha256"])
 
-            def record(version: str, sha256: str) -> dict[str, Any]:
-                return {
-                    "rule": dg.MetadataValue.json(old.rule.model_dump()),
-                    "mlflow_uri": f"models:/credit_default/{version}",
-                    "artifact_uri": uris[version][0],
-                    "model_version": version,
-                    "bundle_sha256": sha256,
-                    "verdict": "promoted",
-                    "reason": "named by the test",
-                }
+            def name_champion(version: str, sha256: str) -> None:
+                loop.name_champion(old.model_copy(update={"model_version": version, "bundle_sha256": sha256, "fallback": None}))
 
-            name_champion(**record(other, uris[other][1]))
+            name_champion(other, hashes[other])
             until(lambda: client.get("/ready").json()["model_version"] == other, 5)
-            name_champion(**record(served, "0" * 64))
+            name_champion(served, "0" * 64)
             until(lambda: client.get("/ready").json()["problem"] is not None, 5)
-            assert "has SHA-256" in client.get("/ready").json()["problem"]
+            assert "cannot read" in client.get("/ready").json()["problem"]
             assert client.get("/ready").json()["model_version"] == other
-            name_champion(**record(served, uris[served][1]))
+            name_champion(served, hashes[served])
             until(lambda: client.get("/ready").json()["model_version"] == served, 5)
         finally:
             stop.set()

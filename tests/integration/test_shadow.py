@@ -15,7 +15,8 @@ from benchmarks.serving_site import Site
 from creditrisk_assets.defs import events
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import Bundle, load_bundle
+from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.decision_log import open_segments
 from creditrisk_assets.scoring.decisions import kept_decision
 from creditrisk_assets.scoring.live import LiveDecisions, decision_found, keep_finished
@@ -52,7 +53,7 @@ def site(loop: Loop) -> Iterator[Site]:
 
 def challenger(loop: Loop) -> Bundle:
     registered = loop.metadata("model")
-    return load_bundle(registered["artifact_uri"], registered["bundle_sha256"])
+    return BundleStore(loop.settings.data_dir).load(registered["bundle_sha256"])
 
 
 def counted(site: Site, name: str) -> float:

@@ -17,6 +17,7 @@ from creditrisk_assets.governance.promotion_gate import judge
 from creditrisk_assets.governance.shadow_evidence import NOTHING_SHADOWED, ShadowEvidence, ShadowFolders
 from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.scoring.bundle import GRAPH, Bundle
+from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.codec import PLAIN
 from creditrisk_assets.scoring.decision_log import SegmentHeader, SegmentWriter
 from creditrisk_assets.scoring.decisions import DecisionSet, keep
@@ -53,14 +54,20 @@ def say(instance: dg.DagsterInstance, asset: str, bundle: WrittenBundle) -> None
     instance.report_runless_asset_event(dg.AssetMaterialization(asset, metadata=metadata))
 
 
+def stored(data_dir: Path, bundle: WrittenBundle) -> WrittenBundle:
+    """A bundle in a store too."""
+    BundleStore(data_dir).put(bundle.load())
+    return bundle
+
+
 @pytest.fixture
 def champion(tmp_path: Path) -> WrittenBundle:
-    return written_bundle(tmp_path / "champion", 1, held_out(2_000), version="1")
+    return stored(tmp_path, written_bundle(tmp_path / "champion", 1, held_out(2_000), version="1"))
 
 
 @pytest.fixture
 def challenger(tmp_path: Path) -> WrittenBundle:
-    return written_bundle(tmp_path / "challenger", 0, held_out(2_000), version="2")
+    return stored(tmp_path, written_bundle(tmp_path / "challenger", 0, held_out(2_000), version="2"))
 
 
 @pytest.fixture
@@ -71,9 +78,8 @@ def metrics(tmp_path: Path) -> Iterator[Metrics]:
 
 
 def shadow_over(instance: dg.DagsterInstance, metrics: Metrics, folder: Path) -> Shadow:
-    return Shadow(
-        DagsterInstanceSource(lambda: instance), HANDMADE, ShadowLog(folder, HANDMADE.name, PLAIN, 1 << 20, 60), metrics
-    )
+    shadow_log = ShadowLog(folder, HANDMADE.name, PLAIN, 1 << 20, 60)
+    return Shadow(DagsterInstanceSource(lambda: instance), HANDMADE, BundleStore(folder.parent), shadow_log, metrics)
 
 
 def group(champion: WrittenBundle, rows: Sequence[dict[str, Any]]) -> Group:
@@ -185,7 +191,7 @@ def test_a_challenger_whose_bundle_is_damaged_scores_nobody(
 ) -> None:
     say(instance, "champion", champion)
     say(instance, "model", challenger)
-    (challenger.location / GRAPH).write_bytes(b"")
+    (BundleStore(tmp_path).folder(challenger.bundle_sha256) / GRAPH).write_bytes(b"")
     shadow = shadow_over(instance, metrics, tmp_path / "log")
     shadow._look()
     shadow.decided(group(champion, ROWS[:1]))
