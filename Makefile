@@ -3,6 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
 
+# Programs of a virtual environment hold its absolute path: in a clone that was moved or renamed it is made anew.
+ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
+$(shell rm -f .venv/.ready)
+endif
+
 .PHONY: help setup demo dev train test check lint lock clean
 
 help:  ## List what can be made
@@ -44,7 +49,7 @@ clean:  ## Remove .venv and caches, never data/
 # The lock files are complete, so pip has nothing to resolve.
 .venv/.ready: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@printf '%s' "$(CURDIR)" > $@

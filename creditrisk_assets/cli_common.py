@@ -1,5 +1,6 @@
 """What the commands share: options, output, and opening what they work on. Errors end a command with exit code 1."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -60,9 +61,10 @@ def settings_here(*, serving: bool = False) -> Any:
         if serving:
             return ServingSettings()
         settings = Settings()
-        read_identity(settings)
+        with contextlib.suppress(OSError):  # a store that does not answer is the matter of who reads it
+            read_identity(settings)
         return settings
-    except (StoreMismatch, OSError) as error:
+    except StoreMismatch as error:
         fail(error)
     except ValidationError as error:
         wrong = "; ".join(

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import structlog
 import typer
+from upath import UPath
 
-from creditrisk_assets.cli_common import settings_here
+from creditrisk_assets.cli_common import fail, settings_here
 
 KEEP_SECONDS = 2.0
 
@@ -34,6 +35,7 @@ def keep(
     from creditrisk_assets.scoring.live import LiveDecisions, keep_finished
     from creditrisk_assets.scoring.shadow import keep_shadows
     from creditrisk_assets.settings import today
+    from creditrisk_assets.store import StoreMismatch, claim_folder, open_store
 
     settings = settings_here()
     live, hours = LiveDecisions.of(settings), settings_here(serving=True).idempotency_hours
@@ -45,6 +47,7 @@ def keep(
     while True:
         last = stop.is_set() or not watch  # told to stop, it looks once more: who told so has finished its segments
         try:
+            claim_folder(UPath(settings.api_folder), open_store(settings))
             index = index or live.index(settings.idempotency_file)
             kept = keep_finished(live, index, today(), now)
             for name in kept.sealed:
@@ -55,6 +58,8 @@ def keep(
                 log.info("shadow_kept", segment=name)
             index.forget(hours * 3600)
             failed = bool(kept.problems)
+        except StoreMismatch as error:
+            fail(error)
         except (OSError, sqlite3.Error) as error:  # such as a full disk: what is there stays there until there is space
             log.error("decisions_not_kept", problem=str(error))
             failed = True

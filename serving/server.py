@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 
+import structlog
 from upath import UPath
 
 from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
@@ -13,6 +14,8 @@ from creditrisk_assets.settings import ServingSettings, Settings
 from creditrisk_assets.store import claim_folder, open_store
 from serving.companions import beside, companion, end_with_parent
 from serving.logs import configure_logs
+
+log = structlog.get_logger()
 
 GRACEFUL_SECONDS = 20
 
@@ -29,14 +32,24 @@ def run(serving: ServingSettings, settings: Settings) -> None:
         OpenBeyondLoopback: if there are no keys and others than this machine could ask.
         StoreMismatch: if the API's folder, or the portfolio, is another store's.
     """
-    claim_folder(UPath(settings.api_folder), open_store(settings))
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
     configure_logs(serving.log_format)
+    _require_one_store(settings)
     settings.published_champion.unlink(missing_ok=True)  # what an earlier run has left
     signal.signal(signal.SIGTERM, _end)  # uvicorn passes the signal on when it is done; the companions are to be waited for
     with beside(companion("serving.reader")), beside(companion("serving.keeper")):
         _answer(serving, settings)
+
+
+def _require_one_store(settings: Settings) -> None:
+    """Compare the API's folder with the store. A store that does not answer now is no reason not to start: the last known
+    champion answers, and no other one does that the ledger does not have.
+    """
+    try:
+        claim_folder(UPath(settings.api_folder), open_store(settings))
+    except OSError as error:
+        log.warning("store_not_compared", problem=str(error))
 
 
 def _answer(serving: ServingSettings, settings: Settings) -> None:

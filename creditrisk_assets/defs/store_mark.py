@@ -6,7 +6,7 @@ The mark lies beside the daemons' cursors, in whatever database Dagster uses.
 import dagster as dg
 
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.store import Identity, StoreMismatch, open_store, require_same
+from creditrisk_assets.store import Identity, StoreMismatch, open_store, read_identity, require_same
 
 MARK = "creditrisk.store"
 CHAMPION = dg.AssetKey("champion")
@@ -18,8 +18,7 @@ def claim_instance(instance: dg.DagsterInstance, identity: Identity) -> None:
     Raises:
         StoreMismatch: if it belongs to another store.
     """
-    storage = instance.daemon_cursor_storage
-    marked = storage.get_cursor_values({MARK}).get(MARK)
+    marked = _mark_of(instance)
     if marked is not None:
         require_same(_named(instance), marked, identity)
         return
@@ -29,16 +28,22 @@ def claim_instance(instance: dg.DagsterInstance, identity: Identity) -> None:
             "the store's own"
         )
     if not instance.is_ephemeral:
-        storage.set_cursor_values({MARK: identity.id})
+        instance.daemon_cursor_storage.set_cursor_values({MARK: identity.id})
 
 
 def require_one_store(settings: Settings, instance: dg.DagsterInstance) -> None:
-    """Compare the settings' store with a Dagster instance; a new one of either gets its identity.
+    """Compare the settings' store with a Dagster instance. New ones get an identity, both or neither.
 
     Raises:
         StoreMismatch: if they do not belong together.
     """
-    claim_instance(instance, open_store(settings))
+    identity, marked = read_identity(settings), _mark_of(instance)
+    if identity is None and marked is not None:
+        raise StoreMismatch(
+            f"{_named(instance)} belongs to store {marked}, and CREDITRISK_DATA_DIR is {settings.data_dir}, where there is no "
+            "store yet; valid: a Dagster instance of its own for each store, as the project's dagster.yaml gives it"
+        )
+    claim_instance(instance, identity or open_store(settings))
 
 
 def checked_settings(settings: Settings) -> dg.ResourceDefinition:
@@ -50,6 +55,10 @@ def checked_settings(settings: Settings) -> dg.ResourceDefinition:
         return settings
 
     return dg.ResourceDefinition(given, description="Where things are, and by which limits decisions are taken.")
+
+
+def _mark_of(instance: dg.DagsterInstance) -> str | None:
+    return None if instance.is_ephemeral else instance.daemon_cursor_storage.get_cursor_values({MARK}).get(MARK)
 
 
 def _named(instance: dg.DagsterInstance) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import httpx
 import pytest
 from typer.testing import CliRunner
@@ -356,6 +357,30 @@ def holder(site: Site, source: Source | None = None) -> ChampionHolder:
     read = source or DagsterInstanceSource(lambda: site.loop.instance)
     ledger = Ledger(site.loop.settings.ledger)
     return ChampionHolder(read, PORTFOLIO, site.bundles, ledger, LastKnown(site.last_known, site.bundles), 1.0)
+
+
+def test_a_champion_that_the_ledger_does_not_have_does_not_answer(site: Site, named: ChampionRecord) -> None:
+    """Another store's run in the same log, or an asset that was materialized by hand, is no promotion."""
+    held = holder(site)
+    held.refresh()
+    for wrong in ({"model_version": "2"}, {"ledger_sha256": "0" * 64}, {"ledger_entry": 7}, {"ledger_entry": None}):
+        values = {name: getattr(named, name) for name in ChampionRecord.model_fields} | wrong
+        told = {name: value for name, value in values.items() if value is not None}
+        told |= {name: dg.MetadataValue.json(told[name].model_dump()) for name in ("rule", "fallback") if name in told}
+        site.loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=told))
+        held.refresh()
+        assert held.current is not None
+        assert held.current.record == named
+        assert "LedgerError" in str(held.problem)
+        new = holder(site)  # after a start the last known champion answers
+        new.refresh()
+        assert new.current is not None
+        assert new.current.record == named
+    again = site.name(named)
+    held.refresh()
+    assert held.problem is None
+    assert held.current is not None
+    assert held.current.record == again
 
 
 def test_only_the_copy_of_the_current_champion_is_kept_and_a_changed_record_is_none(site: Site, named: ChampionRecord) -> None:
