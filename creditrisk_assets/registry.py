@@ -253,17 +253,22 @@ class Registry:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-        elif artifacts is not None and experiment.artifact_location != artifacts:
-            move_artifacts(self.tracking_uri, experiment.artifact_location, artifacts)
+        elif self._is_embedded and experiment.artifact_location != artifacts:
+            move_artifacts(self.tracking_uri, experiment.artifact_location, str(artifacts))
         if not models:
             client.create_registered_model(MODEL_NAME, description="PD of default next month, one version a bundle.")
         if marked is None:
             client.set_registered_model_tag(MODEL_NAME, STORE_TAG, identity.id)
 
     def _own_artifacts(self) -> str | None:
-        """Where artifacts go that no MLflow server keeps: into the store."""
-        local = urlparse(self.tracking_uri).scheme.startswith("sqlite")
-        return (self._directory / "artifacts").resolve().as_uri() if local else None
+        """Where artifacts go that no MLflow server keeps: into the store, and not into some working directory."""
+        served = urlparse(self.tracking_uri).scheme in ("http", "https")
+        return None if served else (self._directory / "artifacts").resolve().as_uri()
+
+    @property
+    def _is_embedded(self) -> bool:
+        """Whether MLflow's database is a file of the store."""
+        return urlparse(self.tracking_uri).scheme == "sqlite"
 
     def _log(
         self,
@@ -371,7 +376,7 @@ class Registry:
         """A client that only reads, also where the store may not be written: MLflow wants to write to open its database."""
         _quiet()
         database = self._directory / "mlflow.db"
-        if self._own_artifacts() is None or not database.is_file() or os.access(database, os.W_OK):
+        if not self._is_embedded or not database.is_file() or os.access(database, os.W_OK):
             return self._client()
         return self._client_of(f"sqlite:///{_database_copy(database)}")
 
