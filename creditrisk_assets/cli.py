@@ -35,6 +35,7 @@ from creditrisk_assets.cli_decisions import decisions_app
 from creditrisk_assets.cli_keys import keys_app
 from creditrisk_assets.cli_model import evaluate, fairness, portfolio_app, score, simulate, simulator_app
 from creditrisk_assets.cli_watch import replay, report, status, watch
+from creditrisk_assets.own_services import exempt_from_proxies
 
 app = typer.Typer(help="Run a credit-default model for real.", no_args_is_help=True, pretty_exceptions_enable=False)
 for _name, _group in (
@@ -49,6 +50,7 @@ for _name, _group in (
 
 def main() -> None:
     """Entry point."""
+    exempt_from_proxies()
     sys.path.insert(0, str(Path.cwd()))  # CREDITRISK_PORTFOLIO may name a module of the working directory
     # Each names one preview feature that the project uses on purpose (see docs/decisions); all other warnings show.
     for feature in ("Specifying a partitions_def on an AssetCheckSpec", "Parameter `data_version` of initializer `Output"):

@@ -74,8 +74,7 @@ def score(
     url: Annotated[str | None, typer.Option(help="Score through the API at this address instead of in this process.")] = None,
 ) -> None:
     """Score a file with the champion; rows that break the contract keep their place and say why."""
-    import httpx
-
+    from creditrisk_assets.own_services import direct_client
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.bundle_store import BundleStore
     from creditrisk_assets.scoring.files import ScoringError, api_scorer, local_scorer, score_file
@@ -83,7 +82,7 @@ def score(
     settings = settings_here()
     portfolio = settings.portfolio
     try:
-        with httpx.Client(base_url=url or "", timeout=60) as client, Progress(console=errors) as progress:
+        with direct_client(base_url=url or "", timeout=60) as client, Progress(console=errors) as progress:
             if url:
                 scorer = api_scorer(client, portfolio)
             else:

@@ -19,7 +19,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from creditrisk_assets import processes
+from creditrisk_assets import own_services, processes
 from creditrisk_assets.defs import moves, status
 from creditrisk_assets.defs.status import DagsterInstance
 from creditrisk_assets.governance.replay import replay_decision, replay_set
@@ -85,7 +85,7 @@ class Caller:
 
     def run(self) -> None:
         """Call until told to stop."""
-        with httpx.Client(base_url=self.url, timeout=10) as client:
+        with own_services.direct_client(base_url=self.url, timeout=10) as client:
             while not self._stop.is_set():
                 try:
                     response = client.post("/predict", json=self.customer)
@@ -173,7 +173,7 @@ class _Demo:
 
     def _before_any_champion(self) -> None:
         self.console.rule("before the first champion")
-        answer = httpx.get(f"{self.ports.api_url}/ready")
+        answer = own_services.get(f"{self.ports.api_url}/ready")
         self._expect(
             answer.status_code == 503 and "Retry-After" in answer.headers,
             f"GET /ready answers 503: {answer.json()['detail']}",
@@ -317,7 +317,7 @@ class _Demo:
         return [run for run in unfinished if run.job == job and day in (None, run.day)]
 
     def _api_version(self) -> str | None:
-        answer = httpx.get(f"{self.ports.api_url}/ready", timeout=5)
+        answer = own_services.get(f"{self.ports.api_url}/ready")
         return str(answer.json()["model_version"]) if answer.status_code == httpx.codes.OK else None
 
     def _expect(self, happened: bool, told: str, otherwise: str) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import httpx
 
+from creditrisk_assets import own_services
+
 READY_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 20.0
 LOG_TAIL_LINES = 15
@@ -269,6 +271,6 @@ def _listens(port: int) -> bool:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2).status_code == httpx.codes.OK
+        return own_services.get(url, timeout=2).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

@@ -33,6 +33,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 from PIL import Image
 
+from creditrisk_assets import own_services
 from creditrisk_assets.mlflow_addresses import move_artifacts
 from creditrisk_assets.portfolio.storage import files_below
 from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, load_bundle
@@ -233,7 +234,7 @@ class Registry:
         with (self._directory / ".prepare.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                self._claim(MlflowClient(self.tracking_uri, self.tracking_uri), identity)
+                self._claim(self._client_of(self.tracking_uri), identity)
             except MlflowException as error:
                 raise RegistryError(f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}") from error
         self._prepared = True
@@ -382,6 +383,7 @@ class Registry:
 
     @staticmethod
     def _client_of(uri: str) -> MlflowClient:
+        own_services.exempt_from_proxies(uri)
         with _variables_kept():
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)

@@ -66,7 +66,7 @@ def drift_report(
             "broken": ", ".join(f"{one.column}: {one.quality_problem}" for one in frame[frame["broken"]].itertuples()) or "none",
             "nights_together": 1 + len(earlier),
             **estimates_of(probability_of(production_scores)),
-            **(_pictures(day, production_scores, bundle, frame, settings) if settings.report_rows else {}),
+            **_pictures(context, production_scores, bundle, frame, settings),
         },
     )
 
@@ -120,9 +120,23 @@ def write_report(settings: Settings, folder: str, report: "EvidentlyReport") -> 
 
 
 def _pictures(
+    context: dg.AssetExecutionContext, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
+) -> dict[str, dg.MetadataValue | int | str]:
+    """Evidently's report and a plot of a day, written and shown. What was measured is recorded whatever becomes of them: a
+    picture that cannot be made is named, and takes no check with it.
+    """
+    if not settings.report_rows:
+        return {}
+    try:
+        return _drawn(context.partition_key, scores, bundle, frame, settings)
+    except Exception as error:  # the boundary to a library that draws: whatever it raises, the day was measured
+        context.log.exception("the pictures of the day could not be made")
+        return {"picture_problem": f"{type(error).__name__}: {error}"}
+
+
+def _drawn(
     day: str, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
-) -> dict[str, dg.MetadataValue | int]:
-    """Evidently's report and a plot of a day, written and shown."""
+) -> dict[str, dg.MetadataValue | int | str]:
     from creditrisk_assets.modelling.plots import stability_plot
     from creditrisk_assets.monitoring.evidently_report import report_on_rows, shown_columns
 
@@ -133,6 +147,7 @@ def _pictures(
     return {
         **write_report(settings, f"drift/{day}", report),
         "evidently_drifted_columns": report.drifted_columns,
+        **({"evidently_left_out": ", ".join(report.left_out)} if report.left_out else {}),
         "stability": picture(stability_plot([one.column for one in shown], values, thresholds, title)),
     }
 

@@ -5,8 +5,10 @@ all rows, by our own measure, made when the rows were counted. So picture and ch
 statistic of the reference is computed again.
 """
 
+import html
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +50,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class EvidentlyReport:
-    """The report as a page and as JSON text."""
+    """The report as a page and as JSON text, how many of its columns drifted, and which columns it leaves out, for Evidently
+    cannot draw one without a value.
+    """
 
     html: str
     json: str
     drifted_columns: int
+    left_out: tuple[str, ...]
 
 
 def shown_columns(table: pd.DataFrame) -> list[Shown]:
@@ -72,9 +77,15 @@ def evidently_report(
         columns: what is shown, and its verdict.
         categorical: those of them whose values are codes; the others are numbers. Never left to Evidently, which calls a number
             of few values a category, and takes another test where there are more rows.
+
+    Raises:
+        ValueError: if no column has values on both sides.
     """
     codes = set(categorical)
-    names = [one.column for one in columns]
+    names = [one.column for one in columns if all(side[one.column].notna().any() for side in (reference, current))]
+    left_out = tuple(one.column for one in columns if one.column not in names)
+    if not names:
+        raise ValueError(f"no column has values on both sides: {', '.join(left_out)}; valid: at least one")
     register_stattest(DECILE_PSI, _known(columns))
     definition = DataDefinition(
         numerical_columns=[name for name in names if name not in codes],
@@ -83,20 +94,32 @@ def evidently_report(
     preset = DataDriftPreset(
         columns=names,
         method=DECILE_PSI.name,
-        per_column_threshold={one.column: one.threshold for one in columns},
+        per_column_threshold={one.column: one.threshold for one in columns if one.column in names},
         drift_share=1 / len(names),
     )
     sides = [
         Dataset.from_pandas(frame[names].astype(dict.fromkeys(set(names) - codes, "float64")).reset_index(drop=True), definition)
         for frame in (current, reference)
     ]
-    snapshot = Report([preset], include_tests=True).run(*sides)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # its own statistics of a column with a single value
+        snapshot = Report([preset], include_tests=True).run(*sides)
     document = snapshot.dict()
     return EvidentlyReport(
-        html=snapshot.get_html_str(as_iframe=False),
-        json=json.dumps(document, indent=1, default=str),
+        html=_with_note(snapshot.get_html_str(as_iframe=False), left_out),
+        json=json.dumps({**document, "left_out": left_out}, indent=1, default=str),
         drifted_columns=int(document["metrics"][0]["value"]["count"]),
+        left_out=left_out,
     )
+
+
+def _with_note(page: str, left_out: Sequence[str]) -> str:
+    """The page, which says which columns are not on it."""
+    if not left_out:
+        return page
+    note = f"Not drawn, for there is no value on one of the two sides: {', '.join(left_out)}. The checks have measured them."
+    start = page.index(">", page.index("<body")) + 1
+    return f"{page[:start]}<p>{html.escape(note)}</p>{page[start:]}"
 
 
 def report_on_rows(files: Sequence[StoredPath], bundle: Bundle, columns: Sequence[Shown], rows: int) -> EvidentlyReport:

@@ -9,6 +9,8 @@ from datetime import date, timedelta
 
 import httpx
 
+from creditrisk_assets import own_services
+
 ASK_TIMEOUT_SECONDS = 5.0
 SHOWN = 5
 
@@ -162,7 +164,7 @@ def data_is_fresh(latest_day: str | None, today: date, weekdays: Collection[int]
 def ask_api(url: str) -> ApiAnswer:
     """Which champion an API serves, by its `/ready`."""
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/ready", timeout=ASK_TIMEOUT_SECONDS)
+        answer = own_services.get(f"{url.rstrip('/')}/ready", ASK_TIMEOUT_SECONDS)
         document = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         return ApiAnswer(None, None, f"{type(error).__name__}: {error}")

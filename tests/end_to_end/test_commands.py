@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from creditrisk_assets.cli import app
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.processes import reserved_ports
-from tests.conftest import REPOSITORY
+from tests.conftest import REFUSING_PROXY, REPOSITORY
 
 CREDITRISK = [sys.executable, "-m", "creditrisk_assets.cli"]
 
@@ -52,7 +52,8 @@ def _called(project: Path, *arguments: str, expected: int = 0) -> Result:
 
 
 def _environment(project: Path) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HOME": str(project), "COLUMNS": "200"}
+    """A bank's machine: a proxy for the world outside, which knows nothing of this machine's loopback. Here it refuses."""
+    return {"PATH": os.environ["PATH"], "HOME": str(project), "COLUMNS": "200"} | REFUSING_PROXY
 
 
 @pytest.mark.timeout(600)

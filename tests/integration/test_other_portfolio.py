@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from creditrisk_assets.defs.io import stored_path
 from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.dictionary import data_dictionary
@@ -120,6 +121,30 @@ def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
     candidate = loop.metadata("candidate_model")
     assert candidate["production_days"] == "2026-01-01,2026-01-02"
     assert loop.metadata("champion")["challenger_version"] == candidate["model_version"]
+
+
+def test_a_day_whose_optional_field_is_empty_is_measured_and_drawn_without_it(loop: Loop) -> None:
+    """Evidently raises on such a column, and took every measured check of the day with it."""
+    loop.settings.report_rows = 500
+    try:
+        loop.land_day("2026-01-05", borrowers(400, 9, 500_001).assign(income=np.nan))
+        loop.land_day("2026-01-06", borrowers(400, 10, 600_001))
+        first = loop.run("score_production", "2026-01-05")
+        stored_path(loop.settings.storage, "production_scores", "2026-01-06").unlink(missing_ok=True)
+        unwritable = Path(str(loop.settings.reports)) / "drift" / "2026-01-06"
+        unwritable.parent.mkdir(parents=True, exist_ok=True)
+        unwritable.write_text("a file where the report's folder should be")
+        second = loop.run("score_production", "2026-01-06")
+    finally:
+        loop.settings.report_rows = 0
+    assert (first.success, second.success) == (True, True)
+    assert not checks(first)["data_quality_is_stable"].passed
+    assert "income" in str(checks(first)["data_quality_is_stable"].metadata["summary"].value)
+    drawn = loop.metadata("drift_report", "2026-01-05")
+    assert drawn["evidently_left_out"] == "income"
+    assert "Not drawn, for there is no value on one of the two sides: income." in Path(drawn["evidently_html"]).read_text()
+    assert {"score_distribution_is_stable", "feature_distributions_are_stable"} <= set(checks(second))
+    assert "Error" in loop.metadata("drift_report", "2026-01-06")["picture_problem"]
 
 
 def test_online_equals_batch_and_the_request_is_the_contract(loop: Loop, loans: Portfolio) -> None:

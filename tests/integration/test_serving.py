@@ -15,6 +15,7 @@ import pytest
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle_store import BundleStore
+from tests.conftest import REFUSING_PROXY
 from tests.integration.conftest import Loop, api, customers, until
 
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
@@ -240,6 +241,7 @@ def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(
         "DAGSTER_HOME": str(trained.home),
         "CREDITRISK_DATA_DIR": str(trained.settings.data_dir),
         "PATH": "/usr/bin:/bin",
+        **REFUSING_PROXY,
     }
     results = []
     for name, extra in (("local.csv", []), ("api.parquet", ["--url", str(client.base_url)])):

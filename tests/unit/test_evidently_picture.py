@@ -56,6 +56,27 @@ def test_the_report_flags_exactly_the_columns_that_the_checks_flag(report: Evide
     }
 
 
+@pytest.mark.parametrize("empty_side", ["day", "reference"])
+def test_a_column_without_a_value_is_left_out_and_the_page_says_so(
+    sides: tuple[pd.DataFrame, pd.DataFrame], empty_side: str
+) -> None:
+    reference, day = (side.assign(pay_0=side["pay_0"].astype(str)) for side in sides)
+    emptied = {"day": day, "reference": reference}[empty_side].assign(limit_bal=np.nan)
+    report = evidently_report(*((reference, emptied) if empty_side == "day" else (emptied, day)), COLUMNS, ["pay_0"])
+    assert report.left_out == ("limit_bal",)
+    assert "no value on one of the two sides: limit_bal." in report.html
+    assert json.loads(report.json)["left_out"] == ["limit_bal"]
+    assert set(metrics(report)) >= {"score", "pay_0"}
+    with pytest.raises(ValueError, match="no column has values on both sides"):
+        evidently_report(reference, day.assign(limit_bal=np.nan), COLUMNS[2:])
+
+
+def test_a_day_of_one_row_and_a_column_of_one_value_are_drawn(sides: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    reference, day = (side.assign(pay_0=side["pay_0"].astype(str)) for side in sides)
+    for odd in (day.head(1), day.assign(limit_bal=5.0), day.assign(limit_bal=[1.0, *[np.nan] * (len(day) - 1)])):
+        assert evidently_report(reference, odd, COLUMNS, ["pay_0"]).left_out == ()
+
+
 def test_the_report_shows_the_checks_own_values(report: EvidentlyReport) -> None:
     """They are of all rows, not of the sample that is drawn."""
     assert {name: one["value"] for name, one in metrics(report).items()} == {one.column: one.value for one in COLUMNS}
