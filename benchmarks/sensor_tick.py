@@ -20,8 +20,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from creditrisk_assets.defs import partitions
-
 COPIED = ("event", "evaluation_event", "partition")
 """Columns of Dagster's tables that name a day."""
 
@@ -54,7 +52,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the stores are made; by default the system's temporary folder")
     parser.add_argument("--keep", action="store_true", help="keep the stores in the folder, and use those that are there")
     options = parser.parse_args()
-    reach_back(max(options.days))
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         home = options.folder / "kept" if options.keep else Path(name)
         champion = champion_metadata(home / "champion")
@@ -80,13 +77,6 @@ def main() -> None:
                 times_told = f"{median * 1e3:>8.2f} ms{worst * 1e3:>8.2f} ms{median / bare:>7.2f}x"
                 name = f"{sensor}, anew" if anew else sensor
                 print(f"{name:<26}{store.days:>7,}{times_told}{size:>10,} B")
-
-
-def reach_back(days: int) -> None:
-    """Let the partitions begin early enough; before anything else of the graph is imported."""
-    first = TODAY - datetime.timedelta(days=days)
-    partitions.FIRST_DAY = first.isoformat()
-    partitions.DAYS = type(partitions.DAYS)(start_date=first.isoformat(), timezone="UTC", end_offset=1)
 
 
 class Store:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import sensors
+from creditrisk_assets.defs.partitions import add_days
 from creditrisk_assets.defs.store_mark import require_one_store
 from creditrisk_assets.governance.ledger import InForce, Ledger, Move
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
@@ -81,6 +82,8 @@ class SteppedLoop:
     def run(self, job: str, day: str | None = None, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
         """Execute a job; a failure is in the result and in the instance, it is not raised."""
         resolved = self.definitions.resolve_job_def(job)
+        if day is not None:
+            add_days(self.instance, [day])
         return resolved.execute_in_process(
             instance=self.instance, partition_key=day, tags=tags, run_config=QUIET, raise_on_error=False
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_origin
 
 import dagster as dg
 import pandas as pd
@@ -56,13 +57,18 @@ class ParquetIOManager(dg.UPathIOManager):
         with path.open("rb") as file:
             return pd.read_parquet(file)
 
+    def load_input(self, context: dg.InputContext) -> object:
+        """Read what an input wants; of an asset of which no day has landed yet, all days are none."""
+        loaded = super().load_input(context)
+        return {} if loaded is None and get_origin(context.dagster_type.typing_type) is dict else loaded
+
     def load_partitions(
         self, context: dg.InputContext
     ) -> pd.DataFrame | ParquetRows | dict[str, pd.DataFrame | ParquetRows] | None:
         """Read the partition of the same day, or every day that there is."""
         paths = self._get_paths_for_partitions(context)
-        if len(paths) == 1:
-            path = next(iter(paths.values()))
+        if get_origin(context.dagster_type.typing_type) is not dict:
+            (path,) = paths.values()
             if context.definition_metadata.get("creditrisk/may_be_missing") and not self.path_exists(path):
                 return None
             return self.load_from_path(context, path)

@@ -10,7 +10,7 @@ import dagster as dg
 
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
-from creditrisk_assets.defs.partitions import FIRST_DAY
+from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.defs.zones import Seen, arrivals_in
 from creditrisk_assets.governance.retrain_policy import RetrainLimits
@@ -30,7 +30,7 @@ def new_production_partitions(context: dg.SensorEvaluationContext, settings: dg.
     """A new or changed file in the production landing zone gets its day validated, scored and checked."""
     if events.champion_in_force(context.instance) is None:
         return dg.SensorResult(skip_reason="there is no champion to score with yet; run the job train")
-    memory = ZoneMemory.of(context.cursor, FIRST_DAY)
+    memory = ZoneMemory.of(context.cursor)
     seen = arrivals_in(settings.landing_production, memory, settings)
     return _day_requests(context, memory, seen, lambda _: None)
 
@@ -42,7 +42,7 @@ def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.Res
     """
     from creditrisk_assets.portfolio.landing import list_day
 
-    memory = ZoneMemory.of(context.cursor, FIRST_DAY)
+    memory = ZoneMemory.of(context.cursor)
     scored_since = events.decided_days(context.instance, after=memory.seen_event) if memory.seen_event is not None else {}
     memory.seen_event = max([*scored_since.values(), memory.seen_event or events.latest_decided(context.instance)])
 
@@ -140,6 +140,7 @@ def _day_requests(
     for problem in problems:
         context.log.warning(problem)
     if requests:
-        return dg.SensorResult(run_requests=requests, cursor=memory.text())
+        landed = DAYS.build_add_request([str(request.partition_key) for request in requests])
+        return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=[landed], cursor=memory.text())
     notes = [f"{memory.days_dealt_with} days dealt with, none new", *(f"waiting: {one}" for one in waiting)]
     return dg.SensorResult(skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]), cursor=memory.text())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from upath import UPath
 
-from creditrisk_assets.defs.partitions import DAYS, FIRST_DAY
+from creditrisk_assets.defs.partitions import EARLIEST_DAY, last_day
 from creditrisk_assets.portfolio.arrivals import Arrivals, look
 from creditrisk_assets.portfolio.landing import (
     DayListing,
@@ -64,8 +64,7 @@ def arrivals_in(
         if stamp is None or not memory.knows(day, stamp + states.get(day, "")):
             listings.append(list_day(zone / day))
     looks = {day: stamp for day, stamp in map(_look, listings) if memory.knows(day, stamp + states.get(day, ""))}
-    last_day = str(DAYS.get_last_partition_key())
-    arrivals = look(listings, memory.strangers, looks, FIRST_DAY, last_day, now, settings.settle_seconds)
+    arrivals = look(listings, memory.strangers, looks, EARLIEST_DAY, last_day(), now, settings.settle_seconds)
     return Seen(replace(arrivals, stamps={day: stamp + states.get(day, "") for day, stamp in arrivals.stamps.items()}), states)
 
 
@@ -73,11 +72,10 @@ def zone_problems(settings: Settings) -> list[str]:
     """What lies in the landing zones and is not read, each with the reason and what would be valid; all days are looked at."""
     zones = {"production": settings.landing_production, "outcomes": settings.landing_outcomes}
     problems = []
-    last_day = str(DAYS.get_last_partition_key())
     for name, zone in zones.items():
         try:
             days, strangers = list_days(zone)
-            arrivals = look(days, strangers, {}, FIRST_DAY, last_day, time.time(), settings.settle_seconds)
+            arrivals = look(days, strangers, {}, EARLIEST_DAY, last_day(), time.time(), settings.settle_seconds)
             problems += [f"{name}: {problem}" for problem in arrivals.problems]
         except OSError as error:  # the status must be readable above all when a store is not
             problems.append(f"{name}: {zone} cannot be looked at: {error}")

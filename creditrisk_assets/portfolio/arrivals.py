@@ -45,7 +45,7 @@ def look(
         days: the landing zone's days.
         strangers: names in it that are no day's folder.
         remembered: the stamps of days that were dealt with.
-        first_day: the first day that is kept, `YYYY-MM-DD`.
+        first_day: the earliest day that is taken for one, `YYYY-MM-DD`.
         last_day: the last day that may be read, which is today or before; if it is before `first_day`, none may be.
         now: seconds since the epoch.
         settle_seconds: a file changed more recently than this may still be written.
@@ -60,7 +60,7 @@ def look(
             problems.append(f"{day.day}: {day.problem}")
             unsettled.append(day.day)
         elif day.day < first_day:
-            problems.append(f"{day.day} is late: it is before the first day that is kept; valid: {bounds}")
+            problems.append(f"{day.day} is before the earliest day; valid: {bounds}")
         elif day.day > last_day:
             problems.append(f"{day.day} is in the future; valid: {bounds}")
         elif not day.files or remembered.get(day.day) == stamp:

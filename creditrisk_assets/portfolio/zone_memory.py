@@ -24,19 +24,15 @@ SLICE_DAYS = 60
 """So many of the others are looked at each time."""
 
 AGAIN_LIMIT = 5_000
-FORMAT = 2
-"""Of the text. The first was a JSON object of all days, which is still read."""
-
-ORIGIN = date(1, 1, 1)
 EMPTY = np.empty(0, dtype=np.int64)
 
 
 @dataclass
 class ZoneMemory:
-    """What is remembered of a landing zone: eight bytes for each day since the first, and little else.
+    """What is remembered of a landing zone: eight bytes for each day since the first that landed, and little else.
 
     Attributes:
-        first: ordinal of the first day that may be dealt with.
+        first: ordinal of the first day that was dealt with; 0 before there is one.
         marks: for each day since the first, a digest of how it looked when it was dealt with; 0 if it never was.
         unfinished: ordinals of days that lie in the zone and were never dealt with.
         again: ordinals of days to be looked at next time, whatever their turn.
@@ -46,7 +42,7 @@ class ZoneMemory:
         seen_event: the last event that was taken notice of; None before the first.
     """
 
-    first: int
+    first: int = 0
     marks: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
     unfinished: set[int] = field(default_factory=set)
     again: set[int] = field(default_factory=set)
@@ -56,33 +52,33 @@ class ZoneMemory:
     seen_event: int | None = None
 
     @classmethod
-    def of(cls, cursor: str | None, first_day: str) -> Self:
-        """Read a cursor, also one of the first format, or one whose first day was another.
+    def of(cls, cursor: str | None) -> Self:
+        """Read a cursor.
 
         Args:
             cursor: as `text` gave it; None or empty if nothing is remembered.
-            first_day: the first day that may be dealt with, `YYYY-MM-DD`.
 
         Raises:
             ValueError: if it is no such text.
         """
-        memory = cls(date.fromisoformat(first_day).toordinal())
-        stored: dict[str, Any] = json.loads(cursor) if cursor else {}
-        if stored.get("format") != FORMAT:
-            for day, stamp in stored.items():
-                memory.dealt_with(day, stamp)
-            return memory
-        memory._place(stored["first"], np.frombuffer(base64.b64decode(stored["marks"]), dtype="<u8"))
-        memory.unfinished, memory.again = set(stored["unfinished"]), set(stored["again"])
-        memory.turn, memory.signature, memory.strangers = stored["turn"], stored["signature"], tuple(stored["strangers"])
-        memory.seen_event = stored["seen_event"]
-        return memory
+        if not cursor:
+            return cls()
+        stored: dict[str, Any] = json.loads(cursor)
+        return cls(
+            first=stored["first"],
+            marks=np.frombuffer(base64.b64decode(stored["marks"]), dtype="<u8"),
+            unfinished=set(stored["unfinished"]),
+            again=set(stored["again"]),
+            turn=stored["turn"],
+            signature=stored["signature"],
+            strangers=tuple(stored["strangers"]),
+            seen_event=stored["seen_event"],
+        )
 
     def text(self) -> str:
         """The cursor."""
         return json.dumps(
             {
-                "format": FORMAT,
                 "first": self.first,
                 "marks": base64.b64encode(self.marks.astype("<u8").tobytes()).decode(),
                 "unfinished": sorted(self.unfinished),
@@ -95,16 +91,18 @@ class ZoneMemory:
         )
 
     def dealt_with(self, day: str, stamp: str) -> None:
-        """Remember how a day looked; one before the first is passed over."""
-        place = date.fromisoformat(day).toordinal() - self.first
-        if place < 0:
-            return
-        if place >= len(self.marks):
-            self.marks = np.concatenate([self.marks, np.zeros(place + 1 - len(self.marks), dtype=np.uint64)])
+        """Remember how a day looked."""
+        ordinal = date.fromisoformat(day).toordinal()
+        if not len(self.marks):
+            self.first = ordinal
+        before, after = max(0, self.first - ordinal), max(0, ordinal + 1 - self.first - len(self.marks))
+        if before or after:
+            self.marks = np.pad(self.marks, (before, after))
+            self.first -= before
         elif not self.marks.flags.writeable:
             self.marks = self.marks.copy()
-        self.marks[place] = _mark(stamp)
-        self.unfinished.discard(place + self.first)
+        self.marks[ordinal - self.first] = _mark(stamp)
+        self.unfinished.discard(ordinal)
 
     def knows(self, day: str, stamp: str) -> bool:
         """Whether a day was dealt with when it looked like this."""
@@ -165,11 +163,6 @@ class ZoneMemory:
     def _known(self) -> NDArray[np.int64]:
         unfinished = np.fromiter(self.unfinished, dtype=np.int64, count=len(self.unfinished)) if self.unfinished else EMPTY
         return np.union1d(self._marked(), unfinished)
-
-    def _place(self, first: int, marks: NDArray[np.uint64]) -> None:
-        """Marks that begin at another first day."""
-        gap = first - self.first
-        self.marks = np.concatenate([np.zeros(gap, dtype=np.uint64), marks]) if gap > 0 else marks[-gap:]
 
 
 def bound_seconds(days: int, interval_seconds: float) -> float:

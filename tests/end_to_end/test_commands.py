@@ -144,14 +144,14 @@ def test_without_a_champion_commands_fail_with_what_to_run(project: Path) -> Non
 
 
 def test_what_cannot_be_read_is_in_the_status(project: Path) -> None:
-    for name in ("2026-1-5", "1999-12-31", "2999-01-01"):
+    for name in ("2026-1-5", "1969-12-31", "2999-01-01"):
         folder = project / "data" / "landing" / "production" / name
         folder.mkdir(parents=True)
         (folder / "customers.csv").write_text("id\n1\n")
     said = " ".join(_called(project, "status").stdout.split())
     assert "production: '2026-1-5' is a date in another form; valid: a folder named YYYY-MM-DD" in said
-    assert "production: 1999-12-31 is late: it is before the first day that is kept; valid: 2024-01-01 to" in said
-    assert "production: 2999-01-01 is in the future; valid: 2024-01-01 to" in said
+    assert "production: 1969-12-31 is before the earliest day; valid: 1970-01-01 to" in said
+    assert "production: 2999-01-01 is in the future; valid: 1970-01-01 to" in said
 
 
 @pytest.mark.parametrize(

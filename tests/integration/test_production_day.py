@@ -136,6 +136,16 @@ def test_a_broken_file_fails_a_check_that_names_it(trained: Loop, tmp_path: Path
     assert problem in quarantined["message"][0]
 
 
+def test_any_past_day_may_land_and_only_days_that_landed_are_days(trained: Loop) -> None:
+    """A hidden first day refused a portfolio's older months, and the UI showed a thousand missing days after it."""
+    loop = trained.apart(trained.home / "of-2015")
+    before = set(loop.instance.get_dynamic_partitions("day"))
+    loop.land_day("2015-11-30", customers(150, 23))
+    (result,) = loop.settle([new_production_partitions])
+    assert result.success
+    assert set(loop.instance.get_dynamic_partitions("day")) - before == {"2015-11-30"}
+
+
 def test_a_broken_day_stops_no_other_day(trained: Loop) -> None:
     """Both days are requested in one tick; the broken one fails by itself."""
     loop = trained.apart(trained.home / "other")

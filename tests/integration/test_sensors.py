@@ -71,8 +71,8 @@ def test_a_file_that_is_still_being_written_waits_and_stops_nothing_else(trained
 def test_what_cannot_be_read_is_named_and_stops_nothing_else(waiting: Loop) -> None:
     zone = waiting.settings.landing_production
     (zone / "2026-13-45").mkdir(parents=True)
-    (zone / "1999-01-01").mkdir()
-    (zone / "1999-01-01" / "a.csv").write_text("x,y\n1,2\n")
+    (zone / "1969-01-01").mkdir()
+    (zone / "1969-01-01" / "a.csv").write_text("x,y\n1,2\n")
     (zone / "2026-04-05").mkdir()
     (zone / "2026-04-05" / "link.csv").symlink_to("/etc/hostname")
     (zone / "2026-04-06").mkdir()
@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_named_and_stops_nothing_else(waiting: Loop) -> N
     assert [request.partition_key for request in result.run_requests or []] == ["2026-04-07"]
     skipped = _skip(waiting.tick(new_production_partitions))
     assert "'2026-13-45' is no day's folder" in skipped
-    assert "1999-01-01 is late: it is before the first day that is kept; valid: 2024-01-01 to" in skipped
+    assert "1969-01-01 is before the earliest day; valid: 1970-01-01 to" in skipped
     assert "2026-04-05: link.csv is a link; only regular files are read" in skipped
 
 
@@ -136,6 +136,12 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     assert champion["previous_version"] == "1"
     assert Registry(loop.settings).champion_bundle() == record.bundle_sha256
     loop.instance.dispose()
+
+
+def test_a_retrain_before_any_day_learns_from_the_history_alone(fresh: Loop) -> None:
+    assert fresh.run("train").success
+    assert fresh.run("retrain").success
+    assert fresh.metadata("candidate_model")["production_days"] == ""
 
 
 def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both_sides(tmp_path: Path) -> None:

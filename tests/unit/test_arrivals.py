@@ -75,7 +75,7 @@ def test_what_cannot_be_read_is_named_and_stops_no_other_day() -> None:
         "'20260201' is a date in another form; valid: a folder named YYYY-MM-DD",
         "'1.2.2026' is a date in another form; valid: a folder named YYYY-MM-DD",
         "'loose.csv' lies outside of any day; valid: in a folder named YYYY-MM-DD",
-        "2026-01-31 is late: it is before the first day that is kept; valid: 2026-02-01 to 2026-02-03",
+        "2026-01-31 is before the earliest day; valid: 2026-02-01 to 2026-02-03",
         "2026-02-02: in.csv is a link; only regular files are read",
         "2026-02-09 is in the future; valid: 2026-02-01 to 2026-02-03",
     )
