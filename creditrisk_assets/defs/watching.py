@@ -8,11 +8,13 @@ from typing import Any
 import dagster as dg
 from dagster._core.scheduler.instigation import TickStatus
 
-from creditrisk_assets.defs import alerts, events, sensors, view
+from creditrisk_assets.defs import alerts, events, recovery, sensors, view
 from creditrisk_assets.defs.champion import champion
+from creditrisk_assets.defs.jobs import assess_performance
 from creditrisk_assets.defs.watched import BLOCKING, watched_result
 from creditrisk_assets.monitoring import loop_watch
 from creditrisk_assets.monitoring.loop_watch import ApiAnswer, Finding, RunBeat, SensorBeat
+from creditrisk_assets.portfolio.landing import list_day
 from creditrisk_assets.settings import Settings
 
 NO_API = "none"
@@ -23,7 +25,7 @@ FAILURES_SINCE = datetime.timedelta(days=7)
 """A failure before that is history."""
 FAILURES_LOOKED_AT = 50
 
-SENSORS = (*sensors.STARTING, alerts.deliver_alerts, view.status_for_people)
+SENSORS = (*sensors.STARTING, recovery.lost_runs, alerts.deliver_alerts, view.status_for_people)
 """Every sensor of the graph."""
 
 
@@ -113,8 +115,10 @@ def watch_runs(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     return loop_watch.no_run_hangs([_beat(record) for record in records], time.time(), settings.watch_run_minutes)
 
 
-def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:  # noqa: ARG001 - as its sisters
-    """Whether a run failed, and neither a later run of the same job and day nor a failed check says more."""
+def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+    """Whether a run failed, and neither a later run of the same job and day nor a failed check says more. A run on a day
+    without a file is no failure of the loop: only a file could make it succeed, and when one lands the day runs by itself.
+    """
     since = datetime.datetime.now(datetime.UTC) - FAILURES_SINCE
     wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
     records = instance.get_run_records(wanted, limit=FAILURES_LOOKED_AT)
@@ -122,9 +126,21 @@ def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     standing = [
         _beat(record)
         for record in records
-        if record.dagster_run.run_id not in explained and _is_the_last(instance, record.dagster_run)
+        if record.dagster_run.run_id not in explained
+        and _is_the_last(instance, record.dagster_run)
+        and _has_something_to_do(settings, record.dagster_run)
     ]
     return loop_watch.no_run_failed(standing, len(records))
+
+
+def _has_something_to_do(settings: Settings, run: dg.DagsterRun) -> bool:
+    """Whether a file lies where a run of a day reads; runs of no day always have."""
+    day = run.tags.get(events.PARTITION_TAG)
+    if day is None:
+        return True
+    of_outcomes = run.job_name == assess_performance.name
+    folder = (settings.landing_outcomes if of_outcomes else settings.landing_production) / day
+    return folder.exists() and bool((listing := list_day(folder)).files or listing.problem)
 
 
 def _is_the_last(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -61,6 +61,7 @@ def test_jobs_and_sensors_have_the_names_that_others_rely_on() -> None:
         "new_production_partitions",
         "new_outcome_partitions",
         "retrain_on_drift",
+        "lost_runs",
         "status_for_people",
         "deliver_alerts",
     }

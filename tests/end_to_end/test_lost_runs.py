@@ -1,0 +1,70 @@
+"""A code server that is killed in the middle of a run, with the real daemon."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from creditrisk_assets import processes
+from creditrisk_assets.defs import status
+from creditrisk_assets.defs.events import champion_in_force
+from creditrisk_assets.defs.recovery import AGAIN_OF_TAG, end_orphaned_runs
+from creditrisk_assets.settings import Settings
+from tests.conftest import REPOSITORY
+
+ROWS = "20000"
+"""So many that the training is still going on when the server is killed."""
+
+
+def until(happened: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
+
+
+@pytest.mark.timeout(300)
+def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster's own retry looks while the server is away, and gives up."""
+    for name, value in {
+        "DAGSTER_HOME": str(REPOSITORY),
+        "CREDITRISK_DATA_DIR": str(tmp_path / "data"),
+        "CREDITRISK_SIMULATED_ROWS": ROWS,
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    instance = status.open_instance(REPOSITORY)
+    (port,) = processes.reserved_ports(1)
+    workspace = tmp_path / "workspace.yaml"
+    processes.write_workspace(workspace, port)
+    ports = processes.Ports(port, 0, 0, None)
+    since = time.time()
+    every = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
+    server, daemon = (next(one for one in every if one.name == name) for name in ("code-server", "dagster-daemon"))
+
+    def runs(*statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
+        return list(instance.get_runs(dg.RunsFilter(job_name="train", statuses=[*statuses])))
+
+    with processes.running([server, daemon], REPOSITORY, {}, tmp_path / "logs", lambda _: None) as up:
+        program = str(Path(sys.executable).with_name("dagster"))
+        subprocess.run([program, "job", "launch", "-w", str(workspace), "-j", "train"], cwd=REPOSITORY, check=True)
+        until(lambda: runs(dg.DagsterRunStatus.STARTED), 60)
+        killed = up.services[0][1]
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        (orphan,) = end_orphaned_runs(instance)  # as every entry point does before it starts the next one
+        with processes.running([server], REPOSITORY, {}, tmp_path / "logs", lambda _: None):
+            until(lambda: runs(dg.DagsterRunStatus.SUCCESS), 120)
+    (again,) = runs(dg.DagsterRunStatus.SUCCESS)
+    assert again.tags[AGAIN_OF_TAG] == orphan
+    assert len(runs(*dg.DagsterRunStatus)) == 2
+    assert champion_in_force(instance) is not None
+    instance.dispose()
