@@ -4,6 +4,7 @@ import dagster as dg
 from upath import UPath
 
 from creditrisk_assets.defs import (
+    batch_checks,
     champion,
     drift,
     estimates,
@@ -34,6 +35,7 @@ ASSETS = [
 ASSET_CHECKS = [
     champion.champion_records_agree,
     champion.past_decisions_replay,
+    *batch_checks.CHECKS,
     *drift.CHECKS,
     *estimates.CHECKS,
     *performance.CHECKS,

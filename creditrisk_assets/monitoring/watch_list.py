@@ -71,6 +71,13 @@ WATCHES = (
         blocks=True,
     ),
     Watch(
+        "batch_is_not_an_earlier_day_again",
+        "production_batch",
+        Tier.TODAY,
+        "Are the day's rows new, and not those of an earlier day delivered again?",
+        "Ask the source whether the delivery of the named day was repeated; land the right file, and the day runs again.",
+    ),
+    Watch(
         "outcomes_rows_reconcile",
         "outcomes",
         Tier.PAGE,

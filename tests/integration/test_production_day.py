@@ -20,6 +20,7 @@ def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Lo
     assert result.success
     assert all(evaluation.passed for evaluation in checks(result).values())
     assert set(checks(result)) == {
+        "batch_is_not_an_earlier_day_again",
         "production_batch_rows_reconcile",
         "production_batch_rows_are_mostly_accepted",
         "score_distribution_is_stable",
@@ -144,6 +145,18 @@ def test_any_past_day_may_land_and_only_days_that_landed_are_days(trained: Loop)
     (result,) = loop.settle([new_production_partitions])
     assert result.success
     assert set(loop.instance.get_dynamic_partitions("day")) - before == {"2015-11-30"}
+
+
+def test_yesterdays_file_delivered_again_is_noticed_and_does_not_block(trained: Loop) -> None:
+    loop = trained.apart(trained.home / "repeated")
+    landed = customers(150, 24)
+    for day in ("2026-10-05", "2026-10-06"):
+        loop.land_day(day, landed)
+    first, second = (loop.run("score_production", day) for day in ("2026-10-05", "2026-10-06"))
+    assert checks(first)["batch_is_not_an_earlier_day_again"].passed
+    found = checks(second)["batch_is_not_an_earlier_day_again"]
+    assert (second.success, found.passed) == (True, False)
+    assert found.metadata["summary"].value == "100.0% of the rows are those of 2026-10-05, limit 50%"
 
 
 def test_a_broken_day_stops_no_other_day(trained: Loop) -> None:
