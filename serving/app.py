@@ -30,6 +30,7 @@ from serving.imports import do_without
 from serving.last_known import LastKnown
 from serving.logs import configure_logs
 from serving.look_up import DecisionLookUp
+from serving.media_types import BYTES, OTHER_NAMES
 from serving.metrics import Metrics, add_metrics_route
 from serving.monitoring_page import monitoring_router
 from serving.page import page_router
@@ -267,7 +268,7 @@ def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
     limited = RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst) if serving.rate_limit else None
-    routes = route_table(serving, tuple(FORMATS))
+    routes = route_table(serving, tuple(FORMATS), {*OTHER_NAMES, BYTES})
     if ring.asks_for_keys:
         document_keys(app, routes)
     return Perimeter(

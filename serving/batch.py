@@ -20,9 +20,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from creditrisk_assets.portfolio.contract import Portfolio
-from serving.batch_formats import FORMATS, PIECE_BYTES, NoRecord, Record, Result, Unreadable, Writer
+from serving.batch_formats import PIECE_BYTES, NoRecord, Record, Result, Unreadable, Writer
 from serving.courtesy import COURTESY
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
+from serving.media_types import UnknownFormat, format_of
 from serving.problems import ContractProblems
 from serving.schemas import RecordReader
 from serving.segments import LogUnwritable
@@ -59,13 +60,16 @@ class BatchHandler:
         """Decide on a batch.
 
         Args:
-            request: whose content type is one of `FORMATS`.
+            request: whose content type the perimeter has let through.
             key: its idempotency key.
 
         Raises:
             HTTPException: if nothing in it can be read or decided.
         """
-        kind = FORMATS[request.headers["content-type"].split(";")[0].strip().lower()]
+        try:
+            kind = format_of(request.headers["content-type"], request.headers.get("content-disposition"))
+        except UnknownFormat as error:
+            raise HTTPException(415, str(error)) from error
         file = await self._received(request)
         try:
             rows = _Rows(kind.records(courteous(file), self._portfolio), self._rows_limit)

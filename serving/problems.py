@@ -8,6 +8,7 @@ import http
 import json
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, cast
 
 import structlog
@@ -28,6 +29,8 @@ VALUE_LENGTH = 100
 PROBLEMS_LIMIT = 100
 """A batch may be wrong in every field of every row; after this many the sender knows enough."""
 REDACTED = "redacted"
+NEAR_NAMES = 3
+"""Of a field that the contract does not have: so many of its fields that are spelt alike are named."""
 FRAMES_LOGGED = 12
 """The innermost ones: where it happened, not how the framework came there."""
 
@@ -158,6 +161,9 @@ class ContractProblems:
         else:
             value = str(given)[:VALUE_LENGTH]
         valid = {} if named is None else {"valid": self._valid[named]}
+        if found["type"] == "extra_forbidden" and named is None and place:
+            near = get_close_matches(canonical_name(place[-1]), self._valid, NEAR_NAMES)
+            valid = {"valid": f"did you mean {' or '.join(near)}?" if near else f"the fields {', '.join(self._valid)}"}
         return {"field": ".".join(place) or "body", "value": value, "problem": problem, **valid}
 
 

@@ -3,7 +3,7 @@
 What is not in the table needs `admin`: a route that somebody adds and forgets here is closed, not open.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -54,6 +54,7 @@ class Body:
     Args:
         limit: bytes.
         types: media types; none: any.
+        other_names: what else these are called; taken, and not told of.
         seconds: until the body is whole or, where it is streamed, between two pieces of it.
         streamed: whether the route reads it piece by piece; otherwise it is whole before the route is called.
     """
@@ -62,6 +63,7 @@ class Body:
     types: tuple[str, ...]
     seconds: float
     streamed: bool = False
+    other_names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -128,18 +130,21 @@ class RouteTable:
         return self._public.get(path, self._other)
 
 
-def route_table(settings: ServingSettings, batch_types: Sequence[str] = (JSON_TYPE,)) -> RouteTable:
+def route_table(
+    settings: ServingSettings, batch_types: Sequence[str] = (JSON_TYPE,), other_names: Iterable[str] = ()
+) -> RouteTable:
     """The routes of this API.
 
     Args:
         settings: limits.
         batch_types: what /predict/batch takes.
+        other_names: what else these are called.
     """
     seconds = settings.body_seconds
     small = Body(settings.predict_body_limit, (), seconds)
     one = Body(settings.predict_body_limit, (JSON_TYPE,), seconds)
     form = Body(settings.predict_body_limit, (JSON_TYPE, FORM_TYPE), seconds)
-    many = Body(settings.batch_body_limit, tuple(batch_types), seconds, streamed=True)
+    many = Body(settings.batch_body_limit, tuple(batch_types), seconds, streamed=True, other_names=frozenset(other_names))
     page, documentation, report = _headers(OWN_PAGE), _headers(DOCUMENTATION), _headers(REPORT)
     static = _headers(FETCH_NOTHING, ((b"cache-control", b"no-cache"),))  # asked for again by its ETag
 

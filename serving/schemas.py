@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,10 +14,11 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
     create_model,
+    model_validator,
 )
 from pydantic_core import CoreSchema, core_schema
 
-from creditrisk_assets.portfolio.contract import Code, Portfolio
+from creditrisk_assets.portfolio.contract import Code, Portfolio, canonical_name
 from creditrisk_assets.portfolio.contract import Field as ContractField
 
 IDENTIFIER_LENGTH = 100
@@ -54,17 +54,48 @@ def _whole_number(value: object) -> object:
 
 
 def request_model(portfolio: Portfolio) -> type[BaseModel]:
-    """The body of `/predict`: one customer, each field by its lower-case name or the upper-case one.
+    """The body of `/predict`: one customer, each field by its name in any spelling that a file's header may have.
 
     Args:
         portfolio: whose contract and example it is.
     """
     fields: dict[str, Any] = {field.name: _request_field(field) for field in portfolio.fields}
-    fields[portfolio.identifier] = _identifier_field(portfolio.identifier)
-    model = create_model("Customer", __base__=_Request, __doc__="One customer record.", **fields)
+    fields[portfolio.identifier] = _identifier_field()
+    names = frozenset(fields)
+
+    class AnySpelling(_Request):
+        @model_validator(mode="before")
+        @classmethod
+        def respelt(cls, record: Any) -> Any:
+            return contract_spelling(record, names)
+
+    model = create_model("Customer", __base__=AnySpelling, __doc__="One customer record.", **fields)
     if portfolio.example:
         model.model_config["json_schema_extra"] = {"examples": [dict(portfolio.example)]}
     return model
+
+
+def contract_spelling(record: Any, names: frozenset[str]) -> Any:
+    """A record with names as files spell them (`Loan.Amount`, `LIMIT_BAL`) in the contract's spelling, by the rule for a file's
+    header; what is no object is given back as it is, for the model to refuse.
+
+    Args:
+        record: parsed JSON.
+        names: the contract's.
+
+    Raises:
+        ValueError: if two names mean the same field.
+    """
+    if not isinstance(record, dict) or record.keys() <= names:
+        return record
+    spelt: dict[Any, list[Any]] = {}
+    for name in record:
+        canonical = canonical_name(name) if isinstance(name, str) and name not in names else name
+        spelt.setdefault(canonical if canonical in names else name, []).append(name)
+    for name, given in spelt.items():
+        if len(given) > 1:
+            raise ValueError(f"{name} stands twice, as {' and '.join(map(repr, given))}; valid: once")
+    return {name: record[given[0]] for name, given in spelt.items()}
 
 
 class RecordReader:
@@ -119,11 +150,11 @@ def _strict_code(codes: Iterable[Code]) -> Callable[[Any, GetCoreSchemaHandler],
     return lambda _type, _handler: known
 
 
-def _identifier_field(name: str) -> tuple[Any, Any]:
+def _identifier_field() -> tuple[Any, Any]:
     documented = WithJsonSchema({"anyOf": [IDENTIFIER_TEXT, {"type": "integer"}]})
     identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=IDENTIFIER_LENGTH), documented]
     meaning = "Your identifier of the customer, by which the outcome will be known; without it that is the decision's own id."
-    return identifier | None, Field(default=None, description=meaning, validation_alias=AliasChoices(name, name.upper()))
+    return identifier | None, Field(default=None, description=meaning)
 
 
 def _identifier(value: object) -> object:
@@ -137,7 +168,7 @@ def _identifier(value: object) -> object:
 
 def _request_field(field: ContractField) -> tuple[Any, Any]:
     meaning = f"{field.description}{f', {field.unit}' if field.unit else ''}"
-    settings: dict[str, Any] = {"validation_alias": AliasChoices(field.name, field.name.upper())}
+    settings: dict[str, Any] = {}
     values: Any
     if field.codes is not None:
         known = Literal[tuple(field.codes)]  # type: ignore[valid-type]
