@@ -24,6 +24,8 @@ NEAR_NAME = 0.75
 """Likeness (`difflib`) from which a column's name suggests another: `pay_1` and `pay_0` have 0.8."""
 
 NAMES_SHOWN = 30
+NAME_SHOWN = 60
+"""Characters."""
 
 RESERVED_NAMES = frozenset(
     {
@@ -315,7 +317,7 @@ def missing_columns(names: Sequence[str], wanted: Sequence[str], optional: Seque
         return None
     unused = [name for name in names if name not in wanted and name not in optional]
     near = [
-        f"{found[0]} is there and not used: is it {name}?"
+        f"{found[0][:NAME_SHOWN]} is there and not used: is it {name}?"
         for name in lacking
         if (found := difflib.get_close_matches(name, unused, n=1, cutoff=NEAR_NAME))
     ]
@@ -326,7 +328,7 @@ def missing_columns(names: Sequence[str], wanted: Sequence[str], optional: Seque
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(name[:NAME_SHOWN] for name in names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def canonical_name(header: str) -> str:

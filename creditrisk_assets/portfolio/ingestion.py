@@ -39,7 +39,6 @@ from creditrisk_assets.portfolio.validation import (
     RowCheck,
     accepted_arrays,
     cell_text,
-    identifier_message,
     python_records,
     record_text,
     require_columns,
@@ -334,7 +333,7 @@ class _Work:
                 line, text = int(batch.lines[row]), record_text(record)
                 wrong: list[tuple[str, str, str]] = []
                 if anonymous[row]:
-                    wrong.append((self.identifier, MISSING, identifier_message(self.identifier, None)))
+                    wrong.append((self.identifier, MISSING, self.check.message(self.identifier, None, MISSING)))
                 if unknown[row] and self.known is not None:
                     who = names[row][:VALUE_SHOWN]
                     message = f"{self.identifier}: {who!r} is no known customer{self.known.like(names[row])}"
@@ -438,7 +437,7 @@ class _Known:
 
     def has(self, names: NDArray[np.object_]) -> BoolArray:
         """For each name, whether it is known."""
-        return np.asarray(self._customers.get_indexer(names) >= 0)
+        return np.asarray(self._customers.get_indexer(pd.Index(names)) >= 0)
 
     def like(self, name: str) -> str:
         """A known customer whose identifier differs from an unknown one by leading zeros alone, in words; else ""."""

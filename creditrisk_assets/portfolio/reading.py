@@ -393,7 +393,7 @@ def _no_arrow(source: _Source, error: Exception) -> Exception:
 
 def _unzipped(source: _Source) -> Callable[[int], bytes]:
     """Reads what is in a gzip file."""
-    file = gzip.GzipFile(fileobj=source, mode="rb")  # type: ignore[call-overload]
+    file = gzip.GzipFile(fileobj=source, mode="rb")
 
     def read(size: int) -> bytes:
         try:
@@ -606,22 +606,26 @@ def _cut(text: bytes, line: int, delimiter: bytes, width: int, is_last: bool) ->
     data = np.frombuffer(text, dtype=np.uint8)
     ends = np.flatnonzero(data == ord("\n")) + 1
     lines = np.arange(line, line + len(ends), dtype=np.int64)
-    suspects = _suspect_lines(data, ends, delimiter) if b'"' in text else []
+    suspects = _suspect_lines(data, ends, delimiter) if b'"' in text else ends[:0]
     if not len(suspects):
         return _Records(text, ends, lines, [], several_lines=False), b"", line + len(ends)
     starts = np.concatenate([[0], ends[:-1]])
     closes = np.ones(len(ends), dtype=bool)  # whether a record ends with this line
     aside: list[int] = []
-    behind, count = 0, len(ends)
+    behind, torn, count = 0, 0, len(ends)
     for place in suspects.tolist():
         if place < behind:
+            continue
+        if place < torn:
+            aside.append(place)
             continue
         found = _record_end(text, int(starts[place]), int(ends[place]), delimiter, width)
         if found is None and not is_last and len(text) - int(starts[place]) <= LONGEST_RECORD:
             count = place
             break
-        if not found:
+        if not found or found < 0:
             aside.append(place)
+            torn = max(torn, int(np.searchsorted(ends, -(found or 0))) + 1)  # what seemed to close it belongs to no row either
         else:
             behind = int(np.searchsorted(ends, found)) + 1
             closes[place : behind - 1] = False
@@ -664,7 +668,8 @@ def _record_end(text: bytes, start: int, line_end: int, delimiter: bytes, width:
         width: cells that a record of several lines must have.
 
     Returns:
-        The end of its last line; 0 if its quotes make no record; None if that is not known before the text goes on.
+        The end of its last line; the negative of that if it has several lines and not as many cells as the header; 0 if its
+        quotes make no record; None if that is not known before the text goes on.
     """
     place, cells, end = start, 0, line_end
     limit = max(start + LONGEST_RECORD, line_end)
@@ -686,7 +691,7 @@ def _record_end(text: bytes, start: int, line_end: int, delimiter: bytes, width:
                     return 0
         place = text.find(delimiter, place, end)
         if place < 0:
-            return end if end == line_end or cells == width else 0
+            return end if end == line_end or cells == width else -end
         place += 1
 
 

@@ -1,8 +1,8 @@
 """One batch of cells against the contract: what each cell is, and what is wrong with it.
 
 The one rule for tables, wherever they arrive: landed files, history, outcomes, `creditrisk score`, `/predict/batch`. Reading
-files is `reading`'s matter; `ingestion` joins the batches of a day and deals with customers that stand in it more than once. No pandas
-here: the API validates with it.
+files is `reading`'s matter; `ingestion` joins the batches of a day and deals with customers that stand in it more than once.
+No pandas here: the API validates with it.
 """
 
 import json
@@ -73,14 +73,14 @@ class Checked:
     Attributes:
         numbers: for each field one float64 for each row: what the decision graph would see, NaN where there is no value.
         texts: for each field of text codes, its values; null where there is none.
-        identifiers: the customers, "" where none is named; None if the batch has no such column.
+        identifiers: the customers, "" where none is named, as everywhere if the batch has no such column.
         faults: what is wrong.
         good: for each row, whether nothing is.
     """
 
     numbers: Mapping[str, FloatArray]
     texts: Mapping[str, pa.Array]
-    identifiers: pa.Array | None
+    identifiers: pa.Array
     faults: Faults
     good: BoolArray
 
@@ -97,7 +97,7 @@ class RowCheck:
     def __init__(self, fields: Sequence[Field], identifier: str) -> None:
         self.fields = tuple(fields)
         self._by_name = {field.name: field for field in fields}
-        self._identifier = identifier
+        self.identifier = identifier
         self._rules = {field.name: _rules(field) for field in fields if not field.is_text}
 
     def __call__(self, cells: pa.RecordBatch) -> Checked:
@@ -109,10 +109,10 @@ class RowCheck:
         numbers: dict[str, FloatArray] = {}
         texts: dict[str, pa.Array] = {}
         faults: dict[str, dict[str, BoolArray]] = {}
-        identifiers = None
-        if self._identifier in cells.schema.names:
-            identifiers, nameless = identifier_texts(cells.column(self._identifier))
-            faults[self._identifier] = {NOT_AN_IDENTIFIER: nameless}
+        identifiers = pa.repeat("", cells.num_rows)
+        if self.identifier in cells.schema.names:
+            identifiers, nameless = identifier_texts(cells.column(self.identifier))
+            faults[self.identifier] = {NOT_AN_IDENTIFIER: nameless}
         for field in self.fields:
             column = _plain(cells.column(field.name))
             if field.is_text:
@@ -137,9 +137,13 @@ class RowCheck:
 
     def message(self, name: str, value: object, rule: str) -> str:
         """What is wrong with a cell, and what would be accepted."""
-        if rule == NOT_AN_IDENTIFIER:
-            return identifier_message(name, value)
-        return fault_message(self._by_name[name], value, rule)
+        if rule == MISSING:
+            return f"{name}: missing; valid: {self.valid(name)}"
+        return f"{name}: {_text(value)[:VALUE_SHOWN]!r} {reason(value, rule)}; valid: {self.valid(name)}"
+
+    def valid(self, name: str) -> str:
+        """What a column accepts, in words."""
+        return VALID_IDENTIFIER if name == self.identifier else self._by_name[name].valid
 
 
 class RefusedColumns(ValueError):
@@ -249,15 +253,6 @@ def text_columns(table: pa.Table) -> pa.Table:
     return table
 
 
-def identifier_message(name: str, value: object) -> str:
-    """What is wrong with an identifier, and what would be accepted."""
-    try:
-        identifier_of(value)
-    except ValueError as error:
-        return f"{name}: {_shown(value)} {error}; valid: {VALID_IDENTIFIER}"
-    return f"{name}: missing; valid: {VALID_IDENTIFIER}"
-
-
 def python_value(cell: pa.Scalar) -> Any:
     """A cell's value; as text where Python has no such value, for example a day after the year 9999."""
     try:
@@ -300,21 +295,17 @@ def record_text(record: Mapping[str, object]) -> str:
     return json.dumps({name: cell_text(value) for name, value in record.items()}, ensure_ascii=False)
 
 
-def fault_message(field: Field, value: object, rule: str) -> str:
-    """What is wrong with a cell, and what would be accepted."""
-    if rule == MISSING:
-        return f"{field.name}: missing; valid: {field.valid}"
-    why = ""
+def reason(value: object, rule: str) -> str:
+    """Why a cell that is not missing breaks a rule: `is not a number, for it has a decimal comma`."""
+    text = _text(value).strip()
+    if rule == NOT_AN_IDENTIFIER:
+        try:
+            identifier_of(value)
+        except ValueError as error:
+            return str(error)
     if rule == AMBIGUOUS:
-        whole, _, thousands = _text(value).strip().partition(".")
-        why = f": {whole}, or {whole}{thousands} with a point between thousands"
-    elif rule == NOT_A_NUMBER:
-        why = _why_no_number(_text(value).strip())
-    return f"{field.name}: {_shown(value)} is {rule}{why}; valid: {field.valid}"
-
-
-def _shown(value: object) -> str:
-    return repr(_text(value)[:VALUE_SHOWN])
+        return f"is {rule}: {text.partition('.')[0]}, or {text.replace('.', '')} with a point between thousands"
+    return f"is {rule}{_why_no_number(text) if rule == NOT_A_NUMBER else ''}"
 
 
 _GROUPS = re.compile(r"[+-]?\d{1,3}(?P<sign>[.,'\u2019\s_])\d{3}((?P=sign)\d{3})*([.,]\d+)?")

@@ -50,13 +50,13 @@ CSV = GOOD.to_csv(index=False).encode()
         ("header-and-blank-lines.csv", b"id,amount,code\n\n\n", "no rows"),
         ("no-rows.parquet", parquet(GOOD.iloc[:0]), "no rows"),
         ("binary.csv", bytes(range(256)) * 4, "not a text file"),
-        ("gzip.csv", b"\x1f\x8b\x08\x00" + CSV, "not a text file"),
+        ("gzip.csv", b"\x1f\x8b\x08\x00" + CSV, "compressed by gzip; valid: a name that ends in .csv.gz"),
         ("zeros.csv", bytes(1_000), "not a text file"),
         ("latin-1.csv", CSV + "3,Müller,1\n".encode("latin-1"), "byte 0xfc near position 32; valid: UTF-8"),
-        ("utf-16.csv", CSV.decode().encode("utf-16"), "not a text file"),
+        ("utf-16.csv", CSV.decode().encode("utf-16"), "UTF-16 text; valid: CSV in UTF-8"),
         ("cut-in-a-character.csv", CSV + "3,10,ü".encode()[:-1], "not a text file"),
         ("cut-in-a-malformed-line.csv", CSV + "3,10,1,ü".encode()[:-1], "not a text file"),
-        ("page.csv", b"<html><body>404 not found</body></html>\n", "is no header"),
+        ("page.csv", b"<html><body>404 not found</body></html>\n", "the file is HTML or XML; valid: the table as CSV or Parquet"),
         ("one-column.csv", b"id\n1\n", "is no header"),
         ("twice.csv", b"id,amount,AMOUNT,code\n1,2,3,1\n", "names a column twice: amount"),
         ("twice.parquet", parquet(GOOD.assign(AMOUNT=1)), "names a column twice: amount"),
@@ -121,7 +121,7 @@ def test_a_file_without_a_wanted_column_is_rejected_as_a_whole_and_every_row_cou
     rows = validated(path)
     entry = only_rejection(rows)
     assert entry["rule"] == "missing column"
-    assert entry["message"] == "missing columns amount, code; valid: id, amount, code"
+    assert entry["message"] == "missing columns amount, code; the file's other columns: other; valid: id, amount, code"
     assert (entry["rows"], rows.files[0].rejected, rows.files[0].holds) == (2, 2, True)
     assert rows.rejected_share == 1.0
 
