@@ -380,13 +380,13 @@ def _table_rows(batch: "RawBatch", check: "RowCheck") -> Iterator[Record]:
 
 
 def _broken_rows(batch: "RawBatch", checked: "Checked", check: "RowCheck") -> dict[int, list[CellFault]]:
-    from creditrisk_assets.portfolio.validation import MISSING, cell_text, python_value, reason
+    from creditrisk_assets.portfolio.validation import MISSING, plain_text, python_value, reason
 
     broken: dict[int, list[CellFault]] = {}
     for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
         name, rule = checked.faults.table[kind]
         value = python_value(batch.cells.column(name)[row])
-        given, why = (None, MISSING) if rule == MISSING else (cell_text(value), reason(value, rule))
+        given, why = (None, MISSING) if rule == MISSING else (plain_text(value), reason(value, rule))
         broken.setdefault(row, []).append(CellFault(name, given, why, check.valid(name)))
     return broken
 

@@ -15,6 +15,8 @@ VALID_IDENTIFIER = f"text of up to {LONGEST_IDENTIFIER} printable characters, a 
 FLOAT64_EXACT_INTEGER = 2**53
 """Largest magnitude up to which float64 tells all whole numbers apart."""
 
+UUID_BYTES = 16
+
 WITHOUT_FRACTION = r"^(-?\d+)\.0+$"
 """A whole number as a column of floats prints it: 7.0 is customer 7."""
 
@@ -48,7 +50,8 @@ def identifier_of(value: object) -> str:
         try:
             return _of_text(value.decode())
         except UnicodeDecodeError:
-            raise ValueError("is bytes that are no UTF-8 text") from None
+            hint = "; a UUID needs a column of Parquet's type UUID" if len(value) == UUID_BYTES else ""
+            raise ValueError(f"is bytes that are no UTF-8 text{hint}") from None
     if isinstance(value, str):
         return _of_text(value)
     raise ValueError(f"is of type {type(value).__name__}")

@@ -162,6 +162,7 @@ def ingest(
     *,
     repeats: Repeats = "last_wins",
     known_customers: pd.Index | None = None,
+    may_lack_identifier: bool = False,
 ) -> Ingested:
     """Validate files and write what is accepted and what is rejected.
 
@@ -174,21 +175,25 @@ def ingest(
             exact duplicate, an earlier one with other values is rejected as superseded. `versions`: all stay, numbered from 1 in
             the column `version`, except a row like the one directly before it of that customer, which is an exact duplicate.
         known_customers: identifiers as text; rows of any other customer are rejected.
+        may_lack_identifier: whether a file with published column names may come without the identifier; its customers are then
+            numbered by their rows, from 1.
 
     Raises:
         OSError: if a file cannot be opened or its store fails while it is read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _Work(portfolio, tuple(fields), folder, repeats, known_customers) as work:
+    with _Work(portfolio, tuple(fields), folder, repeats, known_customers, may_lack_identifier) as work:
         for path in paths:
             work.take(path)
         return work.finish()
 
 
-def validate_files(paths: Sequence[StoredPath], portfolio: Portfolio, fields: Sequence[Field]) -> ValidatedRows:
-    """Validate the files of one day, or a history file, in memory; of each customer the last row counts."""
+def validate_files(
+    paths: Sequence[StoredPath], portfolio: Portfolio, fields: Sequence[Field], *, may_lack_identifier: bool = False
+) -> ValidatedRows:
+    """Validate the files of one day, or a history file, in memory; of each customer the last row counts. See `ingest`."""
     with tempfile.TemporaryDirectory(prefix="creditrisk-") as folder:
-        done = ingest(paths, portfolio, fields, Path(folder))
+        done = ingest(paths, portfolio, fields, Path(folder), may_lack_identifier=may_lack_identifier)
         accepted = pq.read_table(done.accepted_file).to_pandas()
         rejected = done.first_rejected.iloc[:0] if done.rejected_file is None else read_rejected(done.rejected_file)
     return ValidatedRows(accepted, rejected, done.files, done.ignored_columns)
@@ -220,6 +225,7 @@ class _Work:
         folder: Path,
         repeats: Repeats,
         known_customers: pd.Index | None,
+        may_lack_identifier: bool,
     ) -> None:
         self.portfolio = portfolio
         self.identifier = portfolio.identifier
@@ -227,6 +233,7 @@ class _Work:
         self.wanted = [portfolio.identifier, *(field.name for field in fields)]
         self.codes = [field.name for field in fields if field.codes is not None]
         self.repeats = repeats
+        self.may_lack_identifier = may_lack_identifier
         self.schema = accepted_schema(portfolio, fields, repeats)
         self.known = None if known_customers is None else _Known(known_customers)
         self.check = RowCheck(fields, portfolio.identifier)
@@ -277,16 +284,17 @@ class _Work:
         del self.first_rejected[mark.first_rejected :]
 
     def _rows(self, stream: TableStream) -> Reconciliation:
+        numbered = self.may_lack_identifier and stream.has_published_names and self.identifier not in stream.names
         try:
-            require_columns(stream.schema, self.wanted)
+            require_columns(stream.schema, self.wanted[1:] if numbered else self.wanted)
         except RefusedColumns as error:
             rows = sum(batch.count for batch in stream)
             self._reject([(stream.file, 0, ", ".join(error.names), "", error.rule, f"{error}", rows, "")])
             return Reconciliation(stream.file, rows, 0, rows, 0)
         rows_in = accepted = 0
         for batch in stream:
+            accepted += self._batch(_numbered(batch, self.identifier, rows_in) if numbered else batch)
             rows_in += batch.count
-            accepted += self._batch(batch)
         self.ignored.update(name for name in stream.names if name not in self.wanted)
         return Reconciliation(stream.file, rows_in, accepted, rows_in - accepted, 0)
 
@@ -426,6 +434,12 @@ class _Work:
             self.files[place] = replace(
                 file, accepted=file.accepted - same - other, rejected=file.rejected + other, duplicates=same
             )
+
+
+def _numbered(batch: RawBatch, identifier: str, rows_before: int) -> RawBatch:
+    """A batch whose customers are called by the number of their row."""
+    numbers = pa.array(range(rows_before + 1, rows_before + 1 + batch.cells.num_rows), pa.int64())
+    return replace(batch, cells=batch.cells.append_column(identifier, numbers))
 
 
 class _Known:

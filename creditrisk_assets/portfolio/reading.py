@@ -47,6 +47,8 @@ DELIMITERS = ",;\t|"
 HEADER_LINES = 5
 """Among so many lines the header is looked for: exports put a title, or a second row of names, above it."""
 
+NUMERIC = re.compile(r"[+-]?\d+([.,]\d*)?")
+
 NO_ROWS = "the file has a header and no rows; valid: at least one row"
 NOT_TEXT = "not a text file: {}; valid: UTF-8 CSV"
 OPEN_QUOTE = "a quote is left open; valid: a quote at the end of the cell too, a quote within quotes written twice"
@@ -106,6 +108,11 @@ class TableStream:
     def names(self) -> list[str]:
         """Names of the columns, as in `schema`."""
         return list(self.schema.names)
+
+    @property
+    def has_published_names(self) -> bool:
+        """Whether the columns were named by their published names."""
+        return self.names != canonical_names(self.headers)
 
     @property
     def share_read(self) -> float:
@@ -477,6 +484,10 @@ def _header(lines: Sequence[str], place: int) -> _Header:
     if len(cells) < 2:
         raise UnreadableFile(
             f"the first line {line.strip()[:60]!r} is no header; valid: column names separated by , or ; or tabs or |"
+        )
+    if sum(bool(NUMERIC.fullmatch(cell.strip())) for cell in cells) * 2 > len(cells):
+        raise UnreadableFile(
+            f"the first line {line.strip()[:60]!r} is no header: most of its cells are numbers; valid: column names"
         )
     return _Header([cell.strip() for cell in cells], delimiter, place + reader.line_num)
 

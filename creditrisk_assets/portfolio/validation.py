@@ -139,7 +139,7 @@ class RowCheck:
         """What is wrong with a cell, and what would be accepted."""
         if rule == MISSING:
             return f"{name}: missing; valid: {self.valid(name)}"
-        return f"{name}: {_text(value)[:VALUE_SHOWN]!r} {reason(value, rule)}; valid: {self.valid(name)}"
+        return f"{name}: {plain_text(value)[:VALUE_SHOWN]!r} {reason(value, rule)}; valid: {self.valid(name)}"
 
     def valid(self, name: str) -> str:
         """What a column accepts, in words."""
@@ -248,7 +248,7 @@ def text_columns(table: pa.Table) -> pa.Table:
         if plain is column and not pa.types.is_binary(plain.type):
             continue
         if pa.types.is_binary(plain.type):
-            plain = pa.array([None if cell is None else _text(cell) for cell in plain.to_pylist()], pa.string())
+            plain = pa.array([None if cell is None else plain_text(cell) for cell in plain.to_pylist()], pa.string())
         table = table.set_column(place, field.name, plain)
     return table
 
@@ -272,12 +272,13 @@ def python_records(cells: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def cell_text(value: object) -> str:
-    """A cell as a person reads it on one line; a missing one is "". Bytes that are no text are shown in hexadecimal."""
-    text = _text(value)
+    """The same as a person reads it on one line."""
+    text = plain_text(value)
     return text if text.isprintable() else text.translate(_CONTROL)
 
 
-def _text(value: object) -> str:
+def plain_text(value: object) -> str:
+    """A cell as text, whatever signs are in it; a missing one is "". Bytes that are no text are shown in hexadecimal."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -297,7 +298,7 @@ def record_text(record: Mapping[str, object]) -> str:
 
 def reason(value: object, rule: str) -> str:
     """Why a cell that is not missing breaks a rule: `is not a number, for it has a decimal comma`."""
-    text = _text(value).strip()
+    text = plain_text(value).strip()
     if rule == NOT_AN_IDENTIFIER:
         try:
             identifier_of(value)

@@ -285,6 +285,23 @@ def test_an_outcome_of_a_customer_that_was_never_decided_on_is_rejected(tmp_path
     assert (result.rows, result.rejected_rows) == (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("known", "reported", "said"),
+    [
+        ("00000012", "12", "'12' is no known customer: it looks like '00000012' without its leading zeros; valid: one who was"),
+        ("12", "00000012", "'00000012' is no known customer: it looks like '12' with leading zeros; valid: one who was"),
+        ("00000012", "13", "'13' is no known customer; valid: one who was"),
+        ("7", "0", "'0' is no known customer; valid: one who was"),
+    ],
+)
+def test_identifiers_that_lost_their_leading_zeros_are_called_that(tmp_path: Path, known: str, reported: str, said: str) -> None:
+    """A spreadsheet opens the outcomes and saves them again."""
+    path = write_lines(tmp_path / "in.csv", ["id,bad", f"{reported},1"])
+    result = ingest([path], TINY, [TINY.target_field], tmp_path / "out", repeats="versions", known_customers=pd.Index([known]))
+    (message,) = result.first_rejected["message"]
+    assert message.startswith(f"id: {said}")
+
+
 def test_where_nobody_is_known_every_customer_is_rejected(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "in.csv", ["id,bad", "1,0"])
     result = ingest([path], TINY, [TINY.target_field], tmp_path / "out", known_customers=pd.Index([], dtype="object"))
