@@ -10,9 +10,10 @@ import re
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from creditrisk_assets.portfolio.ingestion import ingest, read_rejected
 from creditrisk_assets.portfolio.landing import list_day
 from creditrisk_assets.portfolio.reading import kind_of
 from creditrisk_assets.portfolio.simulator import simulate
+from creditrisk_assets.portfolio.storage import StoredPath
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.files import Scorer, ScoringError, local_scorer, score_file
 from serving.batch_formats import ARROW, CSV, FORMATS, PARQUET, NoRecord, TableRow, Unreadable
@@ -77,17 +79,17 @@ def text_of(frame: pd.DataFrame = CUSTOMERS, **options: object) -> bytes:
     return frame.to_csv(**{"index": False, **options}).encode()  # type: ignore[call-overload,no-any-return]
 
 
-def changed(**columns: object) -> pd.DataFrame:
+def changed(**columns: Any) -> pd.DataFrame:
     """The customers with some columns otherwise."""
     return CUSTOMERS.assign(**{TARGET if name == "TARGET" else name: values for name, values in columns.items()})
 
 
-def each(column: str, change: Callable[[object], object]) -> pd.DataFrame:
+def each(column: str, change: Callable[[Any], Any]) -> pd.DataFrame:
     """The customers with each value of a column changed."""
     return CUSTOMERS.assign(**{column: [change(value) for value in CUSTOMERS[column].tolist()]})
 
 
-def one(column: str, value: object) -> pd.DataFrame:
+def one(column: str, value: Any) -> pd.DataFrame:
     """The customers with the first value of a column changed."""
     frame = CUSTOMERS.astype({column: "object"})
     frame.loc[0, column] = value
@@ -151,7 +153,7 @@ def joined(lines: list[str], end: str = "\n") -> bytes:
 BASE = lines_of(text_of())
 XLSX = zipped(TYPES=b"<Types/>", _rels__rels=b"", xl__workbook=b"")
 MULTI = CUSTOMERS.copy()
-MULTI.columns = pd.MultiIndex.from_tuples(list(zip(NUMBERED.values(), NAMES, strict=True)))  # type: ignore[assignment]
+MULTI.columns = pd.MultiIndex.from_tuples(list(zip(NUMBERED.values(), NAMES, strict=True)))
 NULLABLE = CUSTOMERS.astype("Int64")
 NULLABLE.loc[0, "AGE"] = pd.NA
 
@@ -381,7 +383,7 @@ def _history(path: Path, folder: Path) -> Verdict:
     return _ingested([path], folder / "history", with_target=True)
 
 
-def _ingested(paths: list[Path], out: Path, with_target: bool) -> Verdict:  # type: ignore[type-arg]
+def _ingested(paths: Sequence[StoredPath], out: Path, with_target: bool) -> Verdict:
     fields = [*PORTFOLIO.fields, PORTFOLIO.target_field] if with_target else PORTFOLIO.fields
     result = ingest(paths, PORTFOLIO, fields, out, may_lack_identifier=with_target)
     accepted = pq.read_table(result.accepted_file).select(PORTFOLIO.field_names)
