@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from creditrisk_assets.portfolio.contract import Portfolio
-from serving.batch_formats import PIECE_BYTES, NoRecord, Record, Result, Unreadable, Writer
+from serving.batch_formats import PIECE_BYTES, NoRecord, Record, Result, TableRow, Unreadable, Writer
 from serving.courtesy import COURTESY
 from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
 from serving.media_types import UnknownFormat, format_of
@@ -129,6 +129,13 @@ class BatchHandler:
         for row, record in COURTESY.between(rows.some()):
             if isinstance(record, NoRecord):
                 wrong.append(_refused(row, str(record)))
+                continue
+            if isinstance(record, TableRow):
+                if record.faults:
+                    problems = self._problems.of_cells(record.faults, may_read)
+                    wrong.append(Result(row, record.identifier, None, problems))
+                else:
+                    customers.append((row, record.values))
                 continue
             try:
                 customers.append((row, self._read(record)))

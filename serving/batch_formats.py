@@ -1,24 +1,29 @@
 """What `/predict/batch` takes and gives: the same customers and answers as JSON, as lines of JSON, as CSV, as Parquet, as an
 Arrow stream.
 
-A reader gives one thing after the other from a file, so that a batch is never held whole: a record as JSON would have it, or why
-what stands there is none. A writer turns results into bytes, some rows at a time.
+A reader gives one thing after the other from a file, so that a batch is never held whole: a record of JSON that is still to be
+judged, a row of a table that has been, or why what stands there is neither. A writer turns results into bytes, some rows at a
+time.
+
+Tables are read and judged as landed files are, by `portfolio.reading` and `portfolio.validation`.
 """
 
 import csv
 import io
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import from_json, to_json
 
-from creditrisk_assets.portfolio.contract import Field, Portfolio, canonical_names
+from creditrisk_assets.portfolio.contract import Portfolio
 from serving.strict_json import NotStrictJson, parse
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from creditrisk_assets.portfolio.reading import FileKind, RawBatch
+    from creditrisk_assets.portfolio.validation import Checked, RowCheck
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -32,13 +37,15 @@ PIECE_BYTES = 1 << 10
 RECORD_BYTES_LIMIT = 1 << 16
 """A record, or a line, is some hundred bytes; longer ones are refused instead of being held."""
 
-ROWS_AT_ONCE = 1_024
+TABLE_ROWS = 256
+"""Of a table, judged at once: some milliseconds' work."""
+
+TABLE_BYTES = 1 << 14
+"""Of a table that is text, at once."""
+
 ROW_GROUP_ROWS = 16_384
 TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\],]', re.DOTALL)
 """What divides a JSON text: a whole text, or one sign. A quote alone begins a text that has not ended yet."""
-
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
 class Unreadable(ValueError):
@@ -49,7 +56,32 @@ class NoRecord(ValueError):
     """Why what stands in one place of a batch is no record; the next one may be."""
 
 
-Record = dict[str, Any] | NoRecord
+@dataclass(frozen=True)
+class CellFault:
+    """What is wrong with a cell of a table: its column, the value as text (None if it is missing), why, and what is valid."""
+
+    field: str
+    value: str | None
+    problem: str
+    valid: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of a table, judged.
+
+    Attributes:
+        values: by field in the contract's order, and the identifier where there is one; empty if the row breaks the contract.
+        identifier: of the customer, if it has one.
+        faults: what is wrong with it.
+    """
+
+    values: dict[str, Any]
+    identifier: str | None
+    faults: tuple[CellFault, ...] = ()
+
+
+Record = dict[str, Any] | TableRow | NoRecord
 
 
 @dataclass(frozen=True)
@@ -149,52 +181,27 @@ def json_elements(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise Unreadable("something follows the JSON array")
 
 
-def table_text_records(file: IO[bytes], portfolio: Portfolio) -> Iterator[Record]:
-    """The rows of a CSV file in UTF-8, `,` or `;` between cells, with a header."""
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    try:
-        header = next(_lines(text), "")
-        delimiter = ";" if header.count(";") > header.count(",") else ","
-        wanted = _wanted(next(csv.reader([header], delimiter=delimiter, strict=True), []), portfolio)
-        width = len(wanted)
-        for cells in csv.reader(_lines(text), delimiter=delimiter, strict=True):
-            if not cells:
-                continue
-            if len(cells) != width:
-                yield NoRecord(f"{len(cells)} cells; valid: {width}, as many as the header has")
-            else:
-                yield {
-                    name: _cell(cell, field) for (name, field), cell in zip(wanted, cells, strict=True) if name and cell.strip()
-                }
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"the body is not UTF-8: {error.reason}") from error
-    except csv.Error as error:
-        raise Unreadable(f"the body is no CSV: {error}") from error
-    finally:
-        text.detach()  # the file is closed by whoever opened it
+def table_records(kind: "FileKind") -> Callable[[IO[bytes], Portfolio], Iterator[Record]]:
+    """Reads the rows of a table.
 
+    Args:
+        kind: of the table.
+    """
 
-def parquet_records(file: IO[bytes], portfolio: Portfolio) -> Iterator[Record]:
-    """The rows of a Parquet file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    def records(file: IO[bytes], portfolio: Portfolio) -> Iterator[Record]:
+        from creditrisk_assets.portfolio.reading import UnreadableFile, read_body
+        from creditrisk_assets.portfolio.validation import RefusedColumns, RowCheck, require_columns
 
-    try:
-        source = pq.ParquetFile(file)
-        yield from _arrow_rows(source.schema_arrow, source.iter_batches(ROWS_AT_ONCE), portfolio)
-    except (pa.ArrowException, OSError) as error:
-        raise Unreadable(f"the body is no Parquet file: {_first_line(error)}") from error
+        try:
+            with read_body(file, kind, TABLE_ROWS, TABLE_BYTES, portfolio) as stream:
+                require_columns(stream.schema, portfolio.field_names, [portfolio.identifier])
+                check = RowCheck(portfolio.fields, portfolio.identifier)
+                for batch in stream:
+                    yield from _table_rows(batch, check)
+        except (UnreadableFile, RefusedColumns) as error:
+            raise Unreadable(str(error)) from error
 
-
-def arrow_records(file: IO[bytes], portfolio: Portfolio) -> Iterator[Record]:
-    """The rows of an Arrow stream."""
-    import pyarrow as pa
-
-    try:
-        with pa.ipc.open_stream(file) as source:
-            yield from _arrow_rows(source.schema, source, portfolio)
-    except (pa.ArrowException, OSError) as error:
-        raise Unreadable(f"the body is no Arrow stream: {_first_line(error)}") from error
+    return records
 
 
 class JsonWriter:
@@ -305,9 +312,9 @@ FORMATS = {
     for one in (
         Format(JSON, json_records, JsonWriter),
         Format(NDJSON, line_records, LineWriter),
-        Format(CSV, table_text_records, TableTextWriter),
-        Format(PARQUET, parquet_records, lambda portfolio: ArrowWriter(portfolio, as_parquet=True)),
-        Format(ARROW, arrow_records, lambda portfolio: ArrowWriter(portfolio, as_parquet=False)),
+        Format(CSV, table_records("csv"), TableTextWriter),
+        Format(PARQUET, table_records("parquet"), lambda portfolio: ArrowWriter(portfolio, as_parquet=True)),
+        Format(ARROW, table_records("arrow"), lambda portfolio: ArrowWriter(portfolio, as_parquet=False)),
     )
 }
 
@@ -336,13 +343,6 @@ class _Taken(io.RawIOBase):
         return taken
 
 
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    while line := text.readline(RECORD_BYTES_LIMIT + 1):
-        if len(line) > RECORD_BYTES_LIMIT:
-            raise Unreadable(f"a line is longer than {RECORD_BYTES_LIMIT:,} characters")
-        yield line
-
-
 def _record(text: bytes) -> Record:
     if len(text) > RECORD_BYTES_LIMIT:
         return NoRecord(f"longer than {RECORD_BYTES_LIMIT:,} bytes")
@@ -353,45 +353,42 @@ def _record(text: bytes) -> Record:
     return value if isinstance(value, dict) else NoRecord("no JSON object")
 
 
-def _wanted(headers: Sequence[str], portfolio: Portfolio) -> list[tuple[str | None, Field | None]]:
-    """For each column the field that it is, and None for one that is nobody's.
+def _table_rows(batch: "RawBatch", check: "RowCheck") -> Iterator[Record]:
+    """The rows of a batch in the order of their lines, and the lines among them that are no rows."""
+    from creditrisk_assets.portfolio.validation import accepted_arrays
 
-    Raises:
-        Unreadable: if columns are missing, or one is there twice.
-    """
-    try:
-        names = canonical_names(headers)
-    except ValueError as error:
-        raise Unreadable(str(error)) from error
-    fields: dict[str, Field | None] = {field.name: field for field in portfolio.fields}
-    missing = [name for name in fields if name not in names]
-    if missing:
-        raise Unreadable(f"missing column {', '.join(missing)}; valid: {', '.join(fields)}, and {portfolio.identifier}")
-    fields[portfolio.identifier] = None
-    return [(name, fields[name]) if name in fields else (None, None) for name in names]
-
-
-def _cell(cell: str, field: Field | None) -> Any:
-    """A cell of a text table as JSON would have it; what is no number stays a text, and is refused as one."""
-    cell = cell.strip()
-    if field is None or field.is_text:
-        return cell
-    if WHOLE.fullmatch(cell):
-        return int(cell)
-    return float(cell) if NUMBER.fullmatch(cell) else cell
+    checked = check(batch.cells)
+    names = [field.name for field in check.fields]
+    good = zip(*(array.to_pylist() for array in accepted_arrays(checked, check.fields, checked.good)), strict=True)
+    broken = _broken_rows(batch, checked, check)
+    malformed = iter([*batch.malformed, (sys.maxsize, "", "")])
+    line, why, _ = next(malformed)
+    for row, (place, identifier) in enumerate(zip(batch.lines.tolist(), checked.identifiers.to_pylist(), strict=True)):
+        while line < place:
+            yield NoRecord(f"line {line}: {why}")
+            line, why, _ = next(malformed)
+        if row in broken:
+            yield TableRow({}, identifier or None, tuple(broken[row]))
+            continue
+        values = dict(zip(names, next(good), strict=True))
+        if identifier:
+            values[check.identifier] = identifier
+        yield TableRow(values, identifier or None)
+    while line < sys.maxsize:
+        yield NoRecord(f"line {line}: {why}")
+        line, why, _ = next(malformed)
 
 
-def _arrow_rows(schema: "pa.Schema", batches: Iterable["pa.RecordBatch"], portfolio: Portfolio) -> Iterator[Record]:
-    wanted = _wanted(schema.names, portfolio)
-    columns = [(place, name) for place, (name, _) in enumerate(wanted) if name is not None]
-    for batch in batches:
-        values = [(name, batch.column(place).to_pylist()) for place, name in columns]
-        for row in range(len(batch)):
-            yield {name: column[row] for name, column in values if not _is_missing(column[row])}
+def _broken_rows(batch: "RawBatch", checked: "Checked", check: "RowCheck") -> dict[int, list[CellFault]]:
+    from creditrisk_assets.portfolio.validation import MISSING, plain_text, python_value, reason
 
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value != value
+    broken: dict[int, list[CellFault]] = {}
+    for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
+        name, rule = checked.faults.table[kind]
+        value = python_value(batch.cells.column(name)[row])
+        given, why = (None, MISSING) if rule == MISSING else (plain_text(value), reason(value, rule))
+        broken.setdefault(row, []).append(CellFault(name, given, why, check.valid(name)))
+    return broken
 
 
 def _document(result: Result) -> bytes:
@@ -426,7 +423,3 @@ def problem_text(problem: dict[str, Any]) -> str:
     given = f" {problem['value']!r}" if problem.get("value") is not None else ""
     valid = f"; valid: {problem['valid']}" if problem.get("valid") else ""
     return f"{problem['field']}{given}: {problem['problem']}{valid}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0][:200]

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from creditrisk_assets.portfolio.contract import Portfolio, canonical_name
+from serving.batch_formats import CellFault
 
 log = structlog.get_logger()
 
@@ -145,6 +146,22 @@ class ContractProblems:
             if len(problems) == PROBLEMS_LIMIT:
                 break
             problems.append(self._problem(one, may_read))
+        return problems
+
+    def of_cells(self, faults: Sequence[CellFault], may_read: bool) -> list[dict[str, Any]]:
+        """One problem for each cell of a table that is wrong, up to a limit.
+
+        Args:
+            faults: what is wrong.
+            may_read: whether the caller has the scope `read`.
+        """
+        problems: list[dict[str, Any]] = []
+        for fault in faults[:PROBLEMS_LIMIT]:
+            value, problem = fault.value, fault.problem
+            if value is not None and fault.field in self._protected and not may_read:
+                value, problem = REDACTED, "not valid"
+            value = None if value is None else value[:VALUE_LENGTH]
+            problems.append({"field": fault.field, "value": value, "problem": problem, "valid": fault.valid})
         return problems
 
     def _problem(self, found: Mapping[str, Any], may_read: bool) -> dict[str, Any]:

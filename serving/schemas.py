@@ -20,18 +20,18 @@ from pydantic_core import CoreSchema, core_schema
 
 from creditrisk_assets.portfolio.contract import Code, Portfolio, canonical_name
 from creditrisk_assets.portfolio.contract import Field as ContractField
+from creditrisk_assets.portfolio.identifiers import LONGEST_IDENTIFIER, VALID_IDENTIFIER, identifier_of
 
-IDENTIFIER_LENGTH = 100
 IDENTIFIER_TEXT = {
     "type": "string",
     "minLength": 1,
-    "maxLength": IDENTIFIER_LENGTH,
+    "maxLength": LONGEST_IDENTIFIER,
     "pattern": r"^[^\p{C}\p{Z}]+( +[^\p{C}\p{Z}]+)*$",
 }
 """Printable characters, no spaces around them."""
 
-PLAIN_IDENTIFIER = r"^[!-~]([ -~]*[!-~])?$"
-"""ASCII, without spaces around it."""
+PLAIN_IDENTIFIER = r"^[!#-*,\-/-~]([ !#-*,\-/-~]*[!#-*,\-/-~])?$"
+"""ASCII, without spaces around it, and without the signs of what `identifier_of` has to look at."""
 
 
 class _Request(BaseModel):
@@ -111,7 +111,7 @@ class RecordReader:
 
     def __init__(self, portfolio: Portfolio, model: type[BaseModel]) -> None:
         fields: dict[str, Any] = {field.name: _exact_field(field) for field in portfolio.fields}
-        plain = Annotated[str, Strict(), Field(max_length=IDENTIFIER_LENGTH, pattern=PLAIN_IDENTIFIER)]
+        plain = Annotated[str, Strict(), Field(max_length=LONGEST_IDENTIFIER, pattern=PLAIN_IDENTIFIER)]
         fields[portfolio.identifier] = (plain | None, None)
         exact = create_model("Exact", __base__=_Request, **fields)
         self._exact = exact.__pydantic_validator__.validate_python
@@ -152,18 +152,21 @@ def _strict_code(codes: Iterable[Code]) -> Callable[[Any, GetCoreSchemaHandler],
 
 def _identifier_field() -> tuple[Any, Any]:
     documented = WithJsonSchema({"anyOf": [IDENTIFIER_TEXT, {"type": "integer"}]})
-    identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=IDENTIFIER_LENGTH), documented]
+    identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=LONGEST_IDENTIFIER), documented]
     meaning = "Your identifier of the customer, by which the outcome will be known; without it that is the decision's own id."
     return identifier | None, Field(default=None, description=meaning)
 
 
 def _identifier(value: object) -> object:
-    """7 and "7" are the same customer."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+    """7, 7.0 and "7" are the same customer, as in files."""
     if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
         raise ValueError("not a plain text; valid: printable characters, no spaces around them")
-    return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(f"{value}") > LONGEST_IDENTIFIER:
+        return value
+    try:
+        return identifier_of(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; valid: {VALID_IDENTIFIER}") from None
 
 
 def _request_field(field: ContractField) -> tuple[Any, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from creditrisk_assets.portfolio.landing import SUFFIXES, DayListing, listing_stamp
 
 LIKE_A_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-READ = f"a file that ends in {' or '.join(SUFFIXES)}"
+READ = f"a file that ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 LIKE_A_DATE = re.compile(r"\d{8}|\d{1,4}[-./_ ]\d{1,2}[-./_ ]\d{1,4}", re.ASCII)
 
 

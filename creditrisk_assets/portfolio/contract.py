@@ -4,6 +4,7 @@ Only plain values live here, so that the API process can import it without panda
 `validation`; the portfolio that comes with the package is described in `uci_card`.
 """
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,16 @@ FLOAT32_LARGEST = 3.4028234663852886e38
 
 REASON_GROUPS_LIMIT = 6
 """Reasons of a portfolio: the contribution of each is exact, and costs 2^6 rows of the model for each decision."""
+
+NEAR_NAME = 0.75
+"""Likeness (`difflib`) from which a column's name suggests another: `pay_1` and `pay_0` have 0.8."""
+
+NAMES_COMPARED = 200
+"""A comparison takes some ten microseconds, and a request may name thousands of columns."""
+
+NAMES_SHOWN = 30
+NAME_SHOWN = 60
+"""Characters."""
 
 RESERVED_NAMES = frozenset(
     {
@@ -54,7 +65,7 @@ class Field:
     each allowed code, a whole number or a text, to its meaning. The decision graph sees whole numbers and numeric codes as they
     are, decimals rounded to float32, and a text code as its position in `codes`. Where `required` is False a record may lack the
     field; the graph then sees NaN, and what that means is the feature function's matter. `bands` are the ascending lower edges by
-    which fairness monitoring groups a protected number.
+    which fairness monitoring groups a protected number. `words` are texts that files may have for a numeric code, in any case.
 
     Raises:
         ValueError: if the description contradicts itself, or float32 cannot hold what it allows.
@@ -69,6 +80,7 @@ class Field:
     decimal: bool = False
     required: bool = True
     bands: tuple[float, ...] = ()
+    words: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name != canonical_name(self.name) or not self.name:
@@ -81,6 +93,7 @@ class Field:
             self._check_range()
         if self.bands and (self.codes is not None or list(self.bands) != sorted(set(self.bands))):
             raise ValueError(f"field {self.name}: bands {self.bands}; valid: ascending edges, of a field without codes")
+        self._check_words()
 
     def _check_codes(self, codes: Mapping[Any, str]) -> None:
         if not codes or self.decimal:
@@ -97,6 +110,15 @@ class Field:
                     raise ValueError(f"field {self.name}: code {code!r}; valid: a text without spaces around it")
             elif isinstance(code, bool) or not isinstance(code, int) or abs(code) > FLOAT32_EXACT_INTEGER:
                 raise ValueError(f"field {self.name}: code {code!r}; valid: a whole number up to {FLOAT32_EXACT_INTEGER}")
+
+    def _check_words(self) -> None:
+        codes = {} if self.codes is None or self.is_text else self.codes
+        for word, code in self.words.items():
+            if word != word.strip().lower() or not word or code not in codes:
+                raise ValueError(
+                    f"field {self.name}: word {word!r} for {code!r}; valid: text in lower case, without spaces around it, "
+                    f"for {' or '.join(map(str, codes)) or 'none: the field has no numeric codes'}"
+                )
 
     def _check_range(self) -> None:
         if self.minimum is None or self.maximum is None:
@@ -133,7 +155,7 @@ class Field:
         or_nothing = "" if self.required else ", or nothing"
         if self.codes is not None:
             known = list(self.codes) if self.is_text else sorted(self.codes)
-            return "one of " + ", ".join(str(code) for code in known) + or_nothing
+            return "one of " + ", ".join(str(code) for code in (*known, *self.words)) + or_nothing
         what = "a number" if self.decimal else "a whole number"
         return f"{what} from {self.minimum} to {self.maximum}" + (f" ({self.unit})" if self.unit else "") + or_nothing
 
@@ -179,6 +201,8 @@ class Portfolio:
         simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of identifier, fields and target, or
             None. A path and not the function: whoever serves the portfolio does not need pandas.
         exposure: field of the amount that may be owed in a default, such as the limit; None where there is none.
+        target_words: texts that files of outcomes and the history may have for 0 and 1, in any case: `{"good": 0, "bad": 1}`.
+        published_names: other canonical column names of a whole file, and the columns that they are; see `contract_names`.
 
     Raises:
         ValueError: if its parts contradict each other; the message names the part.
@@ -200,6 +224,8 @@ class Portfolio:
     limits: tuple[str, ...] = ()
     simulator: str | None = None
     exposure: str | None = None
+    target_words: Mapping[str, int] = field(default_factory=dict)
+    published_names: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = self.field_names
@@ -214,6 +240,15 @@ class Portfolio:
         amounts = [one.name for one in self.fields if one.codes is None]
         if self.exposure is not None and self.exposure not in amounts:
             raise ValueError(f"portfolio {self.name}: exposure {self.exposure!r}; valid: one of {', '.join(amounts)}, or None")
+        if worded := [one.name for one in self.fields if one.words]:
+            raise ValueError(f"portfolio {self.name}: words of {', '.join(worded)}; valid: of the target (target_words)")
+        _ = self.target_field  # its words are checked
+        strangers = sorted({*self.published_names.values()} - {self.identifier, self.target, *names})
+        if strangers or (self.published_names and not {*names} <= {*self.published_names.values()}):
+            raise ValueError(
+                f"portfolio {self.name}: published_names {dict(self.published_names)}; valid: a name for each field, and perhaps "
+                "for identifier and target"
+            )
         explained = [name for reason in self.reasons for name in reason.fields]
         _require_unique(f"portfolio {self.name}: field in the reasons", explained)
         _require_unique(f"portfolio {self.name}: reason code", [reason.code for reason in self.reasons])
@@ -244,13 +279,60 @@ class Portfolio:
     @cached_property
     def target_field(self) -> Field:
         """The outcome as a field."""
-        return Field(self.target, self.target_description, codes={0: "good", 1: "bad"})
+        return Field(self.target, self.target_description, codes={0: "good", 1: "bad"}, words=self.target_words)
+
+    def contract_names(self, names: Sequence[str]) -> list[str]:
+        """The contract's names of a file's columns.
+
+        A file in which each field has its published name, and none its own, is read by the published names. Otherwise names stay.
+
+        Args:
+            names: canonical column names of the file.
+        """
+        published = self.published_names
+        fields = {*self.field_names}
+        if not published or fields & {*names} or not fields <= {published.get(name) for name in names}:
+            return list(names)
+        translated = [published.get(name, name) for name in names]
+        return translated if len({*translated}) == len(translated) else list(names)
+
+    def is_header(self, names: Sequence[str]) -> bool:
+        """Whether canonical names are those of each field, by the contract's own spelling."""
+        return {*self.field_names} <= {*names}
 
 
 def _require_unique(what: str, names: Iterable[str]) -> None:
     repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise ValueError(f"{what} {', '.join(repeated)} stands twice; valid: each once")
+
+
+def missing_columns(names: Sequence[str], wanted: Sequence[str], optional: Sequence[str] = ()) -> str | None:
+    """The message about columns that a file lacks; None if it has each.
+
+    Args:
+        names: the file's columns, as `Portfolio.contract_names` gives them.
+        wanted: the columns that it must have.
+        optional: columns that are read where they are there.
+    """
+    lacking = [name for name in wanted if name not in names]
+    if not lacking:
+        return None
+    unused = [name for name in names if name not in wanted and name not in optional]
+    candidates = [name for name in unused[:NAMES_COMPARED] if len(name) <= NAME_SHOWN]
+    near = [
+        f"{found[0]} is there and not used: is it {name}?"
+        for name in lacking[:NAMES_SHOWN]
+        if (found := difflib.get_close_matches(name, candidates, n=1, cutoff=NEAR_NAME))
+    ]
+    others = f"the file's other columns: {_some(unused)}" if unused else "the file has no other columns"
+    plural = "s" if len(lacking) > 1 else ""
+    return f"missing column{plural} {', '.join(lacking)}; {'; '.join([*near, others])}; valid: {', '.join(wanted)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(name[:NAME_SHOWN] for name in names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def canonical_name(header: str) -> str:

@@ -44,7 +44,8 @@ def read_history(raw_data: str, portfolio: Portfolio) -> History:
             )
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    rows = validate_files([path], portfolio, [*portfolio.fields, portfolio.target_field])
+    wanted = [*portfolio.fields, portfolio.target_field]
+    rows = validate_files([path], portfolio, wanted, may_lack_identifier=True)
     return History(rows, f"file {path.name}", sha256)
 
 

@@ -33,14 +33,15 @@ from creditrisk_assets.portfolio.repeats import Repeated, Repeats, SeenRows
 from creditrisk_assets.portfolio.storage import StoredPath
 from creditrisk_assets.portfolio.validation import (
     MISSING,
+    VALUE_SHOWN,
     Checked,
+    RefusedColumns,
     RowCheck,
     accepted_arrays,
     cell_text,
-    fault_message,
-    identifier_texts,
     python_records,
     record_text,
+    require_columns,
 )
 
 REJECTED_COLUMNS = ["file", "line", "field", "value", "rule", "message", "rows", "record"]
@@ -49,7 +50,6 @@ rejected. `record` is the row's own cells, in its first entry; a row that is wro
 """
 
 MALFORMED = "malformed line"
-MISSING_COLUMN = "missing column"
 SUPERSEDED = "superseded"
 UNKNOWN_CUSTOMER = "unknown customer"
 UNREADABLE = "unreadable file"
@@ -162,6 +162,7 @@ def ingest(
     *,
     repeats: Repeats = "last_wins",
     known_customers: pd.Index | None = None,
+    may_lack_identifier: bool = False,
 ) -> Ingested:
     """Validate files and write what is accepted and what is rejected.
 
@@ -174,21 +175,25 @@ def ingest(
             exact duplicate, an earlier one with other values is rejected as superseded. `versions`: all stay, numbered from 1 in
             the column `version`, except a row like the one directly before it of that customer, which is an exact duplicate.
         known_customers: identifiers as text; rows of any other customer are rejected.
+        may_lack_identifier: whether a file with published column names may come without the identifier; its customers are then
+            numbered by their rows, from 1.
 
     Raises:
         OSError: if a file cannot be opened or its store fails while it is read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _Work(portfolio, tuple(fields), folder, repeats, known_customers) as work:
+    with _Work(portfolio, tuple(fields), folder, repeats, known_customers, may_lack_identifier) as work:
         for path in paths:
             work.take(path)
         return work.finish()
 
 
-def validate_files(paths: Sequence[StoredPath], portfolio: Portfolio, fields: Sequence[Field]) -> ValidatedRows:
-    """Validate the files of one day, or a history file, in memory; of each customer the last row counts."""
+def validate_files(
+    paths: Sequence[StoredPath], portfolio: Portfolio, fields: Sequence[Field], *, may_lack_identifier: bool = False
+) -> ValidatedRows:
+    """Validate the files of one day, or a history file, in memory; of each customer the last row counts. See `ingest`."""
     with tempfile.TemporaryDirectory(prefix="creditrisk-") as folder:
-        done = ingest(paths, portfolio, fields, Path(folder))
+        done = ingest(paths, portfolio, fields, Path(folder), may_lack_identifier=may_lack_identifier)
         accepted = pq.read_table(done.accepted_file).to_pandas()
         rejected = done.first_rejected.iloc[:0] if done.rejected_file is None else read_rejected(done.rejected_file)
     return ValidatedRows(accepted, rejected, done.files, done.ignored_columns)
@@ -220,16 +225,18 @@ class _Work:
         folder: Path,
         repeats: Repeats,
         known_customers: pd.Index | None,
+        may_lack_identifier: bool,
     ) -> None:
+        self.portfolio = portfolio
         self.identifier = portfolio.identifier
         self.fields = fields
-        self.by_name = {field.name: field for field in fields}
-        self.wanted = [portfolio.identifier, *self.by_name]
+        self.wanted = [portfolio.identifier, *(field.name for field in fields)]
         self.codes = [field.name for field in fields if field.codes is not None]
         self.repeats = repeats
+        self.may_lack_identifier = may_lack_identifier
         self.schema = accepted_schema(portfolio, fields, repeats)
-        self.known = None if known_customers is None else known_customers.unique()
-        self.check = RowCheck(fields)
+        self.known = None if known_customers is None else _Known(known_customers)
+        self.check = RowCheck(fields, portfolio.identifier)
         self.folder = folder
         self.files: list[Reconciliation] = []
         self.starts: list[int] = []
@@ -259,9 +266,8 @@ class _Work:
         mark = _Mark(self.staged.rows, self.rejected.tell(), len(self.first_rejected))
         self.starts.append(mark.staged)
         try:
-            with read_batches(path, BATCH_ROWS) as stream:
-                lacking = [name for name in self.wanted if name not in stream.names]
-                counts = self._lacking(stream, lacking) if lacking else self._rows(stream)
+            with read_batches(path, BATCH_ROWS, self.portfolio) as stream:
+                counts = self._rows(stream)
         except UnreadableFile as error:
             self._withdraw(mark)
             self._reject([(path.name, 0, "", "", UNREADABLE, str(error), 0, "")])
@@ -277,28 +283,30 @@ class _Work:
         self.rejected.seek(mark.rejected_bytes)
         del self.first_rejected[mark.first_rejected :]
 
-    def _lacking(self, stream: TableStream, lacking: Sequence[str]) -> Reconciliation:
-        rows = sum(batch.count for batch in stream)
-        names = ", ".join(lacking)
-        message = f"missing column{'s' if len(lacking) > 1 else ''} {names}; valid: {', '.join(self.wanted)}"
-        self._reject([(stream.file, 0, names, "", MISSING_COLUMN, message, rows, "")])
-        return Reconciliation(stream.file, rows, 0, rows, 0)
-
     def _rows(self, stream: TableStream) -> Reconciliation:
+        numbered = self.may_lack_identifier and stream.has_published_names and self.identifier not in stream.names
+        try:
+            require_columns(stream.schema, self.wanted[1:] if numbered else self.wanted)
+        except RefusedColumns as error:
+            rows = sum(batch.count for batch in stream)
+            self._reject([(stream.file, 0, ", ".join(error.names), "", error.rule, f"{error}", rows, "")])
+            return Reconciliation(stream.file, rows, 0, rows, 0)
         rows_in = accepted = 0
         for batch in stream:
+            accepted += self._batch(_numbered(batch, self.identifier, rows_in) if numbered else batch)
             rows_in += batch.count
-            accepted += self._batch(batch)
         self.ignored.update(name for name in stream.names if name not in self.wanted)
         return Reconciliation(stream.file, rows_in, accepted, rows_in - accepted, 0)
 
     def _batch(self, batch: RawBatch) -> int:
         """Judge one batch; returns how many of its rows were accepted."""
         checked = self.check(batch.cells)
-        identifiers = identifier_texts(batch.cells.column(self.identifier))
+        identifiers = checked.identifiers
         names = identifiers.to_numpy(zero_copy_only=False)
-        anonymous = names == ""
-        unknown = np.zeros(len(names), dtype=bool) if self.known is None else (self.known.get_indexer(names) < 0) & ~anonymous
+        anonymous = (names == "") & ~_has_fault(checked, self.identifier)
+        unknown = np.zeros(len(names), dtype=bool)
+        if self.known is not None:
+            unknown = ~self.known.has(names) & ~anonymous & ~_has_fault(checked, self.identifier)
         good = checked.good & ~anonymous & ~unknown
         if batch.malformed or not good.all():
             for entries in self._entries(batch, checked, anonymous, unknown, good):
@@ -319,6 +327,7 @@ class _Work:
     ) -> Iterator[list[Entry]]:
         """What to write of a batch's rejected rows and malformed lines, in the order of their lines."""
         cells = batch.cells.select(self.wanted)
+        names = checked.identifiers.to_numpy(zero_copy_only=False)
         malformed = [(line, (batch.file, line, "", "", MALFORMED, why, 1, text)) for line, why, text in batch.malformed]
         bad = np.flatnonzero(~good)
         faults = checked.faults
@@ -332,14 +341,14 @@ class _Work:
                 line, text = int(batch.lines[row]), record_text(record)
                 wrong: list[tuple[str, str, str]] = []
                 if anonymous[row]:
-                    wrong.append((self.identifier, MISSING, f"{self.identifier}: missing; valid: a customer identifier"))
-                if unknown[row]:
-                    value = str(record[self.identifier])[:60]
-                    message = f"{self.identifier}: {value!r} is no known customer; valid: one who was in the day's data"
-                    wrong.append((self.identifier, UNKNOWN_CUSTOMER, message))
+                    wrong.append((self.identifier, MISSING, self.check.message(self.identifier, None, MISSING)))
+                if unknown[row] and self.known is not None:
+                    who = names[row][:VALUE_SHOWN]
+                    message = f"{self.identifier}: {who!r} is no known customer{self.known.like(names[row])}"
+                    wrong.append((self.identifier, UNKNOWN_CUSTOMER, f"{message}; valid: one who was in the day's data"))
                 for kind in faults.kinds[begin:end].tolist():
                     name, rule = faults.table[kind]
-                    wrong.append((name, rule, fault_message(self.by_name[name], record[name], rule)))
+                    wrong.append((name, rule, self.check.message(name, record[name], rule)))
                 for name, rule, message in wrong:
                     entry = (batch.file, line, name, cell_text(record[name]), rule, message, 1, text)
                     entries.append((line, entry))
@@ -425,6 +434,44 @@ class _Work:
             self.files[place] = replace(
                 file, accepted=file.accepted - same - other, rejected=file.rejected + other, duplicates=same
             )
+
+
+def _numbered(batch: RawBatch, identifier: str, rows_before: int) -> RawBatch:
+    """A batch whose customers are called by the number of their row."""
+    numbers = pa.array(range(rows_before + 1, rows_before + 1 + batch.cells.num_rows), pa.int64())
+    return replace(batch, cells=batch.cells.append_column(identifier, numbers))
+
+
+class _Known:
+    """The customers that are known."""
+
+    def __init__(self, customers: pd.Index) -> None:
+        self._customers = customers.unique()
+        self._without_zeros: pd.Series | None = None
+
+    def has(self, names: NDArray[np.object_]) -> BoolArray:
+        """For each name, whether it is known."""
+        return np.asarray(self._customers.get_indexer(pd.Index(names)) >= 0)
+
+    def like(self, name: str) -> str:
+        """A known customer whose identifier differs from an unknown one by leading zeros alone, in words; else ""."""
+        if self._without_zeros is None:
+            texts = pd.Series(self._customers, index=self._customers.astype("str").str.lstrip("0"))
+            self._without_zeros = texts[~texts.index.duplicated()]
+        bare = name.lstrip("0")
+        known = self._without_zeros.get(bare) if bare else None
+        if known is None:
+            return ""
+        how = "without its leading zeros" if len(name) < len(known) else "with leading zeros"
+        return f": it looks like {known!r} {how}"
+
+
+def _has_fault(checked: Checked, name: str) -> BoolArray:
+    """For each row whether a column has a fault there."""
+    found = np.zeros(len(checked.good), dtype=bool)
+    kinds = [place for place, (column, _) in enumerate(checked.faults.table) if column == name]
+    found[checked.faults.rows[np.isin(checked.faults.kinds, kinds)]] = True
+    return found
 
 
 class _RowGroups:

@@ -19,7 +19,7 @@ from upath import UPath
 from creditrisk_assets.portfolio.storage import StoredPath, is_local, replacing, store_errors, zone_path
 
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-SUFFIXES = (".csv", ".parquet")
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
 HIDDEN = (".", "~", "_")
 TEMPORARY = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")
 """What copying programs, browsers and editors call a file that is not finished, or not meant for others."""

@@ -232,6 +232,12 @@ REASONS = (
     Reason("R04", "The amounts paid are low for the balance", PAID),
 )
 
+PUBLISHED_NAMES = {
+    **{f"x{place}": name for place, name in enumerate(("limit_bal", *PEOPLE, *PAY, *BILL, *PAID), start=1)},
+    "y": "default_payment_next_month",
+}
+"""Columns as the UCI archive names them."""
+
 _EXAMPLE = (120_000, 2, 2, 2, 26, -1, 2, 0, 0, 0, 2, 2682, 1725, 2682, 3272, 3455, 3261, 0, 1000, 1000, 1000, 0, 2000)
 """The second row of the published data."""
 
@@ -257,4 +263,5 @@ PORTFOLIO = Portfolio(
     ),
     simulator="creditrisk_assets.portfolio.simulator.simulate",
     exposure="limit_bal",
+    published_names=PUBLISHED_NAMES,
 )

@@ -18,13 +18,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from creditrisk_assets.portfolio.contract import Field, Portfolio
-from creditrisk_assets.portfolio.landing import SUFFIXES
 from creditrisk_assets.portfolio.reading import Malformed, RawBatch, TableStream, UnreadableFile, read_batches
 from creditrisk_assets.portfolio.storage import StoredPath, replacing
-from creditrisk_assets.portfolio.validation import Checked, RowCheck, accepted_arrays, fault_message, python_value
+from creditrisk_assets.portfolio.validation import (
+    Checked,
+    RefusedColumns,
+    RowCheck,
+    accepted_arrays,
+    python_value,
+    require_columns,
+    text_columns,
+)
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 
 CHUNK_ROWS = 1_000
+WRITTEN = (".csv", ".parquet")
 ANSWER_TYPES = {
     "default_probability": pa.float64(),
     "score": pa.float64(),
@@ -85,16 +93,17 @@ def score_file(
         ScoringError: if the file cannot be read, lacks columns, already has an answer's column, or the destination has another
             suffix.
     """
-    if not destination.name.lower().endswith(SUFFIXES):
+    if not destination.name.lower().endswith(WRITTEN):
         raise ScoringError(f"{destination}: cannot write {Path(destination.name).suffix!r}; valid: .csv or .parquet")
     try:
-        stream = read_batches(source)
+        stream = read_batches(source, portfolio=portfolio)
     except (UnreadableFile, OSError) as error:
         raise ScoringError(f"{source}: {error}") from error
     with stream:
-        missing = [name for name in portfolio.field_names if name not in stream.names]
-        if missing:
-            raise ScoringError(f"{source}: missing column {', '.join(missing)}; valid: {', '.join(portfolio.field_names)}")
+        try:
+            require_columns(stream.schema, portfolio.field_names, [portfolio.identifier])
+        except RefusedColumns as error:
+            raise ScoringError(f"{source}: {error}") from error
         taken = [name for name in (*ANSWER_COLUMNS, "error") if name in stream.names]
         if taken:
             raise ScoringError(f"{source}: already has column {', '.join(taken)}; valid: a file that was not scored before")
@@ -185,7 +194,7 @@ def _score_stream(
     scorer: Scorer,
     progress: Callable[[int, int | None], None],
 ) -> ScoredFile:
-    check = RowCheck(portfolio.fields)
+    check = RowCheck(portfolio.fields, portfolio.identifier)
     done = scored = rejected = malformed_lines = 0
     malformed: list[Malformed] = []
     for batch in _batches(stream, source):
@@ -198,7 +207,7 @@ def _score_stream(
             answers.append(scorer(records.iloc[start : start + CHUNK_ROWS]))
             rows = done + int(good[min(start + CHUNK_ROWS, len(good)) - 1]) + 1
             progress(rows, _estimate(done + batch.cells.num_rows, stream.share_read))
-        writer.write(stream.headers, batch.cells, answers, good, _errors(batch, checked, portfolio.fields))
+        writer.write(stream.headers, batch.cells, answers, good, _errors(batch, checked, check))
         done += batch.cells.num_rows
         scored += len(good)
         rejected += batch.cells.num_rows - len(good)
@@ -218,13 +227,12 @@ def _estimate(rows: int, share: float) -> int | None:
     return round(rows / share) if share > 0 else None
 
 
-def _errors(batch: RawBatch, checked: Checked, fields: tuple[Field, ...]) -> list[str | None]:
+def _errors(batch: RawBatch, checked: Checked, check: RowCheck) -> list[str | None]:
     """For each row, everything that is wrong with it, or None."""
-    by_name = {field.name: field for field in fields}
     errors: list[str | None] = [None] * batch.cells.num_rows
     for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
         name, rule = checked.faults.table[kind]
-        text = fault_message(by_name[name], python_value(batch.cells.column(name)[row]), rule)
+        text = check.message(name, python_value(batch.cells.column(name)[row]), rule)
         errors[row] = text if errors[row] is None else f"{errors[row]}; {text}"
     return errors
 
@@ -272,7 +280,7 @@ class _Writer:
                 self._parquet = pq.ParquetWriter(self._file, table.schema)
             self._parquet.write_table(table)
         else:
-            frame = table.to_pandas(integer_object_nulls=True)  # a missing one must not turn the others into floats
+            frame = text_columns(table).to_pandas(integer_object_nulls=True)  # a missing one must not turn the others into floats
             frame.to_csv(self._file, index=False, header=not self._begun)
         self._begun = True
 

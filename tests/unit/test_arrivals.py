@@ -88,8 +88,8 @@ def test_a_file_of_another_kind_is_told_and_the_day_is_read_without_it() -> None
     result = looked(new, only)
     assert result.ready == (new,)
     assert result.problems == (
-        "2026-02-01: customers.xlsx is not read; valid: a file that ends in .csv or .parquet",
-        "2026-02-02: archive/ is not read; valid: a file that ends in .csv or .parquet",
+        "2026-02-01: customers.xlsx is not read; valid: a file that ends in .csv, .csv.gz or .parquet",
+        "2026-02-02: archive/ is not read; valid: a file that ends in .csv, .csv.gz or .parquet",
     )
 
 

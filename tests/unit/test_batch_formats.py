@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
+from creditrisk_assets.portfolio.reading import OPEN_QUOTE
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from serving.batch_formats import (
@@ -24,7 +25,9 @@ from serving.batch_formats import (
     PARQUET,
     RECORD_BYTES_LIMIT,
     NoRecord,
+    Record,
     Result,
+    TableRow,
     Unreadable,
     json_elements,
 )
@@ -88,6 +91,15 @@ def as_arrow() -> bytes:
     return buffer.getvalue()
 
 
+def records(media_type: str, body: bytes) -> list[Record]:
+    return list(FORMATS[media_type].records(io.BytesIO(body), PORTFOLIO))
+
+
+def values_of(record: Record) -> object:
+    """What would be decided on, or what is wrong."""
+    return (record.values or record.faults) if isinstance(record, TableRow) else record
+
+
 BODIES = {
     JSON: json.dumps(RECORDS).encode(),
     NDJSON: b"\n".join(to_json(record) for record in RECORDS) + b"\n\n",
@@ -99,7 +111,7 @@ BODIES = {
 
 @pytest.mark.parametrize("media_type", FORMATS)
 def test_every_format_holds_the_same_records(media_type: str) -> None:
-    assert list(FORMATS[media_type].records(io.BytesIO(BODIES[media_type]), PORTFOLIO)) == RECORDS
+    assert [values_of(one) for one in records(media_type, BODIES[media_type])] == RECORDS
 
 
 @pytest.mark.parametrize("media_type", [JSON, NDJSON, CSV, PARQUET, ARROW])
@@ -108,10 +120,10 @@ def test_what_is_cut_off_is_unreadable_or_ends_in_no_record(media_type: str, res
     """Never a customer with half of their fields."""
     body, found = BODIES[media_type][:rest], []
     try:
-        found = list(FORMATS[media_type].records(io.BytesIO(body), PORTFOLIO))
+        found = records(media_type, body)
     except Unreadable:
         return
-    assert all(isinstance(record, NoRecord) or record in RECORDS for record in found)
+    assert all(isinstance(record, NoRecord) or values_of(record) in RECORDS for record in found)
 
 
 def test_a_line_that_is_no_record_does_not_end_the_others() -> None:
@@ -122,32 +134,40 @@ def test_a_line_that_is_no_record_does_not_end_the_others() -> None:
         list(FORMATS[NDJSON].records(io.BytesIO(b'"' + b"x" * RECORD_BYTES_LIMIT), PORTFOLIO))
 
 
-def test_cells_of_a_text_table_are_numbers_texts_or_nothing() -> None:
+def test_cells_of_a_table_are_judged_as_those_of_a_landed_file() -> None:
     header = ",".join(CUSTOMERS.columns)
     row = CUSTOMERS.iloc[0].astype("str").to_dict()
-    rows = [row | {"limit_bal": " 20000 "}, row | {"limit_bal": "2e4"}, row | {"limit_bal": ""}, row | {"limit_bal": "many"}]
+    amounts = [" 20000 ", "2e4", "", "many", "20.000"]
+    rows = [row | {"limit_bal": amount} for amount in amounts]
     text = "\n".join([header, *(",".join(one.values()) for one in rows), "1,2", "", '"a'])
-    records = FORMATS[CSV].records(io.BytesIO(text.encode()), PORTFOLIO)
-    found = [next(records) for _ in range(5)]
-    amounts = [record.get("limit_bal", "left out") for record in found if isinstance(record, dict)]
-    assert amounts == [20_000, 20_000.0, "left out", "many"]
-    assert isinstance(found[4], NoRecord)
-    assert str(found[4]) == "2 cells; valid: 24, as many as the header has"
-    with pytest.raises(Unreadable, match="the body is no CSV"):
-        next(records)
+    found = records(CSV, text.encode())
+    assert [record.values.get("limit_bal") for record in found[:5] if isinstance(record, TableRow)] == [
+        20_000,
+        20_000,
+        None,
+        None,
+        None,
+    ]
+    faults = [record.faults[0] for record in found[2:5] if isinstance(record, TableRow)]
+    assert [(fault.field, fault.value, fault.problem) for fault in faults] == [
+        ("limit_bal", None, "missing"),
+        ("limit_bal", "many", "is not a number"),
+        ("limit_bal", "20.000", "is ambiguous: 20, or 20000 with a point between thousands"),
+    ]
+    assert [str(record) for record in found[5:]] == ["line 7: 2 cells where the header has 24", f"line 9: {OPEN_QUOTE}"]
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"a,b\n1,2\n", "missing column limit_bal"),
+        (b"a,b\n1,2\n", "missing columns limit_bal, sex, .*; the file's other columns: a, b; valid: limit_bal"),
         (",".join([*CUSTOMERS.columns, "Limit.Bal"]).encode(), "names a column twice: limit_bal"),
-        (b"\xff\xfe", "the body is not UTF-8"),
+        (b"\xff\xfe", "UTF-16 text; valid: CSV in UTF-8"),
     ],
 )
 def test_a_table_without_the_contract_s_columns_is_refused(body: bytes, message: str) -> None:
     with pytest.raises(Unreadable, match=message):
-        list(FORMATS[CSV].records(io.BytesIO(body), PORTFOLIO))
+        records(CSV, body)
 
 
 ANSWER = {

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER, Feature, Field, Reason, canonical_name, canonical_names
+from creditrisk_assets.portfolio.contract import (
+    FLOAT32_EXACT_INTEGER,
+    Feature,
+    Field,
+    Reason,
+    canonical_name,
+    canonical_names,
+    missing_columns,
+)
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.unit.helpers import TINY
 
@@ -145,3 +153,38 @@ def test_a_text_code_has_the_number_of_its_place_and_a_numeric_one_its_own() -> 
 
 def test_a_header_without_letters_is_called_by_its_place() -> None:
     assert canonical_names(["", "#", "ID"]) == ["column_1", "column_2", "id"]
+
+
+# What files may call things
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target_words": {"bad": 2}}, "field bad: word 'bad' for 2; valid: text in lower case, .* for 0 or 1"),
+        ({"target_words": {"Bad": 1}}, "field bad: word 'Bad' for 1"),
+        ({"target_words": {"": 1}}, "field bad: word '' for 1"),
+        ({"published_names": {"x1": "amount"}}, "published_names .*; valid: a name for each field"),
+        ({"published_names": {"x1": "amount", "x2": "code", "x3": "colour"}}, "published_names .*; valid: a name for each field"),
+        ({"fields": (Field("code", "", codes={1: "one"}, words={"one": 1}),)}, "words of code; valid: of the target"),
+    ],
+)
+def test_words_and_published_names_that_mean_nothing_are_refused(change: dict[str, Any], message: str) -> None:
+    reasons = (Reason("R01", "any", ("code",)),) if "fields" in change else TINY.reasons
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, reasons=reasons, **change)
+
+
+def test_words_are_for_numeric_codes_only() -> None:
+    with pytest.raises(ValueError, match="none: the field has no numeric codes"):
+        Field("purpose", "", codes={"car": "a car"}, words={"auto": 1})
+
+
+@pytest.mark.timeout(5)
+def test_a_column_that_is_missing_from_very_many_is_told_in_no_time() -> None:
+    """A request may name thousands of columns, each of a megabyte, and likeness costs time."""
+    names = [f"{'x' * 10_000}_{number}" for number in range(4_000)]
+    message = missing_columns(names, PORTFOLIO.field_names)
+    assert message is not None
+    assert " and 3970 more; valid: limit_bal" in message
+    assert len(message) < 5_000

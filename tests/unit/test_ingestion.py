@@ -50,13 +50,13 @@ CSV = GOOD.to_csv(index=False).encode()
         ("header-and-blank-lines.csv", b"id,amount,code\n\n\n", "no rows"),
         ("no-rows.parquet", parquet(GOOD.iloc[:0]), "no rows"),
         ("binary.csv", bytes(range(256)) * 4, "not a text file"),
-        ("gzip.csv", b"\x1f\x8b\x08\x00" + CSV, "not a text file"),
+        ("gzip.csv", b"\x1f\x8b\x08\x00" + CSV, "compressed by gzip; valid: a name that ends in .csv.gz"),
         ("zeros.csv", bytes(1_000), "not a text file"),
         ("latin-1.csv", CSV + "3,Müller,1\n".encode("latin-1"), "byte 0xfc near position 32; valid: UTF-8"),
-        ("utf-16.csv", CSV.decode().encode("utf-16"), "not a text file"),
+        ("utf-16.csv", CSV.decode().encode("utf-16"), "UTF-16 text; valid: CSV in UTF-8"),
         ("cut-in-a-character.csv", CSV + "3,10,ü".encode()[:-1], "not a text file"),
         ("cut-in-a-malformed-line.csv", CSV + "3,10,1,ü".encode()[:-1], "not a text file"),
-        ("page.csv", b"<html><body>404 not found</body></html>\n", "is no header"),
+        ("page.csv", b"<html><body>404 not found</body></html>\n", "the file is HTML or XML; valid: the table as CSV or Parquet"),
         ("one-column.csv", b"id\n1\n", "is no header"),
         ("twice.csv", b"id,amount,AMOUNT,code\n1,2,3,1\n", "names a column twice: amount"),
         ("twice.parquet", parquet(GOOD.assign(AMOUNT=1)), "names a column twice: amount"),
@@ -121,7 +121,7 @@ def test_a_file_without_a_wanted_column_is_rejected_as_a_whole_and_every_row_cou
     rows = validated(path)
     entry = only_rejection(rows)
     assert entry["rule"] == "missing column"
-    assert entry["message"] == "missing columns amount, code; valid: id, amount, code"
+    assert entry["message"] == "missing columns amount, code; the file's other columns: other; valid: id, amount, code"
     assert (entry["rows"], rows.files[0].rejected, rows.files[0].holds) == (2, 2, True)
     assert rows.rejected_share == 1.0
 
@@ -283,6 +283,23 @@ def test_an_outcome_of_a_customer_that_was_never_decided_on_is_rejected(tmp_path
         [5, "id", "", "missing"],
     ]
     assert (result.rows, result.rejected_rows) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("known", "reported", "said"),
+    [
+        ("00000012", "12", "'12' is no known customer: it looks like '00000012' without its leading zeros; valid: one who was"),
+        ("12", "00000012", "'00000012' is no known customer: it looks like '12' with leading zeros; valid: one who was"),
+        ("00000012", "13", "'13' is no known customer; valid: one who was"),
+        ("7", "0", "'0' is no known customer; valid: one who was"),
+    ],
+)
+def test_identifiers_that_lost_their_leading_zeros_are_called_that(tmp_path: Path, known: str, reported: str, said: str) -> None:
+    """A spreadsheet opens the outcomes and saves them again."""
+    path = write_lines(tmp_path / "in.csv", ["id,bad", f"{reported},1"])
+    result = ingest([path], TINY, [TINY.target_field], tmp_path / "out", repeats="versions", known_customers=pd.Index([known]))
+    (message,) = result.first_rejected["message"]
+    assert message.startswith(f"id: {said}")
 
 
 def test_where_nobody_is_known_every_customer_is_rejected(tmp_path: Path) -> None:

@@ -46,14 +46,14 @@ def test_only_data_files_of_a_day_are_listed_by_name(tmp_path: Path) -> None:
         "h.swp",
         "b.csv~",
     ]
-    for name in ("b.csv", "a.PARQUET", "readme.txt", "customers.xlsx", "in.csv.gz", *passing):
+    for name in ("b.csv", "a.PARQUET", "readme.txt", "customers.xlsx", "in.csv.zip", "in.csv.gz", *passing):
         (tmp_path / name).write_text("x")
     (tmp_path / "archive").mkdir()
     (tmp_path / ".git").mkdir()
     listing = list_day(tmp_path)
-    assert [file.path.name for file in listing.files] == ["a.PARQUET", "b.csv"]
+    assert [file.path.name for file in listing.files] == ["a.PARQUET", "b.csv", "in.csv.gz"]
     assert listing.problem is None
-    assert listing.passed_over == ("archive/", "customers.xlsx", "in.csv.gz", "readme.txt")
+    assert listing.passed_over == ("archive/", "customers.xlsx", "in.csv.zip", "readme.txt")
     assert listing.files[1].size == 1
 
 

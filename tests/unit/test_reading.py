@@ -1,8 +1,11 @@
 """One file as a stream of batches: every dialect, exact line numbers, bounded memory, and what is no table at all."""
 
 import csv
+import gzip
 import io
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 
 from creditrisk_assets.portfolio import reading
 from creditrisk_assets.portfolio.reading import LONGEST_LINE, MOST_COLUMNS, OPEN_QUOTE, Malformed, UnreadableFile, read_batches
-from tests.unit.helpers import write_lines
+from tests.unit.helpers import TINY, write_lines
 
 Cells = dict[str, list[object]]
 
@@ -101,10 +104,10 @@ def test_how_much_has_been_read_is_known_while_reading(tmp_path: Path) -> None:
     "broken",
     [
         '3,"30,1',  # left open
-        '3,30,"1\n"',  # a newline in a cell: two lines, neither of which is a record
         '3,a"b,"c',  # the first quote is part of a cell and hides that the second opens one
         '"3,30,1',
-        '3,30,5" pipe',
+        '3,30,"5 pipe\n"6"x',  # what closes it is followed by neither a separator nor a line end
+        '3,"30\n4",1,2',  # a cell of two lines in a record that the header does not have
     ],
 )
 def test_a_quote_that_is_left_open_costs_its_own_line_and_not_the_lines_behind_it(tmp_path: Path, broken: str) -> None:
@@ -115,7 +118,8 @@ def test_a_quote_that_is_left_open_costs_its_own_line_and_not_the_lines_behind_i
     assert cells["id"] == [str(number) for number in (1, 2, *range(4, 40))]
     assert lines[0] == 2
     broken_lines = broken.split("\n")
-    assert malformed == [(line, OPEN_QUOTE, text) for line, text in enumerate(broken_lines, start=3)]
+    assert malformed[0] == (3, OPEN_QUOTE, broken_lines[0])
+    assert [(line, text) for line, _, text in malformed] == list(enumerate(broken_lines, start=3))
     assert lines[1] == 3 + len(broken_lines)
 
 
@@ -134,7 +138,7 @@ def test_every_line_is_a_row_a_malformed_line_or_blank_wherever_the_file_is_cut(
     tmp_path_factory: pytest.TempPathFactory, text: list[str], ending: str, size: int, last_ends: bool
 ) -> None:
     """The same rows and lines with blocks of a few bytes, which cut through quotes, characters and line ends; and Python's own
-    reader finds the same cells in each line by itself.
+    reader finds the same cells in the lines of each row.
     """
     path = tmp_path_factory.mktemp("lines") / "in.csv"
     path.write_bytes(ending.join(["a,b,c", *text]).encode() + (ending.encode() if last_ends else b""))
@@ -151,19 +155,107 @@ def test_every_line_is_a_row_a_malformed_line_or_blank_wherever_the_file_is_cut(
     rows = dict(zip(lines, zip(*cells.values(), strict=True), strict=True))
     aside = {line: original for line, _, original in malformed}
     assert not set(rows) & set(aside)
+    within = 0  # the last line of the row above
     for number, line in enumerate(text, start=2):
         if number in aside:
             assert aside[number] == line
-            continue
-        try:
-            expected = next(csv.reader([line], strict=True), [])
-        except csv.Error:
-            assert number in rows or not line.strip(", ")  # a quote amid a cell: read as it stands, or set aside
-            continue
-        if number in rows:
+        elif number in rows:
+            within = number + "".join(map(str, rows[number])).count("\n")
+            try:
+                expected = next(csv.reader([f"{one}\n" for one in text[number - 2 : within - 1]], strict=within > number))
+            except csv.Error as error:
+                raise AssertionError(rows[number]) from error
             assert list(rows[number]) == expected
-        else:
-            assert not "".join(expected).strip()
+        elif number > within:
+            assert not "".join(*csv.reader([line])).strip() or not line.strip(", ")
+
+
+CELLS = st.text(alphabet='1a,;"é\n ', max_size=8)
+
+
+@given(
+    rows=st.lists(st.tuples(st.sampled_from(["1", "2"]), CELLS, CELLS), min_size=1, max_size=20),
+    ending=st.sampled_from(["\n", "\r\n"]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    size=st.integers(1, 40),
+)
+def test_what_a_writer_of_csv_quotes_is_read_as_it_was_with_the_lines_that_an_editor_shows(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], ending: str, quoting: Any, size: int
+) -> None:
+    """RFC 4180. Seen: a remark of two lines made two rejected rows of one customer."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", quoting=quoting)
+    writer.writerow(("a", "b", "c"))
+    lines = []
+    for row in rows:
+        lines.append(text.getvalue().count("\n") + 1)
+        writer.writerow(row)
+    path = tmp_path_factory.mktemp("written") / "in.csv"
+    path.write_bytes(text.getvalue().replace("\n", ending).encode())
+    expected = [[row[place] for row in rows] for place in range(3)]
+    assert read_all(path) == (dict(zip("abc", expected, strict=True)), lines, [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "BLOCK_BYTES", size)
+        assert read_all(path, size) == (dict(zip("abc", expected, strict=True)), lines, [])
+
+
+def test_a_line_end_in_a_column_that_nobody_reads_is_within_one_row(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "in.csv", ["id,note", '1,"one\n\ntwo ""three"""', "2,x", '3,5" pipe', "4"])
+    cells, lines, malformed = read_all(path)
+    assert cells == {"id": ["1", "2", "3"], "note": ['one\n\ntwo "three"', "x", '5" pipe']}
+    assert (lines, malformed) == ([2, 5, 6], [(7, "1 cells where the header has 2", "4")])
+
+
+def test_an_open_quote_is_followed_so_far_and_no_further(tmp_path: Path) -> None:
+    """Otherwise one stray quote would take the rest of a long file into memory."""
+    many = [f"{number},{'x' * 60}" for number in range(5_000)]
+    path = write_lines(tmp_path / "in.csv", ["id,note", '1,"open', *many, '9,"'])
+    cells, _, malformed = read_all(path)
+    assert cells["id"] == [str(number) for number in range(5_000)]
+    assert malformed == [(2, OPEN_QUOTE, '1,"open'), (5_003, OPEN_QUOTE, '9,"')]
+
+
+# Headers and kinds
+
+
+@pytest.mark.parametrize("delimiter", ["\t", "|"])
+def test_tabs_and_bars_separate_too(tmp_path: Path, delimiter: str) -> None:
+    path = write_lines(tmp_path / "in.csv", [delimiter.join(one) for one in (("id", '"a,b,c"'), ("1", "2"))])
+    assert read_all(path)[0] == {"id": ["1"], "a_b_c": ["2"]}
+
+
+@pytest.mark.parametrize(
+    "above", [[",X1,X2"], ["# exported 2026-03-01"], ["Customers", "", "as of,2026-03-01"], ['"a title\nof two lines"']]
+)
+def test_the_header_is_found_below_the_lines_that_exports_put_above_it(tmp_path: Path, above: list[str]) -> None:
+    path = write_lines(tmp_path / "in.csv", [*above, '"ID",Amount,"the\ncode"', "1,10,1", "2,20,x"])
+    plain = write_lines(tmp_path / "plain.csv", [*above, "ID,Amount,Code", "1,10,1", "2,20,x"])
+    with read_batches(plain, portfolio=TINY) as stream:
+        (batch,) = stream
+    above_lines = sum(one.count("\n") + 1 for one in above)
+    assert stream.names == ["id", "amount", "code"]
+    assert batch.cells.to_pydict() == {"id": ["1", "2"], "amount": ["10", "20"], "code": ["1", "x"]}
+    assert batch.lines.tolist() == [above_lines + 2, above_lines + 3]
+    with pytest.raises(UnreadableFile) if len(above) != 1 or "," not in above[0] else nullcontext():
+        list(read_batches(path, portfolio=TINY))  # no line names each field: the first is the header, or none is
+
+
+def test_a_header_may_have_a_line_end_in_a_name(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "in.csv", ['id,"limit\nbalance"', "1,10"])
+    assert read_all(path) == ({"id": ["1"], "limit_balance": ["10"]}, [3], [])
+
+
+def test_compressed_csv_is_read_as_csv(tmp_path: Path) -> None:
+    text = "id,x\n" + "".join(f"{number},{number}\n" for number in range(50_000))
+    path = tmp_path / "in.csv.gz"
+    path.write_bytes(gzip.compress(text[:200].encode()) + gzip.compress(text[200:].encode()))
+    cells, lines, _ = read_all(path, 1_000)
+    assert cells["id"] == [str(number) for number in range(50_000)]
+    assert lines[-1] == 50_001
+    for content in (gzip.compress(text.encode())[:-9], b"id,x\n1,2\n", gzip.compress(text.encode())[:60] + b"x" * 60):
+        path.write_bytes(content)
+        with pytest.raises(UnreadableFile, match="not a readable gzip file"):
+            read_all(path)
 
 
 # Types and whole files

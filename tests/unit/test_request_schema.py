@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio, Reason
+from creditrisk_assets.portfolio.identifiers import identifier_of
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from serving.schemas import RecordReader, request_model
 
@@ -85,6 +86,23 @@ def test_an_identifier_is_a_plain_text(identifier: object) -> None:
     reader, _, portfolio = READERS["uci_card"]
     assert reader({**portfolio.example, "id": identifier})["id"] == str(identifier)
     assert reader({**portfolio.example, "ID": identifier})["id"] == str(identifier)
+
+
+@pytest.mark.parametrize("identifier", [7.0, "7.0", "7", 7])
+def test_an_identifier_is_the_same_customer_as_in_a_file(identifier: object) -> None:
+    """Otherwise the outcome of 7.0 would be that of an unknown customer."""
+    reader, _, portfolio = READERS["uci_card"]
+    assert reader({**portfolio.example, "id": identifier})["id"] == "7"
+
+
+@pytest.mark.parametrize("identifier", ["4.00000E+15", "1E+09", "20.000", '="0012"', 7.5, 2.0**60])
+def test_an_identifier_that_files_ask_about_is_asked_about(identifier: object) -> None:
+    reader, _, portfolio = READERS["uci_card"]
+    with pytest.raises(ValueError, match=r".*") as refused:
+        identifier_of(identifier)
+    with pytest.raises(ValidationError) as error:
+        reader({**portfolio.example, "id": identifier})
+    assert f"{refused.value}; valid: " in error.value.errors()[0]["msg"]
 
 
 @pytest.mark.parametrize("identifier", ["", " 4711", "a\nb", "x" * 101, True, 1.5, [], datetime.date(2026, 1, 1)])

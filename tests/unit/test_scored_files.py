@@ -167,7 +167,11 @@ def test_what_cannot_be_scored_is_told_in_words(tmp_path: Path, scorer: Scorer, 
     empty.touch()
     for source, destination, said in (
         (good, "out.xlsx", "cannot write '.xlsx'; valid: .csv or .parquet"),
-        (lacking, "out.csv", "missing column age, pay_3; valid: limit_bal, "),
+        (
+            lacking,
+            "out.csv",
+            "missing columns age, pay_3; the file's other columns: default_payment_next_month; valid: limit_bal, ",
+        ),
         (empty, "out.csv", "the file is empty"),
         (tmp_path / "none.csv", "out.csv", "No such file"),
         (tmp_path, "out.csv", "directory"),

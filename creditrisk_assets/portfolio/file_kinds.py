@@ -1,0 +1,89 @@
+"""What a file is, by its first bytes: for the message about one that is not what its name says."""
+
+import codecs
+
+HEAD_BYTES = 512
+"""Enough for every mark below."""
+
+CSV_WANTED = "CSV in UTF-8 (in Excel: Save as, CSV UTF-8)"
+
+_MARKS = (
+    (b"PAR1", "a Parquet file", "a name that ends in .parquet"),
+    (b"\x1f\x8b", "compressed by gzip", "a name that ends in .csv.gz, or the file that is in it"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls)", f"its sheet as {CSV_WANTED}"),
+    (b"BZh", "compressed by bzip2", "the file that is in it"),
+    (b"\xfd7zXZ\0", "compressed by xz", "the file that is in it"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "the file that is in it"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "the file that is in it"),
+    (b"Rar!", "a RAR archive", "the file that is in it"),
+    (b"ARROW1", "a Feather or Arrow file", "the table as Parquet"),
+    (b"FEA1", "a Feather file", "the table as Parquet"),
+    (b"ORC", "an ORC file", "the table as Parquet"),
+    (b"Obj\x01", "an Avro file", "the table as Parquet"),
+    (b"\x89HDF", "an HDF5 file", "the table as Parquet"),
+    (b"SQLite format 3", "an SQLite database", "its table as CSV or Parquet"),
+    (b"%PDF", "a PDF document", "the table as CSV or Parquet"),
+    (b"\x80\x04\x95", "a Python pickle, which is never opened", "the table as Parquet"),
+    (b"\x80\x05\x95", "a Python pickle, which is never opened", "the table as Parquet"),
+    (codecs.BOM_UTF32_LE, "UTF-32 text", CSV_WANTED),
+    (codecs.BOM_UTF32_BE, "UTF-32 text", CSV_WANTED),
+    (codecs.BOM_UTF16_LE, "UTF-16 text", CSV_WANTED),
+    (codecs.BOM_UTF16_BE, "UTF-16 text", CSV_WANTED),
+)
+_TEXT_MARKS = (
+    (b"<", "HTML or XML", "the table as CSV or Parquet"),
+    (b"{", "JSON", "the table as CSV or Parquet"),
+    (b"[{", "JSON", "the table as CSV or Parquet"),
+    (b"[\n", "JSON", "the table as CSV or Parquet"),
+)
+
+
+def not_a_table(head: bytes) -> str | None:
+    """What a file is that was read as CSV or Parquet and is neither, and what to deliver instead; None if that is not known.
+
+    Args:
+        head: its first bytes, `HEAD_BYTES` of them.
+    """
+    if head.startswith(b"PK\x03\x04"):
+        return _zip(head)
+    for mark, kind, valid in _MARKS:
+        if head.startswith(mark):
+            return f"the file is {kind}; valid: {valid}"
+    if _is_wide_text(head):
+        return f"the file is UTF-16 text; valid: {CSV_WANTED}"
+    return None
+
+
+def not_a_csv(head: bytes) -> str | None:
+    """The same for what may also begin as text does."""
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    for mark, kind, valid in _TEXT_MARKS:
+        if text.startswith(mark):
+            return f"the file is {kind}; valid: {valid}"
+    return not_a_table(head)
+
+
+def is_text(head: bytes) -> bool:
+    """Whether the beginning of a file is text in UTF-8."""
+    return (
+        b"\0" not in head
+        and bool(head.decode(errors="ignore").strip())
+        and len(head.decode(errors="ignore").encode()) > len(head) - 4
+    )
+
+
+def _zip(head: bytes) -> str:
+    if b"[Content_Types].xml" in head or b"xl/" in head or b"_rels/" in head:
+        return f"the file is an Excel workbook (.xlsx); valid: its sheet as {CSV_WANTED}"
+    if b"opendocument" in head:
+        return f"the file is an OpenDocument table (.ods); valid: its sheet as {CSV_WANTED}"
+    return "the file is a zip archive; valid: the CSV or Parquet file that is in it"
+
+
+def _is_wide_text(head: bytes) -> bool:
+    """Whether every second byte of the beginning is zero and the others are not."""
+    start = head[: len(head) // 2 * 2][:64]
+    if len(start) < 8:
+        return False
+    even, odd = start[::2], start[1::2]
+    return any(not any(zeros) and all(others) for zeros, others in ((even, odd), (odd, even)))
