@@ -205,7 +205,7 @@ def _replay_day(day: str, as_json: bool) -> None:
     else:
         for one in replayed:
             console.print(
-                f"set {one.decisions.name}: {one.rows:,} decisions by version {one.decisions.champion.model_version} made again, "
+                f"set {one.decisions.name}{_place(one.decisions.number)}: {one.rows:,} decisions by version {one.decisions.champion.model_version} made again, "
                 f"{one.different:,} differ",
                 soft_wrap=True,
             )
@@ -215,3 +215,8 @@ def _replay_day(day: str, as_json: bool) -> None:
                 errors.print(what, soft_wrap=True, highlight=False)
     if not all(one.exact for one in replayed):
         fail(f"decisions of {day} do not come out again")
+
+
+def _place(number: int | None) -> str:
+    """Which scoring of the day a set is; only the first decision on a record was acted on."""
+    return "" if number is None else " (first scoring)" if number == 1 else f" (scoring {number}, beside the record)"

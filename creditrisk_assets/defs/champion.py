@@ -12,7 +12,15 @@ import pandas as pd
 from creditrisk_assets.defs.events import ACTION_TAG, SINCE_TAG, champion_in_force, day_of_data, latest_contender
 from creditrisk_assets.defs.history import register_made, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.defs.moves import agreement_metadata, champion_metadata, in_force_of, policy_metadata, registry_of, verify
+from creditrisk_assets.defs.moves import (
+    DATA_VERSION,
+    agreement_metadata,
+    champion_metadata,
+    in_force_of,
+    policy_metadata,
+    registry_of,
+    verify,
+)
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
 from creditrisk_assets.monitoring.triage import Action
@@ -141,7 +149,7 @@ def _unchanged(context: dg.AssetExecutionContext, registry: "Registry", head: En
     bundle = load_bundle(head.after.artifact_uri, head.after.bundle_sha256)
     return dg.MaterializeResult(
         metadata=champion_metadata(registry, head.after, bundle, "kept", why, head),
-        data_version=dg.DataVersion(head.after.bundle_sha256),
+        data_version=dg.DataVersion(DATA_VERSION),
     )
 
 
@@ -201,7 +209,7 @@ def _compared(
             **figures(verdict.challenger.figures, "challenger_"),
             **{name: picture(png) for name, png in plots.items()},
         },
-        data_version=dg.DataVersion(after.bundle_sha256),
+        data_version=dg.DataVersion(DATA_VERSION),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.estimates import estimates_of, probability_of
+from creditrisk_assets.defs.estimates import estimates_of, made_by, probability_of
 from creditrisk_assets.defs.events import batch_of_day, bundle_that_scored
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, picture, table
@@ -72,10 +72,9 @@ def drift_report(
 
 
 def scored_by(instance: dg.DagsterInstance, scores: ParquetRows) -> "tuple[str, Bundle]":
-    """Version and bundle that made a day's scores."""
-    with scores.opened() as file:
-        first = next(file.iter_batches(1, columns=["model_version", "bundle_sha256"]))
-    return bundle_that_scored(instance, first.to_pandas())
+    """Version and bundle that made most of a day's decisions."""
+    version, bundle_sha256 = made_by(scores)
+    return version, bundle_that_scored(instance, version, bundle_sha256)
 
 
 def days_before(day: str, count: int) -> list[str]:

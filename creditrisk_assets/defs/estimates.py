@@ -5,6 +5,7 @@ The checks do not block: the decisions were made, and whoever reads them must kn
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -62,7 +63,7 @@ def estimated_performance_holds(
     from creditrisk_assets.monitoring.performance import estimate_held
     from creditrisk_assets.scoring.bundle import load_bundle
 
-    version, bundle_sha256 = _made_by(production_scores)
+    version, bundle_sha256 = made_by(production_scores)
     record = champion_of_version(context.instance, version)
     validation = load_bundle(record.artifact_uri, bundle_sha256).manifest.metrics
     probability = probability_of(production_scores)
@@ -94,7 +95,7 @@ def live_decisions_treat_groups_alike(
     """
     from creditrisk_assets.modelling.fairness import impact_by_group
 
-    version, _ = _made_by(production_scores)
+    version, _ = made_by(production_scores)
     line = settings.gate_fairness_floor
     nights = list(_recent_decisions(production_scores, context.partition_key, version, settings))
     decided = pd.concat(nights)
@@ -126,7 +127,7 @@ def batch_equals_online(
     """
     from creditrisk_assets.scoring.decisions import DecisionsError
 
-    version, _ = _made_by(production_scores)
+    version, _ = made_by(production_scores)
     try:
         agreement = _agreement(production_scores, context.partition_key, settings)
     except DecisionsError as error:
@@ -165,11 +166,14 @@ def batch_equals_online(
 CHECKS = (estimated_performance_holds, live_decisions_treat_groups_alike, batch_equals_online)
 
 
-def _made_by(scores: ParquetRows) -> tuple[str, str]:
-    """Version and bundle of a day's champion: every row names the same."""
+def made_by(scores: ParquetRows) -> tuple[str, str]:
+    """Version and bundle that made most of a day's decisions. Others made some where a file was corrected after a promotion."""
+    counted: Counter[tuple[str, str]] = Counter()
     with scores.opened() as file:
-        first = next(file.iter_batches(1, columns=[VERSION, BUNDLE]))
-    return str(first[VERSION][0]), str(first[BUNDLE][0])
+        for batch in file.iter_batches(columns=[VERSION, BUNDLE]):
+            for part in pa.Table.from_batches([batch]).group_by([VERSION, BUNDLE]).aggregate([([], "count_all")]).to_pylist():
+                counted[part[VERSION], part[BUNDLE]] += part["count_all"]
+    return counted.most_common(1)[0][0]
 
 
 def probability_of(scores: ParquetRows) -> FloatArray:
@@ -186,7 +190,7 @@ def _recent_decisions(scores: ParquetRows, day: str, version: str, settings: Set
         earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
         night = scores if back == 0 else ParquetRows(stored_path(settings.storage, "production_scores", earlier))
         try:
-            if back and _made_by(night)[0] != version:
+            if back and made_by(night)[0] != version:
                 continue
             with night.opened() as file:
                 decided = file.read(columns).to_pandas()

@@ -6,7 +6,7 @@ Every reading of Dagster's history is here; `evaluations` is the one place that 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import dagster as dg
@@ -19,9 +19,6 @@ from sqlalchemy import or_, select
 
 from creditrisk_assets.governance.retrain_policy import PastRetrain
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, load_bundle
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CHAMPION = dg.AssetKey("champion")
 SCORES = dg.AssetKey("production_scores")
@@ -114,11 +111,23 @@ def champion_of_version(instance: dg.DagsterInstance, version: str) -> ChampionR
     raise LookupError(f"version {version} is in none of the last {HISTORY_LIMIT} materializations of champion")
 
 
-def bundle_that_scored(instance: dg.DagsterInstance, scores: "pd.DataFrame") -> tuple[str, Bundle]:
-    """Version and bundle that made a day's scores."""
-    version = str(scores["model_version"].iloc[0])
-    record = champion_of_version(instance, version)
-    return version, load_bundle(record.artifact_uri, str(scores["bundle_sha256"].iloc[0]))
+def bundle_that_scored(instance: dg.DagsterInstance, version: str, bundle_sha256: str) -> Bundle:
+    """The bundle of a version that was champion."""
+    return load_bundle(champion_of_version(instance, version).artifact_uri, bundle_sha256)
+
+
+def learned_days(instance: dg.DagsterInstance, bundle: Bundle) -> frozenset[str]:
+    """Production days that a bundle was fitted on, and the bundles that it is a recalibration of."""
+    days = frozenset(bundle.manifest.training.production_days)
+    facts = bundle.manifest.training.recalibration
+    if facts is None:
+        return days
+    for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records:
+        if record.asset_materialization is not None:
+            champion = ChampionRecord.from_metadata(dict(record.asset_materialization.metadata))
+            if champion.bundle_sha256 == facts.parent_sha256:
+                return days | learned_days(instance, load_bundle(champion.artifact_uri, champion.bundle_sha256))
+    raise LookupError(f"bundle {facts.parent_sha256} is in none of the last {HISTORY_LIMIT} materializations of champion")
 
 
 def batch_of_day(instance: dg.DagsterInstance, day: str) -> tuple[int, int]:

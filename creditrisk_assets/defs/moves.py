@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 RECORDS_AGREE = "champion_records_agree"
 
+DATA_VERSION = "decides-from-now-on"
+"""Dagster's data version of every champion. A new champion does not make the decisions of its predecessors out of date, and a
+data version that changed would: Dagster would show every past day of `production_scores` as unsynced. Which bundle is in force
+is in the metadata.
+"""
+
 
 class MoveRefused(RuntimeError):
     """The champion cannot be moved as asked; the message says why and what would be valid."""
@@ -253,7 +259,7 @@ def _move_by_hand(
                 **champion_metadata(registry, after, bundle, action, why, entry),
                 **policy_metadata(after, bundle, settings),
             },
-            tags={"dagster/data_version": after.bundle_sha256},
+            tags={"dagster/data_version": DATA_VERSION},
         )
     )
     findings = verify(instance, settings, every_version=False)

@@ -13,7 +13,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from creditrisk_assets.defs.events import bundle_that_scored, latest_day_of_data
+from creditrisk_assets.defs.estimates import made_by
+from creditrisk_assets.defs.events import bundle_that_scored, latest_day_of_data, learned_days
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
@@ -48,15 +49,18 @@ def performance_report(
     outcomes: pd.DataFrame,
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
-    """How the day's scores turned out, on the rows whose outcome has arrived, beside what the champion showed at validation and
-    what its PDs promised of the same rows; and how good such promises have been.
+    """How the day's decisions turned out, on the rows whose outcome has arrived, beside what the champion that made them showed
+    at validation and what its PDs promised of the same rows; and how good such promises have been. Customers that this champion
+    has learned from, and decisions of another version on the same day, are counted and are no performance.
     """
     from creditrisk_assets.governance.policy import grade_table
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.monitoring.performance import (
+        MaturedDay,
         estimate_misses,
         estimates_so_far,
+        in_sample,
         join_outcomes,
         night_figures,
         realised_performance,
@@ -66,10 +70,21 @@ def performance_report(
 
     portfolio, day = settings.portfolio, context.partition_key
     with production_scores.opened() as file:
-        scores = file.read([portfolio.identifier, PD, "model_version", "bundle_sha256"]).to_pandas()
-    version, bundle = bundle_that_scored(context.instance, scores)
+        scores = file.read([portfolio.identifier, PD, "model_version"]).to_pandas()
+    version, bundle_sha256 = made_by(production_scores)
+    bundle = bundle_that_scored(context.instance, version, bundle_sha256)
     validation = bundle.manifest.metrics
     matured = join_outcomes(scores, outcomes, portfolio.identifier)
+    learned = in_sample(matured.rows[portfolio.identifier], day, learned_days(context.instance, bundle))
+    by_others = (matured.rows["model_version"] != version).to_numpy()
+    waiting = maturity(
+        matured.decisions,
+        len(matured.rows),
+        day,
+        latest_day := latest_day_of_data(context.instance),
+        portfolio.performance_window_days,
+    )
+    matured = MaturedDay(matured.rows[~learned & ~by_others], matured.decisions)
     target = matured.rows[portfolio.target].to_numpy(dtype=np.int64)
     probability = matured.rows[PD].to_numpy(dtype=np.float64)
     night = night_figures(target, probability)
@@ -82,8 +97,6 @@ def performance_report(
     }
     spans = spans_of([*recent.values()], settings.performance_nights)
     frame = pd.DataFrame([{"nights": number, "first_day": [*recent][-number], **about, **span} for number, span in spans.items()])
-    latest_day = latest_day_of_data(context.instance)
-    waiting = maturity(matured.decisions, len(matured.rows), day, latest_day, portfolio.performance_window_days)
     misses = estimate_misses([*nights.values()])
     plots = {}
     if "roc_auc" in night and settings.report_rows:
@@ -98,6 +111,8 @@ def performance_report(
             "model_version": version,
             **dataclasses.asdict(waiting),
             "latest_day_of_data": latest_day,
+            "not_counted_in_sample": int((learned & ~by_others).sum()),
+            "not_counted_other_versions": int(by_others.sum()),
             **figures(realised_performance(matured, portfolio.target)),
             **figures(night),
             "validation_roc_auc": validation["roc_auc"],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from typer.testing import CliRunner, Result
@@ -22,7 +23,7 @@ from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
 from creditrisk_assets.scoring.bundle import load_bundle
-from creditrisk_assets.scoring.decisions import sets_of
+from creditrisk_assets.scoring.decisions import scorings_of, sets_of
 from tests.integration.conftest import Loop, api, checks, customers, until
 
 ANY_GAIN: dict[str, Any] = {
@@ -180,7 +181,9 @@ def test_a_cut_off_is_a_ledger_entry_no_retrain_and_decides_from_then_on(moved: 
     assert new.rule.reference != old.rule.reference
     assert entries(moved)[-1].after.cut_off_by == "policy"
     assert moved.run("score_production", "2026-04-01").success
-    second = moved.frame("production_scores", "2026-04-01")
+    assert first.equals(moved.frame("production_scores", "2026-04-01"))  # what was acted on is the record
+    _, again = scorings_of(moved.settings.decisions, "2026-04-01")
+    second = pd.read_parquet(str(moved.settings.decisions / "2026-04-01" / f"{again.name}.parquet"))
     assert first["default_probability"].equals(second["default_probability"])
     assert second["prediction"].equals((second["default_probability"] >= stricter).astype("int8"))
     assert second["prediction"].sum() > first["prediction"].sum()
