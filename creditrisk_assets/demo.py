@@ -203,12 +203,12 @@ class _Demo:
             )
             self._until("its run ends", lambda day=day: not self._in_flight(day.day))  # type: ignore[misc]
             seen = self._day(day.day)
-            drift_checks = [name for name in seen.failed_checks if name.endswith("stable")]
+            drift_checks = [alarm.problem for alarm in seen.alarms if alarm.check.endswith("stable")]
             self._expect(
                 bool(drift_checks) == day.drifted,
                 f"{day.day}: {seen.rows:,} rows by version {seen.model_version}, score PSI {seen.score_psi:.3f}, "
-                f"{seen.drifted_columns} columns drifted{', checks failed: ' + ', '.join(drift_checks) if drift_checks else ''}",
-                f"{day.day} (drift injected: {day.drifted}) gave failed drift checks {drift_checks}",
+                f"{seen.drifted_columns} columns drifted{', alarms: ' + ', '.join(drift_checks) if drift_checks else ''}",
+                f"{day.day} (drift injected: {day.drifted}) gave the drift alarms {drift_checks}",
             )
 
     def _outcomes(self, days: list[Day]) -> None:

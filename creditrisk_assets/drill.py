@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from creditrisk_assets import processes
 from creditrisk_assets.defs import status
 from creditrisk_assets.defs.io import stored_path
+from creditrisk_assets.monitoring.watch_list import BY_CHECK
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.history import read_history, simulator_of
 from creditrisk_assets.portfolio.landing import land
@@ -250,7 +251,7 @@ def _land(settings: Settings, portfolio: Portfolio, arrival: Arrival, seen: _See
 
 def _new_alarms(instance: DagsterInstance, today: str, known: list[Alarm]) -> list[Alarm]:
     old = {(alarm.what, alarm.day) for alarm in known}
-    found = [(one.check, one.partition or "") for one in status.failed_checks(instance)]
+    found = [(BY_CHECK[one.check].failure, one.partition or "") for one in status.failed_checks(instance)]
     found += [(f"{run.job} failed", run.day or "") for run in status.failed_runs(instance, limit=1_000)]
     return [Alarm(today, what, day) for what, day in dict.fromkeys(found) if (what, day) not in old]
 

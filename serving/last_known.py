@@ -71,7 +71,8 @@ class LastKnown:
             BundleError: if its bundle cannot be read any more.
             OSError: if the disk does not take it.
         """
-        values = {**record.model_dump(mode="json"), "documents_uri": record.documents_uri}
+        values = {name: getattr(record, name) for name in ("documents_uri", "in_force_verdict", "in_force_reason")}
+        values |= record.model_dump(mode="json")
         content = to_json(_Document(champion=values, sha256=_digest(values)))
         document, copy = self._folder / RECORD, self._folder / record.bundle_sha256
         with self._alone():

@@ -135,26 +135,27 @@ def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materia
     if head is not None:
         refused = rolled_back_from(entries, contender_version)
         if head.after.model_version == contender_version:
-            return _unchanged(context, registry, head, f"version {contender_version} is in force, there is nothing to judge")
+            return _unchanged(context, registry, entries, f"version {contender_version} is in force, there is nothing to judge")
         if refused is not None:
             why = f"version {contender_version} was taken out of force by {refused.actor} ({refused.why}) and is not judged again"
-            return _unchanged(context, registry, head, why)
-    return _compared(context, settings, ledger, head, registry.version(contender_version))
+            return _unchanged(context, registry, entries, why)
+    return _compared(context, settings, ledger, entries, registry.version(contender_version))
 
 
-def _unchanged(context: dg.AssetExecutionContext, registry: "Registry", head: Entry, why: str) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def _unchanged(context: dg.AssetExecutionContext, registry: "Registry", entries: list[Entry], why: str) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The champion stays, and what a killed run may have left undone is done."""
+    head = entries[-1]
     registry.set_champion(head.after.model_version)
     context.log.info(f"kept: {why}")
     bundle = load_bundle(head.after.artifact_uri, head.after.bundle_sha256)
     return dg.MaterializeResult(
-        metadata=champion_metadata(registry, head.after, bundle, "kept", why, head),
+        metadata=champion_metadata(registry, head.after, bundle, "kept", why, entries),
         data_version=dg.DataVersion(DATA_VERSION),
     )
 
 
 def _compared(
-    context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, head: Entry | None, contender: "RegisteredBundle"
+    context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, entries: list[Entry], contender: "RegisteredBundle"
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Judge a contender, write the verdict into the ledger, and put the winner in force."""
     from creditrisk_assets.governance.promotion_gate import judge
@@ -163,6 +164,7 @@ def _compared(
     from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 
     registry = registry_of(settings)
+    head = entries[-1] if entries else None
     before = head.after if head else None
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
@@ -197,7 +199,7 @@ def _compared(
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
     return dg.MaterializeResult(
         metadata={
-            **champion_metadata(registry, after, winner, verdict.verdict, verdict.reason, entry),
+            **champion_metadata(registry, after, winner, verdict.verdict, verdict.reason, [*entries, entry]),
             "challenger_version": contender.version,
             "previous_version": before.model_version if before else "none",
             "verdict_sha256": verdict.digest,

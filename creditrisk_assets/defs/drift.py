@@ -17,6 +17,7 @@ from creditrisk_assets.defs.metadata import OWNERS, picture, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.evidently_report import EvidentlyReport
@@ -161,7 +162,7 @@ def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
         "data_quality_is_stable",
         passed=broken.empty,
         summary=", ".join(
-            f"{_whose(row)} {row['quality_share']:.2%} > {row['quality_limit']:.2%}"
+            f"{_whose(row)} {' > '.join(beside(row['quality_share'], row['quality_limit'], '.2%'))}"
             for _, row in broken.head(TOP_MOVERS).iterrows()
         )
         or "as in training",
@@ -197,7 +198,7 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         check,
         passed=drifted.empty,
         summary=", ".join(
-            f"{one.column} {one.pooled_value:.3f} > {one.threshold:.3f}" for one in drifted.head(TOP_MOVERS).itertuples()
+            f"{one.column} {' > '.join(beside(one.pooled_value, one.threshold))}" for one in drifted.head(TOP_MOVERS).itertuples()
         )
         or "stable",
         observed=float(worst["pooled_value"]),

@@ -25,6 +25,7 @@ from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.production import production_scores
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.modelling.fairness import Groups
@@ -70,7 +71,8 @@ def estimated_performance_holds(
     expected = expected_performance(probability).get("roc_auc")
     test = estimate_held(expected, validation, settings.performance_alpha, settings.performance_floor)
     interval = "" if expected is None else f" [{expected.interval.low:.4f}, {expected.interval.high:.4f}]"
-    told = f"estimated AUC {test.observed:.4f}{interval}, limit {test.limit:.4f}"
+    observed, limit = beside(test.observed, test.limit, ".4f")
+    told = f"estimated AUC {observed}{interval}, limit {limit}"
     return watched_result(
         "estimated_performance_holds",
         passed=test.passed,

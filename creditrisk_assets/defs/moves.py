@@ -16,7 +16,7 @@ import pandas as pd
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.metadata import picture, table
 from creditrisk_assets.defs.watched import watched_metadata
-from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, version_before
+from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, last_move, version_before
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace, load_bundle
 from creditrisk_assets.settings import Settings
 
@@ -67,7 +67,7 @@ def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce 
 
 
 def champion_metadata(
-    registry: "Registry", in_force: InForce, bundle: Bundle, verdict: str, reason: str, entry: Entry
+    registry: "Registry", in_force: InForce, bundle: Bundle, verdict: str, reason: str, entries: list[Entry]
 ) -> dict[str, Any]:
     """What every materialization of `champion` says.
 
@@ -77,8 +77,9 @@ def champion_metadata(
         bundle: its bundle.
         verdict: `first`, `promoted`, `kept`, `rolled_back` or `cut_off`.
         reason: why.
-        entry: the last of the ledger.
+        entries: of the ledger.
     """
+    entry, moved = entries[-1], last_move(entries)
     return {
         "mlflow_uri": in_force.mlflow_uri,
         "artifact_uri": in_force.artifact_uri,
@@ -87,6 +88,8 @@ def champion_metadata(
         "bundle_sha256": in_force.bundle_sha256,
         "verdict": verdict,
         "reason": reason,
+        "in_force_verdict": moved.action,
+        "in_force_reason": moved.why,
         "rule": dg.MetadataValue.json(in_force.rule.model_dump()),
         "cut_off": in_force.rule.cut_off,
         "cut_off_by": in_force.cut_off_by,
@@ -144,7 +147,7 @@ def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | No
         registered = registry_of(settings).version(target.model_version)
         bundle = _proven(target, settings)
         after = in_force_of(registered, bundle, now)
-        return _move_by_hand(instance, settings, "rolled_back", entries[-1], after, bundle, why)
+        return _move_by_hand(instance, settings, "rolled_back", entries, after, bundle, why)
 
 
 def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str) -> Entry:
@@ -173,7 +176,7 @@ def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float
         after = now.model_copy(update={"rule": rule, "cut_off_by": "model" if cut_off is None else "policy"})
         if after == now:
             raise MoveRefused(f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}")
-        return _move_by_hand(instance, settings, "cut_off", entries[-1], after, bundle, why)
+        return _move_by_hand(instance, settings, "cut_off", entries, after, bundle, why)
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,7 @@ def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
     wrong = [one for one in findings if not one.holds]
     return watched_metadata(
         RECORDS_AGREE,
+        passed=not wrong,
         summary="; ".join(f"{one.what}: {one.seen}" for one in wrong) or "all agree",
         observed=len(wrong),
         threshold=0,
@@ -233,11 +237,12 @@ def _move_by_hand(
     instance: dg.DagsterInstance,
     settings: Settings,
     action: Action,
-    head: Entry,
+    entries: list[Entry],
     after: InForce,
     bundle: Bundle,
     why: str,
 ) -> Entry:
+    head = entries[-1]
     move = Move(
         action=action,
         actor=actor_by_hand(settings),
@@ -256,7 +261,7 @@ def _move_by_hand(
             events.CHAMPION,
             description=why,
             metadata={
-                **champion_metadata(registry, after, bundle, action, why, entry),
+                **champion_metadata(registry, after, bundle, action, why, [*entries, entry]),
                 **policy_metadata(after, bundle, settings),
             },
             tags={"dagster/data_version": DATA_VERSION},

@@ -20,6 +20,7 @@ from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.performance import PerformanceTest
@@ -183,6 +184,7 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, Perf
 
     shown = most_telling(tests)
     test, row = tests[shown], report[report["nights"] == shown].iloc[0]
+    observed, limit = beside(test.observed, test.limit, ".4f")
     span = f"{shown} nights since {row['first_day']}" if shown > 1 else "the night alone"
     of_spans = [
         {"nights": number, "rows": rows, **vars(tests[number])}
@@ -191,7 +193,7 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, Perf
     return watched_result(
         check,
         passed=all(one.passed for one in tests.values()),
-        summary=test.explanation if np.isnan(test.observed) else f"{what} {test.observed:.4f}, limit {test.limit:.4f}, {span}",
+        summary=test.explanation if np.isnan(test.observed) else f"{what} {observed}, limit {limit}, {span}",
         observed=test.observed,
         threshold=test.limit,
         rows=int(row["rows"]),

@@ -21,6 +21,7 @@ from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.portfolio.storage import put_file, scratch_folder
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.portfolio.ingestion import Ingested
@@ -311,7 +312,8 @@ def _checks(ingested: "Ingested", settings: Settings, asset: str) -> Iterator[dg
     if unreadable:
         summary = f"could not be read: {unreadable}"
     else:
-        summary = f"{share:.1%} of {ingested.rows_in:,} rows rejected, limit {limit:.1%}"
+        rejected, allowed = beside(share, limit, ".1%")
+        summary = f"{rejected} of {ingested.rows_in:,} rows rejected, limit {allowed}"
     yield watched_result(
         _mostly_accepted(asset).name,
         passed=ingested.rows > 0 and not unreadable and share <= limit,

@@ -191,6 +191,11 @@ def version_before(entries: Sequence[Entry]) -> InForce | None:
     return next((entry.after for entry in reversed(entries) if entry.after.model_version != now), None)
 
 
+def last_move(entries: Sequence[Entry]) -> Entry:
+    """The entry by which what is in force came into force; a refused challenger moves nothing."""
+    return next(entry for entry in reversed(entries) if entry.action != "kept")
+
+
 def rolled_back_from(entries: Sequence[Entry], version: str) -> Entry | None:
     """The entry by which a person took a version out of force, or None."""
     return next(

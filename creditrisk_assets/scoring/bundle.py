@@ -421,8 +421,10 @@ class ChampionRecord(BaseModel):
     """What a materialization of the `champion` asset says: which bundle decides from now on, by which rule, and why.
 
     `fallback` is the scorecard of the same rows, for when the bundle cannot be loaded; None where the bundle is the scorecard.
-    `documents_uri` is the folder of the model card and the plots. It decides nothing, so it is in no dump of the record: decision
-    sets that were written without it keep their bytes.
+    `verdict` and `reason` are of the latest materialization, which may be about a challenger that was refused; `in_force_verdict`
+    and `in_force_reason` are of the move by which what is in force came into force. These two and `documents_uri`, the folder of
+    the model card and the plots, decide nothing, so they are in no dump of the record: decision sets that were written without
+    them keep their bytes.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -436,6 +438,18 @@ class ChampionRecord(BaseModel):
     rule: DecisionRule
     fallback: BundlePlace | None = None
     documents_uri: str | None = Field(None, exclude=True)
+    in_force_verdict: str | None = Field(None, exclude=True)
+    in_force_reason: str | None = Field(None, exclude=True)
+
+    @property
+    def moved_by(self) -> str:
+        """What put it in force: `first`, `promoted`, `rolled_back` or `cut_off`."""
+        return self.in_force_verdict or self.verdict
+
+    @property
+    def moved_because(self) -> str:
+        """Why it was put in force."""
+        return self.in_force_reason or self.reason
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":
