@@ -115,7 +115,12 @@ def champion_rollback(
         entry = moves.rollback(open_instance_here(), settings_here(), version, why)
     except (moves.MoveRefused, LedgerError) as error:
         fail(error)
-    console.print(f"version {entry.after.model_version} is in force again, entry {entry.number} of the ledger", soft_wrap=True)
+    cut_offs = " to ".join(f"{one.rule.cut_off:.4f}" for one in (entry.before or entry.after, entry.after))
+    console.print(
+        f"version {entry.after.model_version} is in force again, entry {entry.number} of the ledger; "
+        f"cut-off {cut_offs}, set by {entry.after.cut_off_by}",
+        soft_wrap=True,
+    )
 
 
 @champion_app.command("cut-off")
@@ -123,18 +128,26 @@ def champion_cut_off(
     cut_off: Annotated[
         float | None, typer.Argument(min=0, max=1, help="PD from which a customer is refused; default: the model's own.")
     ] = None,
+    pin: Annotated[bool, typer.Option(help="Keep the cut-off in force: no promotion moves it from now on.")] = False,
     why: WHY = ...,  # type: ignore[assignment]
 ) -> None:
-    """Decide by another cut-off from now on, with the same model; it stays when the model changes."""
+    """Decide by another cut-off from now on, with the same model; it stays when the model changes.
+
+    Without a cut-off the model's own decides again, which moves with every promotion.
+    """
+    if pin and cut_off is not None:
+        raise typer.BadParameter(f"cut-off {cut_off} with --pin; valid: one of them")
     from creditrisk_assets.defs import moves
     from creditrisk_assets.governance.ledger import LedgerError
 
     try:
-        entry = moves.set_cut_off(open_instance_here(), settings_here(), cut_off, why)
+        instance, settings = open_instance_here(), settings_here()
+        entry = moves.pin_cut_off(instance, settings, why) if pin else moves.set_cut_off(instance, settings, cut_off, why)
     except (moves.MoveRefused, LedgerError) as error:
         fail(error)
     rule = entry.after.rule
-    console.print(f"cut-off {rule.cut_off:.4f} is in force, entry {entry.number} of the ledger", soft_wrap=True)
+    stays = "it stays when the model changes" if entry.after.cut_off_by == "policy" else "it moves with the model"
+    console.print(f"cut-off {rule.cut_off:.4f} is in force, entry {entry.number} of the ledger; {stays}", soft_wrap=True)
 
 
 @champion_app.command("policy")

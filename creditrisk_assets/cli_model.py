@@ -257,6 +257,9 @@ def simulator_quality(
 
 def _fairness_shown(fields: Any) -> Table:
     """What fits a terminal; `--json` and the model card have every figure."""
+    from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, under_line
+    from creditrisk_assets.shown import beside
+
     headings = ("group", "rows", "appr.", "impact ratio\n(95 %)", "goods\nappr.", "mean\nPD", "bad\nrate")
     shown = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for column in shown.columns:
@@ -268,8 +271,10 @@ def _fairness_shown(fields: Any) -> Table:
             if not group.judged:
                 shown.add_row(name, rows, "", "too few to judge", style="dim")
                 continue
-            ratio = f"{group.impact_ratio:.2f} [{group.impact_ratio_low:.2f}, {group.impact_ratio_high:.2f}]"
-            told = "reference" if group.group == figures.reference else escape(ratio)
+            shown_ratio, _ = beside(group.impact_ratio, FOUR_FIFTHS, ".2f")
+            ratio = f"{shown_ratio} [{group.impact_ratio_low:.2f}, {group.impact_ratio_high:.2f}]"
+            flag = under_line(group.impact_ratio, group.impact_ratio_high)
+            told = "reference" if group.group == figures.reference else escape(f"{ratio} < 0.80" if flag else ratio)
             goods = "" if group.equal_opportunity is None else f"{group.equal_opportunity:.2f}"
             rates = (goods, f"{group.mean_pd:.2f}", f"{group.bad_rate:.2f}")
             shown.add_row(name, rows, f"{group.approval_rate:.2f}", told, *rates)

@@ -52,6 +52,7 @@ def show_status(seen: "LoopStatus") -> None:
         console.print(
             f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, {escape(seen.champion_because or '')}"
         )
+        console.print(f"cut-off: {seen.cut_off}", soft_wrap=True, highlight=False)
     console.print(f"retraining: {seen.retraining}", soft_wrap=True)
     table = Table(
         "day", "rows", "rejected", "version", "PSI", "drifted", "matured / pending / missing", "AUC\nest.", "AUC", "bad rate"

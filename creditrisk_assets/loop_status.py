@@ -125,6 +125,7 @@ class LoopStatus(_Document):
     champion: ChampionRecord | None
     champion_since: float | None
     champion_because: str | None
+    cut_off_by: str | None = None
     retraining: str
     checks: int
     checks_run: int
@@ -138,6 +139,18 @@ class LoopStatus(_Document):
     landing_problems: tuple[str, ...]
     dagster_url: str
     mlflow_url: str
+
+    @property
+    def cut_off(self) -> str | None:
+        """By which cut-off the champion decides, and what a promotion does to it."""
+        if self.champion is None:
+            return None
+        stays = (
+            "set by policy: it stays when the model changes"
+            if self.cut_off_by == "policy"
+            else "the model's own: a promotion moves it"
+        )
+        return f"PD {self.champion.rule.cut_off:.4f}, {stays}"
 
     @property
     def standing(self) -> list[tuple[str | None, FailedCheck]]:

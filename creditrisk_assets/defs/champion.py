@@ -29,6 +29,7 @@ from creditrisk_assets.scoring.bundle import Bundle, load_bundle
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from creditrisk_assets.governance.verdict import CutOffMove
     from creditrisk_assets.registry import RegisteredBundle, Registry
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
@@ -205,6 +206,8 @@ def _compared(
             "verdict_sha256": verdict.digest,
             "verdict_page": f"{page}/verdict.html",
             "verdict_document": dg.MetadataValue.json(verdict.model_dump(mode="json")),
+            "tests_not_applicable": "; ".join(f"{name}: {why}" for name, why in verdict.not_applied.items()) or "none",
+            **(_cut_off_moved(verdict.cut_off) if verdict.cut_off else {}),
             "tests": table(pd.DataFrame([test.model_dump() for test in verdict.tests])),
             **policy_metadata(after, winner, settings),
             **figures(verdict.champion.figures if verdict.champion else {}, "champion_"),
@@ -213,6 +216,13 @@ def _compared(
         },
         data_version=dg.DataVersion(DATA_VERSION),
     )
+
+
+def _cut_off_moved(move: "CutOffMove") -> dict[str, float | str]:
+    """What a promotion did to the cut-off."""
+    return {"cut_off_move": move.sentence} | {
+        f"cut_off_{name}": value for name, value in move.model_dump().items() if name != "by"
+    }
 
 
 @dg.asset_check(asset=champion, blocking=True)

@@ -95,7 +95,7 @@ def live_decisions_treat_groups_alike(
     group that is approved most often, with its whole 95 % interval. Of a small day the nights before it by the same champion
     count with it. Proves no compliance. Does not block: no cut-off is set by group, and people must look.
     """
-    from creditrisk_assets.modelling.fairness import impact_by_group
+    from creditrisk_assets.modelling.fairness import impact_by_group, under_line
 
     version, _ = made_by(production_scores)
     line = settings.gate_fairness_floor
@@ -103,20 +103,24 @@ def live_decisions_treat_groups_alike(
     decided = pd.concat(nights)
     impacts = impact_by_group((decided[PREDICTION] == 0).to_numpy(), _groups(decided, settings))
     below = [one for one in impacts if one.high < line]
-    worst = min(below or impacts, key=lambda one: one.high, default=None)
+    under = [one for one in impacts if one.ratio < line]
+    worst = min(below or under or impacts, key=lambda one: one.ratio, default=None)
+    shown = [dataclasses.asdict(one) | {"flag": under_line(one.ratio, one.high, line)} for one in impacts]
     return watched_result(
         "live_decisions_treat_groups_alike",
         passed=not below,
         summary="no group is large enough to be judged"
         if worst is None
-        else f"{worst.field} {worst.group}: ratio {worst.ratio:.3f} [{worst.low:.3f}, {worst.high:.3f}] to {worst.reference}, "
-        f"line {line:.2f}, {len(nights)} nights",
+        else f"{worst.field} {worst.group}: ratio {beside(worst.ratio, line)[0]} [{worst.low:.3f}, {worst.high:.3f}] "
+        f"to {worst.reference}, line {line:.2f}, {len(nights)} nights"
+        + (f"; {len(under)} groups under the line by their figure, perhaps by chance" if under and not below else ""),
         observed=np.nan if worst is None else worst.ratio,
         threshold=line,
         rows=len(decided),
         model_version=version,
         nights=len(nights),
-        groups=table(pd.DataFrame([dataclasses.asdict(one) for one in impacts])) if impacts else "none",
+        under_the_line=", ".join(f"{one.field} {one.group}" for one in under) or "none",
+        groups=table(pd.DataFrame(shown)) if shown else "none",
     )
 
 

@@ -150,13 +150,29 @@ def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | No
         return _move_by_hand(instance, settings, "rolled_back", entries, after, bundle, why)
 
 
+def pin_cut_off(instance: dg.DagsterInstance, settings: Settings, why: str) -> Entry:
+    """Make the cut-off in force the policy's, so that no promotion moves it. Nothing is decided otherwise by that.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        why: for the ledger.
+
+    Raises:
+        MoveRefused: if there is no champion, or the cut-off is the policy's already.
+        LedgerError: if the ledger is not whole.
+    """
+    now = _moves_so_far(settings)[-1].after
+    return set_cut_off(instance, settings, now.rule.cut_off, why)
+
+
 def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str) -> Entry:
     """Decide by another cut-off from now on, with the same model.
 
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        cut_off: PD from which a customer is refused; None for the model's own.
+        cut_off: PD from which a customer is refused; None for the model's own. That in force keeps its reference profile.
         why: for the ledger.
 
     Raises:
@@ -170,7 +186,7 @@ def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float
         now = entries[-1].after
         bundle = _proven(now, settings)
         try:
-            rule = rule_of(bundle, cut_off)
+            rule = now.rule if cut_off == now.rule.cut_off else rule_of(bundle, cut_off)
         except ValueError as error:
             raise MoveRefused(str(error)) from error
         after = now.model_copy(update={"rule": rule, "cut_off_by": "model" if cut_off is None else "policy"})

@@ -70,6 +70,7 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
         written=time.time(),
         champion=champion,
         champion_since=_since(moves),
+        cut_off_by=moves[0][2]["cut_off_by"] if moves else None,
         champion_because=champion.moved_because if champion else None,
         checks_run=sum(bool(events.evaluations(instance, check)) for check in CHECKS),
         checks=len(CHECKS),

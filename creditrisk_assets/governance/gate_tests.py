@@ -280,7 +280,10 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     )
     if fallen:
         sentence += f"; {', '.join(fallen)} must not fall below {floor:g} beyond doubt"
-    below = any(ratio < floor for ratio in new.values())
+    under_line = [f"{name} {' < '.join(beside(ratio, floor))}" for name, ratio in new.items() if ratio < floor]
+    if under_line:
+        sentence += f"; under the line of {floor:g}: {', '.join(under_line)}"
+    below = bool(under_line)
     lowest = min(new.values(), default=None)
     return _test("fairness_holds", not fallen, lowest, floor, comparison, sentence, warning=below)
 
@@ -290,11 +293,8 @@ def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: boo
     records, and they are like the champion's by the limit of `judges_alike`, or by what chance gives on few decisions; those of a
     recalibration differ on purpose, and are in the champion's order.
 
-    Without live traffic there is nothing to agree with, and the test passes: the other tests have the evidence that decides.
+    Where nothing was shadowed it does not apply (`nothing_shadowed`): the other tests have the evidence that decides.
     """
-    if shadow.rows == 0:
-        waiting = f"; {shadow.waiting:,} decisions are not kept yet" if shadow.waiting else ""
-        return GateTest(name="shadow_agrees", passed=True, sentence=f"nothing was shadowed{waiting}")
     sentence = (
         f"{shadow.rows:,} decisions of {len(shadow.days)} days up to {max(shadow.days)} were shadowed; {shadow.failed:,} could "
         f"not be scored and {shadow.different:,} do not come out again to the bit, none of either is allowed"
@@ -324,6 +324,14 @@ def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: boo
         warning=psi.value > PSI_WORTH_A_LOOK,
         sentence=f"{sentence}; PSI between the two sides' PDs {shown[0]}, at most {shown[1]} is allowed",
     )
+
+
+def nothing_shadowed(shadow: ShadowEvidence) -> str | None:
+    """Why `shadow_agrees` does not apply; None if it does."""
+    if shadow.rows:
+        return None
+    waiting = f"; {shadow.waiting:,} decisions are not stored yet" if shadow.waiting else ""
+    return f"no live traffic was shadowed{waiting}"
 
 
 COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {

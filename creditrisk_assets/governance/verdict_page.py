@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 
-from creditrisk_assets.governance.pages import FAIRNESS_NOTE, fairness_table, inline, render
+from creditrisk_assets.governance.pages import FAIRNESS_NOTE, fairness_table, figure, inline, render
 from creditrisk_assets.governance.promotion_gate import Judgement
+from creditrisk_assets.governance.verdict import GateTest
 from creditrisk_assets.modelling.plots import agreement_plot, calibration_plot, roc_plot
+from creditrisk_assets.shown import beside
+
+SMALL = 1e-4
+"""Figures under it are shown with an exponent."""
 
 SHOWN_FIGURES = (
     "rows",
@@ -35,6 +40,13 @@ def verdict_plots(judgement: Judgement) -> dict[str, bytes]:
     return plots
 
 
+def _compared(test: GateTest) -> tuple[str, str]:
+    """A test's figure and its limit, told apart where they differ."""
+    if test.observed is None or test.limit is None or float(test.observed).is_integer() or abs(test.observed) < SMALL:
+        return figure(test.observed), figure(test.limit)
+    return beside(test.observed, test.limit, ".4f")
+
+
 def verdict_page(judgement: Judgement, plots: Mapping[str, bytes]) -> str:
     """A page of its own as HTML.
 
@@ -53,4 +65,5 @@ def verdict_page(judgement: Judgement, plots: Mapping[str, bytes]) -> str:
         fairness={name: fairness_table(side.fairness) for name, side in sides.items() if side.fairness},
         fairness_note=FAIRNESS_NOTE,
         latency_ms=judgement.latency_ms,
+        compared=_compared,
     )

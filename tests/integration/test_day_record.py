@@ -11,7 +11,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.decisions import scorings_of
-from tests.integration.conftest import Loop, checks, customers
+from tests.integration.conftest import Loop, api, checks, customers
 from tests.integration.test_moves import ANY_GAIN, train
 
 DAY, LATER = "2026-05-01", "2026-05-02"
@@ -109,3 +109,17 @@ def test_rows_that_the_champion_has_learned_from_are_no_performance(promoted: Lo
     held_out = int(is_held_out(landed[PORTFOLIO.identifier]).sum())
     assert (said["model_version"], said["rows"]) == ("2", held_out)
     assert said["not_counted_in_sample"] == ROWS - held_out
+
+
+def test_what_is_said_of_the_champion_is_why_it_is_champion_and_not_why_another_was_refused(promoted: Loop) -> None:
+    because = promoted.champion().moved_because
+    assert "the cut-off moves with the model from PD " in because
+    promoted.land_day("2026-05-03", customers(400, 35, 1_900_000))
+    assert promoted.run("retrain").success
+    now = promoted.champion()
+    assert (now.model_version, now.verdict) == ("2", "kept")
+    assert now.reason != because
+    assert (now.moved_by, now.moved_because) == ("promoted", because)
+    with api(promoted) as client:
+        told = client.get("/model-info").json()
+    assert (told["model_version"], told["verdict"], told["reason"]) == ("2", "promoted", because)

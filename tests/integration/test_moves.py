@@ -199,6 +199,26 @@ def test_a_cut_off_is_a_ledger_entry_no_retrain_and_decides_from_then_on(moved: 
     assert everything_agrees(moved)
 
 
+def test_a_pinned_cut_off_decides_as_before_and_stays_when_the_model_changes(moved: Loop) -> None:
+    before = moved.champion()
+    result = command(moved, "champion", "cut-off", "--pin", "--why", "the board has set it")
+    assert result.exit_code == 0, result.stderr
+    assert "it stays when the model changes" in result.stdout
+    assert (moved.champion().rule, entries(moved)[-1].after.cut_off_by) == (before.rule, "policy")
+    assert f"PD {before.rule.cut_off:.4f}, set by policy" in " ".join(command(moved, "status").stdout.split())
+    twice = command(moved, "champion", "cut-off", "--pin", "--why", "again")
+    assert (twice.exit_code, "is in force already, set by policy" in twice.stderr) == (1, True)
+    assert command(moved, "champion", "cut-off", "0.3", "--pin", "--why", "both").exit_code == 2
+    rolled = command(moved, "champion", "rollback", "--why", "a trial")
+    assert rolled.exit_code == 0, rolled.stderr
+    assert moved.champion().rule.cut_off == before.rule.cut_off
+    assert "set by policy" in rolled.stdout
+    assert command(moved, "champion", "rollback", before.model_version, "--why", "and back").exit_code == 0
+    assert command(moved, "champion", "cut-off", "--why", "the model's own again").exit_code == 0
+    assert moved.champion().rule == before.rule
+    assert "the model's own: a promotion moves it" in " ".join(command(moved, "status").stdout.split())
+
+
 def test_policy_shows_what_each_cut_off_would_bring_and_writes_it(moved: Loop, tmp_path: Path) -> None:
     result = command(moved, "champion", "policy", "--output", str(tmp_path))
     assert result.exit_code == 0, result.stderr
