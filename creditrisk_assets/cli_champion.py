@@ -126,7 +126,7 @@ def champion_rollback(
 @champion_app.command("cut-off")
 def champion_cut_off(
     cut_off: Annotated[
-        float | None, typer.Argument(min=0, max=1, help="PD from which a customer is refused; default: the model's own.")
+        float | None, typer.Argument(min=0, max=1, help="PD from which the prediction is 1; default: the model's own.")
     ] = None,
     pin: Annotated[bool, typer.Option(help="Keep the cut-off in force: no promotion moves it from now on.")] = False,
     why: WHY = ...,  # type: ignore[assignment]
@@ -163,6 +163,7 @@ def champion_policy(
     from creditrisk_assets.scoring.bundle import BundleError, load_bundle
 
     settings, in_force = settings_here(), champion_in_force()
+    words = settings.portfolio.words
     try:
         bundle = load_bundle(in_force.artifact_uri, in_force.bundle_sha256)
     except BundleError as error:
@@ -174,17 +175,17 @@ def champion_policy(
         view.trade_off.to_csv(output / "trade_off.csv", index=False)
         view.grades.to_csv(output / "grades.csv", index=False)
         rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
-        (output / "trade_off.png").write_bytes(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off))
+        (output / "trade_off.png").write_bytes(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words))
     if as_json:
         print_json({"trade_off": records(view.trade_off), "grades": records(view.grades)})
         return
-    console.print(_trade_off_shown(view), _grades_shown(view))
+    console.print(_trade_off_shown(view, words), _grades_shown(view))
     assumed = f"LGD {assumptions.loss_given_default}, EAD {assumptions.exposure_share} of {settings.portfolio.exposure}"
-    console.print(f"bold: in force; expected_loss for each approved customer assumes {assumed}", soft_wrap=True)
+    console.print(f"bold: in force; expected loss for each customer {words.below} assumes {assumed}", soft_wrap=True)
 
 
-def _trade_off_shown(view: Any) -> Table:
-    headings = ("cut-off", "approved", "bad rate", "of refused", "bads let in", "expected loss")
+def _trade_off_shown(view: Any, words: Any) -> Table:
+    headings = ("cut-off", words.below, "bad rate", f"of {words.above}", f"bads {words.below}", "expected loss")
     shown = Table(*headings, title=f"trade-off, {view.customers:,} held-out customers")
     for place, row in enumerate(view.trade_off.itertuples(index=False)):
         rates = (row.approval_rate, row.bad_rate, row.bad_rate_refused, row.bads_approved_share)

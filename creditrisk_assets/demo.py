@@ -27,7 +27,7 @@ from creditrisk_assets.loop_status import DayStatus, RunStatus
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.history import read_history, simulator_of
 from creditrisk_assets.portfolio.landing import land
-from creditrisk_assets.portfolio.scenarios import chosen, redrawn_outcomes, risk_index
+from creditrisk_assets.portfolio.scenarios import chosen, newcomers, redrawn_outcomes, risk_index
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.scoring.decisions import kept_decision, sets_of
 from creditrisk_assets.scoring.live import LiveDecisions, decision_found
@@ -41,9 +41,8 @@ CLIENT_PAUSE_SECONDS = 0.1
 POLL_SECONDS = 1.0
 SEED = 20051001
 
-HISTORY_SHARE = 2 / 3
-STABLE_SHARE, DRIFTED_SHARE = 0.08, 0.24
-"""Of the rows that the history does not hold: what each stable and each drifted day gets."""
+STABLE_SHARE, DRIFTED_SHARE = 0.1, 0.32
+"""Of the newcomers: what each stable and each drifted day gets."""
 
 SIMULATED_CUSTOMERS = 24_000
 MINIMUM_ROWS = 12_000
@@ -337,7 +336,7 @@ class _Demo:
 
 
 def _customers(console: Console, portfolio: Portfolio, data: Path | None) -> tuple[pd.DataFrame, list[Day]]:
-    """The history, and days of customers that the history does not hold."""
+    """The history, and days of customers of it that no model learns from."""
     if data is None:
         console.print(f"{SIMULATED_CUSTOMERS:,} simulated customers, seed {SEED}")
         customers = simulator_of(portfolio)(SIMULATED_CUSTOMERS, SEED, 1)
@@ -350,9 +349,7 @@ def _customers(console: Console, portfolio: Portfolio, data: Path | None) -> tup
         console.print(f"{data}: {len(customers):,} customers, SHA-256 {history.sha256[:16]}…")
     if len(customers) < MINIMUM_ROWS:
         raise DemoFailed(f"{len(customers):,} customers; valid: at least {MINIMUM_ROWS:,}, so that drifted days can be judged")
-    shuffled = customers.sample(frac=1, random_state=SEED).reset_index(drop=True)
-    size = round(len(shuffled) * HISTORY_SHARE)
-    others = shuffled[size:].reset_index(drop=True)
+    others = newcomers(customers, portfolio)
     days = []
     for position in range(STABLE_DAYS + DRIFTED_DAYS):
         drifted = position >= STABLE_DAYS
@@ -361,4 +358,4 @@ def _customers(console: Console, portfolio: Portfolio, data: Path | None) -> tup
         part = chosen(others, weight, round(len(others) * (DRIFTED_SHARE if drifted else STABLE_SHARE)), rng)
         name = (today() - timedelta(days=STABLE_DAYS + DRIFTED_DAYS - position)).isoformat()
         days.append(Day(name, redrawn_outcomes(portfolio, part, CONCEPT_DRIFT, rng) if drifted else part, drifted))
-    return shuffled[:size], days
+    return customers, days

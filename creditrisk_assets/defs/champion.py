@@ -172,7 +172,7 @@ def _compared(
     shadowed = ShadowFolders(settings.shadow, settings.decisions, settings.evaluation_days).evidence
     judgement = judge(contender, current, settings.portfolio, GateLimits.of(settings), policy, shadowed)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
-    html = verdict_page(judgement, plots)
+    html = verdict_page(judgement, plots, settings.portfolio.words)
     page = registry.attach(contender, f"verdicts/{verdict.digest[:16]}", {"verdict.json": verdict.text, "verdict.html": html})
     with replacing(settings.reports / "verdicts" / f"{verdict.digest}.html") as file:
         file.write(html.encode())
@@ -221,7 +221,7 @@ def _compared(
 def _cut_off_moved(move: "CutOffMove") -> dict[str, float | str]:
     """What a promotion did to the cut-off."""
     return {"cut_off_move": move.sentence} | {
-        f"cut_off_{name}": value for name, value in move.model_dump().items() if name != "by"
+        f"cut_off_{name}": value for name, value in move.model_dump().items() if name not in ("by", "rate")
     }
 
 

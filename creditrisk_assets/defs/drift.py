@@ -194,11 +194,13 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         ["drifted", "times"], ascending=False, kind="stable"
     )
     drifted, worst = ordered[ordered["drifted"]], ordered.iloc[0]
+    named = ["column", "pooled_value", "threshold", "nights"]
     return watched_result(
         check,
         passed=drifted.empty,
         summary=", ".join(
-            f"{one.column} {' > '.join(beside(one.pooled_value, one.threshold))}" for one in drifted.head(TOP_MOVERS).itertuples()
+            f"{column} {' > '.join(beside(value, line))}{f' over {nights} days' if nights > 1 else ''}"
+            for column, value, line, nights in drifted[named].head(TOP_MOVERS).itertuples(index=False)
         )
         or "stable",
         observed=float(worst["pooled_value"]),

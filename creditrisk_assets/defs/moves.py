@@ -116,9 +116,18 @@ def policy_metadata(in_force: InForce, bundle: Bundle, settings: Settings) -> di
     assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
     view = policy_view(bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds)
     rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
-    shown = {"grades": table(view.grades), "trade_off": table(view.trade_off, len(view.trade_off))}
+    words = settings.portfolio.words
+    trade_off = view.trade_off.rename(
+        columns={
+            "approval_rate": words.rate,
+            "bad_rate": f"bad rate of those {words.below}",
+            "bad_rate_refused": f"bad rate of those {words.above}",
+            "bads_approved_share": f"share of bads {words.below}",
+        }
+    )
+    shown = {"grades": table(view.grades), "trade_off": table(trade_off, len(trade_off))}
     if settings.report_rows:
-        shown["trade_off_plot"] = picture(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off))
+        shown["trade_off_plot"] = picture(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words))
     return shown
 
 

@@ -11,6 +11,8 @@ from dagster import DagsterInstance as DagsterInstance  # re-exported: the demo 
 from dagster._core.scheduler.instigation import TickStatus
 
 from creditrisk_assets.defs import events, sensors, watching
+from creditrisk_assets.defs.history import raw_data
+from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.defs.jobs import retrain
 from creditrisk_assets.defs.production import production_batch
 from creditrisk_assets.defs.retraining import retrain_decision
@@ -26,6 +28,8 @@ from creditrisk_assets.loop_status import (
     SensorStatus,
 )
 from creditrisk_assets.monitoring.watch_list import BY_CHECK
+from creditrisk_assets.portfolio.history import History
+from creditrisk_assets.portfolio.ingestion import ValidatedRows
 from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
@@ -41,6 +45,27 @@ def open_instance(home: Path) -> DagsterInstance:
         raise FileNotFoundError(f"{home} has no dagster.yaml; run from the project's folder or set DAGSTER_HOME to it")
     os.environ["DAGSTER_HOME"] = str(home.resolve())
     return DagsterInstance.get()
+
+
+def stored_history(home: Path, settings: Settings) -> History | None:
+    """The history that the models of a store have learned from, or None before `raw_data` was first materialized.
+
+    Args:
+        home: folder of `dagster.yaml`.
+        settings: where the store is.
+    """
+    import pandas as pd
+
+    if not (home / "dagster.yaml").is_file():
+        return None
+    event = open_instance(home).get_latest_materialization_event(raw_data.key)
+    path = settings.storage / f"{raw_data.key.to_python_identifier()}{ParquetIOManager.extension}"
+    if event is None or event.asset_materialization is None or not path.exists():
+        return None
+    said = event.asset_materialization.metadata
+    with path.open("rb") as file:
+        rows = ValidatedRows(pd.read_parquet(file), pd.DataFrame(), (), ())
+    return History(rows, str(said["source"].value), str(said["sha256"].value))
 
 
 def champion_in_force(instance: DagsterInstance) -> ChampionRecord | None:

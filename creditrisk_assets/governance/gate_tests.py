@@ -19,6 +19,7 @@ from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
 from creditrisk_assets.modelling.metrics import auc_gain, row_log_loss
 from creditrisk_assets.monitoring.population_stability import population_stability
+from creditrisk_assets.portfolio.contract import DecisionWords
 from creditrisk_assets.scoring.bundle import Scores
 from creditrisk_assets.shown import beside
 
@@ -31,12 +32,15 @@ PSI_WORTH_A_LOOK = 0.25
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides' answers on the same n rows, each at its own cut-off, with the outcomes and the groups of the rows."""
+    """Both sides' answers on the same n rows, each at its own cut-off, with the outcomes and the groups of the rows, and what the
+    portfolio calls the share of those under the cut-off.
+    """
 
     target: IntArray
     challenger: Scores
     champion: Scores
     groups: Groups
+    rate: str = DecisionWords().rate
 
     @cached_property
     def auc_gain(self) -> tuple[float, float]:
@@ -259,7 +263,7 @@ def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
         abs(new - old),
         limits.swing_limit,
         comparison,
-        f"approval rate {new:.3f} against {old:.3f}, swing {_signed(new - old, shown[0])}; at most {shown[1]} is allowed",
+        f"{comparison.rate} {new:.3f} against {old:.3f}, swing {_signed(new - old, shown[0])}; at most {shown[1]} is allowed",
     )
 
 

@@ -8,12 +8,17 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, FieldFigures, GroupFigures, under_line
+from creditrisk_assets.portfolio.contract import DecisionWords
 from creditrisk_assets.shown import beside
 
-FAIRNESS_NOTE = (
-    "Approved is a PD below the cut-off. The ratio is to the group with the largest approval rate; 0.80 is the four-fifths line, "
-    "and a ratio under it is flagged. These figures are watched; they prove no compliance with any rule."
-)
+
+def fairness_note(words: DecisionWords) -> str:
+    """What the figures by group are."""
+    return (
+        f"{words.below.capitalize()} is a PD below the cut-off. The adverse-impact ratio is of each group's {words.rate} to the "
+        "largest one; 0.80 is the four-fifths line, and a ratio under it is flagged. These figures are watched; they prove no "
+        "compliance with any rule."
+    )
 
 
 @dataclass(frozen=True)
@@ -24,16 +29,16 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def fairness_table(figures: Sequence[FieldFigures]) -> Table:
+def fairness_table(figures: Sequence[FieldFigures], words: DecisionWords) -> Table:
     """Fairness monitoring by group; a group that is too small is named and has no figures."""
     header = (
         "field",
         "group",
         "rows",
-        "approval rate",
+        words.rate,
         "adverse-impact ratio (95 %)",
         "mean difference",
-        "approval among goods",
+        f"{words.rate} among goods",
         "mean PD",
         "bad rate (95 %)",
     )

@@ -193,7 +193,7 @@ class _Trial:
             self._require("graph_is_the_champions", lambda: _champions_graph(bundle, in_force))
         self._require("evidence_is_current", lambda: _current_evidence(bundle, in_force))
         champion_scores = self._score("champion", champion, in_force, self._evidence)
-        comparison = Comparison(self._evidence.target, scores, champion_scores, self._evidence.groups)
+        comparison = Comparison(self._evidence.target, scores, champion_scores, self._evidence.groups, self._portfolio.words.rate)
         self._tests += compare(comparison, self._limits, self._recalibrates)
         self._compare_shadow(bundle, champion)
         self._latency_ms = self._require("answers_in_time", lambda: _in_time(bundle, self._limits))
@@ -241,6 +241,7 @@ class _Trial:
             return None
         rates = {name: float((scores.prediction == 0).mean()) for name, scores in self._scores.items()}
         return CutOffMove(
+            rate=self._portfolio.words.rate,
             by="model" if self._cut_off is None else "policy",
             before=before,
             after=after,

@@ -82,6 +82,7 @@ class CutOffMove(_Document):
     """What a promotion does to the cut-off, and to the approval rate on the same rows, each side at its own cut-off.
 
     Attributes:
+        rate: what the portfolio calls the approval rate, the share of those under the cut-off.
         by: `model` where the cut-off is the model's own and moves with it, `policy` where it is set and stays.
         before: PD from which the champion refuses.
         after: PD from which the challenger refuses.
@@ -89,6 +90,7 @@ class CutOffMove(_Document):
         approval_rate_after: of the challenger, 0 to 1.
     """
 
+    rate: str
     by: Literal["model", "policy"]
     before: float
     after: float
@@ -105,7 +107,7 @@ class CutOffMove(_Document):
             if self.by == "model"
             else f"stays at PD {shown[0]}, by policy"
         )
-        return f"the cut-off {moved}, and the approval rate on the same rows goes from {rates}"
+        return f"the cut-off {moved}, and the {self.rate} on the same rows goes from {rates}"
 
 
 class Verdict(_Document):

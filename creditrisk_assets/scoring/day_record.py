@@ -70,4 +70,4 @@ def _first_decisions(folder: StoredPath, sets: Sequence[DecisionSet], portfolio:
 def _keys(rows: pd.DataFrame, portfolio: Portfolio) -> pd.Index:
     """A key for each record: the customer's identifier, and a hash of the fields as the decision graph sees them."""
     fields = pd.util.hash_pandas_object(pd.DataFrame(raw_matrix(rows, portfolio.fields)), index=False)
-    return pd.Index(rows[portfolio.identifier].astype(str).str.cat(fields.astype(str).to_numpy(), sep="\0"))
+    return pd.MultiIndex.from_arrays([rows[portfolio.identifier].astype(str), fields])

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from creditrisk_assets.cli import app
 from creditrisk_assets.defs import events, moves
 from creditrisk_assets.governance.ledger import Entry, Ledger
+from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
 from creditrisk_assets.scoring.bundle import load_bundle
@@ -182,8 +183,8 @@ def test_a_cut_off_is_a_ledger_entry_no_retrain_and_decides_from_then_on(moved: 
     assert entries(moved)[-1].after.cut_off_by == "policy"
     assert moved.run("score_production", "2026-04-01").success
     assert first.equals(moved.frame("production_scores", "2026-04-01"))  # what was acted on is the record
-    _, again = scorings_of(moved.settings.decisions, "2026-04-01")
-    second = pd.read_parquet(str(moved.settings.decisions / "2026-04-01" / f"{again.name}.parquet"))
+    _, later = scorings_of(moved.settings.decisions, "2026-04-01")
+    second = pd.read_parquet(str(moved.settings.decisions / "2026-04-01" / f"{later.name}.parquet"))
     assert first["default_probability"].equals(second["default_probability"])
     assert second["prediction"].equals((second["default_probability"] >= stricter).astype("int8"))
     assert second["prediction"].sum() > first["prediction"].sum()
@@ -217,6 +218,31 @@ def test_a_pinned_cut_off_decides_as_before_and_stays_when_the_model_changes(mov
     assert command(moved, "champion", "cut-off", "--why", "the model's own again").exit_code == 0
     assert moved.champion().rule == before.rule
     assert "the model's own: a promotion moves it" in " ".join(command(moved, "status").stdout.split())
+
+
+def test_simulate_lands_the_customers_of_the_history_that_no_model_learns_from(moved: Loop) -> None:
+    """The README's own path: `make train` on a file, then `simulate` without naming it, landed simulated customers for a champion
+    of real ones, and undisturbed days gave alarms.
+    """
+    unnamed = environment(moved) | {"CREDITRISK_RAW_DATA": "simulated"}
+    asked = ["simulate", "--days", "2", "--rows", "60", "--start", "2026-04-20", "--no-outcomes"]
+    result = CliRunner().invoke(app, asked, env=unnamed)
+    assert result.exit_code == 0, result.stderr
+    history = pd.read_csv(moved.settings.raw_data, dtype={PORTFOLIO.identifier: str}).set_index(PORTFOLIO.identifier)
+    held_out = is_held_out(history.index)
+    assert f"customers: {held_out.sum():,} of file history-good-7.csv that no model learns from" in " ".join(
+        result.stdout.split()
+    )
+    for day in ("2026-04-20", "2026-04-21"):
+        landed = pd.read_csv(str(moved.settings.landing_production / day / "customers.csv"), dtype={PORTFOLIO.identifier: str})
+        own = landed[PORTFOLIO.identifier].str.removeprefix("new-")
+        assert len(set(own)) == 60
+        assert set(own) <= set(history.index[held_out])
+        assert landed[PORTFOLIO.field_names].equals(history[PORTFOLIO.field_names].loc[own.tolist()].reset_index(drop=True))
+    same = command(moved, "simulate", "--from", moved.settings.raw_data, "--rows", "60", "--start", "2026-04-22")
+    assert "that no model learns from" in " ".join(same.stdout.split())
+    too_many = command(moved, "simulate", "--rows", "2000", "--start", "2026-04-23")
+    assert (too_many.exit_code, "2,000 customers wanted for a day; valid: at most the" in too_many.stderr) == (1, True)
 
 
 def test_policy_shows_what_each_cut_off_would_bring_and_writes_it(moved: Loop, tmp_path: Path) -> None:
