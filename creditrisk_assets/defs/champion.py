@@ -247,7 +247,7 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
     return watched_result(
         "past_decisions_replay",
         passed=not wrong,
-        summary=problems or f"{decided:,} decisions came out again to the bit",
+        summary=problems or (f"{decided:,} decisions came out again to the bit" if replayed else "none has been made yet"),
         observed=sum(one.different for one in replayed),
         threshold=0,
         rows=decided,

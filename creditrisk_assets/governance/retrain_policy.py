@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from creditrisk_assets.monitoring.triage import Action, Nights, Triage, TriageLimits, triage
-from creditrisk_assets.monitoring.watch_list import WATCHES
+from creditrisk_assets.monitoring.watch_list import BY_CHECK, WATCHES
 from creditrisk_assets.settings import Settings
 
 BUDGET_DAYS = 30
@@ -153,7 +153,9 @@ def causes_counted(causes: Sequence[Cause]) -> str:
         of_check = [cause for cause in causes if cause.check == check]
         latest = max(of_check, key=lambda cause: cause.partition)
         days = len({cause.partition for cause in of_check})
-        told.append(f"{days} {'day' if days == 1 else 'days'} of {check}, the latest {latest.partition}: {latest.value}")
+        wrong = BY_CHECK[check].failure
+        found = latest.value.removeprefix(f"{wrong}: ")
+        told.append(f"{wrong} on {days} {'day' if days == 1 else 'days'}, the latest {latest.partition}: {found}")
     return "; ".join(told)
 
 

@@ -134,7 +134,7 @@ WATCHES = (
         "drift_report",
         Tier.TODAY,
         "Are new codes, missing and out-of-range values, and rejected rows as rare as in training?",
-        "Ask the source of the named field; correct the file and land it again, the day is then scored anew.",
+        "Ask the source of the named field; correct the file and land it again; the corrected records are then decided anew.",
         failure="Data quality is down",
     ),
     Watch(

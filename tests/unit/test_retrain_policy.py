@@ -72,8 +72,8 @@ def test_the_causes_of_a_retrain_are_counted_by_check_with_performance_first() -
     ]
     ranking = Cause(9, "ranking_is_as_at_validation", "2026-02-04", "Discrimination is down: AUC 0.646, limit 0.733", "3")
     assert causes_counted([*drift, ranking]) == (
-        "1 day of ranking_is_as_at_validation, the latest 2026-02-04: Discrimination is down: AUC 0.646, limit 0.733; "
-        "7 days of feature_distributions_are_stable, the latest 2026-02-07: Fields have shifted: pay_0 0.17"
+        "Discrimination is down on 1 day, the latest 2026-02-04: AUC 0.646, limit 0.733; "
+        "Fields have shifted on 7 days, the latest 2026-02-07: pay_0 0.17"
     )
 
 
