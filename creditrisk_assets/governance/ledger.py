@@ -181,8 +181,9 @@ class Ledger:
 
 
 def in_force_at(entries: Sequence[Entry], moment: datetime.datetime) -> Entry | None:
-    """The entry by which the champion of a moment was in force, or None before the first."""
-    return next((entry for entry in reversed(entries) if entry.at <= moment), None)
+    """The entry by which the champion of a moment had come into force, or None before the first."""
+    until = [entry for entry in entries if entry.at <= moment]
+    return last_move(until) if until else None
 
 
 def version_before(entries: Sequence[Entry]) -> InForce | None:

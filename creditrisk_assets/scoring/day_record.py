@@ -45,7 +45,7 @@ def write_day_record(
                 rows = batch.to_pandas()
                 places = first.index.get_indexer(_keys(rows, portfolio))
                 known = np.flatnonzero(places >= 0)
-                for name in answers:
+                for name in answers if len(known) else ():
                     values = rows[name].to_numpy(copy=True)
                     values[known] = first[name].to_numpy()[places[known]]
                     place = batch.schema.get_field_index(name)
@@ -63,7 +63,7 @@ def _first_decisions(folder: StoredPath, sets: Sequence[DecisionSet], portfolio:
             if set(own) <= set(batch.schema.names):  # a contract that had fewer fields saw other records
                 rows = batch.to_pandas()
                 parts.append(rows.drop(columns=own).set_index(_keys(rows, portfolio)))
-    found = pd.concat(parts) if parts else pd.DataFrame()
+    found = pd.concat(parts) if parts else pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []]))
     return found[~found.index.duplicated()]
 
 
