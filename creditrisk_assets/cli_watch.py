@@ -108,6 +108,7 @@ def report(
 ) -> None:
     """Write the Evidently report of the last days together, and say which columns have moved."""
     from creditrisk_assets.defs.windows import NothingToReport, write_window_report
+    from creditrisk_assets.shown import beside
 
     try:
         written = write_window_report(open_instance_here(), settings_here(), days, f"{until:%Y-%m-%d}" if until else None)
@@ -124,9 +125,7 @@ def report(
     )
     table = Table("column", "PSI / CSI", "alarm line", "")
     for line in shown[:10]:
-        table.add_row(
-            line["column"], f"{line['pooled_value']:.4f}", f"{line['threshold']:.4f}", "moved" if line["drifted"] else ""
-        )
+        table.add_row(line["column"], *beside(line["pooled_value"], line["threshold"], ".4f"), "moved" if line["drifted"] else "")
     console.print(table)
     console.print(f"{written.html}\n{written.url}", soft_wrap=True)
 

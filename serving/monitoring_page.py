@@ -95,7 +95,7 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
     marks = [_mark(event) for event in status.events if event.day is not None and (event.kind != "kept" or event.challenger)]
     wanted = [
         chart(
-            "PSI of the score, nights judged together",
+            "PSI of the score, days judged together",
             [
                 Series(
                     "PSI", "realised", [Point(day.day, day.score_psi_judged) for day in days if day.score_psi_judged is not None]

@@ -208,7 +208,7 @@ def _compared(
             "verdict_document": dg.MetadataValue.json(verdict.model_dump(mode="json")),
             "tests_not_applicable": "; ".join(f"{name}: {why}" for name, why in verdict.not_applied.items()) or "none",
             **(_cut_off_moved(verdict.cut_off) if verdict.cut_off else {}),
-            "tests": table(pd.DataFrame([test.model_dump() for test in verdict.tests])),
+            "tests": table(pd.DataFrame([test.model_dump() for test in verdict.tests]), compared=("observed", "limit")),
             **policy_metadata(after, winner, settings),
             **figures(verdict.champion.figures if verdict.champion else {}, "champion_"),
             **figures(verdict.challenger.figures, "challenger_"),

@@ -172,7 +172,10 @@ def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
         model_version=str(worst["model_version"]),
         worst=_whose(worst),
         p_value=float(worst["quality_p_value"]),
-        columns=table((ordered if broken.empty else broken)[["column", *QUALITY_SHOWN]].head(TOP_MOVERS)),
+        columns=table(
+            (ordered if broken.empty else broken)[["column", *QUALITY_SHOWN]].head(TOP_MOVERS),
+            compared=("quality_share", "quality_limit"),
+        ),
     )
 
 
@@ -210,6 +213,7 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         nights=int(worst["nights"]),
         p_value=float(worst["p_value"]),
         columns=table(
-            (ordered if drifted.empty else drifted)[STABILITY_SHOWN].head(TOP_MOVERS if drifted.empty else len(drifted))
+            (ordered if drifted.empty else drifted)[STABILITY_SHOWN].head(TOP_MOVERS if drifted.empty else len(drifted)),
+            compared=("pooled_value", "threshold"),
         ),
     )

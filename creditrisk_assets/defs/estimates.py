@@ -112,7 +112,7 @@ def live_decisions_treat_groups_alike(
         summary="no group is large enough to be judged"
         if worst is None
         else f"{worst.field} {worst.group}: ratio {beside(worst.ratio, line)[0]} [{worst.low:.3f}, {worst.high:.3f}] "
-        f"to {worst.reference}, line {line:.2f}, {len(nights)} nights"
+        f"to {worst.reference}, line {line:.2f}, {len(nights)} days"
         + (f"; {len(under)} groups under the line by their figure, perhaps by chance" if under and not below else ""),
         observed=np.nan if worst is None else worst.ratio,
         threshold=line,

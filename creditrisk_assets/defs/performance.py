@@ -202,7 +202,7 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, Perf
         explanation=test.explanation,
         nights=shown,
         first_day=str(row["first_day"]),
-        tests=table(pd.DataFrame(of_spans)),
+        tests=table(pd.DataFrame(of_spans), compared=("observed", "limit")),
     )
 
 

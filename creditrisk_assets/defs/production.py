@@ -173,7 +173,11 @@ def _summary(record: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
                 rows[tuple(part[name] for name in by)] += part["count_all"]
             for name, column in figures.items():
                 totals[name] += float(batch.column(column).to_numpy().sum())
-    made_by = [dict(zip(by, key, strict=True)) | {"decisions": count} for key, count in rows.most_common()]
+    of_version: Counter[str] = Counter()
+    for key, count in rows.items():
+        of_version[key[0]] += count
+    ordered = sorted(rows.items(), key=lambda one: (of_version[one[0][0]], one[1]), reverse=True)
+    made_by = [dict(zip(by, key, strict=True)) | {"decisions": count} for key, count in ordered]
     return made_by, {name: total / rows.total() for name, total in totals.items()}
 
 

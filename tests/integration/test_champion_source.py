@@ -80,6 +80,8 @@ class Site:
         metadata = {
             **named.model_dump(exclude={"rule", "fallback"}),
             "documents_uri": named.documents_uri,
+            "in_force_verdict": named.moved_by,
+            "in_force_reason": named.moved_because,
             "rule": dg.MetadataValue.json(named.rule.model_dump()),
             "cut_off": named.rule.cut_off,
             "ledger_entry": 1,
