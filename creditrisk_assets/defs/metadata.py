@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -26,13 +27,8 @@ def table(frame: pd.DataFrame, rows: int = 20, compared: tuple[str, str] | None 
         compared: the columns of a figure and of its limit, which are shown with the digits that tell them apart.
     """
     if compared is not None:
-        frame = frame.astype(dict.fromkeys(compared, object))
-        for row in range(min(rows, len(frame))):
-            places = [frame.columns.get_loc(name) for name in compared]
-            values = [frame.iat[row, place] for place in places]
-            if all(isinstance(value, int | float) and not math.isnan(value) for value in values):
-                for place, text in zip(places, beside(*values, ".4f"), strict=True):
-                    frame.iat[row, place] = text
+        shown = [_told_apart(*values) for values in frame[list(compared)].itertuples(index=False)]
+        frame = frame.assign(**{name: [row[place] for row in shown] for place, name in enumerate(compared)})
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
     lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.head(rows).itertuples(index=False)]
     if len(frame) > rows:
@@ -47,6 +43,13 @@ def figures(values: Mapping[str, float], prefix: str = "") -> dict[str, float | 
         for name, value in values.items()
         if not math.isnan(value)
     }
+
+
+def _told_apart(figure: Any, limit: Any) -> tuple[Any, Any]:
+    """A figure and its limit as texts; as they are where one of them is no number."""
+    if isinstance(figure, float) and isinstance(limit, float) and not (math.isnan(figure) or math.isnan(limit)):
+        return beside(figure, limit, ".4f")
+    return figure, limit
 
 
 def _cell(value: object) -> str:
