@@ -172,8 +172,8 @@ def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]
 
 def _cause(tags: Mapping[str, str]) -> str | None:
     """Why a sensor started a run: first what decided, then the failed checks that asked for it, counted."""
-    told = [tags[name] for name in ("creditrisk/cause_evidence", "creditrisk/cause_values") if tags.get(name)]
-    return "; ".join(told) or None
+    parts = [tags[name] for name in ("creditrisk/cause_evidence", "creditrisk/cause_values") if tags.get(name)]
+    return "; ".join(parts) or None
 
 
 _Move = tuple[float, ChampionRecord, Mapping[str, Any], str]

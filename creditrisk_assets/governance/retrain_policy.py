@@ -148,15 +148,15 @@ def causes_counted(causes: Sequence[Cause]) -> str:
     nearer to what decided.
     """
     order = [watch.check for watch in reversed(WATCHES)]
-    told = []
+    lines = []
     for check in sorted({cause.check for cause in causes}, key=order.index):
         of_check = [cause for cause in causes if cause.check == check]
         latest = max(of_check, key=lambda cause: cause.partition)
         days = len({cause.partition for cause in of_check})
         wrong = BY_CHECK[check].failure
         found = latest.value.removeprefix(f"{wrong}: ")
-        told.append(f"{wrong} on {days} {'day' if days == 1 else 'days'}, the latest {latest.partition}: {found}")
-    return "; ".join(told)
+        lines.append(f"{wrong} on {days} {'day' if days == 1 else 'days'}, the latest {latest.partition}: {found}")
+    return "; ".join(lines)
 
 
 def _is_complete(night: Mapping[str, float], share: float) -> bool:

@@ -122,7 +122,7 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     assert "feature_distributions_are_stable" in request.tags["creditrisk/cause_checks"]
     assert "Fields have shifted on 1 day, the latest 2026-05-02: pay_" in request.tags["creditrisk/cause_values"]
     assert request.tags["creditrisk/cause_evidence"].startswith(
-        "800 matured decisions of 2026-05-02 to 2026-05-02: ranking fell (AUC "
+        "2,200 matured decisions of 2026-05-02 to 2026-05-02: ranking fell (AUC "
     )
     assert request.tags["creditrisk/action"] == "refit"
     assert request.tags["creditrisk/since"] == "2026-05-02"
