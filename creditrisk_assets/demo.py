@@ -41,8 +41,10 @@ CLIENT_PAUSE_SECONDS = 0.1
 POLL_SECONDS = 1.0
 SEED = 20051001
 
-STABLE_SHARE, DRIFTED_SHARE = 0.1, 0.32
-"""Of the newcomers: what each stable and each drifted day gets."""
+STABLE_SHARE, DRIFTED_SHARE = 0.1, 0.3
+"""Of the newcomers: what each stable and each drifted day gets. Nobody comes on two drifted days: where one does, the promotion
+gate counts the latest day alone, and the rest are no fair sample of the drifted customers.
+"""
 
 SIMULATED_CUSTOMERS = 24_000
 MINIMUM_ROWS = 12_000
@@ -349,13 +351,14 @@ def _customers(console: Console, portfolio: Portfolio, data: Path | None) -> tup
         console.print(f"{data}: {len(customers):,} customers, SHA-256 {history.sha256[:16]}…")
     if len(customers) < MINIMUM_ROWS:
         raise DemoFailed(f"{len(customers):,} customers; valid: at least {MINIMUM_ROWS:,}, so that drifted days can be judged")
-    others = newcomers(customers, portfolio)
+    others = newcomers(customers, portfolio).sample(frac=1, random_state=SEED).reset_index(drop=True)
     days = []
     for position in range(STABLE_DAYS + DRIFTED_DAYS):
         drifted = position >= STABLE_DAYS
         rng = np.random.default_rng([SEED, position])
-        weight = COVARIATE_SHIFT * risk_index(portfolio, others) if drifted else np.zeros(len(others))
-        part = chosen(others, weight, round(len(others) * (DRIFTED_SHARE if drifted else STABLE_SHARE)), rng)
+        pool = others[position % DRIFTED_DAYS :: DRIFTED_DAYS] if drifted else others
+        weight = COVARIATE_SHIFT * risk_index(portfolio, pool) if drifted else np.zeros(len(pool))
+        part = chosen(pool, weight, round(len(others) * (DRIFTED_SHARE if drifted else STABLE_SHARE)), rng)
         name = (today() - timedelta(days=STABLE_DAYS + DRIFTED_DAYS - position)).isoformat()
         days.append(Day(name, redrawn_outcomes(portfolio, part, CONCEPT_DRIFT, rng) if drifted else part, drifted))
     return customers, days

@@ -25,7 +25,7 @@ Zone = Literal["production", "outcomes"]
 POOL = 4
 """Simulated customers drawn for each one that comes, so that who comes can be chosen."""
 
-NEWCOMER = "new-"
+NEWCOMER = "new_"
 """Before the identifier of a customer of the history who comes as a new one."""
 
 SEASON_DAYS = 30

@@ -235,7 +235,7 @@ def test_simulate_lands_the_customers_of_the_history_that_no_model_learns_from(m
     )
     for day in ("2026-04-20", "2026-04-21"):
         landed = pd.read_csv(str(moved.settings.landing_production / day / "customers.csv"), dtype={PORTFOLIO.identifier: str})
-        own = landed[PORTFOLIO.identifier].str.removeprefix("new-")
+        own = landed[PORTFOLIO.identifier].str.removeprefix("new_")
         assert len(set(own)) == 60
         assert set(own) <= set(history.index[held_out])
         assert landed[PORTFOLIO.field_names].equals(history[PORTFOLIO.field_names].loc[own.tolist()].reset_index(drop=True))

@@ -40,7 +40,7 @@ def test_newcomers_are_the_customers_that_training_never_uses_and_may_be_learned
     """Rows that a model has learned from, landed as new customers, would make its performance look better than it is."""
     history = simulate(4_000, 5)
     come = newcomers(history, PORTFOLIO)
-    own = come[IDENTIFIER].str.removeprefix("new-")
+    own = come[IDENTIFIER].str.removeprefix("new_")
     assert set(own) == set(history.loc[is_held_out(history[IDENTIFIER]), IDENTIFIER])
     fields = [*PORTFOLIO.field_names, TARGET]
     assert come[fields].equals(history.set_index(IDENTIFIER)[fields].loc[own.tolist()].reset_index(drop=True))
