@@ -116,26 +116,39 @@ def champion_rollback(
         entry = moves.rollback(open_instance_here(), settings_here(), version, why)
     except (moves.MoveRefused, LedgerError) as error:
         fail(error)
-    console.print(f"version {entry.after.model_version} is in force again, entry {entry.number} of the ledger", soft_wrap=True)
+    cut_offs = " to ".join(f"{one.rule.cut_off:.4f}" for one in (entry.before or entry.after, entry.after))
+    console.print(
+        f"version {entry.after.model_version} is in force again, entry {entry.number} of the ledger; "
+        f"cut-off {cut_offs}, set by {entry.after.cut_off_by}",
+        soft_wrap=True,
+    )
 
 
 @champion_app.command("cut-off")
 def champion_cut_off(
     cut_off: Annotated[
-        float | None, typer.Argument(min=0, max=1, help="PD from which a customer is refused; default: the model's own.")
+        float | None, typer.Argument(min=0, max=1, help="PD from which the prediction is 1; default: the model's own.")
     ] = None,
+    pin: Annotated[bool, typer.Option(help="Keep the cut-off in force: no promotion moves it from now on.")] = False,
     why: WHY = ...,  # type: ignore[assignment]
 ) -> None:
-    """Decide by another cut-off from now on, with the same model; it stays when the model changes."""
+    """Decide by another cut-off from now on, with the same model; it stays when the model changes.
+
+    Without a cut-off the model's own decides again, which moves with every promotion.
+    """
+    if pin and cut_off is not None:
+        raise typer.BadParameter(f"cut-off {cut_off} with --pin; valid: one of them")
     from creditrisk_assets.defs import moves
     from creditrisk_assets.governance.ledger import LedgerError
 
     try:
-        entry = moves.set_cut_off(open_instance_here(), settings_here(), cut_off, why)
+        instance, settings = open_instance_here(), settings_here()
+        entry = moves.pin_cut_off(instance, settings, why) if pin else moves.set_cut_off(instance, settings, cut_off, why)
     except (moves.MoveRefused, LedgerError) as error:
         fail(error)
     rule = entry.after.rule
-    console.print(f"cut-off {rule.cut_off:.4f} is in force, entry {entry.number} of the ledger", soft_wrap=True)
+    stays = "it stays when the model changes" if entry.after.cut_off_by == "policy" else "it moves with the model"
+    console.print(f"cut-off {rule.cut_off:.4f} is in force, entry {entry.number} of the ledger; {stays}", soft_wrap=True)
 
 
 @champion_app.command("policy")
@@ -152,7 +165,7 @@ def champion_policy(
     from creditrisk_assets.scoring.bundle_store import BundleStore
 
     settings = settings_here()
-    in_force = champion_in_force(settings)
+    in_force, words = champion_in_force(settings), settings.portfolio.words
     try:
         bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
     except BundleError as error:
@@ -164,17 +177,17 @@ def champion_policy(
         view.trade_off.to_csv(output / "trade_off.csv", index=False)
         view.grades.to_csv(output / "grades.csv", index=False)
         rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
-        (output / "trade_off.png").write_bytes(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off))
+        (output / "trade_off.png").write_bytes(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words))
     if as_json:
         print_json({"trade_off": records(view.trade_off), "grades": records(view.grades)})
         return
-    console.print(_trade_off_shown(view), _grades_shown(view))
+    console.print(_trade_off_shown(view, words), _grades_shown(view))
     assumed = f"LGD {assumptions.loss_given_default}, EAD {assumptions.exposure_share} of {settings.portfolio.exposure}"
-    console.print(f"bold: in force; expected_loss for each approved customer assumes {assumed}", soft_wrap=True)
+    console.print(f"bold: in force; expected loss for each customer {words.below} assumes {assumed}", soft_wrap=True)
 
 
-def _trade_off_shown(view: Any) -> Table:
-    headings = ("cut-off", "approved", "bad rate", "of refused", "bads let in", "expected loss")
+def _trade_off_shown(view: Any, words: Any) -> Table:
+    headings = ("cut-off", words.below, "bad rate", f"of {words.above}", f"bads {words.below}", "expected loss")
     shown = Table(*headings, title=f"trade-off, {view.customers:,} held-out customers")
     for place, row in enumerate(view.trade_off.itertuples(index=False)):
         rates = (row.approval_rate, row.bad_rate, row.bad_rate_refused, row.bads_approved_share)

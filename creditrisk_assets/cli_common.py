@@ -18,9 +18,7 @@ errors = Console(stderr=True)
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 STRENGTH = Annotated[float, typer.Option(min=0, help="0 is no disturbance, 1 a practical one.")]
 SEED = Annotated[int, typer.Option(min=0, help="The same seed lands the same files.")]
-FROM = Annotated[
-    Path | None, typer.Option("--from", help="Customers of this CSV or Parquet file with outcomes, instead of simulated ones.")
-]
+FROM = Annotated[Path | None, typer.Option("--from", help="Customers of this CSV or Parquet file with outcomes.")]
 SCENARIO_NAMES = (
     "stable",
     "covariate-shift",
@@ -143,7 +141,7 @@ def customers_of(data: Path, portfolio: Any) -> Any:
     return history_of(data, portfolio).rows.accepted
 
 
-def history_of(data: Path, portfolio: Any) -> Any:
+def history_of(data: Path | str, portfolio: Any) -> Any:
     """A file of customers with their outcomes, of which no row may be wrong."""
     from creditrisk_assets.portfolio.history import NoHistory, read_history
 

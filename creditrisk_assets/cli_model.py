@@ -23,6 +23,7 @@ from creditrisk_assets.cli_common import (
     errors,
     fail,
     history_of,
+    home_folder,
     plan_of,
     print_json,
     settings_here,
@@ -48,7 +49,11 @@ def simulate(
     outcomes: Annotated[bool, typer.Option(help="Land the outcomes too.")] = True,
     seed: SEED = 1,
 ) -> None:
-    """Land days of customers and their outcomes, all at once: simulated ones, or those of a file."""
+    """Land days of customers and their outcomes, all at once.
+
+    Where the history is a file, they are those of its customers that no model learns from; otherwise simulated ones, or those
+    of a file.
+    """
     from creditrisk_assets.portfolio import scenarios
     from creditrisk_assets.portfolio.landing import land
     from creditrisk_assets.settings import today
@@ -58,7 +63,8 @@ def simulate(
     portfolio = settings.portfolio
     plan = plan_of(scenario, first, days, rows, strength, seed, onset, portfolio.performance_window_days)
     try:
-        draw = scenarios.simulated_customers(portfolio) if data is None else scenarios.customers_of(customers_of(data, portfolio))
+        draw, source = _customers_to_land(settings, data)
+        console.print(f"customers: {source}", soft_wrap=True, highlight=False)
         for _, files in scenarios.arrivals(plan, portfolio, draw):
             for file in files:
                 zone = settings.landing_production if file.zone == "production" else settings.landing_outcomes
@@ -66,6 +72,31 @@ def simulate(
                     console.print(str(land(zone / file.day, file.name, file.rows)), soft_wrap=True)
     except ValueError as error:
         fail(error)
+
+
+def _customers_to_land(settings: Any, data: Path | None) -> tuple[Any, str]:
+    """Where days of customers are drawn from, and what it is called.
+
+    Raises:
+        ValueError: if the portfolio has no simulator and its history is no file.
+    """
+    from creditrisk_assets.defs.status import stored_history
+    from creditrisk_assets.portfolio import scenarios
+    from creditrisk_assets.settings import SIMULATED
+
+    portfolio, home = settings.portfolio, home_folder()
+    learned = stored_history(home, settings)
+    if data is not None:
+        given = history_of(data, portfolio)
+        if learned is None or learned.sha256 != given.sha256:
+            return scenarios.customers_of(given.rows.accepted), f"all of {given.source}"
+        learned = given
+    elif learned is None and settings.raw_data != SIMULATED:
+        learned = history_of(settings.raw_data, portfolio)
+    if learned is None or learned.is_simulated:
+        return scenarios.simulated_customers(portfolio), "simulated, like those of the history"
+    held_out = scenarios.newcomers(learned.rows.accepted, portfolio)
+    return scenarios.customers_of(held_out), f"{len(held_out):,} of {learned.source} that no model learns from, as new customers"
 
 
 def score(
@@ -157,7 +188,7 @@ def fairness(
 
     Figures to watch; they prove no compliance with any rule.
     """
-    from creditrisk_assets.governance.pages import FAIRNESS_NOTE
+    from creditrisk_assets.governance.pages import fairness_note
     from creditrisk_assets.modelling.fairness_report import fairness_report
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -179,7 +210,7 @@ def fairness(
     console.print(_fairness_shown(report.fields))
     console.print(
         f"version {in_force.model_version} on {report.rows:,} held-out customers, {report.bads:,} bads; "
-        f"cut-off {report.cut_off:.4f}. {FAIRNESS_NOTE}"
+        f"cut-off {report.cut_off:.4f}. {fairness_note(portfolio.words)}"
     )
     table = Table("field", "group", "rows", "AUC of the features (95 %)")
     for proxy in report.proxies:
@@ -260,7 +291,10 @@ def simulator_quality(
 
 def _fairness_shown(fields: Any) -> Table:
     """What fits a terminal; `--json` and the model card have every figure."""
-    headings = ("group", "rows", "appr.", "impact ratio\n(95 %)", "goods\nappr.", "mean\nPD", "bad\nrate")
+    from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, under_line
+    from creditrisk_assets.shown import beside
+
+    headings = ("group", "rows", "rate", "impact ratio\n(95 %)", "goods\nrate", "mean\nPD", "bad\nrate")
     shown = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for column in shown.columns:
         column.no_wrap = True
@@ -271,8 +305,10 @@ def _fairness_shown(fields: Any) -> Table:
             if not group.judged:
                 shown.add_row(name, rows, "", "too few to judge", style="dim")
                 continue
-            ratio = f"{group.impact_ratio:.2f} [{group.impact_ratio_low:.2f}, {group.impact_ratio_high:.2f}]"
-            told = "reference" if group.group == figures.reference else escape(ratio)
+            shown_ratio, _ = beside(group.impact_ratio, FOUR_FIFTHS, ".2f")
+            ratio = f"{shown_ratio} [{group.impact_ratio_low:.2f}, {group.impact_ratio_high:.2f}]"
+            flag = under_line(group.impact_ratio, group.impact_ratio_high)
+            told = "reference" if group.group == figures.reference else escape(f"{ratio} < 0.80" if flag else ratio)
             goods = "" if group.equal_opportunity is None else f"{group.equal_opportunity:.2f}"
             rates = (goods, f"{group.mean_pd:.2f}", f"{group.bad_rate:.2f}")
             shown.add_row(name, rows, f"{group.approval_rate:.2f}", told, *rates)

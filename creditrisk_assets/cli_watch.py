@@ -4,7 +4,8 @@ import dataclasses
 import datetime
 import sys
 import time
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -24,7 +25,11 @@ from creditrisk_assets.cli_common import (
     stop_on_signals,
 )
 
+if TYPE_CHECKING:
+    from creditrisk_assets.loop_status import LoopStatus
+
 EVENTS_SHOWN = 5
+DAYS_NAMED = 10
 
 
 def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help="How many of the latest days.")] = 14) -> None:
@@ -34,12 +39,20 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
     seen = loop_status(open_instance_here(), settings_here(), days)
     if as_json:
         print_json(seen.model_dump(mode="json"))
-        return
+    else:
+        show_status(seen)
+
+
+def show_status(seen: "LoopStatus") -> None:
+    """Print a status for people."""
     if seen.champion is None:
         console.print("champion: none yet; run make train")
     else:
         since = datetime.datetime.fromtimestamp(seen.champion_since or 0, datetime.UTC)
-        console.print(f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, {seen.champion.reason}")
+        console.print(
+            f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, {escape(seen.champion_because or '')}"
+        )
+        console.print(f"cut-off: {seen.cut_off}", soft_wrap=True, highlight=False)
     console.print(f"retraining: {seen.retraining}", soft_wrap=True)
     table = Table(
         "day", "rows", "rejected", "version", "PSI", "drifted", "matured / pending / missing", "AUC\nest.", "AUC", "bad rate"
@@ -51,12 +64,22 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
         figures = (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns, waiting)
         rates = (day.estimated_roc_auc, day.roc_auc, day.bad_rate)
         table.add_row(day.day, *(shown(value) for value in (*figures, *rates)))
-    console.print(table if seen.days else "days: none landed yet")
-    for day in seen.days:
-        for alarm in day.alarms:
-            console.print(f"alarm on {day.day} ({alarm.tier}): {alarm.check}: {escape(alarm.summary)}", soft_wrap=True)
-    for alarm in seen.alarms:
-        console.print(f"alarm ({alarm.tier}): {alarm.check}: {escape(alarm.summary)}", soft_wrap=True)
+    if seen.days:
+        console.print(table)
+    elif not seen.waiting_days:
+        console.print("days: none landed yet")
+    if seen.waiting_days:
+        console.print(f"landed and not scored yet: {_listed(seen.waiting_days)}", soft_wrap=True)
+    for at, alarm in reversed(seen.standing):
+        when = f" on {at}" if at else ""
+        console.print(
+            f"alarm{when} ({alarm.tier}): {escape(f'{alarm.summary} [{alarm.check}]')}", soft_wrap=True, highlight=False
+        )
+    if seen.history:
+        former = sorted({str(at) for at, _ in seen.history})
+        console.print(f"{len(seen.history)} alarms about days of former champions: {_listed(former)}", soft_wrap=True)
+    if not seen.standing:
+        console.print(f"no alarm stands; {seen.checks_run} of {seen.checks} checks have run")
     for event in seen.events[:EVENTS_SHOWN]:
         what = f"{event.action}, {event.kind}" if event.action else event.kind
         console.print(f"{event.day or 'before the first day'}: {what}: {escape(event.text)}", soft_wrap=True)
@@ -70,6 +93,12 @@ def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help=
         console.print(f"sensor {sensor.name}: {sensor.status}; {sensor.message}", soft_wrap=True)
 
 
+def _listed(days: Sequence[str]) -> str:
+    """Some days by name, and how many there are."""
+    more = f" and {len(days) - DAYS_NAMED} more" if len(days) > DAYS_NAMED else ""
+    return f"{len(days)} {'day' if len(days) == 1 else 'days'}: {', '.join(days[:DAYS_NAMED])}{more}"
+
+
 def report(
     days: Annotated[int, typer.Option(min=1, max=366, help="How many days back from the last, that one included.")] = 7,
     until: Annotated[
@@ -79,6 +108,7 @@ def report(
 ) -> None:
     """Write the Evidently report of the last days together, and say which columns have moved."""
     from creditrisk_assets.defs.windows import NothingToReport, write_window_report
+    from creditrisk_assets.shown import beside
 
     try:
         written = write_window_report(open_instance_here(), settings_here(), days, f"{until:%Y-%m-%d}" if until else None)
@@ -95,9 +125,7 @@ def report(
     )
     table = Table("column", "PSI / CSI", "alarm line", "")
     for line in shown[:10]:
-        table.add_row(
-            line["column"], f"{line['pooled_value']:.4f}", f"{line['threshold']:.4f}", "moved" if line["drifted"] else ""
-        )
+        table.add_row(line["column"], *beside(line["pooled_value"], line["threshold"], ".4f"), "moved" if line["drifted"] else "")
     console.print(table)
     console.print(f"{written.html}\n{written.url}", soft_wrap=True)
 
@@ -110,6 +138,7 @@ def watch(
 
     Exit code 1 if something is wrong, or an alert could not be delivered.
     """
+    from creditrisk_assets.monitoring.watch_list import BY_CHECK
     from creditrisk_assets.watchman import look
 
     settings, home = settings_here(), home_folder()
@@ -121,8 +150,10 @@ def watch(
                 print_json(dataclasses.asdict(seen) | {"well": seen.well})
             else:
                 for one in seen.findings:
-                    mark = "[green]well[/green]" if one.passed else "[red]wrong[/red]"
-                    console.print(f"{mark}: {one.check}: {escape(one.summary)}", soft_wrap=True, highlight=False)
+                    what = (
+                        f"[green]well[/green]: {one.check}" if one.passed else f"[red]wrong[/red]: {BY_CHECK[one.check].failure}"
+                    )
+                    console.print(f"{what}: {escape(one.summary)}", soft_wrap=True, highlight=False)
                 console.print(f"alerts: {escape(seen.alerts)}", soft_wrap=True, highlight=False)
             if loop is None:
                 break
@@ -209,8 +240,9 @@ def _replay_day(day: str, as_json: bool) -> None:
         print_json({"sets": [{**dataclasses.asdict(one), "decisions": one.decisions.model_dump()} for one in replayed]})
     else:
         for one in replayed:
+            place, version = _place(one.decisions.number), one.decisions.champion.model_version
             console.print(
-                f"set {one.decisions.name}: {one.rows:,} decisions by version {one.decisions.champion.model_version} made again, "
+                f"set {one.decisions.name}{place}: {one.rows:,} decisions by version {version} made again, "
                 f"{one.different:,} differ",
                 soft_wrap=True,
             )
@@ -220,3 +252,8 @@ def _replay_day(day: str, as_json: bool) -> None:
                 errors.print(what, soft_wrap=True, highlight=False)
     if not all(one.exact for one in replayed):
         fail(f"decisions of {day} do not come out again")
+
+
+def _place(number: int | None) -> str:
+    """Which scoring of the day a set is; only the first decision on a record was acted on."""
+    return "" if number is None else " (first scoring)" if number == 1 else f" (scoring {number}, beside the record)"

@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from creditrisk_assets import processes
 from creditrisk_assets.defs import status
 from creditrisk_assets.defs.io import stored_path
+from creditrisk_assets.monitoring.watch_list import BY_CHECK
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.history import read_history, simulator_of
 from creditrisk_assets.portfolio.landing import land
@@ -29,6 +30,7 @@ from creditrisk_assets.portfolio.scenarios import (
     Plan,
     arrivals,
     customers_of,
+    newcomers,
     simulated_customers,
 )
 from creditrisk_assets.settings import Settings
@@ -135,8 +137,8 @@ def run_drill(
     Args:
         project: the project's folder.
         plan: the scenario.
-        data: a file of customers with their outcomes: half of them are the history, the others come day by day; without one,
-            the portfolio's simulator.
+        data: a file of customers with their outcomes: it is the history, and those that no model learns from come day by day;
+            without one, the portfolio's simulator.
         daemon: with the real daemon and processes instead of stepping in this process.
         told: called with days done, days in all, and what happened.
         history_rows: simulated customers that the first champion learns from.
@@ -232,10 +234,11 @@ def _customers(portfolio: Portfolio, seed: int, data: Path | None, history_rows:
     if len(read.rows.rejected):
         first = read.rows.rejected.iloc[0]
         raise DrillFailed(f"{data}, line {first['line']}: {first['message']}")
-    shuffled = read.rows.accepted.sample(frac=1, random_state=seed).reset_index(drop=True)
-    half = len(shuffled) // 2
-    source = f"{data.name}, SHA-256 {read.sha256[:16]}…, half of its {len(shuffled):,} customers as history"
-    return shuffled[:half], customers_of(shuffled[half:].reset_index(drop=True)), source
+    others = newcomers(read.rows.accepted, portfolio)
+    source = (
+        f"{data.name}, SHA-256 {read.sha256[:16]}…, {len(others):,} of its {len(read.rows.accepted):,} customers held out to come"
+    )
+    return read.rows.accepted, customers_of(others), source
 
 
 def _land(settings: Settings, portfolio: Portfolio, arrival: Arrival, seen: _Seen) -> None:
@@ -250,7 +253,7 @@ def _land(settings: Settings, portfolio: Portfolio, arrival: Arrival, seen: _See
 
 def _new_alarms(instance: DagsterInstance, today: str, known: list[Alarm]) -> list[Alarm]:
     old = {(alarm.what, alarm.day) for alarm in known}
-    found = [(one.check, one.partition or "") for one in status.failed_checks(instance)]
+    found = [(BY_CHECK[one.check].failure, one.partition or "") for one in status.failed_checks(instance)]
     found += [(f"{run.job} failed", run.day or "") for run in status.failed_runs(instance, limit=1_000)]
     return [Alarm(today, what, day) for what, day in dict.fromkeys(found) if (what, day) not in old]
 

@@ -20,9 +20,10 @@ class _Document(BaseModel):
 
 
 class FailedCheck(_Document):
-    """A check whose latest evaluation failed, how soon a person must look, and what it said."""
+    """A check whose latest evaluation failed: what is wrong, how soon a person must look, and what it said."""
 
     check: str
+    problem: str
     tier: str
     summary: str
     run_id: str | None
@@ -33,7 +34,8 @@ class DayStatus(_Document):
 
     `score_psi` is of the day alone; `score_psi_judged` of the nights that were judged together, against `score_psi_threshold`.
     `estimated_roc_auc` is what the PDs let expect before any outcome
-    is known, `roc_auc` what the matured rows show. `runs` names the run that made each asset.
+    is known, `roc_auc` what the matured rows show, `validation_roc_auc` what the version that decided showed at validation.
+    `runs` names the run that made each asset.
     """
 
     day: str
@@ -54,6 +56,7 @@ class DayStatus(_Document):
     roc_auc_standard_error: float | None = None
     mean_pd: float | None = None
     bad_rate: float | None = None
+    validation_roc_auc: float | None = None
     has_report: bool = False
     alarms: tuple[FailedCheck, ...] = ()
     runs: dict[str, str] = {}
@@ -113,16 +116,20 @@ class Event(_Document):
 
 
 class LoopStatus(_Document):
-    """The champion since when (seconds since the epoch), the days, alarms that are of no day, what was done about the champion,
-    the unfinished and last failed runs, the sensors, what the retrain policy says now, and what lies in the landing zones and
-    cannot be read.
+    """The champion, since when (seconds since the epoch) and why, the days, alarms that are of no day, what was done about the
+    champion, the unfinished and last failed runs, the sensors, what the retrain policy says now, what lies in the landing zones
+    and cannot be read, days that have landed and were not scored yet, and how many of the checks have run.
     """
 
     written: float
     champion: ChampionRecord | None
     champion_since: float | None
-    validation_roc_auc: float | None = None
+    champion_because: str | None
+    cut_off_by: str | None = None
     retraining: str
+    checks: int
+    checks_run: int
+    waiting_days: tuple[str, ...] = ()
     days: tuple[DayStatus, ...]
     alarms: tuple[FailedCheck, ...] = ()
     events: tuple[Event, ...]
@@ -132,6 +139,39 @@ class LoopStatus(_Document):
     landing_problems: tuple[str, ...]
     dagster_url: str
     mlflow_url: str
+
+    @property
+    def cut_off(self) -> str | None:
+        """By which cut-off the champion decides, and what a promotion does to it."""
+        if self.champion is None:
+            return None
+        stays = (
+            "set by policy: it stays when the model changes"
+            if self.cut_off_by == "policy"
+            else "the model's own: a promotion moves it"
+        )
+        return f"PD {self.champion.rule.cut_off:.4f}, {stays}"
+
+    @property
+    def standing(self) -> list[tuple[str | None, FailedCheck]]:
+        """Alarms that stand, the newest day first: of no day, and of days that the champion in force has decided."""
+        return [(None, alarm) for alarm in self.alarms] + self._of_days(decided_by_champion=True)
+
+    @property
+    def history(self) -> list[tuple[str | None, FailedCheck]]:
+        """Alarms on days that former champions have decided, the newest day first: nothing to act on, and no day is forgotten."""
+        return self._of_days(decided_by_champion=False)
+
+    def _of_days(self, *, decided_by_champion: bool) -> list[tuple[str | None, FailedCheck]]:
+        version = self.champion.model_version if self.champion else None
+        days = sorted(self.days, key=lambda day: day.day, reverse=True)
+        # A day without a version is not decided yet: whatever is wrong with it stands.
+        return [
+            (day.day, alarm)
+            for day in days
+            for alarm in day.alarms
+            if (day.model_version in (None, version)) == decided_by_champion
+        ]
 
     def write(self, folder: StoredPath) -> None:
         """Put it into the folder of reports, whole or not at all."""

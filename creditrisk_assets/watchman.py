@@ -69,6 +69,6 @@ def _reading(found: Finding) -> Reading:
         passed=found.passed,
         severity="ERROR" if watch.is_an_error else "WARN",
         at=now,
-        metadata=watched_metadata(found.check, **watching.said(found)),
+        metadata=watched_metadata(found.check, passed=found.passed, **watching.said(found)),
         observer=OUTSIDE,
     )

@@ -39,6 +39,16 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Level:
+    """A figure to compare with over some days, both included."""
+
+    first: str
+    last: str
+    value: float
+    name: str
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a point is drawn."""
 
@@ -68,7 +78,7 @@ class Chart:
     levels: tuple[tuple[float, str], ...]
     days: tuple[tuple[float, str], ...]
     marks: tuple[tuple[float, Mark], ...]
-    line: tuple[float, str] | None = None
+    lines: tuple[tuple[float, float, float, str], ...] = ()
     width: float = WIDTH
     height: float = HEIGHT
     left: float = LEFT
@@ -81,7 +91,7 @@ def chart(
     title: str,
     series: Sequence[Series],
     marks: Sequence[Mark] = (),
-    line: tuple[float, str] | None = None,
+    compared: Sequence[Level] = (),
     from_zero: bool = False,
 ) -> Chart | None:
     """Lay a chart out.
@@ -90,7 +100,7 @@ def chart(
         title: what it shows.
         series: of which one has a point at least.
         marks: days on which something was done; those outside the days of the series are left out.
-        line: a level to compare with, and its name.
+        compared: levels to compare with; each is drawn over its own days, with room of half a day on both sides.
         from_zero: whether the scale begins at 0.
 
     Returns:
@@ -104,11 +114,17 @@ def chart(
     reach = [
         edge for point in points for edge in (point.value, point.low, point.high) if edge is not None and math.isfinite(edge)
     ]
-    reach += [line[0]] if line else []
+    reach += [level.value for level in compared]
     bottom, top, step = _scale(0.0 if from_zero else min(reach), max(reach))
 
     def x(day: str) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * (datetime.date.fromisoformat(day) - first).days / span, 1)
+
+    half = (WIDTH - LEFT - RIGHT) / span / 2
+
+    def over(level: Level) -> tuple[float, float, float, str]:
+        left, right = max(LEFT, x(level.first) - half), min(WIDTH - RIGHT, x(level.last) + half)
+        return round(left, 1), round(right, 1), y(level.value), f"{level.name} {level.value:.3f}"
 
     def y(value: float) -> float:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bottom) / (top - bottom), 1)
@@ -123,7 +139,7 @@ def chart(
         levels=levels,
         days=tuple((x(day), day) for day in ((first + datetime.timedelta(days=ago)).isoformat() for ago in labelled)),
         marks=tuple((x(mark.day), mark) for mark in marks if first.isoformat() <= mark.day <= last.isoformat()),
-        line=(y(line[0]), f"{line[1]} {line[0]:.3f}") if line else None,
+        lines=tuple(over(level) for level in compared),
     )
 
 

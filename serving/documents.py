@@ -7,7 +7,7 @@ CARD = "model_card.html"
 PLOTS = "plots"
 
 CURVES = {
-    "roc": "ROC curve: share of bads refused against share of goods refused",
+    "roc": "ROC curve: share of bads against share of goods at or above each PD",
     "calibration": "Calibration: bad rate against mean PD in ten bins",
     "ks": "KS: shares of goods and of bads up to each PD",
     "score_distribution": "Points of goods and of bads",

@@ -4,6 +4,7 @@ It shows what the loop has written beside the reports, so it needs no database o
 """
 
 import datetime
+from dataclasses import replace
 from typing import Annotated
 
 import structlog
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from creditrisk_assets.loop_status import DAYS_SHOWN, DayStatus, Event, LoopStatus
 from creditrisk_assets.settings import Settings
-from serving.charts import Chart, Mark, Point, Series, chart
+from serving.charts import Chart, Level, Mark, Point, Series, chart
 from serving.templating import VERDICTS, environment
 
 log = structlog.get_logger()
@@ -46,9 +47,6 @@ def monitoring_router(settings: Settings) -> APIRouter:
                 problem=problem,
                 days=days,
                 charts=_charts(status, days) if status else [],
-                alarms=[(day, alarm) for day in reversed(days) for alarm in day.alarms],
-                standing=sum(len(day.alarms) for day in days if _by_champion(status, day))
-                + (len(status.alarms) if status else 0),
                 events=EVENTS,
                 days_shown=DAYS_SHOWN,
             )
@@ -73,11 +71,6 @@ def monitoring_router(settings: Settings) -> APIRouter:
     return router
 
 
-def _by_champion(status: LoopStatus | None, day: DayStatus) -> bool:
-    """Whether the champion in force decided on a day; alarms about a former one are history."""
-    return status is not None and status.champion is not None and day.model_version == status.champion.model_version
-
-
 def _report(settings: Settings, name: str, missing: str) -> HTMLResponse:
     try:
         page = (settings.reports / name).read_bytes()
@@ -99,11 +92,10 @@ def _status(settings: Settings) -> tuple[LoopStatus | None, str | None]:
 
 def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
     """Stability, ranking and level over the days, each with what was done on it."""
-    marks = [_mark(event) for event in status.events if event.day is not None and event.kind != "kept"]
-    champion = status.validation_roc_auc
+    marks = [_mark(event) for event in status.events if event.day is not None and (event.kind != "kept" or event.challenger)]
     wanted = [
         chart(
-            "PSI of the score, nights judged together",
+            "PSI of the score, days judged together",
             [
                 Series(
                     "PSI", "realised", [Point(day.day, day.score_psi_judged) for day in days if day.score_psi_judged is not None]
@@ -136,7 +128,7 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
                 ),
             ],
             marks,
-            (champion, "at validation") if champion is not None else None,
+            _at_validation(days),
         ),
         chart(
             "Bad rate and mean PD of matured decisions",
@@ -149,6 +141,23 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
         ),
     ]
     return [one for one in wanted if one is not None]
+
+
+def _at_validation(days: list[DayStatus]) -> list[Level]:
+    """The AUC at validation over the days of each version, which is the version's own and not that of the champion in force."""
+    levels = list[Level]()
+    for day in days:
+        if day.validation_roc_auc is None:
+            continue
+        if levels and levels[-1].name == _validation_of(day):
+            levels[-1] = replace(levels[-1], last=day.day)
+        else:
+            levels.append(Level(day.day, day.day, day.validation_roc_auc, _validation_of(day)))
+    return levels
+
+
+def _validation_of(day: DayStatus) -> str:
+    return f"version {day.model_version} at validation"
 
 
 def _point(day: str, value: float, error: float | None) -> Point:
@@ -165,4 +174,6 @@ def _rate(day: DayStatus) -> Point:
 
 def _mark(event: Event) -> Mark:
     what = EVENTS.get(event.kind, event.kind)
-    return Mark(str(event.day), f"{event.day}: {what}, version {event.model_version}", "move" if event.kind in MOVES else "tried")
+    version = event.model_version if event.kind in MOVES else event.challenger
+    of = f", version {version}" if version else ""
+    return Mark(str(event.day), f"{event.day}: {what}{of}", "move" if event.kind in MOVES else "tried")

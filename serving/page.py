@@ -81,7 +81,7 @@ def page_router(
         customer, problems = form.read(portfolio, Customer, filled.typed)
         if customer is None:
             return None, Filled(filled.typed, problems)
-        return _answered(champion, what_if(champion, form.values_of(portfolio, customer))), filled
+        return _answered(champion, what_if(champion, form.values_of(portfolio, customer), portfolio)), filled
 
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page(example: str = "") -> Response:
@@ -111,7 +111,7 @@ def page_router(
     @router.post("/what-if")
     def trial(customer: Customer, champion: Champion) -> WhatIfResponse:  # type: ignore[valid-type]
         """What the champion would say of a customer, and what it would say if each reason were put right. Nothing is logged."""
-        result = what_if(champion, form.values_of(portfolio, customer))
+        result = what_if(champion, form.values_of(portfolio, customer), portfolio)
         return WhatIfResponse(
             **asdict(result),
             model_version=champion.record.model_version,
@@ -154,6 +154,7 @@ def _page(
         .get_template("page.html")
         .render(
             portfolio=portfolio,
+            words=portfolio.words,
             fields={field.name: field for field in portfolio.fields},
             groups=form.groups(portfolio, filled.typed, filled.problems),
             filled=filled,

@@ -209,7 +209,7 @@ class Answer(BaseModel):
     default_probability: float = Field(description="PD: probability of default in the next month.")
     score: float = Field(description="Points; higher is safer: 600 at odds of 50:1, 20 more for each doubling.")
     reasons: list[ReasonGiven] = Field(
-        description="Up to four things that raise the risk against a customer just good enough to be approved, the largest first."
+        description="Up to four things that raise the risk against a customer just under the cut-off, the largest first."
     )
 
 
@@ -241,7 +241,10 @@ class Alternative(BaseModel):
 class ReasonTried(ReasonGiven):
     """A reason for the risk, and what would change it."""
 
-    instead: Alternative = Field(description="The answer if the fields of this reason alone were those of the reference profile.")
+    instead: Alternative | None = Field(
+        description="The answer if the fields of this reason alone were those of the reference profile. A field is only moved "
+        "the way that helps, such as towards a larger payment; null where no such change lowers the PD."
+    )
 
 
 class WhatIfResponse(Model):
@@ -253,7 +256,7 @@ class WhatIfResponse(Model):
     cut_off: float = Field(description="PD from which the prediction is 1.")
     reasons: list[ReasonTried] = Field(description="Up to four things that raise the risk, the largest first.")
     together: Alternative | None = Field(
-        description="The answer if all reasons were put right together; null where there are fewer than two."
+        description="The answer if all reasons that can be put right were, together; null where there are fewer than two."
     )
     note: Literal["a trial, not a decision: nothing was logged"] = "a trial, not a decision: nothing was logged"
 

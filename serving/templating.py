@@ -5,6 +5,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from creditrisk_assets.shown import beside
 from serving import form
 
 VERDICTS = {
@@ -23,7 +24,7 @@ def environment() -> Environment:
         loader=PackageLoader("serving"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.filters |= {"percent": _percent, "points": _points, "plain": form.plain, "moment": _moment}
-    made.globals["shown"] = form.shown
+    made.globals |= {"shown": form.shown, "beside": beside}
     return made
 
 

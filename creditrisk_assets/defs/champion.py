@@ -12,7 +12,15 @@ import pandas as pd
 from creditrisk_assets.defs.events import ACTION_TAG, SINCE_TAG, champion_in_force, day_of_data, latest_contender
 from creditrisk_assets.defs.history import register_made, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.defs.moves import agreement_metadata, champion_metadata, in_force_of, policy_metadata, registry_of, verify
+from creditrisk_assets.defs.moves import (
+    DATA_VERSION,
+    agreement_metadata,
+    champion_metadata,
+    in_force_of,
+    policy_metadata,
+    registry_of,
+    verify,
+)
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
 from creditrisk_assets.monitoring.triage import Action
@@ -22,6 +30,7 @@ from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from creditrisk_assets.governance.verdict import CutOffMove
     from creditrisk_assets.registry import RegisteredBundle, Registry
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
@@ -129,30 +138,30 @@ def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materia
     if head is not None:
         refused = rolled_back_from(entries, contender_version)
         if head.after.model_version == contender_version:
-            return _unchanged(
-                context, settings, registry, head, f"version {contender_version} is in force, there is nothing to judge"
-            )
+            why = f"version {contender_version} is in force, there is nothing to judge"
+            return _unchanged(context, settings, registry, entries, why)
         if refused is not None:
             why = f"version {contender_version} was taken out of force by {refused.actor} ({refused.why}) and is not judged again"
-            return _unchanged(context, settings, registry, head, why)
-    return _compared(context, settings, ledger, head, registry.version(contender_version))
+            return _unchanged(context, settings, registry, entries, why)
+    return _compared(context, settings, ledger, entries, registry.version(contender_version))
 
 
 def _unchanged(
-    context: dg.AssetExecutionContext, settings: Settings, registry: "Registry", head: Entry, why: str
+    context: dg.AssetExecutionContext, settings: Settings, registry: "Registry", entries: list[Entry], why: str
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The champion stays, and what a killed run may have left undone is done."""
+    head = entries[-1]
     registry.set_champion(head.after.model_version)
     context.log.info(f"kept: {why}")
     bundle = BundleStore(settings.data_dir).load(head.after.bundle_sha256)
     return dg.MaterializeResult(
-        metadata=champion_metadata(registry, head.after, bundle, "kept", why, head),
-        data_version=dg.DataVersion(head.after.bundle_sha256),
+        metadata=champion_metadata(registry, head.after, bundle, "kept", why, entries),
+        data_version=dg.DataVersion(DATA_VERSION),
     )
 
 
 def _compared(
-    context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, head: Entry | None, contender: "RegisteredBundle"
+    context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, entries: list[Entry], contender: "RegisteredBundle"
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Judge a contender, write the verdict into the ledger, and put the winner in force."""
     from creditrisk_assets.governance.promotion_gate import judge
@@ -161,13 +170,14 @@ def _compared(
     from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 
     registry = registry_of(settings)
+    head = entries[-1] if entries else None
     before = head.after if head else None
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
     shadowed = ShadowFolders(settings.shadow, settings.decisions, settings.evaluation_days).evidence
     judgement = judge(contender, current, settings.portfolio, GateLimits.of(settings), policy, shadowed)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
-    html = verdict_page(judgement, plots)
+    html = verdict_page(judgement, plots, settings.portfolio.words)
     page = registry.attach(contender, f"verdicts/{verdict.digest[:16]}", {"verdict.json": verdict.text, "verdict.html": html})
     with replacing(settings.reports / "verdicts" / f"{verdict.digest}.html") as file:
         file.write(html.encode())
@@ -195,20 +205,29 @@ def _compared(
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
     return dg.MaterializeResult(
         metadata={
-            **champion_metadata(registry, after, winner, verdict.verdict, verdict.reason, entry),
+            **champion_metadata(registry, after, winner, verdict.verdict, verdict.reason, [*entries, entry]),
             "challenger_version": contender.version,
             "previous_version": before.model_version if before else "none",
             "verdict_sha256": verdict.digest,
             "verdict_page": f"{page}/verdict.html",
             "verdict_document": dg.MetadataValue.json(verdict.model_dump(mode="json")),
-            "tests": table(pd.DataFrame([test.model_dump() for test in verdict.tests])),
+            "tests_not_applicable": "; ".join(f"{name}: {why}" for name, why in verdict.not_applied.items()) or "none",
+            **(_cut_off_moved(verdict.cut_off) if verdict.cut_off else {}),
+            "tests": table(pd.DataFrame([test.model_dump() for test in verdict.tests]), compared=("observed", "limit")),
             **policy_metadata(after, winner, settings),
             **figures(verdict.champion.figures if verdict.champion else {}, "champion_"),
             **figures(verdict.challenger.figures, "challenger_"),
             **{name: picture(png) for name, png in plots.items()},
         },
-        data_version=dg.DataVersion(after.bundle_sha256),
+        data_version=dg.DataVersion(DATA_VERSION),
     )
+
+
+def _cut_off_moved(move: "CutOffMove") -> dict[str, float | str]:
+    """What a promotion did to the cut-off."""
+    return {"cut_off_move": move.sentence} | {
+        f"cut_off_{name}": value for name, value in move.model_dump().items() if name not in ("by", "rate")
+    }
 
 
 @dg.asset_check(asset=champion, blocking=True)
@@ -233,7 +252,7 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
     return watched_result(
         "past_decisions_replay",
         passed=not wrong,
-        summary=problems or f"{decided:,} decisions came out again to the bit",
+        summary=problems or (f"{decided:,} decisions came out again to the bit" if replayed else "none has been made yet"),
         observed=sum(one.different for one in replayed),
         threshold=0,
         rows=decided,

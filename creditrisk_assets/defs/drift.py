@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.estimates import estimates_of, probability_of
+from creditrisk_assets.defs.estimates import estimates_of, made_by, probability_of
 from creditrisk_assets.defs.events import batch_of_day
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, picture, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.evidently_report import EvidentlyReport
@@ -72,12 +73,11 @@ def drift_report(
 
 
 def scored_by(settings: Settings, scores: ParquetRows) -> "tuple[str, Bundle]":
-    """Version and bundle that made a day's scores."""
+    """Version and bundle that made most of a day's decisions."""
     from creditrisk_assets.scoring.bundle_store import BundleStore
 
-    with scores.opened() as file:
-        (first,) = next(file.iter_batches(1, columns=["model_version", "bundle_sha256"])).to_pylist()
-    return first["model_version"], BundleStore(settings.data_dir).load(first["bundle_sha256"])
+    version, bundle_sha256 = made_by(scores)
+    return version, BundleStore(settings.data_dir).load(bundle_sha256)
 
 
 def days_before(day: str, count: int) -> list[str]:
@@ -179,7 +179,7 @@ def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
         "data_quality_is_stable",
         passed=broken.empty,
         summary=", ".join(
-            f"{_whose(row)} {row['quality_share']:.2%} > {row['quality_limit']:.2%}"
+            f"{_whose(row)} {' > '.join(beside(row['quality_share'], row['quality_limit'], '.2%'))}"
             for _, row in broken.head(TOP_MOVERS).iterrows()
         )
         or "as in training",
@@ -189,7 +189,10 @@ def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
         model_version=str(worst["model_version"]),
         worst=_whose(worst),
         p_value=float(worst["quality_p_value"]),
-        columns=table((ordered if broken.empty else broken)[["column", *QUALITY_SHOWN]].head(TOP_MOVERS)),
+        columns=table(
+            (ordered if broken.empty else broken)[["column", *QUALITY_SHOWN]].head(TOP_MOVERS),
+            compared=("quality_share", "quality_limit"),
+        ),
     )
 
 
@@ -211,11 +214,13 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         ["drifted", "times"], ascending=False, kind="stable"
     )
     drifted, worst = ordered[ordered["drifted"]], ordered.iloc[0]
+    named = ["column", "pooled_value", "threshold", "nights"]
     return watched_result(
         check,
         passed=drifted.empty,
         summary=", ".join(
-            f"{one.column} {one.pooled_value:.3f} > {one.threshold:.3f}" for one in drifted.head(TOP_MOVERS).itertuples()
+            f"{column} {' > '.join(beside(value, line))}{f' over {nights} days' if nights > 1 else ''}"
+            for column, value, line, nights in drifted[named].head(TOP_MOVERS).itertuples(index=False)
         )
         or "stable",
         observed=float(worst["pooled_value"]),
@@ -225,6 +230,7 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         nights=int(worst["nights"]),
         p_value=float(worst["p_value"]),
         columns=table(
-            (ordered if drifted.empty else drifted)[STABILITY_SHOWN].head(TOP_MOVERS if drifted.empty else len(drifted))
+            (ordered if drifted.empty else drifted)[STABILITY_SHOWN].head(TOP_MOVERS if drifted.empty else len(drifted)),
+            compared=("pooled_value", "threshold"),
         ),
     )

@@ -5,6 +5,7 @@ The checks do not block: the decisions were made, and whoever reads them must kn
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.production import production_scores
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.modelling.fairness import Groups
@@ -59,13 +61,14 @@ def estimated_performance_holds(production_scores: ParquetRows, settings: dg.Res
     from creditrisk_assets.monitoring.performance import estimate_held
     from creditrisk_assets.scoring.bundle_store import BundleStore
 
-    version, bundle_sha256 = _made_by(production_scores)
+    version, bundle_sha256 = made_by(production_scores)
     validation = BundleStore(settings.data_dir).load(bundle_sha256).manifest.metrics
     probability = probability_of(production_scores)
     expected = expected_performance(probability).get("roc_auc")
     test = estimate_held(expected, validation, settings.performance_alpha, settings.performance_floor)
     interval = "" if expected is None else f" [{expected.interval.low:.4f}, {expected.interval.high:.4f}]"
-    told = f"estimated AUC {test.observed:.4f}{interval}, limit {test.limit:.4f}"
+    observed, limit = beside(test.observed, test.limit, ".4f")
+    told = f"estimated AUC {observed}{interval}, limit {limit}"
     return watched_result(
         "estimated_performance_holds",
         passed=test.passed,
@@ -88,28 +91,32 @@ def live_decisions_treat_groups_alike(
     group that is approved most often, with its whole 95 % interval. Of a small day the nights before it by the same champion
     count with it. Proves no compliance. Does not block: no cut-off is set by group, and people must look.
     """
-    from creditrisk_assets.modelling.fairness import impact_by_group
+    from creditrisk_assets.modelling.fairness import impact_by_group, under_line
 
-    version, _ = _made_by(production_scores)
+    version, _ = made_by(production_scores)
     line = settings.gate_fairness_floor
     nights = list(_recent_decisions(production_scores, context.partition_key, version, settings))
     decided = pd.concat(nights)
     impacts = impact_by_group((decided[PREDICTION] == 0).to_numpy(), _groups(decided, settings))
     below = [one for one in impacts if one.high < line]
-    worst = min(below or impacts, key=lambda one: one.high, default=None)
+    under = [one for one in impacts if one.ratio < line]
+    worst = min(below or under or impacts, key=lambda one: one.ratio, default=None)
+    shown = [dataclasses.asdict(one) | {"flag": under_line(one.ratio, one.high, line)} for one in impacts]
     return watched_result(
         "live_decisions_treat_groups_alike",
         passed=not below,
         summary="no group is large enough to be judged"
         if worst is None
-        else f"{worst.field} {worst.group}: ratio {worst.ratio:.3f} [{worst.low:.3f}, {worst.high:.3f}] to {worst.reference}, "
-        f"line {line:.2f}, {len(nights)} nights",
+        else f"{worst.field} {worst.group}: ratio {beside(worst.ratio, line)[0]} [{worst.low:.3f}, {worst.high:.3f}] "
+        f"to {worst.reference}, line {line:.2f}, {len(nights)} days"
+        + (f"; {len(under)} groups under the line by their figure, perhaps by chance" if under and not below else ""),
         observed=np.nan if worst is None else worst.ratio,
         threshold=line,
         rows=len(decided),
         model_version=version,
         nights=len(nights),
-        groups=table(pd.DataFrame([dataclasses.asdict(one) for one in impacts])) if impacts else "none",
+        under_the_line=", ".join(f"{one.field} {one.group}" for one in under) or "none",
+        groups=table(pd.DataFrame(shown)) if shown else "none",
     )
 
 
@@ -122,7 +129,7 @@ def batch_equals_online(
     """
     from creditrisk_assets.scoring.decisions import DecisionsError
 
-    version, _ = _made_by(production_scores)
+    version, _ = made_by(production_scores)
     try:
         agreement = _agreement(production_scores, context.partition_key, settings)
     except DecisionsError as error:
@@ -161,11 +168,14 @@ def batch_equals_online(
 CHECKS = (estimated_performance_holds, live_decisions_treat_groups_alike, batch_equals_online)
 
 
-def _made_by(scores: ParquetRows) -> tuple[str, str]:
-    """Version and bundle of a day's champion: every row names the same."""
+def made_by(scores: ParquetRows) -> tuple[str, str]:
+    """Version and bundle that made most of a day's decisions. Others made some where a file was corrected after a promotion."""
+    counted: Counter[tuple[str, str]] = Counter()
     with scores.opened() as file:
-        first = next(file.iter_batches(1, columns=[VERSION, BUNDLE]))
-    return str(first[VERSION][0]), str(first[BUNDLE][0])
+        for batch in file.iter_batches(columns=[VERSION, BUNDLE]):
+            for part in pa.Table.from_batches([batch]).group_by([VERSION, BUNDLE]).aggregate([([], "count_all")]).to_pylist():
+                counted[part[VERSION], part[BUNDLE]] += part["count_all"]
+    return counted.most_common(1)[0][0]
 
 
 def probability_of(scores: ParquetRows) -> FloatArray:
@@ -182,7 +192,7 @@ def _recent_decisions(scores: ParquetRows, day: str, version: str, settings: Set
         earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
         night = scores if back == 0 else ParquetRows(stored_path(settings.storage, "production_scores", earlier))
         try:
-            if back and _made_by(night)[0] != version:
+            if back and made_by(night)[0] != version:
                 continue
             with night.opened() as file:
                 decided = file.read(columns).to_pandas()

@@ -6,7 +6,7 @@ Every reading of Dagster's history is here; `evaluations` is the one place that 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import dagster as dg
@@ -19,9 +19,6 @@ from sqlalchemy import or_, select
 
 from creditrisk_assets.governance.retrain_policy import PastRetrain
 from creditrisk_assets.scoring.bundle import ChampionRecord
-
-if TYPE_CHECKING:
-    pass
 
 CHAMPION = dg.AssetKey("champion")
 SCORES = dg.AssetKey("production_scores")

@@ -16,7 +16,7 @@ import pandas as pd
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.metadata import picture, table
 from creditrisk_assets.defs.watched import watched_metadata
-from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, version_before
+from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, last_move, version_before
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 
 RECORDS_AGREE = "champion_records_agree"
+
+DATA_VERSION = "decides-from-now-on"
+"""Dagster's data version of every champion. A new champion does not make the decisions of its predecessors out of date, and a
+data version that changed would: Dagster would show every past day of `production_scores` as unsynced. Which bundle is in force
+is in the metadata.
+"""
 
 
 class MoveRefused(RuntimeError):
@@ -62,7 +68,7 @@ def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce 
 
 
 def champion_metadata(
-    registry: "Registry", in_force: InForce, bundle: Bundle, verdict: str, reason: str, entry: Entry
+    registry: "Registry", in_force: InForce, bundle: Bundle, verdict: str, reason: str, entries: list[Entry]
 ) -> dict[str, Any]:
     """What every materialization of `champion` says.
 
@@ -72,9 +78,10 @@ def champion_metadata(
         bundle: its bundle.
         verdict: `first`, `promoted`, `kept`, `rolled_back` or `cut_off`.
         reason: why.
-        entry: the last of the ledger.
+        entries: of the ledger.
     """
     registered = registry.version(in_force.model_version)
+    entry, moved = entries[-1], last_move(entries)
     return {
         "mlflow_uri": registered.mlflow_uri,
         "artifact_uri": in_force.artifact_uri,
@@ -83,6 +90,8 @@ def champion_metadata(
         "bundle_sha256": in_force.bundle_sha256,
         "verdict": verdict,
         "reason": reason,
+        "in_force_verdict": moved.action,
+        "in_force_reason": moved.why,
         "rule": dg.MetadataValue.json(in_force.rule.model_dump()),
         "cut_off": in_force.rule.cut_off,
         "cut_off_by": in_force.cut_off_by,
@@ -109,9 +118,18 @@ def policy_metadata(in_force: InForce, bundle: Bundle, settings: Settings) -> di
     assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
     view = policy_view(bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds)
     rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
-    shown = {"grades": table(view.grades), "trade_off": table(view.trade_off, len(view.trade_off))}
+    words = settings.portfolio.words
+    trade_off = view.trade_off.rename(
+        columns={
+            "approval_rate": words.rate,
+            "bad_rate": f"bad rate of those {words.below}",
+            "bad_rate_refused": f"bad rate of those {words.above}",
+            "bads_approved_share": f"share of bads {words.below}",
+        }
+    )
+    shown = {"grades": table(view.grades), "trade_off": table(trade_off, len(trade_off))}
     if settings.report_rows:
-        shown["trade_off_plot"] = picture(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off))
+        shown["trade_off_plot"] = picture(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words))
     return shown
 
 
@@ -140,7 +158,23 @@ def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | No
         registered = registry_of(settings).version(target.model_version)
         bundle = _proven(target, settings)
         after = in_force_of(registered, bundle, now)
-        return _move_by_hand(instance, settings, "rolled_back", entries[-1], after, bundle, why)
+        return _move_by_hand(instance, settings, "rolled_back", entries, after, bundle, why)
+
+
+def pin_cut_off(instance: dg.DagsterInstance, settings: Settings, why: str) -> Entry:
+    """Make the cut-off in force the policy's, so that no promotion moves it. Nothing is decided otherwise by that.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        why: for the ledger.
+
+    Raises:
+        MoveRefused: if there is no champion, or the cut-off is the policy's already.
+        LedgerError: if the ledger is not whole.
+    """
+    now = _moves_so_far(settings)[-1].after
+    return set_cut_off(instance, settings, now.rule.cut_off, why)
 
 
 def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str) -> Entry:
@@ -149,7 +183,7 @@ def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        cut_off: PD from which a customer is refused; None for the model's own.
+        cut_off: PD from which a customer is refused; None for the model's own. That in force keeps its reference profile.
         why: for the ledger.
 
     Raises:
@@ -163,13 +197,13 @@ def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float
         now = entries[-1].after
         bundle = _proven(now, settings)
         try:
-            rule = rule_of(bundle, cut_off)
+            rule = now.rule if cut_off == now.rule.cut_off else rule_of(bundle, cut_off)
         except ValueError as error:
             raise MoveRefused(str(error)) from error
         after = now.model_copy(update={"rule": rule, "cut_off_by": "model" if cut_off is None else "policy"})
         if after == now:
             raise MoveRefused(f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}")
-        return _move_by_hand(instance, settings, "cut_off", entries[-1], after, bundle, why)
+        return _move_by_hand(instance, settings, "cut_off", entries, after, bundle, why)
 
 
 @dataclass(frozen=True)
@@ -206,6 +240,7 @@ def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
     wrong = [one for one in findings if not one.holds]
     return watched_metadata(
         RECORDS_AGREE,
+        passed=not wrong,
         summary="; ".join(f"{one.what}: {one.seen}" for one in wrong) or "all agree",
         observed=len(wrong),
         threshold=0,
@@ -230,11 +265,12 @@ def _move_by_hand(
     instance: dg.DagsterInstance,
     settings: Settings,
     action: Action,
-    head: Entry,
+    entries: list[Entry],
     after: InForce,
     bundle: Bundle,
     why: str,
 ) -> Entry:
+    head = entries[-1]
     move = Move(
         action=action,
         actor=actor_by_hand(settings),
@@ -253,10 +289,10 @@ def _move_by_hand(
             events.CHAMPION,
             description=why,
             metadata={
-                **champion_metadata(registry, after, bundle, action, why, entry),
+                **champion_metadata(registry, after, bundle, action, why, [*entries, entry]),
                 **policy_metadata(after, bundle, settings),
             },
-            tags={"dagster/data_version": after.bundle_sha256},
+            tags={"dagster/data_version": DATA_VERSION},
         )
     )
     findings = verify(instance, settings, every_version=False)

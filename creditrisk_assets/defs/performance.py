@@ -20,6 +20,7 @@ from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.performance import PerformanceTest
@@ -49,28 +50,42 @@ def performance_report(
     outcomes: pd.DataFrame,
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
-    """How the day's scores turned out, on the rows whose outcome has arrived, beside what the champion showed at validation and
-    what its PDs promised of the same rows; and how good such promises have been.
+    """How the day's decisions turned out, on the rows whose outcome has arrived, beside what the champion that made them showed
+    at validation and what its PDs promised of the same rows; and how good such promises have been. Customers that this champion
+    has learned from, and decisions of another version on the same day, are counted and are no performance.
     """
     from creditrisk_assets.governance.policy import grade_table
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.monitoring.performance import (
+        MaturedDay,
         estimate_misses,
         estimates_so_far,
+        in_sample,
         join_outcomes,
         night_figures,
         realised_performance,
         spans_of,
     )
     from creditrisk_assets.portfolio.outcomes import maturity
+    from creditrisk_assets.scoring.bundle_store import BundleStore
 
     portfolio, day = settings.portfolio, context.partition_key
     with production_scores.opened() as file:
-        scores = file.read([portfolio.identifier, PD]).to_pandas()
+        scores = file.read([portfolio.identifier, PD, "model_version"]).to_pandas()
     version, bundle = scored_by(settings, production_scores)
     validation = bundle.manifest.metrics
     matured = join_outcomes(scores, outcomes, portfolio.identifier)
+    learned = in_sample(matured.rows[portfolio.identifier], day, BundleStore(settings.data_dir).learned_days(bundle))
+    by_others = (matured.rows["model_version"] != version).to_numpy()
+    waiting = maturity(
+        matured.decisions,
+        len(matured.rows),
+        day,
+        latest_day := latest_day_of_data(context.instance),
+        portfolio.performance_window_days,
+    )
+    matured = MaturedDay(matured.rows[~learned & ~by_others], matured.decisions)
     target = matured.rows[portfolio.target].to_numpy(dtype=np.int64)
     probability = matured.rows[PD].to_numpy(dtype=np.float64)
     night = night_figures(target, probability)
@@ -83,8 +98,6 @@ def performance_report(
     }
     spans = spans_of([*recent.values()], settings.performance_nights)
     frame = pd.DataFrame([{"nights": number, "first_day": [*recent][-number], **about, **span} for number, span in spans.items()])
-    latest_day = latest_day_of_data(context.instance)
-    waiting = maturity(matured.decisions, len(matured.rows), day, latest_day, portfolio.performance_window_days)
     misses = estimate_misses([*nights.values()])
     plots = {}
     if "roc_auc" in night and settings.report_rows:
@@ -99,6 +112,8 @@ def performance_report(
             "model_version": version,
             **dataclasses.asdict(waiting),
             "latest_day_of_data": latest_day,
+            "not_counted_in_sample": int((learned & ~by_others).sum()),
+            "not_counted_other_versions": int(by_others.sum()),
             **figures(realised_performance(matured, portfolio.target)),
             **figures(night),
             "validation_roc_auc": validation["roc_auc"],
@@ -169,6 +184,7 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, Perf
 
     shown = most_telling(tests)
     test, row = tests[shown], report[report["nights"] == shown].iloc[0]
+    observed, limit = beside(test.observed, test.limit, ".4f")
     span = f"{shown} nights since {row['first_day']}" if shown > 1 else "the night alone"
     of_spans = [
         {"nights": number, "rows": rows, **vars(tests[number])}
@@ -177,7 +193,7 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, Perf
     return watched_result(
         check,
         passed=all(one.passed for one in tests.values()),
-        summary=test.explanation if np.isnan(test.observed) else f"{what} {test.observed:.4f}, limit {test.limit:.4f}, {span}",
+        summary=test.explanation if np.isnan(test.observed) else f"{what} {observed}, limit {limit}, {span}",
         observed=test.observed,
         threshold=test.limit,
         rows=int(row["rows"]),
@@ -186,7 +202,7 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, Perf
         explanation=test.explanation,
         nights=shown,
         first_day=str(row["first_day"]),
-        tests=table(pd.DataFrame(of_spans)),
+        tests=table(pd.DataFrame(of_spans), compared=("observed", "limit")),
     )
 
 

@@ -2,9 +2,10 @@
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
@@ -20,10 +21,12 @@ from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.portfolio.storage import put_file, scratch_folder
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.portfolio.ingestion import Ingested
     from creditrisk_assets.scoring.bundle import Bundle
+    from creditrisk_assets.scoring.decisions import DecisionSet
 
 SCORING_BATCH_ROWS = 65_536
 """Rows that are in memory at once while a day is scored."""
@@ -88,8 +91,9 @@ def production_batch(
 def production_scores(
     context: dg.AssetExecutionContext, production_batch: ParquetRows, settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.Output[ParquetRows]]:
-    """The day's decisions: each customer's fields with a decision id, PD, score, prediction and reasons, and the model version,
-    bundle and cut-off that made them. They are also kept for ever, where no later scoring of the day replaces them.
+    """The day's decisions as they were acted on: each customer's fields with decision id, PD, score, prediction, reasons, and the
+    model version, bundle and cut-off that made them. A record that was decided before keeps its first decision, whichever version
+    is champion now; new and corrected records are decided by the champion in force. Every scoring is also kept for ever.
     """
     from creditrisk_assets.scoring import decisions
     from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -103,37 +107,85 @@ def production_scores(
     with scratch_folder(settings.scratch) as folder, production_batch.opened() as accepted:
         batch_sha256 = _file_digest(production_batch.path)
         name = decisions.set_name(day, batch_sha256, in_force)
-        staged = folder / "scores.parquet"
-        rows, totals = _decide(accepted, staged, day, name, bundle, in_force)
+        scored = folder / "scored.parquet"
+        rows = _decide(accepted, scored, day, name, bundle, in_force)
         if not rows:
             raise dg.Failure("the day has no accepted row; valid: at least one")
-        file_sha256 = _file_digest(staged)
-        kept = decisions.DecisionSet(day=day, batch_sha256=batch_sha256, champion=in_force, rows=rows, file_sha256=file_sha256)
-        decisions.keep(settings.decisions, Path(shutil.copyfile(staged, folder / "kept.parquet")), kept)
+        scoring = decisions.DecisionSet(
+            day=day, batch_sha256=batch_sha256, champion=in_force, rows=rows, file_sha256=_file_digest(scored)
+        )
+        kept = decisions.keep(settings.decisions, Path(shutil.copyfile(scored, folder / "kept.parquet")), scoring)
+        scorings = [one for one in decisions.scorings_of(settings.decisions, day) if (one.number or 0) <= (kept.number or 0)]
+        record = _record_of_day(settings, scorings, scored, folder / "record.parquet")
+        made_by, means = _summary(record)
+        deciding = next(one.champion for one in scorings if one.champion.model_version == made_by[0]["model_version"])
+        latest = f"scoring {kept.number} of the day, by version {in_force.model_version} at cut-off {in_force.rule.cut_off:.4f}"
         yield dg.Output(
-            ParquetRows(staged),
+            ParquetRows(record),
             metadata={
                 "dagster/row_count": rows,
-                "model_version": in_force.model_version,
-                "mlflow_uri": in_force.mlflow_uri,
-                "bundle_sha256": in_force.bundle_sha256,
-                "cut_off": in_force.rule.cut_off,
+                **made_by[0],
+                "mlflow_uri": deciding.mlflow_uri,
+                "decided_by": table(pd.DataFrame(made_by)),
+                "latest_scoring": latest,
                 "decision_set": name,
-                "decisions_sha256": file_sha256,
-                **{name: total / rows for name, total in totals.items()},
+                "decisions_sha256": (digest := _file_digest(record)),
+                **means,
             },
-            data_version=dg.DataVersion(file_sha256),
+            data_version=dg.DataVersion(digest),
         )
 
 
-def _decide(
-    accepted: pq.ParquetFile, staged: Path, day: str, name: str, bundle: "Bundle", in_force: ChampionRecord
-) -> tuple[int, dict[str, float]]:
-    """Write the decisions on a day's rows to a file; how many, and the sums of what the asset tells the means of."""
+def _record_of_day(settings: Settings, scorings: "list[DecisionSet]", scored: Path, path: Path) -> Path:
+    """The file of a day's decisions as they were acted on.
+
+    Args:
+        settings: where decisions are.
+        scorings: of the day, in their order; the present one is the last.
+        scored: file of the present one.
+        path: where another file may be written.
+    """
+    from creditrisk_assets.scoring.day_record import write_day_record
+    from creditrisk_assets.scoring.decisions import proven_file
+
+    *earlier, present = scorings
+    if not earlier:
+        return scored
+    if earlier[0].batch_sha256 == present.batch_sha256:
+        with proven_file(settings.decisions, earlier[0]).open("rb") as first, path.open("wb") as file:
+            shutil.copyfileobj(first, file)
+    else:
+        write_day_record(settings.decisions, earlier, scored, path, settings.portfolio)
+    return path
+
+
+def _summary(record: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """By which versions, bundles and cut-offs a day's decisions were made, the one that made most of them first, each with its
+    rows; and means over the day.
+    """
+    by = ["model_version", "bundle_sha256", "cut_off"]
+    figures = {"mean_pd": "default_probability", "predicted_bad_share": "prediction", "mean_score": "score"}
+    rows: Counter[tuple[Any, ...]] = Counter()
+    totals = dict.fromkeys(figures, 0.0)
+    with pq.ParquetFile(record, pre_buffer=False) as file:
+        for batch in file.iter_batches(SCORING_BATCH_ROWS, columns=[*by, *figures.values()]):
+            for part in pa.Table.from_batches([batch]).group_by(by).aggregate([([], "count_all")]).to_pylist():
+                rows[tuple(part[name] for name in by)] += part["count_all"]
+            for name, column in figures.items():
+                totals[name] += float(batch.column(column).to_numpy().sum())
+    of_version: Counter[str] = Counter()
+    for key, count in rows.items():
+        of_version[key[0]] += count
+    ordered = sorted(rows.items(), key=lambda one: (of_version[one[0][0]], one[1]), reverse=True)
+    made_by = [dict(zip(by, key, strict=True)) | {"decisions": count} for key, count in ordered]
+    return made_by, {name: total / rows.total() for name, total in totals.items()}
+
+
+def _decide(accepted: pq.ParquetFile, staged: Path, day: str, name: str, bundle: "Bundle", in_force: ChampionRecord) -> int:
+    """Write the decisions on a day's rows to a file; how many."""
     from creditrisk_assets.scoring import decisions
 
     rows, writer = 0, None
-    totals = {"mean_pd": 0.0, "predicted_bad_share": 0.0, "mean_score": 0.0}
     try:
         for batch in accepted.iter_batches(SCORING_BATCH_ROWS):
             answers = decisions.answer_columns(bundle, in_force.rule, batch)
@@ -150,13 +202,10 @@ def _decide(
             writer = writer or pq.ParquetWriter(staged, decided.schema)
             writer.write_batch(decided)
             rows += len(batch)
-            totals["mean_pd"] += float(answers["default_probability"].to_numpy().sum())
-            totals["predicted_bad_share"] += float(answers["prediction"].to_numpy().sum())
-            totals["mean_score"] += float(answers["score"].to_numpy().sum())
     finally:
         if writer is not None:
             writer.close()
-    return rows, totals
+    return rows
 
 
 @dg.asset(
@@ -267,7 +316,8 @@ def _checks(ingested: "Ingested", settings: Settings, asset: str) -> Iterator[dg
     if unreadable:
         summary = f"could not be read: {unreadable}"
     else:
-        summary = f"{share:.1%} of {ingested.rows_in:,} rows rejected, limit {limit:.1%}"
+        rejected, allowed = beside(share, limit, ".1%")
+        summary = f"{rejected} of {ingested.rows_in:,} rows rejected, limit {allowed}"
     yield watched_result(
         _mostly_accepted(asset).name,
         passed=ingested.rows > 0 and not unreadable and share <= limit,

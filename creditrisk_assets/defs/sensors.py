@@ -13,7 +13,7 @@ from creditrisk_assets.defs.jobs import assess_performance, retrain, score_produ
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.defs.zones import Seen, arrivals_in
-from creditrisk_assets.governance.retrain_policy import RetrainLimits
+from creditrisk_assets.governance.retrain_policy import RetrainLimits, causes_counted
 from creditrisk_assets.portfolio.zone_memory import ZoneMemory
 from creditrisk_assets.settings import Settings
 
@@ -22,7 +22,6 @@ RUNS_PER_TICK = 200
 """A tick has a minute, and reads the files of each day that it asks for; the others come with the next ticks."""
 
 UNDECIDED = "undecided"
-CAUSES_SHOWN = 5
 
 
 @dg.sensor(job=score_production, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -78,7 +77,6 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
     if not decision.causes or decision.triage is None:
         return dg.SensorResult(skip_reason=decision.reason, cursor=json.dumps({"mark": mark, "reason": decision.reason}))
     identifiers = ",".join(str(cause.record_id) for cause in decision.causes)
-    shown = decision.causes[:CAUSES_SHOWN]
     request = dg.RunRequest(
         run_key=f"causes:{identifiers}",
         tags={
@@ -88,7 +86,7 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
             events.SINCE_TAG: decision.triage.since,
             "creditrisk/cause_checks": ", ".join(sorted({cause.check for cause in decision.causes})),
             "creditrisk/cause_partitions": ", ".join(sorted({cause.partition for cause in decision.causes})),
-            "creditrisk/cause_values": "; ".join(f"{one.check} on {one.partition}: {one.value}" for one in shown),
+            "creditrisk/cause_values": causes_counted(decision.causes),
             "creditrisk/cause_evidence": decision.triage.sentence,
         },
     )

@@ -11,11 +11,13 @@ from dagster import DagsterInstance as DagsterInstance  # re-exported: the demo 
 from dagster._core.scheduler.instigation import TickStatus
 
 from creditrisk_assets.defs import events, sensors, watching
+from creditrisk_assets.defs.history import raw_data
+from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.defs.jobs import retrain
 from creditrisk_assets.defs.production import production_batch
 from creditrisk_assets.defs.retraining import retrain_decision
 from creditrisk_assets.defs.watched import CHECKS
-from creditrisk_assets.defs.zones import zone_problems
+from creditrisk_assets.defs.zones import days_waiting, zone_problems
 from creditrisk_assets.loop_status import (
     DAYS_SHOWN,
     DayStatus,
@@ -26,6 +28,8 @@ from creditrisk_assets.loop_status import (
     SensorStatus,
 )
 from creditrisk_assets.monitoring.watch_list import BY_CHECK
+from creditrisk_assets.portfolio.history import History
+from creditrisk_assets.portfolio.ingestion import ValidatedRows
 from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
@@ -41,6 +45,27 @@ def open_instance(home: Path) -> DagsterInstance:
         raise FileNotFoundError(f"{home} has no dagster.yaml; run from the project's folder or set DAGSTER_HOME to it")
     os.environ["DAGSTER_HOME"] = str(home.resolve())
     return DagsterInstance.get()
+
+
+def stored_history(home: Path, settings: Settings) -> History | None:
+    """The history that the models of a store have learned from, or None before `raw_data` was first materialized.
+
+    Args:
+        home: folder of `dagster.yaml`.
+        settings: where the store is.
+    """
+    import pandas as pd
+
+    if not (home / "dagster.yaml").is_file():
+        return None
+    event = open_instance(home).get_latest_materialization_event(raw_data.key)
+    path = settings.storage / f"{raw_data.key.to_python_identifier()}{ParquetIOManager.extension}"
+    if event is None or event.asset_materialization is None or not path.exists():
+        return None
+    said = event.asset_materialization.metadata
+    with path.open("rb") as file:
+        rows = ValidatedRows(pd.read_parquet(file), pd.DataFrame(), (), ())
+    return History(rows, str(said["source"].value), str(said["sha256"].value))
 
 
 def champion_in_force(instance: DagsterInstance) -> ChampionRecord | None:
@@ -70,9 +95,13 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
         written=time.time(),
         champion=champion,
         champion_since=_since(moves),
-        validation_roc_auc=moves[0][2].get("validation_roc_auc") if moves else None,
+        cut_off_by=moves[0][2]["cut_off_by"] if moves else None,
+        champion_because=champion.moved_because if champion else None,
+        checks_run=sum(bool(events.evaluations(instance, check)) for check in CHECKS),
+        checks=len(CHECKS),
+        waiting_days=tuple(days_waiting(settings, instance.get_materialized_partitions(events.SCORES))),
         retraining=retrain_decision(instance, settings).reason,
-        days=tuple(_days(instance, settings, landed, failed)),
+        days=tuple(_days(instance, settings, landed, failed, _validation(moves))),
         alarms=tuple(_failed(one) for one in failed if one.partition is None),
         events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
@@ -86,7 +115,7 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
 
 def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:
     """One day as far as it has come."""
-    (status,) = _days(instance, settings, [day], failed_checks(instance))
+    (status,) = _days(instance, settings, [day], failed_checks(instance), _validation(_moves(instance)))
     return status
 
 
@@ -124,7 +153,7 @@ def runs(instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None =
             day=record.dagster_run.tags.get(events.PARTITION_TAG),
             status=record.dagster_run.status.value,
             started=record.start_time,
-            cause=record.dagster_run.tags.get("creditrisk/cause_values"),
+            cause=_cause(record.dagster_run.tags),
             action=record.dagster_run.tags.get(events.ACTION_TAG),
         )
         for record in instance.get_run_records(filters, limit=limit)
@@ -141,6 +170,12 @@ def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]
     ]
 
 
+def _cause(tags: Mapping[str, str]) -> str | None:
+    """Why a sensor started a run: first what decided, then the failed checks that asked for it, counted."""
+    parts = [tags[name] for name in ("creditrisk/cause_evidence", "creditrisk/cause_values") if tags.get(name)]
+    return "; ".join(parts) or None
+
+
 _Move = tuple[float, ChampionRecord, Mapping[str, Any], str]
 """When, what was said of the champion, the values of the metadata, and the run."""
 
@@ -153,6 +188,11 @@ def _moves(instance: DagsterInstance) -> list[_Move]:
             values = {name: value.value for name, value in record.asset_materialization.metadata.items()}
             moves.append((record.timestamp, ChampionRecord.of_values(values), values, record.run_id))
     return moves
+
+
+def _validation(moves: Sequence[_Move]) -> dict[str, float]:
+    """The AUC at validation of each version that was champion."""
+    return {move[1].model_version: move[2]["validation_roc_auc"] for move in moves}
 
 
 def _since(moves: Sequence[_Move]) -> float | None:
@@ -178,7 +218,7 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
                 kind=champion.verdict,
                 action=of_run.get(events.ACTION_TAG) or ("refit" if run_id in tags else None),
                 text=champion.reason,
-                cause=of_run.get("creditrisk/cause_values"),
+                cause=_cause(of_run),
                 model_version=champion.model_version,
                 challenger=values.get("challenger_version"),
                 verdict=values.get("verdict_sha256"),
@@ -196,7 +236,7 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
                     kind="in flight" if run.status in events.IN_FLIGHT else "failed",
                     action=run.tags.get(events.ACTION_TAG) or "refit",
                     text=f"run {run.status.value}",
-                    cause=run.tags.get("creditrisk/cause_values"),
+                    cause=_cause(run.tags),
                     run_id=run.run_id,
                 )
             )
@@ -204,9 +244,13 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
 
 
 def _days(
-    instance: DagsterInstance, settings: Settings, days: Sequence[str], failed: Sequence[events.Evaluation]
+    instance: DagsterInstance,
+    settings: Settings,
+    days: Sequence[str],
+    failed: Sequence[events.Evaluation],
+    validation: Mapping[str, float],
 ) -> list[DayStatus]:
-    """Some days, as far as they have come."""
+    """Some days, as far as they have come; `validation` has the AUC at validation of each version that was champion."""
     if not days:
         return []
     batches, scores, drifts, performances = (
@@ -232,6 +276,7 @@ def _days(
                 rows=batch.get("dagster/row_count"),
                 rejected=batch.get("rows_rejected"),
                 model_version=score.get("model_version"),
+                validation_roc_auc=validation.get(str(score.get("model_version"))),
                 **{name: drift.get(name) for name in _FROM_DRIFT},
                 **{name: performance.get(name) for name in _FROM_PERFORMANCE},
                 matured=waiting.matured if waiting else None,
@@ -258,7 +303,10 @@ _FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate")
 
 
 def _failed(one: events.Evaluation) -> FailedCheck:
-    return FailedCheck(check=one.check, tier=BY_CHECK[one.check].tier.value, summary=one.summary, run_id=one.run_id or None)
+    watch = BY_CHECK[one.check]
+    return FailedCheck(
+        check=one.check, problem=watch.failure, tier=watch.tier.value, summary=one.summary, run_id=one.run_id or None
+    )
 
 
 def _latest(instance: DagsterInstance, asset: str, days: Sequence[str]) -> dict[str, tuple[dict[str, Any], str]]:

@@ -24,12 +24,13 @@ CAUSES = tuple(key_of(watch) for watch in WATCHES if watch.asks_for_retraining)
 
 
 def watched_metadata(
-    check: str, *, summary: str, observed: float | str, threshold: float | str, rows: int, **more: Any
+    check: str, *, passed: bool, summary: str, observed: float | str, threshold: float | str, rows: int, **more: Any
 ) -> dict[str, Any]:
     """What every watched check says; tier and advice come from the watch list.
 
     Args:
         check: its name.
+        passed: whether nothing is the matter. If something is, the summary begins with what is wrong.
         summary: one line for people.
         observed: what was tested; NaN, and then left out with the threshold, where there is nothing.
         threshold: where passing ends.
@@ -38,7 +39,8 @@ def watched_metadata(
     """
     watch = BY_CHECK[check]
     tested = {} if isinstance(observed, float) and math.isnan(observed) else {"observed": observed, "threshold": threshold}
-    return {"summary": summary, **tested, "rows": rows, "action": watch.action, "tier": watch.tier.value, **more}
+    said = summary if passed else f"{watch.failure}: {summary}"
+    return {"summary": said, **tested, "rows": rows, "action": watch.action, "tier": watch.tier.value, **more}
 
 
 def watched_result(
@@ -60,5 +62,7 @@ def watched_result(
         passed=passed,
         check_name=check,
         severity=dg.AssetCheckSeverity.ERROR if watch.is_an_error else dg.AssetCheckSeverity.WARN,
-        metadata=watched_metadata(check, summary=summary, observed=observed, threshold=threshold, rows=rows, **more),
+        metadata=watched_metadata(
+            check, passed=passed, summary=summary, observed=observed, threshold=threshold, rows=rows, **more
+        ),
     )

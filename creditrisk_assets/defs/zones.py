@@ -1,7 +1,7 @@
 """The landing zones as Dagster's partitions see them: which days are new, and what lies there that cannot be read."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from upath import UPath
@@ -80,6 +80,21 @@ def zone_problems(settings: Settings) -> list[str]:
         except OSError as error:  # the status must be readable above all when a store is not
             problems.append(f"{name}: {zone} cannot be looked at: {error}")
     return problems
+
+
+def days_waiting(settings: Settings, scored: Collection[str]) -> list[str]:
+    """Days that have landed and were not scored; none where the landing zone cannot be looked at, which `zone_problems` says.
+
+    Args:
+        settings: where the landing zone is.
+        scored: days that were scored.
+    """
+    try:
+        days, _ = zone_names(settings.landing_production)
+        unscored = [day for day in days if day not in scored and EARLIEST_DAY <= day <= last_day()]
+        return [day for day in unscored if list_day(settings.landing_production / day).files]
+    except OSError:
+        return []
 
 
 def _look(day: DayListing) -> tuple[str, str]:

@@ -19,7 +19,9 @@ from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
 from creditrisk_assets.modelling.metrics import auc_gain, row_log_loss
 from creditrisk_assets.monitoring.population_stability import population_stability
+from creditrisk_assets.portfolio.contract import DecisionWords
 from creditrisk_assets.scoring.bundle import Scores
+from creditrisk_assets.shown import beside
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -30,12 +32,15 @@ PSI_WORTH_A_LOOK = 0.25
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides' answers on the same n rows, each at its own cut-off, with the outcomes and the groups of the rows."""
+    """Both sides' answers on the same n rows, each at its own cut-off, with the outcomes and the groups of the rows, and what the
+    portfolio calls the share of those under the cut-off.
+    """
 
     target: IntArray
     challenger: Scores
     champion: Scores
     groups: Groups
+    rate: str = DecisionWords().rate
 
     @cached_property
     def auc_gain(self) -> tuple[float, float]:
@@ -61,14 +66,14 @@ def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
     """
     gain, error = comparison.auc_gain
     lowest = gain - float(stats.norm.isf(limits.alpha)) * error
+    shown = beside(lowest, -limits.inferiority_margin, "+.4f")
     return _test(
         "ranks_no_worse",
         lowest > -limits.inferiority_margin,
         lowest,
         -limits.inferiority_margin,
         comparison,
-        f"AUC gain {gain:+.4f}, with {1 - limits.alpha:.1%} confidence above {lowest:+.4f}; "
-        f"it must be above {-limits.inferiority_margin:+.4f}",
+        f"AUC gain {gain:+.4f}, with {1 - limits.alpha:.1%} confidence above {shown[0]}; it must be above {shown[1]}",
     )
 
 
@@ -82,13 +87,14 @@ def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
     by_chance = float(stats.norm.isf(limits.alpha)) * error
     limit = max(limits.minimum_gain, by_chance)
     p_value = float(stats.norm.sf(gain / error)) if error > 0 else 1.0
+    shown = beside(gain, limit, "+.4f")
     return _test(
         "ranks_better",
         gain > limit and p_value < limits.alpha,  # an error of zero proves nothing
         gain,
         limit,
         comparison,
-        f"AUC gain {gain:+.4f}, p {p_value:.2g}; needed: above {limit:.4f}, "
+        f"AUC gain {shown[0]}, p {p_value:.2g}; needed: above {shown[1]}, "
         f"the larger of the minimum {limits.minimum_gain:g} and of {by_chance:.4f}, which chance exceeds in {limits.alpha:.1%}",
     )
 
@@ -111,6 +117,7 @@ def _loss_is_no_worse(
     mean = float(differences.mean())
     highest = mean + float(stats.norm.isf(limits.alpha)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
     margin = limits.loss_margin * float(old.mean())
+    shown = beside(highest, margin, "+.5f")
     return _test(
         name,
         highest <= margin,
@@ -118,7 +125,7 @@ def _loss_is_no_worse(
         margin,
         comparison,
         f"{title} {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.1%} confidence below "
-        f"{highest:+.5f}; it must be at most {margin:+.5f}",
+        f"{shown[0]}; it must be at most {shown[1]}",
     )
 
 
@@ -138,13 +145,15 @@ def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
     gap, champion_gap = float(new.mean()) - bad_rate, float(old.mean()) - bad_rate
     by_chance = _gap_by_chance(new, limits)
     limit = max(limits.level_floor, by_chance, abs(champion_gap))
+    shown = beside(abs(gap), limit, ".4f")
     return _test(
         "level_is_right",
         abs(gap) <= limit,
         abs(gap),
         limit,
         comparison,
-        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {gap:+.4f}; allowed: {limit:.4f}, the largest of "
+        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {_signed(gap, shown[0])}; "
+        f"allowed: {shown[1]}, the largest of "
         f"the floor {limits.level_floor:g}, chance {by_chance:.4f} and the champion's gap {abs(champion_gap):.4f}",
     )
 
@@ -194,6 +203,7 @@ def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTes
         row_log_loss(comparison.target, side.default_probability) for side in (comparison.challenger, comparison.champion)
     )
     log_ratio, limit = float((old - new).sum()), -math.log(limits.alpha)
+    shown = beside(log_ratio, limit, "+.2f")
     return _test(
         "likelihood_is_greater",
         log_ratio > limit,
@@ -201,7 +211,7 @@ def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTes
         limit,
         comparison,
         f"log-likelihood of the outcomes {-new.sum():.2f} against the champion's {-old.sum():.2f}, log of the ratio "
-        f"{log_ratio:+.2f}; it must be above {limit:+.2f}, a ratio of {1 / limits.alpha:g}",
+        f"{shown[0]}; it must be above {shown[1]}, a ratio of {1 / limits.alpha:g}",
     )
 
 
@@ -211,14 +221,15 @@ def level_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     bad_rate = float(comparison.target.mean())
     gap, by_chance = float(new.mean()) - bad_rate, _gap_by_chance(new, limits)
     limit = max(limits.level_floor, by_chance)
+    shown = beside(abs(gap), limit, ".4f")
     return _test(
         "level_holds",
         abs(gap) <= limit,
         abs(gap),
         limit,
         comparison,
-        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {gap:+.4f}; allowed: {limit:.4f}, the larger of the "
-        f"floor {limits.level_floor:g} and chance {by_chance:.4f}",
+        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {_signed(gap, shown[0])}; "
+        f"allowed: {shown[1]}, the larger of the floor {limits.level_floor:g} and chance {by_chance:.4f}",
     )
 
 
@@ -226,12 +237,18 @@ def _gap_by_chance(probability: FloatArray, limits: GateLimits) -> float:
     return float(stats.norm.isf(limits.alpha / 2) * np.sqrt((probability * (1 - probability)).sum()) / len(probability))
 
 
+def _signed(value: float, size: str) -> str:
+    """A size with the sign of its value."""
+    return f"{'-' if value < 0 else '+'}{size}"
+
+
 def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
     """PSI between both sides' PDs on the same rows: a challenger that sees everybody differently is for a human."""
     old, new = comparison.champion.default_probability, comparison.challenger.default_probability
     psi = population_stability("PD", old, new, limits.alpha, limits.psi_limit).value
     look = psi > PSI_WORTH_A_LOOK
-    sentence = f"PSI between the two sides' PDs {psi:.3f}; it must be at most {limits.psi_limit:g}"
+    shown = beside(psi, limits.psi_limit)
+    sentence = f"PSI between the two sides' PDs {shown[0]}; it must be at most {shown[1]}"
     sentence += f", and above {PSI_WORTH_A_LOOK} is worth a look" if look else ""
     return _test("judges_alike", psi <= limits.psi_limit, psi, limits.psi_limit, comparison, sentence, warning=look)
 
@@ -239,13 +256,14 @@ def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
 def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     """The approval rate, each side at its own cut-off, does not swing by more than the limit."""
     new, old = (float((side.prediction == 0).mean()) for side in (comparison.challenger, comparison.champion))
+    shown = beside(abs(new - old), limits.swing_limit)
     return _test(
         "approval_rate_holds",
         abs(new - old) <= limits.swing_limit,
         abs(new - old),
         limits.swing_limit,
         comparison,
-        f"approval rate {new:.3f} against {old:.3f}, swing {new - old:+.3f}; at most {limits.swing_limit:g} is allowed",
+        f"{comparison.rate} {new:.3f} against {old:.3f}, swing {_signed(new - old, shown[0])}; at most {shown[1]} is allowed",
     )
 
 
@@ -266,7 +284,10 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     )
     if fallen:
         sentence += f"; {', '.join(fallen)} must not fall below {floor:g} beyond doubt"
-    below = any(ratio < floor for ratio in new.values())
+    under_line = [f"{name} {' < '.join(beside(ratio, floor))}" for name, ratio in new.items() if ratio < floor]
+    if under_line:
+        sentence += f"; under the line of {floor:g}: {', '.join(under_line)}"
+    below = bool(under_line)
     lowest = min(new.values(), default=None)
     return _test("fairness_holds", not fallen, lowest, floor, comparison, sentence, warning=below)
 
@@ -276,11 +297,8 @@ def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: boo
     records, and they are like the champion's by the limit of `judges_alike`, or by what chance gives on few decisions; those of a
     recalibration differ on purpose, and are in the champion's order.
 
-    Without live traffic there is nothing to agree with, and the test passes: the other tests have the evidence that decides.
+    Where nothing was shadowed it does not apply (`nothing_shadowed`): the other tests have the evidence that decides.
     """
-    if shadow.rows == 0:
-        waiting = f"; {shadow.waiting:,} decisions are not kept yet" if shadow.waiting else ""
-        return GateTest(name="shadow_agrees", passed=True, sentence=f"nothing was shadowed{waiting}")
     sentence = (
         f"{shadow.rows:,} decisions of {len(shadow.days)} days up to {max(shadow.days)} were shadowed; {shadow.failed:,} could "
         f"not be scored and {shadow.different:,} do not come out again to the bit, none of either is allowed"
@@ -300,6 +318,7 @@ def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: boo
             sentence=f"{sentence}; {moved:,} have another place in the order of PDs than the champion gives them, none may",
         )
     psi = population_stability("PD", shadow.champion, shadow.challenger, limits.alpha, limits.psi_limit)
+    shown = beside(psi.value, psi.threshold)
     return GateTest(
         name="shadow_agrees",
         passed=sound and psi.value <= psi.threshold,
@@ -307,8 +326,16 @@ def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: boo
         limit=psi.threshold,
         n=shadow.rows,
         warning=psi.value > PSI_WORTH_A_LOOK,
-        sentence=f"{sentence}; PSI between the two sides' PDs {psi.value:.3f}, at most {psi.threshold:.3g} is allowed",
+        sentence=f"{sentence}; PSI between the two sides' PDs {shown[0]}, at most {shown[1]} is allowed",
     )
+
+
+def nothing_shadowed(shadow: ShadowEvidence) -> str | None:
+    """Why `shadow_agrees` does not apply; None if it does."""
+    if shadow.rows:
+        return None
+    waiting = f"; {shadow.waiting:,} decisions are not stored yet" if shadow.waiting else ""
+    return f"no live traffic was shadowed{waiting}"
 
 
 COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {

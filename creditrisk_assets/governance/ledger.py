@@ -199,14 +199,20 @@ class Ledger:
 
 
 def in_force_at(entries: Sequence[Entry], moment: datetime.datetime) -> Entry | None:
-    """The entry by which the champion of a moment was in force, or None before the first."""
-    return next((entry for entry in reversed(entries) if entry.at <= moment), None)
+    """The entry by which the champion of a moment had come into force, or None before the first."""
+    until = [entry for entry in entries if entry.at <= moment]
+    return last_move(until) if until else None
 
 
 def version_before(entries: Sequence[Entry]) -> InForce | None:
     """What was in force before the version that is now, or None if there was no other."""
     now = entries[-1].after.model_version
     return next((entry.after for entry in reversed(entries) if entry.after.model_version != now), None)
+
+
+def last_move(entries: Sequence[Entry]) -> Entry:
+    """The entry by which what is in force came into force; a refused challenger moves nothing."""
+    return next(entry for entry in reversed(entries) if entry.action != "kept")
 
 
 def rolled_back_from(entries: Sequence[Entry], version: str) -> Entry | None:

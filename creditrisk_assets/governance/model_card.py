@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from creditrisk_assets.governance.pages import FAIRNESS_NOTE, Table, fairness_table, inline, render
+from creditrisk_assets.governance.pages import Table, fairness_note, fairness_table, inline, render
 from creditrisk_assets.governance.promotion_gate import held_out_evidence
 from creditrisk_assets.modelling.fairness import FieldFigures, fairness_by_group
-from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.portfolio.contract import DecisionWords, Portfolio
 from creditrisk_assets.scoring.bundle import RECALIBRATION, Bundle, Manifest, RecalibrationFacts, Scaling
 from creditrisk_assets.settings import Settings
 
@@ -170,7 +170,7 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
     evidence = held_out_evidence(subject.bundle, portfolio)
     fairness = fairness_by_group(evidence.target, subject.bundle.score(evidence.raw), evidence.groups)
     return [
-        _facts(entry),
+        _facts(entry, portfolio.words),
         Section("Intended use", (portfolio.intended_use or "not stated by the portfolio", f"{portfolio.title}.")),
         Section("Limits", portfolio.limits or ("not stated by the portfolio",)),
         _data(entry, portfolio),
@@ -185,7 +185,7 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
         ),
         _inputs(portfolio),
         _reasons(portfolio),
-        _fairness(fairness),
+        _fairness(fairness, portfolio.words),
         _monitoring(subject.checks, settings),
         Section(
             "Rollback plan",
@@ -198,7 +198,7 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
     ]
 
 
-def _facts(entry: InventoryEntry) -> Section:
+def _facts(entry: InventoryEntry, words: DecisionWords) -> Section:
     change = CHANGES[entry.kind_of_change]
     against = f", against version {entry.compared_with_version}" if entry.compared_with_version else ""
     rows = (
@@ -208,7 +208,7 @@ def _facts(entry: InventoryEntry) -> Section:
         ("kind of change", f"{entry.kind_of_change}: {change}{against}"),
         ("kind of model", f"{entry.training_kind}: {KINDS.get(entry.training_kind, 'another way')}"),
         ("bundle", f"SHA-256 {entry.bundle_sha256}"),
-        ("cut-off", f"PD {entry.cut_off:.4f}"),
+        ("cut-off", f"PD {entry.cut_off:.4f}: from there on {words.above}, under it {words.below}"),
     )
     return Section("Version", (), (Table(("", ""), rows), *_recalibration(entry)))
 
@@ -272,12 +272,12 @@ def _reasons(portfolio: Portfolio) -> Section:
     return Section("Reasons", () if rows else ("none stated by the portfolio",), (Table(("code", "text", "fields"), rows),))
 
 
-def _fairness(figures: Sequence[FieldFigures]) -> Section:
+def _fairness(figures: Sequence[FieldFigures], words: DecisionWords) -> Section:
     text = (
-        f"On the same held-out rows. {FAIRNESS_NOTE}",
+        f"On the same held-out rows. {fairness_note(words)}",
         "How much the features give away of each field: `creditrisk fairness --data FILE`.",
     )
-    return Section("Fairness monitoring", text, (fairness_table(figures),))
+    return Section("Fairness monitoring", text, (fairness_table(figures, words),))
 
 
 def _monitoring(checks: Sequence[tuple[str, str]], settings: Settings) -> Section:

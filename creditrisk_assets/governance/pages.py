@@ -7,12 +7,18 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from creditrisk_assets.modelling.fairness import FieldFigures, GroupFigures
+from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, FieldFigures, GroupFigures, under_line
+from creditrisk_assets.portfolio.contract import DecisionWords
+from creditrisk_assets.shown import beside
 
-FAIRNESS_NOTE = (
-    "Approved is a PD below the cut-off. The ratio is to the group with the largest approval rate; 0.80 is the four-fifths line. "
-    "These figures are watched; they prove no compliance with any rule."
-)
+
+def fairness_note(words: DecisionWords) -> str:
+    """What the figures by group are."""
+    return (
+        f"{words.below.capitalize()} is a PD below the cut-off. The adverse-impact ratio is of each group's {words.rate} to the "
+        "largest one; 0.80 is the four-fifths line, and a ratio under it is flagged. These figures are watched; they prove no "
+        "compliance with any rule."
+    )
 
 
 @dataclass(frozen=True)
@@ -23,16 +29,16 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def fairness_table(figures: Sequence[FieldFigures]) -> Table:
+def fairness_table(figures: Sequence[FieldFigures], words: DecisionWords) -> Table:
     """Fairness monitoring by group; a group that is too small is named and has no figures."""
     header = (
         "field",
         "group",
         "rows",
-        "approval rate",
+        words.rate,
         "adverse-impact ratio (95 %)",
         "mean difference",
-        "approval among goods",
+        f"{words.rate} among goods",
         "mean PD",
         "bad rate (95 %)",
     )
@@ -50,12 +56,18 @@ def _group_cells(group: GroupFigures) -> tuple[str, ...]:
     return (
         f"{group.n:,}",
         f"{group.approval_rate:.3f}",
-        f"{group.impact_ratio:.3f} ({group.impact_ratio_low:.3f} to {group.impact_ratio_high:.3f})",
+        _impact(group),
         f"{group.mean_difference:+.3f}",
         "" if group.equal_opportunity is None else f"{group.equal_opportunity:.3f}",
         f"{group.mean_pd:.4f}",
         f"{group.bad_rate:.4f} ({group.bad_rate_low:.4f} to {group.bad_rate_high:.4f})",
     )
+
+
+def _impact(group: GroupFigures) -> str:
+    shown, _ = beside(group.impact_ratio, FOUR_FIFTHS)
+    flag = under_line(group.impact_ratio, group.impact_ratio_high)
+    return f"{shown} ({group.impact_ratio_low:.3f} to {group.impact_ratio_high:.3f})" + (f": {flag}" if flag else "")
 
 
 def render(template: str, **values: object) -> str:
@@ -83,11 +95,11 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["figure"] = _figure
+    environment.filters["figure"] = figure
     return environment
 
 
-def _figure(value: object) -> str:
+def figure(value: object) -> str:
     """A number with four digits behind the point, a whole number with its thousands, nothing for None."""
     if value is None:
         return ""

@@ -25,10 +25,11 @@ from creditrisk_assets.governance.gate_tests import (
     compare,
     crashed,
     finite,
+    nothing_shadowed,
     shadow_agrees,
 )
 from creditrisk_assets.governance.shadow_evidence import NOTHING_SHADOWED, ShadowEvidence
-from creditrisk_assets.governance.verdict import GateLimits, GateTest, JudgedEvidence, JudgedSide, Verdict
+from creditrisk_assets.governance.verdict import CutOffMove, GateLimits, GateTest, JudgedEvidence, JudgedSide, Verdict
 from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
 from creditrisk_assets.modelling.fairness import Groups, fairness_by_group, protected_groups
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
@@ -126,7 +127,8 @@ def judge(
     """Judge a challenger by the held-out rows that came with it.
 
     The first model needs a valid bundle and enough evidence. Any other must be another bundle than the champion's and pass every
-    test. What cannot be tested has failed.
+    test. What cannot be tested has failed. A test whose subject does not exist, such as agreement on live traffic where
+    there was none, is not applied and said not to be.
 
     Args:
         challenger: the new version.
@@ -167,6 +169,7 @@ class _Trial:
         self._judged = {"challenger": _named(challenger)} | ({"champion": _named(champion)} if champion else {})
         self._latency_ms: float | None = None
         self._kind: str | None = None
+        self._not_applied: dict[str, str] = {}
 
     def hear(self) -> None:
         """Carry the tests out, one after the other.
@@ -190,9 +193,9 @@ class _Trial:
             self._require("graph_is_the_champions", lambda: _champions_graph(bundle, in_force))
         self._require("evidence_is_current", lambda: _current_evidence(bundle, in_force))
         champion_scores = self._score("champion", champion, in_force, self._evidence)
-        comparison = Comparison(self._evidence.target, scores, champion_scores, self._evidence.groups)
+        comparison = Comparison(self._evidence.target, scores, champion_scores, self._evidence.groups, self._portfolio.words.rate)
         self._tests += compare(comparison, self._limits, self._recalibrates)
-        self._tests.append(self._shadow(bundle, champion))
+        self._compare_shadow(bundle, champion)
         self._latency_ms = self._require("answers_in_time", lambda: _in_time(bundle, self._limits))
 
     def judgement(self) -> Judgement:
@@ -205,7 +208,8 @@ class _Trial:
             outcome, reason = "first", f"no champion before{self._figures}"
         else:
             better = "challenger is the champion, better calibrated" if self._recalibrates else "challenger is better"
-            outcome, reason = "promoted", f"{better}{self._figures}"
+            moved = self._cut_off_move
+            outcome, reason = "promoted", f"{better}{self._figures}" + (f"; {moved.sentence}" if moved else "")
         document = Verdict(
             verdict=outcome,
             reason=reason,
@@ -216,7 +220,8 @@ class _Trial:
             limits=self._limits,
             tests=self._tests,
             kind=self._kind,
-            not_applied=NOT_FOR_A_RECALIBRATION if self._recalibrates else {},
+            not_applied=self._not_applied | (NOT_FOR_A_RECALIBRATION if self._recalibrates else {}),
+            cut_off=self._cut_off_move if outcome == "promoted" else None,
         )
         target = self._evidence.target if self._evidence else np.array([], dtype=np.int64)
         probabilities = {name: scores.default_probability for name, scores in self._scores.items()}
@@ -225,6 +230,24 @@ class _Trial:
     @property
     def _recalibrates(self) -> bool:
         return self._kind == RECALIBRATION
+
+    @property
+    def _cut_off_move(self) -> CutOffMove | None:
+        """How the cut-off and the approval rate change with the challenger; None where the sides were not compared."""
+        if set(self._scores) != {"challenger", "champion"}:
+            return None
+        before, after = self._judged["champion"].cut_off, self._judged["challenger"].cut_off
+        if before is None or after is None:
+            return None
+        rates = {name: float((scores.prediction == 0).mean()) for name, scores in self._scores.items()}
+        return CutOffMove(
+            rate=self._portfolio.words.rate,
+            by="model" if self._cut_off is None else "policy",
+            before=before,
+            after=after,
+            approval_rate_before=rates["champion"],
+            approval_rate_after=rates["challenger"],
+        )
 
     @property
     def _figures(self) -> str:
@@ -237,11 +260,16 @@ class _Trial:
         auc, brier = (" against ".join(f"{one[name]:.4f}" for one in figures) for name in ("roc_auc", "brier"))
         return f": AUC {auc}, Brier {brier}, on {self._evidence.origin}"
 
-    def _shadow(self, challenger: Bundle, champion: Side) -> GateTest:
+    def _compare_shadow(self, challenger: Bundle, champion: Side) -> None:
         try:
-            return shadow_agrees(self._shadowed(challenger, champion.version), self._limits, self._recalibrates)
+            shadow = self._shadowed(challenger, champion.version)
+            why = nothing_shadowed(shadow)
+            if why is None:
+                self._tests.append(shadow_agrees(shadow, self._limits, self._recalibrates))
+            else:
+                self._not_applied["shadow_agrees"] = why
         except Exception as error:  # decisions that were changed, for one: not promoted, and said why
-            return crashed("shadow_agrees", error)
+            self._tests.append(crashed("shadow_agrees", error))
 
     def _score(self, who: str, side: Side, bundle: Bundle, evidence: Evidence) -> Scores:
         scores, self._judged[who] = self._require(

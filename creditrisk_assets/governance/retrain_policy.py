@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from creditrisk_assets.monitoring.triage import Action, Nights, Triage, TriageLimits, triage
+from creditrisk_assets.monitoring.watch_list import BY_CHECK, WATCHES
 from creditrisk_assets.settings import Settings
 
 BUDGET_DAYS = 30
@@ -140,6 +141,22 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
     if found.action is Action.NOTHING:
         return Decision((), f"{what}; nothing to do: {found.sentence}", found)
     return Decision(open_causes, f"{what}; {found.action}: {found.sentence}", found)
+
+
+def causes_counted(causes: Sequence[Cause]) -> str:
+    """What failed, check by check: on how many days, and what the latest of them found. Performance comes before drift, for it is
+    nearer to what decided.
+    """
+    order = [watch.check for watch in reversed(WATCHES)]
+    lines = []
+    for check in sorted({cause.check for cause in causes}, key=order.index):
+        of_check = [cause for cause in causes if cause.check == check]
+        latest = max(of_check, key=lambda cause: cause.partition)
+        days = len({cause.partition for cause in of_check})
+        wrong = BY_CHECK[check].failure
+        found = latest.value.removeprefix(f"{wrong}: ")
+        lines.append(f"{wrong} on {days} {'day' if days == 1 else 'days'}, the latest {latest.partition}: {found}")
+    return "; ".join(lines)
 
 
 def _is_complete(night: Mapping[str, float], share: float) -> bool:

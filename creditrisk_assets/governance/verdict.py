@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from creditrisk_assets.modelling.fairness import FieldFigures
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.shown import beside
 
 
 class _Document(BaseModel):
@@ -77,9 +78,42 @@ class JudgedEvidence(_Document):
     sha256: str
 
 
+class CutOffMove(_Document):
+    """What a promotion does to the cut-off, and to the approval rate on the same rows, each side at its own cut-off.
+
+    Attributes:
+        rate: what the portfolio calls the approval rate, the share of those under the cut-off.
+        by: `model` where the cut-off is the model's own and moves with it, `policy` where it is set and stays.
+        before: PD from which the champion refuses.
+        after: PD from which the challenger refuses.
+        approval_rate_before: of the champion, 0 to 1.
+        approval_rate_after: of the challenger, 0 to 1.
+    """
+
+    rate: str
+    by: Literal["model", "policy"]
+    before: float
+    after: float
+    approval_rate_before: float
+    approval_rate_after: float
+
+    @property
+    def sentence(self) -> str:
+        """It in words."""
+        shown = beside(self.before, self.after, ".4f")
+        rates = " to ".join(beside(self.approval_rate_before, self.approval_rate_after, ".1%"))
+        moved = (
+            f"moves with the model from PD {shown[0]} to {shown[1]}"
+            if self.by == "model"
+            else f"stays at PD {shown[0]}, by policy"
+        )
+        return f"the cut-off {moved}, and the {self.rate} on the same rows goes from {rates}"
+
+
 class Verdict(_Document):
     """The gate's decision: `first` where there was no champion, `promoted`, or `kept`; the reason names what decided. `kind` is
-    the challenger's, None where its bundle could not be read; `not_applied` has the tests that its kind is not put to, and why.
+    the challenger's, None where its bundle could not be read; `not_applied` has the tests that do not apply, and why; `cut_off`
+    what a promotion does to the cut-off.
     """
 
     format: int = 1
@@ -93,6 +127,7 @@ class Verdict(_Document):
     tests: list[GateTest]
     kind: str | None = None
     not_applied: dict[str, str] = {}
+    cut_off: CutOffMove | None = None
 
     @property
     def text(self) -> str:

@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping
 
-from creditrisk_assets.governance.pages import FAIRNESS_NOTE, fairness_table, inline, render
+from creditrisk_assets.governance.pages import fairness_note, fairness_table, figure, inline, render
 from creditrisk_assets.governance.promotion_gate import Judgement
+from creditrisk_assets.governance.verdict import GateTest
 from creditrisk_assets.modelling.plots import agreement_plot, calibration_plot, roc_plot
+from creditrisk_assets.portfolio.contract import DecisionWords
+from creditrisk_assets.shown import beside
+
+SMALL = 1e-4
+"""Figures under it are shown with an exponent."""
 
 SHOWN_FIGURES = (
     "rows",
@@ -35,12 +41,20 @@ def verdict_plots(judgement: Judgement) -> dict[str, bytes]:
     return plots
 
 
-def verdict_page(judgement: Judgement, plots: Mapping[str, bytes]) -> str:
+def _compared(test: GateTest) -> tuple[str, str]:
+    """A test's figure and its limit, told apart where they differ."""
+    if test.observed is None or test.limit is None or float(test.observed).is_integer() or abs(test.observed) < SMALL:
+        return figure(test.observed), figure(test.limit)
+    return beside(test.observed, test.limit, ".4f")
+
+
+def verdict_page(judgement: Judgement, plots: Mapping[str, bytes], words: DecisionWords) -> str:
     """A page of its own as HTML.
 
     Args:
         judgement: what the gate gave.
         plots: what `verdict_plots` gave.
+        words: of the portfolio, for decisions.
     """
     verdict = judgement.verdict
     sides = {"challenger": verdict.challenger} | ({"champion": verdict.champion} if verdict.champion else {})
@@ -50,7 +64,8 @@ def verdict_page(judgement: Judgement, plots: Mapping[str, bytes]) -> str:
         sides=sides,
         shown=[name for name in SHOWN_FIGURES if any(name in side.figures for side in sides.values())],
         plots={name: inline(png) for name, png in plots.items()},
-        fairness={name: fairness_table(side.fairness) for name, side in sides.items() if side.fairness},
-        fairness_note=FAIRNESS_NOTE,
+        fairness={name: fairness_table(side.fairness, words) for name, side in sides.items() if side.fairness},
+        fairness_note=fairness_note(words),
         latency_ms=judgement.latency_ms,
+        compared=_compared,
     )

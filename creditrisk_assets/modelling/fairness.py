@@ -245,6 +245,19 @@ def impact_ratio(approved: int, n: int, reference_approved: int, reference_n: in
     return ratio, min(ratio, float(np.exp(middle - margin))), max(ratio, float(np.exp(middle + margin)))
 
 
+def under_line(ratio: float, high: float, line: float = FOUR_FIFTHS) -> str:
+    """The flag of an adverse-impact ratio beside its line: empty where it is not under it.
+
+    Args:
+        ratio: what was found.
+        high: upper end of its 95 % interval.
+        line: that it should reach.
+    """
+    if not ratio < line:
+        return ""
+    return f"under {line:.2f}, with its whole interval" if high < line else f"under {line:.2f}, perhaps by chance"
+
+
 def jeffreys_interval(bads: int, n: int) -> tuple[float, float]:
     """95 % interval of a share: quantiles of Beta(bads + 1/2, n - bads + 1/2), closed at 0 and at 1."""
     low, high = (float(special.betaincinv(bads + 0.5, n - bads + 0.5, level)) for level in (0.025, 0.975))

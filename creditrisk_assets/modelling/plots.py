@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from creditrisk_assets.modelling.metrics import Z95, calibration_bins, kolmogorov_smirnov, ranking_and_calibration
+from creditrisk_assets.portfolio.contract import DecisionWords
 
 if TYPE_CHECKING:  # what inspects a model trains it, too: seconds of imports that a day's pictures do not need
     from creditrisk_assets.modelling.inspection import Inspection, Profile
@@ -43,7 +44,7 @@ def training_plots(inspection: "Inspection", target: IntArray, probability: Floa
 
 def roc_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> bytes:
     """ROC curve of one or more sides on the same rows."""
-    figure, axes = _axes("share of goods refused", "share of bads refused")
+    figure, axes = _axes("share of goods at or above each PD", "share of bads at or above it")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
     for (name, probability), color in zip(probabilities.items(), (BLUE, ORANGE), strict=False):
         false_positive, true_positive, _ = roc_curve(target, probability)
@@ -71,9 +72,9 @@ def calibration_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> 
     return _png(figure)
 
 
-def trade_off_plot(approval_rate: FloatArray, bad_rate: FloatArray, in_force: int, cut_off: float) -> bytes:
-    """Bad rate of the approved against the approval rate; the cut-off in force is the point number `in_force`."""
-    figure, axes = _axes("approval rate", "bad rate of the approved")
+def trade_off_plot(approval_rate: FloatArray, bad_rate: FloatArray, in_force: int, cut_off: float, words: DecisionWords) -> bytes:
+    """Bad rate of those under the cut-off against their share; the cut-off in force is the point number `in_force`."""
+    figure, axes = _axes(words.rate, f"bad rate of those {words.below}")
     axes.plot(approval_rate, bad_rate, color=BLUE, marker=".", markersize=4)
     label = f"cut-off {cut_off:.4f}: {bad_rate[in_force]:.1%} of {approval_rate[in_force]:.1%}"
     axes.scatter([approval_rate[in_force]], [bad_rate[in_force]], color=ORANGE, zorder=3, label=label)

@@ -4,7 +4,7 @@ A night is tested alone and together with matured nights before it. What is kept
 row is read again to pool nights.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy import stats
 from creditrisk_assets.modelling.metrics import Z95, auc_with_error, ranking_and_calibration
 from creditrisk_assets.monitoring.estimated_performance import Expected, expected_auc
 from creditrisk_assets.portfolio.outcomes import VERSION, current_versions
+from creditrisk_assets.portfolio.sampling import is_held_out
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -52,6 +53,18 @@ def join_outcomes(scores: pd.DataFrame, outcomes: pd.DataFrame, identifier: str)
     """Join a day's outcomes, in all their versions, to the scores of the same day by customer."""
     latest = current_versions(outcomes, identifier).drop(columns=VERSION)
     return MaturedDay(scores.merge(latest, on=identifier, how="inner", validate="one_to_one"), len(scores))
+
+
+def in_sample(identifiers: Iterable[object], day: str, learned_days: Collection[str]) -> NDArray[np.bool_]:
+    """Which customers of a day a model may have learned from: all but the held-out ones, if the day is one that it learned from.
+
+    Args:
+        identifiers: n customers.
+        day: on which they were decided.
+        learned_days: production days that the model was fitted on.
+    """
+    seen = ~is_held_out(identifiers)
+    return seen if day in learned_days else np.zeros(len(seen), dtype=bool)
 
 
 def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:

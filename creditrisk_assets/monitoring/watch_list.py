@@ -25,6 +25,8 @@ class Watch:
         tier: how soon a person must look when it fails.
         question: what it answers.
         action: what to do when it fails.
+        failure: what is wrong when it fails. A check is named by its good state, and the name of one that
+            failed says the opposite of what was found.
         asks_for_retraining: whether its failure is evidence that triage weighs.
         of_the_loop: whether it asks if the loop is alive, which says nothing of a model.
         blocks: whether what comes after its asset waits until it holds.
@@ -35,6 +37,7 @@ class Watch:
     tier: Tier
     question: str
     action: str
+    failure: str
     asks_for_retraining: bool = False
     of_the_loop: bool = False
     blocks: bool = False
@@ -53,6 +56,7 @@ WATCHES = (
         "Has every row of the history the contract's columns, types, ranges and codes?",
         "Nothing is trained: read the named lines and correct the file; the champion in force goes on meanwhile.",
         blocks=True,
+        failure="The history breaks the contract",
     ),
     Watch(
         "production_batch_rows_reconcile",
@@ -61,6 +65,7 @@ WATCHES = (
         "Is every row of the day's files either accepted, rejected with a reason, or an exact duplicate?",
         "The day is blocked: a row was lost. Keep the file and report it; this must not happen.",
         blocks=True,
+        failure="Rows of the day are unaccounted for",
     ),
     Watch(
         "production_batch_rows_are_mostly_accepted",
@@ -69,6 +74,7 @@ WATCHES = (
         "Could every file of the day be read, and is the share of rejected rows under the limit?",
         "The day is blocked and not scored: read the quarantine, have the file sent again; the day then runs by itself.",
         blocks=True,
+        failure="Too much of the day was rejected or unreadable",
     ),
     Watch(
         "batch_is_not_an_earlier_day_again",
@@ -76,6 +82,7 @@ WATCHES = (
         Tier.TODAY,
         "Are the day's rows new, and not those of an earlier day delivered again?",
         "Ask the source whether the delivery of the named day was repeated; land the right file, and the day runs again.",
+        failure="A delivery was repeated",
     ),
     Watch(
         "outcomes_rows_reconcile",
@@ -84,6 +91,7 @@ WATCHES = (
         "Is every row of the day's outcomes either accepted, rejected with a reason, or an exact duplicate?",
         "The outcomes are blocked: a row was lost. Keep the file and report it; this must not happen.",
         blocks=True,
+        failure="Rows of the outcomes are unaccounted for",
     ),
     Watch(
         "outcomes_rows_are_mostly_accepted",
@@ -92,6 +100,7 @@ WATCHES = (
         "Could every file of outcomes be read, and is the share of rejected rows under the limit?",
         "The outcomes are blocked: read the quarantine and have the file sent again.",
         blocks=True,
+        failure="Too much of the outcomes was rejected or unreadable",
     ),
     Watch(
         "champion_records_agree",
@@ -100,6 +109,7 @@ WATCHES = (
         "Do ledger, MLflow alias, asset and bundle name the same champion?",
         "Run `creditrisk champion verify`; the next run of `champion` puts an alias right, a changed bundle must be rolled back.",
         blocks=True,
+        failure="The records of the champion disagree",
     ),
     Watch(
         "past_decisions_replay",
@@ -107,6 +117,7 @@ WATCHES = (
         Tier.PAGE,
         "Do past decisions come out again to the bit?",
         "Run `creditrisk replay --date` on the named day: a bundle or a kept decision was changed.",
+        failure="Past decisions do not come out again",
     ),
     Watch(
         "score_distribution_is_stable",
@@ -115,6 +126,7 @@ WATCHES = (
         "Is the score distributed as it was in training?",
         "Look at which features moved with it; whether it matters is seen in the estimated and realised performance.",
         asks_for_retraining=True,
+        failure="The score has shifted",
     ),
     Watch(
         "feature_distributions_are_stable",
@@ -123,13 +135,15 @@ WATCHES = (
         "Is every field distributed as it was in training?",
         "Ask the source of the top movers whether it changed; nothing is retrained for it alone.",
         asks_for_retraining=True,
+        failure="Fields have shifted",
     ),
     Watch(
         "data_quality_is_stable",
         "drift_report",
         Tier.TODAY,
         "Are new codes, missing and out-of-range values, and rejected rows as rare as in training?",
-        "Ask the source of the named field; correct the file and land it again, the day is then scored anew.",
+        "Ask the source of the named field; correct the file and land it again; the corrected records are then decided anew.",
+        failure="Data quality is down",
     ),
     Watch(
         "estimated_performance_holds",
@@ -137,6 +151,7 @@ WATCHES = (
         Tier.TODAY,
         "Does the model, if its PDs are right, still rank this population as it did at validation?",
         "Wait for outcomes if only the population moved; look for a broken field if the score collapsed.",
+        failure="Estimated discrimination is down",
     ),
     Watch(
         "live_decisions_treat_groups_alike",
@@ -144,6 +159,7 @@ WATCHES = (
         Tier.TODAY,
         "Is the adverse-impact ratio of every protected group above the line?",
         "Read the fairness section of the model card; a policy or a population has moved. No cut-off is set by group.",
+        failure="A group is under the adverse-impact line",
     ),
     Watch(
         "batch_equals_online",
@@ -151,6 +167,7 @@ WATCHES = (
         Tier.PAGE,
         "Does the day's batch give the customers of the API the PDs that the API gave them?",
         "Replay one of the named decisions; roll back if the champion's bundle is not what it should be.",
+        failure="Batch and API do not give the same PDs",
     ),
     Watch(
         "ranking_is_as_at_validation",
@@ -159,6 +176,7 @@ WATCHES = (
         "Does the score rank the matured customers as it did at validation?",
         "Triage decides: a refit when the ranking fell by more than the population explains.",
         asks_for_retraining=True,
+        failure="Discrimination is down",
     ),
     Watch(
         "default_rate_is_as_predicted",
@@ -167,6 +185,7 @@ WATCHES = (
         "Do bads come at the rate that the PDs say?",
         "Triage decides: a recalibration when only the level is off.",
         asks_for_retraining=True,
+        failure="Calibration is off",
     ),
     Watch(
         "sensors_tick",
@@ -175,6 +194,7 @@ WATCHES = (
         "Has every sensor ticked lately, and did its last tick not fail?",
         "Restart the daemon if none ticks; read the named sensor's error in the Dagster UI; start it again if it was stopped.",
         of_the_loop=True,
+        failure="A sensor is late, stopped or failing",
     ),
     Watch(
         "no_run_hangs",
@@ -183,6 +203,7 @@ WATCHES = (
         "Is every run that is under way younger than the limit?",
         "Terminate the named run in the Dagster UI and start it again; look at the queue if it never started.",
         of_the_loop=True,
+        failure="A run hangs",
     ),
     Watch(
         "no_run_failed",
@@ -191,6 +212,7 @@ WATCHES = (
         "Did the last run of every job and day end without a failure that no check explains?",
         "Read the named run's error in the Dagster UI, cure it, start it again; a later run of that job and day ends the alarm.",
         of_the_loop=True,
+        failure="A run failed",
     ),
     Watch(
         "api_serves_the_champion",
@@ -199,6 +221,7 @@ WATCHES = (
         "Does the API answer, and by the version and bundle that the champion asset names?",
         "Start the API if it does not answer; read `/ready`, which says why it keeps another champion.",
         of_the_loop=True,
+        failure="The API does not serve the champion",
     ),
     Watch(
         "data_is_fresh",
@@ -207,6 +230,7 @@ WATCHES = (
         "Did every business day's file come and get scored?",
         "Ask the source for the missing days; look for blocked days in `creditrisk status`.",
         of_the_loop=True,
+        failure="Data is missing",
     ),
 )
 

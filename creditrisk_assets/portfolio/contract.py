@@ -55,6 +55,7 @@ RESERVED_NAMES = frozenset(
 
 Code = int | str
 Kind = Literal["whole", "decimal", "code"]
+Helps = Literal["more", "less"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Field:
     are, decimals rounded to float32, and a text code as its position in `codes`. Where `required` is False a record may lack the
     field; the graph then sees NaN, and what that means is the feature function's matter. `bands` are the ascending lower edges by
     which fairness monitoring groups a protected number. `words` are texts that files may have for a numeric code, in any case.
+    `helps` says whether more or less of it (of numeric codes, a higher or a lower one) is what a customer may be told to aim at,
+    such as more of a payment; what-if proposes no change the other way.
 
     Raises:
         ValueError: if the description contradicts itself, or float32 cannot hold what it allows.
@@ -81,6 +84,7 @@ class Field:
     required: bool = True
     bands: tuple[float, ...] = ()
     words: Mapping[str, int] = field(default_factory=dict)
+    helps: Helps | None = None
 
     def __post_init__(self) -> None:
         if self.name != canonical_name(self.name) or not self.name:
@@ -91,6 +95,8 @@ class Field:
             self._check_codes(self.codes)
         else:
             self._check_range()
+        if self.helps is not None and self.is_text:
+            raise ValueError(f"field {self.name}: helps {self.helps!r} of text codes, which have no order; valid: None")
         if self.bands and (self.codes is not None or list(self.bands) != sorted(set(self.bands))):
             raise ValueError(f"field {self.name}: bands {self.bands}; valid: ascending edges, of a field without codes")
         self._check_words()
@@ -177,6 +183,24 @@ class Reason:
     fields: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class DecisionWords:
+    """What the two sides of the cut-off are called for people, each as it stands after "by the cut-off:".
+
+    The default says no more than where the PD lies. A portfolio of applications may say `DecisionWords("approved", "refused",
+    "approval rate")`.
+
+    Attributes:
+        below: of a PD under the cut-off, prediction 0.
+        above: of a PD at or above it, prediction 1.
+        rate: the share of those under it.
+    """
+
+    below: str = "not flagged"
+    above: str = "flagged"
+    rate: str = "share not flagged"
+
+
 @dataclass(frozen=True, eq=False)
 class Portfolio:
     """Everything that is particular to one book of customers.
@@ -200,6 +224,7 @@ class Portfolio:
         limits: what its PD must not be taken for, one sentence each, for the model card.
         simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of identifier, fields and target, or
             None. A path and not the function: whoever serves the portfolio does not need pandas.
+        words: what decisions are called for people.
         exposure: field of the amount that may be owed in a default, such as the limit; None where there is none.
         target_words: texts that files of outcomes and the history may have for 0 and 1, in any case: `{"good": 0, "bad": 1}`.
         published_names: other canonical column names of a whole file, and the columns that they are; see `contract_names`.
@@ -226,6 +251,7 @@ class Portfolio:
     exposure: str | None = None
     target_words: Mapping[str, int] = field(default_factory=dict)
     published_names: Mapping[str, str] = field(default_factory=dict)
+    words: DecisionWords = DecisionWords()
 
     def __post_init__(self) -> None:
         names = self.field_names

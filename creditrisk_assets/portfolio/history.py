@@ -12,6 +12,9 @@ from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.ingestion import ValidatedRows, validate_files
 from creditrisk_assets.portfolio.storage import store_errors, zone_path
 
+SIMULATED_SOURCE = "simulated"
+"""So the source of a simulated history begins."""
+
 
 class NoHistory(FileNotFoundError):
     """The history file that the settings name is not there."""
@@ -24,6 +27,11 @@ class History:
     rows: ValidatedRows
     source: str
     sha256: str
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether its customers were simulated."""
+        return self.source.startswith(SIMULATED_SOURCE)
 
 
 def read_history(raw_data: str, portfolio: Portfolio) -> History:
@@ -57,7 +65,7 @@ def simulated_history(portfolio: Portfolio, rows: int, seed: int) -> History:
     """
     frame = simulator_of(portfolio)(rows, seed, 1)
     digest = hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()
-    return History(ValidatedRows(frame, pd.DataFrame(), (), ()), f"simulated, {rows:,} customers, seed {seed}", digest)
+    return History(ValidatedRows(frame, pd.DataFrame(), (), ()), f"{SIMULATED_SOURCE}, {rows:,} customers, seed {seed}", digest)
 
 
 def simulator_of(portfolio: Portfolio) -> Callable[[int, int, int], pd.DataFrame]:

@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.encoding import raw_matrix
 from creditrisk_assets.portfolio.history import simulator_of
+from creditrisk_assets.portfolio.sampling import is_held_out
 
 FloatArray = NDArray[np.float64]
 Zone = Literal["production", "outcomes"]
 
 POOL = 4
 """Simulated customers drawn for each one that comes, so that who comes can be chosen."""
+
+NEWCOMER = "new_"
+"""Before the identifier of a customer of the history who comes as a new one."""
 
 SEASON_DAYS = 30
 CONCEPT_STEEPNESS = 3
@@ -118,10 +122,24 @@ def customers_of(frame: pd.DataFrame) -> Draw:
 
     def draw(_ordinal: int, rows: int, _rng: np.random.Generator) -> pd.DataFrame:
         if rows > len(frame):
-            raise ValueError(f"{rows:,} customers wanted for a day; valid: at most the {len(frame):,} of the file")
+            raise ValueError(f"{rows:,} customers wanted for a day; valid: at most the {len(frame):,} that there are")
         return frame
 
     return draw
+
+
+def newcomers(history: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame:
+    """The customers of a history that no model learns from, as new customers.
+
+    They are the held-out ones, so that no row of training comes again as somebody new. Each gets another identifier, always the
+    same: under their own they would all be held out of what challengers learn, too.
+
+    Args:
+        history: identifier, fields and target.
+        portfolio: whose customers they are.
+    """
+    held_out = history[is_held_out(history[portfolio.identifier])].reset_index(drop=True)
+    return held_out.assign(**{portfolio.identifier: NEWCOMER + held_out[portfolio.identifier].astype(str)})
 
 
 def arrivals(plan: Plan, portfolio: Portfolio, draw: Draw) -> Iterator[tuple[str, list[Arrival]]]:

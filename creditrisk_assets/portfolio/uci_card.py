@@ -34,7 +34,7 @@ PAYMENT_STATUS = {
 
 
 def _fields() -> tuple[Field, ...]:
-    limit = Field("limit_bal", "credit limit, own and family", "NT$", 1, FLOAT32_EXACT_INTEGER)
+    limit = Field("limit_bal", "credit limit, own and family", "NT$", 1, FLOAT32_EXACT_INTEGER, helps="more")
     people = (
         Field("sex", "sex (monitoring only, never a feature)", codes={1: "male", 2: "female"}),
         Field(
@@ -58,15 +58,16 @@ def _fields() -> tuple[Field, ...]:
         Field("age", "age (monitoring only, never a feature)", "years", 18, 120, bands=AGE_BANDS),
     )
     status = tuple(
-        Field(name, f"payment status in {month}", "months late", codes=PAYMENT_STATUS)
+        Field(name, f"payment status in {month}", "months late", codes=PAYMENT_STATUS, helps="less")
         for name, month in zip(PAY, MONTHS, strict=True)
     )
     bills = tuple(
-        Field(name, f"bill statement in {month}", "NT$", -FLOAT32_EXACT_INTEGER, FLOAT32_EXACT_INTEGER)
+        Field(name, f"bill statement in {month}", "NT$", -FLOAT32_EXACT_INTEGER, FLOAT32_EXACT_INTEGER, helps="less")
         for name, month in zip(BILL, MONTHS, strict=True)
     )
     paid = tuple(
-        Field(name, f"amount paid in {month}", "NT$", 0, FLOAT32_EXACT_INTEGER) for name, month in zip(PAID, MONTHS, strict=True)
+        Field(name, f"amount paid in {month}", "NT$", 0, FLOAT32_EXACT_INTEGER, helps="more")
+        for name, month in zip(PAID, MONTHS, strict=True)
     )
     return (limit, *people, *status, *bills, *paid)
 

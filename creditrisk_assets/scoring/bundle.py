@@ -417,9 +417,10 @@ class ChampionRecord(BaseModel):
     """What a materialization of the `champion` asset says: which bundle decides from now on, by which rule, and why.
 
     `fallback` is the scorecard of the same rows, for when the bundle cannot be loaded; None where the bundle is the scorecard.
-    Addresses are relative to the data folder. `documents_uri` is the folder of the model card and the plots; `ledger_entry` and
-    `ledger_sha256` name the last entry of the ledger then. These three decide nothing, so they are in no dump of the record:
-    the same decisions keep their bytes.
+    `verdict` and `reason` are of the latest materialization, which may be about a challenger that was refused; `in_force_verdict`
+    and `in_force_reason` are of the move by which what is in force came into force. Addresses are relative to the data folder.
+    `documents_uri` is the folder of the model card and the plots; `ledger_entry` and `ledger_sha256` name the last entry of the
+    ledger then. What decides nothing is in no dump of the record: the same decisions keep their bytes.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -435,6 +436,18 @@ class ChampionRecord(BaseModel):
     documents_uri: str | None = Field(None, exclude=True)
     ledger_entry: int | None = Field(None, exclude=True)
     ledger_sha256: str | None = Field(None, exclude=True)
+    in_force_verdict: str | None = Field(None, exclude=True)
+    in_force_reason: str | None = Field(None, exclude=True)
+
+    @property
+    def moved_by(self) -> str:
+        """What put it in force: `first`, `promoted`, `rolled_back` or `cut_off`."""
+        return self.in_force_verdict or self.verdict
+
+    @property
+    def moved_because(self) -> str:
+        """Why it was put in force."""
+        return self.in_force_reason or self.reason
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":

@@ -44,6 +44,18 @@ class BundleStore:
         """
         return deciding_files(str(self.folder(sha256)), sha256)
 
+    def learned_days(self, bundle: Bundle) -> frozenset[str]:
+        """Production days that a bundle was fitted on, and the bundles that it is a recalibration of.
+
+        Raises:
+            BundleError: if a bundle that it was made of cannot be read.
+        """
+        training = bundle.manifest.training
+        days = frozenset(training.production_days)
+        if training.recalibration is None:
+            return days
+        return days | self.learned_days(self.load(training.recalibration.parent_sha256))
+
     def put(self, bundle: Bundle) -> BundlePlace:
         """Store a bundle and read it back; one that is there and whole stays as it is.
 

@@ -2,8 +2,8 @@
 
 A decision set is the decisions on one day's batch by one bundle and one rule: a Parquet file and a JSON document beside it that
 names the bundle and the file's SHA-256. A set is written once; a day that is scored again, by another champion or after another
-file has landed, gets another set. Its name is the digest of what went in, so that the same decisions have the same ids. A set of
-decisions that the API has made has the name of the segment of the decision log that they were written to.
+file has landed, gets another set with the next number. Its name is the digest of what went in, so that the same decisions have
+the same ids. A set of decisions that the API has made has the name of the segment of the decision log that they were written to.
 """
 
 import contextlib
@@ -46,6 +46,8 @@ class DecisionSet(BaseModel):
         rows: how many decisions.
         file_sha256: of the Parquet file.
         segment: name of the segment, for decisions of the API; None for those of a batch.
+        number: 1 for the first scoring of the day's batch, 2 for the next and so on; given when the set is
+            stored, None for decisions of the API.
         sha256: over all of the above.
     """
 
@@ -57,6 +59,7 @@ class DecisionSet(BaseModel):
     rows: int
     file_sha256: str
     segment: str | None = None
+    number: int | None = None
     sha256: str = ""
 
     def content(self) -> bytes:
@@ -75,8 +78,8 @@ class DecisionSet(BaseModel):
 
     @property
     def _absent(self) -> set[str]:
-        """A batch's document says nothing of segments."""
-        return {"segment"} if self.segment is None else set()
+        """A batch's document says nothing of segments, a segment's has no number."""
+        return {name for name in ("segment", "number") if getattr(self, name) is None}
 
 
 def set_name(day: str, batch_sha256: str, champion: ChampionRecord) -> str:
@@ -109,7 +112,7 @@ def answer_columns(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) 
     }
 
 
-def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> None:
+def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet:
     """Put a finished file of decisions where they are kept; the document comes last. A set that is kept already stays.
 
     Args:
@@ -117,12 +120,17 @@ def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> None:
         local: the file; it is gone afterwards.
         decisions: what it is.
 
+    Returns:
+        The set as it is stored.
+
     Raises:
         DecisionsError: if the same set is kept with other content: then something does not give the same bytes twice.
     """
     document = folder / decisions.day / f"{decisions.name}.json"
     if not document.exists():
         put_file(local, folder / decisions.day / f"{decisions.name}.parquet")
+        if decisions.segment is None:
+            decisions = decisions.model_copy(update={"number": len(scorings_of(folder, decisions.day)) + 1})
         signed = decisions.model_copy(update={"sha256": decisions.digest()})
         with contextlib.suppress(FileExistsError):  # another run has kept the same set meanwhile
             create_file(document, signed.content())
@@ -133,6 +141,16 @@ def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> None:
             f"{document} names SHA-256 {kept.file_sha256}; the same inputs now give {decisions.file_sha256}. Decisions that were "
             "made are never replaced."
         )
+    return kept
+
+
+def scorings_of(folder: StoredPath, day: str) -> list[DecisionSet]:
+    """The sets of a day's batch in the order in which it was scored; the first is what was acted on.
+
+    Raises:
+        DecisionsError: if a document cannot be read.
+    """
+    return sorted((one for one in sets_of(folder, day) if one.segment is None), key=lambda one: (one.number or 0, one.name))
 
 
 def sets_of(folder: StoredPath, day: str) -> list[DecisionSet]:

@@ -27,7 +27,7 @@ FLAGS = [
     "--disable-sync",
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-ANSWER = re.compile(r"PD \d+\.\d\d.%, \d{3}\.\d points: would be (approved|refused)\.\s+(\d|No) reasons? given\.")
+ANSWER = re.compile(r"PD \d+\.\d\d.%, \d{3}\.\d points: by the cut-off (not flagged|flagged)\.\s+(\d|No) reasons? given\.")
 
 
 @pytest.fixture(scope="module")

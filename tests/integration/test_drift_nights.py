@@ -49,7 +49,7 @@ def test_a_small_shift_that_stays_is_found_by_its_nights_together(
     passed = [evaluation(results[day], "feature_distributions_are_stable")[0] for day in DAYS]
     assert (passed[0], passed[2]) == (True, False)
     _, metadata = evaluation(results[DAYS[2]], "feature_distributions_are_stable")
-    assert metadata["summary"].startswith("pay_0 ")
+    assert metadata["summary"].startswith("Fields have shifted: pay_0 ")
     assert metadata["observed"] > metadata["threshold"]
     assert (metadata["rows"], metadata["nights"]) == (600, 3)
     assert metadata["model_version"] == loop.champion().model_version

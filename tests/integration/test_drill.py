@@ -44,7 +44,7 @@ def drill(project: Path, scenario: str, **changes: int) -> DrillReport:
 def test_broken_files_block_their_days_call_for_a_person_and_cost_no_decision(project: Path) -> None:
     report = drill(project, "schema-break")
     assert report.first_alarm is not None
-    assert (report.first_alarm.what, report.first_alarm.day) == ("production_batch_rows_are_mostly_accepted", "2025-01-04")
+    assert (report.first_alarm.what, report.first_alarm.day) == ("Too much of the day was rejected or unreadable", "2025-01-04")
     assert report.detection_delay_days == 0
     assert report.actions == ("page a human",)
     assert (report.landed, report.lost, report.alarms_before) == (8 * 250, 0, 0)

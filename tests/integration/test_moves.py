@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from typer.testing import CliRunner, Result
@@ -19,9 +20,10 @@ from typer.testing import CliRunner, Result
 from creditrisk_assets.cli import app
 from creditrisk_assets.defs import events, moves
 from creditrisk_assets.governance.ledger import Entry, Ledger
+from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
-from creditrisk_assets.scoring.decisions import sets_of
+from creditrisk_assets.scoring.decisions import scorings_of, sets_of
 from tests.integration.conftest import Loop, api, checks, customers, until
 
 ANY_GAIN: dict[str, Any] = {
@@ -179,7 +181,9 @@ def test_a_cut_off_is_a_ledger_entry_no_retrain_and_decides_from_then_on(moved: 
     assert new.rule.reference != old.rule.reference
     assert entries(moved)[-1].after.cut_off_by == "policy"
     assert moved.run("score_production", "2026-04-01").success
-    second = moved.frame("production_scores", "2026-04-01")
+    assert first.equals(moved.frame("production_scores", "2026-04-01"))  # what was acted on is the record
+    _, later = scorings_of(moved.settings.decisions, "2026-04-01")
+    second = pd.read_parquet(str(moved.settings.decisions / "2026-04-01" / f"{later.name}.parquet"))
     assert first["default_probability"].equals(second["default_probability"])
     assert second["prediction"].equals((second["default_probability"] >= stricter).astype("int8"))
     assert second["prediction"].sum() > first["prediction"].sum()
@@ -193,6 +197,51 @@ def test_a_cut_off_is_a_ledger_entry_no_retrain_and_decides_from_then_on(moved: 
     assert command(moved, "champion", "cut-off", "--why", "the year is over").exit_code == 0
     assert moved.champion().rule == old.rule
     assert everything_agrees(moved)
+
+
+def test_a_pinned_cut_off_decides_as_before_and_stays_when_the_model_changes(moved: Loop) -> None:
+    before = moved.champion()
+    result = command(moved, "champion", "cut-off", "--pin", "--why", "the board has set it")
+    assert result.exit_code == 0, result.stderr
+    assert "it stays when the model changes" in result.stdout
+    assert (moved.champion().rule, entries(moved)[-1].after.cut_off_by) == (before.rule, "policy")
+    assert f"PD {before.rule.cut_off:.4f}, set by policy" in " ".join(command(moved, "status").stdout.split())
+    twice = command(moved, "champion", "cut-off", "--pin", "--why", "again")
+    assert (twice.exit_code, "is in force already, set by policy" in twice.stderr) == (1, True)
+    assert command(moved, "champion", "cut-off", "0.3", "--pin", "--why", "both").exit_code == 2
+    rolled = command(moved, "champion", "rollback", "--why", "a trial")
+    assert rolled.exit_code == 0, rolled.stderr
+    assert moved.champion().rule.cut_off == before.rule.cut_off
+    assert "set by policy" in rolled.stdout
+    assert command(moved, "champion", "rollback", before.model_version, "--why", "and back").exit_code == 0
+    assert command(moved, "champion", "cut-off", "--why", "the model's own again").exit_code == 0
+    assert moved.champion().rule == before.rule
+    assert "the model's own: a promotion moves it" in " ".join(command(moved, "status").stdout.split())
+
+
+def test_simulate_lands_the_customers_of_the_history_that_no_model_learns_from(moved: Loop) -> None:
+    """The README's own path: `make train` on a file, then `simulate` without naming it, landed simulated customers for a champion
+    of real ones, and undisturbed days gave alarms.
+    """
+    unnamed = environment(moved) | {"CREDITRISK_RAW_DATA": "simulated"}
+    asked = ["simulate", "--days", "2", "--rows", "60", "--start", "2026-04-20", "--no-outcomes"]
+    result = CliRunner().invoke(app, asked, env=unnamed)
+    assert result.exit_code == 0, result.stderr
+    history = pd.read_csv(moved.settings.raw_data, dtype={PORTFOLIO.identifier: str}).set_index(PORTFOLIO.identifier)
+    held_out = is_held_out(history.index)
+    assert f"customers: {held_out.sum():,} of file history-good-7.csv that no model learns from" in " ".join(
+        result.stdout.split()
+    )
+    for day in ("2026-04-20", "2026-04-21"):
+        landed = pd.read_csv(str(moved.settings.landing_production / day / "customers.csv"), dtype={PORTFOLIO.identifier: str})
+        own = landed[PORTFOLIO.identifier].str.removeprefix("new_")
+        assert len(set(own)) == 60
+        assert set(own) <= set(history.index[held_out])
+        assert landed[PORTFOLIO.field_names].equals(history[PORTFOLIO.field_names].loc[own.tolist()].reset_index(drop=True))
+    same = command(moved, "simulate", "--from", moved.settings.raw_data, "--rows", "60", "--start", "2026-04-22")
+    assert "that no model learns from" in " ".join(same.stdout.split())
+    too_many = command(moved, "simulate", "--rows", "2000", "--start", "2026-04-23")
+    assert (too_many.exit_code, "2,000 customers wanted for a day; valid: at most the" in too_many.stderr) == (1, True)
 
 
 def test_policy_shows_what_each_cut_off_would_bring_and_writes_it(moved: Loop, tmp_path: Path) -> None:

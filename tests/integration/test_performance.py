@@ -208,7 +208,7 @@ def test_a_group_that_is_surely_below_the_line_fails(apart: Loop) -> None:
     assert not evaluation.passed
     said = metadata_of(evaluation)
     assert said["observed"] < 0.1
-    assert said["summary"].startswith("sex female: ratio ")
+    assert said["summary"].startswith("A group is under the adverse-impact line: sex female: ratio ")
     assert said["tier"] == "look today"
 
 

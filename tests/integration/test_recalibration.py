@@ -92,7 +92,10 @@ def test_after_a_prior_shift_the_recalibration_is_promoted_and_says_what_it_is(p
     assert candidate["recalibration_intercept"] == pytest.approx(np.log(2), abs=0.2)
     assert candidate["production_days"] == ",".join(PLAN.date(STABLE_DAYS + day) for day in range(SHIFTED_DAYS))
     document = verdict["verdict_document"]
-    assert (document["kind"], document["not_applied"]) == (RECALIBRATION, NOT_FOR_A_RECALIBRATION)
+    assert (document["kind"], document["not_applied"]) == (
+        RECALIBRATION,
+        {"shadow_agrees": "no live traffic was shadowed", **NOT_FOR_A_RECALIBRATION},
+    )
     assert promoted.champion().model_version == candidate["model_version"]
 
 

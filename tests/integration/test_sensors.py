@@ -120,7 +120,10 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     (request,) = loop.tick(retrain_on_drift).run_requests or []
     assert request.tags["creditrisk/cause_partitions"] == "2026-05-02"
     assert "feature_distributions_are_stable" in request.tags["creditrisk/cause_checks"]
-    assert "feature_distributions_are_stable on 2026-05-02: pay_" in request.tags["creditrisk/cause_values"]
+    assert "Fields have shifted on 1 day, the latest 2026-05-02: pay_" in request.tags["creditrisk/cause_values"]
+    assert request.tags["creditrisk/cause_evidence"].startswith(
+        "2,200 matured decisions of 2026-05-02 to 2026-05-02: ranking fell (AUC "
+    )
     assert request.tags["creditrisk/action"] == "refit"
     assert request.tags["creditrisk/since"] == "2026-05-02"
     assert loop.run("retrain", tags=dict(request.tags)).success

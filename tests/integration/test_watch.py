@@ -74,7 +74,10 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(f
         failed = checks(fresh.run("watch"))["sensors_tick"]
         assert not failed.passed
         assert failed.severity is dg.AssetCheckSeverity.ERROR
-        assert failed.metadata["summary"].value == "new_outcome_partitions failed: ValueError: the disk is gone"
+        assert (
+            failed.metadata["summary"].value
+            == "A sensor is late, stopped or failing: new_outcome_partitions failed: ValueError: the disk is gone"
+        )
         context = dg.build_sensor_context(instance=fresh.instance, resources={"settings": fresh.settings})
         assert "1 delivered" in str(alerts.deliver_alerts(context))
         fresh.run("watch")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Mark, Point, Series, chart
+from serving.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Level, Mark, Point, Series, chart
 
 
 def day(number: int) -> str:
@@ -22,13 +22,15 @@ def test_whatever_the_figures_every_point_and_the_line_are_inside_the_picture(
     points: list[tuple[int, float]], line: float, with_line: bool
 ) -> None:
     series = Series("AUC", "realised", [Point(day(number), value, value - 1, value + 1) for number, value in points])
-    drawn = chart("AUC", [series], line=(line, "validation") if with_line else None)
+    compared = [Level(day(points[0][0]), day(points[0][0]), line, "validation")] if with_line else []
+    drawn = chart("AUC", [series], compared=compared)
     assert drawn is not None
     places = drawn.series[0].places
     assert len(places) == len(points)
-    heights = [edge for place in places for edge in (place.y, place.low, place.high)] + ([drawn.line[0]] if drawn.line else [])
+    heights = [edge for place in places for edge in (place.y, place.low, place.high)] + [y for _, _, y, _ in drawn.lines]
     assert all(TOP - 0.1 <= float(height or 0) <= HEIGHT - BOTTOM + 0.1 for height in heights)
     assert all(LEFT <= place.x <= WIDTH - RIGHT for place in places)
+    assert all(LEFT <= left <= right <= WIDTH - RIGHT for left, right, _, _ in drawn.lines)
     ordered = sorted(points, key=lambda one: one[0])
     assert [place.text.partition(":")[0] for place in places] == [day(number) for number, _ in ordered]
 
@@ -53,6 +55,19 @@ def test_marks_outside_the_days_are_left_out() -> None:
     drawn = chart("PSI", [Series("PSI", "realised", [Point(day(number), 0.1) for number in range(1, 6)])], marks)
     assert drawn is not None
     assert [mark.text for _, mark in drawn.marks] == ["3"]
+
+
+def test_a_level_is_drawn_over_its_own_days_only() -> None:
+    """The new champion's AUC at validation used to be drawn over the days of the old one."""
+    series = Series("AUC", "realised", [Point(day(number), 0.7) for number in range(5)])
+    levels = [Level(day(0), day(2), 0.77, "version 1 at validation"), Level(day(3), day(4), 0.8, "version 2 at validation")]
+    drawn = chart("AUC", [series], compared=levels)
+    assert drawn is not None
+    (first, second), places = drawn.lines, drawn.series[0].places
+    assert (first[0], second[1]) == (LEFT, WIDTH - RIGHT)
+    assert places[2].x < first[1] == second[0] < places[3].x
+    assert (first[3], second[3]) == ("version 1 at validation 0.770", "version 2 at validation 0.800")
+    assert second[2] < first[2]
 
 
 def test_without_a_figure_there_is_no_chart() -> None:

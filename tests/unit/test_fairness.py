@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from creditrisk_assets.governance.pages import fairness_note, fairness_table
 from creditrisk_assets.modelling.fairness import (
     SMALLEST_GROUP,
     FieldFigures,
@@ -16,9 +17,10 @@ from creditrisk_assets.modelling.fairness import (
     jeffreys_interval,
     lowest_ratios,
     protected_groups,
+    under_line,
 )
 from creditrisk_assets.modelling.proxies import proxies
-from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio, Reason
+from creditrisk_assets.portfolio.contract import DecisionWords, Feature, Field, Portfolio, Reason
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Scores
 
@@ -232,3 +234,22 @@ def test_where_no_group_is_large_enough_there_is_no_impact() -> None:
     assert (
         impact_by_group(np.ones(SMALLEST_GROUP - 1, dtype=bool), {"group": Grouping.of(np.repeat("a", SMALLEST_GROUP - 1))}) == []
     )
+
+
+def test_a_ratio_under_the_line_is_flagged_wherever_the_table_stands() -> None:
+    """0.785 used to stand beside "0.80 is the four-fifths line" without a word."""
+    assert under_line(0.785, 0.9) == "under 0.80, perhaps by chance"
+    assert under_line(0.785, 0.799) == "under 0.80, with its whole interval"
+    assert (under_line(0.8, 0.9), under_line(0.95, 1.0)) == ("", "")
+    approved = np.concatenate([np.arange(200) < 157, np.full(200, True)])
+    answers = scores(np.where(approved, 0.1, 0.9))
+    figures = one_field(np.zeros(400, dtype=np.int64), answers, np.repeat(["left", "right"], 200))
+    words = DecisionWords("approved", "refused", "approval rate")
+    table = fairness_table([figures], words)
+    cells = {row[1]: row[4] for row in table.rows}
+    assert cells["left"].startswith("0.785 (")
+    assert cells["left"].endswith("): under 0.80, perhaps by chance")
+    assert "under" not in cells["right (reference)"]
+    assert "approval rate" in table.header
+    assert fairness_note(words).startswith("Approved is a PD below the cut-off.")
+    assert fairness_note(DecisionWords()).startswith("Not flagged is a PD below the cut-off.")

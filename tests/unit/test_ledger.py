@@ -17,6 +17,7 @@ from creditrisk_assets.governance.ledger import (
     LedgerMoved,
     Move,
     in_force_at,
+    last_move,
     rolled_back_from,
     version_before,
 )
@@ -141,6 +142,15 @@ def test_what_was_in_force_at_a_moment(tmp_path: Path) -> None:
     assert in_force_at(entries, entries[0].at) == entries[0]
     assert in_force_at(entries, entries[1].at - tick) == entries[0]
     assert in_force_at(entries, entries[1].at + datetime.timedelta(days=400)) == entries[1]
+
+
+def test_what_is_in_force_came_into_force_by_a_move_and_not_by_the_refusal_of_another(tmp_path: Path) -> None:
+    """`champion show` used to say of version 2 that it was champion since, and because, version 3 was refused."""
+    ledger, head = Ledger(tmp_path), None
+    for one in (move(1, action="first"), move(2, 1), move(2, 2, "kept")):
+        head = ledger.append(one, head)
+    entries = ledger.entries()
+    assert last_move(entries) == in_force_at(entries, entries[-1].at) == entries[1]
 
 
 def test_the_version_before_is_another_version_however_often_it_was_kept(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_the_page_shows_every_test_and_the_figures_and_fetches_nothing(make: Mak
     judgement = judge(make(TRUE, version="<2>"), make(NOISY), HANDMADE, LIMITS)
     plots = verdict_plots(judgement)
     assert set(plots) == {"roc", "calibration", "agreement"}
-    page = verdict_page(judgement, plots)
+    page = verdict_page(judgement, plots, HANDMADE.words)
     assert judgement.verdict.digest in page
     assert all(test.name.replace("_", " ") in page for test in judgement.verdict.tests)
     assert page.count("data:image/png;base64,") == 3
@@ -240,7 +240,7 @@ def test_the_page_shows_every_test_and_the_figures_and_fetches_nothing(make: Mak
 
 def test_a_verdict_without_a_comparison_has_a_page_too(make: Make) -> None:
     judgement = judge(make(TRUE, held_out(20)), make(NOISY), HANDMADE, LIMITS)
-    page = verdict_page(judgement, verdict_plots(judgement))
+    page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words)
     assert "not promoted" in page
     assert "50 of each needed to judge" in page
 
@@ -280,14 +280,54 @@ def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make:
         "evidence_is_current",
         "champion_scores_every_row",
         *RECALIBRATION_COMPARISONS,
-        "shadow_agrees",
         "answers_in_time",
     ]
-    assert verdict.not_applied == NOT_FOR_A_RECALIBRATION
+    assert verdict.not_applied == {"shadow_agrees": "no live traffic was shadowed", **NOT_FOR_A_RECALIBRATION}
     assert Verdict.model_validate_json(verdict.text) == verdict
-    page = verdict_page(judgement, verdict_plots(judgement))
-    assert "The challenger is a recalibration. Tests that do not apply to it" in page
-    assert all(f"<li>{name.replace('_', ' ')}: " in page for name in NOT_FOR_A_RECALIBRATION)
+    page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words)
+    assert "or where\nanother test asks a recalibration for more" in page
+    rows = [f"<td>{name.replace('_', ' ')}</td><td>not applicable</td>" for name in verdict.not_applied]
+    assert all(row in page for row in rows)
+
+
+def test_without_live_traffic_agreement_on_it_is_not_applicable_and_has_not_passed(make: Make) -> None:
+    """It used to say "passed: nothing was shadowed", although what cannot be tested has failed."""
+    judgement = judge(make(TRUE, version="2"), make(NOISY), HANDMADE, LIMITS)
+    assert judgement.verdict.not_applied == {"shadow_agrees": "no live traffic was shadowed"}
+    assert "shadow_agrees" not in [test.name for test in judgement.verdict.tests]
+    page = verdict_page(judgement, {}, HANDMADE.words)
+    assert "<td>shadow agrees</td><td>not applicable</td>" in page
+    assert "A test is not applicable where what it is about does not exist" in page
+
+
+def test_a_promotion_says_what_becomes_of_the_cut_off_and_of_the_approval_rate_on_the_same_rows(make: Make) -> None:
+    challenger, champion = make(TRUE, version="2", cut_off=0.25), make(NOISY, cut_off=0.3)
+    judgement = judge(challenger, champion, HANDMADE, LIMITS)
+    rows = held_out()[HANDMADE.field_names].to_numpy(dtype=np.float32)
+    rates = [float((one.load().score(rows).prediction == 0).mean()) for one in (champion, challenger)]
+    move = judgement.verdict.cut_off
+    assert move is not None
+    assert (move.by, move.before, move.after) == ("model", 0.3, 0.25)
+    assert [move.approval_rate_before, move.approval_rate_after] == rates
+    told = "the cut-off moves with the model from PD 0.3000 to 0.2500, and the share not flagged on the same rows goes from "
+    assert judgement.verdict.reason.endswith(f"{told}{rates[0]:.1%} to {rates[1]:.1%}")
+    page = verdict_page(judgement, {}, HANDMADE.words)
+    assert told in page
+    assert "creditrisk champion cut-off --pin" in page
+    pinned = judge(challenger, champion, HANDMADE, LIMITS, 0.3).verdict
+    assert "the cut-off stays at PD 0.3000, by policy" in pinned.reason
+
+
+def test_a_figure_is_shown_with_the_digits_that_tell_it_from_its_limit(make: Make) -> None:
+    judgement = judge(make(TRUE, version="2"), make(NOISY), HANDMADE, LIMITS)
+    (swing,) = [test for test in judgement.verdict.tests if test.name == "approval_rate_holds"]
+    near = dataclasses.replace(
+        judgement,
+        verdict=judgement.verdict.model_copy(
+            update={"tests": [swing.model_copy(update={"observed": 0.15000001, "limit": 0.15})]}
+        ),
+    )
+    assert '<td class="number">0.15000001</td><td class="number">0.15000000</td>' in verdict_page(near, {}, HANDMADE.words)
 
 
 def test_a_right_calibration_is_kept(make: Make) -> None:

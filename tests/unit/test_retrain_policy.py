@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Cause, LoopState, PastRetrain, RetrainLimits, decide
+from creditrisk_assets.governance.retrain_policy import (
+    BUDGET_DAYS,
+    Cause,
+    LoopState,
+    PastRetrain,
+    RetrainLimits,
+    causes_counted,
+    decide,
+)
 from creditrisk_assets.monitoring.triage import Action, Nights, TriageLimits
 from creditrisk_assets.settings import Settings
 
@@ -54,6 +62,19 @@ LIMITS = RetrainLimits(
 
 def cause(record_id: int = 1, partition: str = "2026-02-10", model_version: str = "3") -> Cause:
     return Cause(record_id, "score_distribution_is_stable", partition, "0.31", model_version)
+
+
+def test_the_causes_of_a_retrain_are_counted_by_check_with_performance_first() -> None:
+    """The first five by date used to be listed, "pay_amt2 0.024 > 0.024" among them, and not what decided."""
+    drift = [
+        Cause(place, "feature_distributions_are_stable", f"2026-02-{place:02d}", f"Fields have shifted: pay_0 0.1{place}", "3")
+        for place in range(1, 8)
+    ]
+    ranking = Cause(9, "ranking_is_as_at_validation", "2026-02-04", "Discrimination is down: AUC 0.646, limit 0.733", "3")
+    assert causes_counted([*drift, ranking]) == (
+        "Discrimination is down on 1 day, the latest 2026-02-04: AUC 0.646, limit 0.733; "
+        "Fields have shifted on 7 days, the latest 2026-02-07: pay_0 0.17"
+    )
 
 
 def with_evidence(nights: Nights) -> LoopState:

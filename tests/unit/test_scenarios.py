@@ -9,12 +9,14 @@ import pytest
 
 from creditrisk_assets.cli_common import SCENARIO_NAMES
 from creditrisk_assets.portfolio.history import NoHistory, simulator_of
+from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.scenarios import (
     SCENARIOS,
     Plan,
     arrivals,
     customers_of,
     day_of_customers,
+    newcomers,
     simulated_customers,
 )
 from creditrisk_assets.portfolio.simulator import simulate
@@ -32,6 +34,18 @@ def plan(scenario: str, **changes: object) -> Plan:
 
 def landed(of: Plan) -> list[tuple[str, str, str, str, pd.DataFrame]]:
     return [(day, one.zone, one.day, one.name, one.rows) for day, files in arrivals(of, PORTFOLIO, DRAW) for one in files]
+
+
+def test_newcomers_are_the_customers_that_training_never_uses_and_may_be_learned_from_when_they_come() -> None:
+    """Rows that a model has learned from, landed as new customers, would make its performance look better than it is."""
+    history = simulate(4_000, 5)
+    come = newcomers(history, PORTFOLIO)
+    own = come[IDENTIFIER].str.removeprefix("new_")
+    assert set(own) == set(history.loc[is_held_out(history[IDENTIFIER]), IDENTIFIER])
+    fields = [*PORTFOLIO.field_names, TARGET]
+    assert come[fields].equals(history.set_index(IDENTIFIER)[fields].loc[own.tolist()].reset_index(drop=True))
+    assert 0.2 < is_held_out(come[IDENTIFIER]).mean() < 0.3
+    assert come.equals(newcomers(history, PORTFOLIO))
 
 
 def test_the_command_names_every_scenario() -> None:
@@ -98,7 +112,7 @@ def test_customers_of_a_file_keep_their_names_and_come_at_most_once_a_day() -> N
         day = day_of_customers(plan(scenario, rows=90), PORTFOLIO, customers_of(file), 5)
         assert day[IDENTIFIER].is_unique
         assert set(day[IDENTIFIER]) <= set(file[IDENTIFIER])
-    with pytest.raises(ValueError, match="2,000 customers wanted for a day; valid: at most the 1,000 of the file"):
+    with pytest.raises(ValueError, match="2,000 customers wanted for a day; valid: at most the 1,000 that there are"):
         day_of_customers(plan("burst"), PORTFOLIO, customers_of(file), 4)
 
 
