@@ -13,7 +13,7 @@ import httpx
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 EXEMPTIONS = ("NO_PROXY", "no_proxy")
-"""Libraries read the one or the other."""
+"""Libraries read the one or the other; both are given all, so that none hides what the operator wrote into the other."""
 
 
 def direct_client(**options: Any) -> httpx.Client:
@@ -47,6 +47,6 @@ def exempt_from_proxies(*urls: str) -> None:
         urls: addresses of the store's services; what has no host is passed over.
     """
     hosts = [host for host in (urlsplit(url).hostname for url in urls) if host]
-    for name in EXEMPTIONS:
-        known = [one for one in os.environ.get(name, "").split(",") if one.strip()]
-        os.environ[name] = ",".join(dict.fromkeys([*known, *LOOPBACK, *hosts]))
+    known = [one.strip() for name in EXEMPTIONS for one in os.environ.get(name, "").split(",") if one.strip()]
+    exempt = ",".join(dict.fromkeys([*known, *LOOPBACK, *hosts]))
+    os.environ.update(dict.fromkeys(EXEMPTIONS, exempt))

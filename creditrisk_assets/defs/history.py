@@ -11,12 +11,16 @@ import pandas as pd
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.watched import watched_result
 from creditrisk_assets.monitoring.watch_list import WATCHES
+from creditrisk_assets.portfolio.storage import replacing
 from creditrisk_assets.settings import SIMULATED, Settings
 
 if TYPE_CHECKING:
     from creditrisk_assets.modelling.datasets import LearningSet
     from creditrisk_assets.registry import RegisteredBundle, Registry
     from creditrisk_assets.scoring.bundle import Bundle, TrainingFacts
+
+HISTORY_QUARANTINE = "quarantine/history/raw_data.csv"
+"""In the data folder."""
 
 HISTORY_CONTRACT = dg.AssetCheckSpec(
     "history_satisfies_contract",
@@ -46,6 +50,7 @@ def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.Data
     else:
         history = read_history(settings.raw_data, portfolio)
     accepted, rejected = history.rows.accepted, history.rows.rejected
+    _quarantined(rejected, settings)
     repeated = int(accepted[[*portfolio.field_names, portfolio.target]].duplicated().sum())
     yield dg.Output(
         accepted,
@@ -64,12 +69,31 @@ def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.Data
     yield watched_result(
         HISTORY_CONTRACT.name,
         passed=rejected.empty and len(accepted) > 0,
-        summary=f"{len(rejected):,} problems, {len(accepted):,} rows accepted",
+        summary=f"{len(rejected):,} problems, {len(accepted):,} rows accepted{_why_rejected(history.source, rejected)}",
         observed=len(rejected),
         threshold=0,
         rows=len(accepted) + (rejected["line"].nunique() if len(rejected) else 0),
         first_problems=table(rejected[["line", "field", "rule", "message"]]) if len(rejected) else "none",
     )
+
+
+def _why_rejected(source: str, rejected: pd.DataFrame) -> str:
+    """The first reason, and where all of them are; nothing where no row was rejected."""
+    if rejected.empty:
+        return ""
+    first = rejected.iloc[0]
+    line = f", line {first['line']}" if first["line"] else ""
+    return f"; {source}{line}: {first['message']}; all reasons are in {HISTORY_QUARANTINE}"
+
+
+def _quarantined(rejected: pd.DataFrame, settings: Settings) -> None:
+    """Put the history's rejected rows where people find them; with nothing rejected, an older file is removed."""
+    path = settings.data_dir / HISTORY_QUARANTINE
+    if rejected.empty:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as file:
+        rejected.to_csv(file, index=False)
 
 
 @dg.asset(group_name="history", kinds={"onnx", "parquet"}, owners=OWNERS, code_version="1")

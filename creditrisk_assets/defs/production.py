@@ -77,7 +77,7 @@ def production_batch(
             metadata=_accounting(ingested, _quarantined(ingested, settings, day, "production_batch")),
             data_version=dg.DataVersion(_file_digest(ingested.accepted_file)),
         )
-    yield from _checks(ingested, settings, "production_batch")
+    yield from _checks(ingested, settings, day, "production_batch")
 
 
 @dg.asset(
@@ -250,7 +250,7 @@ def outcomes(
         },
         data_version=dg.DataVersion(hashlib.sha256(versions.to_csv(index=False).encode()).hexdigest()),
     )
-    yield from _checks(ingested, settings, "outcomes")
+    yield from _checks(ingested, settings, day, "outcomes")
 
 
 def _kept(path: UPath) -> pd.DataFrame | None:
@@ -300,7 +300,16 @@ def _first_rejected(ingested: "Ingested") -> dg.MetadataValue | str:
     return table(ingested.first_rejected[["file", "line", "field", "rule", "message"]])
 
 
-def _checks(ingested: "Ingested", settings: Settings, asset: str) -> Iterator[dg.AssetCheckResult]:
+def _why_rejected(ingested: "Ingested", day: str, asset: str) -> str:
+    """The first reason, and where all of them are."""
+    if ingested.first_rejected.empty:
+        return "no file has a row"
+    first = ingested.first_rejected.iloc[0]
+    line = f", line {first['line']}" if first["line"] else ""
+    return f"{first['file']}{line}: {first['message']}; all reasons are in quarantine/{day}/{asset}.csv"
+
+
+def _checks(ingested: "Ingested", settings: Settings, day: str, asset: str) -> Iterator[dg.AssetCheckResult]:
     broken = [file.file for file in ingested.files if not file.holds]
     yield watched_result(
         _reconciles(asset).name,
@@ -313,6 +322,7 @@ def _checks(ingested: "Ingested", settings: Settings, asset: str) -> Iterator[dg
     )
     share, limit = ingested.rejected_share, settings.rejected_share_limit
     unreadable = ", ".join(ingested.unreadable_files)
+    passed = ingested.rows > 0 and not unreadable and share <= limit
     if unreadable:
         summary = f"could not be read: {unreadable}"
     else:
@@ -320,8 +330,8 @@ def _checks(ingested: "Ingested", settings: Settings, asset: str) -> Iterator[dg
         summary = f"{rejected} of {ingested.rows_in:,} rows rejected, limit {allowed}"
     yield watched_result(
         _mostly_accepted(asset).name,
-        passed=ingested.rows > 0 and not unreadable and share <= limit,
-        summary=summary,
+        passed=passed,
+        summary=summary if passed else f"{summary}; {_why_rejected(ingested, day, asset)}",
         observed=share,
         threshold=limit,
         rows=ingested.rows_in,

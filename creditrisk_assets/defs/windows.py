@@ -79,7 +79,11 @@ def write_window_report(instance: dg.DagsterInstance, settings: Settings, days: 
     used = [day for day, _ in found]
     files = [stored_path(settings.storage, "production_scores", day) for day in reversed(used)]
     folder = f"drift/windows/{last}/{days}"
-    written = write_report(settings, folder, report_on_rows(files, bundle, shown_columns(stability), settings.report_rows))
+    try:
+        drawn = report_on_rows(files, bundle, shown_columns(stability), settings.report_rows)
+    except Exception as error:  # the boundary to a library that draws: the days themselves were measured
+        raise NothingToReport(f"the report up to {last} cannot be drawn: {type(error).__name__}: {error}") from error
+    written = write_report(settings, folder, drawn)
     return WindowReport(
         until=last,
         days=days,

@@ -94,6 +94,7 @@ def test_decisions_on_records_of_fewer_fields_were_on_other_records(
     more = Field("income", "added later", "NT$", 0, 1_000)
     wider = dataclasses.replace(
         PORTFOLIO,
+        published_names={},  # which have no name for it
         fields=(*PORTFOLIO.fields, more),
         reasons=(dataclasses.replace(late, fields=(*late.fields, "income")), *others),
     )
