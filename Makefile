@@ -22,7 +22,7 @@ dev: .venv/.ready  ## Dagster UI :3000, API :8000, MLflow UI :5000 on data/, sen
 	$(BIN)/creditrisk dev
 
 train: .venv/.ready  ## Run the job train: from the history to a champion
-	$(BIN)/dagster job execute -m creditrisk_assets.definitions -j train
+	$(BIN)/creditrisk train
 
 test: .venv/.ready  ## All tests
 	$(BIN)/python -m pytest

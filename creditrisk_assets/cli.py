@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
@@ -34,6 +35,7 @@ from creditrisk_assets.cli_common import (
 from creditrisk_assets.cli_decisions import decisions_app
 from creditrisk_assets.cli_keys import keys_app
 from creditrisk_assets.cli_model import evaluate, fairness, portfolio_app, score, simulate, simulator_app
+from creditrisk_assets.cli_run import retrain, train
 from creditrisk_assets.cli_watch import replay, report, status, watch
 from creditrisk_assets.own_services import exempt_from_proxies
 
@@ -51,11 +53,21 @@ for _name, _group in (
 def main() -> None:
     """Entry point."""
     exempt_from_proxies()
-    sys.path.insert(0, str(Path.cwd()))  # CREDITRISK_PORTFOLIO may name a module of the working directory
     # Each names one preview feature that the project uses on purpose (see docs/decisions); all other warnings show.
     for feature in ("Specifying a partitions_def on an AssetCheckSpec", "Parameter `data_version` of initializer `Output"):
         warnings.filterwarnings("ignore", message=feature)
-    app()
+    try:
+        app()
+    except Exception as error:
+        if not _is_an_operators_matter(error):
+            raise
+        errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+
+
+def _is_an_operators_matter(error: Exception) -> bool:
+    """Whether an error is about files, places or input, and says so; any other is a fault of ours and keeps its trace."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("creditrisk_assets", "serving")
 
 
 @app.command()
@@ -211,7 +223,7 @@ def drill(
         fail("decisions were lost")
 
 
-for _command in (simulate, score, evaluate, fairness, replay, status, report, watch):
+for _command in (train, retrain, simulate, score, evaluate, fairness, replay, status, report, watch):
     app.command()(_command)
 
 

@@ -19,6 +19,7 @@ from sklearn.metrics import roc_auc_score
 from creditrisk_assets import processes
 from creditrisk_assets.defs import status
 from creditrisk_assets.defs.io import stored_path
+from creditrisk_assets.defs.run_here import failures_of
 from creditrisk_assets.monitoring.watch_list import BY_CHECK
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.history import read_history, simulator_of
@@ -328,7 +329,9 @@ class _Stepped:
         return self.loop.instance
 
     def train(self) -> None:
-        self.loop.run("train")
+        result = self.loop.run("train")
+        if not result.success:
+            raise DrillFailed("; ".join(failures_of(result)))
 
     def settle(self) -> None:
         self.loop.settle()

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,17 @@ from creditrisk_assets.scoring.codec import Codec
 SIMULATED = "simulated"
 IN_DAGSTER = "dagster"
 DEFAULT_PORTFOLIO = "creditrisk_assets.portfolio.uci_card.PORTFOLIO"
+
+
+def _look_here(value: object) -> object:
+    """Let a dotted path name a module of the folder that is worked in, or of the project's, for every entry point alike: the
+    commands, the API, and Dagster's own. What is installed comes first.
+    """
+    if isinstance(value, str):
+        for folder in (str(Path.cwd()), os.environ.get("DAGSTER_HOME", "")):
+            if folder and folder not in sys.path:
+                sys.path.append(folder)
+    return value
 
 
 def default_data_dir() -> str:
@@ -48,7 +60,7 @@ class StoreLocation(BaseSettings):
 class Settings(StoreLocation):
     """Where things are and by which limits decisions are taken. Every limit says what it is for."""
 
-    portfolio: Annotated[ImportString[Portfolio], NoDecode] = Field(
+    portfolio: Annotated[ImportString[Portfolio], NoDecode, BeforeValidator(_look_here)] = Field(
         DEFAULT_PORTFOLIO,  # type: ignore[assignment]  # validated, so imported
         description="The book of customers: dotted path of a Portfolio, such as `my_bank.loans.PORTFOLIO`.",
     )
@@ -208,7 +220,7 @@ class Settings(StoreLocation):
         description="Folder on a disk of this machine where the API keeps its decision log and what its processes share; by "
         "default `api` in the data folder. Every process of one API must have the same.",
     )
-    decision_log_codec: Annotated[ImportString[Codec], NoDecode] = Field(
+    decision_log_codec: Annotated[ImportString[Codec], NoDecode, BeforeValidator(_look_here)] = Field(
         "creditrisk_assets.scoring.codec.PLAIN",  # type: ignore[assignment]  # validated, so imported
         description="What decisions pass through on their way to the log and back, for encryption at rest: dotted path of an "
         "object with `encode` and `decode` from bytes to bytes.",

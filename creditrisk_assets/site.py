@@ -23,8 +23,11 @@ def fresh_site(site: Path, project: Path) -> Iterator[Path]:
         project: folder of `dagster.yaml`.
 
     Raises:
+        FileNotFoundError: if the project's folder has no configuration.
         SiteInUse: if another process holds it.
     """
+    if not (project / "dagster.yaml").is_file():
+        raise FileNotFoundError(f"{project} has no dagster.yaml; run from the project's folder")
     site.parent.mkdir(parents=True, exist_ok=True)
     with (site.parent / f"{site.name}.lock").open("w") as lock:
         try:

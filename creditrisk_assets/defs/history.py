@@ -126,9 +126,25 @@ def model(
     context: dg.AssetExecutionContext, features: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The model of the history: trained, calibrated, turned into one ONNX decision graph and registered in MLflow."""
-    from creditrisk_assets.modelling.datasets import history_set
+    from creditrisk_assets.governance.ledger import Ledger
+    from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, history_set
 
+    if Ledger(settings.ledger).head() is None:
+        _require_enough(features, features[HELD_OUT_COLUMN], settings)
     return train_and_register(context, settings, history_set(features, settings.portfolio), "history", {})
+
+
+def _require_enough(history: pd.DataFrame, held_out: pd.Series, settings: Settings) -> None:
+    """Refuse a book that no first champion can be judged on, before anything is trained."""
+    target, needed = history[settings.portfolio.target], settings.gate_minimum_bads
+    counts = {"bads": int(target[held_out].sum()), "goods": int((1 - target[held_out]).sum())}
+    for what, count in counts.items():
+        if count < needed:
+            total = int(target.sum()) if what == "bads" else int((1 - target).sum())
+            raise dg.Failure(
+                f"the history has {total:,} {what}, of which {count:,} are held out to judge a model by; valid: at least "
+                f"{needed} held out (CREDITRISK_GATE_MINIMUM_BADS), about {4 * needed:,} in all: a quarter is held out"
+            )
 
 
 def train_and_register(

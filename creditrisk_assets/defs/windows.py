@@ -69,7 +69,8 @@ def write_window_report(instance: dg.DagsterInstance, settings: Settings, days: 
     last = until or day_of_data(instance)
     scores = None if last is None else stored_path(settings.storage, "production_scores", last)
     if last is None or scores is None or not scores.exists():
-        raise NothingToReport(f"{last or 'no day'} was not scored; valid: a day that `creditrisk status` lists")
+        what = f"{last} was not scored" if last else "no day was scored yet"
+        raise NothingToReport(f"{what}; valid: a day that `creditrisk status` lists")
     version, bundle = scored_by(settings, ParquetRows(scores))
     found = kept_reports(settings, [last, *days_before(last, days - 1)], version)
     if not found:

@@ -21,7 +21,7 @@ REASON_GROUPS_LIMIT = 6
 """Reasons of a portfolio: the contribution of each is exact, and costs 2^6 rows of the model for each decision."""
 
 NEAR_NAME = 0.75
-"""Likeness (`difflib`) from which a column's name suggests another: `pay_1` and `pay_0` have 0.8."""
+"""Likeness (`difflib`) from which a column's name suggests another: `due_1` and `due_0` have 0.8."""
 
 NAMES_COMPARED = 200
 """A comparison takes some ten microseconds, and a request may name thousands of columns."""

@@ -47,9 +47,7 @@ def read_history(raw_data: str, portfolio: Portfolio) -> History:
     path = zone_path(raw_data)
     with store_errors(path):
         if not path.is_file():
-            raise NoHistory(
-                f"CREDITRISK_RAW_DATA: {raw_data!r} is no file; valid: a CSV or Parquet file of customers, or 'simulated'"
-            )
+            raise NoHistory(f"{raw_data!r} is no file; valid: a CSV or Parquet file of customers, or 'simulated'")
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     wanted = [*portfolio.fields, portfolio.target_field]

@@ -5,6 +5,7 @@ It has other columns, text codes, decimals, and fields that may be missing; its 
 
 import importlib
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,28 @@ def test_the_page_s_portfolio_is_read_by_its_dotted_path(loans: Portfolio, loop:
     page = data_dictionary(loans)
     assert all(f"`{field.name}`" in page for field in loans.fields)
     assert "| `purpose` | debt | other debts |" in page
+
+
+def test_dagster_finds_the_portfolio_in_the_folder_as_the_commands_do(loop: Loop) -> None:
+    """One rule for all entry points: `dagster job execute` looked in other places than `creditrisk`."""
+    folder = Path(str(sys.modules["loans"].__file__)).parent
+    program = str(Path(sys.executable).with_name("dagster"))
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "DAGSTER_HOME": str(loop.home),
+        "CREDITRISK_PORTFOLIO": "loans.PORTFOLIO",
+        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+    }
+    listed = subprocess.run(
+        [program, "job", "list", "-m", "creditrisk_assets.definitions"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert "Job: train" in listed.stdout
 
 
 def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
