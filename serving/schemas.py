@@ -76,7 +76,7 @@ def request_model(portfolio: Portfolio) -> type[BaseModel]:
 
 
 def contract_spelling(record: Any, names: frozenset[str]) -> Any:
-    """A record with names as files spell them (`Loan.Amount`, `LIMIT_BAL`) in the contract's spelling, by the rule for a file's
+    """A record with names as files spell them (`Loan.Amount`, `LOAN AMOUNT`) in the contract's spelling, by the rule for a file's
     header; what is no object is given back as it is, for the model to refuse.
 
     Args:
