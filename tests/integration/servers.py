@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -27,9 +27,11 @@ class PatientProtocol(GuardedProtocol):
 
 
 @contextlib.contextmanager
-def served(app: ASGIApp, protocol: type[GuardedProtocol] = PatientProtocol, **more: Any) -> Iterator[int]:
+def served(
+    app: ASGIApp, protocol: type[GuardedProtocol] = PatientProtocol, lifespan: Literal["on", "off"] = "off", **more: Any
+) -> Iterator[int]:
     """The port on which an application is served."""
-    config = uvicorn.Config(app, port=0, http=protocol, lifespan="off", server_header=False, log_config=None, **more)
+    config = uvicorn.Config(app, port=0, http=protocol, lifespan=lifespan, server_header=False, log_config=None, **more)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
