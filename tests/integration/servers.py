@@ -3,10 +3,11 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import uvicorn
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from serving.protocol import GuardedProtocol, Patience
@@ -24,6 +25,16 @@ class PatientProtocol(GuardedProtocol):
     """As by default, whatever the environment of the tests says."""
 
     patience = Patience(head_seconds=10.0, write_seconds=30.0)
+
+
+def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Routes, and those of included routers, which FastAPI has as one route each."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from every_route(included.routes)
 
 
 @contextlib.contextmanager
