@@ -21,6 +21,7 @@ from serving.champion import FALLBACK_SUFFIX, ChampionHolder, LoadedChampion
 from serving.scale import Scale, points_at, scale_of
 from serving.schemas import WhatIfResponse, request_model
 from serving.sources import HISTORY_LIMIT, PastRecord
+from serving.strict_json import StrictRoute
 from serving.templating import VERDICTS, environment
 from serving.what_if import Trial, what_if
 
@@ -73,7 +74,7 @@ def page_router(
         portfolio: whose contract the form is made from.
         champion_in_force: dependency that gives the champion, or answers 503.
     """
-    router = APIRouter()
+    router = APIRouter(route_class=StrictRoute)
     Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
     Champion = Annotated[LoadedChampion, Depends(champion_in_force)]  # noqa: N806
 

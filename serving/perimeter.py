@@ -219,10 +219,8 @@ class Perimeter:
         rule, method = exchange.rule, exchange.method
         if len(headers) != len(sent):
             _refuse_contradictions(sent)
-        if rule.allow:
-            valid = ", ".join(rule.allow)
-            raise Refused(405, "method", f"{method} is not answered here; valid: {valid}", {"Allow": valid})
         if not rule.scopes:
+            _require_method(method, rule)
             return
         if method == "POST" and headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
             raise Refused(403, "cross_site", "another site's page may not ask this in its reader's name")
@@ -231,6 +229,7 @@ class Perimeter:
             if host is not None and not self._any_host and OWN_HOST.fullmatch(host) is None:
                 raise Refused(403, "host", FOREIGN_HOST)
             exchange.caller = ANONYMOUS
+            _require_method(method, rule)
             return
         key = _key(headers)
         caller = None if key is None else self._ring.caller(key)
@@ -251,6 +250,7 @@ class Perimeter:
             if over is not None:
                 detail = f"{caller.name} asks more than {over.rate:g} times a second; wait {over.seconds:.3f} s"
                 raise Refused(429, "rate", detail, over.headers)
+        _require_method(method, rule)
 
     async def _body(self, body: Body, headers: dict[bytes, bytes], receive: Receive, exchange: Exchange) -> Receive:
         """What the application receives from, once the body is known to be one that it takes."""
@@ -312,6 +312,13 @@ def _refuse_contradictions(headers: Sequence[tuple[bytes, bytes]]) -> None:
     for name in ONE_VALUE:
         if names.count(name) > 1:
             raise Refused(400, "contradiction", f"the header {name.decode()} is there twice; valid: once")
+
+
+def _require_method(method: str, rule: Rule) -> None:
+    """Those who may not ask at all are told that first."""
+    if rule.allow:
+        valid = ", ".join(rule.allow)
+        raise Refused(405, "method", f"{method} is not answered here; valid: {valid}", {"Allow": valid})
 
 
 def _require_type(given: bytes | None, body: Body) -> None:

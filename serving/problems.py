@@ -9,6 +9,7 @@ import json
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, cast
 
 import structlog
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from creditrisk_assets.portfolio.contract import Portfolio, canonical_name
+from creditrisk_assets.portfolio.identifiers import VALID_IDENTIFIER
 from serving.batch_formats import CellFault
 
 log = structlog.get_logger()
@@ -31,7 +33,11 @@ PROBLEMS_LIMIT = 100
 """A batch may be wrong in every field of every row; after this many the sender knows enough."""
 REDACTED = "redacted"
 NEAR_NAMES = 3
-"""Of a field that the contract does not have: so many of its fields that are spelt alike are named."""
+"""Of a field that the contract does not have: so many of its fields that are spelt alike are named, or one that is missing."""
+NO_OBJECT = {"model_type", "model_attributes_type"}
+"""Pydantic's kinds of error where a whole record is none."""
+PYDANTIC_SAYS = "Value error, "
+"""Before what a validator of ours says."""
 FRAMES_LOGGED = 12
 """The innermost ones: where it happened, not how the framework came there."""
 
@@ -131,7 +137,7 @@ class ContractProblems:
     """
 
     def __init__(self, portfolio: Portfolio) -> None:
-        self._valid = {field.name: field.valid for field in portfolio.fields}
+        self._valid = {field.name: field.valid for field in portfolio.fields} | {portfolio.identifier: VALID_IDENTIFIER}
         self._protected = frozenset(portfolio.protected)
 
     def of(self, found: Iterable[Mapping[str, Any]], may_read: bool) -> list[dict[str, Any]]:
@@ -141,12 +147,9 @@ class ContractProblems:
             found: pydantic's errors.
             may_read: whether the caller has the scope `read`.
         """
-        problems: list[dict[str, Any]] = []
-        for one in found:
-            if len(problems) == PROBLEMS_LIMIT:
-                break
-            problems.append(self._problem(one, may_read))
-        return problems
+        known = list(islice(found, PROBLEMS_LIMIT))
+        lacking = [str(one["loc"][-1]) for one in known if one["type"] == "missing" and one["loc"]]
+        return [self._problem(one, lacking, may_read) for one in known]
 
     def of_cells(self, faults: Sequence[CellFault], may_read: bool) -> list[dict[str, Any]]:
         """One problem for each cell of a table that is wrong, up to a limit.
@@ -164,22 +167,28 @@ class ContractProblems:
             problems.append({"field": fault.field, "value": value, "problem": problem, "valid": fault.valid})
         return problems
 
-    def _problem(self, found: Mapping[str, Any], may_read: bool) -> dict[str, Any]:
+    def _problem(self, found: Mapping[str, Any], lacking: Sequence[str], may_read: bool) -> dict[str, Any]:
         place = [str(part)[:VALUE_LENGTH] for part in found["loc"] if part != "body"]
         named = next((name for part in reversed(place) if (name := canonical_name(part)) in self._valid), None)
-        given, problem = found.get("input"), str(found["msg"])
+        given, problem = found.get("input"), str(found["msg"]).removeprefix(PYDANTIC_SAYS)
         value: str | None
+        whole = isinstance(given, dict | list)
+        if found["type"] in NO_OBJECT:
+            problem = "no JSON object"
         if found["type"] == "missing":
             value = None
+        elif not place and not whole and not may_read:
+            value = REDACTED  # a whole record as text, with what is protected in it
         elif named in self._protected and not may_read:
             value, problem = REDACTED, "not valid"  # the message may quote the value
-        elif isinstance(given, dict | list):
+        elif whole:
             value = "an object" if isinstance(given, dict) else "a list"
         else:
-            value = str(given)[:VALUE_LENGTH]
+            value = json.dumps(given) if given is None or isinstance(given, bool) else str(given)[:VALUE_LENGTH]
         valid = {} if named is None else {"valid": self._valid[named]}
         if found["type"] == "extra_forbidden" and named is None and place:
-            near = get_close_matches(canonical_name(place[-1]), self._valid, NEAR_NAMES)
+            name = canonical_name(place[-1])
+            near = get_close_matches(name, lacking, 1) or get_close_matches(name, self._valid, NEAR_NAMES)
             valid = {"valid": f"did you mean {' or '.join(near)}?" if near else f"the fields {', '.join(self._valid)}"}
         return {"field": ".".join(place) or "body", "value": value, "problem": problem, **valid}
 
@@ -200,7 +209,12 @@ def problem_handlers(portfolio: Portfolio) -> dict[type[Exception], ErrorHandler
 
     async def refused(request: Request, error: Exception) -> Response:
         known = cast(HTTPException, error)
-        return problem_response(known.status_code, str(known.detail), instance=_instance(request), headers=known.headers)
+        detail = str(known.detail)
+        if known.status_code == 405 and known.headers and "Allow" in known.headers:  # the router's, which says no more
+            detail = f"{request.method} is not answered here; valid: {known.headers['Allow']}"
+        elif detail == http.HTTPStatus.NOT_FOUND.phrase:  # the router's too
+            detail = f"nothing is at {request.url.path[:VALUE_LENGTH]!r}; valid: the paths of /docs"
+        return problem_response(known.status_code, detail, instance=_instance(request), headers=known.headers)
 
     async def failed(request: Request, _: Exception) -> Response:
         return failure_response(_instance(request))  # the perimeter, where the error arrives too, logs it

@@ -112,9 +112,13 @@ class RouteTable:
         self._prefixes = tuple(prefixes)
         self._other = other
         public = {path for (_, path), rule in exact.items() if not rule.scopes}
-        self._public = {
-            path: replace(other, scopes=PUBLIC, allow=tuple(method for method, known in exact if known == path))
-            for path in public
+        self._otherwise = {
+            path: replace(
+                other,
+                scopes=PUBLIC if path in public else other.scopes,
+                allow=tuple(sorted(method for method, known in exact if known == path)),
+            )
+            for _, path in exact
         }
 
     def rule(self, method: str, path: str) -> Rule:
@@ -127,7 +131,7 @@ class RouteTable:
         for asked, prefix, rule in self._prefixes:
             if method == asked and path.startswith(prefix):
                 return rule
-        return self._public.get(path, self._other)
+        return self._otherwise.get(path, self._other)
 
 
 def route_table(
@@ -157,7 +161,7 @@ def route_table(
         ("GET", "/favicon.ico"): Rule("/favicon.ico", PUBLIC, small),
         ("POST", "/predict"): Rule("/predict", PREDICT, one),
         ("POST", "/predict/batch"): Rule("/predict/batch", PREDICT, many),
-        ("POST", "/what-if"): Rule("/what-if", PREDICT, form, page, page=True),
+        ("POST", "/what-if"): Rule("/what-if", PREDICT, one, page, page=True),
         ("POST", "/"): Rule("/", PREDICT, form, page, page=True),
         ("GET", "/"): Rule("/", READ, small, page, page=True),
         ("GET", "/monitoring"): Rule("/monitoring", READ, small, page, page=True),

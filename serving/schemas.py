@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from creditrisk_assets.portfolio.contract import Code, Portfolio, canonical_name
 from creditrisk_assets.portfolio.contract import Field as ContractField
-from creditrisk_assets.portfolio.identifiers import LONGEST_IDENTIFIER, VALID_IDENTIFIER, identifier_of
+from creditrisk_assets.portfolio.identifiers import LONGEST_IDENTIFIER, identifier_of
 
 IDENTIFIER_TEXT = {
     "type": "string",
@@ -159,14 +159,16 @@ def _identifier_field() -> tuple[Any, Any]:
 
 def _identifier(value: object) -> object:
     """7, 7.0 and "7" are the same customer, as in files."""
-    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
-        raise ValueError("not a plain text; valid: printable characters, no spaces around them")
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(f"{value}") > LONGEST_IDENTIFIER:
+    if not isinstance(value, int | float | str):
         return value
-    try:
-        return identifier_of(value)
-    except ValueError as error:
-        raise ValueError(f"{error}; valid: {VALID_IDENTIFIER}") from None
+    if isinstance(value, str) and value != value.strip():
+        raise ValueError("has spaces around it")
+    identifier = identifier_of(value)
+    if not identifier:
+        raise ValueError("is empty")
+    if len(identifier) > LONGEST_IDENTIFIER:
+        raise ValueError(f"has {len(identifier):,} digits")
+    return identifier
 
 
 def _request_field(field: ContractField) -> tuple[Any, Any]:

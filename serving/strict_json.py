@@ -74,7 +74,10 @@ class StrictRoute(APIRoute):
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
-            return await handler(_StrictRequest(request.scope, request.receive))
+            read = _StrictRequest(request.scope, request.receive)
+            if self.body_field is not None and not await read.body():
+                await read.json()  # which says so; FastAPI would miss a field of the signature
+            return await handler(read)
 
         return strict
 

@@ -3,10 +3,11 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 import uvicorn
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from serving.protocol import GuardedProtocol, Patience
@@ -26,10 +27,22 @@ class PatientProtocol(GuardedProtocol):
     patience = Patience(head_seconds=10.0, write_seconds=30.0)
 
 
+def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Routes, and those of included routers, which FastAPI has as one route each."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from every_route(included.routes)
+
+
 @contextlib.contextmanager
-def served(app: ASGIApp, protocol: type[GuardedProtocol] = PatientProtocol, **more: Any) -> Iterator[int]:
+def served(
+    app: ASGIApp, protocol: type[GuardedProtocol] = PatientProtocol, lifespan: Literal["on", "off"] = "off", **more: Any
+) -> Iterator[int]:
     """The port on which an application is served."""
-    config = uvicorn.Config(app, port=0, http=protocol, lifespan="off", server_header=False, log_config=None, **more)
+    config = uvicorn.Config(app, port=0, http=protocol, lifespan=lifespan, server_header=False, log_config=None, **more)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -15,6 +15,7 @@ from serving.app import api
 from serving.documentation import document_keys
 from serving.routes import ADMIN, route_table
 from serving.sources import DagsterInstanceSource
+from tests.integration.servers import every_route
 
 
 @pytest.fixture
@@ -28,8 +29,9 @@ def app(tmp_path: Path) -> Iterator[FastAPI]:
 def test_every_route_of_the_api_is_in_the_table(app: FastAPI) -> None:
     """What is not is closed to all but admin, which nobody notices before a client does."""
     routes = route_table(ServingSettings())
-    own = [(method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods or ()]
-    assert ("POST", "/predict") in own
+    known = [route for route in every_route(app.routes) if isinstance(route, APIRoute)]
+    own = [(method, route.path) for route in known for method in route.methods or ()]
+    assert {("POST", "/predict"), ("POST", "/what-if"), ("GET", "/monitoring")} <= {*own}
     assert [one for one in own if routes.rule(*one).scopes == ADMIN] == []
 
 

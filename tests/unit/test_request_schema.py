@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from creditrisk_assets.portfolio.contract import Feature, Field, Portfolio, Reason
-from creditrisk_assets.portfolio.identifiers import identifier_of
+from creditrisk_assets.portfolio.identifiers import VALID_IDENTIFIER, identifier_of
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from serving.problems import ContractProblems
 from serving.schemas import RecordReader, request_model
 
 MIXED = Portfolio(
@@ -102,7 +103,8 @@ def test_an_identifier_that_files_ask_about_is_asked_about(identifier: object) -
         identifier_of(identifier)
     with pytest.raises(ValidationError) as error:
         reader({**portfolio.example, "id": identifier})
-    assert f"{refused.value}; valid: " in error.value.errors()[0]["msg"]
+    (problem,) = ContractProblems(portfolio).of(error.value.errors(), may_read=True)
+    assert (problem["field"], problem["problem"], problem["valid"]) == ("id", str(refused.value), VALID_IDENTIFIER)
 
 
 @pytest.mark.parametrize("identifier", ["", " 4711", "a\nb", "x" * 101, True, 1.5, [], datetime.date(2026, 1, 1)])
