@@ -44,7 +44,7 @@ def retrain(
     as_json: JSON = False,
 ) -> None:
     """Make a challenger now, whatever the checks say, and let the promotion gate judge it."""
-    from creditrisk_assets.defs.run_here import retrain_tags
+    from creditrisk_assets.run_here import retrain_tags
 
     if (since is None) == (action is RetrainAction.RECALIBRATE):
         raise typer.BadParameter("--since; valid: with --action recalibrate, and only then")
@@ -53,8 +53,8 @@ def retrain(
 
 
 def _run(job: str, tags: Mapping[str, str], made: str, as_json: bool) -> None:
-    from creditrisk_assets.defs.run_here import run_here
     from creditrisk_assets.defs.store_mark import require_one_store
+    from creditrisk_assets.run_here import run_here
     from creditrisk_assets.store import StoreMismatch
 
     settings, instance = settings_here(), open_instance_here()

@@ -19,7 +19,6 @@ from sklearn.metrics import roc_auc_score
 from creditrisk_assets import processes
 from creditrisk_assets.defs import status
 from creditrisk_assets.defs.io import stored_path
-from creditrisk_assets.defs.run_here import failures_of
 from creditrisk_assets.monitoring.watch_list import BY_CHECK
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.history import read_history, simulator_of
@@ -34,6 +33,7 @@ from creditrisk_assets.portfolio.scenarios import (
     newcomers,
     simulated_customers,
 )
+from creditrisk_assets.run_here import failures_of
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.site import enter, fresh_site
 from creditrisk_assets.stepping import SteppedLoop

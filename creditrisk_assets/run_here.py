@@ -11,9 +11,7 @@ from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import events
 from creditrisk_assets.defs.watched import BLOCKING
 from creditrisk_assets.settings import Settings
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster's own console log off; its events go to the instance all the same."""
+from creditrisk_assets.stepping import QUIET
 
 SHOWN = 5
 
