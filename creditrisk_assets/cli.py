@@ -85,7 +85,7 @@ def demo(
     start = time.monotonic()
     stop_on_signals()
     try:
-        run_demo(console, Path.cwd(), data.resolve() if data else None)
+        run_demo(console, home_folder(), data.resolve() if data else None)
     except (DemoFailed, ProcessFailed, NoHistory, SiteInUse, FileNotFoundError) as error:
         fail(error)
     except KeyboardInterrupt:
@@ -95,9 +95,9 @@ def demo(
 
 @app.command()
 def dev(
-    dagster_port: Annotated[int, typer.Option(help="Dagster UI.")] = 3000,
-    api_port: Annotated[int, typer.Option(help="API.")] = 8000,
-    mlflow_port: Annotated[int, typer.Option(help="MLflow UI.")] = 5000,
+    dagster_port: Annotated[int, typer.Option(min=1, max=65_535, help="Dagster UI.")] = 3000,
+    api_port: Annotated[int, typer.Option(min=1, max=65_535, help="API.")] = 8000,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65_535, help="MLflow UI.")] = 5000,
 ) -> None:
     """Run everything on this folder's store until Ctrl-C: Dagster UI and daemon with its sensors, API, MLflow UI."""
     from creditrisk_assets import processes
@@ -188,7 +188,7 @@ def drill(
     from creditrisk_assets.site import SiteInUse
 
     names = SCENARIO_NAMES if scenario == "all" else (scenario,)
-    project, source, target = Path.cwd(), data.resolve() if data else None, output.resolve() if output else None
+    project, source, target = home_folder(), data.resolve() if data else None, output.resolve() if output else None
     window = settings_here().portfolio.performance_window_days
     reports = []
     stop_on_signals()

@@ -82,9 +82,10 @@ def open_instance_here() -> Any:
     from creditrisk_assets.defs.store_mark import claim_instance
     from creditrisk_assets.store import StoreMismatch, read_identity
 
+    settings = settings_here()
     try:
         instance = open_instance(home_folder())
-        identity = read_identity(settings_here())
+        identity = read_identity(settings)
         if identity is not None:
             claim_instance(instance, identity)
     except (FileNotFoundError, StoreMismatch) as error:

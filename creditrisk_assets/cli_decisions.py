@@ -2,7 +2,6 @@
 
 import signal
 import sqlite3
-import threading
 from typing import Annotated
 
 import structlog
@@ -10,6 +9,7 @@ import typer
 from upath import UPath
 
 from creditrisk_assets.cli_common import fail, settings_here
+from creditrisk_assets.stopping import SIGNALS, StopSignal
 
 KEEP_SECONDS = 2.0
 
@@ -40,12 +40,10 @@ def keep(
     settings = settings_here()
     live, hours = LiveDecisions.of(settings), settings_here(serving=True).idempotency_hours
     index: IdempotencyIndex | None = None
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))  # who started this may have held them back
+    stop = StopSignal()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # who started this may have held them back
     while True:
-        last = stop.is_set() or not watch  # told to stop, it looks once more: who told so has finished its segments
+        last = stop.told or not watch  # told to stop, it looks once more: who told so has finished its segments
         try:
             claim_folder(UPath(settings.api_folder), open_store(settings))
             index = index or live.index(settings.idempotency_file)

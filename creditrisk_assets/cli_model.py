@@ -240,16 +240,15 @@ def simulator_fit(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the table of parameters goes, .toml.")],
 ) -> None:
     """Fit the parameters of the card simulator to real customers; on the UCI data this gives the table that is in the package."""
-    from creditrisk_assets.portfolio.history import NoHistory, read_history
     from creditrisk_assets.portfolio.simulator_fit import fit_parameters
     from creditrisk_assets.portfolio.simulator_parameters import to_toml
     from creditrisk_assets.portfolio.storage import replacing
     from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 
     try:
-        history = read_history(str(data), PORTFOLIO)
+        history = history_of(data, PORTFOLIO)
         text = to_toml(fit_parameters(history.rows.accepted, history.source, history.sha256))
-    except (NoHistory, ValueError) as error:
+    except ValueError as error:
         fail(error)
     with replacing(output) as file:
         file.write(text.encode())

@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from creditrisk_assets.cli_common import (
     JSON,
+    champion_in_force,
     console,
     errors,
     fail,
@@ -48,6 +49,7 @@ def retrain(
 
     if (since is None) == (action is RetrainAction.RECALIBRATE):
         raise typer.BadParameter("--since; valid: with --action recalibrate, and only then")
+    champion_in_force(settings_here())  # without one there is nothing to learn from, and the command ends
     tags = retrain_tags(open_instance_here(), action.value, f"{since:%Y-%m-%d}" if since else None)
     _run("retrain", tags, "candidate_model", as_json)
 

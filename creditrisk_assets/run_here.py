@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import events
@@ -83,12 +84,20 @@ def failures_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
     causes = []
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
+            error = _first_of_ours(event.step_failure_data.error)
             if error is not None and error.cls_name != "DagsterAssetCheckFailedError":
                 causes.append(re.sub(rf"^[\w.]*{error.cls_name}: ", "", error.message.strip()))
     return tuple(dict.fromkeys([*checks, *causes]))[:SHOWN] or ("it ended without a reason; see the run in the Dagster UI",)
+
+
+def _first_of_ours(error: SerializableErrorInfo | None) -> SerializableErrorInfo | None:
+    """The outermost error that this project raised, which names the setting or file; else the one that all began with."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.cause
+    ours = (one for one in chain if one.message.startswith(("creditrisk_assets.", "dagster._core.definitions.events.Failure")))
+    return next(ours, chain[-1] if chain else None)
 
 
 def retrain_tags(instance: dg.DagsterInstance, action: str | None, since: str | None) -> dict[str, str]:

@@ -3,10 +3,8 @@
 `python -m serving.reader PARENT`: it ends when its parent does.
 """
 
-import signal
-import threading
-
 from creditrisk_assets.settings import ServingSettings, Settings
+from creditrisk_assets.stopping import StopSignal
 from serving.companions import becomes_companion
 from serving.logs import configure_logs
 from serving.published import Publisher
@@ -17,13 +15,11 @@ def main() -> None:
     """Read and publish until told to stop, or until the parent has ended."""
     if not becomes_companion():
         return
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignal()
     serving = ServingSettings()
     configure_logs(serving.log_format)
     publisher = Publisher(source_of(serving.champion_source), Settings().published_champion)
-    while not stop.is_set():
+    while not stop.told:
         publisher.publish()
         stop.wait(serving.champion_poll_seconds)
 

@@ -146,7 +146,7 @@ def route_table(
     """
     seconds = settings.body_seconds
     small = Body(settings.predict_body_limit, (), seconds)
-    one = Body(settings.predict_body_limit, (JSON_TYPE,), seconds)
+    one = Body(settings.predict_body_limit, (JSON_TYPE,), seconds, other_names=frozenset({"text/json"}))
     form = Body(settings.predict_body_limit, (JSON_TYPE, FORM_TYPE), seconds)
     many = Body(settings.batch_body_limit, tuple(batch_types), seconds, streamed=True, other_names=frozenset(other_names))
     page, documentation, report = _headers(OWN_PAGE), _headers(DOCUMENTATION), _headers(REPORT)

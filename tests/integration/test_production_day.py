@@ -156,7 +156,7 @@ def test_yesterdays_file_delivered_again_is_noticed_and_does_not_block(trained: 
     assert checks(first)["batch_is_not_an_earlier_day_again"].passed
     found = checks(second)["batch_is_not_an_earlier_day_again"]
     assert (second.success, found.passed) == (True, False)
-    assert found.metadata["summary"].value == "100.0% of the rows are those of 2026-10-05, limit 50%"
+    assert found.metadata["summary"].value == "A delivery was repeated: 100.0% of the rows are those of 2026-10-05, limit 50%"
 
 
 def test_a_broken_day_stops_no_other_day(trained: Loop) -> None:

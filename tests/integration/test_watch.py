@@ -17,6 +17,7 @@ from dagster_shared.error import DagsterError, SerializableErrorInfo
 from creditrisk_assets.defs import alerts, watching
 from creditrisk_assets.defs.watched import CHECKS
 from creditrisk_assets.monitoring.alert_outbox import Outbox
+from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.watchman import look
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks
@@ -106,7 +107,9 @@ def test_a_run_that_hangs_is_named(fresh: Loop) -> None:
 def test_a_run_that_failed_is_named_until_a_later_one_succeeds(fresh: Loop) -> None:
     """Of a job that has no check on its way nobody else would say so."""
     assert watching.watch_failures(fresh.instance, fresh.settings).passed
-    failed = fresh.run("score_production", "2025-03-01")  # there is no file
+    for day in ("2025-03-01", "2025-03-02"):
+        fresh.land_day(day, simulate(10, 1))  # but there is no champion to score with
+    failed = fresh.run("score_production", "2025-03-01")
     assert not failed.success
     found = watching.watch_failures(fresh.instance, fresh.settings)
     assert (found.passed, found.summary) == (False, f"run {failed.run_id} of score_production on 2025-03-01 failed")

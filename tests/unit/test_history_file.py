@@ -16,7 +16,7 @@ from tests.unit.helpers import TINY, write_lines
 def test_a_history_that_is_not_there_is_told_with_what_would_be_valid(tmp_path: Path) -> None:
     """A missing file must never become an empty history."""
     for missing in (tmp_path / "none.csv", tmp_path):
-        with pytest.raises(NoHistory, match=r"CREDITRISK_RAW_DATA.*is no file; valid: a CSV or Parquet file"):
+        with pytest.raises(NoHistory, match=r"is no file; valid: a CSV or Parquet file"):
             read_history(str(missing), TINY)
 
 
