@@ -262,8 +262,11 @@ def _kept(path: UPath) -> pd.DataFrame | None:
 
 
 def _landed_files(folder: UPath) -> list[UPath]:
+    from creditrisk_assets.portfolio.arrivals import LIKE_A_DAY
     from creditrisk_assets.portfolio.landing import list_day
 
+    if LIKE_A_DAY.fullmatch(folder.name) is None:
+        raise dg.Failure(f"partition is {folder.name!r}; valid: a day as YYYY-MM-DD, which the sensors add when its file lands")
     listing = list_day(folder)
     if listing.problem or not listing.files:
         raise dg.Failure(f"{folder}: {listing.problem or 'no data file'}; valid: at least one .csv or .parquet file")

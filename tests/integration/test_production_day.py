@@ -159,6 +159,12 @@ def test_yesterdays_file_delivered_again_is_noticed_and_does_not_block(trained: 
     assert found.metadata["summary"].value == "A delivery was repeated: 100.0% of the rows are those of 2026-10-05, limit 50%"
 
 
+def test_a_partition_that_somebody_added_by_hand_and_is_no_day_is_named(trained: Loop) -> None:
+    result = trained.run("score_production", "next week")
+    assert not result.success
+    assert "partition is 'next week'; valid: a day as YYYY-MM-DD" in str(result.all_events)
+
+
 def test_a_broken_day_stops_no_other_day(trained: Loop) -> None:
     """Both days are requested in one tick; the broken one fails by itself."""
     loop = trained.apart(trained.home / "other")
