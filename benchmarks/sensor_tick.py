@@ -11,6 +11,7 @@ in it. `--failed` of the latest days failed their drift checks, so that the retr
 
 import argparse
 import datetime
+import shutil
 import sqlite3
 import statistics
 import tempfile
@@ -19,6 +20,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from creditrisk_assets.scoring.bundle_store import BUNDLES
 
 COPIED = ("event", "evaluation_event", "partition")
 """Columns of Dagster's tables that name a day."""
@@ -97,6 +100,7 @@ class Store:
         self.instance, self.settings = loop.instance, settings
         if not made:
             started = time.perf_counter()
+            shutil.copytree(home.parent / "champion" / "data" / BUNDLES, home / "data" / BUNDLES)
             self._make(failed, champion)
             (home / "made").touch()
             print(f"{days:,} days made in {time.perf_counter() - started:,.0f} s", flush=True)
