@@ -94,7 +94,7 @@ def open_instance_here() -> Any:
 
 
 def champion_in_force(settings: Any) -> Any:
-    """What the ledger has in force; before the first champion the command ends and says what to run."""
+    """The champion in force by the ledger; before the first one the command ends and says what to run."""
     from creditrisk_assets.governance.ledger import Ledger, LedgerError
 
     try:

@@ -1,4 +1,4 @@
-"""What a day's batch is beside those of earlier days: checks on `production_batch` that do not block."""
+"""Checks of `production_batch` against the batches of earlier days. They do not block."""
 
 import dagster as dg
 

@@ -224,7 +224,7 @@ def _compared(
 
 
 def _cut_off_moved(move: "CutOffMove") -> dict[str, float | str]:
-    """What a promotion did to the cut-off."""
+    """The cut-off before and after a promotion."""
     return {"cut_off_move": move.sentence} | {
         f"cut_off_{name}": value for name, value in move.model_dump().items() if name not in ("by", "rate")
     }

@@ -54,7 +54,7 @@ class StoreArtifacts(LocalArtifactStorage):
 
 
 class StoreComputeLogs(LocalComputeLogManager):
-    """What runs print."""
+    """The output of runs."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from creditrisk_assets.shown import beside
 
 
 def fairness_note(words: DecisionWords) -> str:
-    """What the figures by group are."""
+    """The meaning of the figures by group."""
     return (
         f"{words.below.capitalize()} is a PD below the cut-off. The adverse-impact ratio is of each group's {words.rate} to the "
         "largest one; 0.80 is the four-fifths line, and a ratio under it is flagged. These figures are watched; they prove no "

@@ -144,7 +144,7 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
 
 
 def causes_counted(causes: Sequence[Cause]) -> str:
-    """What failed, check by check: on how many days, and what the latest of them found. Performance comes before drift, for it is
+    """Failures by check: on how many days, and what the latest of them found. Performance comes before drift, for it is
     nearer to what decided.
     """
     order = [watch.check for watch in reversed(WATCHES)]
