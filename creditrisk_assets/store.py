@@ -25,7 +25,7 @@ class StoreMismatch(RuntimeError):
 
 
 class Identity(BaseModel):
-    """What a store says of itself.
+    """The identity of a store.
 
     Attributes:
         id: random, given once.

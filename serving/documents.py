@@ -1,4 +1,4 @@
-"""What documents the model in force: its card and its curves, as the run that trained it has stored them."""
+"""The documents of the model in force: its card and its curves, as the run that trained it has stored them."""
 
 from creditrisk_assets.portfolio.storage import StoredPath, store_errors
 from creditrisk_assets.scoring.bundle import ChampionRecord

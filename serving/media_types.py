@@ -22,7 +22,7 @@ OTHER_NAMES = {
     "application/vnd.apache.arrow": ARROW,
     "application/x-apache-arrow-stream": ARROW,
 }
-"""What clients call these formats too."""
+"""Other names by which clients call these formats."""
 
 BYTES = "application/octet-stream"
 """Says nothing of a format; the file name of `Content-Disposition` does."""

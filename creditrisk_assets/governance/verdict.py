@@ -79,7 +79,7 @@ class JudgedEvidence(_Document):
 
 
 class CutOffMove(_Document):
-    """What a promotion does to the cut-off, and to the approval rate on the same rows, each side at its own cut-off.
+    """The effect of a promotion on the cut-off and on the approval rate of the same rows, each side at its own cut-off.
 
     Attributes:
         rate: what the portfolio calls the approval rate, the share of those under the cut-off.

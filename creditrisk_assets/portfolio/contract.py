@@ -185,7 +185,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class DecisionWords:
-    """What the two sides of the cut-off are called for people, each as it stands after "by the cut-off:".
+    """The names of the two sides of the cut-off for people, each as it stands after "by the cut-off:".
 
     The default says no more than where the PD lies. A portfolio of applications may say `DecisionWords("approved", "refused",
     "approval rate")`.

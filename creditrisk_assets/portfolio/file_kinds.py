@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: for the message about one that is not what its name says."""
+"""The kind of a file by its first bytes, for the message about a file whose name says another."""
 
 import codecs
 
@@ -39,7 +39,7 @@ _TEXT_MARKS = (
 
 
 def not_a_table(head: bytes) -> str | None:
-    """What a file is that was read as CSV or Parquet and is neither, and what to deliver instead; None if that is not known.
+    """The kind of a file that is neither CSV nor Parquet, and what to deliver instead; None if it is not known.
 
     Args:
         head: its first bytes, `HEAD_BYTES` of them.

@@ -137,7 +137,7 @@ class TableStream:
 
 
 def kind_of(name: str) -> FileKind:
-    """What a file is read as, by its name."""
+    """The format that a file is read as, by its name."""
     lowered = name.lower()
     if lowered.endswith(".parquet"):
         return "parquet"
@@ -198,7 +198,7 @@ def _stream(
 
 
 class _Columns:
-    """What the columns of a file are called, by a portfolio if there is one."""
+    """The names of a file's columns, by a portfolio if there is one."""
 
     def __init__(self, portfolio: Portfolio | None) -> None:
         self._portfolio = portfolio

@@ -142,7 +142,7 @@ class RowCheck:
         return f"{name}: {plain_text(value)[:VALUE_SHOWN]!r} {reason(value, rule)}; valid: {self.valid(name)}"
 
     def valid(self, name: str) -> str:
-        """What a column accepts, in words."""
+        """The values that a column accepts, in words."""
         return VALID_IDENTIFIER if name == self.identifier else self._by_name[name].valid
 
 
@@ -316,7 +316,7 @@ _UNIT = re.compile(r"[^\d\s.,+-]{1,4}\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[^\d\s.,+-]{
 
 
 def _why_no_number(text: str) -> str:
-    """What a text has in it that keeps it from being a number, where that can be told."""
+    """The part of a text that keeps it from being a number, where it is known."""
     plain = "write digits, with a decimal point and nothing between thousands"
     if groups := _GROUPS.fullmatch(text):
         sign = groups["sign"]

@@ -441,7 +441,7 @@ class ChampionRecord(BaseModel):
 
     @property
     def moved_by(self) -> str:
-        """What put it in force: `first`, `promoted`, `rolled_back` or `cut_off`."""
+        """The move that put it in force: `first`, `promoted`, `rolled_back` or `cut_off`."""
         return self.in_force_verdict or self.verdict
 
     @property

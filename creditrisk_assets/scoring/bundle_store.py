@@ -100,7 +100,7 @@ def _put_local(source: Path, folder: Path) -> None:
 
 
 def _put_remote(source: Path, folder: StoredPath) -> None:
-    """What decides comes last: a bundle that has it is whole."""
+    """The deciding files come last: a bundle that has them is whole."""
     for name, file in sorted(files_below(source).items(), key=lambda one: one[0] in DECIDING):
         with replacing(folder / name) as copy:
             copy.write(file.read_bytes())

@@ -55,7 +55,7 @@ def write_day_record(
 
 
 def _first_decisions(folder: StoredPath, sets: Sequence[DecisionSet], portfolio: Portfolio) -> pd.DataFrame:
-    """What was first decided on each record, by the record's key."""
+    """The first decision on each record, by the record's key."""
     own = [portfolio.identifier, *portfolio.field_names]
     parts = []
     for decisions in sets:
