@@ -7,13 +7,13 @@ from creditrisk_assets.defs import (
     batch_checks,
     champion,
     drift,
-    estimates,
     history,
     jobs,
+    loop_checks,
     performance,
     production,
-    watching,
-    windows,
+    score_checks,
+    window_reports,
 )
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.defs.store_mark import checked_settings
@@ -37,9 +37,9 @@ ASSET_CHECKS = [
     champion.past_decisions_replay,
     *batch_checks.CHECKS,
     *drift.CHECKS,
-    *estimates.CHECKS,
+    *score_checks.CHECKS,
     *performance.CHECKS,
-    *watching.CHECKS,
+    *loop_checks.CHECKS,
 ]
 
 
@@ -54,11 +54,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             jobs.assess_performance,
             jobs.retrain,
             jobs.audit,
-            windows.window_reports,
-            watching.watch,
+            window_reports.window_reports,
+            loop_checks.watch,
         ],
-        schedules=[jobs.nightly_audit, windows.daily_window_reports, watching.watch_schedule],
-        sensors=watching.SENSORS,
+        schedules=[jobs.nightly_audit, window_reports.daily_window_reports, loop_checks.watch_schedule],
+        sensors=loop_checks.SENSORS,
         resources={"settings": checked_settings(settings), "io_manager": ParquetIOManager(UPath(settings.storage))},
         executor=dg.in_process_executor,
     )

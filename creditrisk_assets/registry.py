@@ -33,13 +33,13 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
 from PIL import Image
 
-from creditrisk_assets import own_services
+from creditrisk_assets import internal_http
 from creditrisk_assets.mlflow_addresses import move_artifacts
-from creditrisk_assets.portfolio.storage import files_below
 from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, load_bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.model_folders import ModelFolders, ModelRecord, address
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.storage import files_below
 from creditrisk_assets.store import Identity, StoreMismatch, open_store, require_same
 
 log = logging.getLogger(__name__)
@@ -383,7 +383,7 @@ class Registry:
 
     @staticmethod
     def _client_of(uri: str) -> MlflowClient:
-        own_services.exempt_from_proxies(uri)
+        internal_http.exempt_from_proxies(uri)
         with _variables_kept():
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)

@@ -10,9 +10,9 @@ from pydantic import AliasChoices, BeforeValidator, Field, ImportString, SecretS
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from upath import UPath
 
+from creditrisk_assets.decisions.codec import Codec
 from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.portfolio.storage import is_local, zone_path
-from creditrisk_assets.scoring.codec import Codec
+from creditrisk_assets.storage import is_local, zone_path
 
 SIMULATED = "simulated"
 IN_DAGSTER = "dagster"
@@ -221,7 +221,7 @@ class Settings(StoreLocation):
         "default `api` in the data folder. Every process of one API must have the same.",
     )
     decision_log_codec: Annotated[ImportString[Codec], NoDecode, BeforeValidator(_look_here)] = Field(
-        "creditrisk_assets.scoring.codec.PLAIN",  # type: ignore[assignment]  # validated, so imported
+        "creditrisk_assets.decisions.codec.PLAIN",  # type: ignore[assignment]  # validated, so imported
         description="What decisions pass through on their way to the log and back, for encryption at rest: dotted path of an "
         "object with `encode` and `decode` from bytes to bytes.",
     )

@@ -9,8 +9,13 @@ import uuid
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from creditrisk_assets.portfolio.storage import StoredPath, create_file, is_local, store_errors
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.storage import (
+    StoredPath,
+    create_file,
+    is_local,
+    store_errors,
+)
 
 FORMAT = 1
 """Version of what lies where in a store, and of what it looks like. A release that changes it says how to move a store on."""

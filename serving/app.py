@@ -14,38 +14,60 @@ from pydantic import Field, ValidationError
 from starlette.responses import Response
 from starlette.types import Scope
 
-from creditrisk_assets.api_keys import Caller, KeyRing, require_keys_beyond_loopback
+from creditrisk_assets.decisions.idempotency import IdempotencyIndex
+from creditrisk_assets.decisions.writer import DecisionLog, LogUnwritable
 from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.scoring.bundle_store import BundleStore
-from creditrisk_assets.scoring.idempotency import IdempotencyIndex
 from creditrisk_assets.settings import ServingSettings, Settings
-from serving import strict_json
-from serving.batch import BatchHandler
-from serving.batch_formats import FORMATS
-from serving.champion import ChampionHolder, LoadedChampion
-from serving.counting import Counting
-from serving.decider import Asked, Decider, KeyUsed, NoChampion, Overloaded
-from serving.documentation import DECISION_ID_PATTERN, DECISION_LINK, batch_answers, batch_bodies, document_keys, key_parameter
-from serving.imports import do_without
-from serving.last_known import LastKnown
-from serving.logs import configure_logs
-from serving.look_up import DecisionLookUp
-from serving.media_types import BYTES, OTHER_NAMES
-from serving.metrics import Metrics, add_metrics_route
-from serving.monitoring_page import monitoring_router
-from serving.page import page_router
-from serving.perimeter import Observer, Perimeter
-from serving.problems import documented, problem_handlers, problem_response
-from serving.published import PublishedSource
-from serving.rate_limit import RateLimiter
-from serving.routes import route_table
-from serving.routing import handled_by, shortcut
-from serving.schemas import DecisionKept, Health, ModelInfo, PredictResponse, Ready, RecordReader, RowRefused, request_model
-from serving.segments import DecisionLog, LogUnwritable
+from serving.access.keys import Caller, KeyRing, require_keys_beyond_loopback
+from serving.access.rate_limit import RateLimiter
+from serving.access.rules import route_table
+from serving.http import json
+from serving.http.batch import BatchHandler
+from serving.http.batch_formats import FORMATS
+from serving.http.gateway import Observer, Perimeter
+from serving.http.media_types import BYTES, OTHER_NAMES
+from serving.http.openapi import (
+    DECISION_ID_PATTERN,
+    DECISION_LINK,
+    batch_answers,
+    batch_bodies,
+    document_keys,
+    key_parameter,
+)
+from serving.http.problem_details import documented, problem_handlers, problem_response
+from serving.http.routing import handled_by, shortcut
+from serving.http.schemas import (
+    DecisionKept,
+    Health,
+    ModelInfo,
+    PredictResponse,
+    Ready,
+    RecordReader,
+    RowRefused,
+    request_model,
+)
+from serving.inference.champion_holder import ChampionHolder, LoadedChampion
+from serving.inference.champion_source import Source
+from serving.inference.decider import (
+    Asked,
+    Decider,
+    KeyUsed,
+    NoChampion,
+    Overloaded,
+)
+from serving.inference.decision_lookup import DecisionLookUp
+from serving.inference.last_known import LastKnown
+from serving.inference.published import PublishedSource
+from serving.inference.shadow import Shadow, ShadowLog
+from serving.ops.counting import Counting
+from serving.ops.import_guard import do_without
+from serving.ops.logs import configure_logs
+from serving.ops.metrics import Metrics, add_metrics_route
+from serving.ops.tracing import Telemetry, telemetry
+from serving.pages.customer_page import page_router
+from serving.pages.monitoring_page import monitoring_router
 from serving.server import end_with_supervisor
-from serving.shadow import Shadow, ShadowLog
-from serving.sources import Source
-from serving.telemetry import Telemetry, telemetry
 
 RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
@@ -95,7 +117,7 @@ def create_app(
         responses=ANY_REQUEST,
     )
     app.state.holder = holder
-    app.router.route_class = strict_json.StrictRoute
+    app.router.route_class = json.StrictRoute
     handlers = {**problem_handlers(portfolio), **dict.fromkeys(REFUSALS, _refused)}
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
@@ -191,7 +213,7 @@ def create_app(
 
     app.include_router(page_router(holder, portfolio, _champion))
     app.include_router(monitoring_router(settings))
-    app.mount("/static", StaticFiles(packages=[("serving", "static")]))
+    app.mount("/static", StaticFiles(packages=[("serving.pages", "static")]))
 
     return app
 
@@ -294,7 +316,7 @@ def customer_of(body: bytes, read: RecordReader) -> dict[str, Any]:
         RequestValidationError: if it does not satisfy the contract.
     """
     try:
-        return read(strict_json.parsed(body))
+        return read(json.parsed(body))
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
 

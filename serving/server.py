@@ -9,11 +9,11 @@ import sys
 import structlog
 from upath import UPath
 
-from creditrisk_assets.api_keys import KeyRing, require_keys_beyond_loopback
 from creditrisk_assets.settings import ServingSettings, Settings
 from creditrisk_assets.store import claim_folder, open_store
-from serving.companions import beside, companion, end_with_parent
-from serving.logs import configure_logs
+from serving.access.keys import KeyRing, require_keys_beyond_loopback
+from serving.ops.logs import configure_logs
+from serving.ops.sidecars import beside, companion, end_with_parent
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ def run(serving: ServingSettings, settings: Settings) -> None:
     _require_one_store(settings)
     settings.published_champion.unlink(missing_ok=True)  # what an earlier run has left
     signal.signal(signal.SIGTERM, _end)  # uvicorn passes the signal on when it is done; the companions are to be waited for
-    with beside(companion("serving.reader")), beside(companion("serving.keeper")):
+    with beside(companion("serving.ops.reader")), beside(companion("serving.ops.keeper")):
         _answer(serving, settings)
 
 
@@ -56,7 +56,7 @@ def _answer(serving: ServingSettings, settings: Settings) -> None:
     # Imported while the process that reads who is champion does the same: whoever is last is waited for.
     import uvicorn
 
-    from serving.metrics import empty_metrics
+    from serving.ops.metrics import empty_metrics
 
     empty_metrics(settings.metrics_dir)
     _allow_many_connections()
@@ -67,7 +67,7 @@ def _answer(serving: ServingSettings, settings: Settings) -> None:
         port=serving.port,
         workers=serving.workers,
         loop="uvloop" if sys.platform != "win32" else "auto",
-        http="serving.protocol:GuardedProtocol",
+        http="serving.http.protocol:GuardedProtocol",
         access_log=False,
         log_config=None,  # ours
         server_header=False,

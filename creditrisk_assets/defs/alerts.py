@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from creditrisk_assets.defs import events
-from creditrisk_assets.defs.watched import CHECKS
+from creditrisk_assets.defs import event_log
+from creditrisk_assets.defs.check_results import CHECKS
 from creditrisk_assets.monitoring.alerting import Links, Reading
 from creditrisk_assets.settings import Settings
 
@@ -61,7 +61,7 @@ def _new_readings(instance: dg.DagsterInstance, outbox: "Outbox") -> list[Readin
     """Evaluations that were not taken notice of."""
     new: list[Reading] = []
     for key in CHECKS:
-        readings = [_reading(one) for one in events.evaluations(instance, key)]
+        readings = [_reading(one) for one in event_log.evaluations(instance, key)]
         for start in range(0, len(readings), PAGE):
             unseen = outbox.unseen(readings[start : start + PAGE])
             new += unseen
@@ -70,7 +70,7 @@ def _new_readings(instance: dg.DagsterInstance, outbox: "Outbox") -> list[Readin
     return new
 
 
-def _reading(one: events.Evaluation) -> Reading:
+def _reading(one: event_log.Evaluation) -> Reading:
     made = datetime.datetime.fromtimestamp(one.at, datetime.UTC).date()
     return Reading(
         identity=f"{one.record_id}-{one.at:.3f}",

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.events import ACTION_TAG, SINCE_TAG, champion_in_force, day_of_data, latest_contender
-from creditrisk_assets.defs.history import register_made, train_and_register
-from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.defs.moves import (
+from creditrisk_assets.defs.champion_commands import (
     DATA_VERSION,
     agreement_metadata,
     champion_metadata,
@@ -21,13 +18,22 @@ from creditrisk_assets.defs.moves import (
     registry_of,
     verify,
 )
-from creditrisk_assets.defs.watched import watched_result
+from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.event_log import (
+    ACTION_TAG,
+    SINCE_TAG,
+    champion_in_force,
+    day_of_data,
+    latest_contender,
+)
+from creditrisk_assets.defs.history import register_made, train_and_register
+from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
 from creditrisk_assets.monitoring.triage import Action
-from creditrisk_assets.portfolio.storage import replacing
 from creditrisk_assets.scoring.bundle import Bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.storage import replacing
 
 if TYPE_CHECKING:
     from creditrisk_assets.governance.verdict import CutOffMove
@@ -242,7 +248,7 @@ def champion_records_agree(context: dg.AssetCheckExecutionContext, settings: dg.
 @dg.asset_check(asset=champion)
 def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
     """A sample of decisions of past days, made again by the bundles that made them, gives the same bits."""
-    from creditrisk_assets.governance.replay import replay_sample
+    from creditrisk_assets.decisions.replay import replay_sample
 
     seed = secrets.randbits(32)
     replayed = replay_sample(settings.decisions, BundleStore(settings.data_dir), seed)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.estimates import estimates_of, made_by, probability_of
-from creditrisk_assets.defs.events import batch_of_day
+from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.event_log import batch_of_day
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, picture, table
 from creditrisk_assets.defs.partitions import DAYS
-from creditrisk_assets.defs.watched import watched_result
+from creditrisk_assets.defs.score_checks import estimates_of, made_by, probability_of
+from creditrisk_assets.number_format import beside
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.evidently_report import EvidentlyReport
@@ -39,9 +39,9 @@ def drift_report(
     """The day against the population that its champion was trained on: PSI of the score, CSI of each field and the shares of bad
     values over all rows, judged alone and together with the nights before; and an Evidently report as a page and as JSON.
     """
-    from creditrisk_assets.modelling.reference_population import BATCH_ROWS, RowCounter, reference_profile_of
     from creditrisk_assets.monitoring.drift_rule import DriftLimits
     from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
+    from creditrisk_assets.scoring.reference_profile import BATCH_ROWS, RowCounter, reference_profile_of
 
     day = context.partition_key
     version, bundle = scored_by(settings, production_scores)
@@ -107,7 +107,7 @@ def write_report(settings: Settings, folder: str, report: "EvidentlyReport") -> 
         folder: under `reports`, and under `/reports` of the API.
         report: the report.
     """
-    from creditrisk_assets.portfolio.storage import replacing
+    from creditrisk_assets.storage import replacing
 
     for name, text in (("report.html", report.html), ("report.json", report.json)):
         with replacing(settings.reports / folder / name) as file:

@@ -19,8 +19,8 @@ from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
-from creditrisk_assets.portfolio.storage import files_below
 from creditrisk_assets.settings import StoreLocation
+from creditrisk_assets.storage import files_below
 
 DATABASES = "storage"
 

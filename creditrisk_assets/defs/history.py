@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
+from creditrisk_assets.defs.check_results import watched_result
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.defs.watched import watched_result
-from creditrisk_assets.monitoring.watch_list import WATCHES
-from creditrisk_assets.portfolio.storage import replacing
+from creditrisk_assets.monitoring.check_catalogue import WATCHES
 from creditrisk_assets.settings import SIMULATED, Settings
+from creditrisk_assets.storage import replacing
 
 if TYPE_CHECKING:
     from creditrisk_assets.modelling.datasets import LearningSet
@@ -40,7 +40,7 @@ HISTORY_CONTRACT = dg.AssetCheckSpec(
 )
 def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
     """The history: customers with their outcome, from the file that `CREDITRISK_RAW_DATA` names, or simulated."""
-    from creditrisk_assets.portfolio.history import read_history, simulated_history
+    from creditrisk_assets.landing.history import read_history, simulated_history
     from creditrisk_assets.registry import Registry
 
     Registry(settings).prepare()  # an MLflow that is another store's is named before anything is written

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from upath import UPath
 
-from creditrisk_assets.portfolio.storage import put_file, replacing
+from creditrisk_assets.storage import put_file, replacing
 
 MAY_BE_MISSING = {"creditrisk/may_be_missing": True}
 """Metadata of an input that is None where the other asset has no such day."""

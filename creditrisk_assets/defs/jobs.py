@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from creditrisk_assets.defs.watched import key_of
-from creditrisk_assets.monitoring.watch_list import WATCHES
+from creditrisk_assets.defs.check_results import key_of
+from creditrisk_assets.monitoring.check_catalogue import WATCHES
 
 OF_THE_LOOP = dg.AssetSelection.checks(*(key_of(watch) for watch in WATCHES if watch.of_the_loop))
 """Checks of whether the loop is alive: they say nothing of a new champion, and a run that makes one does not wait for them."""

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.shown import beside
+from creditrisk_assets.number_format import beside
 
 OWNERS = ["team:credit-risk"]
 

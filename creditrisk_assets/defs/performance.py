@@ -13,14 +13,14 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from creditrisk_assets.defs.check_results import watched_result
 from creditrisk_assets.defs.drift import scored_by
-from creditrisk_assets.defs.events import latest_day_of_data
+from creditrisk_assets.defs.event_log import latest_day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.defs.partitions import DAYS
-from creditrisk_assets.defs.watched import watched_result
+from creditrisk_assets.number_format import beside
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.shown import beside
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.performance import PerformanceTest

@@ -13,20 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from creditrisk_assets.defs.events import champion_in_force
+from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
 from creditrisk_assets.defs.partitions import DAYS
-from creditrisk_assets.defs.watched import watched_result
-from creditrisk_assets.portfolio.storage import put_file, scratch_folder
+from creditrisk_assets.number_format import beside
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.shown import beside
+from creditrisk_assets.storage import put_file, scratch_folder
 
 if TYPE_CHECKING:
-    from creditrisk_assets.portfolio.ingestion import Ingested
+    from creditrisk_assets.decisions.sets import DecisionSet
+    from creditrisk_assets.landing.ingestion import Ingested
     from creditrisk_assets.scoring.bundle import Bundle
-    from creditrisk_assets.scoring.decisions import DecisionSet
 
 SCORING_BATCH_ROWS = 65_536
 """Rows that are in memory at once while a day is scored."""
@@ -66,7 +66,7 @@ def production_batch(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.Output[ParquetRows] | dg.AssetCheckResult]:
     """The day's customers as they landed, validated row by row against the contract; bad rows go to quarantine with a reason."""
-    from creditrisk_assets.portfolio.ingestion import ingest
+    from creditrisk_assets.landing.ingestion import ingest
 
     day = context.partition_key
     paths = _landed_files(settings.landing_production / day)
@@ -95,7 +95,7 @@ def production_scores(
     model version, bundle and cut-off that made them. A record that was decided before keeps its first decision, whichever version
     is champion now; new and corrected records are decided by the champion in force. Every scoring is also kept for ever.
     """
-    from creditrisk_assets.scoring import decisions
+    from creditrisk_assets.decisions import sets
     from creditrisk_assets.scoring.bundle_store import BundleStore
 
     in_force = champion_in_force(context.instance)
@@ -106,16 +106,16 @@ def production_scores(
     day = context.partition_key
     with scratch_folder(settings.scratch) as folder, production_batch.opened() as accepted:
         batch_sha256 = _file_digest(production_batch.path)
-        name = decisions.set_name(day, batch_sha256, in_force)
+        name = sets.set_name(day, batch_sha256, in_force)
         scored = folder / "scored.parquet"
         rows = _decide(accepted, scored, day, name, bundle, in_force)
         if not rows:
             raise dg.Failure("the day has no accepted row; valid: at least one")
-        scoring = decisions.DecisionSet(
+        scoring = sets.DecisionSet(
             day=day, batch_sha256=batch_sha256, champion=in_force, rows=rows, file_sha256=_file_digest(scored)
         )
-        kept = decisions.keep(settings.decisions, Path(shutil.copyfile(scored, folder / "kept.parquet")), scoring)
-        scorings = [one for one in decisions.scorings_of(settings.decisions, day) if (one.number or 0) <= (kept.number or 0)]
+        kept = sets.keep(settings.decisions, Path(shutil.copyfile(scored, folder / "kept.parquet")), scoring)
+        scorings = [one for one in sets.scorings_of(settings.decisions, day) if (one.number or 0) <= (kept.number or 0)]
         record = _record_of_day(settings, scorings, scored, folder / "record.parquet")
         made_by, means = _summary(record)
         deciding = next(one.champion for one in scorings if one.champion.model_version == made_by[0]["model_version"])
@@ -145,8 +145,8 @@ def _record_of_day(settings: Settings, scorings: "list[DecisionSet]", scored: Pa
         scored: file of the present one.
         path: where another file may be written.
     """
-    from creditrisk_assets.scoring.day_record import write_day_record
-    from creditrisk_assets.scoring.decisions import proven_file
+    from creditrisk_assets.decisions.day_record import write_day_record
+    from creditrisk_assets.decisions.sets import proven_file
 
     *earlier, present = scorings
     if not earlier:
@@ -183,15 +183,15 @@ def _summary(record: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
 
 def _decide(accepted: pq.ParquetFile, staged: Path, day: str, name: str, bundle: "Bundle", in_force: ChampionRecord) -> int:
     """Write the decisions on a day's rows to a file; how many."""
-    from creditrisk_assets.scoring import decisions
+    from creditrisk_assets.decisions import sets
 
     rows, writer = 0, None
     try:
         for batch in accepted.iter_batches(SCORING_BATCH_ROWS):
-            answers = decisions.answer_columns(bundle, in_force.rule, batch)
+            answers = sets.answer_columns(bundle, in_force.rule, batch)
             decided = pa.RecordBatch.from_pydict(
                 {
-                    decisions.DECISION_ID: decisions.decision_ids(day, name, rows, len(batch)),
+                    sets.DECISION_ID: sets.decision_ids(day, name, rows, len(batch)),
                     **dict(zip(batch.schema.names, batch.columns, strict=True)),
                     **answers,
                     "cut_off": pa.array([in_force.rule.cut_off] * len(batch)),
@@ -223,7 +223,7 @@ def outcomes(
     """Who of the day's customers defaulted in the performance window: labels that arrive later, partly, in any order, or
     corrected. Every version is kept; the last counts. An outcome of a customer that is not in the day's batch is quarantined.
     """
-    from creditrisk_assets.portfolio.ingestion import ingest
+    from creditrisk_assets.landing.ingestion import ingest
     from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merged_versions
 
     day, portfolio = context.partition_key, settings.portfolio
@@ -262,8 +262,8 @@ def _kept(path: UPath) -> pd.DataFrame | None:
 
 
 def _landed_files(folder: UPath) -> list[UPath]:
-    from creditrisk_assets.portfolio.arrivals import LIKE_A_DAY
-    from creditrisk_assets.portfolio.landing import list_day
+    from creditrisk_assets.landing.arrivals import LIKE_A_DAY
+    from creditrisk_assets.landing.listing import list_day
 
     if LIKE_A_DAY.fullmatch(folder.name) is None:
         raise dg.Failure(f"partition is {folder.name!r}; valid: a day as YYYY-MM-DD, which the sensors add when its file lands")

@@ -4,9 +4,9 @@ from functools import lru_cache
 
 import dagster as dg
 
-from creditrisk_assets.defs import events
+from creditrisk_assets.defs import event_log
+from creditrisk_assets.defs.check_results import CAUSES
 from creditrisk_assets.defs.jobs import assess_performance, retrain, train
-from creditrisk_assets.defs.watched import CAUSES
 from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Cause, Decision, LoopState, RetrainLimits, decide
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
@@ -17,25 +17,25 @@ EVIDENCE_DAYS = 4 * BUDGET_DAYS
 
 def retrain_decision(instance: dg.DagsterInstance, settings: Settings) -> Decision:
     """Whether failed checks start a retrain now, of which kind, and why."""
-    in_force = events.champion_in_force(instance)
+    in_force = event_log.champion_in_force(instance)
     version = in_force.model_version if in_force else None
-    excluded = events.champion_training_days(instance)
+    excluded = event_log.champion_training_days(instance)
     return decide(
-        [_cause(one) for one in events.failed_evaluations(instance, CAUSES)],
+        [_cause(one) for one in event_log.failed_evaluations(instance, CAUSES)],
         LoopState(
             champion_version=version,
-            answered=events.answered_causes(instance, retrain.name),
-            retrains_in_flight=events.runs_in_flight(instance, [retrain.name, train.name]),
-            outcomes_in_flight=events.runs_in_flight(instance, [assess_performance.name]),
-            past=events.past_retrains(instance, retrain.name),
-            evidence=events.matured_evidence(instance, version, excluded, EVIDENCE_DAYS) if version else {},
+            answered=event_log.answered_causes(instance, retrain.name),
+            retrains_in_flight=event_log.runs_in_flight(instance, [retrain.name, train.name]),
+            outcomes_in_flight=event_log.runs_in_flight(instance, [assess_performance.name]),
+            past=event_log.past_retrains(instance, retrain.name),
+            evidence=event_log.matured_evidence(instance, version, excluded, EVIDENCE_DAYS) if version else {},
             validation=_validation(BundleStore(settings.data_dir), in_force.bundle_sha256) if in_force else {},
         ),
         RetrainLimits.of(settings),
     )
 
 
-def _cause(one: events.Evaluation) -> Cause:
+def _cause(one: event_log.Evaluation) -> Cause:
     return Cause(
         record_id=one.record_id,
         check=one.check,
@@ -49,7 +49,7 @@ def history_mark(instance: dg.DagsterInstance) -> str:
     """Changes whenever something has happened that the decision may depend on: a run began, went on or ended, or the champion was
     moved by hand. Found in the same time however long the log is.
     """
-    moved = [record.storage_id for record in instance.fetch_materializations(events.CHAMPION, limit=1).records]
+    moved = [record.storage_id for record in instance.fetch_materializations(event_log.CHAMPION, limit=1).records]
     latest = instance.get_run_records(limit=1, order_by="update_timestamp")
     runs = [(one.dagster_run.run_id, one.dagster_run.status.value, one.update_timestamp.isoformat()) for one in latest]
     return repr((moved, runs))

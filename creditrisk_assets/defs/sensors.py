@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from creditrisk_assets.defs import events
+from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
+from creditrisk_assets.defs.landing_scan import Seen, arrivals_in
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
-from creditrisk_assets.defs.zones import Seen, arrivals_in
 from creditrisk_assets.governance.retrain_policy import RetrainLimits, causes_counted
-from creditrisk_assets.portfolio.zone_memory import ZoneMemory
+from creditrisk_assets.landing.cursor import ZoneMemory
 from creditrisk_assets.settings import Settings
 
 INTERVAL_SECONDS = 5
@@ -27,7 +27,7 @@ UNDECIDED = "undecided"
 @dg.sensor(job=score_production, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
 def new_production_partitions(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
     """A new or changed file in the production landing zone gets its day validated, scored and checked."""
-    if events.champion_in_force(context.instance) is None:
+    if event_log.champion_in_force(context.instance) is None:
         return dg.SensorResult(skip_reason="there is no champion to score with yet; run the job train")
     memory = ZoneMemory.of(context.cursor)
     seen = arrivals_in(settings.landing_production, memory, settings)
@@ -39,14 +39,14 @@ def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.Res
     """A new or changed file of outcomes gets its day's performance assessed, once the day has been scored, and again when the
     day is scored again. Outcomes of a day that never landed are looked at too, so that they are quarantined and not forgotten.
     """
-    from creditrisk_assets.portfolio.landing import list_day
+    from creditrisk_assets.landing.listing import list_day
 
     memory = ZoneMemory.of(context.cursor)
-    scored_since = events.decided_days(context.instance, after=memory.seen_event) if memory.seen_event is not None else {}
-    memory.seen_event = max([*scored_since.values(), memory.seen_event or events.latest_decided(context.instance)])
+    scored_since = event_log.decided_days(context.instance, after=memory.seen_event) if memory.seen_event is not None else {}
+    memory.seen_event = max([*scored_since.values(), memory.seen_event or event_log.latest_decided(context.instance)])
 
     def scored(days: Sequence[str]) -> dict[str, str]:
-        decided = events.decided_days(context.instance, days)
+        decided = event_log.decided_days(context.instance, days)
         return {day: f":{decided.get(day, UNDECIDED)}" for day in days}
 
     seen = arrivals_in(settings.landing_outcomes, memory, settings, scored, scored_since)
@@ -80,10 +80,10 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
     request = dg.RunRequest(
         run_key=f"causes:{identifiers}",
         tags={
-            events.CAUSE_IDS_TAG: identifiers,
-            events.LATEST_DAY_TAG: events.latest_day_of_data(instance),
-            events.ACTION_TAG: decision.triage.action.value,
-            events.SINCE_TAG: decision.triage.since,
+            event_log.CAUSE_IDS_TAG: identifiers,
+            event_log.LATEST_DAY_TAG: event_log.latest_day_of_data(instance),
+            event_log.ACTION_TAG: decision.triage.action.value,
+            event_log.SINCE_TAG: decision.triage.since,
             "creditrisk/cause_checks": ", ".join(sorted({cause.check for cause in decision.causes})),
             "creditrisk/cause_partitions": ", ".join(sorted({cause.partition for cause in decision.causes})),
             "creditrisk/cause_values": causes_counted(decision.causes),
@@ -108,7 +108,7 @@ def _day_requests(
         seen: what arrived on the days whose turn it is.
         not_yet: the reason why a day must wait, or None.
     """
-    from creditrisk_assets.portfolio.landing import content_digest
+    from creditrisk_assets.landing.listing import content_digest
 
     arrivals = seen.arrivals
     requests: list[dg.RunRequest] = []

@@ -10,15 +10,18 @@ import dagster as dg
 from dagster import DagsterInstance as DagsterInstance  # re-exported: the demo holds one and imports no Dagster
 from dagster._core.scheduler.instigation import TickStatus
 
-from creditrisk_assets.defs import events, sensors, watching
+from creditrisk_assets.defs import event_log, loop_checks, sensors
+from creditrisk_assets.defs.check_results import CHECKS
 from creditrisk_assets.defs.history import raw_data
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.defs.jobs import retrain
+from creditrisk_assets.defs.landing_scan import days_waiting, zone_problems
 from creditrisk_assets.defs.production import production_batch
 from creditrisk_assets.defs.retraining import retrain_decision
-from creditrisk_assets.defs.watched import CHECKS
-from creditrisk_assets.defs.zones import days_waiting, zone_problems
-from creditrisk_assets.loop_status import (
+from creditrisk_assets.landing.history import History
+from creditrisk_assets.landing.ingestion import ValidatedRows
+from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
+from creditrisk_assets.monitoring.loop_status import (
     DAYS_SHOWN,
     DayStatus,
     Event,
@@ -27,9 +30,6 @@ from creditrisk_assets.loop_status import (
     RunStatus,
     SensorStatus,
 )
-from creditrisk_assets.monitoring.watch_list import BY_CHECK
-from creditrisk_assets.portfolio.history import History
-from creditrisk_assets.portfolio.ingestion import ValidatedRows
 from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
@@ -70,7 +70,7 @@ def stored_history(home: Path, settings: Settings) -> History | None:
 
 def champion_in_force(instance: DagsterInstance) -> ChampionRecord | None:
     """What the latest materialization of `champion` says, or None before the first."""
-    return events.champion_in_force(instance)
+    return event_log.champion_in_force(instance)
 
 
 def daemon_is_up(instance: DagsterInstance, since: float) -> bool:
@@ -97,16 +97,16 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
         champion_since=_since(moves),
         cut_off_by=moves[0][2]["cut_off_by"] if moves else None,
         champion_because=champion.moved_because if champion else None,
-        checks_run=sum(bool(events.evaluations(instance, check)) for check in CHECKS),
+        checks_run=sum(bool(event_log.evaluations(instance, check)) for check in CHECKS),
         checks=len(CHECKS),
-        waiting_days=tuple(days_waiting(settings, instance.get_materialized_partitions(events.SCORES))),
+        waiting_days=tuple(days_waiting(settings, instance.get_materialized_partitions(event_log.SCORES))),
         retraining=retrain_decision(instance, settings).reason,
         days=tuple(_days(instance, settings, landed, failed, _validation(moves))),
         alarms=tuple(_failed(one) for one in failed if one.partition is None),
         events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(failed_runs(instance)),
-        sensors=tuple(_sensor(instance, one.name) for one in watching.SENSORS),
+        sensors=tuple(_sensor(instance, one.name) for one in loop_checks.SENSORS),
         landing_problems=tuple(zone_problems(settings)),
         dagster_url=settings.dagster_url,
         mlflow_url=settings.mlflow_url,
@@ -119,15 +119,15 @@ def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DaySt
     return status
 
 
-def failed_checks(instance: DagsterInstance) -> list[events.Evaluation]:
+def failed_checks(instance: DagsterInstance) -> list[event_log.Evaluation]:
     """The latest evaluation of each check and day, where it failed."""
-    return events.failed_evaluations(instance, CHECKS)
+    return event_log.failed_evaluations(instance, CHECKS)
 
 
 def sensors_idle_since(instance: DagsterInstance, since: float, ticks: int) -> bool:
     """Whether each sensor has ticked so often since a time, and at the last tick asked for nothing."""
     for sensor in sensors.STARTING:
-        _, latest = events.sensor_ticks(instance, sensor.name, ticks, since)
+        _, latest = event_log.sensor_ticks(instance, sensor.name, ticks, since)
         if len(latest) < ticks or latest[0].status is not TickStatus.SKIPPED:
             return False
     return True
@@ -135,7 +135,7 @@ def sensors_idle_since(instance: DagsterInstance, since: float, ticks: int) -> b
 
 def unfinished_runs(instance: DagsterInstance) -> list[RunStatus]:
     """Runs that are queued or going on."""
-    return runs(instance, events.IN_FLIGHT)
+    return runs(instance, event_log.IN_FLIGHT)
 
 
 def failed_runs(instance: DagsterInstance, limit: int = 5) -> list[RunStatus]:
@@ -150,11 +150,11 @@ def runs(instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None =
         RunStatus(
             run_id=record.dagster_run.run_id,
             job=record.dagster_run.job_name,
-            day=record.dagster_run.tags.get(events.PARTITION_TAG),
+            day=record.dagster_run.tags.get(event_log.PARTITION_TAG),
             status=record.dagster_run.status.value,
             started=record.start_time,
             cause=_cause(record.dagster_run.tags),
-            action=record.dagster_run.tags.get(events.ACTION_TAG),
+            action=record.dagster_run.tags.get(event_log.ACTION_TAG),
         )
         for record in instance.get_run_records(filters, limit=limit)
     ]
@@ -162,7 +162,7 @@ def runs(instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None =
 
 def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]:
     """What the latest materializations of `champion` said, newest first."""
-    records = instance.fetch_materializations(events.CHAMPION, limit=limit).records
+    records = instance.fetch_materializations(event_log.CHAMPION, limit=limit).records
     return [
         ChampionRecord.from_metadata(dict(record.asset_materialization.metadata))
         for record in records
@@ -183,7 +183,7 @@ _Move = tuple[float, ChampionRecord, Mapping[str, Any], str]
 def _moves(instance: DagsterInstance) -> list[_Move]:
     """Materializations of `champion`, newest first."""
     moves: list[_Move] = []
-    for record in instance.fetch_materializations(events.CHAMPION, limit=events.HISTORY_LIMIT).records:
+    for record in instance.fetch_materializations(event_log.CHAMPION, limit=event_log.HISTORY_LIMIT).records:
         if record.asset_materialization is not None:
             values = {name: value.value for name, value in record.asset_materialization.metadata.items()}
             moves.append((record.timestamp, ChampionRecord.of_values(values), values, record.run_id))
@@ -207,16 +207,18 @@ def _since(moves: Sequence[_Move]) -> float | None:
 
 def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
     """What was done about the champion, newest first: each verdict and move, and retrains that gave none."""
-    tags = {run.run_id: run.tags for run in instance.get_runs(dg.RunsFilter(job_name=retrain.name), limit=events.HISTORY_LIMIT)}
+    tags = {
+        run.run_id: run.tags for run in instance.get_runs(dg.RunsFilter(job_name=retrain.name), limit=event_log.HISTORY_LIMIT)
+    }
     told = []
     for at, champion, values, run_id in moves:
         of_run = tags.get(run_id, {})
         told.append(
             Event(
                 at=at,
-                day=of_run.get(events.LATEST_DAY_TAG) or values.get("day_of_data"),
+                day=of_run.get(event_log.LATEST_DAY_TAG) or values.get("day_of_data"),
                 kind=champion.verdict,
-                action=of_run.get(events.ACTION_TAG) or ("refit" if run_id in tags else None),
+                action=of_run.get(event_log.ACTION_TAG) or ("refit" if run_id in tags else None),
                 text=champion.reason,
                 cause=_cause(of_run),
                 model_version=champion.model_version,
@@ -226,15 +228,15 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
             )
         )
     judged = {move[3] for move in moves}
-    for record in instance.get_run_records(dg.RunsFilter(job_name=retrain.name), limit=events.HISTORY_LIMIT):
+    for record in instance.get_run_records(dg.RunsFilter(job_name=retrain.name), limit=event_log.HISTORY_LIMIT):
         run = record.dagster_run
         if run.run_id not in judged:
             told.append(
                 Event(
                     at=record.start_time or record.create_timestamp.timestamp(),
-                    day=run.tags.get(events.LATEST_DAY_TAG),
-                    kind="in flight" if run.status in events.IN_FLIGHT else "failed",
-                    action=run.tags.get(events.ACTION_TAG) or "refit",
+                    day=run.tags.get(event_log.LATEST_DAY_TAG),
+                    kind="in flight" if run.status in event_log.IN_FLIGHT else "failed",
+                    action=run.tags.get(event_log.ACTION_TAG) or "refit",
                     text=f"run {run.status.value}",
                     cause=_cause(run.tags),
                     run_id=run.run_id,
@@ -247,7 +249,7 @@ def _days(
     instance: DagsterInstance,
     settings: Settings,
     days: Sequence[str],
-    failed: Sequence[events.Evaluation],
+    failed: Sequence[event_log.Evaluation],
     validation: Mapping[str, float],
 ) -> list[DayStatus]:
     """Some days, as far as they have come; `validation` has the AUC at validation of each version that was champion."""
@@ -257,7 +259,7 @@ def _days(
         _latest(instance, asset, days)
         for asset in ("production_batch", "production_scores", "drift_report", "performance_report")
     )
-    latest_day = events.day_of_data(instance)
+    latest_day = event_log.day_of_data(instance)
     found = []
     for day in days:
         runs = {
@@ -302,7 +304,7 @@ _FROM_DRIFT = (
 _FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate")
 
 
-def _failed(one: events.Evaluation) -> FailedCheck:
+def _failed(one: event_log.Evaluation) -> FailedCheck:
     watch = BY_CHECK[one.check]
     return FailedCheck(
         check=one.check, problem=watch.failure, tier=watch.tier.value, summary=one.summary, run_id=one.run_id or None
@@ -312,7 +314,7 @@ def _failed(one: events.Evaluation) -> FailedCheck:
 def _latest(instance: DagsterInstance, asset: str, days: Sequence[str]) -> dict[str, tuple[dict[str, Any], str]]:
     """Values of the metadata of each day's latest materialization, and the run that made it."""
     records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=list(days)), limit=events.HISTORY_LIMIT
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=list(days)), limit=event_log.HISTORY_LIMIT
     ).records
     found: dict[str, tuple[dict[str, Any], str]] = {}
     for record in records:
@@ -323,7 +325,7 @@ def _latest(instance: DagsterInstance, asset: str, days: Sequence[str]) -> dict[
 
 
 def _sensor(instance: DagsterInstance, name: str) -> SensorStatus:
-    running, ticks = events.sensor_ticks(instance, name)
+    running, ticks = event_log.sensor_ticks(instance, name)
     if not ticks:
         return SensorStatus(name=name, status="never ticked", message="is the daemon running?")
     message = ticks[0].skip_reason or (ticks[0].error.message if ticks[0].error else "")

@@ -1,1 +1,1 @@
-"""Who may decide: the promotion gate and the retrain policy."""
+"""Promotion gate, verdicts, ledger, retrain policy, credit policy and model card. Pure functions and documents; Dagster belongs in `defs`."""

@@ -19,9 +19,9 @@ from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
 from creditrisk_assets.modelling.metrics import auc_gain, row_log_loss
 from creditrisk_assets.monitoring.population_stability import population_stability
+from creditrisk_assets.number_format import beside
 from creditrisk_assets.portfolio.contract import DecisionWords
 from creditrisk_assets.scoring.bundle import Scores
-from creditrisk_assets.shown import beside
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

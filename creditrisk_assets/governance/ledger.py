@@ -17,8 +17,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from creditrisk_assets.portfolio.storage import StoredPath, create_file
 from creditrisk_assets.scoring.bundle import BundlePlace, ChampionRecord, DecisionRule
+from creditrisk_assets.storage import StoredPath, create_file
 
 Action = Literal["first", "promoted", "kept", "rolled_back", "cut_off"]
 

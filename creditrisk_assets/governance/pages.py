@@ -8,8 +8,8 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, FieldFigures, GroupFigures, under_line
+from creditrisk_assets.number_format import beside
 from creditrisk_assets.portfolio.contract import DecisionWords
-from creditrisk_assets.shown import beside
 
 
 def fairness_note(words: DecisionWords) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, WATCHES
 from creditrisk_assets.monitoring.triage import Action, Nights, Triage, TriageLimits, triage
-from creditrisk_assets.monitoring.watch_list import BY_CHECK, WATCHES
 from creditrisk_assets.settings import Settings
 
 BUDGET_DAYS = 30

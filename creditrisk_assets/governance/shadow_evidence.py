@@ -8,10 +8,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from creditrisk_assets.portfolio.storage import StoredPath
+from creditrisk_assets.decisions.sets import (
+    ROWS_AT_ONCE,
+    NoSuchDecision,
+    batches,
+    parsed_id,
+    proven_file,
+    set_and_row,
+)
+from creditrisk_assets.decisions.shadow import shadow_days, shadow_scores
 from creditrisk_assets.scoring.bundle import Bundle
-from creditrisk_assets.scoring.decisions import ROWS_AT_ONCE, NoSuchDecision, batches, parsed_id, proven_file, set_and_row
-from creditrisk_assets.scoring.shadow import shadow_days, shadow_scores
+from creditrisk_assets.storage import StoredPath
 
 FloatArray = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from creditrisk_assets.modelling.fairness import FieldFigures
+from creditrisk_assets.number_format import beside
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.shown import beside
 
 
 class _Document(BaseModel):

@@ -6,8 +6,8 @@ from creditrisk_assets.governance.pages import fairness_note, fairness_table, fi
 from creditrisk_assets.governance.promotion_gate import Judgement
 from creditrisk_assets.governance.verdict import GateTest
 from creditrisk_assets.modelling.plots import agreement_plot, calibration_plot, roc_plot
+from creditrisk_assets.number_format import beside
 from creditrisk_assets.portfolio.contract import DecisionWords
-from creditrisk_assets.shown import beside
 
 SMALL = 1e-4
 """Figures under it are shown with an exponent."""

@@ -15,7 +15,6 @@ from creditrisk_assets.modelling.decision_graph import Graphs, build_graphs
 from creditrisk_assets.modelling.inspection import inspect
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.reasons import reference_profile
-from creditrisk_assets.modelling.reference_population import ReferenceProfile, profile_of_rows
 from creditrisk_assets.modelling.selection import CrossFitted
 from creditrisk_assets.modelling.training import TrainingError, TrainingRows, cross_fits, fit_best, predict
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -40,6 +39,7 @@ from creditrisk_assets.scoring.bundle import (
     load_bundle,
     open_session,
 )
+from creditrisk_assets.scoring.reference_profile import ReferenceProfile, profile_of_rows
 
 FloatArray = NDArray[np.float64]
 

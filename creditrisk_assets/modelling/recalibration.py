@@ -17,7 +17,6 @@ from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE, document, hel
 from creditrisk_assets.modelling.calibration import Update, least_update
 from creditrisk_assets.modelling.decision_graph import Graphs, calibration_of, recalibrated_graph
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
-from creditrisk_assets.modelling.reference_population import ReferenceProfile, reference_profile_of
 from creditrisk_assets.modelling.training import MINIMUM_BADS, TrainingError, TrainingRows
 from creditrisk_assets.scoring.bundle import (
     CLASSIFIER,
@@ -37,6 +36,7 @@ from creditrisk_assets.scoring.bundle import (
     deciding_files,
     open_session,
 )
+from creditrisk_assets.scoring.reference_profile import ReferenceProfile, reference_profile_of
 
 FloatArray = NDArray[np.float64]
 

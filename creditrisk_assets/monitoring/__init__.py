@@ -1,1 +1,1 @@
-"""What changed: population stability, the Evidently report, performance on matured rows."""
+"""What changed: drift, performance, estimates, triage, alerting, the health of the loop. Pure functions; Dagster belongs in `defs`."""

@@ -22,7 +22,7 @@ from typing import Any, Self
 import httpx
 
 from creditrisk_assets.monitoring.alerting import LOOP, Episode, Links, Reading, advance
-from creditrisk_assets.monitoring.watch_list import Tier
+from creditrisk_assets.monitoring.check_catalogue import Tier
 
 WAIT_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0

@@ -11,7 +11,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-from creditrisk_assets.monitoring.watch_list import BY_CHECK, Tier
+from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, Tier
 
 URGENCY = (Tier.NOTE, Tier.TODAY, Tier.PAGE)
 STALE_SECONDS = 24 * 3600

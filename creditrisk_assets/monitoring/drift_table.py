@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from creditrisk_assets.modelling.reference_population import Counts, ReferenceProfile
 from creditrisk_assets.monitoring.drift_rule import (
     DriftLimits,
     QualityVerdicts,
@@ -17,6 +16,7 @@ from creditrisk_assets.monitoring.drift_rule import (
     quality_verdicts,
     stability_verdicts,
 )
+from creditrisk_assets.scoring.reference_profile import Counts, ReferenceProfile
 
 REJECTED = "rejected rows"
 PROBLEMS = ("missing values", "values out of range", "new codes")

@@ -22,10 +22,10 @@ from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.core import ColumnType
 from evidently.presets import DataDriftPreset
 
-from creditrisk_assets.modelling.reference_population import SCORE
 from creditrisk_assets.portfolio.encoding import record_of
-from creditrisk_assets.portfolio.storage import StoredPath
 from creditrisk_assets.scoring.bundle import REFERENCE, Bundle, InputField
+from creditrisk_assets.scoring.reference_profile import SCORE
+from creditrisk_assets.storage import StoredPath
 
 SAMPLE_SEED = 20051001
 BATCH_ROWS = 65_536

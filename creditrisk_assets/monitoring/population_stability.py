@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from creditrisk_assets.modelling.reference_population import bin_counts, bin_edges
+from creditrisk_assets.scoring.reference_profile import bin_counts, bin_edges
 
 FloatArray = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from creditrisk_assets.portfolio.storage import StoredPath
+from creditrisk_assets.storage import StoredPath
 
 REPEATED_SHARE_LIMIT = 0.5
 """More than half of a day's rows unchanged is no new day. A delivery of the same customers with fresh values changes most of its

@@ -1,1 +1,1 @@
-"""What a customer record is: contract, validation, features, landing files, simulator."""
+"""What a customer record is: contract, encoding, columns, outcomes, sampling. How files of records arrive belongs in `landing`."""

@@ -262,7 +262,7 @@ PORTFOLIO = Portfolio(
         "The outcomes are of one month, October 2005, in Taiwan; how they were in other months nobody can see in this data.",
         "The data set has no dates. Days of production made from it, or simulated, are a synthetic time axis.",
     ),
-    simulator="creditrisk_assets.portfolio.simulator.simulate",
+    simulator="creditrisk_assets.simulation.card_customers.simulate",
     exposure="limit_bal",
     published_names=PUBLISHED_NAMES,
 )

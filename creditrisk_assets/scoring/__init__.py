@@ -1,1 +1,1 @@
-"""Reading a bundle and scoring with it, online and in bulk."""
+"""What decides: bundles, their reference profile, and scoring a file. What was decided belongs in `decisions`."""

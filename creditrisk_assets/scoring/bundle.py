@@ -18,7 +18,7 @@ from upath import UPath
 
 from creditrisk_assets.portfolio.contract import Code, Kind, Portfolio
 from creditrisk_assets.portfolio.encoding import RowEncoder, raw_matrix
-from creditrisk_assets.portfolio.storage import store_errors
+from creditrisk_assets.storage import store_errors
 
 if TYPE_CHECKING:  # it is imported with the first session: who only reads records does without
     import onnxruntime

@@ -8,8 +8,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from creditrisk_assets.portfolio.storage import StoredPath, files_below, is_local, replacing, scratch_folder, sync_folder
 from creditrisk_assets.scoring.bundle import DECIDING, Bundle, BundleError, BundlePlace, deciding_files, load_bundle
+from creditrisk_assets.storage import (
+    StoredPath,
+    files_below,
+    is_local,
+    replacing,
+    scratch_folder,
+    sync_folder,
+)
 
 BUNDLES = "bundles"
 

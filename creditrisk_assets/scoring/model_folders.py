@@ -9,8 +9,13 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from creditrisk_assets.portfolio.storage import StoredPath, files_below, replacing, store_errors
 from creditrisk_assets.scoring.bundle import BundlePlace
+from creditrisk_assets.storage import (
+    StoredPath,
+    files_below,
+    replacing,
+    store_errors,
+)
 
 MODELS = "models"
 RECORD = "model.json"

@@ -15,12 +15,12 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from creditrisk_assets.cli import app
-from creditrisk_assets.portfolio.simulator import simulate
-from creditrisk_assets.processes import reserved_ports
+from creditrisk_assets.cli.main import app
+from creditrisk_assets.simulation.card_customers import simulate
+from creditrisk_assets.simulation.processes import reserved_ports
 from tests.conftest import REFUSING_PROXY, REPOSITORY
 
-CREDITRISK = [sys.executable, "-m", "creditrisk_assets.cli"]
+CREDITRISK = [sys.executable, "-m", "creditrisk_assets.cli.main"]
 
 
 @pytest.fixture

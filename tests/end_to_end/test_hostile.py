@@ -1,7 +1,7 @@
 """Hostile clients: each is answered or closed as it should be, and a good client beside them is answered all the time."""
 
-from benchmarks.serving_hostile import endure, impatient
-from benchmarks.serving_site import Site, running
+from benchmarks.serving.hostile import endure, impatient
+from benchmarks.serving.site import Site, running
 
 IDLE = 2_000
 PATIENCE = 3.0

@@ -11,11 +11,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from creditrisk_assets import processes
 from creditrisk_assets.defs import status
-from creditrisk_assets.defs.events import champion_in_force
-from creditrisk_assets.defs.recovery import AGAIN_OF_TAG, end_orphaned_runs
+from creditrisk_assets.defs.event_log import champion_in_force
+from creditrisk_assets.defs.orphaned_runs import AGAIN_OF_TAG, end_orphaned_runs
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.simulation import processes
 from tests.conftest import REPOSITORY
 
 ROWS = "20000"

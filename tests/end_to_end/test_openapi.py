@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.serving_fuzz import fuzz
-from benchmarks.serving_site import Site, running
+from benchmarks.serving.fuzz import fuzz
+from benchmarks.serving.site import Site, running
 
 SEED = 20_261_122
 

@@ -1,7 +1,7 @@
 """Champions that change under load, with several workers."""
 
-from benchmarks.serving_site import Site, running
-from benchmarks.serving_swaps import swap
+from benchmarks.serving.site import Site, running
+from benchmarks.serving.swaps import swap
 from tests.end_to_end.conftest import handmade_champion
 
 

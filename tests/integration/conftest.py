@@ -24,17 +24,17 @@ from moto.server import ThreadedMotoServer
 from upath import UPath
 
 from creditrisk_assets.definitions import build_definitions
-from creditrisk_assets.defs import events
+from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.io import stored_path
-from creditrisk_assets.portfolio.landing import land
-from creditrisk_assets.portfolio.simulator import simulate
-from creditrisk_assets.portfolio.storage import zone_path
-from creditrisk_assets.processes import reserved_ports
+from creditrisk_assets.landing.listing import land
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BUNDLES, BundleStore
 from creditrisk_assets.scoring.model_folders import MODELS
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.stepping import QUIET, SteppedLoop
+from creditrisk_assets.simulation.card_customers import simulate
+from creditrisk_assets.simulation.processes import reserved_ports
+from creditrisk_assets.simulation.stepped_loop import QUIET, SteppedLoop
+from creditrisk_assets.storage import zone_path
 from creditrisk_assets.store import IDENTITY
 from tests.conftest import REPOSITORY
 
@@ -97,7 +97,7 @@ class Loop(SteppedLoop):
             return pd.read_csv(file)
 
     def champion(self) -> ChampionRecord:
-        record = events.champion_in_force(self.instance)
+        record = event_log.champion_in_force(self.instance)
         assert record is not None
         return record
 
@@ -140,7 +140,7 @@ def api(loop: Loop, **environment: str | None) -> Iterator[httpx.Client]:
         "PYTHONPATH": str(REPOSITORY),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "creditrisk_assets.cli", "serve", "--port", str(port)],
+        [sys.executable, "-m", "creditrisk_assets.cli.main", "serve", "--port", str(port)],
         env={name: value for name, value in (store | environment).items() if value is not None},
         stdout=log,
         stderr=log,

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from creditrisk_assets.cli import app
-from creditrisk_assets.cli_run import RetrainAction
+from creditrisk_assets.cli.jobs import RetrainAction
+from creditrisk_assets.cli.main import app
 from creditrisk_assets.monitoring.triage import Action
-from creditrisk_assets.portfolio.simulator import simulate
+from creditrisk_assets.simulation.card_customers import simulate
 from tests.conftest import REPOSITORY
 
 

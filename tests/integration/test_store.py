@@ -21,9 +21,9 @@ from upath import UPath
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs.store_mark import require_one_store
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.processes import reserved_ports
 from creditrisk_assets.registry import MODEL_NAME, Registry
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.store import open_store
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks, customers, new_mlflow_store, until
@@ -81,7 +81,7 @@ def command(
         **(environment or {}),
     }
     return subprocess.run(
-        [*prefix, sys.executable, "-m", "creditrisk_assets.cli", *arguments],
+        [*prefix, sys.executable, "-m", "creditrisk_assets.cli.main", *arguments],
         cwd=REPOSITORY,
         env=variables,
         capture_output=True,

@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from creditrisk_assets.modelling.bundling import make_bundle
 from creditrisk_assets.modelling.datasets import LearningSet, history_set, with_features
-from creditrisk_assets.portfolio.simulator import simulate
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle
-from tests.unit.helpers import FloatMatrix, raw_matrix
+from creditrisk_assets.simulation.card_customers import simulate
+from tests.support.examples import FloatMatrix, raw_matrix
 
 # The same examples on every run, and no time limit for one: the machine may be busy.
 settings.register_profile("unit", derandomize=True, max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

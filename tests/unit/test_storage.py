@@ -4,7 +4,12 @@ import os
 import time
 from pathlib import Path
 
-from creditrisk_assets.portfolio.storage import ABANDONED_SECONDS, put_file, scratch_folder, zone_path
+from creditrisk_assets.storage import (
+    ABANDONED_SECONDS,
+    put_file,
+    scratch_folder,
+    zone_path,
+)
 
 
 def test_a_scratch_folder_is_gone_afterwards_and_what_was_put_in_its_place_stays(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ import pytest
 from upath import UPath
 
 from creditrisk_assets.mlflow_addresses import move_artifacts
-from creditrisk_assets.portfolio.storage import create_file, put_file, replacing
 from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundleError, BundlePlace
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.model_folders import ModelError, ModelFolders, ModelRecord
 from creditrisk_assets.settings import Settings, StoreLocation
+from creditrisk_assets.storage import create_file, put_file, replacing
 from creditrisk_assets.store import IDENTITY, StoreMismatch, claim_folder, open_store, read_identity
 from tests.conftest import REPOSITORY
-from tests.unit.helpers import written_bundle
+from tests.support.examples import written_bundle
 
 
 def settings_of(folder: Path) -> Settings:

@@ -1,0 +1,157 @@
+"""What the commands share: options, output, and opening what they work on. Errors end a command with exit code 1."""
+
+import contextlib
+import datetime
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+console = Console()
+errors = Console(stderr=True)
+
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+STRENGTH = Annotated[float, typer.Option(min=0, help="0 is no disturbance, 1 a practical one.")]
+SEED = Annotated[int, typer.Option(min=0, help="The same seed lands the same files.")]
+FROM = Annotated[Path | None, typer.Option("--from", help="Customers of this CSV or Parquet file with outcomes.")]
+SCENARIO_NAMES = (
+    "stable",
+    "covariate-shift",
+    "prior-shift",
+    "concept-drift",
+    "seasonal",
+    "schema-break",
+    "late-outcomes",
+    "outage",
+    "burst",
+)
+"""Here too, so that `--help` needs no import; a test holds both lists together."""
+
+
+def stop_on_signals() -> None:
+    """Ctrl-C and TERM both end in KeyboardInterrupt, also where a shell started us in the background with INT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def shown(value: float | int | str | None) -> str:
+    """A figure as a table has it; empty where there is none."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def settings_here(*, serving: bool = False) -> Any:
+    """The environment's settings, or those of the API; what is wrong with them ends the command with the variable's name. A store
+    of another portfolio or format ends it too.
+    """
+    from pydantic import ValidationError
+
+    from creditrisk_assets.settings import ServingSettings, Settings
+    from creditrisk_assets.store import StoreMismatch, read_identity
+
+    try:
+        if serving:
+            return ServingSettings()
+        settings = Settings()
+        with contextlib.suppress(OSError):  # a store that does not answer is the matter of who reads it
+            read_identity(settings)
+        return settings
+    except StoreMismatch as error:
+        fail(error)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"CREDITRISK_{'.'.join(map(str, one['loc'])).upper()}: {one['input']!r:.80}: {one['msg']}" for one in error.errors()
+        )
+        fail(wrong)
+
+
+def home_folder() -> Path:
+    """Dagster's home: the environment's, or the working directory."""
+    return Path(os.environ.get("DAGSTER_HOME", Path.cwd())).resolve()
+
+
+def open_instance_here() -> Any:
+    """The Dagster instance of the home. Where there is none, or it is another store's, the command ends and says so."""
+    from creditrisk_assets.defs.status import open_instance
+    from creditrisk_assets.defs.store_mark import claim_instance
+    from creditrisk_assets.store import StoreMismatch, read_identity
+
+    settings = settings_here()
+    try:
+        instance = open_instance(home_folder())
+        identity = read_identity(settings)
+        if identity is not None:
+            claim_instance(instance, identity)
+    except (FileNotFoundError, StoreMismatch) as error:
+        fail(error)
+    return instance
+
+
+def champion_in_force(settings: Any) -> Any:
+    """The champion in force by the ledger; before the first one the command ends and says what to run."""
+    from creditrisk_assets.governance.ledger import Ledger, LedgerError
+
+    try:
+        head = Ledger(settings.ledger).head()
+    except LedgerError as error:
+        fail(error)
+    if head is None:
+        fail("there is no champion yet; run make train, or launch the job train in the Dagster UI")
+    return head.after
+
+
+def records(frame: Any) -> Any:
+    """Rows as JSON has them: null where there is no number."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print a result for programs."""
+    sys.stdout.write(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def fail(error: object) -> NoReturn:
+    """End the command with exit code 1 and say why."""
+    errors.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
+    raise typer.Exit(1)
+
+
+def plan_of(
+    scenario: str, start: datetime.date, days: int, rows: int, strength: float, seed: int, onset: int | None, window: int
+) -> Any:
+    """A scenario over days, as the options say.
+
+    Raises:
+        typer.BadParameter: if there is no such scenario.
+    """
+    from creditrisk_assets.simulation.scenarios import Plan
+
+    if scenario not in SCENARIO_NAMES:
+        raise typer.BadParameter(f"scenario {scenario!r}; valid: {', '.join(SCENARIO_NAMES)}")
+    return Plan(scenario, start, days, rows, strength, seed, days // 3 if onset is None else onset, window)
+
+
+def customers_of(data: Path, portfolio: Any) -> Any:
+    """All customers of a file, of which no row may be wrong."""
+    return history_of(data, portfolio).rows.accepted
+
+
+def history_of(data: Path | str, portfolio: Any) -> Any:
+    """A file of customers with their outcomes, of which no row may be wrong."""
+    from creditrisk_assets.landing.history import NoHistory, read_history
+
+    try:
+        history = read_history(str(data), portfolio)
+    except NoHistory as error:
+        fail(error)
+    rejected = history.rows.rejected
+    if len(rejected):
+        first = rejected.iloc[0]
+        fail(f"{data}, line {first['line']}: {first['message']} ({len(rejected)} problems in all)")
+    return history

@@ -1,0 +1,107 @@
+"""The commands `creditrisk train` and `creditrisk retrain`: a job of the graph, run in this process."""
+
+import datetime
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress
+
+from creditrisk_assets.cli.common import (
+    JSON,
+    champion_in_force,
+    console,
+    errors,
+    fail,
+    open_instance_here,
+    print_json,
+    settings_here,
+    stop_on_signals,
+)
+
+
+class RetrainAction(StrEnum):
+    """Kinds of challenger; a test holds them against those of triage."""
+
+    RECALIBRATE = "recalibrate"
+    REFIT = "refit"
+
+
+def train(as_json: JSON = False) -> None:
+    """Train a model on the history and, if it is the first or better, make it champion."""
+    _run("train", {}, "model", as_json)
+
+
+def retrain(
+    action: Annotated[
+        RetrainAction, typer.Option(help="refit: a new model on history and matured production. recalibrate: the champion's PDs.")
+    ] = RetrainAction.REFIT,
+    since: Annotated[
+        datetime.datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="First day of outcomes to recalibrate on; needed with --action recalibrate."),
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Make a challenger now, whatever the checks say, and let the promotion gate judge it."""
+    from creditrisk_assets.job_runner import retrain_tags
+
+    if (since is None) == (action is RetrainAction.RECALIBRATE):
+        raise typer.BadParameter("--since; valid: with --action recalibrate, and only then")
+    champion_in_force(settings_here())  # without one there is nothing to learn from, and the command ends
+    tags = retrain_tags(open_instance_here(), action.value, f"{since:%Y-%m-%d}" if since else None)
+    _run("retrain", tags, "candidate_model", as_json)
+
+
+def _run(job: str, tags: Mapping[str, str], made: str, as_json: bool) -> None:
+    from creditrisk_assets.defs.store_mark import require_one_store
+    from creditrisk_assets.job_runner import run_here
+    from creditrisk_assets.store import StoreMismatch
+
+    settings, instance = settings_here(), open_instance_here()
+    stop_on_signals()
+    try:
+        require_one_store(settings, instance)
+        with Progress(console=errors, transient=True) as progress:
+            bar = progress.add_task(job, total=None)
+            outcome = run_here(
+                instance,
+                settings,
+                job,
+                tags,
+                lambda step, done, total: progress.update(bar, description=step, completed=done, total=total),
+            )
+    except StoreMismatch as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped")
+    if as_json:
+        print_json({"job": job, "run_id": outcome.run_id, "failures": outcome.failures, **_verdict(outcome.metadata)})
+    if outcome.failures:
+        fail("; ".join(outcome.failures))
+    if not as_json:
+        for line in _told(outcome.metadata, made):
+            console.print(escape(line), soft_wrap=True, highlight=False)
+
+
+def _verdict(metadata: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    champion = metadata.get("champion", {})
+    return {name: champion.get(name) for name in ("model_version", "bundle_sha256", "verdict", "reason")}
+
+
+def _told(metadata: Mapping[str, Mapping[str, Any]], made: str) -> list[str]:
+    """Three lines: what it learned from, what it made, who is champion."""
+    model, champion = metadata[made], metadata["champion"]
+    history = metadata.get("raw_data")
+    learned = (
+        f"history: {history['source']}, {history['dagster/row_count']:,} rows, {history['bads']:,} bads"
+        if history
+        else f"learned from {model['training_rows']:,} rows, {model['training_bads']:,} bads"
+    )
+    new = "" if model["new_version"] else " (the same as before)"
+    return [
+        learned,
+        f"model: version {model['model_version']}{new}, {model['family']}, held-out AUC {model['held_out_roc_auc']:.4f}",
+        f"champion: version {champion['model_version']}, {champion['verdict']}: {champion['reason']}",
+    ]

@@ -1,0 +1,243 @@
+"""The command `creditrisk`. Each command gathers its arguments, calls one function, and prints.
+
+Exit codes: 0 it worked, 1 it failed (the message says why), 2 wrong usage.
+"""
+
+import dataclasses
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from creditrisk_assets.cli.champion import champion_app
+from creditrisk_assets.cli.common import (
+    FROM,
+    JSON,
+    SCENARIO_NAMES,
+    SEED,
+    STRENGTH,
+    console,
+    errors,
+    fail,
+    home_folder,
+    plan_of,
+    print_json,
+    settings_here,
+    stop_on_signals,
+)
+from creditrisk_assets.cli.decisions import decisions_app
+from creditrisk_assets.cli.jobs import retrain, train
+from creditrisk_assets.cli.keys import keys_app
+from creditrisk_assets.cli.model import (
+    evaluate,
+    fairness,
+    portfolio_app,
+    score,
+    simulate,
+    simulator_app,
+)
+from creditrisk_assets.cli.operations import (
+    replay,
+    report,
+    status,
+    watch,
+)
+from creditrisk_assets.internal_http import exempt_from_proxies
+
+app = typer.Typer(help="Run a credit-default model for real.", no_args_is_help=True, pretty_exceptions_enable=False)
+for _name, _group in (
+    ("champion", champion_app),
+    ("simulator", simulator_app),
+    ("portfolio", portfolio_app),
+    ("keys", keys_app),
+    ("decisions", decisions_app),
+):
+    app.add_typer(_group, name=_name)
+
+
+def main() -> None:
+    """Entry point."""
+    exempt_from_proxies()
+    # Each names one preview feature that the project uses on purpose (see docs/decisions); all other warnings show.
+    for feature in ("Specifying a partitions_def on an AssetCheckSpec", "Parameter `data_version` of initializer `Output"):
+        warnings.filterwarnings("ignore", message=feature)
+    try:
+        app()
+    except Exception as error:
+        if not _is_an_operators_matter(error):
+            raise
+        errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(1)
+
+
+def _is_an_operators_matter(error: Exception) -> bool:
+    """Whether an error is about files, places or input, and says so; any other is a fault of ours and keeps its trace."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("creditrisk_assets", "serving")
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="A CSV or Parquet file with the portfolio's columns; default: simulated.")
+    ] = None,
+) -> None:
+    """Show the whole loop with real processes: train, score, drift, retrain, promote, while a client keeps asking."""
+    from creditrisk_assets.landing.history import NoHistory
+    from creditrisk_assets.simulation.demo import DemoFailed, run_demo
+    from creditrisk_assets.simulation.processes import ProcessFailed
+    from creditrisk_assets.simulation.sandbox import SiteInUse
+
+    start = time.monotonic()
+    stop_on_signals()
+    try:
+        run_demo(console, home_folder(), data.resolve() if data else None)
+    except (DemoFailed, ProcessFailed, NoHistory, SiteInUse, FileNotFoundError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped")
+    console.print(f"[green]all of it happened[/green], in {time.monotonic() - start:.0f} s")
+
+
+@app.command()
+def dev(
+    dagster_port: Annotated[int, typer.Option(min=1, max=65_535, help="Dagster UI.")] = 3000,
+    api_port: Annotated[int, typer.Option(min=1, max=65_535, help="API.")] = 8000,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65_535, help="MLflow UI.")] = 5000,
+) -> None:
+    """Run everything on this folder's store until Ctrl-C: Dagster UI and daemon with its sensors, API, MLflow UI."""
+    from creditrisk_assets.defs import status
+    from creditrisk_assets.defs.orphaned_runs import end_orphaned_runs
+    from creditrisk_assets.defs.store_mark import require_one_store
+    from creditrisk_assets.registry import Registry
+    from creditrisk_assets.simulation import processes
+    from creditrisk_assets.store import StoreMismatch
+
+    settings = settings_here()
+    stop_on_signals()
+    try:
+        for port, name in ((dagster_port, "Dagster UI"), (api_port, "API"), (mlflow_port, "MLflow UI")):
+            processes.require_free(port, name)
+        instance = status.open_instance(home_folder())
+        require_one_store(settings, instance)
+        for run_id in end_orphaned_runs(instance):
+            console.print(f"run {run_id} was cut off when everything stopped; it is started once more")
+        Registry(settings).prepare()
+        ports = processes.Ports(processes.reserved_ports(1)[0], dagster_port, api_port, mlflow_port)
+        workspace = settings.local_dir / "dagster" / "workspace.yaml"
+        processes.write_workspace(workspace, ports.code_server)
+        since = time.time()
+        wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
+        environment = {
+            "DAGSTER_HOME": str(home_folder()),
+            "CREDITRISK_API_URL": ports.api_url,
+            "CREDITRISK_DAGSTER_URL": ports.dagster_url,
+            "CREDITRISK_MLFLOW_URL": ports.mlflow_url,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluating language models
+        }
+        logs = settings.local_dir / "logs"
+        with processes.running(wanted, home_folder(), environment, logs, lambda name: console.print(f"  {name}")) as up:
+            console.print(f"Dagster UI {ports.dagster_url}, API and its page {ports.api_url}, MLflow UI {ports.mlflow_url}")
+            console.print(f"logs in {logs}; Ctrl-C stops everything")
+            if status.champion_in_force(instance) is None:
+                console.print("no champion yet: launch the job train in the Dagster UI, or run make train")
+            while True:
+                up.check()
+                time.sleep(1)
+    except (processes.ProcessFailed, FileNotFoundError, StoreMismatch) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        console.print("stopped")
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [CREDITRISK_HOST, default 127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [CREDITRISK_PORT, default 8000].")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer [CREDITRISK_WORKERS, default 1].")] = None,
+) -> None:
+    """Serve the champion over HTTP; every decision is on the disk before it is told."""
+    from creditrisk_assets.settings import IN_DAGSTER
+    from creditrisk_assets.store import StoreMismatch
+    from serving import server
+    from serving.access.keys import KeysError, OpenBeyondLoopback
+
+    for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
+        if value is not None:
+            os.environ[f"CREDITRISK_{name}"] = str(value)  # each worker reads them for itself
+    serving = settings_here(serving=True)
+    if serving.champion_source == IN_DAGSTER:
+        os.environ["DAGSTER_HOME"] = str(home_folder())
+    try:
+        server.run(serving, settings_here())
+    except (KeysError, OpenBeyondLoopback, StoreMismatch) as error:
+        fail(error)
+
+
+@app.command()
+def drill(
+    scenario: Annotated[str, typer.Argument(help=f"{', '.join(SCENARIO_NAMES)}, or `all`.")],
+    days: Annotated[int, typer.Option(min=2, help="Days of customers; outcomes follow after them.")] = 60,
+    rows: Annotated[int, typer.Option(min=100, help="Customers a day.")] = 500,
+    onset: Annotated[int | None, typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third.")] = None,
+    strength: STRENGTH = 1.0,
+    data: FROM = None,
+    seed: SEED = 1,
+    daemon: Annotated[bool, typer.Option(help="With the real daemon and processes; some 15 s a day.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Write the table to this Markdown file.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Run the loop through a scenario in a store of its own, and report what it did. Exit code 1 if a decision was lost."""
+    from creditrisk_assets.landing.history import NoHistory
+    from creditrisk_assets.simulation import drill as drills
+    from creditrisk_assets.simulation.processes import ProcessFailed
+    from creditrisk_assets.simulation.sandbox import SiteInUse
+
+    names = SCENARIO_NAMES if scenario == "all" else (scenario,)
+    project, source, target = home_folder(), data.resolve() if data else None, output.resolve() if output else None
+    window = settings_here().portfolio.performance_window_days
+    reports = []
+    stop_on_signals()
+    try:
+        for name in names:
+            plan = plan_of(name, drills.START, days, rows, strength, seed, onset, window)
+            with Progress(console=errors) as progress:
+                bar = progress.add_task(name, total=None)
+
+                def told(done: int, total: int, news: str, progress: Progress = progress, bar: TaskID = bar) -> None:
+                    progress.update(bar, completed=done, total=total)
+                    if news:
+                        progress.console.print(f"  day {done}: {news}", soft_wrap=True)
+
+                reports.append(drills.run_drill(project, plan, source, daemon, told))
+    except (drills.DrillFailed, NoHistory, ProcessFailed, SiteInUse, ValueError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail("stopped")
+    if as_json:
+        print_json({"drills": [dataclasses.asdict(report) for report in reports]})
+    else:
+        for report in reports:
+            table = Table(show_header=False)
+            for name, value in zip(drills.TABLE_HEADER, drills.table_row(report), strict=True):
+                table.add_row(name, value)
+            console.print(table)
+        console.print(f"{reports[0].source}; {sum(report.seconds for report in reports):.0f} s in all")
+    if target:
+        target.write_text(drills.markdown(reports))
+    if any(report.lost for report in reports):
+        fail("decisions were lost")
+
+
+for _command in (train, retrain, simulate, score, evaluate, fairness, replay, status, report, watch):
+    app.command()(_command)
+
+
+if __name__ == "__main__":
+    main()

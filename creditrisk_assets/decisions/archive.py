@@ -1,0 +1,255 @@
+"""Decisions of the API become what all decisions become: a kept set that can be replayed, and customers of their day.
+
+A finished segment of the decision log is sealed; its decisions are kept at once; when its day is over, its customers land as a
+file of that day, to be monitored, matured and learned from like any others. Only then the segment is removed. Every step can be
+done again after a crash.
+"""
+
+import datetime
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import structlog
+from pydantic_core import from_json, to_json
+
+from creditrisk_assets.decisions.codec import Codec
+from creditrisk_assets.decisions.idempotency import IdempotencyIndex
+from creditrisk_assets.decisions.log import (
+    DecisionLogError,
+    Segment,
+    SegmentHeader,
+    find_record,
+    open_segments,
+    read_segment,
+)
+from creditrisk_assets.decisions.sets import (
+    DECISION_ID,
+    REASONS,
+    DecisionsError,
+    DecisionSet,
+    keep,
+    kept_decision,
+    parsed_id,
+)
+from creditrisk_assets.portfolio.columns import arrow_type
+from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.settings import Settings
+from creditrisk_assets.storage import StoredPath, put_file, scratch_folder
+
+log = structlog.get_logger()
+
+ROWS_AT_ONCE = 4_096
+ANSWER = "answer"
+ABOUT = {
+    "at": pa.string(),
+    "latency_ms": pa.float64(),
+    "caller": pa.string(),
+    "request_id": pa.string(),
+    "trace_id": pa.string(),
+    "idempotency_key": pa.string(),
+}
+"""What the API says of a decision beside the answer."""
+
+DECIDED = {
+    "default_probability": pa.float64(),
+    "score": pa.float64(),
+    "prediction": pa.int8(),
+    "cut_off": pa.float64(),
+    "model_version": pa.string(),
+    "bundle_sha256": pa.string(),
+    "degraded": pa.bool_(),
+}
+
+
+@dataclass(frozen=True)
+class LiveDecisions:
+    """Where the decisions of the API come from and go to.
+
+    Attributes:
+        portfolio: whose records they are about.
+        codec: what the log's payloads pass through.
+        open_segments: folder of segments that may be written to.
+        sealed_segments: folder of finished ones.
+        decisions: where decisions are kept for ever.
+        landing: landing zone of customers.
+        scratch: folder on a disk of this machine to work in.
+    """
+
+    portfolio: Portfolio
+    codec: Codec
+    open_segments: Path
+    sealed_segments: Path
+    decisions: StoredPath
+    landing: StoredPath
+    scratch: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> "LiveDecisions":
+        """Where the settings say."""
+        return cls(
+            portfolio=settings.portfolio,
+            codec=settings.decision_log_codec,
+            open_segments=settings.open_segments,
+            sealed_segments=settings.sealed_segments,
+            decisions=settings.decisions,
+            landing=settings.landing_production,
+            scratch=settings.scratch,
+        )
+
+    def index(self, file: Path) -> IdempotencyIndex:
+        """The index of idempotency keys of this log."""
+        return IdempotencyIndex(file, self.open_segments, self.codec)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What one pass has done: names of segments, and what could not be done."""
+
+    sealed: tuple[str, ...]
+    landed: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def keep_finished(live: LiveDecisions, index: IdempotencyIndex, today: datetime.date, land_now: bool = False) -> Kept:
+    """Seal, keep and land what is finished.
+
+    Args:
+        live: where things are.
+        index: of idempotency keys; sealing enters them.
+        today: UTC; days before it are over.
+        land_now: land sealed segments of a day that is not over, too. Later ones of that day make it run again.
+    """
+    sealed, landed, problems = [], [], []
+    for path in open_segments(live.open_segments):
+        try:
+            if index.seal(path, live.sealed_segments) is not None:
+                sealed.append(path.name)
+        except (DecisionLogError, OSError, sqlite3.Error) as error:
+            problems.append(str(error))
+    still_open = {path.name[:10] for path in open_segments(live.open_segments)}
+    for path in open_segments(live.sealed_segments):
+        try:
+            day = path.name[:10]
+            over = datetime.date.fromisoformat(day) < today and day not in still_open
+            if _kept_and_landed(live, path, over or land_now):
+                landed.append(path.name)
+        except (DecisionLogError, OSError, RuntimeError) as error:
+            problems.append(str(error))
+    for problem in problems:
+        log.error("decisions_not_kept", problem=problem)
+    return Kept(tuple(sealed), tuple(landed), tuple(problems))
+
+
+def decision_found(live: LiveDecisions, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
+    """A decision of a batch or of the API, wherever it is by now: who made it, and its row.
+
+    Raises:
+        DecisionsError: if there is no such decision, or what it is in was changed.
+    """
+    day, name, row = parsed_id(decision_id)
+    try:
+        # A segment may be sealed and removed between two looks; then it is kept.
+        in_log = find_record((live.open_segments, live.sealed_segments), live.codec, day, name, row)
+    except DecisionLogError as error:
+        raise DecisionsError(str(error)) from error
+    if in_log is None:
+        return kept_decision(live.decisions, decision_id)
+    header, line = in_log
+    table = decision_table(live.portfolio, header, [line])
+    record = table.set_column(0, DECISION_ID, pa.array([decision_id])).to_batches()[0]
+    return header.champion, record
+
+
+def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
+    """Keep a sealed segment's decisions and, if it may be, land its customers and remove it; whether it has landed."""
+    document = live.decisions / path.name[:10] / f"{path.stem[11:]}.json"
+    if document.exists() and not may_land:
+        return False
+    segment = read_segment(path, live.codec)
+    if segment is None or not segment.rows:
+        path.unlink()  # a process began it and decided nothing
+        return False
+    with scratch_folder(live.scratch) as folder:
+        if not document.exists():
+            staged = folder / "kept.parquet"
+            _write(live.portfolio, segment, staged)
+            header, digest = segment.header, _digest(staged)
+            decisions = DecisionSet(
+                day=header.day,
+                batch_sha256=_digest(path),
+                champion=header.champion,
+                rows=segment.rows,
+                file_sha256=digest,
+                segment=header.name,
+            )
+            keep(live.decisions, staged, decisions)
+        if not may_land:
+            return False
+        staged = folder / "landed.parquet"
+        _write(live.portfolio, segment, staged, [live.portfolio.identifier, *live.portfolio.field_names])
+        put_file(staged, live.landing / path.name[:10] / f"api-{path.stem[11:]}.parquet")
+    path.unlink()
+    return True
+
+
+def _write(portfolio: Portfolio, segment: Segment, path: Path, columns: list[str] | None = None) -> None:
+    """Write a segment's decisions to a Parquet file, all columns or some, some rows at a time: as Python objects they take many
+    times the room of their text.
+    """
+    writer, lines = None, segment.lines()
+    try:
+        for first in range(0, segment.rows, ROWS_AT_ONCE):
+            table = decision_table(portfolio, segment.header, list(islice(lines, ROWS_AT_ONCE)), first)
+            table = table if columns is None else table.select(columns)
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def decision_table(portfolio: Portfolio, header: SegmentHeader, lines: Sequence[bytes], first: int = 0) -> pa.Table:
+    """Lines of a segment, from a row on, as the columns in which decisions are kept. The answer is kept as it was told, too.
+
+    Where the caller gave no identifier, the decision's id stands for it: by that the outcome will be known.
+    """
+    records: list[dict[str, Any]] = [from_json(line) for line in lines]
+    ids = [header.decision_id(row) for row in range(first, first + len(records))]
+    answers = [record["answer"] for record in records]
+    customers = [record["customer"] for record in records]
+    columns: dict[str, pa.Array] = {
+        DECISION_ID: pa.array(ids, pa.string()),
+        portfolio.identifier: pa.array(
+            [customer.get(portfolio.identifier) or own for customer, own in zip(customers, ids, strict=True)], pa.string()
+        ),
+    }
+    for field in portfolio.fields:
+        columns[field.name] = pa.array([customer.get(field.name) for customer in customers], arrow_type(field))
+    for name, kind in DECIDED.items():
+        columns[name] = pa.array([answer[name] for answer in answers], kind)
+    for place, name in enumerate(REASONS):
+        given = [answer["reasons"][place]["code"] if place < len(answer["reasons"]) else None for answer in answers]
+        columns[name] = pa.array(given, pa.string())
+    for name, kind in ABOUT.items():
+        columns[name] = pa.array([_about(record, name) for record in records], kind)
+    columns[ANSWER] = pa.array([to_json(answer).decode() for answer in answers], pa.string())
+    return pa.table(columns)
+
+
+def _about(record: dict[str, Any], name: str) -> Any:
+    if name == "idempotency_key":
+        return record.get("idempotency", {}).get("key")
+    return record.get(name)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,254 @@
+"""Decisions that were made, kept for ever: the records, the answers, and which bundle gave them by which rule.
+
+A decision set is the decisions on one day's batch by one bundle and one rule: a Parquet file and a JSON document beside it that
+names the bundle and the file's SHA-256. A set is written once; a day that is scored again, by another champion or after another
+file has landed, gets another set with the next number. Its name is the digest of what went in, so that the same decisions have
+the same ids. A set of decisions that the API has made has the name of the segment of the decision log that they were written to.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule
+from creditrisk_assets.storage import StoredPath, create_file, put_file
+
+DECISION_ID = "decision_id"
+REASONS = ("reason_1", "reason_2", "reason_3", "reason_4")
+DECISION = re.compile(r"(\d{4}-\d{2}-\d{2})-([0-9a-f]{16})-(\d{1,12})", re.ASCII)
+NAME_LENGTH = 16
+ROWS_AT_ONCE = 16_384
+
+
+class DecisionsError(RuntimeError):
+    """Decisions cannot be found, or are not what was written; the message says which."""
+
+
+class NoSuchDecision(DecisionsError):
+    """There is no decision with this id."""
+
+
+class DecisionSet(BaseModel):
+    """What a set says of itself.
+
+    Attributes:
+        day: of the batch.
+        batch_sha256: of the day's accepted rows, or of the segment.
+        champion: who decided, by which rule.
+        rows: how many decisions.
+        file_sha256: of the Parquet file.
+        segment: name of the segment, for decisions of the API; None for those of a batch.
+        number: 1 for the first scoring of the day's batch, 2 for the next and so on; given when the set is
+            stored, None for decisions of the API.
+        sha256: over all of the above.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    day: str
+    batch_sha256: str
+    champion: ChampionRecord
+    rows: int
+    file_sha256: str
+    segment: str | None = None
+    number: int | None = None
+    sha256: str = ""
+
+    def content(self) -> bytes:
+        """The document of it."""
+        return (self.model_dump_json(indent=2, exclude=self._absent) + "\n").encode()
+
+    def digest(self) -> str:
+        """SHA-256 over everything but itself."""
+        content = json.dumps(self.model_dump(exclude={"sha256", *self._absent}), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The set's own part of its decisions' ids."""
+        return self.segment or set_name(self.day, self.batch_sha256, self.champion)
+
+    @property
+    def _absent(self) -> set[str]:
+        """A batch's document says nothing of segments, a segment's has no number."""
+        return {name for name in ("segment", "number") if getattr(self, name) is None}
+
+
+def set_name(day: str, batch_sha256: str, champion: ChampionRecord) -> str:
+    """The digest of what goes into a set of decisions."""
+    inputs = [day, batch_sha256, champion.model_version, champion.bundle_sha256, champion.rule.model_dump()]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:NAME_LENGTH]
+
+
+def decision_ids(day: str, name: str, first: int, rows: int) -> pa.Array:
+    """Ids of consecutive decisions: `2026-03-01-0123456789abcdef-0`, the last part being the row."""
+    return pa.array([f"{day}-{name}-{row}" for row in range(first, first + rows)])
+
+
+def answer_columns(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) -> dict[str, pa.Array]:
+    """What a bundle answers on records, as the columns in which it is kept: default_probability, score, prediction, reason_1 to
+    reason_4.
+    """
+    columns = {name: records.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names}
+    decided = bundle.decide(bundle.raw(columns), rule)
+    codes = pa.array([reason.code for reason in bundle.manifest.reasons])
+    reasons = {}
+    for place, name in enumerate(REASONS):
+        given = decided.reasons[:, place] if place < decided.reasons.shape[1] else np.full(len(records), -1)
+        reasons[name] = codes.take(pa.array(given, mask=given < 0))
+    return {
+        "default_probability": pa.array(decided.default_probability),
+        "score": pa.array(decided.score),
+        "prediction": pa.array(decided.prediction),
+        **reasons,
+    }
+
+
+def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet:
+    """Put a finished file of decisions where they are kept; the document comes last. A set that is kept already stays.
+
+    Args:
+        folder: where all decisions are.
+        local: the file; it is gone afterwards.
+        decisions: what it is.
+
+    Returns:
+        The set as it is stored.
+
+    Raises:
+        DecisionsError: if the same set is kept with other content: then something does not give the same bytes twice.
+    """
+    document = folder / decisions.day / f"{decisions.name}.json"
+    if not document.exists():
+        put_file(local, folder / decisions.day / f"{decisions.name}.parquet")
+        if decisions.segment is None:
+            decisions = decisions.model_copy(update={"number": len(scorings_of(folder, decisions.day)) + 1})
+        signed = decisions.model_copy(update={"sha256": decisions.digest()})
+        with contextlib.suppress(FileExistsError):  # another run has kept the same set meanwhile
+            create_file(document, signed.content())
+    local.unlink(missing_ok=True)
+    kept = _read(document)
+    if kept.file_sha256 != decisions.file_sha256:
+        raise DecisionsError(
+            f"{document} names SHA-256 {kept.file_sha256}; the same inputs now give {decisions.file_sha256}. Decisions that were "
+            "made are never replaced."
+        )
+    return kept
+
+
+def scorings_of(folder: StoredPath, day: str) -> list[DecisionSet]:
+    """The sets of a day's batch in the order in which it was scored; the first is what was acted on.
+
+    Raises:
+        DecisionsError: if a document cannot be read.
+    """
+    return sorted((one for one in sets_of(folder, day) if one.segment is None), key=lambda one: (one.number or 0, one.name))
+
+
+def sets_of(folder: StoredPath, day: str) -> list[DecisionSet]:
+    """The sets of a day.
+
+    Raises:
+        DecisionsError: if a document cannot be read.
+    """
+    place = folder / day
+    if not place.is_dir():
+        return []
+    names = sorted(path.name for path in place.iterdir() if path.name.endswith(".json"))
+    return [_read(place / name) for name in names]
+
+
+def days_with_decisions(folder: StoredPath) -> list[str]:
+    """Days that have been decided, the oldest first."""
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def kept_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
+    """A decision as it was kept: who made it, and its row.
+
+    Raises:
+        DecisionsError: if there is no such decision, or the file it is in was changed.
+    """
+    decisions, row = set_and_row(folder, decision_id)
+    done = 0
+    for batch in batches(proven_file(folder, decisions), ROWS_AT_ONCE):
+        if row < done + len(batch):
+            return decisions.champion, batch.slice(row - done, 1)
+        done += len(batch)
+    raise DecisionsError(f"decision {decision_id}: the file ends at row {done}; valid: {decisions.rows} rows")
+
+
+def parsed_id(decision_id: str) -> tuple[str, str, int]:
+    """Day, name of the set, and row.
+
+    Raises:
+        DecisionsError: if it is no decision's id.
+    """
+    match = DECISION.fullmatch(decision_id)
+    if match is None:
+        raise DecisionsError(
+            f"decision {decision_id!r:.80}; valid: <day>-<16 hexadecimal digits>-<row>, as scores and answers have it"
+        )
+    return match[1], match[2], int(match[3])
+
+
+def set_and_row(folder: StoredPath, decision_id: str) -> tuple[DecisionSet, int]:
+    """The set that a decision is in, and its row.
+
+    Raises:
+        DecisionsError: if there is no such decision.
+    """
+    day, name, row = parsed_id(decision_id)
+    document = folder / day / f"{name}.json"
+    if not document.exists():
+        raise NoSuchDecision(f"decision {decision_id}: {document} does not exist")
+    found = _read(document)
+    if row >= found.rows:
+        raise NoSuchDecision(f"decision {decision_id}: the set has {found.rows} rows; valid: 0 to {found.rows - 1}")
+    return found, row
+
+
+def proven_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
+    """The Parquet file of a set, its SHA-256 checked.
+
+    Raises:
+        DecisionsError: if it cannot be read or is not the one that was written.
+    """
+    path = folder / decisions.day / f"{decisions.name}.parquet"
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # stores' files have readinto
+    except OSError as error:
+        raise DecisionsError(f"{path} cannot be read: {error}") from error
+    if found != decisions.file_sha256:
+        raise DecisionsError(f"{path} was changed: it has SHA-256 {found}; valid: {decisions.file_sha256}")
+    return path
+
+
+def batches(path: StoredPath, rows: int) -> Iterator[pa.RecordBatch]:
+    """The decisions of a file, some rows at a time."""
+    with path.open("rb") as file:
+        yield from pq.ParquetFile(file).iter_batches(rows)
+
+
+def _read(document: StoredPath) -> DecisionSet:
+    try:
+        content = document.read_bytes()
+        decisions = DecisionSet.model_validate_json(content)
+    except (ValidationError, OSError) as error:
+        raise DecisionsError(f"{document} cannot be read: {error}") from error
+    if document.name != f"{decisions.name}.json" or decisions.sha256 != decisions.digest():
+        raise DecisionsError(
+            f"{document} was changed: its SHA-256 is {decisions.digest()}; valid: {decisions.sha256}, which it carries"
+        )
+    if content != decisions.content():
+        raise DecisionsError(f"{document} was changed: it says the same in other bytes than were written")
+    return decisions

@@ -1,0 +1,173 @@
+"""A process's end of the decision log: which segment decisions go to, and bringing them there."""
+
+import datetime
+import errno
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from creditrisk_assets.decisions.codec import Codec
+from creditrisk_assets.decisions.log import SegmentHeader, SegmentWriter, new_name
+from serving.inference.champion_holder import LoadedChampion
+
+log = structlog.get_logger()
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+PROBE_BYTES = 1 << 16
+"""With less space than this the log is said to be unwritable: some dozens of decisions."""
+
+
+class LogUnwritable(RuntimeError):
+    """Decisions cannot be brought to the disk, so none is made; `full` says that there is no space left."""
+
+    def __init__(self, error: OSError) -> None:
+        self.full = error.errno in FULL
+        super().__init__(f"the decision log cannot be written: {error.strerror or error}")
+
+
+class DecisionLog:
+    """A sequence of segments, each of one day and one champion.
+
+    One thread plans, which costs nothing. Whoever writes does so in the order of the plans.
+
+    Args:
+        folder: of the open segments, on a disk of this machine.
+        portfolio: name of the portfolio.
+        codec: what payloads pass through.
+        segment_bytes: a segment of this size is finished.
+        segment_seconds: so is one that was begun so long ago.
+        keyed: whether decisions that were asked for with an idempotency key go here, too.
+    """
+
+    def __init__(
+        self, folder: Path, portfolio: str, codec: Codec, segment_bytes: int, segment_seconds: float, *, keyed: bool
+    ) -> None:
+        self.problem: str | None = None
+        self._folder = folder
+        self._portfolio = portfolio
+        self._codec = codec
+        self._keyed = keyed
+        self._segment_bytes = segment_bytes
+        self._segment_seconds = segment_seconds
+        self._planned: SegmentHeader | None = None
+        self._rows = 0
+        self._finished: str | None = None
+        self._failed: tuple[str, int] | None = None
+        self._segment: SegmentWriter | None = None
+        self._begun = 0.0
+        self._writing = threading.Lock()
+
+    def plan(self, champion: LoadedChampion, day: datetime.date, rows: int) -> tuple[SegmentHeader, list[str]]:
+        """Which segment the next decisions belong to, and their ids."""
+        header = self._planned
+        if header is None or not self._goes_on(header, champion, day):
+            header = SegmentHeader(
+                name=new_name(),
+                day=day.isoformat(),
+                portfolio=self._portfolio,
+                champion=champion.record,
+                degraded=champion.degraded,
+                keyed=self._keyed,
+            )
+            self._planned, self._rows = header, 0
+        first, self._rows = self._rows, self._rows + rows
+        return header, [header.decision_id(row) for row in range(first, first + rows)]
+
+    def write(self, header: SegmentHeader, lines: Sequence[bytes]) -> float:
+        """Write the decisions of a plan; they are on the disk when this returns.
+
+        Returns:
+            How many seconds the disk took.
+
+        Raises:
+            LogUnwritable: if not; then none of them was made, nor any that is planned for the same segment.
+        """
+        start = time.perf_counter()
+        with self._writing:
+            self._write(header, lines)
+        return time.perf_counter() - start
+
+    def _write(self, header: SegmentHeader, lines: Sequence[bytes]) -> None:
+        try:
+            if self._failed is not None and header.name == self._failed[0]:
+                raise OSError(self._failed[1], "decisions before these could not be written")
+            segment = self._segment
+            if segment is None or segment.header is not header:
+                self.close()
+                segment = self._segment = SegmentWriter(self._folder, header, self._codec)
+                self._begun = time.monotonic()
+            segment.append(lines)
+        except OSError as error:
+            self._failed = header.name, error.errno or errno.EIO  # the rows of later plans count on these
+            self._finished = header.name
+            self.close()
+            raise self._unwritable(error) from error
+        self.problem = None
+        if segment.size >= self._segment_bytes:
+            self._finished = header.name
+
+    def look_after(self) -> None:
+        """When there is nothing to write: finish a segment that has been open for long enough, so that quiet hours are kept too;
+        and see whether there is space, and after a problem whether the disk takes writes again, so that nobody's request has to
+        find out.
+        """
+        with self._writing:
+            self._look_after()
+
+    def _look_after(self) -> None:
+        if self._segment is not None and self._segment.header.name == self._finished:
+            self.close()  # a second ago at least nothing more was planned for it
+        elif self._segment is not None and time.monotonic() - self._begun > self._segment_seconds:
+            self._finished = self._segment.header.name
+        if self.problem is not None:
+            probe = self._folder / f"{new_name()}.probe"
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                probe.write_bytes(bytes(PROBE_BYTES))
+                self.problem = None
+                log.info("decision_log_writable")
+            except OSError as error:
+                self._unwritable(error)
+            finally:
+                probe.unlink(missing_ok=True)
+        elif self._free_bytes() < PROBE_BYTES:
+            self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    def give_up(self) -> None:
+        """Let others have the segment now, as if this process had died; the next plan begins another one."""
+        if self._segment is not None:
+            self._finished = self._segment.header.name
+        self.close()
+
+    def close(self) -> None:
+        """Finish the segment."""
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def _goes_on(self, header: SegmentHeader, champion: LoadedChampion, day: datetime.date) -> bool:
+        return (
+            header.name != self._finished
+            and header.champion is champion.record
+            and header.degraded == champion.degraded
+            and header.day == day.isoformat()
+        )
+
+    def _free_bytes(self) -> int:
+        """What this process may still write."""
+        folder = next(one for one in (self._folder, *self._folder.parents) if one.exists())
+        disk = os.statvfs(folder)
+        return disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
+
+    def _unwritable(self, error: OSError) -> LogUnwritable:
+        unwritable = LogUnwritable(error)
+        if self.problem != str(unwritable):
+            log.error("decision_log_unwritable", problem=str(unwritable))
+        self.problem = str(unwritable)
+        return unwritable

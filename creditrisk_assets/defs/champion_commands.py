@@ -1,0 +1,376 @@
+"""Moving the champion: the order of steps that every move takes, and whether all records of it agree.
+
+The ledger comes first and is what counts; then MLflow's alias; then the materialization of `champion`, which the API follows.
+Whoever is killed in between leaves the old or the new champion in each place, whole, and the next run of `champion` makes the
+three agree.
+"""
+
+import getpass
+import socket
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from creditrisk_assets.defs import event_log
+from creditrisk_assets.defs.check_results import watched_metadata
+from creditrisk_assets.defs.metadata import picture, table
+from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, last_move, version_before
+from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
+from creditrisk_assets.scoring.bundle_store import BundleStore
+from creditrisk_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from creditrisk_assets.registry import RegisteredBundle, Registry
+
+
+RECORDS_AGREE = "champion_records_agree"
+
+DATA_VERSION = "decides-from-now-on"
+"""Dagster's data version of every champion. A new champion does not make the decisions of its predecessors out of date, and a
+data version that changed would: Dagster would show every past day of `production_scores` as unsynced. Which bundle is in force
+is in the metadata.
+"""
+
+
+class MoveRefused(RuntimeError):
+    """The champion cannot be moved as asked; the message says why and what would be valid."""
+
+
+def registry_of(settings: Settings) -> "Registry":
+    """MLflow's registry over the settings' store."""
+    from creditrisk_assets.registry import Registry
+
+    return Registry(settings)
+
+
+def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce | None) -> InForce:
+    """What is in force when a version becomes champion; a cut-off that policy has set outlives the model.
+
+    Args:
+        registered: the version.
+        bundle: its bundle.
+        before: in force so far.
+    """
+    from creditrisk_assets.governance.policy import rule_of
+
+    by_policy = before is not None and before.cut_off_by == "policy"
+    return InForce(
+        model_version=registered.version,
+        mlflow_uri=registered.mlflow_uri,
+        artifact_uri=registered.artifact_uri,
+        bundle_sha256=registered.bundle_sha256,
+        rule=rule_of(bundle, before.rule.cut_off if before is not None and by_policy else None),
+        cut_off_by="policy" if by_policy else "model",
+        fallback=registered.fallback,
+    )
+
+
+def champion_metadata(
+    registry: "Registry", in_force: InForce, bundle: Bundle, verdict: str, reason: str, entries: list[Entry]
+) -> dict[str, Any]:
+    """What every materialization of `champion` says.
+
+    Args:
+        registry: that knows the version.
+        in_force: what decides from now on.
+        bundle: its bundle.
+        verdict: `first`, `promoted`, `kept`, `rolled_back` or `cut_off`.
+        reason: why.
+        entries: of the ledger.
+    """
+    registered = registry.version(in_force.model_version)
+    entry, moved = entries[-1], last_move(entries)
+    return {
+        "mlflow_uri": registered.mlflow_uri,
+        "artifact_uri": in_force.artifact_uri,
+        "documents_uri": registered.documents_uri,
+        "model_version": in_force.model_version,
+        "bundle_sha256": in_force.bundle_sha256,
+        "verdict": verdict,
+        "reason": reason,
+        "in_force_verdict": moved.action,
+        "in_force_reason": moved.why,
+        "rule": dg.MetadataValue.json(in_force.rule.model_dump()),
+        "cut_off": in_force.rule.cut_off,
+        "cut_off_by": in_force.cut_off_by,
+        **({"fallback": dg.MetadataValue.json(in_force.fallback.model_dump())} if in_force.fallback else {}),
+        "production_days": ",".join(bundle.manifest.training.production_days),
+        "validation_roc_auc": bundle.manifest.metrics["roc_auc"],
+        **({"day_of_data": entry.day} if entry.day else {}),
+        "ledger_entry": entry.number,
+        "ledger_sha256": entry.sha256,
+    }
+
+
+def policy_metadata(in_force: InForce, bundle: Bundle, settings: Settings) -> dict[str, dg.MarkdownMetadataValue]:
+    """What the cut-off in force and others bring, and the grades, on the held-out rows that came with the model.
+
+    Args:
+        in_force: whose rule it is.
+        bundle: its bundle.
+        settings: grades and assumptions of loss.
+    """
+    from creditrisk_assets.governance.policy import LossAssumptions, policy_view
+    from creditrisk_assets.modelling.plots import trade_off_plot
+
+    assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
+    view = policy_view(bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds)
+    rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
+    words = settings.portfolio.words
+    trade_off = view.trade_off.rename(
+        columns={
+            "approval_rate": words.rate,
+            "bad_rate": f"bad rate of those {words.below}",
+            "bad_rate_refused": f"bad rate of those {words.above}",
+            "bads_approved_share": f"share of bads {words.below}",
+        }
+    )
+    shown = {"grades": table(view.grades), "trade_off": table(trade_off, len(trade_off))}
+    if settings.report_rows:
+        shown["trade_off_plot"] = picture(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words))
+    return shown
+
+
+def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | None, why: str) -> Entry:
+    """Put an earlier champion in force again.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        version: which; by default the one before the present.
+        why: for the ledger.
+
+    Raises:
+        MoveRefused: if there is no such former champion, it is in force already, or its bundle cannot be proven.
+        LedgerError: if the ledger is not whole.
+    """
+    with held(settings.champion_lock):
+        entries = _moves_so_far(settings)
+        now = entries[-1].after
+        former = {entry.after.model_version: entry.after for entry in entries}
+        target = former.get(version) if version is not None else version_before(entries)
+        valid = ", ".join(sorted(set(former) - {now.model_version}, key=int)) or "none, there was no other champion"
+        if target is None or target.model_version == now.model_version:
+            asked = f"version {version}" if version is not None else "the champion before"
+            raise MoveRefused(f"{asked} cannot be rolled back to; valid: {valid}")
+        registered = registry_of(settings).version(target.model_version)
+        bundle = _proven(target, settings)
+        after = in_force_of(registered, bundle, now)
+        return _move_by_hand(instance, settings, "rolled_back", entries, after, bundle, why)
+
+
+def pin_cut_off(instance: dg.DagsterInstance, settings: Settings, why: str) -> Entry:
+    """Make the cut-off in force the policy's, so that no promotion moves it. Nothing is decided otherwise by that.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        why: for the ledger.
+
+    Raises:
+        MoveRefused: if there is no champion, or the cut-off is the policy's already.
+        LedgerError: if the ledger is not whole.
+    """
+    now = _moves_so_far(settings)[-1].after
+    return set_cut_off(instance, settings, now.rule.cut_off, why)
+
+
+def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str) -> Entry:
+    """Decide by another cut-off from now on, with the same model.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        cut_off: PD from which a customer is refused; None for the model's own. That in force keeps its reference profile.
+        why: for the ledger.
+
+    Raises:
+        MoveRefused: if there is no champion, nobody would be approved, or it is the cut-off in force.
+        LedgerError: if the ledger is not whole.
+    """
+    from creditrisk_assets.governance.policy import rule_of
+
+    with held(settings.champion_lock):
+        entries = _moves_so_far(settings)
+        now = entries[-1].after
+        bundle = _proven(now, settings)
+        try:
+            rule = now.rule if cut_off == now.rule.cut_off else rule_of(bundle, cut_off)
+        except ValueError as error:
+            raise MoveRefused(str(error)) from error
+        after = now.model_copy(update={"rule": rule, "cut_off_by": "model" if cut_off is None else "policy"})
+        if after == now:
+            raise MoveRefused(f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}")
+        return _move_by_hand(instance, settings, "cut_off", entries, after, bundle, why)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that must hold of the champion's records, whether it does, and what was seen."""
+
+    what: str
+    holds: bool
+    seen: str
+
+
+def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool) -> list[Finding]:
+    """Whether ledger, MLflow alias, Dagster asset and bundles agree.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        every_version: prove the bundle of each version that was ever champion, not only of the one in force.
+    """
+    try:
+        entries = Ledger(settings.ledger).entries()
+    except LedgerError as error:
+        return [Finding("the ledger is a whole chain", False, str(error))]
+    if not entries:
+        return [Finding("there is a champion", False, "the ledger is empty; run make train")]
+    head = entries[-1]
+    chain = Finding("the ledger is a whole chain", True, f"{len(entries)} entries, the last {head.sha256}")
+    proofs = _bundle_findings(BundleStore(settings.data_dir), entries, every_version)
+    return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *proofs]
+
+
+def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
+    """What the check `champion_records_agree` says of them."""
+    wrong = [one for one in findings if not one.holds]
+    return watched_metadata(
+        RECORDS_AGREE,
+        passed=not wrong,
+        summary="; ".join(f"{one.what}: {one.seen}" for one in wrong) or "all agree",
+        observed=len(wrong),
+        threshold=0,
+        rows=len(findings),
+        findings=table(pd.DataFrame([asdict(one) for one in findings])),
+    )
+
+
+def actor_by_hand(settings: Settings) -> str:
+    """Who moves the champion from the command line."""
+    return settings.actor or f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _moves_so_far(settings: Settings) -> list[Entry]:
+    entries = Ledger(settings.ledger).entries()
+    if not entries:
+        raise MoveRefused("there has been no champion yet; run make train")
+    return entries
+
+
+def _move_by_hand(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    action: Action,
+    entries: list[Entry],
+    after: InForce,
+    bundle: Bundle,
+    why: str,
+) -> Entry:
+    head = entries[-1]
+    move = Move(
+        action=action,
+        actor=actor_by_hand(settings),
+        day=event_log.day_of_data(instance),
+        before=head.after,
+        after=after,
+        challenger=None,
+        why=why,
+        evidence_sha256=None,
+    )
+    entry = Ledger(settings.ledger).append(move, head)
+    registry = registry_of(settings)
+    registry.set_champion(after.model_version)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            event_log.CHAMPION,
+            description=why,
+            metadata={
+                **champion_metadata(registry, after, bundle, action, why, [*entries, entry]),
+                **policy_metadata(after, bundle, settings),
+            },
+            tags={"dagster/data_version": DATA_VERSION},
+        )
+    )
+    findings = verify(instance, settings, every_version=False)
+    instance.report_runless_asset_event(  # or the UI says that nobody has looked at this champion
+        dg.AssetCheckEvaluation(
+            asset_key=event_log.CHAMPION,
+            check_name=RECORDS_AGREE,
+            passed=all(finding.holds for finding in findings),
+            metadata=agreement_metadata(findings),
+            blocking=True,
+        )
+    )
+    return entry
+
+
+def _proven(in_force: InForce, settings: Settings) -> Bundle:
+    try:
+        bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
+        bundle.require_fits(settings.portfolio)
+    except BundleError as error:
+        raise MoveRefused(f"version {in_force.model_version} cannot be put in force: {error}") from error
+    return bundle
+
+
+def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[Finding]:
+    head = entries[-1]
+    written = {entry.number: entry.sha256 for entry in entries}
+    says = event_log.champion_ledger_marks(instance)
+    if not says:
+        return [Finding("the asset champion names the last entry of the ledger", False, "it was never materialized")]
+    strangers = [f"entry {number} with {sha256}" for number, sha256 in says if written.get(number) != sha256]
+    record = event_log.champion_in_force(instance)
+    same = record is not None and record.bundle_sha256 == head.after.bundle_sha256 and record.rule == head.after.rule
+    named = record.model_version if record else None
+    return [
+        Finding(
+            "the asset champion names what the ledger has in force",
+            same and named == head.after.model_version,
+            f"asset: version {named}, ledger: version {head.after.model_version}, cut-off {head.after.rule.cut_off}",
+        ),
+        Finding(
+            "every entry that a materialization of champion names is in the ledger",
+            not strangers,
+            ", ".join(strangers) or f"{len(says)} materializations",
+        ),
+    ]
+
+
+def _alias_finding(settings: Settings, head: Entry) -> Finding:
+    from creditrisk_assets.registry import RegistryError
+
+    same = "MLflow's alias champion names the same bundle"
+    try:
+        alias = registry_of(settings).champion_bundle()
+    except RegistryError as error:
+        return Finding(same, False, str(error))
+    return Finding(
+        same,
+        alias == head.after.bundle_sha256,
+        f"alias: bundle {alias}, ledger: bundle {head.after.bundle_sha256}",
+    )
+
+
+def _bundle_findings(bundles: BundleStore, entries: list[Entry], every_version: bool) -> list[Finding]:
+    """The bundles in force and, if asked, each former champion's."""
+    by_version = {entry.after.model_version: entry.after for entry in (entries if every_version else entries[-1:])}
+    findings = []
+    for version, one in by_version.items():
+        places = {"bundle": BundlePlace(artifact_uri=one.artifact_uri, bundle_sha256=one.bundle_sha256)}
+        if one.fallback is not None:
+            places["fallback bundle"] = one.fallback
+        findings += [_proof(bundles, f"the {what} of version {version}", place) for what, place in places.items()]
+    return findings
+
+
+def _proof(bundles: BundleStore, what: str, place: BundlePlace) -> Finding:
+    good = f"{what} has its hash and gives its golden answers"
+    try:
+        return Finding(good, True, bundles.load(place.bundle_sha256).sha256)
+    except BundleError as error:
+        return Finding(good, False, str(error))

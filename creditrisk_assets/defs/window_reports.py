@@ -1,0 +1,124 @@
+"""A report over the last days instead of one: what `creditrisk report` and the job `window_reports` write."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from creditrisk_assets.defs.drift import days_before, kept_reports, scored_by, write_report
+from creditrisk_assets.defs.event_log import day_of_data
+from creditrisk_assets.defs.io import ParquetRows, stored_path
+from creditrisk_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WINDOWS = (7, 30)
+"""Days of the reports that are written every day."""
+
+
+class NothingToReport(LookupError):
+    """There is no day to report on; the message says why."""
+
+
+@dataclass(frozen=True)
+class WindowReport:
+    """What was written.
+
+    Attributes:
+        until: the last day.
+        days: how many days were asked for.
+        used: those of them that were scored by the model that scored the last.
+        rows: rows of these days.
+        model_version: that model.
+        stability: a line for each column, of all those rows together.
+        html: the page.
+        url: where the API serves it.
+    """
+
+    until: str
+    days: int
+    used: list[str]
+    rows: int
+    model_version: str
+    stability: "pd.DataFrame"
+    html: str
+    url: str
+
+
+def write_window_report(instance: dg.DagsterInstance, settings: Settings, days: int, until: str | None = None) -> WindowReport:
+    """Report on the rows of some days together. The figures come from the counts that `drift_report` has kept of all rows, the
+    pictures from a sample over all days.
+
+    Args:
+        instance: knows which model scored the days.
+        settings: where the days are kept.
+        days: how many days back from the last, that one included.
+        until: the last day, by default the latest that was scored.
+
+    Raises:
+        NothingToReport: if the last day has no drift report, or pictures are turned off.
+    """
+    from creditrisk_assets.monitoring.drift_rule import DriftLimits
+    from creditrisk_assets.monitoring.drift_table import window_stability
+    from creditrisk_assets.monitoring.evidently_report import report_on_rows, shown_columns
+    from creditrisk_assets.scoring.reference_profile import reference_profile_of
+
+    if not settings.report_rows:
+        raise NothingToReport("CREDITRISK_REPORT_ROWS is 0; valid: the rows that a report may draw")
+    last = until or day_of_data(instance)
+    scores = None if last is None else stored_path(settings.storage, "production_scores", last)
+    if last is None or scores is None or not scores.exists():
+        what = f"{last} was not scored" if last else "no day was scored yet"
+        raise NothingToReport(f"{what}; valid: a day that `creditrisk status` lists")
+    version, bundle = scored_by(settings, ParquetRows(scores))
+    found = kept_reports(settings, [last, *days_before(last, days - 1)], version)
+    if not found:
+        raise NothingToReport(f"the days up to {last} have no drift report; valid: days after the job score_production")
+    profile = reference_profile_of(bundle)
+    stability = window_stability(profile, [frame for _, frame in found], DriftLimits.of(settings))
+    used = [day for day, _ in found]
+    files = [stored_path(settings.storage, "production_scores", day) for day in reversed(used)]
+    folder = f"drift/windows/{last}/{days}"
+    try:
+        drawn = report_on_rows(files, bundle, shown_columns(stability), settings.report_rows)
+    except Exception as error:  # the boundary to a library that draws: the days themselves were measured
+        raise NothingToReport(f"the report up to {last} cannot be drawn: {type(error).__name__}: {error}") from error
+    written = write_report(settings, folder, drawn)
+    return WindowReport(
+        until=last,
+        days=days,
+        used=used,
+        rows=int(stability["pooled_rows"].iloc[0]),
+        model_version=version,
+        stability=stability,
+        html=str(written["evidently_html"].value),
+        url=str(written["evidently_report"].value),
+    )
+
+
+@dg.op
+def write_window_reports(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
+    """The reports over the last 7 and 30 days of data."""
+    for days in WINDOWS:
+        try:
+            report = write_window_report(context.instance, settings, days)
+        except NothingToReport as reason:
+            context.log.info(f"no report over {days} days: {reason}")
+            continue
+        context.log.info(f"{days} days until {report.until}, {report.rows:,} rows of {len(report.used)} days: {report.url}")
+
+
+@dg.job(description="Evidently reports over the last 7 and 30 days of data.")
+def window_reports() -> None:
+    """What is run daily."""
+    write_window_reports()
+
+
+daily_window_reports = dg.ScheduleDefinition(
+    name="daily_window_reports",
+    job=window_reports,
+    cron_schedule="0 4 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The window reports, at 04:00 UTC.",
+)

@@ -1,0 +1,117 @@
+"""Running a job in this process, as `creditrisk train` and `creditrisk retrain` do, and what became of it in words."""
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
+
+from creditrisk_assets.definitions import build_definitions
+from creditrisk_assets.defs import event_log
+from creditrisk_assets.defs.check_results import BLOCKING
+from creditrisk_assets.settings import Settings
+from creditrisk_assets.simulation.stepped_loop import QUIET
+
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a run.
+
+    Attributes:
+        run_id: of Dagster.
+        failures: why it did not succeed, each in words; none if it did.
+        metadata: values of what each asset says that the run materialized.
+    """
+
+    run_id: str
+    failures: tuple[str, ...]
+    metadata: Mapping[str, Mapping[str, object]]
+
+
+def run_here(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    job: str,
+    tags: Mapping[str, str],
+    on_progress: Callable[[str, int, int], None],
+) -> Outcome:
+    """Execute a job in this process, on a real instance: the run is in the Dagster UI like any other.
+
+    Args:
+        instance: of the store.
+        settings: of the store.
+        job: its name.
+        tags: of the run.
+        on_progress: called with the step that begins, how many have ended, and how many there are.
+    """
+    resolved = build_definitions(settings).resolve_job_def(job)
+    run_id = str(uuid.uuid4())
+    steps, ended = len(resolved.graph.node_defs), 0
+
+    def hear(entry: dg.EventLogEntry) -> None:
+        nonlocal ended
+        event = entry.dagster_event
+        if event is None or event.step_key is None:
+            return
+        if event.is_step_success or event.is_step_failure:
+            ended += 1
+        if event.is_step_start or event.is_step_success or event.is_step_failure:
+            on_progress(event.step_key, ended, steps)
+
+    instance.add_event_listener(run_id, hear)
+    result = resolved.execute_in_process(
+        instance=instance, tags=dict(tags), run_config=QUIET, raise_on_error=False, run_id=run_id
+    )
+    said: dict[str, dict[str, object]] = {}
+    for event in result.get_asset_materialization_events():
+        if event.asset_key is not None:
+            said[event.asset_key.to_user_string()] = {name: value.value for name, value in event.materialization.metadata.items()}
+    return Outcome(result.run_id, () if result.success else failures_of(result), said)
+
+
+def failures_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
+    """Why a run did not succeed: the summary of each blocking check that failed, and the cause of each other failed step."""
+    names = {key.name for key in BLOCKING}
+    checks = [
+        str(one.metadata["summary"].value)
+        for one in result.get_asset_check_evaluations()
+        if not one.passed and one.check_name in names
+    ]
+    causes = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = _first_of_ours(event.step_failure_data.error)
+            if error is not None and error.cls_name != "DagsterAssetCheckFailedError":
+                causes.append(re.sub(rf"^[\w.]*{error.cls_name}: ", "", error.message.strip()))
+    return tuple(dict.fromkeys([*checks, *causes]))[:SHOWN] or ("it ended without a reason; see the run in the Dagster UI",)
+
+
+def _first_of_ours(error: SerializableErrorInfo | None) -> SerializableErrorInfo | None:
+    """The outermost error that this project raised, which names the setting or file; else the one that all began with."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.cause
+    ours = (one for one in chain if one.message.startswith(("creditrisk_assets.", "dagster._core.definitions.events.Failure")))
+    return next(ours, chain[-1] if chain else None)
+
+
+def retrain_tags(instance: dg.DagsterInstance, action: str | None, since: str | None) -> dict[str, str]:
+    """The tags of a retrain that a person asks for.
+
+    Args:
+        instance: of the store.
+        action: `recalibrate` or `refit`; None for a refit.
+        since: first day of the evidence for a recalibration.
+    """
+    latest = event_log.day_of_data(instance)
+    tags = {event_log.LATEST_DAY_TAG: latest} if latest else {}
+    if action:
+        tags[event_log.ACTION_TAG] = action
+    if since:
+        tags[event_log.SINCE_TAG] = since
+    return tags

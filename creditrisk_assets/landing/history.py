@@ -1,0 +1,80 @@
+"""The history that the first model learns from: a file of customers with their outcomes, or simulated ones."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from pydantic import ImportString, TypeAdapter
+
+from creditrisk_assets.landing.ingestion import ValidatedRows, validate_files
+from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.storage import store_errors, zone_path
+
+SIMULATED_SOURCE = "simulated"
+"""So the source of a simulated history begins."""
+
+
+class NoHistory(FileNotFoundError):
+    """The history file that the settings name is not there."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Validated history; `source` says what it was, `sha256` is over the file or over the simulated rows."""
+
+    rows: ValidatedRows
+    source: str
+    sha256: str
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether its customers were simulated."""
+        return self.source.startswith(SIMULATED_SOURCE)
+
+
+def read_history(raw_data: str, portfolio: Portfolio) -> History:
+    """Read and validate a history file.
+
+    Args:
+        raw_data: its path or URI.
+        portfolio: whose history it is.
+
+    Raises:
+        NoHistory: if it is not there.
+    """
+    path = zone_path(raw_data)
+    with store_errors(path):
+        if not path.is_file():
+            raise NoHistory(f"{raw_data!r} is no file; valid: a CSV or Parquet file of customers, or 'simulated'")
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    wanted = [*portfolio.fields, portfolio.target_field]
+    rows = validate_files([path], portfolio, wanted, may_lack_identifier=True)
+    return History(rows, f"file {path.name}", sha256)
+
+
+def simulated_history(portfolio: Portfolio, rows: int, seed: int) -> History:
+    """Simulated customers as history.
+
+    Raises:
+        NoHistory: if the portfolio has no simulator.
+    """
+    frame = simulator_of(portfolio)(rows, seed, 1)
+    digest = hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()
+    return History(ValidatedRows(frame, pd.DataFrame(), (), ()), f"{SIMULATED_SOURCE}, {rows:,} customers, seed {seed}", digest)
+
+
+def simulator_of(portfolio: Portfolio) -> Callable[[int, int, int], pd.DataFrame]:
+    """The portfolio's simulator: rows, seed and first identifier in; identifier, fields and target out.
+
+    Raises:
+        NoHistory: if it has none.
+    """
+    if portfolio.simulator is None:
+        raise NoHistory(
+            f"portfolio {portfolio.name} has no simulator; valid: a file of its customers (CREDITRISK_RAW_DATA, --from)"
+        )
+    simulate: Callable[[int, int, int], pd.DataFrame] = TypeAdapter(ImportString[Any]).validate_python(portfolio.simulator)
+    return simulate

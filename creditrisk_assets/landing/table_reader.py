@@ -1,0 +1,815 @@
+"""One CSV or Parquet file as a stream of record batches, in memory that does not depend on the file's length.
+
+A CSV file is read as text, so that one bad cell costs one row and not the file; Parquet comes with its own types. What the
+cells must hold is `validation`'s matter.
+
+CSV is what RFC 4180 says: a quoted cell may hold separators, quotes and line ends. The file is cut into pieces of whole records
+before it is parsed, and each record knows its first line, so a line number is always the one that an editor shows. A quote that
+is left open, or that no record of the header's width closes, costs its own line and not those behind it.
+"""
+
+import codecs
+import csv
+import errno
+import gzip
+import os
+import re
+import string
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import IO, Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from creditrisk_assets.landing.file_kinds import (
+    HEAD_BYTES,
+    is_text,
+    not_a_csv,
+    not_a_table,
+)
+from creditrisk_assets.portfolio.contract import Portfolio, canonical_names
+from creditrisk_assets.storage import StoredPath, is_local, store_errors
+
+BATCH_ROWS = 65_536
+BLOCK_BYTES = 1 << 20
+LONGEST_LINE = 1 << 20
+"""Bytes of the longest line that is read; a customer's record has some hundred."""
+LONGEST_RECORD = 1 << 16
+"""Bytes of the longest record with a line end in it: so far a quote that was left open is followed."""
+LARGEST_PIECE = 32 << 20
+"""Bytes that are parsed at a time."""
+MOST_COLUMNS = 4_096
+REMOTE_BLOCK_BYTES = 8 << 20
+DELIMITERS = ",;\t|"
+HEADER_LINES = 5
+"""Among so many lines the header is looked for: exports put a title, or a second row of names, above it."""
+
+NUMERIC = re.compile(r"[+-]?\d+([.,]\d*)?")
+
+NO_ROWS = "the file has a header and no rows; valid: at least one row"
+NOT_TEXT = "not a text file: {}; valid: UTF-8 CSV"
+OPEN_QUOTE = "a quote is left open; valid: a quote at the end of the cell too, a quote within quotes written twice"
+
+FileKind = Literal["csv", "csv.gz", "parquet", "arrow"]
+Malformed = tuple[int, str, str]
+"""A line that is no row: its number, what is wrong, its text."""
+
+
+class UnreadableFile(ValueError):
+    """A landed file that cannot be read as a table at all; the message says why."""
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Some rows of one file before validation.
+
+    Attributes:
+        file: the file's name.
+        cells: canonical column names, the file's own values (text for CSV).
+        lines: each row's line in the file, from 1; its row number, from 1, for Parquet.
+        malformed: lines among them that are no rows.
+    """
+
+    file: str
+    cells: pa.RecordBatch
+    lines: NDArray[np.int64]
+    malformed: list[Malformed]
+
+    @property
+    def count(self) -> int:
+        """How many rows arrived, readable or not."""
+        return len(self.lines) + len(self.malformed)
+
+
+class TableStream:
+    """A file that is being read. Iterate over it once, within `with` or to its end.
+
+    Iterating raises `UnreadableFile` as soon as the file turns out not to be a table; what came before must be given up then.
+
+    Attributes:
+        file: the file's name.
+        headers: the file's own column names.
+        schema: the columns by the names of the contract, or else in canonical spelling, with their types.
+    """
+
+    def __init__(
+        self, file: str, headers: Sequence[str], schema: pa.Schema, batches: Iterator[RawBatch], source: "_Source"
+    ) -> None:
+        self.file = file
+        self.headers = list(headers)
+        self.schema = schema
+        self._batches = batches
+        self._source = source
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns, as in `schema`."""
+        return list(self.schema.names)
+
+    @property
+    def has_published_names(self) -> bool:
+        """Whether the columns were named by their published names."""
+        return self.names != canonical_names(self.headers)
+
+    @property
+    def share_read(self) -> float:
+        """How much of the file has been read, 0 to 1."""
+        return self._source.share_read
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        rows = 0
+        with self:
+            for batch in self._batches:
+                rows += batch.count
+                yield batch
+            self._source.require_unchanged()
+        if rows == 0:
+            raise UnreadableFile(NO_ROWS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._source.close()
+
+
+def kind_of(name: str) -> FileKind:
+    """The format that a file is read as, by its name."""
+    lowered = name.lower()
+    if lowered.endswith(".parquet"):
+        return "parquet"
+    return "csv.gz" if lowered.endswith(".gz") else "csv"
+
+
+def read_batches(path: StoredPath, batch_rows: int = BATCH_ROWS, portfolio: Portfolio | None = None) -> TableStream:
+    """Read one CSV or Parquet file without judging its cells.
+
+    CSV is UTF-8 with or without a byte-order mark, separated by commas, semicolons, tabs or bars. Blank lines, and lines of
+    nothing but separators and white space, are no rows.
+
+    Args:
+        path: the file; Parquet if it is called `.parquet`, compressed CSV if it is called `.csv.gz`.
+        batch_rows: the most rows of a batch.
+        portfolio: whose columns it should have: by them a header below the first line is found, and published names are read.
+
+    Raises:
+        UnreadableFile: if it is empty, not text, not Parquet, or names a column twice.
+        OSError: if it cannot be opened or its store fails.
+    """
+    kind = kind_of(path.name)
+    return _stream(path.name, _Source.opened(path, kind), kind, batch_rows, BLOCK_BYTES, portfolio)
+
+
+def read_body(file: IO[bytes], kind: FileKind, batch_rows: int, block_bytes: int, portfolio: Portfolio) -> TableStream:
+    """Read a table out of an open file, such as the body of a request; it stays open.
+
+    Args:
+        file: can seek.
+        kind: what it is.
+        batch_rows: the most rows of a batch.
+        block_bytes: bytes of text that are read at a time.
+        portfolio: as for `read_batches`.
+
+    Raises:
+        UnreadableFile: as `read_batches` does.
+    """
+    return _stream("body", _Source(file, kind), kind, batch_rows, block_bytes, portfolio)
+
+
+def _stream(
+    name: str, source: "_Source", kind: FileKind, batch_rows: int, block_bytes: int, portfolio: Portfolio | None
+) -> TableStream:
+    columns = _Columns(portfolio)
+    try:
+        if source.size == 0:
+            raise UnreadableFile("the file is empty; valid: a header line and at least one row")
+        if kind == "parquet":
+            return _parquet_stream(name, source, columns, batch_rows)
+        if kind == "arrow":
+            return _arrow_stream(name, source, columns, batch_rows)
+        read = source.read if kind == "csv" else _unzipped(source)
+        return _csv_stream(name, source, read, columns, batch_rows, block_bytes)
+    except BaseException:
+        source.close()
+        raise
+
+
+class _Columns:
+    """The names of a file's columns, by a portfolio if there is one."""
+
+    def __init__(self, portfolio: Portfolio | None) -> None:
+        self._portfolio = portfolio
+
+    def names(self, headers: Sequence[str]) -> list[str]:
+        """Names of columns.
+
+        Raises:
+            UnreadableFile: if two headers mean the same column, or there are too many.
+        """
+        if len(headers) > MOST_COLUMNS:
+            raise UnreadableFile(f"the header names {len(headers):,} columns; valid: at most {MOST_COLUMNS:,}")
+        try:
+            names = canonical_names(headers)
+        except ValueError as error:
+            raise UnreadableFile(str(error)) from error
+        return names if self._portfolio is None else self._portfolio.contract_names(names)
+
+    def are_known(self, headers: Sequence[str]) -> bool:
+        """Whether headers name every field of the portfolio in its own spelling."""
+        try:
+            return self._portfolio is not None and self._portfolio.is_header(canonical_names(headers))
+        except ValueError:
+            return False
+
+
+class _Source:
+    """A file that is open for reading; it knows how far it was read, and with what its store failed."""
+
+    def __init__(self, file: IO[bytes], kind: FileKind, path: StoredPath | None = None) -> None:
+        self._file = file
+        self._path = path
+        self._sequential = kind != "parquet"
+        self.failure: Exception | None = None
+        self.share_read = 0.0
+        with self._errors():
+            self.size = file.seek(0, 2)
+            file.seek(0)
+        self._looked = self._look()
+
+    @classmethod
+    def opened(cls, path: StoredPath, kind: FileKind) -> Self:
+        """A stored file.
+
+        Raises:
+            OSError: if it cannot be opened.
+        """
+        with store_errors(path):
+            if is_local(path):
+                file: IO[bytes] = path.open("rb")
+            else:  # pyarrow asks for whole pieces of a column of Parquet, here and there
+                cache = "none" if kind == "parquet" else "readahead"
+                file = path.open("rb", block_size=REMOTE_BLOCK_BYTES, cache_type=cache)  # type: ignore[call-overload]
+        return cls(file, kind, path)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._path is None else store_errors(self._path)
+
+    def require_unchanged(self) -> None:
+        """Whether the file is still the one that was opened.
+
+        Raises:
+            OSError: if somebody wrote into it meanwhile, what was read is then a mixture. (A store refuses to go on by itself.)
+        """
+        if self._look() != self._looked:
+            raise OSError(errno.EBUSY, "the file changed while it was read", str(self._path))
+
+    def _look(self) -> tuple[int, int] | None:
+        if self._path is None or not is_local(self._path):
+            return None
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            with self._errors():
+                content = self._file.read(size)
+        except Exception as error:
+            self.failure = error
+            raise
+        if self._sequential and self.size:
+            self.share_read = min(1.0, self.share_read + len(content) / self.size)
+        return content
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return self._file.seek(place, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        """Nothing is written."""
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def close(self) -> None:
+        if self._path is not None:  # another's file stays open
+            self._file.close()
+
+
+# Parquet and Arrow
+
+
+def _parquet_stream(name: str, source: _Source, columns: _Columns, batch_rows: int) -> TableStream:
+    try:
+        file = pq.ParquetFile(
+            pa.PythonFile(source, mode="r"), buffer_size=BLOCK_BYTES, pre_buffer=False, page_checksum_verification=True
+        )
+        schema = file.schema_arrow
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _no_parquet(source, error) from error
+    names = columns.names(schema.names)
+    return TableStream(
+        name, schema.names, _renamed(schema, names), _parquet_batches(name, file, source, names, batch_rows), source
+    )
+
+
+def _renamed(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
+
+
+def _parquet_batches(name: str, file: pq.ParquetFile, source: _Source, names: list[str], batch_rows: int) -> Iterator[RawBatch]:
+    rows, told = 0, file.metadata.num_rows
+    batches = file.iter_batches(batch_size=batch_rows, use_threads=False)
+    while True:
+        try:
+            batch = next(batches, None)
+            if batch is None:
+                break
+            batch.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _no_parquet(source, error) from error
+        lines = np.arange(rows + 1, rows + 1 + batch.num_rows, dtype=np.int64)
+        rows += batch.num_rows
+        source.share_read = min(1.0, rows / told) if told > 0 else 1.0
+        yield RawBatch(name, batch.rename_columns(names), lines, [])
+    if rows != told:
+        raise UnreadableFile(f"not a readable Parquet file: {rows:,} rows where its footer says {told:,}")
+
+
+def _no_parquet(source: _Source, error: Exception) -> Exception:
+    """What to raise for an error while reading Parquet: the store's own failure is not the file's fault."""
+    if source.failure is not None:
+        return source.failure
+    source.seek(0)
+    head = source.read(HEAD_BYTES)
+    why: object = error
+    if not head.startswith(b"PAR1"):
+        why = not_a_table(head) or ("the file is text; valid: a name that ends in .csv" if is_text(head) else error)
+    return UnreadableFile(f"not a readable Parquet file: {why}")
+
+
+def _arrow_stream(name: str, source: _Source, columns: _Columns, batch_rows: int) -> TableStream:
+    try:
+        stream = pa.ipc.open_stream(pa.PythonFile(source, mode="r"))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _no_arrow(source, error) from error
+    names = columns.names(stream.schema.names)
+    batches = _arrow_batches(name, stream, source, names, batch_rows)
+    return TableStream(name, stream.schema.names, _renamed(stream.schema, names), batches, source)
+
+
+def _arrow_batches(
+    name: str, stream: pa.RecordBatchReader, source: _Source, names: list[str], batch_rows: int
+) -> Iterator[RawBatch]:
+    rows = 0
+    while True:
+        try:
+            batch = next(iter(stream), None)
+            if batch is None:
+                return
+            batch.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _no_arrow(source, error) from error
+        for start in range(0, batch.num_rows, batch_rows):
+            part = batch.slice(start, batch_rows)
+            lines = np.arange(rows + 1, rows + 1 + part.num_rows, dtype=np.int64)
+            rows += part.num_rows
+            yield RawBatch(name, part.rename_columns(names), lines, [])
+
+
+def _no_arrow(source: _Source, error: Exception) -> Exception:
+    return source.failure or UnreadableFile(f"not a readable Arrow stream: {error}")
+
+
+# CSV
+
+
+def _unzipped(source: _Source) -> Callable[[int], bytes]:
+    """Reads what is in a gzip file."""
+    file = gzip.GzipFile(fileobj=source, mode="rb")
+
+    def read(size: int) -> bytes:
+        try:
+            return bytes(file.read(size))
+        except (OSError, EOFError, zlib.error) as error:
+            raise source.failure or UnreadableFile(f"not a readable gzip file: {error}") from error
+
+    return read
+
+
+def _csv_stream(
+    name: str, source: _Source, read: Callable[[int], bytes], columns: _Columns, batch_rows: int, block_bytes: int
+) -> TableStream:
+    whole_lines = _whole_lines(_text_blocks(read, block_bytes))
+    start = next(whole_lines, b"\n")
+    while start.count(b"\n") < HEADER_LINES and (more := next(whole_lines, None)) is not None:
+        start += more
+    header = _found_header(start.decode(), columns)
+    names = columns.names(header.cells)
+    dialect = _Dialect(names, header.delimiter)
+    rest = start[_after_lines(start, header.last_line) :]
+
+    def batches() -> Iterator[RawBatch]:
+        records = _records(_and_last(rest, whole_lines), header.last_line + 1, header.delimiter.encode(), len(names))
+        for piece in _pieces(records, batch_rows):
+            yield dialect.batch(name, piece)
+
+    return TableStream(name, header.cells, pa.schema([(one, pa.string()) for one in names]), batches(), source)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Column names as they stand in the file, the sign between them, and the last line of the header, from 1."""
+
+    cells: list[str]
+    delimiter: str
+    last_line: int
+
+
+def _found_header(text: str, columns: _Columns) -> _Header:
+    """The header: the first line, unless one of the next names every field and the first does not.
+
+    Args:
+        text: the file's first lines.
+        columns: what headers are known by.
+    """
+    lines = text.split("\n")[:-1]
+    first: _Header | UnreadableFile
+    try:
+        first = _header(lines, 0)
+    except UnreadableFile as error:
+        first = error
+    if isinstance(first, UnreadableFile) or not columns.are_known(first.cells):
+        for place in range(1, min(HEADER_LINES, len(lines))):
+            try:
+                later = _header(lines, place)
+            except UnreadableFile:
+                continue
+            if columns.are_known(later.cells):
+                return later
+    if isinstance(first, UnreadableFile):
+        raise first
+    return first
+
+
+def _header(lines: Sequence[str], place: int) -> _Header:
+    line = lines[place]
+    bare = re.sub(r'"[^"]*"?', "", line)
+    delimiter = max(DELIMITERS, key=bare.count)
+    is_open = line.count('"') % 2 == 1
+    reader = csv.reader((f"{one}\n" for one in lines[place:]), delimiter=delimiter, strict=is_open)
+    try:
+        cells = next(reader, [])
+    except csv.Error as error:
+        why = OPEN_QUOTE if is_open else error
+        raise UnreadableFile(f"the first line {line[:60]!r} is no header: {why}") from error
+    if len(cells) == 1 and any(sign in cells[0] for sign in DELIMITERS):
+        raise UnreadableFile(
+            f"the first line {line[:60]!r} is no header: it is in quotes as a whole; valid: quotes around single cells, or none"
+        )
+    if len(cells) < 2:
+        raise UnreadableFile(
+            f"the first line {line.strip()[:60]!r} is no header; valid: column names separated by , or ; or tabs or |"
+        )
+    if sum(bool(NUMERIC.fullmatch(cell.strip())) for cell in cells) * 2 > len(cells):
+        raise UnreadableFile(
+            f"the first line {line.strip()[:60]!r} is no header: most of its cells are numbers; valid: column names"
+        )
+    return _Header([cell.strip() for cell in cells], delimiter, place + reader.line_num)
+
+
+def _after_lines(text: bytes, count: int) -> int:
+    place = 0
+    for _ in range(count):
+        place = text.index(b"\n", place) + 1
+    return place
+
+
+def _text_blocks(read: Callable[[int], bytes], block_bytes: int) -> Iterator[bytes]:
+    """A text in blocks: proven to be UTF-8 without zero bytes, without a byte-order mark, every line end a newline."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done, pending, held = 0, 0, b""
+    while block := read(block_bytes):
+        if done == 0 and (why := not_a_csv(block[:HEAD_BYTES])) is not None:
+            raise UnreadableFile(why)
+        if (zero := block.find(b"\0")) >= 0:
+            raise UnreadableFile(NOT_TEXT.format(f"a zero byte near position {done + zero}"))
+        if pending or not block.isascii():
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as error:
+                place, byte = done - pending + error.start, error.object[error.start]
+                raise UnreadableFile(NOT_TEXT.format(f"byte {byte:#04x} near position {place}")) from error
+            pending = len(decoder.getstate()[0])
+        if done == 0:
+            block = block.removeprefix(codecs.BOM_UTF8)
+        done += len(block)
+        if held or b"\r" in block:
+            block = held + block
+            held = b"\r" if block.endswith(b"\r") else b""  # its newline may come with the next block
+            block = block.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        yield block
+    if pending:
+        raise UnreadableFile(NOT_TEXT.format("it ends within a character"))
+    if held:
+        yield b"\n"
+
+
+def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same text in pieces that end at line ends; the last line gets its newline if it has none."""
+    begun, lines = b"", 0
+    for block in blocks:
+        first = block.find(b"\n")
+        if len(begun) + (len(block) if first < 0 else first) > LONGEST_LINE:
+            raise UnreadableFile(f"line {lines + 1} is longer than {LONGEST_LINE:,} bytes; valid: a shorter line for each record")
+        if first < 0:
+            begun += block
+            continue
+        end = block.rfind(b"\n") + 1
+        yield begun + block[:end]
+        begun = block[end:]
+        lines += _line_count(block)
+    if begun:
+        yield begun + b"\n"
+
+
+def _and_last(rest: bytes, whole_lines: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Texts of whole lines, and of each whether it is the last."""
+    text = rest
+    for following in whole_lines:
+        yield text, False
+        text = following
+    yield text, True
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Text of whole records.
+
+    Attributes:
+        text: the records, one behind the other.
+        ends: for each record, where it ends in the text.
+        lines: for each record, its first line in the file.
+        malformed: lines among them that are no records.
+        several_lines: whether any record has a line end in it.
+    """
+
+    text: bytes
+    ends: NDArray[np.int64]
+    lines: NDArray[np.int64]
+    malformed: list[Malformed]
+    several_lines: bool
+
+    @property
+    def count(self) -> int:
+        """Of records and malformed lines."""
+        return len(self.lines) + len(self.malformed)
+
+    def split(self, count: int) -> "tuple[_Records, _Records | None]":
+        """The first records, and the others if there are any."""
+        if len(self.lines) <= count:
+            return self, None
+        end, line = int(self.ends[count - 1]), int(self.lines[count])
+        before = [one for one in self.malformed if one[0] < line]
+        return (
+            replace(self, text=self.text[:end], ends=self.ends[:count], lines=self.lines[:count], malformed=before),
+            replace(
+                self,
+                text=self.text[end:],
+                ends=self.ends[count:] - end,
+                lines=self.lines[count:],
+                malformed=self.malformed[len(before) :],
+            ),
+        )
+
+
+def _records(texts: Iterator[tuple[bytes, bool]], line: int, delimiter: bytes, width: int) -> Iterator[_Records]:
+    """Cut a text into records.
+
+    Args:
+        texts: whole lines, and whether they are the last ones.
+        line: number of the first line.
+        delimiter: between cells.
+        width: cells of the header.
+    """
+    tail = b""
+    for text, is_last in texts:
+        records, tail, line = _cut(tail + text, line, delimiter, width, is_last)
+        yield records
+
+
+def _cut(text: bytes, line: int, delimiter: bytes, width: int, is_last: bool) -> tuple[_Records, bytes, int]:
+    """The records of a text, the text of one that has not ended yet, and the number of the line behind the records."""
+    data = np.frombuffer(text, dtype=np.uint8)
+    ends = np.flatnonzero(data == ord("\n")) + 1
+    lines = np.arange(line, line + len(ends), dtype=np.int64)
+    suspects = _suspect_lines(data, ends, delimiter) if b'"' in text else ends[:0]
+    if not len(suspects):
+        return _Records(text, ends, lines, [], several_lines=False), b"", line + len(ends)
+    starts = np.concatenate([[0], ends[:-1]])
+    closes = np.ones(len(ends), dtype=bool)  # whether a record ends with this line
+    aside: list[int] = []
+    behind, torn, count = 0, 0, len(ends)
+    for place in suspects.tolist():
+        if place < behind:
+            continue
+        if place < torn:
+            aside.append(place)
+            continue
+        found = _record_end(text, int(starts[place]), int(ends[place]), delimiter, width)
+        if found is None and not is_last and len(text) - int(starts[place]) <= LONGEST_RECORD:
+            count = place
+            break
+        if not found or found < 0:
+            aside.append(place)
+            torn = max(torn, int(np.searchsorted(ends, -(found or 0))) + 1)  # what seemed to close it belongs to no row either
+        else:
+            behind = int(np.searchsorted(ends, found)) + 1
+            closes[place : behind - 1] = False
+    last = np.flatnonzero(closes[:count])  # of each record its last line
+    first = np.concatenate([[0], last[:-1] + 1])[: len(last)]
+    stays = ~np.isin(last, aside)
+    malformed = [(int(lines[place]), OPEN_QUOTE, text[starts[place] : ends[place] - 1].decode()) for place in aside]
+    kept = text[: int(starts[count])] if count < len(starts) else text
+    if aside:
+        kept = b"".join(text[start:end] for start, end in zip(starts[first][stays], ends[last][stays], strict=True))
+    lengths = ends[last] - starts[first]
+    records = _Records(kept, np.cumsum(lengths[stays]), lines[first][stays], malformed, several_lines=not closes[:count].all())
+    tail = text[int(starts[count]) :] if count < len(starts) else b""
+    return records, tail, line + count
+
+
+def _suspect_lines(data: NDArray[np.uint8], ends: NDArray[np.int64], delimiter: bytes) -> NDArray[np.int64]:
+    """Lines whose quotes do not all open and close a cell, or stand twice within one, on the line itself."""
+    quotes = np.flatnonzero(data == ord('"'))
+    line = np.searchsorted(ends, quotes, side="right")
+    first = np.searchsorted(quotes, np.concatenate([[0], ends[:-1]]))  # of each line, the place of its first quote
+    counts = np.diff(np.append(first, len(quotes)))
+    opens = (np.arange(len(quotes)) - first[line]) % 2 == 0
+    around = (ord(delimiter), ord("\n"), ord('"'))
+    before = np.where(quotes > 0, data[quotes - 1], ord("\n"))
+    fine = np.isin(np.where(opens, before, data[quotes + 1]), around)
+    suspect = counts % 2 == 1
+    suspect[line[~fine]] = True
+    return np.flatnonzero(suspect)
+
+
+def _record_end(text: bytes, start: int, line_end: int, delimiter: bytes, width: int) -> int | None:
+    """Where the record that begins at a place ends.
+
+    Args:
+        text: whole lines.
+        start: where the record begins.
+        line_end: where its first line ends.
+        delimiter: between cells.
+        width: cells that a record of several lines must have.
+
+    Returns:
+        The end of its last line; the negative of that if it has several lines and not as many cells as the header; 0 if its
+        quotes make no record; None if that is not known before the text goes on.
+    """
+    place, cells, end = start, 0, line_end
+    limit = max(start + LONGEST_RECORD, line_end)
+    while True:
+        cells += 1
+        if text[place : place + 1] == b'"':  # only a cell's first character can open quotes
+            place += 1
+            while True:
+                quote = text.find(b'"', place, limit)
+                if quote < 0:
+                    return None if limit > len(text) else 0
+                place = quote + 1
+                if text[place : place + 1] != b'"':
+                    break
+                place += 1
+            if quote >= end:
+                end = text.index(b"\n", place) + 1
+                if text[place : place + 1] not in (delimiter, b"\n"):
+                    return 0
+        place = text.find(delimiter, place, end)
+        if place < 0:
+            return end if end == line_end or cells == width else -end
+        place += 1
+
+
+def _pieces(records: Iterator[_Records], batch_rows: int) -> Iterator[_Records]:
+    """The records in pieces of `batch_rows`, or of fewer where they are long."""
+    parts: list[_Records] = []
+    size = rows = 0
+    for some in records:
+        left: _Records | None = some
+        while left is not None:
+            part, left = left.split(max(1, batch_rows - rows))
+            if parts and (size + len(part.text) > LARGEST_PIECE or rows >= batch_rows):
+                yield _joined(parts)
+                parts, size, rows = [], 0, 0
+            parts.append(part)
+            size += len(part.text)
+            rows += part.count
+            if rows >= batch_rows:
+                yield _joined(parts)
+                parts, size, rows = [], 0, 0
+    if parts:
+        yield _joined(parts)
+
+
+def _joined(parts: Sequence[_Records]) -> _Records:
+    return _Records(
+        b"".join(part.text for part in parts),
+        np.empty(0, dtype=np.int64),  # nobody asks for the ends any more
+        np.concatenate([part.lines for part in parts]),
+        [one for part in parts for one in part.malformed],
+        any(part.several_lines for part in parts),
+    )
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """How a CSV file's records become cells."""
+
+    names: list[str]
+    delimiter: str
+
+    def batch(self, file: str, piece: _Records) -> RawBatch:
+        """The rows of some records."""
+        cells, skipped = self._parse(piece)
+        lines = piece.lines
+        if cells.num_rows + len(skipped) != len(lines):
+            raise UnreadableFile(f"not a readable CSV file: the lines {lines[0]} to {lines[-1]} give other rows than records")
+        malformed = [*piece.malformed, *((int(lines[place]), why, text) for place, why, text in skipped)]
+        kept = np.ones(len(lines), dtype=bool)
+        kept[[place for place, *_ in skipped]] = False
+        lines = lines[kept]
+        blank = _blank_rows(cells)
+        if blank.any():
+            cells, lines = cells.filter(pa.array(~blank)), lines[~blank]
+        nothing = self.delimiter + string.whitespace
+        return RawBatch(file, cells, lines, sorted(one for one in malformed if one[2].strip(nothing)))
+
+    def _parse(self, piece: _Records) -> tuple[pa.RecordBatch, list[tuple[int, str, str]]]:
+        """Rows, and records with another number of cells by their place in the piece."""
+        schema = pa.schema([(name, pa.string()) for name in self.names])
+        if not piece.text:
+            return pa.RecordBatch.from_pylist([], schema), []
+        skipped: list[tuple[int, str, str]] = []
+
+        def set_aside(row: Any) -> str:
+            why = f"{row.actual_columns} cells where the header has {row.expected_columns}"
+            skipped.append((row.number - 1, why, row.text))
+            return "skip"
+
+        size = len(piece.text) + 1
+        try:
+            table = pyarrow.csv.read_csv(
+                pa.BufferReader(piece.text),
+                read_options=pyarrow.csv.ReadOptions(column_names=self.names, use_threads=False, block_size=size),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=self.delimiter,
+                    ignore_empty_lines=False,
+                    invalid_row_handler=set_aside,
+                    newlines_in_values=piece.several_lines,
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=schema,
+                    strings_can_be_null=False,
+                    check_utf8=False,  # it has been checked
+                ),
+            )
+        except pa.ArrowException as error:
+            raise UnreadableFile(f"not a readable CSV file: {error}") from error
+        batches = table.combine_chunks().to_batches()
+        return (batches[0] if batches else pa.RecordBatch.from_pylist([], schema)), skipped
+
+
+def _line_count(text: bytes) -> int:
+    return text.count(b"\n")
+
+
+def _blank_rows(cells: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Rows in which no cell holds anything but white space."""
+    blank = np.ones(cells.num_rows, dtype=bool)
+    for column in cells.columns:
+        if not blank.any():
+            break
+        empty = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(column)), 0)
+        blank &= empty.to_numpy(zero_copy_only=False)
+    return blank

@@ -1,0 +1,298 @@
+"""Scoring a file: the rows that satisfy the contract get a decision, the others say why not, and every row is kept.
+
+The decisions come from a bundle in this process, or from the API; both give the same numbers. The file is read, scored and
+written batch by batch, so that its length does not matter.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import httpx
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from creditrisk_assets.landing.table_reader import (
+    Malformed,
+    RawBatch,
+    TableStream,
+    UnreadableFile,
+    read_batches,
+)
+from creditrisk_assets.landing.validation import (
+    Checked,
+    RefusedColumns,
+    RowCheck,
+    accepted_arrays,
+    python_value,
+    require_columns,
+    text_columns,
+)
+from creditrisk_assets.portfolio.contract import Field, Portfolio
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
+from creditrisk_assets.storage import StoredPath, replacing
+
+CHUNK_ROWS = 1_000
+WRITTEN = (".csv", ".parquet")
+ANSWER_TYPES = {
+    "default_probability": pa.float64(),
+    "score": pa.float64(),
+    "prediction": pa.int8(),
+    "reasons": pa.string(),
+    "model_version": pa.string(),
+    "bundle_sha256": pa.string(),
+}
+ANSWER_COLUMNS = list(ANSWER_TYPES)
+RETRIES = 10
+MALFORMED_SHOWN = 100
+
+
+class ScoringError(RuntimeError):
+    """A file cannot be scored; the message says why."""
+
+
+class Scorer(Protocol):
+    """Anything that gives decisions on records."""
+
+    def __call__(self, records: pd.DataFrame) -> pd.DataFrame:
+        """Decisions on records that satisfy the contract: a frame of `ANSWER_COLUMNS`, in order.
+
+        Args:
+            records: a column for each field; whole numbers, decimals and text codes, NaN or None where a value is missing.
+        """
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """How many rows got a decision, how many did not, and lines of the file that were no rows at all: the first 100, and how
+    many there were.
+    """
+
+    scored: int
+    rejected: int
+    malformed: list[Malformed]
+    malformed_lines: int
+
+
+def score_file(
+    source: StoredPath,
+    destination: StoredPath,
+    portfolio: Portfolio,
+    scorer: Scorer,
+    progress: Callable[[int, int | None], None],
+) -> ScoredFile:
+    """Score a CSV or Parquet file; the result has the file's own columns, the answer's, and `error`.
+
+    Args:
+        source: the file.
+        destination: a `.csv` or `.parquet` path; it appears whole or not at all.
+        portfolio: whose contract the rows must satisfy.
+        scorer: where the decisions come from.
+        progress: called with the rows done, and how many there will be: an estimate until the end, None before there is one.
+
+    Raises:
+        ScoringError: if the file cannot be read, lacks columns, already has an answer's column, or the destination has another
+            suffix.
+    """
+    if not destination.name.lower().endswith(WRITTEN):
+        raise ScoringError(f"{destination}: cannot write {Path(destination.name).suffix!r}; valid: .csv or .parquet")
+    try:
+        stream = read_batches(source, portfolio=portfolio)
+    except (UnreadableFile, OSError) as error:
+        raise ScoringError(f"{source}: {error}") from error
+    with stream:
+        try:
+            require_columns(stream.schema, portfolio.field_names, [portfolio.identifier])
+        except RefusedColumns as error:
+            raise ScoringError(f"{source}: {error}") from error
+        taken = [name for name in (*ANSWER_COLUMNS, "error") if name in stream.names]
+        if taken:
+            raise ScoringError(f"{source}: already has column {', '.join(taken)}; valid: a file that was not scored before")
+        with replacing(destination) as file, _Writer(file, destination.name.lower().endswith(".parquet")) as writer:
+            return _score_stream(stream, writer, source, portfolio, scorer, progress)
+
+
+def local_scorer(bundle: Bundle, champion: ChampionRecord) -> Scorer:
+    """Decisions by a bundle in this process, by the rule in force."""
+
+    def score(records: pd.DataFrame) -> pd.DataFrame:
+        decisions = bundle.decide(bundle.raw(records), champion.rule)
+        return pd.DataFrame(
+            {
+                "default_probability": decisions.default_probability,
+                "score": decisions.score,
+                "prediction": decisions.prediction,
+                "reasons": joined_reasons(bundle.reason_codes(decisions)),
+                "model_version": champion.model_version,
+                "bundle_sha256": bundle.sha256,
+            }
+        )
+
+    return score
+
+
+def joined_reasons(codes: list[list[str]]) -> list[str]:
+    """Reason codes as a column has them: `R01 R03`, the strongest first."""
+    return [" ".join(row) for row in codes]
+
+
+def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
+    """Decisions by the API behind an HTTP client, one call of `/predict/batch` for each chunk.
+
+    A call that gets no answer, or finds no champion, is sent again with the same idempotency key, so that no customer is decided
+    on twice.
+    """
+    answered = False
+
+    def score(records: pd.DataFrame) -> pd.DataFrame:
+        nonlocal answered
+        columns = {field.name: _json_values(records[field.name], field) for field in portfolio.fields}
+        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        response = _answered(client, rows, RETRIES if answered else 1)
+        answered = True
+        if response.status_code != httpx.codes.OK:
+            raise ScoringError(f"{response.url} answered {response.status_code}: {response.text[:500]}")
+        given = response.json()
+        refused = next((one for one in given if "problems" in one), None)
+        if refused is not None or len(given) != len(rows):
+            raise ScoringError(f"{response.url} has not decided on every row: {refused or len(given)}"[:500])
+        answers = pd.DataFrame(given)
+        answers["reasons"] = joined_reasons([[reason["code"] for reason in reasons] for reasons in answers["reasons"]])
+        return answers[ANSWER_COLUMNS]
+
+    return score
+
+
+def _answered(client: httpx.Client, rows: list[dict[str, Any]], attempts: int) -> httpx.Response:
+    """An answer that is not "come again"; without one, it is tried a few times.
+
+    Args:
+        client: of the API.
+        rows: what is asked.
+        attempts: how often a connection may fail: once where nobody has ever answered.
+    """
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    for left in reversed(range(RETRIES)):
+        try:
+            response = client.post("/predict/batch", json=rows, headers=headers)
+        except httpx.TransportError as error:
+            attempts -= 1
+            if not attempts or not left:
+                raise ScoringError(f"{client.base_url}: {type(error).__name__}: {error}") from error
+            time.sleep(1)
+            continue
+        if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or not left:
+            return response
+        time.sleep(float(response.headers.get("Retry-After", "1")))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _score_stream(
+    stream: TableStream,
+    writer: "_Writer",
+    source: StoredPath,
+    portfolio: Portfolio,
+    scorer: Scorer,
+    progress: Callable[[int, int | None], None],
+) -> ScoredFile:
+    check = RowCheck(portfolio.fields, portfolio.identifier)
+    done = scored = rejected = malformed_lines = 0
+    malformed: list[Malformed] = []
+    for batch in _batches(stream, source):
+        checked = check(batch.cells)
+        good = np.flatnonzero(checked.good)
+        arrays = accepted_arrays(checked, portfolio.fields, checked.good)
+        records = pa.Table.from_arrays(arrays, names=portfolio.field_names).to_pandas()
+        answers = []
+        for start in range(0, len(good), CHUNK_ROWS):
+            answers.append(scorer(records.iloc[start : start + CHUNK_ROWS]))
+            rows = done + int(good[min(start + CHUNK_ROWS, len(good)) - 1]) + 1
+            progress(rows, _estimate(done + batch.cells.num_rows, stream.share_read))
+        writer.write(stream.headers, batch.cells, answers, good, _errors(batch, checked, check))
+        done += batch.cells.num_rows
+        scored += len(good)
+        rejected += batch.cells.num_rows - len(good)
+        malformed_lines += len(batch.malformed)
+        malformed += batch.malformed[: MALFORMED_SHOWN - len(malformed)]
+    return ScoredFile(scored, rejected, malformed, malformed_lines)
+
+
+def _batches(stream: TableStream, source: StoredPath) -> Iterator[RawBatch]:
+    try:
+        yield from stream
+    except (UnreadableFile, OSError) as error:
+        raise ScoringError(f"{source}: {error}") from error
+
+
+def _estimate(rows: int, share: float) -> int | None:
+    return round(rows / share) if share > 0 else None
+
+
+def _errors(batch: RawBatch, checked: Checked, check: RowCheck) -> list[str | None]:
+    """For each row, everything that is wrong with it, or None."""
+    errors: list[str | None] = [None] * batch.cells.num_rows
+    for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
+        name, rule = checked.faults.table[kind]
+        text = check.message(name, python_value(batch.cells.column(name)[row]), rule)
+        errors[row] = text if errors[row] is None else f"{errors[row]}; {text}"
+    return errors
+
+
+def _json_values(values: pd.Series, field: Field) -> list[Any]:
+    """A field's values as JSON has them, None where missing."""
+    missing = values.isna().tolist()
+    plain = values.tolist()
+    if field.kind != "decimal" and not field.is_text:
+        plain = [None if none else int(value) for value, none in zip(plain, missing, strict=True)]
+    return [None if none else value for value, none in zip(plain, missing, strict=True)]
+
+
+class _Writer:
+    """A scored file, written batch by batch."""
+
+    def __init__(self, file: IO[bytes], as_parquet: bool) -> None:
+        self._file = file
+        self._as_parquet = as_parquet
+        self._parquet: pq.ParquetWriter | None = None
+        self._begun = False
+
+    def write(
+        self, headers: list[str], cells: pa.RecordBatch, answers: list[pd.DataFrame], good: Any, errors: list[str | None]
+    ) -> None:
+        """Add rows.
+
+        Args:
+            headers: the source file's own column names.
+            cells: all rows of a batch as they came.
+            answers: the decisions on some of them.
+            good: which rows those are.
+            errors: for each row, what is wrong with it.
+        """
+        decided = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(columns=ANSWER_COLUMNS)
+        place = np.full(cells.num_rows, -1)
+        place[good] = np.arange(len(good))
+        places = pa.array(place, mask=place < 0)
+        table = pa.Table.from_arrays(cells.columns, names=headers)
+        for name, kind in ANSWER_TYPES.items():
+            table = table.append_column(name, pa.array(decided[name].to_numpy(), kind, from_pandas=True).take(places))
+        table = table.append_column("error", pa.array(errors, pa.string()))
+        if self._as_parquet:
+            if self._parquet is None:
+                self._parquet = pq.ParquetWriter(self._file, table.schema)
+            self._parquet.write_table(table)
+        else:
+            frame = text_columns(table).to_pandas(integer_object_nulls=True)  # a missing one must not turn the others into floats
+            frame.to_csv(self._file, index=False, header=not self._begun)
+        self._begun = True
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._parquet is not None:
+            self._parquet.close()

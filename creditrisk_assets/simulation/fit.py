@@ -1,0 +1,447 @@
+"""Fits the parameters of the simulated card accounts to real customers; the simulator itself never sees one.
+
+Everything is counting, quantiles, a least-squares fit, a logistic regression, and a mixture of Markov chains by expectation
+maximisation with a fixed number of rounds, so the same customers give the same table. Numbers are rounded to three digits or
+four decimals: more would not be read, and nothing depends on them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
+from creditrisk_assets.simulation.card_customers import (
+    DEEPEST,
+    LEAST_ROUNDED,
+    PART,
+    education_group,
+    hazard_terms,
+    limit_terms,
+)
+from creditrisk_assets.simulation.parameters import (
+    ANY,
+    LEVELS,
+    MOVES_OF_ALL,
+    SMALL_BILL,
+    STATES,
+    STATES_UNTIL_AUGUST,
+    AccountType,
+    Amounts,
+    Bounds,
+    Cell,
+    DeepLate,
+    EmptyBills,
+    Habits,
+    Moves,
+    Parameters,
+    People,
+    Period,
+    Source,
+    states_named,
+)
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Spec = tuple[str, str, tuple[float, ...]]
+
+COMMAND = "creditrisk simulator fit --data FILE --output FILE"
+
+ENDS = (0.001, 0.999)
+"""What the lowest and highest quantile stand for: one customer must not set the end of a distribution."""
+
+SEED = 20051001
+"""For the draw of each real account's type from what the mixture says of it; any fixed number would do."""
+
+ROUNDS = 100
+"""Of expectation maximisation; after them the log-likelihood of the UCI data changes by less than a millionth a round."""
+
+POOLED = 5.0
+"""Accounts of average behaviour that each row of a type's chances is mixed with, so that no rare move becomes impossible."""
+
+LEAST_ROWS = 10
+"""Fewer accounts than that give no quantiles of a cell."""
+
+ROWS_FOR_POWER = 100
+"""Fewer accounts than that do not show how an amount grows with the limit."""
+
+NEWTON_STEPS = 12
+
+AGE_BANDS = (25, 30, 40)
+
+TYPES = ("pays in full", "revolves", "late now and then", "often late")
+
+_EMPTY = "-2 empty, -1 empty, 0 empty"
+_LATE = "2, 3+"
+
+OPENING: tuple[Spec, ...] = (
+    ("-2, -1", "-2, -1", ()),
+    ("0 small", "0 small", ()),
+    ("0", "0", (30_000, 100_000, 200_000)),
+    (_LATE, _LATE, ()),
+)
+PAYMENTS: tuple[Spec, ...] = (
+    ("-2, -1", f"{_EMPTY}, 1 empty, -2, -1", (1_000, 10_000)),
+    ("-2, -1", "0 small, 0, 2, 3+, 1", (5_000,)),
+    ("2", f"{_EMPTY}, 1 empty, -2, -1", ()),
+    ("2", "0 small, 0", ()),
+    ("2", "2, 3+, 1", (5_000, 40_000)),
+    ("3+", ANY, ()),
+)
+PAYMENTS_BY_PERIOD: tuple[Spec, ...] = (
+    ("0 small", ANY, ()),
+    ("0", f"{_EMPTY}, 1 empty, -2, -1, 0 small", (10_000,)),
+    ("0", "0, 2, 3+, 1", (5_000, 10_000, 20_000, 40_000, 80_000)),
+)
+"""From August on hardly any payment on a revolving account's bill is below 1,000 NT$, in the months before many are."""
+
+SPENDING: tuple[Spec, ...] = (
+    (_EMPTY, "-2, -1", ()),
+    (_EMPTY, "0", ()),
+    (_EMPTY, "2, 3+, 1", ()),
+    ("-2, -1", "-2, -1", ()),
+    ("-2, -1", "0", ()),
+    ("-2, -1", "2, 3+, 1", ()),
+    (ANY, "0 small", ()),
+    ("0 small, 0", "-2, -1", (0.02,)),
+    ("0 small", "0", ()),
+    ("0", "0", (0.02, 0.1, 0.3, 0.6, 0.9, 1.0)),
+    ("0 small, 0", "2, 3+, 1", (0.3, 0.8)),
+    (_LATE, "-2, -1", (0.02,)),
+    (_LATE, "0, 1", (0.3, 0.8)),
+    (_LATE, _LATE, (0.3, 0.8)),
+)
+
+
+@dataclass(frozen=True)
+class _Accounts:
+    """Real accounts, n x 6 from April to September (oldest first), amounts in NT$; `limit` n x 1."""
+
+    status: IntArray
+    state: IntArray
+    bill: FloatArray
+    paid: FloatArray
+    limit: FloatArray
+
+
+def fit_parameters(customers: pd.DataFrame, data: str, sha256: str) -> Parameters:
+    """The parameters of a simulator of accounts like these.
+
+    Args:
+        customers: identifier, fields and target in the shape of the UCI card portfolio, validated.
+        data: what they are, for the table's reader.
+        sha256: of the file that they come from.
+
+    Raises:
+        ValueError: if there are too few accounts of a kind that the table describes.
+    """
+    accounts = _accounts(customers)
+    sex, age, education, marriage = (customers[name].to_numpy() for name in ("sex", "age", "education", "marriage"))
+    kind, chances = _types(accounts)
+    amounts, habits = _amounts_and_habits(accounts)
+    return Parameters(
+        source=Source(data=data, sha256=sha256, rows=len(customers), command=COMMAND),
+        people=_people(sex, age, education, marriage),
+        limit_rank=_limit_rank(accounts, kind, limit_terms(sex, age, education)),
+        account_type=_account_types(accounts, kind, education_group(education), chances),
+        moves_of_all={name: one for name, one in _moves(*chances[0][1:]).items() if name in MOVES_OF_ALL},
+        deep_late=_deep_late(accounts),
+        habits=habits,
+        bounds=_bounds(accounts),
+        empty_bills=_empty_bills(accounts),
+        amounts=amounts,
+        hazard=_hazard(accounts, customers[PORTFOLIO.target].to_numpy()),
+    )
+
+
+def _accounts(customers: pd.DataFrame) -> _Accounts:
+    status, bill, paid = (customers[list(names[::-1])].to_numpy() for names in (PAY, BILL, PAID))
+    names = np.select(
+        [status == -2, status == -1, status == 0, status <= 2],
+        [
+            np.where(bill <= 0, "-2 empty", "-2"),
+            np.where(bill <= 0, "-1 empty", "-1"),
+            np.select([bill <= 0, bill <= SMALL_BILL], ["0 empty", "0 small"], "0"),
+            "2",
+        ],
+        "3+",
+    )
+    names[:, 5] = np.where(status[:, 5] == 1, np.where(bill[:, 5] <= 0, "1 empty", "1"), names[:, 5])
+    order = np.argsort(STATES)
+    state = order[np.searchsorted(np.array(STATES)[order], names)]
+    limit = customers[["limit_bal"]].to_numpy(dtype=np.float64)
+    return _Accounts(status, state, bill.astype(np.float64), paid.astype(np.float64), limit)
+
+
+def _people(sex: IntArray, age: IntArray, education: IntArray, marriage: IntArray) -> People:
+    bands = np.searchsorted(AGE_BANDS, age, side="left")
+    return People(
+        men=_digits((sex == 1).mean()),
+        age_men=_quantiles(age[sex == 1]),
+        age_women=_quantiles(age[sex == 2]),
+        age_up_to=list(AGE_BANDS),
+        education=[_shares(np.bincount(education[bands == band], minlength=7)) for band in range(len(AGE_BANDS) + 1)],
+        marriage=[_shares(np.bincount(marriage[bands == band], minlength=4)) for band in range(len(AGE_BANDS) + 1)],
+    )
+
+
+def _limit_rank(accounts: _Accounts, kind: IntArray, terms: dict[str, FloatArray]) -> dict[str, float]:
+    """Least squares of the normal score of the limit within the account's type; with `spread` its variance stays one."""
+    score = np.empty(len(kind))
+    for number in range(len(TYPES)):
+        score[kind == number] = _normal_scores(accounts.limit[kind == number, 0])
+    matrix = np.column_stack([np.ones(len(kind)), *terms.values()])
+    coefficients = np.linalg.lstsq(matrix, score)[0]
+    spread = np.sqrt(1 - np.var(matrix @ coefficients))
+    return {name: _digits(value) for name, value in zip(["constant", *terms, "spread"], [*coefficients, spread], strict=True)}
+
+
+def _types(accounts: _Accounts) -> tuple[IntArray, list[tuple[FloatArray, FloatArray, FloatArray]]]:
+    """A mixture of Markov chains over the states, with the fifth of the limit as a further sign of the type.
+
+    Returns:
+        The type of each account, drawn from what the mixture says of it; for each type the chances of the states in April, of the
+        moves until August and of those to September.
+    """
+    fifth = np.searchsorted(np.quantile(accounts.limit, [0.2, 0.4, 0.6, 0.8]), accounts.limit)
+    paths, place, counts = np.unique(np.hstack([accounts.state, fifth]), axis=0, return_inverse=True, return_counts=True)
+    times = counts.astype(np.float64)
+    likely = np.full((len(paths), len(TYPES)), 0.02)
+    likely[np.arange(len(paths)), _first_guess(paths)] = 1
+    likely /= likely.sum(axis=1, keepdims=True)
+    for _ in range(ROUNDS):
+        weight = likely * times[:, None]
+        chances = [_chances(paths, weight[:, number], times) for number in range(len(TYPES))]
+        logs = np.column_stack([_log_likelihood(paths, *one) for one in chances]) + np.log(weight.sum(axis=0) / times.sum())
+        likely = np.exp(logs - logs.max(axis=1, keepdims=True))
+        likely /= likely.sum(axis=1, keepdims=True)
+    upper = likely.cumsum(axis=1)[place.ravel()]
+    kind = (np.random.default_rng(SEED).random((len(upper), 1)) > upper[:, :-1]).sum(axis=1)
+    return kind, [(april, moves, september) for april, moves, september, _ in chances]
+
+
+def _first_guess(paths: IntArray) -> IntArray:
+    """A type for each path by what is most plain in it; where expectation maximisation starts."""
+    names = np.array(STATES)[paths[:, :6]]
+    late = np.isin(names, ["2", "3+"]).sum(axis=1)
+    in_full = np.isin(names, ["-2 empty", "-2", "-1 empty", "-1"]).sum(axis=1)
+    guess = np.select([late >= 3, late >= 1, in_full >= 3], ["often late", "late now and then", "pays in full"], "revolves")
+    return np.array([TYPES.index(name) for name in guess])
+
+
+def _chances(paths: IntArray, weight: FloatArray, times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Chances of a type: April, moves until August, move to September, fifths of the limit."""
+    size, all_states = len(STATES_UNTIL_AUGUST), len(STATES)
+
+    def moves(weights: FloatArray, months: range, width: int) -> FloatArray:
+        counts = sum(np.bincount(paths[:, m] * width + paths[:, m + 1], weights, size * width) for m in months)
+        return np.asarray(counts).reshape(size, width)
+
+    def mixed(months: range, width: int) -> FloatArray:
+        everybody = moves(times, months, width)
+        average = everybody / everybody.sum(axis=1, keepdims=True)
+        own = _rows_to_one(moves(weight, months, width) + POOLED * average)
+        return np.where(np.isin(STATES_UNTIL_AUGUST, MOVES_OF_ALL)[:, None], average, own)
+
+    april = np.bincount(paths[:, 0], weight, size) + 0.01
+    limit = np.bincount(paths[:, 6], weight, 5) + 1
+    return april / april.sum(), mixed(range(4), size), mixed(range(4, 5), all_states), limit / limit.sum()
+
+
+def _log_likelihood(
+    paths: IntArray, april: FloatArray, moves: FloatArray, september: FloatArray, limit: FloatArray
+) -> FloatArray:
+    with np.errstate(divide="ignore"):  # a move that nobody makes is in no path
+        log_moves, log_september = np.log(moves), np.log(september)
+    result = np.log(april)[paths[:, 0]] + np.log(limit)[paths[:, 6]] + log_september[paths[:, 4], paths[:, 5]]
+    return np.asarray(result + sum(log_moves[paths[:, month], paths[:, month + 1]] for month in range(4)))
+
+
+def _account_types(
+    accounts: _Accounts, kind: IntArray, education: IntArray, chances: list[tuple[FloatArray, FloatArray, FloatArray]]
+) -> list[AccountType]:
+    result = []
+    for number, (april, moves, september) in enumerate(chances):
+        result.append(
+            AccountType(
+                name=TYPES[number],
+                share=[_digits((kind[education == group] == number).mean()) for group in range(4)],
+                limit=_quantiles(accounts.limit[kind == number]),
+                april=_shares(april),
+                moves={name: one for name, one in _moves(moves, september).items() if name not in MOVES_OF_ALL},
+            )
+        )
+    return result
+
+
+def _moves(until_august: FloatArray, september: FloatArray) -> dict[str, Moves]:
+    rows = zip(STATES_UNTIL_AUGUST, until_august, september, strict=True)
+    return {name: Moves(until_august=_shares(until), september=_shares(last)) for name, until, last in rows}
+
+
+def _deep_late(accounts: _Accounts) -> DeepLate:
+    before, after = accounts.status[:, :-1], accounts.status[:, 1:]
+    stays = (before >= 3) & (after >= 3)
+    april = np.bincount(np.clip(accounts.status[:, 0], 2, DEEPEST), minlength=DEEPEST + 1)[3:]
+    return DeepLate(
+        april=_shares(april), deeper=_digits((after > before)[stays].mean()), same=_digits((after == before)[stays].mean())
+    )
+
+
+def _bounds(accounts: _Accounts) -> Bounds:
+    bill, paid = accounts.bill[:, :-1], accounts.paid[:, 1:]
+    in_part = paid[(paid < PART * bill) & (paid >= LEAST_ROUNDED)]
+    return Bounds(
+        bill=_digits(np.quantile(accounts.bill / accounts.limit, 0.995)),
+        overpayment=_digits(np.quantile((paid - np.maximum(bill, 0)) / accounts.limit, 0.999)),
+        thousands=_digits((in_part % 1_000 == 0).mean()),
+        hundreds=_digits(((in_part % 100 == 0) & (in_part % 1_000 != 0)).mean()),
+    )
+
+
+def _empty_bills(accounts: _Accounts) -> EmptyBills:
+    empty = accounts.bill <= 0
+    paid = accounts.paid[:, 1:][empty[:, :-1]]
+    return EmptyBills(
+        negative=_digits((accounts.bill[empty] < 0).mean()),
+        negative_bill=_quantiles(accounts.bill[accounts.bill < 0]),
+        no_payment=_digits((paid == 0).mean()),
+        payment=_quantiles(paid[paid > 0]),
+    )
+
+
+def _amounts_and_habits(accounts: _Accounts) -> tuple[Amounts, Habits]:
+    """Cells of every amount, and how an account's ranks in its cells hang together."""
+    before, after = accounts.state[:, :-1], accounts.state[:, 1:]
+    bill, paid = accounts.bill[:, :-1], accounts.paid[:, 1:]
+    limit = np.broadcast_to(accounts.limit, bill.shape)
+    first = accounts.state[:, :1]
+    opening, opens = _cells(OPENING, first, first, accounts.limit, accounts.bill[:, :1], accounts.limit)
+
+    spending, spends = _cells(SPENDING, before, after, (bill - paid) / limit, accounts.bill[:, 1:] - bill + paid, limit)
+
+    share = np.divide(paid, bill, out=np.zeros_like(bill), where=bill > 0)
+    payments, pays = _cells(PAYMENTS, before, after, bill, share)
+    periods: tuple[tuple[Period, slice], ...] = (("until July", slice(0, 3)), ("from August", slice(3, 5)))
+    for months, part in periods:
+        more, ranks = _cells(PAYMENTS_BY_PERIOD, before[:, part], after[:, part], bill[:, part], share[:, part])
+        payments += [cell.model_copy(update={"months": months}) for cell in more]
+        pays[:, part] = np.where(np.isnan(ranks), pays[:, part], ranks)
+    return Amounts(opening=opening, payments=payments, spending=spending), _habits(first, after, opens, pays, spends)
+
+
+def _cells(
+    specs: Sequence[Spec],
+    before: IntArray,
+    after: IntArray,
+    band: FloatArray,
+    amount: FloatArray,
+    limit: FloatArray | None = None,
+) -> tuple[list[Cell], FloatArray]:
+    """Cells of an amount, and the normal score of each account's amount in its cell (NaN for accounts in no cell).
+
+    Args:
+        specs: states before and after, and the edges of the bands.
+        before: n x months.
+        after: n x months.
+        band: n x months, what the edges divide.
+        amount: n x months; without `limit`, zeros are counted apart.
+        limit: n x months, NT$, for amounts that grow with it.
+    """
+    cells, scores = [], np.full(amount.shape, np.nan)
+    for from_states, to_states, edges in specs:
+        here = _is_in(before, from_states) & _is_in(after, to_states)
+        lower = -np.inf
+        for upper in (*edges, np.inf):
+            chosen = here & (band > lower) & (band <= upper)
+            lower = upper
+            values = amount[chosen]
+            if len(values) < LEAST_ROWS:
+                raise ValueError(
+                    f"{len(values)} accounts from {from_states} to {to_states} up to {upper:g}; valid: at least {LEAST_ROWS}"
+                )
+            power = 0.0 if limit is None else _power(values, limit[chosen])
+            if limit is not None:
+                values = values / (limit[chosen] / 100_000) ** power
+            scores[chosen] = _normal_scores(values)
+            none = 0.0 if limit is not None else round(float((values == 0).mean()), 4)
+            kept = values if limit is not None else values[values > 0]
+            cells.append(
+                Cell(before=from_states, after=to_states, up_to=upper, power=power, none=none, quantiles=_quantiles(kept))
+            )
+    return cells, scores
+
+
+def _is_in(state: IntArray, names: str) -> NDArray[np.bool_]:
+    return np.isin(state, states_named(names))
+
+
+def _power(amount: FloatArray, limit: FloatArray) -> float:
+    """Slope of log(amount) over log(limit), between 0 and 1."""
+    chosen = amount > 0
+    if chosen.sum() < ROWS_FOR_POWER:
+        return 0.0
+    slope = stats.linregress(np.log(limit[chosen]), np.log(amount[chosen])).slope
+    return float(np.clip(np.round(slope, 2), 0, 1))
+
+
+def _habits(first: IntArray, after: IntArray, opens: FloatArray, pays: FloatArray, spends: FloatArray) -> Habits:
+    in_full = np.where(_is_in(after, "-2, -1"), spends, np.nan)
+    otherwise = np.where(_is_in(after, "-2, -1"), np.nan, spends)
+    opens_in_full = np.where(_is_in(first, "-2, -1"), opens, np.nan)
+    opens_otherwise = np.where(_is_in(first, "-2, -1"), np.nan, opens)
+    months = range(after.shape[1])
+    apart = [(one, other) for one in months for other in months if one != other]
+    return Habits(
+        spending_in_full=_correlation(in_full, in_full, apart),
+        spending_otherwise=_correlation(otherwise, otherwise, apart),
+        opening_in_full=_correlation(opens_in_full, in_full, [(0, month) for month in months]),
+        opening_otherwise=_correlation(opens_otherwise, otherwise, [(0, month) for month in months]),
+        paying=_correlation(pays, pays, apart),
+        paying_and_spending=_correlation(pays, spends, [(month, month) for month in months]),
+        paying_and_spending_apart=_correlation(pays, spends, apart),
+    )
+
+
+def _correlation(one: FloatArray, other: FloatArray, pairs: Sequence[tuple[int, int]]) -> float:
+    """Mean product of normal scores over pairs of months, where both are known."""
+    products = np.concatenate([one[:, first] * other[:, second] for first, second in pairs])
+    return _digits(np.nanmean(products))
+
+
+def _hazard(accounts: _Accounts, target: IntArray) -> dict[str, float]:
+    """Logistic regression by Newton's method."""
+    newest_first = (accounts.status[:, ::-1], accounts.bill[:, ::-1], accounts.paid[:, ::-1])
+    terms = hazard_terms(accounts.limit[:, 0], *newest_first)
+    matrix = np.column_stack([np.ones(len(target)), *terms.values()])
+    coefficients = np.zeros(matrix.shape[1])
+    for _ in range(NEWTON_STEPS):
+        chance = 1 / (1 + np.exp(-matrix @ coefficients))
+        information = (matrix * (chance * (1 - chance))[:, None]).T @ matrix
+        coefficients += np.linalg.solve(information, matrix.T @ (target - chance))
+    return {name: _digits(value) for name, value in zip(["constant", *terms], coefficients, strict=True)}
+
+
+def _normal_scores(values: FloatArray) -> FloatArray:
+    return np.asarray(stats.norm.ppf((stats.rankdata(values) - 0.5) / len(values)))
+
+
+def _quantiles(values: IntArray | FloatArray) -> list[float]:
+    return [_digits(value) for value in np.quantile(values, np.clip(LEVELS, *ENDS))]
+
+
+def _rows_to_one(counts: FloatArray) -> FloatArray:
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
+def _shares(counts: IntArray | FloatArray) -> list[float]:
+    """Shares to four decimals."""
+    return [round(float(share), 4) for share in counts / counts.sum()]
+
+
+def _digits(value: float | np.floating) -> float:
+    """The value to three digits."""
+    return float(f"{float(value):.3g}")

@@ -1,0 +1,276 @@
+"""The system's processes on one machine: code server, daemon, Dagster webserver, API, MLflow UI; started, watched, stopped.
+
+Used by `make dev` and the demo. In production a service manager or Compose does this.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from creditrisk_assets import internal_http
+
+READY_TIMEOUT_SECONDS = 120.0
+STOP_TIMEOUT_SECONDS = 20.0
+LOG_TAIL_LINES = 15
+HOST = "127.0.0.1"
+PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
+
+
+class ProcessFailed(RuntimeError):
+    """A process ended or did not become ready; the message holds the end of its log."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where each process listens."""
+
+    code_server: int
+    dagster: int
+    api: int
+    mlflow: int | None
+
+    @property
+    def dagster_url(self) -> str:
+        """The Dagster UI."""
+        return f"http://{HOST}:{self.dagster}"
+
+    @property
+    def api_url(self) -> str:
+        """The API."""
+        return f"http://{HOST}:{self.api}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """The MLflow UI."""
+        return f"http://{HOST}:{self.mlflow}"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process: its command, and how to see that it is ready."""
+
+    name: str
+    command: Sequence[str]
+    is_ready: Callable[[], bool]
+
+
+@dataclass
+class Running:
+    """The processes that were started, in order."""
+
+    services: list[tuple[Service, "subprocess.Popen[bytes]"]] = field(default_factory=list)
+    logs: Path = Path()
+
+    def check(self) -> None:
+        """Look whether all are still there.
+
+        Raises:
+            ProcessFailed: if one has ended.
+        """
+        for service, process in self.services:
+            if process.poll() is not None:
+                raise ProcessFailed(
+                    f"{service.name} ended with exit code {process.returncode}; the end of {self.logs / service.name}.log:\n"
+                    + log_tail(self.logs / f"{service.name}.log")
+                )
+
+
+def reserved_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, and that nobody else is given while this process lives.
+
+    Each is held by a socket of ours that does not listen: the system gives such a port to none who lets it choose one, but lets
+    a server have it that asks for it by number, again and again. Other systems than Linux would refuse that server, so there the
+    ports are only free now.
+    """
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind((HOST, 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        if sys.platform == "linux":
+            one.detach()  # so that its descriptor stays open
+        else:
+            one.close()
+    return ports
+
+
+def require_free(port: int, name: str) -> None:
+    """Refuse a port that something listens on.
+
+    Raises:
+        ProcessFailed: naming the port and the setting.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ProcessFailed(f"port {port} for the {name} is in use; stop what listens there or choose another") from error
+
+
+def services(ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Callable[[], bool]) -> list[Service]:
+    """What runs, in the order in which it starts.
+
+    Args:
+        ports: where they listen.
+        workspace: workspace file that names the code server.
+        tracking_uri: the MLflow store.
+        daemon_is_up: whether the daemon has given a sign of life.
+    """
+    result = [
+        Service(
+            "code-server",
+            [
+                _tool("dagster"),
+                *("code-server", "start", "--module-name", "creditrisk_assets.definitions"),
+                *("--location-name", "creditrisk", "--host", HOST, "--port", str(ports.code_server)),
+            ],
+            lambda: _listens(ports.code_server),
+        ),
+        Service(
+            "api",
+            [
+                *(sys.executable, "-m", "creditrisk_assets.cli.main", "serve"),
+                *("--host", HOST, "--port", str(ports.api)),
+            ],
+            lambda: _answers(f"{ports.api_url}/health"),
+        ),
+        Service(
+            "dagster-webserver",
+            [_tool("dagster-webserver"), "--host", HOST, "--port", str(ports.dagster), "--workspace", str(workspace)],
+            lambda: _answers(f"{ports.dagster_url}/server_info"),
+        ),
+        Service("dagster-daemon", [_tool("dagster-daemon"), "run", "--workspace", str(workspace)], daemon_is_up),
+    ]
+    if ports.mlflow is not None:
+        result.append(
+            Service(
+                "mlflow-ui",
+                [
+                    *(_tool("mlflow"), "server", "--backend-store-uri", tracking_uri, "--workers", "1"),
+                    *("--host", HOST, "--port", str(ports.mlflow)),
+                ],
+                lambda: _answers(f"{ports.mlflow_url}/health"),
+            )
+        )
+    return result
+
+
+def write_workspace(path: Path, code_server_port: int) -> None:
+    """A workspace file that names a running code server."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f"load_from:\n  - grpc_server:\n      host: {HOST}\n      port: {code_server_port}\n      location_name: creditrisk\n"
+    )
+
+
+@contextmanager
+def running(
+    wanted: Sequence[Service], folder: Path, environment: dict[str, str], logs: Path, told: Callable[[str], None]
+) -> Iterator[Running]:
+    """Start processes one after the other, each when the one before is ready; end them in reverse order.
+
+    Args:
+        wanted: what to start.
+        folder: their working directory.
+        environment: added to this process's environment.
+        logs: folder of their logs, one file each.
+        told: called with each name that has become ready.
+
+    Raises:
+        ProcessFailed: if one does not become ready.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    started = Running(logs=logs)
+    try:
+        for service in wanted:
+            with (logs / f"{service.name}.log").open("wb") as log:
+                process = subprocess.Popen(
+                    service.command,
+                    cwd=folder,
+                    env={**os.environ, **environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a Ctrl-C is ours to pass on, in the right order
+                    preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                )
+            started.services.append((service, process))
+            _await_ready(service, started)
+            told(service.name)
+        yield started
+    finally:
+        for _, process in reversed(started.services):
+            _stop(process)
+
+
+def log_tail(path: Path) -> str:
+    """The last lines of a log."""
+    return "\n".join(path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
+
+
+def _await_ready(service: Service, started: Running) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+    while not service.is_ready():
+        started.check()
+        if time.monotonic() > deadline:
+            raise ProcessFailed(
+                f"{service.name} was not ready after {READY_TIMEOUT_SECONDS:.0f} s; the end of its log:\n"
+                + log_tail(started.logs / f"{service.name}.log")
+            )
+        time.sleep(0.1)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a process to end; after the time-out end it and what it started."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # runs that a code server has started live in its group
+    except ProcessLookupError:
+        return
+
+
+def _end_with_parent() -> None:
+    """In the child, before its program starts: end when the parent ends, also where that was killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _tool(name: str) -> str:
+    """A command of this Python environment, or of the path."""
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise ProcessFailed(f"the command {name} is not installed; run make setup")
+    return found
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        return internal_http.get(url, timeout=2).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,1 @@
+"""Access to the API: keys, the rule of each route, rate limits."""

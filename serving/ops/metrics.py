@@ -1,0 +1,310 @@
+"""Metrics for Prometheus. Each worker writes its own files in one folder, so that any worker tells about all of them.
+
+prometheus_client's multi-process values cost some microseconds for each number, several of which change with each request. So a
+worker counts in plain lists and dictionaries, and a thread carries what has changed over into the files, four times a second.
+"""
+
+import bisect
+import os
+import re
+import threading
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from serving.http.gateway import Exchange
+
+log = structlog.get_logger()
+
+CARRY_SECONDS = 0.25
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Where prometheus_client looks for the folder."""
+
+SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PROBABILITIES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024, 4_096)
+
+RESERVED = {"counter": 1 << 17, "histogram": 1 << 19, "gauge_livesum": 1 << 16, "gauge_livemax": 1 << 16}
+"""Bytes of a worker's files: more than its numbers take with every route and status, and some hundred models."""
+
+LIVE_GAUGE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
+
+
+def empty_metrics(folder: Path) -> None:
+    """Forget what former processes counted. For whoever starts the workers, before the first of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink()
+
+
+def _reserve(folder: Path) -> None:
+    """Give this worker's files their space now. They are written to as memory, where a page that a full disk has no room for ends
+    the process.
+
+    Raises:
+        OSError: if there is no space.
+    """
+    for kind, size in RESERVED.items():
+        with (folder / f"{kind}_{os.getpid()}.db").open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+class _Distribution:
+    """A histogram that one thread counts in and another one carries over."""
+
+    __slots__ = ("_bounds", "_carried", "_carried_sum", "_counts", "_sum", "_target")
+
+    def __init__(self, bounds: Sequence[float], target: Histogram) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+        self._carried = [0] * (len(bounds) + 1)
+        self._sum = self._carried_sum = 0.0
+        self._target: Any = target
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect.bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def carry(self) -> None:
+        """The package can only observe one value at a time, so this goes to the numbers behind its histogram."""
+        for place, count in enumerate(self._counts):
+            if count != self._carried[place]:
+                self._target._buckets[place].inc(count - self._carried[place])
+                self._carried[place] = count
+        total = self._sum
+        if total != self._carried_sum:
+            self._target._sum.inc(total - self._carried_sum)
+            self._carried_sum = total
+
+
+class _Counts:
+    """A counter by labels that one thread counts in and another one carries over."""
+
+    __slots__ = ("_carried", "_target", "counts")
+
+    def __init__(self, target: Counter) -> None:
+        self.counts: Tally[tuple[str, ...]] = Tally()
+        self._carried: Tally[tuple[str, ...]] = Tally()
+        self._target = target
+
+    def carry(self) -> None:
+        for labels, count in list(self.counts.items()):
+            if count != self._carried[labels]:
+                child = self._target.labels(*labels) if labels else self._target
+                child.inc(count - self._carried[labels])
+                self._carried[labels] = count
+
+
+class Metrics:
+    """What this worker counts, and what all of them have counted.
+
+    A worker that finds no space for its files counts in its own memory, and tells of itself alone.
+
+    It looks on at the perimeter (`started`, `ended`). Each of the other functions is called by what it is about, from one thread.
+
+    Args:
+        folder: what the workers of one API share.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        for file in folder.glob(f"gauge_live*_{os.getpid()}.db"):
+            file.unlink()  # of a dead worker that had the same number
+        os.environ[FOLDER_VARIABLE] = str(folder)
+        try:
+            _reserve(folder)
+        except OSError as error:  # a full disk; deciding does not depend on it
+            log.error("metrics_of_this_worker_alone", problem=str(error))
+            self._shared, values.ValueClass = False, values.MutexValue
+        else:
+            # The package decides on its values when it is imported, before the folder is known.
+            self._shared, values.ValueClass = True, values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        self._own = own = CollectorRegistry()  # only what is in the folder is told
+        self._seconds = Histogram(
+            "creditrisk_request_seconds", "Time to answer", ("route", "status"), buckets=SECONDS, registry=own
+        )
+        self._in_flight = Gauge(
+            "creditrisk_requests_in_flight", "Requests being answered", multiprocess_mode="livesum", registry=own
+        )
+        self._model = Gauge(
+            "creditrisk_model_info",
+            "Workers that answer by this model",
+            ("model_version", "bundle_sha256", "degraded"),
+            multiprocess_mode="livesum",
+            registry=own,
+        )
+        self._problem = Gauge(
+            "creditrisk_champion_problem",
+            "1 where the champion in force could not be read or loaded",
+            multiprocess_mode="livemax",
+            registry=own,
+        )
+        self._problem.set(0)
+
+        def distribution(name: str, what: str, bounds: Sequence[float]) -> _Distribution:
+            return _Distribution(bounds, Histogram(name, what, buckets=bounds, registry=own))
+
+        def counts(name: str, what: str, labels: Sequence[str] = ()) -> _Counts:
+            return _Counts(Counter(name, what, labels, registry=own))
+
+        self._probability = distribution("creditrisk_default_probability", "PDs given", PROBABILITIES)
+        self._group = distribution("creditrisk_decision_group_size", "Decisions made durable at once", GROUP_SIZES)
+        self._fsync = distribution("creditrisk_decision_log_fsync_seconds", "Time of one flush to disk", SECONDS)
+        self._lag = distribution(
+            "creditrisk_decision_log_lag_seconds", "From a request's receipt to its decision on disk", SECONDS
+        )
+        self._refused = counts("creditrisk_requests_refused", "Requests that were not answered as asked", ("reason",))
+        self._decisions = counts("creditrisk_decisions", "Decisions", ("model_version", "prediction", "degraded"))
+        self._log_errors = counts("creditrisk_decision_log_errors", "Flushes that failed")
+        self._loads = counts("creditrisk_champion_loads", "Champions taken into force")
+        self._refusals = counts("creditrisk_champion_refusals", "Champions that could not be proven")
+        self._shadowed = counts("creditrisk_shadow_scores", "Decisions that a challenger scored too", ("model_version", "scored"))
+        self._not_shadowed = counts(
+            "creditrisk_shadow_dropped", "Decisions that have no shadow though there is a challenger", ("reason",)
+        )
+        self._by_answer: dict[tuple[str, int], _Distribution] = {}
+        self._answering_by: Gauge | None = None
+        self._now_in_flight = self._carried_in_flight = 0
+        self._carried: tuple[Callable[[], None], ...] = tuple(
+            one.carry
+            for one in (
+                *(self._probability, self._group, self._fsync, self._lag),
+                *(self._refused, self._decisions, self._log_errors, self._loads, self._refusals),
+                *(self._shadowed, self._not_shadowed),
+            )
+        )
+        self._carrying = threading.Lock()
+        self._stop = threading.Event()
+        threading.Thread(target=self._carry_on, name="metrics", daemon=True).start()
+
+    def close(self) -> None:
+        """Carry over what is left, and no more after that."""
+        self._stop.set()
+        self._carry()
+
+    def started(self) -> None:
+        """A request has come."""
+        self._now_in_flight += 1
+
+    def ended(self, exchange: Exchange) -> None:
+        """It has been answered."""
+        self._now_in_flight -= 1
+        status = exchange.status
+        known = (exchange.rule.template, status // 100)
+        of_these = self._by_answer.get(known)
+        if of_these is None:
+            target = self._seconds.labels(known[0], f"{known[1]}xx" if status else "gone")
+            of_these = self._by_answer[known] = _Distribution(SECONDS, target)
+        of_these.observe(time.perf_counter() - exchange.received_at)
+        if status >= 400:
+            self._refused.counts[(exchange.refused or f"status_{status}",)] += 1
+
+    def observe_decisions(
+        self, model_version: str, predictions: Sequence[int], probabilities: Sequence[float], *, degraded: bool = False
+    ) -> None:
+        """Decisions of one model that are being answered."""
+        counts, word = self._decisions.counts, _word(degraded)
+        for prediction in predictions:
+            counts[(model_version, "1" if prediction else "0", word)] += 1
+        for probability in probabilities:
+            self._probability.observe(probability)
+
+    def observe_group(self, size: int, fsync_seconds: float, oldest_received_at: float) -> None:
+        """A group of decisions is on disk.
+
+        Args:
+            size: decisions in it.
+            fsync_seconds: what the flush took.
+            oldest_received_at: when the first of its requests came, by time.perf_counter().
+        """
+        self._group.observe(size)
+        self._fsync.observe(fsync_seconds)
+        self._lag.observe(time.perf_counter() - oldest_received_at)
+
+    def observe_log_error(self) -> None:
+        """A group could not be written."""
+        self._log_errors.counts[()] += 1
+
+    def observe_shadow(self, model_version: str, scored: int, failed: int) -> None:
+        """A challenger scored decisions, and could not score some others."""
+        self._shadowed.counts[(model_version, "true")] += scored
+        self._shadowed.counts[(model_version, "false")] += failed
+
+    def observe_shadow_dropped(self, reason: str, rows: int) -> None:
+        """Decisions will have no shadow. Each reason is told by one thread."""
+        self._not_shadowed.counts[(reason,)] += rows
+
+    def observe_champion(self, model_version: str, bundle_sha256: str, *, degraded: bool = False) -> None:
+        """The model that this worker answers by from now on."""
+        if self._answering_by is not None:
+            self._answering_by.set(0)
+        self._answering_by = self._model.labels(model_version, bundle_sha256, _word(degraded))
+        self._answering_by.set(1)
+        self._loads.counts[()] += 1
+        self._problem.set(0)
+
+    def observe_champion_problem(self, *, refused: bool) -> None:
+        """The champion in force could not be read, or was read and could not be proven (`refused`)."""
+        self._problem.set(1)
+        if refused:
+            self._refusals.counts[()] += 1
+
+    def observe_champion_well(self) -> None:
+        """The champion in force was read and is the one that answers."""
+        self._problem.set(0)
+
+    def text(self) -> bytes:
+        """What all workers have counted, as Prometheus reads it. Gauges of workers that are gone do not count."""
+        self._carry()
+        if not self._shared:
+            return generate_latest(self._own)
+        for file in self._folder.glob("gauge_live*.db"):
+            found = LIVE_GAUGE.fullmatch(file.name)
+            if found and not _is_alive(int(found[1])):
+                mark_process_dead(int(found[1]), str(self._folder))  # type: ignore[no-untyped-call]
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
+
+    def _carry_on(self) -> None:
+        while not self._stop.wait(CARRY_SECONDS):
+            self._carry()
+
+    def _carry(self) -> None:
+        with self._carrying:
+            if self._now_in_flight != self._carried_in_flight:
+                self._carried_in_flight = self._now_in_flight
+                self._in_flight.set(self._carried_in_flight)
+            for carry in (*self._carried, *(one.carry for one in list(self._by_answer.values()))):
+                carry()
+
+
+def add_metrics_route(app: FastAPI, metrics: Metrics) -> None:
+    """`GET /metrics`."""
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    def read_metrics() -> Response:  # in a thread: it reads the files of all workers
+        """What the workers of this API have counted, for Prometheus."""
+        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,191 @@
+"""The monitoring page: the champion, its days, alarms, retrains and promotions on one time axis.
+
+It shows what the loop has written beside the reports, so it needs no database of the orchestrator, and nothing from another host.
+"""
+
+import datetime
+from dataclasses import replace
+from typing import Annotated
+
+import structlog
+from fastapi import APIRouter, HTTPException, Path
+from fastapi.responses import HTMLResponse
+from pydantic import ValidationError
+
+from creditrisk_assets.monitoring.loop_status import (
+    DAYS_SHOWN,
+    DayStatus,
+    Event,
+    LoopStatus,
+)
+from creditrisk_assets.settings import Settings
+from serving.pages.charts import (
+    Chart,
+    Level,
+    Mark,
+    Point,
+    Series,
+    chart,
+)
+from serving.pages.templating import VERDICTS, environment
+
+log = structlog.get_logger()
+
+Z95 = 1.959964
+EVENTS = {**VERDICTS, "failed": "retrain failed", "in flight": "retrain under way"}
+MOVES = ("first", "promoted", "rolled_back", "cut_off")
+"""Events after which other decisions are made."""
+
+
+def monitoring_router(settings: Settings) -> APIRouter:
+    """The page, and what it links to.
+
+    Args:
+        settings: where the reports are.
+    """
+    router = APIRouter()
+
+    @router.get("/monitoring", response_class=HTMLResponse, include_in_schema=False)
+    def monitoring() -> HTMLResponse:
+        """The page."""
+        status, problem = _status(settings)
+        days = sorted(status.days, key=lambda one: one.day) if status else []
+        content = (
+            environment()
+            .get_template("monitoring.html")
+            .render(
+                portfolio=settings.portfolio,
+                status=status,
+                problem=problem,
+                days=days,
+                charts=_charts(status, days) if status else [],
+                events=EVENTS,
+                days_shown=DAYS_SHOWN,
+            )
+        )
+        return HTMLResponse(content)
+
+    @router.get("/reports/drift/{day}", response_class=HTMLResponse)
+    def drift_report(day: datetime.date) -> HTMLResponse:
+        """The Evidently report of a day."""
+        return _report(settings, f"drift/{day.isoformat()}/report.html", f"no drift report for {day}")
+
+    @router.get("/reports/drift/windows/{until}/{days}", response_class=HTMLResponse)
+    def window_report(until: datetime.date, days: Annotated[int, Path(ge=1, le=366)]) -> HTMLResponse:
+        """The Evidently report of some days up to one."""
+        return _report(settings, f"drift/windows/{until.isoformat()}/{days}/report.html", f"no report of {days} days to {until}")
+
+    @router.get("/reports/verdicts/{sha256}", response_class=HTMLResponse)
+    def verdict(sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of the verdict.")]) -> HTMLResponse:
+        """A verdict of the promotion gate: every test, its figures and its limits."""
+        return _report(settings, f"verdicts/{sha256}.html", f"no verdict {sha256}")
+
+    return router
+
+
+def _report(settings: Settings, name: str, missing: str) -> HTMLResponse:
+    try:
+        page = (settings.reports / name).read_bytes()
+    except FileNotFoundError as error:
+        raise HTTPException(404, missing) from error
+    return HTMLResponse(page)
+
+
+def _status(settings: Settings) -> tuple[LoopStatus | None, str | None]:
+    """What the loop has written, or why there is nothing to show."""
+    try:
+        return LoopStatus.read(settings.reports), None
+    except FileNotFoundError:
+        return None, "The loop has written nothing yet. It does so within seconds once its daemon runs: make dev."
+    except (OSError, ValidationError) as error:
+        log.warning("loop_status_not_read", problem=str(error))
+        return None, "What the loop has written cannot be read now."
+
+
+def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
+    """Stability, ranking and level over the days, each with what was done on it."""
+    marks = [_mark(event) for event in status.events if event.day is not None and (event.kind != "kept" or event.challenger)]
+    wanted = [
+        chart(
+            "PSI of the score, days judged together",
+            [
+                Series(
+                    "PSI", "realised", [Point(day.day, day.score_psi_judged) for day in days if day.score_psi_judged is not None]
+                ),
+                Series(
+                    "alarm line",
+                    "limit",
+                    [Point(day.day, day.score_psi_threshold) for day in days if day.score_psi_threshold is not None],
+                ),
+            ],
+            marks,
+            from_zero=True,
+        ),
+        chart(
+            "AUC: estimated without outcomes, and realised",
+            [
+                Series(
+                    "estimated",
+                    "estimated",
+                    [
+                        _point(day.day, day.estimated_roc_auc, day.estimated_roc_auc_standard_error)
+                        for day in days
+                        if day.estimated_roc_auc is not None
+                    ],
+                ),
+                Series(
+                    "realised",
+                    "realised",
+                    [_point(day.day, day.roc_auc, day.roc_auc_standard_error) for day in days if day.roc_auc is not None],
+                ),
+            ],
+            marks,
+            _at_validation(days),
+        ),
+        chart(
+            "Bad rate and mean PD of matured decisions",
+            [
+                Series("mean PD", "estimated", [Point(day.day, day.mean_pd) for day in days if day.mean_pd is not None]),
+                Series("bad rate", "realised", [_rate(day) for day in days if day.bad_rate is not None]),
+            ],
+            marks,
+            from_zero=True,
+        ),
+    ]
+    return [one for one in wanted if one is not None]
+
+
+def _at_validation(days: list[DayStatus]) -> list[Level]:
+    """The AUC at validation over the days of each version, which is the version's own and not that of the champion in force."""
+    levels = list[Level]()
+    for day in days:
+        if day.validation_roc_auc is None:
+            continue
+        if levels and levels[-1].name == _validation_of(day):
+            levels[-1] = replace(levels[-1], last=day.day)
+        else:
+            levels.append(Level(day.day, day.day, day.validation_roc_auc, _validation_of(day)))
+    return levels
+
+
+def _validation_of(day: DayStatus) -> str:
+    return f"version {day.model_version} at validation"
+
+
+def _point(day: str, value: float, error: float | None) -> Point:
+    if error is None:
+        return Point(day, value)
+    return Point(day, value, max(0.0, value - Z95 * error), min(1.0, value + Z95 * error))
+
+
+def _rate(day: DayStatus) -> Point:
+    """The bad rate of a day, with a binomial standard error."""
+    rate = day.bad_rate or 0.0
+    return _point(day.day, rate, (rate * (1 - rate) / day.matured) ** 0.5 if day.matured else None)
+
+
+def _mark(event: Event) -> Mark:
+    what = EVENTS.get(event.kind, event.kind)
+    version = event.model_version if event.kind in MOVES else event.challenger
+    of = f", version {version}" if version else ""
+    return Mark(str(event.day), f"{event.day}: {what}{of}", "move" if event.kind in MOVES else "tried")

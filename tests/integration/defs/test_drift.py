@@ -1,0 +1,159 @@
+"""Drift over nights: what the checks make of the days before, of broken data, and the reports over several days."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from creditrisk_assets.cli.main import app
+from creditrisk_assets.defs.window_reports import NothingToReport, write_window_report
+from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, load_bundle
+from creditrisk_assets.scoring.reference_profile import reference_profile_of
+from tests.integration.conftest import Loop, checks, customers
+
+DAYS = ["2026-05-01", "2026-05-02", "2026-05-03"]
+
+
+def later(rows: int, seed: int, share: float) -> pd.DataFrame:
+    """Customers of whom a share has paid one month later than it would have."""
+    frame = customers(rows, seed)
+    hit = np.random.default_rng(seed).random(rows) < share
+    return frame.assign(pay_0=np.where(hit, np.minimum(frame["pay_0"] + 1, 9), frame["pay_0"]))
+
+
+@pytest.fixture(scope="module")
+def nights(trained: Loop) -> tuple[Loop, dict[str, dg.ExecuteInProcessResult]]:
+    """Three nights of a small shift."""
+    results = {}
+    for place, day in enumerate(DAYS):
+        trained.land_day(day, later(200, 40 + place, 0.3))
+        results[day] = trained.run("score_production", day)
+        assert results[day].success
+    return trained, results
+
+
+def evaluation(result: dg.ExecuteInProcessResult, check: str) -> tuple[bool, dict[str, Any]]:
+    found = checks(result)[check]
+    return found.passed, {name: value.value for name, value in found.metadata.items()}
+
+
+def test_a_small_shift_that_stays_is_found_by_its_nights_together(
+    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+) -> None:
+    loop, results = nights
+    passed = [evaluation(results[day], "feature_distributions_are_stable")[0] for day in DAYS]
+    assert (passed[0], passed[2]) == (True, False)
+    _, metadata = evaluation(results[DAYS[2]], "feature_distributions_are_stable")
+    assert metadata["summary"].startswith("Fields have shifted: pay_0 ")
+    assert metadata["observed"] > metadata["threshold"]
+    assert (metadata["rows"], metadata["nights"]) == (600, 3)
+    assert metadata["model_version"] == loop.champion().model_version
+    assert metadata["tier"] == "note"
+    assert "source" in metadata["action"]
+    assert loop.metadata("drift_report", DAYS[2])["drifted"] == "pay_0"
+
+
+def test_the_same_day_checked_again_gives_the_same_bytes(nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]]) -> None:
+    """Also when later days have come since: only nights before it count."""
+    loop, _ = nights
+    path = Path(str(loop.settings.storage / "drift_report" / f"{DAYS[1]}.parquet"))
+    before = path.read_bytes()
+    assert loop.run("score_production", DAYS[1]).success
+    assert path.read_bytes() == before
+
+
+def test_nights_of_another_champion_do_not_count(nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]]) -> None:
+    loop, _ = nights
+    kept = loop.settings.storage / "drift_report" / f"{DAYS[1]}.parquet"
+    before = kept.read_bytes()
+    try:
+        frame = loop.frame("drift_report", DAYS[1]).assign(model_version="0")
+        with kept.open("wb") as file:
+            frame.to_parquet(file, index=False)
+        assert loop.run("score_production", DAYS[2]).success
+        assert loop.metadata("drift_report", DAYS[2])["nights_together"] == 2
+    finally:
+        kept.write_bytes(before)
+        assert loop.run("score_production", DAYS[2]).success
+
+
+def test_broken_data_is_told_from_drift_and_names_its_field(trained: Loop) -> None:
+    day, landed = "2026-05-20", customers(400, 50).astype({"bill_amt1": "object"})
+    landed.loc[landed.index[::40], "bill_amt1"] = "n.a."
+    landed.loc[landed.index[1:30:2], "pay_amt1"] = 16_000_000
+    trained.land_day(day, landed)
+    result = trained.run("score_production", day)
+    assert result.success
+    passed, metadata = evaluation(result, "data_quality_is_stable")
+    assert not passed
+    assert "pay_amt1: values out of range" in metadata["summary"]
+    assert "rejected rows 2.50% > 0.50%" in metadata["summary"]
+    assert metadata["tier"] == "look today"
+    assert metadata["observed"] > metadata["threshold"]
+    clean, quiet = evaluation(result, "score_distribution_is_stable")
+    assert clean
+    assert quiet["summary"] == "stable"
+
+
+def test_a_bundle_from_before_there_were_profiles_is_compared_by_its_sample(trained: Loop, tmp_path: Path) -> None:
+    record = trained.champion()
+    bundle = trained.bundle(record)
+    made = reference_profile_of(bundle)
+    assert made.rows == bundle.manifest.training.rows
+    old = tmp_path / "old"
+    for name in ("model.onnx", *(f"extra_files/{one}" for one in ("reasons.onnx", "manifest.json", "golden_requests.json"))):
+        (old / name).parent.mkdir(parents=True, exist_ok=True)
+        (old / name).write_bytes(bundle.document(name))
+    (old / "extra_files/reference.parquet").write_bytes(bundle.document("extra_files/reference.parquet"))
+    sampled = reference_profile_of(load_bundle(str(old)))
+    assert not (old / REFERENCE_PROFILE).exists()
+    assert sampled.names == made.names
+    assert sampled.rows == min(10_000, made.rows)
+
+
+def test_the_last_days_together_are_a_report_of_their_own(nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]]) -> None:
+    loop, _ = nights
+    report = write_window_report(loop.instance, loop.settings, 7, DAYS[2])
+    assert (report.used, report.rows) == (DAYS[::-1], 600)
+    assert report.stability.set_index("column").loc["pay_0", "drifted"]
+    assert "<html" in Path(report.html).read_text()[:200].lower()
+    assert report.url == f"http://127.0.0.1:8000/reports/drift/windows/{DAYS[2]}/7"
+    document = json.loads(Path(report.html).with_name("report.json").read_text())
+    assert document["metrics"][0]["value"]["count"] == report.stability["drifted"].sum()
+
+
+def test_a_window_without_a_day_says_what_is_missing(trained: Loop) -> None:
+    with pytest.raises(NothingToReport, match="2026-06-30 was not scored; valid: a day"):
+        write_window_report(trained.instance, trained.settings, 7, "2026-06-30")
+    without = trained.settings.model_copy(update={"report_rows": 0})
+    with pytest.raises(NothingToReport, match="CREDITRISK_REPORT_ROWS is 0"):
+        write_window_report(trained.instance, without, 7, DAYS[2])
+
+
+def test_the_window_job_reports_on_the_latest_days(nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]]) -> None:
+    loop, _ = nights
+    last = max(loop.instance.get_materialized_partitions(dg.AssetKey("production_scores")))
+    job = loop.definitions.get_job_def("window_reports")
+    assert job.execute_in_process(instance=loop.instance).success
+    assert all((loop.settings.reports / "drift" / "windows" / last / str(days) / "report.html").exists() for days in (7, 30))
+
+
+def test_the_command_writes_the_report_and_says_what_moved(
+    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, _ = nights
+    monkeypatch.setenv("DAGSTER_HOME", str(loop.home))
+    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(loop.settings.data_dir))
+    result = CliRunner().invoke(app, ["report", "--days", "3", "--until", DAYS[2], "--json"])
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert (document["used"], document["rows"]) == (DAYS[::-1], 600)
+    assert [one["column"] for one in document["columns"] if one["drifted"]] == ["pay_0"]
+    assert document["columns"][0]["column"] == "pay_0"
+    refused = CliRunner().invoke(app, ["report", "--until", "2026-06-30"])
+    assert refused.exit_code == 1

@@ -1,0 +1,43 @@
+"""A receiver of alerts as a process of its own: `python -m tests.support.receiver PORT LOG SCRIPT`.
+
+SCRIPT is a comma-separated list of what it answers, one request after the other: a status, `429:3` with Retry-After, `hang`, or
+`drop`; when it is through, 200. Each request is appended to LOG as a line of JSON.
+"""
+
+import json
+import sys
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+def main() -> None:
+    port, log, script = int(sys.argv[1]), Path(sys.argv[2]), [one for one in sys.argv[3].split(",") if one]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            answer = script.pop(0) if script else "200"
+            status, _, patience = answer.partition(":")
+            line = {"body": body, "headers": {name.lower(): value for name, value in self.headers.items()}, "answer": answer}
+            with log.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            if status == "hang":
+                time.sleep(60)
+            if status in ("hang", "drop"):
+                self.close_connection = True
+                return
+            self.send_response(int(status))
+            if patience:
+                self.send_header("Retry-After", patience)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""An application behind a real uvicorn in a thread of this process, on a free port, with the API's own protocol."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import uvicorn
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from serving.http.protocol import GuardedProtocol, Patience
+
+IMPATIENT = Patience(head_seconds=0.5, write_seconds=1.0)
+
+
+class ImpatientProtocol(GuardedProtocol):
+    """What a test need not wait ten seconds for."""
+
+    patience = IMPATIENT
+
+
+class PatientProtocol(GuardedProtocol):
+    """As by default, whatever the environment of the tests says."""
+
+    patience = Patience(head_seconds=10.0, write_seconds=30.0)
+
+
+def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Routes, and those of included routers, which FastAPI has as one route each."""
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from every_route(included.routes)
+
+
+@contextlib.contextmanager
+def served(
+    app: ASGIApp, protocol: type[GuardedProtocol] = PatientProtocol, lifespan: Literal["on", "off"] = "off", **more: Any
+) -> Iterator[int]:
+    """The port on which an application is served."""
+    config = uvicorn.Config(app, port=0, http=protocol, lifespan=lifespan, server_header=False, log_config=None, **more)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()

@@ -1,0 +1,157 @@
+"""What the monitoring page says is so, whatever the loop has been through."""
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from fastapi.routing import APIRoute
+
+from creditrisk_assets.cli.common import console
+from creditrisk_assets.cli.operations import show_status
+from creditrisk_assets.monitoring.loop_status import (
+    DayStatus,
+    Event,
+    FailedCheck,
+    LoopStatus,
+)
+from creditrisk_assets.scoring.bundle import ChampionRecord, DecisionRule
+from creditrisk_assets.settings import Settings
+from serving.pages.monitoring_page import monitoring_router
+
+FALLEN = FailedCheck(
+    check="ranking_is_as_at_validation",
+    problem="Discrimination is down",
+    tier="look today",
+    summary="Discrimination is down: AUC 0.6460, limit 0.7330, the night alone",
+    run_id=None,
+)
+
+
+def champion(version: str) -> ChampionRecord:
+    return ChampionRecord(
+        mlflow_uri=f"models:/credit_default/{version}",
+        artifact_uri="x",
+        model_version=version,
+        bundle_sha256="b" * 64,
+        verdict="kept",
+        reason="version 3 is no better",
+        rule=DecisionRule(cut_off=0.2, reference=[]),
+        in_force_verdict="promoted",
+        in_force_reason="version 2 is better",
+    )
+
+
+def status(version: str = "2", **more: Any) -> LoopStatus:
+    values: dict[str, Any] = {
+        "written": 1.0,
+        "champion": champion(version),
+        "champion_since": 1.0,
+        "champion_because": "version 2 is better",
+        "retraining": "no open cause",
+        "checks": 20,
+        "checks_run": 20,
+        "days": (),
+        "events": (),
+        "runs_in_flight": (),
+        "failed_runs": (),
+        "sensors": (),
+        "landing_problems": (),
+        "dagster_url": "",
+        "mlflow_url": "",
+    }
+    return LoopStatus(**(values | more))
+
+
+def day(name: str, version: str | None, validation: float | None = None, **more: Any) -> DayStatus:
+    return DayStatus(day=name, model_version=version, validation_roc_auc=validation, roc_auc=0.7, **more)
+
+
+def page(folder: Path, seen: LoopStatus) -> str:
+    settings = Settings(data_dir=folder)
+    seen.write(settings.reports)
+    (route,) = [one for one in monitoring_router(settings).routes if isinstance(one, APIRoute) and one.path == "/monitoring"]
+    return bytes(route.endpoint().body).decode()
+
+
+def said(content: str) -> str:
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", content)).split())
+
+
+def terminal(seen: LoopStatus) -> str:
+    """What `creditrisk status` prints."""
+    with console.capture() as printed:
+        show_status(seen)
+    return " ".join(printed.get().split())
+
+
+def test_alarms_about_days_of_former_champions_are_apart_from_those_that_stand(tmp_path: Path) -> None:
+    """Nineteen alarms used to be listed under "Alarms that stand: 0"."""
+    days = tuple(day(f"2026-05-{number:02d}", "1", alarms=(FALLEN,)) for number in range(1, 20))
+    seen = status(days=days)
+    assert (len(seen.standing), len(seen.history)) == (0, 19)
+    text = said(page(tmp_path, seen))
+    assert "Alarms that stand 0 and 19 about days of former champions" in text
+    alarms, former = text.split("About days that former champions have decided")
+    assert "Discrimination is down" not in alarms
+    assert former.count("Discrimination is down: AUC 0.6460, limit 0.7330") == 19
+    told = terminal(seen)
+    assert "no alarm stands; 20 of 20 checks have run" in told
+    assert "19 alarms about days of former champions: 19 days: 2026-05-01, " in told
+
+
+def test_an_alarm_says_what_is_wrong_and_not_what_would_be_right(tmp_path: Path) -> None:
+    seen = status(days=(day("2026-05-01", "2", alarms=(FALLEN,)),))
+    content = page(tmp_path, seen)
+    assert "Discrimination is down: AUC 0.6460, limit 0.7330, the night alone" in said(content)
+    assert "ranking is as at validation" not in said(content)
+    assert "alarm on 2026-05-01 (look today): Discrimination is down: AUC 0.6460" in terminal(seen)
+
+
+def test_each_version_has_its_own_line_at_validation(tmp_path: Path) -> None:
+    days = (day("2026-05-01", "1", 0.71), day("2026-05-02", "1", 0.71), day("2026-05-03", "2", 0.78))
+    content = page(tmp_path, status(days=days))
+    lines = re.findall(r'<line class="level-line" x1="([\d.]+)" x2="([\d.]+)".*?<title>(.*?)</title>', content)
+    assert [text for _, _, text in lines] == ["version 1 at validation 0.710", "version 2 at validation 0.780"]
+    assert float(lines[0][0]) < float(lines[0][1]) == float(lines[1][0]) < float(lines[1][1])
+
+
+def test_a_refused_retrain_is_drawn_as_the_page_says(tmp_path: Path) -> None:
+    refused = Event(at=2.0, day="2026-05-02", kind="kept", action="refit", text="no better", model_version="2", challenger="3")
+    unjudged = Event(at=3.0, day="2026-05-03", kind="kept", text="nothing to judge", model_version="2")
+    days = tuple(day(f"2026-05-0{number}", "2") for number in (1, 2, 3))
+    content = page(tmp_path, status(days=days, events=(unjudged, refused)))
+    assert content.count('<line class="mark tried"') == 1
+    assert "<title>2026-05-02: challenger refused, version 3</title>" in content
+
+
+def test_before_any_check_has_run_none_is_said_to_have_passed(tmp_path: Path) -> None:
+    seen = status(checks_run=0)
+    assert "No check has run yet." in said(page(tmp_path, seen))
+    assert "passed" not in said(page(tmp_path, seen))
+    assert "no alarm stands; 0 of 20 checks have run" in terminal(seen)
+    text = said(page(tmp_path, status(checks_run=12)))
+    assert "None stands. 12 of 20 checks have run, and the latest evaluation of each passed." in text
+
+
+def test_days_that_landed_and_were_not_scored_are_counted(tmp_path: Path) -> None:
+    seen = status(waiting_days=tuple(f"2026-05-{number:02d}" for number in range(1, 13)))
+    text = said(page(tmp_path, seen))
+    assert "None has landed yet" not in text
+    assert "12 days have landed, and none was scored yet." in text
+    assert "12 landed and not scored yet: 2026-05-01, " in text
+    assert "and 2 more" in text
+    told = terminal(seen)
+    assert "landed and not scored yet: 12 days: 2026-05-01, " in told
+    assert "none landed" not in told
+
+
+def test_the_champion_is_shown_with_why_it_is_champion() -> None:
+    told = terminal(status())
+    assert "UTC, version 2 is better" in told
+    assert "version 3 is no better" not in told
+
+
+def test_figures_are_shown_with_the_digits_that_make_their_comparison_true(tmp_path: Path) -> None:
+    seen = status(days=(day("2026-05-01", "2", score_psi_judged=0.0244, score_psi_threshold=0.0239),))
+    assert "0.0244 / 0.0239" in said(page(tmp_path, seen))
