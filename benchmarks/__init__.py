@@ -1,1 +1,3 @@
-"""Measurements that the documentation quotes; run by hand, each as `python -m benchmarks.<name>`."""
+"""Measurements that the documentation quotes; run by hand, each as `python -m
+benchmarks.<name>`.
+"""

@@ -1,4 +1,6 @@
-"""The whole graph on one page: from raw data to the champion, from a day's file to its drift report, and what runs by itself."""
+"""The whole graph on one page: from raw data to the champion, from a day's file to its drift
+report, and what runs by itself.
+"""
 
 import dagster as dg
 from upath import UPath
@@ -57,9 +59,16 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             window_reports.window_reports,
             loop_checks.watch,
         ],
-        schedules=[jobs.nightly_audit, window_reports.daily_window_reports, loop_checks.watch_schedule],
+        schedules=[
+            jobs.nightly_audit,
+            window_reports.daily_window_reports,
+            loop_checks.watch_schedule,
+        ],
         sensors=loop_checks.SENSORS,
-        resources={"settings": checked_settings(settings), "io_manager": ParquetIOManager(UPath(settings.storage))},
+        resources={
+            "settings": checked_settings(settings),
+            "io_manager": ParquetIOManager(UPath(settings.storage)),
+        },
         executor=dg.in_process_executor,
     )
 

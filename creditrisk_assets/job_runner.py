@@ -1,4 +1,6 @@
-"""Running a job in this process, as `creditrisk train` and `creditrisk retrain` do, and what became of it in words."""
+"""Running a job in this process, as `creditrisk train` and `creditrisk retrain` do, and what became
+of it in words.
+"""
 
 import re
 import uuid
@@ -39,7 +41,8 @@ def run_here(
     tags: Mapping[str, str],
     on_progress: Callable[[str, int, int], None],
 ) -> Outcome:
-    """Execute a job in this process, on a real instance: the run is in the Dagster UI like any other.
+    """Execute a job in this process, on a real instance: the run is in the Dagster UI like any
+    other.
 
     Args:
         instance: of the store.
@@ -69,12 +72,16 @@ def run_here(
     said: dict[str, dict[str, object]] = {}
     for event in result.get_asset_materialization_events():
         if event.asset_key is not None:
-            said[event.asset_key.to_user_string()] = {name: value.value for name, value in event.materialization.metadata.items()}
+            said[event.asset_key.to_user_string()] = {
+                name: value.value for name, value in event.materialization.metadata.items()
+            }
     return Outcome(result.run_id, () if result.success else failures_of(result), said)
 
 
 def failures_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
-    """Why a run did not succeed: the summary of each blocking check that failed, and the cause of each other failed step."""
+    """Why a run did not succeed: the summary of each blocking check that failed, and the cause of
+    each other failed step.
+    """
     names = {key.name for key in BLOCKING}
     checks = [
         str(one.metadata["summary"].value)
@@ -87,20 +94,32 @@ def failures_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
             error = _first_of_ours(event.step_failure_data.error)
             if error is not None and error.cls_name != "DagsterAssetCheckFailedError":
                 causes.append(re.sub(rf"^[\w.]*{error.cls_name}: ", "", error.message.strip()))
-    return tuple(dict.fromkeys([*checks, *causes]))[:SHOWN] or ("it ended without a reason; see the run in the Dagster UI",)
+    return tuple(dict.fromkeys([*checks, *causes]))[:SHOWN] or (
+        "it ended without a reason; see the run in the Dagster UI",
+    )
 
 
 def _first_of_ours(error: SerializableErrorInfo | None) -> SerializableErrorInfo | None:
-    """The outermost error that this project raised, which names the setting or file; else the one that all began with."""
+    """The outermost error that this project raised, which names the setting or file; else the one
+    that all began with.
+    """
     chain = []
     while error is not None:
         chain.append(error)
         error = error.cause
-    ours = (one for one in chain if one.message.startswith(("creditrisk_assets.", "dagster._core.definitions.events.Failure")))
+    ours = (
+        one
+        for one in chain
+        if one.message.startswith(
+            ("creditrisk_assets.", "dagster._core.definitions.events.Failure")
+        )
+    )
     return next(ours, chain[-1] if chain else None)
 
 
-def retrain_tags(instance: dg.DagsterInstance, action: str | None, since: str | None) -> dict[str, str]:
+def retrain_tags(
+    instance: dg.DagsterInstance, action: str | None, since: str | None
+) -> dict[str, str]:
     """The tags of a retrain that a person asks for.
 
     Args:

@@ -1,7 +1,8 @@
 """MLflow's artifact addresses in a store that was moved.
 
-MLflow writes the absolute address of each artifact folder into its database. When a store's folder is copied or renamed, those of
-its embedded SQLite store are rewritten before MLflow is used, or it would go on writing to the old place.
+MLflow writes the absolute address of each artifact folder into its database. When a store's folder
+is copied or renamed, those of its embedded SQLite store are rewritten before MLflow is used, or it
+would go on writing to the old place.
 """
 
 import sqlalchemy as sa

@@ -5,10 +5,11 @@ MOST_DIGITS = 17
 
 
 def beside(figure: float, limit: float, spec: str = ".3f") -> tuple[str, str]:
-    """A figure and its limit in the same format, with as many digits as it takes to tell them apart.
+    """A figure and its limit in the same format, with as many digits as it takes to tell them
+    apart.
 
-    Rounding keeps the order of two numbers but may make them equal, and then a comparison that is shown
-    is untrue: 0.0244 above 0.0239 is not `0.024 > 0.024`.
+    Rounding keeps the order of two numbers but may make them equal, and then a comparison that is
+    shown is untrue: 0.0244 above 0.0239 is not `0.024 > 0.024`.
 
     Args:
         figure: what was found.

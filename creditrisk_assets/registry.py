@@ -57,7 +57,9 @@ MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """How MLflow says that something is not there."""
 
 SERVING_REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy", "pandas")
-"""What `mlflow models serve` needs to answer; pinned in the model to the versions it was made with."""
+"""What `mlflow models serve` needs to answer; pinned in the model to the versions it was made
+with.
+"""
 
 LOCK_FILE = "requirements.lock"
 
@@ -119,8 +121,8 @@ class RegisteredBundle:
 class Registry:
     """The registered model `credit_default` of one store.
 
-    The store's own bundles and records decide; MLflow holds a copy of each version for its clients and its UI. A version that
-    MLflow has lost is registered again from the store.
+    The store's own bundles and records decide; MLflow holds a copy of each version for its clients
+    and its UI. A version that MLflow has lost is registered again from the store.
 
     Args:
         settings: where the store and MLflow are.
@@ -143,7 +145,8 @@ class Registry:
         tags: dict[str, str],
         example: Mapping[str, Any],
     ) -> tuple[RegisteredBundle, bool]:
-        """Store a bundle and register it as a new version, unless the store has a version of it already.
+        """Store a bundle and register it as a new version, unless the store has a version of it
+        already.
 
         Args:
             bundle: what is registered.
@@ -162,14 +165,23 @@ class Registry:
         known = self._models.find(bundle.sha256)
         if known is not None:
             return self._registered(known), False
-        number, run_id = self._unrecorded(bundle.sha256) or self._log(bundle, fallback, run_name, plots, tags, example)
-        record = ModelRecord(version=number, mlflow_version=number, run_id=run_id, bundle=place, fallback=beside)
-        self._models.put_documents(number, {f"{name}.png": png for name, png in plots.items()}, "plots")
+        number, run_id = self._unrecorded(bundle.sha256) or self._log(
+            bundle, fallback, run_name, plots, tags, example
+        )
+        record = ModelRecord(
+            version=number, mlflow_version=number, run_id=run_id, bundle=place, fallback=beside
+        )
+        self._models.put_documents(
+            number, {f"{name}.png": png for name, png in plots.items()}, "plots"
+        )
         self._models.write(record)
         return RegisteredBundle(record, self._bundles), True
 
-    def attach(self, of: RegisteredBundle, folder: str, documents: Mapping[str, str | bytes]) -> str:
-        """Store documents of a version, in the store and beside the MLflow run that logged it; the bundle is never changed.
+    def attach(
+        self, of: RegisteredBundle, folder: str, documents: Mapping[str, str | bytes]
+    ) -> str:
+        """Store documents of a version, in the store and beside the MLflow run that logged it; the
+        bundle is never changed.
 
         Args:
             of: the version that they are about.
@@ -196,7 +208,9 @@ class Registry:
         return RegisteredBundle(self._models.record(number), self._bundles)
 
     def champion_bundle(self) -> str | None:
-        """Hash of the bundle that MLflow's alias `champion` names, or None where there is no such alias."""
+        """Hash of the bundle that MLflow's alias `champion` names, or None where there is no such
+        alias.
+        """
         client = self._reading_client()
         try:
             named = client.get_model_version_by_alias(MODEL_NAME, CHAMPION)
@@ -211,19 +225,25 @@ class Registry:
         client = self._client()
         mlflow_version = self._registered(self._models.record(number)).record.mlflow_version
         client.set_registered_model_alias(MODEL_NAME, CHAMPION, mlflow_version)
-        if str(client.get_registered_model(MODEL_NAME).aliases.get(CHALLENGER)) == mlflow_version:  # MLflow gives a number here
+        if (
+            str(client.get_registered_model(MODEL_NAME).aliases.get(CHALLENGER)) == mlflow_version
+        ):  # MLflow gives a number here
             client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
 
     def set_challenger(self, number: str) -> None:
         """Name the version that was last compared with the champion and did not win."""
         registered = self._registered(self._models.record(number))
-        self._client().set_registered_model_alias(MODEL_NAME, CHALLENGER, registered.record.mlflow_version)
+        self._client().set_registered_model_alias(
+            MODEL_NAME, CHALLENGER, registered.record.mlflow_version
+        )
 
     def prepare(self) -> None:
-        """Create MLflow's store if it is not there. Safe for several processes at once; MLflow by itself is not.
+        """Create MLflow's store if it is not there. Safe for several processes at once; MLflow by
+        itself is not.
 
         Raises:
-            StoreMismatch: if MLflow's store belongs to another store, or has versions that no store registered.
+            StoreMismatch: if MLflow's store belongs to another store, or has versions that no store
+                registered.
             RegistryError: if MLflow does not answer.
         """
         if self._prepared:
@@ -236,7 +256,9 @@ class Registry:
             try:
                 self._claim(self._client_of(self.tracking_uri), identity)
             except MlflowException as error:
-                raise RegistryError(f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}") from error
+                raise RegistryError(
+                    f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}"
+                ) from error
         self._prepared = True
 
     def _claim(self, client: MlflowClient, identity: Identity) -> None:
@@ -244,11 +266,14 @@ class Registry:
         models = client.search_registered_models(f"name = '{MODEL_NAME}'")
         marked = models[0].tags.get(STORE_TAG) if models else None
         if marked is not None:
-            require_same(f"registered model {MODEL_NAME} of MLflow {self.tracking_uri}", marked, identity)
+            require_same(
+                f"registered model {MODEL_NAME} of MLflow {self.tracking_uri}", marked, identity
+            )
         elif models and models[0].latest_versions:
             raise StoreMismatch(
-                f"MLflow {self.tracking_uri} has versions of {MODEL_NAME} that no store registered; valid: an MLflow without "
-                "that model, or the one that this store has used so far"
+                f"MLflow {self.tracking_uri} has versions of {MODEL_NAME} that no store "
+                "registered; valid: an MLflow without that model, or the one that this store has "
+                "used so far"
             )
         artifacts = self._own_artifacts()
         experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -257,12 +282,16 @@ class Registry:
         elif self._is_embedded and experiment.artifact_location != artifacts:
             move_artifacts(self.tracking_uri, experiment.artifact_location, str(artifacts))
         if not models:
-            client.create_registered_model(MODEL_NAME, description="PD of default next month, one version a bundle.")
+            client.create_registered_model(
+                MODEL_NAME, description="PD of default next month, one version a bundle."
+            )
         if marked is None:
             client.set_registered_model_tag(MODEL_NAME, STORE_TAG, identity.id)
 
     def _own_artifacts(self) -> str | None:
-        """Where artifacts go that no MLflow server keeps: into the store, and not into some working directory."""
+        """Where artifacts go that no MLflow server keeps: into the store, and not into some working
+        directory.
+        """
         served = urlparse(self.tracking_uri).scheme in ("http", "https")
         return None if served else (self._directory / "artifacts").resolve().as_uri()
 
@@ -283,7 +312,9 @@ class Registry:
         """Log a bundle as a run and register it: the number of MLflow's version, and the run."""
         client = self._client()
         facts = {"training_fingerprint": bundle.manifest.training.fingerprint, **_environment()}
-        with mlflow.start_run(experiment_id=self._experiment(client), run_name=run_name, tags={**facts, **tags}) as run:
+        with mlflow.start_run(
+            experiment_id=self._experiment(client), run_name=run_name, tags={**facts, **tags}
+        ) as run:
             mlflow.log_params(_parameters(bundle))
             mlflow.log_metrics(_metrics(bundle))
             if example:
@@ -297,7 +328,9 @@ class Registry:
                 onnx.load(directory / GRAPH),
                 name="bundle",
                 signature=_signature(bundle),
-                pip_requirements=[f"{name}=={installed_version(name)}" for name in SERVING_REQUIREMENTS],
+                pip_requirements=[
+                    f"{name}=={installed_version(name)}" for name in SERVING_REQUIREMENTS
+                ],
                 onnx_execution_providers=["CPUExecutionProvider"],
                 onnx_session_options={"intra_op_num_threads": 1, "inter_op_num_threads": 1},
                 save_as_external_data=False,
@@ -310,30 +343,50 @@ class Registry:
         taken = self._models.versions()
         while True:
             made = client.create_model_version(
-                MODEL_NAME, info.model_uri, run_id=run.info.run_id, model_id=info.model_id, tags=version_tags
+                MODEL_NAME,
+                info.model_uri,
+                run_id=run.info.run_id,
+                model_id=info.model_id,
+                tags=version_tags,
             )
             if int(made.version) not in taken:
                 return str(made.version), run.info.run_id
-            client.delete_model_version(MODEL_NAME, made.version)  # the number means another bundle of this store
+            client.delete_model_version(
+                MODEL_NAME, made.version
+            )  # the number means another bundle of this store
 
     def _unrecorded(self, bundle_sha256: str) -> tuple[str, str] | None:
         """Number and run of a version that a killed process registered and did not record."""
-        found = self._client().search_model_versions(f"name = '{MODEL_NAME}' and tags.{BUNDLE_TAG} = '{bundle_sha256}'")
+        found = self._client().search_model_versions(
+            f"name = '{MODEL_NAME}' and tags.{BUNDLE_TAG} = '{bundle_sha256}'"
+        )
         taken = self._models.versions()
-        numbers = {int(one.version): str(one.run_id) for one in found if int(one.version) not in taken}
+        numbers = {
+            int(one.version): str(one.run_id) for one in found if int(one.version) not in taken
+        }
         return (str(max(numbers)), numbers[max(numbers)]) if numbers else None
 
     def _registered(self, record: ModelRecord) -> RegisteredBundle:
-        """A version that MLflow has; registered again under a new number there if it has lost it."""
+        """A version that MLflow has; registered again under a new number there if it has lost
+        it.
+        """
         if self._is_registered(record):
             return RegisteredBundle(record, self._bundles)
-        log.warning("MLflow has lost version %s of %s; it is registered again from the store", record.version, MODEL_NAME)
+        log.warning(
+            "MLflow has lost version %s of %s; it is registered again from the store",
+            record.version,
+            MODEL_NAME,
+        )
         with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
             bundle = self._local_copy(record.bundle, Path(first))
-            fallback = None if record.fallback is None else self._local_copy(record.fallback, Path(second))
+            fallback = (
+                None if record.fallback is None else self._local_copy(record.fallback, Path(second))
+            )
             tags = {"registered_again_as_version": record.version}
             example = self._settings.portfolio.example
-            number, run_id = self._log(bundle, fallback, f"version {record.version}, again", {}, tags, example)
+            number, run_id = self._log(
+                bundle, fallback, f"version {record.version}, again", {}, tags, example
+            )
         again = record.model_copy(update={"mlflow_version": number, "run_id": run_id})
         self._models.write(again)
         by_folder: dict[str, dict[str, bytes]] = {}
@@ -353,7 +406,10 @@ class Registry:
             if error.error_code in MISSING:
                 return False
             raise
-        return found.tags.get(BUNDLE_TAG) == record.bundle.bundle_sha256 and run.info.lifecycle_stage == "active"
+        return (
+            found.tags.get(BUNDLE_TAG) == record.bundle.bundle_sha256
+            and run.info.lifecycle_stage == "active"
+        )
 
     def _local_copy(self, place: BundlePlace, folder: Path) -> Bundle:
         """A bundle of the store in a folder of this machine, as MLflow wants to have it."""
@@ -363,10 +419,14 @@ class Registry:
             copy.write_bytes(file.read_bytes())
         return load_bundle(str(folder), place.bundle_sha256)
 
-    def _copy_documents(self, run_id: str, folder: str, documents: Mapping[str, str | bytes]) -> None:
+    def _copy_documents(
+        self, run_id: str, folder: str, documents: Mapping[str, str | bytes]
+    ) -> None:
         with tempfile.TemporaryDirectory() as directory:
             for name, content in documents.items():
-                Path(directory, name).write_bytes(content.encode() if isinstance(content, str) else content)
+                Path(directory, name).write_bytes(
+                    content.encode() if isinstance(content, str) else content
+                )
             self._client().log_artifacts(run_id, directory, folder or None)
 
     def _client(self) -> MlflowClient:
@@ -374,7 +434,9 @@ class Registry:
         return self._client_of(self.tracking_uri)
 
     def _reading_client(self) -> MlflowClient:
-        """A client that only reads, also where the store may not be written: MLflow wants to write to open its database."""
+        """A client that only reads, also where the store may not be written: MLflow wants to write
+        to open its database.
+        """
         _quiet()
         database = self._directory / "mlflow.db"
         if not self._is_embedded or not database.is_file() or os.access(database, os.W_OK):
@@ -411,7 +473,9 @@ def _quiet() -> None:
 
 @contextmanager
 def _variables_kept() -> Iterator[None]:
-    """MLflow writes the addresses that it is given into the environment too, where the next settings would read this store's."""
+    """MLflow writes the addresses that it is given into the environment too, where the next
+    settings would read this store's.
+    """
     before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     yield
     for name, value in before.items():
@@ -433,7 +497,9 @@ def _parameters(bundle: Bundle) -> dict[str, float | int | str]:
 
 
 def _metrics(bundle: Bundle) -> dict[str, float]:
-    """Held-out figures, and of every candidate, chosen or not, the cross-fitted ones as `selection/<candidate>/<figure>`."""
+    """Held-out figures, and of every candidate, chosen or not, the cross-fitted ones as
+    `selection/<candidate>/<figure>`.
+    """
     candidates = {
         f"selection/{name}/{figure}": value
         for name, figures in bundle.manifest.training.candidates.items()
@@ -451,12 +517,16 @@ def _input_example(bundle: Bundle, example: Mapping[str, Any]) -> dict[str, Any]
 
 @cache
 def _environment() -> dict[str, str]:
-    """Hash of the lock file beside the project; of the installed distributions where there is none."""
+    """Hash of the lock file beside the project; of the installed distributions where there is
+    none.
+    """
     lock = Path(__file__).parent.parent / LOCK_FILE
     if lock.is_file():
         return {"requirements_lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest()}
     installed = sorted({f"{one.name}=={one.version}" for one in distributions()})
-    return {"installed_distributions_sha256": hashlib.sha256("\n".join(installed).encode()).hexdigest()}
+    return {
+        "installed_distributions_sha256": hashlib.sha256("\n".join(installed).encode()).hexdigest()
+    }
 
 
 def _signature(bundle: Bundle) -> ModelSignature:

@@ -11,8 +11,8 @@ LOOK_SECONDS = 0.05
 class StopSignal:
     """Whether INT or TERM has come since this was made.
 
-    It is a plain flag. An event's lock must not be taken in a signal handler: a second signal that interrupts the handler waits
-    for the lock that the first one holds, for ever.
+    It is a plain flag. An event's lock must not be taken in a signal handler: a second signal that
+    interrupts the handler waits for the lock that the first one holds, for ever.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,8 @@
-"""Where files are kept, on disk or in an object store: naming a place, and writing so that a file is whole or not there.
+"""Where files are kept, on disk or in an object store: naming a place, and writing so that a file
+is whole or not there.
 
-What lies in such a place is `landing`'s matter. Everything here takes local paths and those of any store that fsspec knows.
+What lies in such a place is `landing`'s matter. Everything here takes local paths and those of any
+store that fsspec knows.
 """
 
 import os
@@ -23,11 +25,14 @@ ABANDONED_SECONDS = 24 * 3600
 """No run goes on for so long."""
 
 STORE_LIBRARIES = ("aiobotocore", "aiohttp", "botocore")
-"""Their errors are no `OSError`, although they mean the same: the store did not answer, or refused."""
+"""Their errors are no `OSError`, although they mean the same: the store did not answer, or
+refused.
+"""
 
 
 def zone_path(place: str | os.PathLike[str] | UPath) -> UPath:
-    """A place by its path or URI; listings of it are never remembered, for a file that lands must be seen.
+    """A place by its path or URI; listings of it are never remembered, for a file that lands must
+    be seen.
 
     Args:
         place: a local path, a `file://` URI, or a URI such as `s3://bucket/prefix`.
@@ -48,7 +53,9 @@ def is_local(path: StoredPath) -> TypeGuard[Path]:
 
 @contextmanager
 def store_errors(place: StoredPath) -> Iterator[None]:
-    """Within it, what a store's library raises for its own failures becomes an `OSError` that names the place."""
+    """Within it, what a store's library raises for its own failures becomes an `OSError` that names
+    the place.
+    """
     try:
         yield
     except Exception as error:
@@ -61,7 +68,8 @@ def store_errors(place: StoredPath) -> Iterator[None]:
 def replacing(path: StoredPath) -> Iterator[IO[bytes]]:
     """Write a file so that it appears whole or not at all.
 
-    On a local disk it is on the disk before it has its name. In a store it is sent in one go when it is complete.
+    On a local disk it is on the disk before it has its name. In a store it is sent in one go when
+    it is complete.
     """
     if is_local(path):
         with _replacing_local(path) as file:
@@ -75,7 +83,8 @@ def replacing(path: StoredPath) -> Iterator[IO[bytes]]:
 
 
 def put_file(local: Path, path: StoredPath) -> None:
-    """Move a finished local file to its place, where it appears whole or not at all; `local` is gone afterwards.
+    """Move a finished local file to its place, where it appears whole or not at all; `local` is
+    gone afterwards.
 
     Raises:
         OSError: if the place cannot be written.
@@ -98,7 +107,8 @@ def put_file(local: Path, path: StoredPath) -> None:
 
 
 def create_file(path: StoredPath, content: bytes) -> None:
-    """Write a file that is not there yet; it appears whole or not at all, and of several who create it one does.
+    """Write a file that is not there yet; it appears whole or not at all, and of several who create
+    it one does.
 
     Raises:
         FileExistsError: if it is there already.
@@ -130,10 +140,12 @@ def files_below(folder: StoredPath) -> dict[str, StoredPath]:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A folder of one's own for a while, removed afterwards; what killed processes left there a day ago is removed too.
+    """A folder of one's own for a while, removed afterwards; what killed processes left there a day
+    ago is removed too.
 
     Args:
-        parent: on a disk that holds a day's files, best the one of their final place; it is made if it is not there.
+        parent: on a disk that holds a day's files, best the one of their final place; it is made if
+            it is not there.
     """
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():
@@ -161,14 +173,17 @@ def _replacing_local(path: Path) -> Iterator[IO[bytes]]:
 def _new_file(path: Path, mode: int) -> tuple[int, Path]:
     """An empty file beside a path under a name of its own: its descriptor and its path.
 
-    The system takes the umask off the mode, so nothing is wider than the operator allows; `tempfile` fixes the mode at 0600.
+    The system takes the umask off the mode, so nothing is wider than the operator allows;
+    `tempfile` fixes the mode at 0600.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     return os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode), temporary
 
 
 def _mode_of_new_files(folder: Path) -> int:
-    """The mode that this process's umask leaves a new file; to ask for the umask itself would change it for a moment."""
+    """The mode that this process's umask leaves a new file; to ask for the umask itself would
+    change it for a moment.
+    """
     descriptor, probe = _new_file(folder / "mode", 0o666)
     try:
         return stat.S_IMODE(os.fstat(descriptor).st_mode)

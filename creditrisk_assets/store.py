@@ -1,8 +1,10 @@
-"""The identity of a store: which data folder, Dagster instance, MLflow registry and API folder belong together.
+"""The identity of a store: which data folder, Dagster instance, MLflow registry and API folder
+belong together.
 
-A store names itself in `store.json` of its data folder: an id, its portfolio, and the version of its format. Each other place in
-which it keeps state carries the id too. Every process compares them before it reads or writes, so that two stores are never
-mixed. The marks in Dagster and MLflow are set by `defs.store_mark` and `registry`, which hold those libraries.
+A store names itself in `store.json` of its data folder: an id, its portfolio, and the version of
+its format. Each other place in which it keeps state carries the id too. Every process compares them
+before it reads or writes, so that two stores are never mixed. The marks in Dagster and MLflow are
+set by `defs.store_mark` and `registry`, which hold those libraries.
 """
 
 import uuid
@@ -18,15 +20,21 @@ from creditrisk_assets.storage import (
 )
 
 FORMAT = 1
-"""Version of what lies where in a store, and of what it looks like. A release that changes it says how to move a store on."""
+"""Version of what lies where in a store, and of what it looks like. A release that changes it says
+how to move a store on.
+"""
 
 IDENTITY = "store.json"
 OF_A_STORE = ("ledger", "decisions", "storage")
-"""Folders that only a store has: a data folder that has one and no identity was written by an earlier format."""
+"""Folders that only a store has: a data folder that has one and no identity was written by an
+earlier format.
+"""
 
 
 class StoreMismatch(RuntimeError):
-    """Places that do not belong together, or a store that this release or portfolio cannot work on."""
+    """Places that do not belong together, or a store that this release or portfolio cannot
+    work on.
+    """
 
 
 class Identity(BaseModel):
@@ -49,7 +57,8 @@ def open_store(settings: Settings) -> Identity:
     """The identity of the settings' store, which gets one if its data folder is new.
 
     Raises:
-        StoreMismatch: if the store is of another portfolio or format, or its parts belong to different stores.
+        StoreMismatch: if the store is of another portfolio or format, or its parts belong to
+            different stores.
         OSError: if the data folder cannot be read, or is new and cannot be written.
     """
     found = read_identity(settings)
@@ -67,7 +76,8 @@ def open_store(settings: Settings) -> Identity:
 
 
 def read_identity(settings: Settings) -> Identity | None:
-    """The identity of the settings' store, or None where nothing was stored yet; nothing is written.
+    """The identity of the settings' store, or None where nothing was stored yet; nothing is
+    written.
 
     Raises:
         StoreMismatch: if the store is of another portfolio or format.
@@ -78,11 +88,14 @@ def read_identity(settings: Settings) -> Identity | None:
         return None
     place = settings.data_dir
     if found.format != FORMAT:
-        raise StoreMismatch(f"store {place} has format {found.format}; valid for this release: {FORMAT}")
+        raise StoreMismatch(
+            f"store {place} has format {found.format}; valid for this release: {FORMAT}"
+        )
     if found.portfolio != settings.portfolio.name:
         raise StoreMismatch(
-            f"store {place} is of portfolio {found.portfolio!r} and CREDITRISK_PORTFOLIO is {settings.portfolio.name!r}; valid: "
-            f"the portfolio of the store, or another CREDITRISK_DATA_DIR for {settings.portfolio.name!r}"
+            f"store {place} is of portfolio {found.portfolio!r} and CREDITRISK_PORTFOLIO is "
+            f"{settings.portfolio.name!r}; valid: the portfolio of the store, or another "
+            f"CREDITRISK_DATA_DIR for {settings.portfolio.name!r}"
         )
     return found
 
@@ -116,17 +129,23 @@ def require_same(what: str, marked: str, identity: Identity) -> None:
     """
     if marked != identity.id:
         raise StoreMismatch(
-            f"{what} belongs to store {marked}, and CREDITRISK_DATA_DIR names store {identity.id}; valid: each store with a "
-            "Dagster instance, an MLflow registry and folders of its own"
+            f"{what} belongs to store {marked}, and CREDITRISK_DATA_DIR names store "
+            f"{identity.id}; valid: each store with a Dagster instance, an MLflow registry and "
+            "folders of its own"
         )
 
 
 def _require_no_earlier_format(data_dir: StoredPath) -> None:
     with store_errors(data_dir):
-        left = [name for name in OF_A_STORE if (data_dir / name).is_dir() and any((data_dir / name).iterdir())]
+        left = [
+            name
+            for name in OF_A_STORE
+            if (data_dir / name).is_dir() and any((data_dir / name).iterdir())
+        ]
     if left:
         raise StoreMismatch(
-            f"{data_dir} holds {', '.join(left)} and no {IDENTITY}; valid: a whole store of format {FORMAT}, or a new folder"
+            f"{data_dir} holds {', '.join(left)} and no {IDENTITY}; valid: a whole store of "
+            f"format {FORMAT}, or a new folder"
         )
 
 

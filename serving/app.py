@@ -1,4 +1,6 @@
-"""The application: routes over the champion in force. It trains nothing, and holds no MLflow, pandas or scikit-learn."""
+"""The application: routes over the champion in force. It trains nothing, and holds no MLflow,
+pandas or scikit-learn.
+"""
 
 import gc
 import sys
@@ -73,8 +75,9 @@ RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread with a large batch may keep the event loop waiting for Python's lock; by default ten times as long, each time
-that the loop has let go of it, which is several times in a request.
+"""How long a thread with a large batch may keep the event loop waiting for Python's lock; by
+default ten times as long, each time that the loop has let go of it, which is several times in a
+request.
 """
 
 LOOKS_A_POLL = 4
@@ -112,7 +115,8 @@ def create_app(
     read = RecordReader(portfolio, Customer)
     app = FastAPIOffline(
         title="creditrisk",
-        description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that the `champion` asset names.",
+        description=f"{portfolio.title}. PD: {portfolio.target_description}, by the model that "
+        "the `champion` asset names.",
         lifespan=_lifespan(holder, decider, starting, closing),
         responses=ANY_REQUEST,
     )
@@ -127,13 +131,21 @@ def create_app(
         key = idempotency_key(scope)
         customer = customer_of(body, read)
         asked = Asked(
-            [customer], state["caller"].name, state["request_id"], state["received_at"], key, trace_id=state["trace"].trace_id
+            [customer],
+            state["caller"].name,
+            state["request_id"],
+            state["received_at"],
+            key,
+            trace_id=state["trace"].trace_id,
         )
         (answer,) = await decider.decide(asked)
         return answer
 
     async def decided_on_one(request: Request) -> Response:
-        return Response(await decision_on_one(request.scope, await request.body()), media_type="application/json")
+        return Response(
+            await decision_on_one(request.scope, await request.body()),
+            media_type="application/json",
+        )
 
     async def predict(customer: Customer) -> PredictResponse:  # type: ignore[valid-type]  # noqa: ARG001 - see handled_by
         """The decision on one customer. It is in the decision log before it is told."""
@@ -156,8 +168,9 @@ def create_app(
     async def predict_batch(
         records: Annotated[list[Customer | Any], Field(min_length=1)],  # type: ignore[valid-type]  # noqa: ARG001 - see handled_by
     ) -> list[PredictResponse | RowRefused]:
-        """Decisions on many customers, in their order and in the format they came in: JSON arrays, lines of JSON, CSV, Parquet,
-        Arrow streams. A row that does not satisfy the contract is answered with what is wrong with it; the others are decided.
+        """Decisions on many customers, in their order and in the format they came in: JSON arrays,
+        lines of JSON, CSV, Parquet, Arrow streams. A row that does not satisfy the contract is
+        answered with what is wrong with it; the others are decided.
         """
         raise TypeError("answered by its handler")
 
@@ -166,7 +179,10 @@ def create_app(
         predict_batch,
         methods=["POST"],
         responses={200: {"content": batch_answers()}, **DECIDING},
-        openapi_extra={"parameters": [key_parameter(KEY_LENGTH_LIMIT)], "requestBody": {"content": batch_bodies(portfolio)}},
+        openapi_extra={
+            "parameters": [key_parameter(KEY_LENGTH_LIMIT)],
+            "requestBody": {"content": batch_bodies(portfolio)},
+        },
         route_class_override=handled_by(decided_on_many),
     )
     app.state.shortcuts = {("POST", "/predict"): shortcut(decision_on_one, handlers)}
@@ -178,7 +194,9 @@ def create_app(
 
     @app.get("/ready")
     async def ready(champion: Champion) -> Ready:
-        """Whether decisions can be made: a champion, or its fallback, is loaded, and the decision log can be written."""
+        """Whether decisions can be made: a champion, or its fallback, is loaded, and the decision
+        log can be written.
+        """
         if decider.problem is not None:
             raise HTTPException(503, decider.problem, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         return Ready(**_model(champion), degraded=champion.degraded, problem=holder.problem)
@@ -205,8 +223,8 @@ def create_app(
 
     @app.get("/decisions/{decision_id}")
     def decision(decision_id: DecisionId, request: Request) -> DecisionKept:
-        """A decision that was made, by the API or on a day's file, as it was kept. Who may not `read` sees only what the same
-        key's owner has asked for, without the protected fields.
+        """A decision that was made, by the API or on a day's file, as it was kept. Who may not
+        `read` sees only what the same key's owner has asked for, without the protected fields.
         """
         caller: Caller = request.state.caller
         return look_up.shown_to(caller, decision_id)
@@ -230,8 +248,9 @@ def app_from_environment() -> Perimeter:
     configure_logs(serving.log_format)
     settings = Settings()
     closed_api = api(serving, settings, PublishedSource(settings.published_champion))
-    # What was imported stays. Each full collection would look through all of it, for tens of milliseconds in which nobody is
-    # answered; where connections come and go by the thousand, there are many of them.
+    # What was imported stays. Each full collection would look through all of it, for tens of
+    # milliseconds in which nobody is answered; where connections come and go by the thousand, there
+    # are many of them.
     gc.collect()
     gc.freeze()
     return closed_api
@@ -258,29 +277,42 @@ def api(serving: ServingSettings, settings: Settings, source: Source) -> Perimet
     look_seconds = serving.champion_poll_seconds / LOOKS_A_POLL
     bundles, ledger = BundleStore(settings.data_dir), Ledger(settings.ledger)
     last_known = LastKnown(settings.last_known, bundles)
-    holder = ChampionHolder(source, portfolio, bundles, ledger, last_known, look_seconds, [counting])
+    holder = ChampionHolder(
+        source, portfolio, bundles, ledger, last_known, look_seconds, [counting]
+    )
     size, seconds = serving.segment_megabytes << 20, serving.segment_minutes * 60
     singles, many = (
-        DecisionLog(settings.open_segments, portfolio.name, codec, size, seconds, keyed=keyed) for keyed in (False, True)
+        DecisionLog(settings.open_segments, portfolio.name, codec, size, seconds, keyed=keyed)
+        for keyed in (False, True)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
     shadows = [_shadow(serving, settings, source, metrics)] if serving.shadow else []
     decider = Decider(holder, singles, many, index, [counting, *shadows])
     starting = [shadow.start for shadow in shadows]
     closing = [*(shadow.stop for shadow in shadows), *(one.close for one in observers)]
-    app = create_app(holder, decider, DecisionLookUp(settings), serving, settings, starting, closing)
+    app = create_app(
+        holder, decider, DecisionLookUp(settings), serving, settings, starting, closing
+    )
     add_metrics_route(app, metrics)
     return closed(app, serving, settings, observers)
 
 
-def _shadow(serving: ServingSettings, settings: Settings, source: Source, metrics: Metrics) -> Shadow:
+def _shadow(
+    serving: ServingSettings, settings: Settings, source: Source, metrics: Metrics
+) -> Shadow:
     portfolio, size = settings.portfolio, serving.segment_megabytes << 20
-    folder, codec, seconds = settings.shadow_segments, settings.decision_log_codec, serving.segment_minutes * 60
+    folder, codec, seconds = (
+        settings.shadow_segments,
+        settings.decision_log_codec,
+        serving.segment_minutes * 60,
+    )
     shadow_log = ShadowLog(folder, portfolio.name, codec, size, seconds)
     return Shadow(source, portfolio, BundleStore(settings.data_dir), shadow_log, metrics)
 
 
-def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()) -> Perimeter:
+def closed(
+    app: FastAPI, serving: ServingSettings, settings: Settings, observers: Sequence[Observer] = ()
+) -> Perimeter:
     """The application with its perimeter.
 
     Raises:
@@ -288,8 +320,14 @@ def closed(app: FastAPI, serving: ServingSettings, settings: Settings, observers
         OpenBeyondLoopback: if there are no keys and others than this machine could ask.
     """
     ring = KeyRing(settings.api_keys)
-    require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
-    limited = RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst) if serving.rate_limit else None
+    require_keys_beyond_loopback(
+        serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback
+    )
+    limited = (
+        RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst)
+        if serving.rate_limit
+        else None
+    )
     routes = route_table(serving, tuple(FORMATS), {*OTHER_NAMES, BYTES})
     if ring.asks_for_keys:
         document_keys(app, routes)
@@ -327,9 +365,18 @@ def idempotency_key(scope: Scope) -> str | None:
     Raises:
         HTTPException: if it is none.
     """
-    key = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"), None)
-    if key is not None and not (0 < len(key) <= KEY_LENGTH_LIMIT and key.isascii() and key.isprintable() and " " not in key):
-        raise HTTPException(400, f"Idempotency-Key {key[:60]!r}; valid: 1 to {KEY_LENGTH_LIMIT} printable ASCII characters")
+    key = next(
+        (value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"),
+        None,
+    )
+    if key is not None and not (
+        0 < len(key) <= KEY_LENGTH_LIMIT and key.isascii() and key.isprintable() and " " not in key
+    ):
+        raise HTTPException(
+            400,
+            f"Idempotency-Key {key[:60]!r}; valid: 1 to {KEY_LENGTH_LIMIT} printable ASCII "
+            "characters",
+        )
     return key
 
 
@@ -337,7 +384,9 @@ async def _refused(request: Request, error: Exception) -> Response:
     """Say why no decision was made, and when to ask again."""
     known = refusal(error)
     instance = request.scope["state"]["request_id"]
-    return problem_response(known.status_code, known.detail, instance=instance, headers=known.headers)
+    return problem_response(
+        known.status_code, known.detail, instance=instance, headers=known.headers
+    )
 
 
 def refusal(error: Exception) -> HTTPException:
@@ -358,11 +407,16 @@ def _champion(request: Request) -> LoadedChampion:
 
 
 Champion = Annotated[LoadedChampion, Depends(_champion)]
-DecisionId = Annotated[str, Path(description="As answers have it.", json_schema_extra={"pattern": DECISION_ID_PATTERN})]
+DecisionId = Annotated[
+    str, Path(description="As answers have it.", json_schema_extra={"pattern": DECISION_ID_PATTERN})
+]
 
 
 def _lifespan(
-    holder: ChampionHolder, decider: Decider, starting: Sequence[Callable[[], None]], closing: Sequence[Callable[[], None]]
+    holder: ChampionHolder,
+    decider: Decider,
+    starting: Sequence[Callable[[], None]],
+    closing: Sequence[Callable[[], None]],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -380,4 +434,7 @@ def _lifespan(
 
 
 def _model(champion: LoadedChampion) -> dict[str, Any]:
-    return {"model_version": champion.record.model_version, "bundle_sha256": champion.record.bundle_sha256}
+    return {
+        "model_version": champion.record.model_version,
+        "bundle_sha256": champion.record.bundle_sha256,
+    }

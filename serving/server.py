@@ -1,4 +1,6 @@
-"""The API's processes: workers that answer; beside them who reads which champion is in force, and who keeps what was decided."""
+"""The API's processes: workers that answer; beside them who reads which champion is in force, and
+who keeps what was decided.
+"""
 
 import multiprocessing
 import os
@@ -33,18 +35,22 @@ def run(serving: ServingSettings, settings: Settings) -> None:
         StoreMismatch: if the API's folder, or the portfolio, is another store's.
     """
     ring = KeyRing(settings.api_keys)
-    require_keys_beyond_loopback(serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback)
+    require_keys_beyond_loopback(
+        serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback
+    )
     configure_logs(serving.log_format)
     _require_one_store(settings)
     settings.published_champion.unlink(missing_ok=True)  # what an earlier run has left
-    signal.signal(signal.SIGTERM, _end)  # uvicorn passes the signal on when it is done; the companions are to be waited for
+    signal.signal(
+        signal.SIGTERM, _end
+    )  # uvicorn passes the signal on when it is done; the companions are to be waited for
     with beside(companion("serving.ops.reader")), beside(companion("serving.ops.keeper")):
         _answer(serving, settings)
 
 
 def _require_one_store(settings: Settings) -> None:
-    """Compare the API's folder with the store. A store that does not answer now is no reason not to start: the last known
-    champion answers, and no other one does that the ledger does not have.
+    """Compare the API's folder with the store. A store that does not answer now is no reason not to
+    start: the last known champion answers, and no other one does that the ledger does not have.
     """
     try:
         claim_folder(UPath(settings.api_folder), open_store(settings))
@@ -53,7 +59,8 @@ def _require_one_store(settings: Settings) -> None:
 
 
 def _answer(serving: ServingSettings, settings: Settings) -> None:
-    # Imported while the process that reads who is champion does the same: whoever is last is waited for.
+    # Imported while the process that reads who is champion does the same: whoever is last is waited
+    # for.
     import uvicorn
 
     from serving.ops.metrics import empty_metrics
@@ -77,8 +84,9 @@ def _answer(serving: ServingSettings, settings: Settings) -> None:
 
 
 def end_with_supervisor() -> None:
-    """A worker must not go on answering when whoever watches over it was killed, nor begin when that has happened already. A
-    single one is nobody's worker: it goes on when the shell that started it ends.
+    """A worker must not go on answering when whoever watches over it was killed, nor begin when
+    that has happened already. A single one is nobody's worker: it goes on when the shell that
+    started it ends.
     """
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:

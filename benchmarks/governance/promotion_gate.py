@@ -1,13 +1,17 @@
-"""How often the promotion gate is wrong: false promotions of models that are no better, and power against true gains in AUC.
+"""How often the promotion gate is wrong: false promotions of models that are no better, and power
+against true gains in AUC.
 
     python -m benchmarks.governance.promotion_gate
 
-Real part: the recipe is fitted to simulated customers again and again, with another seed, on a bootstrap of the same rows, and on
-other customers. Each trial takes two of these fits as champion and challenger and draws the evidence anew from a large pool of
-customers that no fit has seen. Stand-in part: a binormal pair of scores whose AUC, likeness and spread are those measured on the
-real fits; its true gain can be set. Both go through every test that the gate makes of two sides' answers.
+Real part: the recipe is fitted to simulated customers again and again, with another seed, on a
+    bootstrap of the same rows, and on
+other customers. Each trial takes two of these fits as champion and challenger and draws the
+evidence anew from a large pool of customers that no fit has seen. Stand-in part: a binormal pair of
+scores whose AUC, likeness and spread are those measured on the real fits; its true gain can be set.
+Both go through every test that the gate makes of two sides' answers.
 
-The figures go to `docs/promotion-gate.json`, and from there into the marked block of `docs/promotion-gate.md` and two pictures.
+The figures go to `docs/promotion-gate.json`, and from there into the marked block of
+`docs/promotion-gate.md` and two pictures.
 """
 
 import argparse
@@ -47,7 +51,10 @@ HISTORY_ROWS = 20_000
 POOL_ROWS = 60_000
 BADS = (50, 100, 400, 1_700)
 GAINS = (-0.005, 0.0, 0.0025, 0.005, 0.01, 0.02, 0.03)
-BEGIN, END = "<!-- results: written by python -m benchmarks.governance.promotion_gate -->", "<!-- end of results -->"
+BEGIN, END = (
+    "<!-- results: written by python -m benchmarks.governance.promotion_gate -->",
+    "<!-- end of results -->",
+)
 COLORS = ("#8a8f98", "#d1622b", "#2f7d57", "#2457a4")
 
 
@@ -61,7 +68,10 @@ class Pool:
     def drawn(self, bads: int, rng: np.random.Generator) -> IntArray:
         """Rows of an evidence with so many bads, and goods at the pool's own rate."""
         goods = round(bads * float((self.target == 0).sum() / self.target.sum()))
-        parts = [rng.choice(np.flatnonzero(self.target == outcome), size, False) for outcome, size in ((1, bads), (0, goods))]
+        parts = [
+            rng.choice(np.flatnonzero(self.target == outcome), size, False)
+            for outcome, size in ((1, bads), (0, goods))
+        ]
         return np.concatenate(parts)
 
 
@@ -82,16 +92,27 @@ class StandIn:
     spread: float
 
     def drawn(self, bads: int, gain: float, rng: np.random.Generator) -> Comparison:
-        """One evidence with so many bads. Each side's PD is the true one given its score, and declines above the bad rate."""
+        """One evidence with so many bads. Each side's PD is the true one given its score, and
+        declines above the bad rate.
+        """
         target = np.repeat([1, 0], [bads, round(bads * (1 - self.bad_rate) / self.bad_rate)])
         common, own = rng.normal(size=len(target)), rng.normal(size=len(target))
         other = self.correlation * common + np.sqrt(1 - self.correlation**2) * own
         gain += float(rng.normal(0, self.spread)) if self.spread else 0.0
-        return Comparison(target, self._side(target, other, self.auc + gain), self._side(target, common, self.auc), {})
+        return Comparison(
+            target,
+            self._side(target, other, self.auc + gain),
+            self._side(target, common, self.auc),
+            {},
+        )
 
     def _side(self, target: IntArray, noise: FloatArray, auc: float) -> Scores:
         distance = float(np.sqrt(2) * stats.norm.ppf(auc))
-        log_odds = distance * (noise + distance * target) - distance**2 / 2 + np.log(self.bad_rate / (1 - self.bad_rate))
+        log_odds = (
+            distance * (noise + distance * target)
+            - distance**2 / 2
+            + np.log(self.bad_rate / (1 - self.bad_rate))
+        )
         return answers(1 / (1 + np.exp(-log_odds)), self.bad_rate)
 
 
@@ -110,9 +131,18 @@ class Cell:
 def main() -> None:
     """Fit, measure, simulate, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--fits", type=int, default=12, help="refits by seed, and as many on bootstraps; half as many on others")
-    parser.add_argument("--trials", type=int, default=1_000, help="trials of each cell; half as many for power")
-    parser.add_argument("--folder", type=Path, default=DOCS, help="where the page and its figures are")
+    parser.add_argument(
+        "--fits",
+        type=int,
+        default=12,
+        help="refits by seed, and as many on bootstraps; half as many on others",
+    )
+    parser.add_argument(
+        "--trials", type=int, default=1_000, help="trials of each cell; half as many for power"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=DOCS, help="where the page and its figures are"
+    )
     options = parser.parse_args()
     started = time.monotonic()
 
@@ -122,18 +152,26 @@ def main() -> None:
     limits = GateLimits.of(Settings())
     with threadpool_limits(limits=1):
         pool, sides = real_sides(options.fits, told)
-        pairs = {kind: list(pairs_of(kind, sides)) for kind in ("seed", "bootstrap", "other customers")}
-        measured = {kind: measured_pairs(pool, sides, kind_pairs) for kind, kind_pairs in pairs.items()}
+        pairs = {
+            kind: list(pairs_of(kind, sides)) for kind in ("seed", "bootstrap", "other customers")
+        }
+        measured = {
+            kind: measured_pairs(pool, sides, kind_pairs) for kind, kind_pairs in pairs.items()
+        }
         told("measured the pairs")
         cells = []
         for kind, kind_pairs in pairs.items():
             for bads in BADS:
                 cells.append(real_cell(kind, kind_pairs, pool, sides, bads, options.trials, limits))
                 told(shown(cells[-1]))
-        stand_ins = {kind: stand_in_of(pool, sides, measured[kind]) for kind in ("seed", "other customers")}
+        stand_ins = {
+            kind: stand_in_of(pool, sides, measured[kind]) for kind in ("seed", "other customers")
+        }
         for kind, stand_in in stand_ins.items():
             for bads in BADS:
-                cells.append(stand_in_cell(f"stand-in: {kind}", stand_in, bads, 0.0, options.trials, limits))
+                cells.append(
+                    stand_in_cell(f"stand-in: {kind}", stand_in, bads, 0.0, options.trials, limits)
+                )
                 told(shown(cells[-1]))
         exact = dataclasses.replace(stand_ins["other customers"], spread=0.0)
         for gain in GAINS:
@@ -175,7 +213,11 @@ def real_sides(fits: int, told: Callable[[str], None]) -> tuple[Pool, dict[str, 
 
     for number in range(fits):
         add(f"seed {number}", history, number)
-        add(f"bootstrap {number}", chosen_rows(history, rng.integers(0, len(history.target), len(history.target))), number)
+        add(
+            f"bootstrap {number}",
+            chosen_rows(history, rng.integers(0, len(history.target), len(history.target))),
+            number,
+        )
     for number in range(max(2, fits // 2)):
         add(f"other customers {number}", training_history(SEED + 2 + number), number)
     return Pool(evidence.target, protected_groups(PORTFOLIO, numbers)), sides
@@ -188,37 +230,55 @@ def training_history(seed: int) -> TrainingRows:
 
 def chosen_rows(rows: TrainingRows, places: IntArray) -> TrainingRows:
     """Some of the rows, by place, each as often as it is named."""
-    return TrainingRows(rows.raw[places], rows.features[places], rows.target[places], rows.weight[places])
+    return TrainingRows(
+        rows.raw[places], rows.features[places], rows.target[places], rows.weight[places]
+    )
 
 
 def answers(probability: FloatArray, cut_off: float) -> Scores:
     """PDs as a bundle would give them."""
-    return Scores(probability, -np.log(probability / (1 - probability)), (probability >= cut_off).astype(np.int8))
+    return Scores(
+        probability,
+        -np.log(probability / (1 - probability)),
+        (probability >= cut_off).astype(np.int8),
+    )
 
 
 def pairs_of(kind: str, sides: dict[str, Scores]) -> Iterator[tuple[str, str]]:
-    """Champion and challenger: any two fits of a kind; for bootstraps the champion is a fit of the rows themselves."""
+    """Champion and challenger: any two fits of a kind; for bootstraps the champion is a fit of the
+    rows themselves.
+    """
     champions = [name for name in sides if name.startswith("seed" if kind == "bootstrap" else kind)]
     challengers = [name for name in sides if name.startswith(kind)]
     return ((old, new) for old in champions for new in challengers if old != new)
 
 
-def measured_pairs(pool: Pool, sides: dict[str, Scores], pairs: list[tuple[str, str]]) -> dict[str, float]:
+def measured_pairs(
+    pool: Pool, sides: dict[str, Scores], pairs: list[tuple[str, str]]
+) -> dict[str, float]:
     """What pairs of fits are like on the whole pool.
 
     Returns:
-        pairs; mean and standard deviation of the gain in AUC; standard error of the gain on an evidence of 100 bads (it falls
-        with the root of the bads); standard deviation of the difference in log-odds; largest PSI and largest swing of the
-        approval rate.
+        pairs; mean and standard deviation of the gain in AUC; standard error of the gain on an
+        evidence of 100 bads (it falls with the root of the bads); standard deviation of the
+        difference in log-odds; largest PSI and largest swing of the approval rate.
     """
-    gains = [auc_gain(pool.target, sides[new].default_probability, sides[old].default_probability) for old, new in pairs]
+    gains = [
+        auc_gain(pool.target, sides[new].default_probability, sides[old].default_probability)
+        for old, new in pairs
+    ]
     gain, error = np.array(gains).T
     log_odds = [float(np.std(sides[new].score - sides[old].score)) for old, new in pairs]
     psi = [
-        population_stability("PD", sides[old].default_probability, sides[new].default_probability, 0.5, 0.0).value
+        population_stability(
+            "PD", sides[old].default_probability, sides[new].default_probability, 0.5, 0.0
+        ).value
         for old, new in pairs
     ]
-    swing = [abs(float((sides[new].prediction == 0).mean() - (sides[old].prediction == 0).mean())) for old, new in pairs]
+    swing = [
+        abs(float((sides[new].prediction == 0).mean() - (sides[old].prediction == 0).mean()))
+        for old, new in pairs
+    ]
     return {
         "pairs": len(pairs),
         "mean_gain": float(gain.mean()),
@@ -231,19 +291,29 @@ def measured_pairs(pool: Pool, sides: dict[str, Scores], pairs: list[tuple[str, 
 
 
 def stand_in_of(pool: Pool, sides: dict[str, Scores], measured: dict[str, float]) -> StandIn:
-    """A binormal pair with the fits' AUC and spread, correlated so that the standard error of the gain is the one measured."""
-    aucs = [auc_of(pool.target, scores) for name, scores in sides.items() if name.startswith("seed")]
+    """A binormal pair with the fits' AUC and spread, correlated so that the standard error of the
+    gain is the one measured.
+    """
+    aucs = [
+        auc_of(pool.target, scores) for name, scores in sides.items() if name.startswith("seed")
+    ]
     rate, auc = float(pool.target.mean()), float(np.mean(aucs))
 
     def error_at(correlation: float) -> float:
         on = StandIn(rate, auc, correlation, 0.0).drawn(40_000, 0.0, np.random.default_rng(SEED))
-        error = auc_gain(on.target, on.challenger.default_probability, on.champion.default_probability)[1]
+        error = auc_gain(
+            on.target, on.challenger.default_probability, on.champion.default_probability
+        )[1]
         return error * float(np.sqrt(40_000 / 100))
 
     low, high = 0.0, 1.0
     for _ in range(16):
         middle = (low + high) / 2
-        low, high = (middle, high) if error_at(middle) > measured["standard_error_at_100_bads"] else (low, middle)
+        low, high = (
+            (middle, high)
+            if error_at(middle) > measured["standard_error_at_100_bads"]
+            else (low, middle)
+        )
     return StandIn(rate, auc, (low + high) / 2, measured["sd_of_gain"])
 
 
@@ -280,13 +350,22 @@ def part(scores: Scores, rows: IntArray) -> Scores:
     return Scores(scores.default_probability[rows], scores.score[rows], scores.prediction[rows])
 
 
-def stand_in_cell(kind: str, stand_in: StandIn, bads: int, gain: float, trials: int, limits: GateLimits) -> Cell:
+def stand_in_cell(
+    kind: str, stand_in: StandIn, bads: int, gain: float, trials: int, limits: GateLimits
+) -> Cell:
     """Trials of the stand-in; the same arguments give the same counts."""
     rng = np.random.default_rng([SEED, bads, round(1e6 * (1 + gain))])
     return counted(kind, bads, gain, trials, lambda: stand_in.drawn(bads, gain, rng), limits)
 
 
-def counted(kind: str, bads: int, gain: float, trials: int, trial: Callable[[], Comparison], limits: GateLimits) -> Cell:
+def counted(
+    kind: str,
+    bads: int,
+    gain: float,
+    trials: int,
+    trial: Callable[[], Comparison],
+    limits: GateLimits,
+) -> Cell:
     """Put each trial before the gate."""
     promoted, passed = 0, dict[str, int]()
     for _ in range(trials):
@@ -299,7 +378,10 @@ def counted(kind: str, bads: int, gain: float, trials: int, trial: Callable[[], 
 
 def shown(cell: Cell) -> str:
     """One line of progress."""
-    return f"{cell.kind}, gain {cell.gain:+.4f}, {cell.bads} bads: {cell.promoted} of {cell.trials} promoted"
+    return (
+        f"{cell.kind}, gain {cell.gain:+.4f}, {cell.bads} bads: {cell.promoted} of {cell.trials} "
+        "promoted"
+    )
 
 
 def block(results: dict[str, Any]) -> str:
@@ -308,16 +390,19 @@ def block(results: dict[str, Any]) -> str:
     fits, trials = results["fits"], cells[0].trials
     nulls = [kind for kind in dict.fromkeys(cell.kind for cell in cells) if kind != "gain"]
     lines = [
-        f"Seed {results['seed']}, {trials:,} trials a cell ({trials // 2:,} for power), intervals of 95 % (Jeffreys). "
-        f"{fits['seed']} fits by seed and {fits['bootstrap']} on bootstraps of one simulated history of "
-        f"{results['history_rows']:,} customers, {fits['other customers']} on other histories of that size; evidence drawn from "
-        f"{results['pool_rows']:,} simulated customers with {results['pool_bads']:,} bads. Fits are used in many trials, which "
-        f"the intervals do not count. Limits: {', '.join(f'{name} {value:g}' for name, value in results['limits'].items())}.",
+        f"Seed {results['seed']}, {trials:,} trials a cell ({trials // 2:,} for power), intervals "
+        f"of 95 % (Jeffreys). {fits['seed']} fits by seed and {fits['bootstrap']} on bootstraps "
+        f"of one simulated history of {results['history_rows']:,} customers, "
+        f"{fits['other customers']} on other histories of that size; evidence drawn from "
+        f"{results['pool_rows']:,} simulated customers with {results['pool_bads']:,} bads. Fits "
+        "are used in many trials, which the intervals do not count. Limits: "
+        f"{', '.join(f'{name} {value:g}' for name, value in results['limits'].items())}.",
         "",
         "### What two fits of the recipe differ by",
         "",
-        "| challenger against champion | pairs | AUC gain, mean | AUC gain, SD | standard error of the gain at 100 bads "
-        "| SD of the difference in log-odds | PSI of the PDs, largest | swing of the approval rate, largest |",
+        "| challenger against champion | pairs | AUC gain, mean | AUC gain, SD | standard error "
+        "of the gain at 100 bads | SD of the difference in log-odds | PSI of the PDs, largest | "
+        "swing of the approval rate, largest |",
         "|---|---|---|---|---|---|---|---|",
         *(
             f"| {kind} | {one['pairs']} | {one['mean_gain']:+.5f} | {one['sd_of_gain']:.5f} | "
@@ -328,25 +413,35 @@ def block(results: dict[str, Any]) -> str:
         "",
         "Stand-ins (bad rate, AUC, correlation, spread): "
         + "; ".join(
-            f"{kind}: {one['bad_rate']:.4f}, {one['auc']:.4f}, {one['correlation']:.4f}, {one['spread']:.5f}"
+            f"{kind}: {one['bad_rate']:.4f}, {one['auc']:.4f}, {one['correlation']:.4f}, "
+            f"{one['spread']:.5f}"
             for kind, one in results["stand_ins"].items()
         )
         + ".",
         "",
         "### Promotions of a challenger that is no better",
         "",
-        "In brackets the share that passes `ranks_better`, the test that carries the error, without the others.",
+        "In brackets the share that passes `ranks_better`, the test that carries the error, "
+        "without the others.",
         "",
         _header("challenger against champion"),
-        *(_row(kind, [cell for cell in cells if cell.kind == kind], "ranks_better") for kind in nulls),
+        *(
+            _row(kind, [cell for cell in cells if cell.kind == kind], "ranks_better")
+            for kind in nulls
+        ),
         "",
         "### Promotions by true gain in AUC",
         "",
-        "The stand-in of fits on other customers, the least alike pair. In brackets the share that passes `ranks_no_worse`.",
+        "The stand-in of fits on other customers, the least alike pair. In brackets the share "
+        "that passes `ranks_no_worse`.",
         "",
         _header("true gain"),
         *(
-            _row(f"{gain:+.4f}", [cell for cell in cells if cell.kind == "gain" and cell.gain == gain], "ranks_no_worse")
+            _row(
+                f"{gain:+.4f}",
+                [cell for cell in cells if cell.kind == "gain" and cell.gain == gain],
+                "ranks_no_worse",
+            )
             for gain in GAINS
         ),
     ]
@@ -354,7 +449,12 @@ def block(results: dict[str, Any]) -> str:
 
 
 def _header(first: str) -> str:
-    return f"| {first} | " + " | ".join(f"{bads:,} bads" for bads in BADS) + " |\n|---|" + "---|" * len(BADS)
+    return (
+        f"| {first} | "
+        + " | ".join(f"{bads:,} bads" for bads in BADS)
+        + " |\n|---|"
+        + "---|" * len(BADS)
+    )
 
 
 def _row(name: str, cells: list[Cell], test: str) -> str:
@@ -362,7 +462,9 @@ def _row(name: str, cells: list[Cell], test: str) -> str:
     for cell in cells:
         low, high = jeffreys_interval(cell.promoted, cell.trials)
         share = cell.promoted / cell.trials
-        texts.append(f"{share:.1%}, {low:.1%} to {high:.1%} ({cell.passed[test] / cell.trials:.1%})")
+        texts.append(
+            f"{share:.1%}, {low:.1%} to {high:.1%} ({cell.passed[test] / cell.trials:.1%})"
+        )
     return f"| {name} | " + " | ".join(texts) + " |"
 
 
@@ -394,8 +496,17 @@ def draw_false_promotions(cells: list[Cell], path: Path) -> None:
     kinds = [kind for kind in dict.fromkeys(cell.kind for cell in cells) if kind != "gain"]
     for kind in kinds:
         chosen = [cell for cell in cells if cell.kind == kind]
-        color = COLORS[["bootstrap", "other customers", "seed"].index(kind.removeprefix("stand-in: ")) + 1]
-        _points(axes, [float(cell.bads) for cell in chosen], chosen, color, kind, ":" if kind.startswith("stand-in") else "-")
+        color = COLORS[
+            ["bootstrap", "other customers", "seed"].index(kind.removeprefix("stand-in: ")) + 1
+        ]
+        _points(
+            axes,
+            [float(cell.bads) for cell in chosen],
+            chosen,
+            color,
+            kind,
+            ":" if kind.startswith("stand-in") else "-",
+        )
     axes.axhline(0.05, color="#8a8f98", linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.set_xticks(BADS, [f"{bads:,}" for bads in BADS])
@@ -405,10 +516,21 @@ def draw_false_promotions(cells: list[Cell], path: Path) -> None:
     _save(figure, path)
 
 
-def _points(axes: Any, places: list[float], cells: list[Cell], color: str, label: str, style: str) -> None:
+def _points(
+    axes: Any, places: list[float], cells: list[Cell], color: str, label: str, style: str
+) -> None:
     share = np.array([cell.promoted / cell.trials for cell in cells])
     low, high = np.array([jeffreys_interval(cell.promoted, cell.trials) for cell in cells]).T
-    axes.errorbar(places, share, [share - low, high - share], color=color, label=label, linestyle=style, marker="o", markersize=3)
+    axes.errorbar(
+        places,
+        share,
+        [share - low, high - share],
+        color=color,
+        label=label,
+        linestyle=style,
+        marker="o",
+        markersize=3,
+    )
 
 
 def _axes(x_label: str, y_label: str) -> tuple[Figure, Any]:

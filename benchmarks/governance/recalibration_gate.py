@@ -1,13 +1,17 @@
-"""How often the gate is wrong about a recalibration: promotions where the champion's PDs are right, and power where they are not.
+"""How often the gate is wrong about a recalibration: promotions where the champion's PDs are right,
+and power where they are not.
 
     python -m benchmarks.governance.recalibration_gate
 
-One champion is fitted to a simulated history. In each trial customers that it has not seen are drawn anew, three quarters of them
-to recalibrate on and a quarter to judge by, as the hash of the identifier divides them. Their outcomes are drawn from the
-champion's own PDs, moved as the case says, so that the truth is known; in one case they are the simulator's. The champion is
-recalibrated as `candidate_model` does it, and both sides go through every test that the gate makes of their answers.
+One champion is fitted to a simulated history. In each trial customers that it has not seen are
+drawn anew, three quarters of them to recalibrate on and a quarter to judge by, as the hash of the
+identifier divides them. Their outcomes are drawn from the champion's own PDs, moved as the case
+says, so that the truth is known; in one case they are the simulator's. The champion is recalibrated
+as `candidate_model` does it, and both sides go through every test that the gate makes of their
+answers.
 
-The figures go to `docs/recalibration-gate.json`, and from there into the marked block of `docs/promotion-gate.md`.
+The figures go to `docs/recalibration-gate.json`, and from there into the marked block of
+`docs/promotion-gate.md`.
 """
 
 import argparse
@@ -55,8 +59,9 @@ END = "<!-- end of recalibration results -->"
 
 @dataclass(frozen=True)
 class Truth:
-    """How outcomes come about: true log-odds = intercept + slope * the champion's, with the intercept that makes the bad rate
-    `times` the one that the champion's PDs say. Without a slope they are the simulator's.
+    """How outcomes come about: true log-odds = intercept + slope * the champion's, with the
+    intercept that makes the bad rate `times` the one that the champion's PDs say. Without a slope
+    they are the simulator's.
     """
 
     name: str
@@ -79,7 +84,9 @@ TRUTHS = (
 
 @dataclass(frozen=True)
 class Pool:
-    """Customers that the champion has not seen: its log-odds, its cut-off, the simulator's outcomes, the groups of each."""
+    """Customers that the champion has not seen: its log-odds, its cut-off, the simulator's
+    outcomes, the groups of each.
+    """
 
     log_odds: FloatArray
     cut_off: float
@@ -92,12 +99,18 @@ class Pool:
             return self.target.astype(np.float64)
         stretched = truth.slope * self.log_odds
         wanted = truth.times * float(expit(self.log_odds).mean())
-        return np.asarray(expit(stretched + brentq(lambda by: float(expit(stretched + by).mean()) - wanted, -10, 10)))
+        return np.asarray(
+            expit(
+                stretched + brentq(lambda by: float(expit(stretched + by).mean()) - wanted, -10, 10)
+            )
+        )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """So many trials of one truth: how many promoted, how many passed each test, how many changed what, how many had no line."""
+    """So many trials of one truth: how many promoted, how many passed each test, how many changed
+    what, how many had no line.
+    """
 
     truth: str
     bads: int
@@ -111,7 +124,9 @@ class Cell:
 def main() -> None:
     """Fit, simulate, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=DOCS, help="where the page and its figures are")
+    parser.add_argument(
+        "--folder", type=Path, default=DOCS, help="where the page and its figures are"
+    )
     options = parser.parse_args()
     started = time.monotonic()
     limits = GateLimits.of(Settings())
@@ -120,9 +135,15 @@ def main() -> None:
         pool = fitted_pool()
         for truth in TRUTHS:
             for bads in BADS:
-                cells.append(counted(pool, truth, bads, RIGHT_TRIALS if truth == RIGHT else TRIALS, limits))
+                cells.append(
+                    counted(pool, truth, bads, RIGHT_TRIALS if truth == RIGHT else TRIALS, limits)
+                )
                 seconds = time.monotonic() - started
-                print(f"{seconds:5.0f} s  {truth.name}, {bads} bads: {cells[-1].promoted} of {cells[-1].trials}", flush=True)
+                print(
+                    f"{seconds:5.0f} s  {truth.name}, {bads} bads: {cells[-1].promoted} of "
+                    f"{cells[-1].trials}",
+                    flush=True,
+                )
     results = {
         "seed": SEED,
         "history_rows": HISTORY_ROWS,
@@ -169,7 +190,10 @@ def counted(pool: Pool, truth: Truth, bads: int, trials: int, limits: GateLimits
         updates[update.kind] = updates.get(update.kind, 0) + 1
         old = pool.log_odds[judging]
         new = update.intercept + update.slope * old
-        sides = (answers(expit(new), moved_cut_off(pool.cut_off, update)), answers(expit(old), pool.cut_off))
+        sides = (
+            answers(expit(new), moved_cut_off(pool.cut_off, update)),
+            answers(expit(old), pool.cut_off),
+        )
         groups = {name: grouping.part(judging) for name, grouping in pool.groups.items()}
         tests = compare(Comparison(target[:rows], *sides, groups), limits, recalibration=True)
         promoted += update.slope > 0 and all(test.passed for test in tests)
@@ -184,16 +208,21 @@ def block(results: dict[str, Any]) -> str:
     trials = {cell.truth == RIGHT.name: cell.trials for cell in cells}
     truths = dict.fromkeys(cell.truth for cell in cells)
     lines = [
-        f"Seed {results['seed']}, {trials[True]:,} trials a cell of the first line, {trials[False]:,} of the others, intervals "
-        f"of 95 % (Jeffreys). One fit on {results['history_rows']:,} simulated customers; trials drawn from "
-        f"{results['pool_rows']:,} others, whose bad rate is {results['pool_bad_rate']:.4f} and whose mean PD is "
-        f"{results['pool_mean_pd']:.4f}. The bads are those expected among the customers who judge; three times as many "
-        "customers are recalibrated on. In brackets the share that passes `likelihood_is_greater`, then the share whose update "
-        "is the intercept / intercept and slope.",
+        f"Seed {results['seed']}, {trials[True]:,} trials a cell of the first line, "
+        f"{trials[False]:,} of the others, intervals of 95 % (Jeffreys). One fit on "
+        f"{results['history_rows']:,} simulated customers; trials drawn from "
+        f"{results['pool_rows']:,} others, whose bad rate is {results['pool_bad_rate']:.4f} and "
+        f"whose mean PD is {results['pool_mean_pd']:.4f}. The bads are those expected among the "
+        "customers who judge; three times as many customers are recalibrated on. In brackets the "
+        "share that passes `likelihood_is_greater`, then the share whose update is the intercept "
+        "/ intercept and slope.",
         "",
         "| outcomes | " + " | ".join(f"{bads:,} bads" for bads in BADS) + " |",
         "|---|" + "---|" * len(BADS),
-        *(f"| {name} | " + " | ".join(_shown(cell) for cell in cells if cell.truth == name) + " |" for name in truths),
+        *(
+            f"| {name} | " + " | ".join(_shown(cell) for cell in cells if cell.truth == name) + " |"
+            for name in truths
+        ),
     ]
     return "\n".join(lines)
 
@@ -201,8 +230,13 @@ def block(results: dict[str, Any]) -> str:
 def _shown(cell: Cell) -> str:
     low, high = jeffreys_interval(cell.promoted, cell.trials)
     likelier = cell.passed["likelihood_is_greater"] / cell.trials
-    shift, both = (cell.updates.get(kind, 0) / cell.trials for kind in ("intercept", "intercept and slope"))
-    return f"{cell.promoted / cell.trials:.1%}, {low:.1%} to {high:.1%} ({likelier:.1%}; {shift:.0%} / {both:.0%})"
+    shift, both = (
+        cell.updates.get(kind, 0) / cell.trials for kind in ("intercept", "intercept and slope")
+    )
+    return (
+        f"{cell.promoted / cell.trials:.1%}, {low:.1%} to {high:.1%} ({likelier:.1%}; {shift:.0%} "
+        f"/ {both:.0%})"
+    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     python -m benchmarks.landing.reading --rows 10000000
 
-A CSV and a Parquet file of simulated customers are written to a temporary folder, which is not measured. Then each reader runs
-in a process of its own: pyarrow's streaming reader that only counts rows, pyarrow reading the whole file into memory, and
-`ingest`, which reads, validates every cell, finds customers that stand twice, and writes the accepted rows. All use one thread.
-The last case is the same CSV file with one row in a thousand spoiled and one customer in a thousand standing twice.
+A CSV and a Parquet file of simulated customers are written to a temporary folder, which is not
+measured. Then each reader runs in a process of its own: pyarrow's streaming reader that only counts
+rows, pyarrow reading the whole file into memory, and `ingest`, which reads, validates every cell,
+finds customers that stand twice, and writes the accepted rows. All use one thread. The last case is
+the same CSV file with one row in a thousand spoiled and one customer in a thousand standing twice.
 """
 
 import argparse
@@ -27,7 +28,11 @@ def main() -> None:
     """Make the files, measure each reader, print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of each file")
-    parser.add_argument("--folder", type=Path, help="where the files are made; by default the system's temporary folder")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the files are made; by default the system's temporary folder",
+    )
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--measure", nargs=2, metavar=("READER", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -43,16 +48,24 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        run("--make", str(folder), "--rows", str(options.rows))  # not in this process: a child's peak is at least its parent's
+        run(
+            "--make", str(folder), "--rows", str(options.rows)
+        )  # not in this process: a child's peak is at least its parent's
         print(f"{options.rows:,} rows of {columns()} columns")
-        print(f"{'file':<16}{'size':>9}  {'reader':<34}{'rows/s':>12}{'peak memory':>13}{'time':>9}{'against bare':>14}")
+        print(
+            f"{'file':<16}{'size':>9}  "
+            f"{'reader':<34}{'rows/s':>12}{'peak memory':>13}{'time':>9}{'against bare':>14}"
+        )
         for file in (folder / name for name in FILES):
             bare = 0.0
             for reader in READERS:
                 rows, seconds, peak = measured(reader, file)
                 bare = bare or seconds
                 size = f"{file.stat().st_size / 1e6:,.0f} MB"
-                figures = f"{rows / seconds:>12,.0f}{peak / 1e6:>10,.0f} MB{seconds:>7,.1f} s{seconds / bare:>13.1f}x"
+                figures = (
+                    f"{rows / seconds:>12,.0f}{peak / 1e6:>10,.0f} MB{seconds:>7,.1f} "
+                    f"s{seconds / bare:>13.1f}x"
+                )
                 print(f"{file.name:<16}{size:>9}  {reader:<34}{figures}", flush=True)
 
 
@@ -64,7 +77,9 @@ def columns() -> int:
 
 
 def make_files(folder: Path, rows: int) -> None:
-    """The same simulated customers as CSV and as Parquet, and as CSV with spoiled and repeated rows."""
+    """The same simulated customers as CSV and as Parquet, and as CSV with spoiled and repeated
+    rows.
+    """
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet as pq
@@ -77,7 +92,9 @@ def make_files(folder: Path, rows: int) -> None:
         parquet = None
         for start in range(0, rows, CHUNK_ROWS):
             count = min(CHUNK_ROWS, rows - start)
-            frame = simulate(count, seed=start, first_identifier=start + 1).drop(columns=PORTFOLIO.target)
+            frame = simulate(count, seed=start, first_identifier=start + 1).drop(
+                columns=PORTFOLIO.target
+            )
             table = pa.Table.from_pandas(frame, preserve_index=False)
             parquet = parquet or pq.ParquetWriter(paths[1], table.schema)
             parquet.write_table(table)
@@ -85,7 +102,10 @@ def make_files(folder: Path, rows: int) -> None:
             bad.loc[::SPOILED_EVERY, "age"] = "unknown"
             if start:
                 bad.loc[1::SPOILED_EVERY, PORTFOLIO.identifier] = "1"
-            for file, content in ((clean, table), (spoiled, pa.Table.from_pandas(bad, preserve_index=False))):
+            for file, content in (
+                (clean, table),
+                (spoiled, pa.Table.from_pandas(bad, preserve_index=False)),
+            ):
                 header = pyarrow.csv.WriteOptions(include_header=start == 0, quoting_style="none")
                 pyarrow.csv.write_csv(content, file, header)
         if parquet is not None:
@@ -102,7 +122,9 @@ def run(*arguments: str) -> str:
     """What this module prints in a process of its own, with one thread."""
     command = [sys.executable, "-m", "benchmarks.landing.reading", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    return subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+    ).stdout
 
 
 def bare_stream(path: Path) -> int:
@@ -126,7 +148,9 @@ def bare_whole(path: Path) -> int:
     if path.suffix == ".parquet":
         return int(pq.read_table(path, use_threads=False).num_rows)
     options = pyarrow.csv.ReadOptions(use_threads=False)
-    return int(pyarrow.csv.read_csv(path, read_options=options, convert_options=as_text(path)).num_rows)
+    return int(
+        pyarrow.csv.read_csv(path, read_options=options, convert_options=as_text(path)).num_rows
+    )
 
 
 def as_text(path: Path) -> object:

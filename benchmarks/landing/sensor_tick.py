@@ -2,11 +2,13 @@
 
     python -m benchmarks.landing.sensor_tick --days 10 3650 --ticks 200
 
-For each number of days a Dagster instance on SQLite and both landing zones are made, which is not measured: every day has a file
-of customers and one of outcomes, its assets are materialized, and every watched check was evaluated on it. The first ticks of
-each sensor, with an empty cursor, ask for every day; later ones find nothing new. Those are measured, each store in turn, so that
-a busy moment of the machine falls on all of them. A tick is the sensor's function and what it reads; the daemon's own work is not
-in it. `--failed` of the latest days failed their drift checks, so that the retrain sensor has something to weigh.
+For each number of days a Dagster instance on SQLite and both landing zones are made, which is not
+measured: every day has a file of customers and one of outcomes, its assets are materialized, and
+every watched check was evaluated on it. The first ticks of each sensor, with an empty cursor, ask
+for every day; later ones find nothing new. Those are measured, each store in turn, so that a busy
+moment of the machine falls on all of them. A tick is the sensor's function and what it reads; the
+daemon's own work is not in it. `--failed` of the latest days failed their drift checks, so that the
+retrain sensor has something to weigh.
 """
 
 import argparse
@@ -48,12 +50,28 @@ def main() -> None:
     """Make the stores, measure, print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--days", type=int, nargs="+", default=[10, 3650], help="old partitions; the first is what others are compared with"
+        "--days",
+        type=int,
+        nargs="+",
+        default=[10, 3650],
+        help="old partitions; the first is what others are compared with",
     )
-    parser.add_argument("--ticks", type=int, default=200, help="measured ticks of each sensor and store")
-    parser.add_argument("--failed", type=int, default=5, help="latest days whose drift checks failed")
-    parser.add_argument("--folder", type=Path, help="where the stores are made; by default the system's temporary folder")
-    parser.add_argument("--keep", action="store_true", help="keep the stores in the folder, and use those that are there")
+    parser.add_argument(
+        "--ticks", type=int, default=200, help="measured ticks of each sensor and store"
+    )
+    parser.add_argument(
+        "--failed", type=int, default=5, help="latest days whose drift checks failed"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the stores are made; by default the system's temporary folder",
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the stores in the folder, and use those that are there",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         home = options.folder / "kept" if options.keep else Path(name)
@@ -64,7 +82,8 @@ def main() -> None:
             for store in stores:
                 asked = store.first_tick(sensor)
                 print(
-                    f"{sensor}: first tick of {store.days:,} days took {asked[1] * 1e3:,.0f} ms and asked for {asked[0]:,} runs"
+                    f"{sensor}: first tick of {store.days:,} days took {asked[1] * 1e3:,.0f} ms "
+                    f"and asked for {asked[0]:,} runs"
                 )
         print(f"{'sensor':<26}{'days':>7}{'median':>11}{'95 %':>11}{'ratio':>8}{'cursor':>12}")
         for sensor, anew in [*((name, False) for name in stores[0].sensors), (ASKS_ANEW, True)]:
@@ -127,14 +146,19 @@ class Store:
         started = time.perf_counter()
         result = self._evaluate(name)
         seconds = time.perf_counter() - started
-        assert not result.run_requests, f"{name} asks for {len(result.run_requests)} runs though nothing is new"
+        assert not result.run_requests, (
+            f"{name} asks for {len(result.run_requests)} runs though nothing is new"
+        )
         return seconds
 
     def _evaluate(self, name: str) -> Any:
         import dagster as dg
 
         context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursors.get(name), resources={"settings": self.settings}, sensor_name=name
+            instance=self.instance,
+            cursor=self.cursors.get(name),
+            resources={"settings": self.settings},
+            sensor_name=name,
         )
         result = self.sensors[name](context)
         if result.cursor is not None:
@@ -146,7 +170,9 @@ class Store:
 
         from creditrisk_assets.defs.check_results import CAUSES
 
-        days = [(TODAY - datetime.timedelta(days=back)).isoformat() for back in range(self.days, 0, -1)]
+        days = [
+            (TODAY - datetime.timedelta(days=back)).isoformat() for back in range(self.days, 0, -1)
+        ]
         self._record(dg.AssetMaterialization("champion", metadata=dict(champion)))
         for day in days:
             for zone in (self.settings.landing_production, self.settings.landing_outcomes):
@@ -157,7 +183,16 @@ class Store:
             for asset, metadata in (
                 ("production_batch", {"dagster/row_count": 500}),
                 ("production_scores", {"dagster/row_count": 500, "model_version": "1"}),
-                ("drift_report", {"rows": 500, "model_version": "1", "score_psi": 0.01, "drifted_columns": 0, "drifted": "none"}),
+                (
+                    "drift_report",
+                    {
+                        "rows": 500,
+                        "model_version": "1",
+                        "score_psi": 0.01,
+                        "drifted_columns": 0,
+                        "drifted": "none",
+                    },
+                ),
                 ("performance_report", PERFORMANCE),
             ):
                 self._record(dg.AssetMaterialization(asset, metadata=metadata, partition=day))
@@ -169,7 +204,13 @@ class Store:
                         passed=passed or key.asset_key.path[-1] != "drift_report",
                         partition=day,
                         severity=dg.AssetCheckSeverity.WARN,
-                        metadata={"summary": "made", "observed": 0.01, "threshold": 0.1, "rows": 500, "model_version": "1"},
+                        metadata={
+                            "summary": "made",
+                            "observed": 0.01,
+                            "threshold": 0.1,
+                            "rows": 500,
+                            "model_version": "1",
+                        },
                     )
                 )
         whole = len(days) - failed
@@ -178,12 +219,21 @@ class Store:
             self._copy(days[-1], days[whole:-1])
 
     def _copy(self, source: str, days: list[str]) -> None:
-        """What the event log holds of a day, again for other days: Dagster would take 10 ms for each event."""
+        """What the event log holds of a day, again for other days: Dagster would take 10 ms for
+        each event.
+        """
         file = self.home / "history" / "event_log.db"
         with closing(sqlite3.connect(file)) as connection, connection:
             for table in ("event_logs", "asset_check_executions"):
-                columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "id"]
-                rows = connection.execute(f"SELECT {', '.join(columns)} FROM {table} WHERE partition = ?", [source]).fetchall()  # noqa: S608
+                columns = [
+                    row[1]
+                    for row in connection.execute(f"PRAGMA table_info({table})")
+                    if row[1] != "id"
+                ]
+                rows = connection.execute(
+                    f"SELECT {', '.join(columns)} FROM {table} WHERE partition = ?",  # noqa: S608
+                    [source],
+                ).fetchall()
                 named = [place for place, column in enumerate(columns) if column in COPIED]
                 copies = []
                 for day in days:
@@ -191,7 +241,10 @@ class Store:
                         for place in named:
                             row[place] = row[place].replace(source, day)
                         copies.append(row)
-                query = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+                query = (
+                    f"INSERT INTO {table} ({', '.join(columns)}) VALUES "  # noqa: S608
+                    f"({', '.join('?' * len(columns))})"
+                )
                 connection.executemany(query, copies)
 
     def _record(self, event: Any) -> None:
@@ -209,7 +262,9 @@ def champion_metadata(home: Path) -> Mapping[str, Any]:
     from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 
     trained = home.exists()
-    loop = SteppedLoop.in_folder(home, Settings(data_dir=home / "data", report_rows=0, simulated_rows=4_000))
+    loop = SteppedLoop.in_folder(
+        home, Settings(data_dir=home / "data", report_rows=0, simulated_rows=4_000)
+    )
     if not trained and not loop.run("train").success:
         raise RuntimeError(f"no champion could be trained in {home}")
     event = loop.instance.get_latest_materialization_event(event_log.CHAMPION)

@@ -1,9 +1,11 @@
-"""What others would have said of the same nights: a fixed line for PSI, and Evidently's default preset.
+"""What others would have said of the same nights: a fixed line for PSI, and Evidently's default
+preset.
 
-Evidently's report takes seconds for a night, so its default tests are computed here: with a reference of more than 1,000 rows
-the Wasserstein distance in standard deviations of the reference for a number of more than five values, the Jensen-Shannon
-distance of the shares for a code, a column drifted from 0.1 on, the data set from half of the columns on.
-`agrees_with_evidently` holds this against the report itself.
+Evidently's report takes seconds for a night, so its default tests are computed here: with a
+reference of more than 1,000 rows the Wasserstein distance in standard deviations of the reference
+for a number of more than five values, the Jensen-Shannon distance of the shares for a code, a
+column drifted from 0.1 on, the data set from half of the columns on. `agrees_with_evidently` holds
+this against the report itself.
 """
 
 from dataclasses import dataclass
@@ -26,9 +28,9 @@ SHARE = 0.5
 class EvidentlyDefault:
     """Evidently's default distances of nights from a reference.
 
-    `widths` has for each column the gaps between the values that there are, rising; `places` for each customer of the pool the
-    place of each of its values among them; `shares` for each column the reference's share up to each value, or, of a code, of
-    each.
+    `widths` has for each column the gaps between the values that there are, rising; `places` for
+    each customer of the pool the place of each of its values among them; `shares` for each column
+    the reference's share up to each value, or, of a code, of each.
     """
 
     codes: list[bool]
@@ -46,7 +48,9 @@ class EvidentlyDefault:
             reference = world.reference[column.name].to_numpy()
             grid = np.unique(np.concatenate([reference, values[:, number]]))
             codes.append(column.codes is not None)
-            share = np.bincount(np.searchsorted(grid, reference), minlength=len(grid)) / len(reference)
+            share = np.bincount(np.searchsorted(grid, reference), minlength=len(grid)) / len(
+                reference
+            )
             widths.append(np.diff(grid))
             shares.append(share if codes[-1] else share.cumsum())
             spreads.append(max(float(np.std(reference)), 0.001))
@@ -68,8 +72,11 @@ class EvidentlyDefault:
         return np.array(found)
 
 
-def agrees_with_evidently(world: World, rival: EvidentlyDefault, values: FloatArray, chosen: IntArray) -> float:
-    """The largest difference between these distances and those of Evidently's own report on one night.
+def agrees_with_evidently(
+    world: World, rival: EvidentlyDefault, values: FloatArray, chosen: IntArray
+) -> float:
+    """The largest difference between these distances and those of Evidently's own report on one
+    night.
 
     Raises:
         AssertionError: if it calls other columns drifted.
@@ -79,14 +86,24 @@ def agrees_with_evidently(world: World, rival: EvidentlyDefault, values: FloatAr
 
     names = world.profile.names
     coded = [name for name, code in zip(names, rival.codes, strict=True) if code]
-    definition = DataDefinition(numerical_columns=[name for name in names if name not in coded], categorical_columns=coded)
+    definition = DataDefinition(
+        numerical_columns=[name for name in names if name not in coded], categorical_columns=coded
+    )
     texts = dict.fromkeys(coded, "int64"), dict.fromkeys(coded, str)
     frames = (pd.DataFrame(values[chosen], columns=names), world.reference)
-    sides = [Dataset.from_pandas(frame.astype(texts[0]).astype(texts[1]), definition) for frame in frames]
+    sides = [
+        Dataset.from_pandas(frame.astype(texts[0]).astype(texts[1]), definition) for frame in frames
+    ]
     metrics = Report([DataDriftPreset()]).run(*sides).dict()["metrics"]
-    theirs = {one["config"]["column"]: float(one["value"]) for one in metrics if "column" in one.get("config", {})}
+    theirs = {
+        one["config"]["column"]: float(one["value"])
+        for one in metrics
+        if "column" in one.get("config", {})
+    }
     mine = dict(zip(names, rival.distances(chosen).tolist(), strict=True))
-    assert {name for name, value in theirs.items() if value >= LINE} == {name for name, value in mine.items() if value >= LINE}
+    assert {name for name, value in theirs.items() if value >= LINE} == {
+        name for name, value in mine.items() if value >= LINE
+    }
     assert int(metrics[0]["value"]["count"]) == sum(value >= LINE for value in mine.values())
     assert SCORE in theirs
     return max(abs(theirs[name] - mine[name]) for name in names)

@@ -1,8 +1,10 @@
-"""Nights of customers whose counts can be drawn by the thousand: a champion, its profile, and customers put into its bins once.
+"""Nights of customers whose counts can be drawn by the thousand: a champion, its profile, and
+customers put into its bins once.
 
-A world is one history with the champion that was trained on it, made as in production; another world has another history of the
-same population, so that a reference's own luck is part of what is measured. A night is drawn from a pool of customers that the
-champion has not seen, whole rows at a time, so that its columns depend on each other as they do.
+A world is one history with the champion that was trained on it, made as in production; another
+world has another history of the same population, so that a reference's own luck is part of what is
+measured. A night is drawn from a pool of customers that the champion has not seen, whole rows at a
+time, so that its columns depend on each other as they do.
 """
 
 import io
@@ -45,8 +47,8 @@ PRODUCTION = 10_000_000
 class World:
     """A champion and its profile.
 
-    `expected` has the effective reference counts of each column, `reference` the training rows that the bundle keeps as they are,
-    the score first.
+    `expected` has the effective reference counts of each column, `reference` the training rows that
+    the bundle keeps as they are, the score first.
     """
 
     bundle: Bundle
@@ -74,14 +76,18 @@ class World:
     def counted(self, frame: pd.DataFrame) -> list[IntArray]:
         """The bins' counts as production counts them."""
         raw = self.bundle.raw(frame)
-        batch = pa.RecordBatch.from_pandas(frame.assign(**{SCORE: self.bundle.score(raw).score}), preserve_index=False)
+        batch = pa.RecordBatch.from_pandas(
+            frame.assign(**{SCORE: self.bundle.score(raw).score}), preserve_index=False
+        )
         counts = RowCounter(self.profile, self.bundle.manifest.inputs)(batch)
         return [counts[name].bins for name in self.profile.names]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each column's cells are in one long row: for each bin the usual rows, then those out of range or with a new code."""
+    """Where each column's cells are in one long row: for each bin the usual rows, then those out of
+    range or with a new code.
+    """
 
     starts: list[int]
     cells: int
@@ -95,7 +101,9 @@ class Layout:
 
 @dataclass(frozen=True)
 class Pool:
-    """Customers in bins: `places` is customers x columns, a cell of the layout each; `values` what the columns hold."""
+    """Customers in bins: `places` is customers x columns, a cell of the layout each; `values` what
+    the columns hold.
+    """
 
     places: NDArray[np.int32]
     layout: Layout
@@ -107,12 +115,17 @@ class Pool:
 
 
 def columns_of(cells: IntArray, layout: Layout) -> tuple[list[IntArray], IntArray]:
-    """Of nights (... x cells) the counts of each column's bins (a list of ... x bins), and the rows of each column that are out
-    of range or have a new code (... x columns).
+    """Of nights (... x cells) the counts of each column's bins (a list of ... x bins), and the rows
+    of each column that are out of range or have a new code (... x columns).
     """
     ends = [*layout.starts[1:], layout.cells]
-    pairs = [cells[..., start:end].reshape(*cells.shape[:-1], -1, 2) for start, end in zip(layout.starts, ends, strict=True)]
-    return [one.sum(axis=-1) for one in pairs], np.stack([one[..., 1].sum(axis=-1) for one in pairs], axis=-1)
+    pairs = [
+        cells[..., start:end].reshape(*cells.shape[:-1], -1, 2)
+        for start, end in zip(layout.starts, ends, strict=True)
+    ]
+    return [one.sum(axis=-1) for one in pairs], np.stack(
+        [one[..., 1].sum(axis=-1) for one in pairs], axis=-1
+    )
 
 
 def draw(pool: Pool, nights: int, rows: int, rng: np.random.Generator) -> IntArray:
@@ -121,7 +134,9 @@ def draw(pool: Pool, nights: int, rows: int, rng: np.random.Generator) -> IntArr
 
 
 def pooled(cells: IntArray, nights: int) -> IntArray:
-    """The sums over each night and those before it, `nights` of them where there are so many; nights are the first axis."""
+    """The sums over each night and those before it, `nights` of them where there are so many;
+    nights are the first axis.
+    """
     total = np.cumsum(cells, axis=0)
     total[nights:] -= total[:-nights].copy()
     return total
@@ -133,8 +148,8 @@ def worlds(count: int, seed: int, data: Path | None) -> Sequence[Callable[[], Wo
     Args:
         count: how many.
         seed: of the first.
-        data: a file with the portfolio's columns, whose customers are dealt to history and production anew in each world; by
-            default customers are simulated.
+        data: a file with the portfolio's columns, whose customers are dealt to history and
+            production anew in each world; by default customers are simulated.
     """
     return [partial(_world, seed + number, data) for number in range(count)]
 
@@ -154,12 +169,24 @@ def _world(seed: int, data: Path | None) -> World:
         others = whole.iloc[order[len(history) :]].reset_index(drop=True)
 
         def customers(rows: int, other: int) -> pd.DataFrame:
-            return others.iloc[np.random.default_rng(other).integers(0, len(others), rows)].reset_index(drop=True)
+            return others.iloc[
+                np.random.default_rng(other).integers(0, len(others), rows)
+            ].reset_index(drop=True)
 
     learning = history_set(with_features(history.reset_index(drop=True), PORTFOLIO), PORTFOLIO)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
         fits = cross_fits(PORTFOLIO, learning.fit, CANDIDATES[-1:])
-        bundle = make_bundle(Path(folder), PORTFOLIO, learning.fit, learning.held_out, "history", [], fits)
+        bundle = make_bundle(
+            Path(folder), PORTFOLIO, learning.fit, learning.held_out, "history", [], fits
+        )
         profile = reference_profile_of(bundle)
-        reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))[profile.names].astype(np.float64)
-    return World(bundle, profile, [profile.effective_counts(column) for column in profile.columns], reference, customers)
+        reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))[profile.names].astype(
+            np.float64
+        )
+    return World(
+        bundle,
+        profile,
+        [profile.effective_counts(column) for column in profile.columns],
+        reference,
+        customers,
+    )

@@ -1,14 +1,16 @@
-"""How good the estimates without outcomes are, how often the checks of performance are wrong, and how soon they see a change.
+"""How good the estimates without outcomes are, how often the checks of performance are wrong, and
+how soon they see a change.
 
     python -m benchmarks.monitoring.performance estimates --data FILE [--rival-python PATH]
     python -m benchmarks.monitoring.performance stationary
     python -m benchmarks.monitoring.performance detection
 
-`estimates` is about real customers: a champion is trained on half of a file, and days are drawn, with replacement, from customers
-that it has not seen. With `--rival-python`, the Python of an environment that has nannyml, NannyML's CBPE estimates the same
-days; unlike ours it is given labelled customers to calibrate on. `stationary` and `detection` are about simulated customers,
-scored by champions that were trained on other simulated customers; each year has an AUC at validation of its own, drawn like
-every other.
+`estimates` is about real customers: a champion is trained on half of a file, and days are drawn,
+    with replacement, from customers
+that it has not seen. With `--rival-python`, the Python of an environment that has nannyml,
+NannyML's CBPE estimates the same days; unlike ours it is given labelled customers to calibrate on.
+`stationary` and `detection` are about simulated customers, scored by champions that were trained on
+other simulated customers; each year has an AUC at validation of its own, drawn like every other.
 """
 
 import argparse
@@ -26,7 +28,12 @@ from numpy.typing import NDArray
 
 from creditrisk_assets.landing.history import read_history
 from creditrisk_assets.modelling.datasets import training_rows, with_features
-from creditrisk_assets.modelling.fairness import Groups, impact_by_group, jeffreys_interval, protected_groups
+from creditrisk_assets.modelling.fairness import (
+    Groups,
+    impact_by_group,
+    jeffreys_interval,
+    protected_groups,
+)
 from creditrisk_assets.modelling.metrics import Z95, auc_with_error
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.monitoring.estimated_performance import expected_auc, expected_performance
@@ -59,7 +66,9 @@ RANKING, LEVEL, ESTIMATE, FAIRNESS = "ranking", "level", "estimated AUC", "fairn
 
 @dataclass(frozen=True)
 class Pool:
-    """Customers that a champion has scored and not learned from, in order of their PD: outcomes, PDs, and who they are."""
+    """Customers that a champion has scored and not learned from, in order of their PD: outcomes,
+    PDs, and who they are.
+    """
 
     target: IntArray
     probability: FloatArray
@@ -73,9 +82,14 @@ class Pool:
         order = np.argsort(probability, kind="stable")
         ordered = customers.iloc[order].reset_index(drop=True)
         protected = [one for one in PORTFOLIO.fields if one.name in PORTFOLIO.protected]
-        numbers = {one.name: row for one, row in zip(protected, raw_matrix(ordered, protected).T, strict=True)}
+        numbers = {
+            one.name: row
+            for one, row in zip(protected, raw_matrix(ordered, protected).T, strict=True)
+        }
         target = ordered[PORTFOLIO.target].to_numpy(dtype=np.int64)
-        return cls(target, probability[order], protected_groups(PORTFOLIO, numbers), cut_off, ordered)
+        return cls(
+            target, probability[order], protected_groups(PORTFOLIO, numbers), cut_off, ordered
+        )
 
     def drawn(self, rows: int, rng: np.random.Generator) -> IntArray:
         """Places of the customers of a night, in order of their PD."""
@@ -84,16 +98,35 @@ class Pool:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parts = parser.add_subparsers(dest="part", required=True)
     estimates = parts.add_parser("estimates", help="CBPE against what is realised")
-    estimates.add_argument("--data", required=True, help="a CSV or Parquet file with the portfolio's columns and the outcome")
+    estimates.add_argument(
+        "--data",
+        required=True,
+        help="a CSV or Parquet file with the portfolio's columns and the outcome",
+    )
     estimates.add_argument("--rival-python", help="the Python of an environment with nannyml")
-    estimates.add_argument("--splits", type=int, default=3, help="halvings of the file, each with a champion of its own")
-    estimates.add_argument("--days", type=int, default=100, help="days of each size and kind from each halving")
-    estimates.add_argument("--rows", type=int, nargs="+", default=[200, 500, 2_000], help="customers a day")
-    stationary = parts.add_parser("stationary", help="false alarms of years in which nothing happens")
-    stationary.add_argument("--rows", type=int, nargs="+", default=[200, 500, 5_000, 50_000], help="customers a night")
+    estimates.add_argument(
+        "--splits",
+        type=int,
+        default=3,
+        help="halvings of the file, each with a champion of its own",
+    )
+    estimates.add_argument(
+        "--days", type=int, default=100, help="days of each size and kind from each halving"
+    )
+    estimates.add_argument(
+        "--rows", type=int, nargs="+", default=[200, 500, 2_000], help="customers a day"
+    )
+    stationary = parts.add_parser(
+        "stationary", help="false alarms of years in which nothing happens"
+    )
+    stationary.add_argument(
+        "--rows", type=int, nargs="+", default=[200, 500, 5_000, 50_000], help="customers a night"
+    )
     stationary.add_argument("--repeats", type=int, default=20, help="years")
     detection = parts.add_parser("detection", help="nights of outcomes until a change is found")
     detection.add_argument("--rows", type=int, nargs="+", default=[500], help="customers a night")
@@ -115,7 +148,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """As markdown."""
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for row in rows:
-        print("| " + " | ".join(f"{cell:.4f}" if isinstance(cell, float) else f"{cell}" for cell in row) + " |", flush=True)
+        print(
+            "| "
+            + " | ".join(f"{cell:.4f}" if isinstance(cell, float) else f"{cell}" for cell in row)
+            + " |",
+            flush=True,
+        )
 
 
 # Estimates
@@ -132,22 +170,42 @@ def report_estimates(options: argparse.Namespace) -> None:
         places = np.split(order, [half, half + VALIDATION_ROWS])
         learned, reference, rest = (customers.iloc[one] for one in places)
         fitted = fit(PORTFOLIO, training_rows(learned, PORTFOLIO, 1))
-        labelled, pool = (Pool.of(one, predicted(fitted, one), fitted.cut_off) for one in (reference, rest))
+        labelled, pool = (
+            Pool.of(one, predicted(fitted, one), fitted.cut_off) for one in (reference, rest)
+        )
         at_validation = auc_with_error(labelled.target, labelled.probability)[0]
         for kind, weight, target in kinds_of_days(pool, rng):
             for rows in options.rows:
                 drawn = [rng.choice(len(weight), rows, p=weight) for _ in range(options.days)]
-                table = pd.DataFrame([estimated_day(target[one], pool.probability[one], at_validation) for one in drawn])
+                table = pd.DataFrame(
+                    [
+                        estimated_day(target[one], pool.probability[one], at_validation)
+                        for one in drawn
+                    ]
+                )
                 if options.rival_python:
-                    table = table.join(rival(options.rival_python, labelled, pool, target, drawn, rows))
+                    table = table.join(
+                        rival(options.rival_python, labelled, pool, target, drawn, rows)
+                    )
                 parts.append(table.assign(kind=kind, rows=rows))
     days = pd.concat(parts)
     half_told = f"{half:,} customers to learn from, {len(rest):,} to draw days from"
     print(f"{options.splits} halvings, {half_told}, {options.days} days each\n")
     shown: list[list[object]] = []
     for (kind, rows), cell in days.groupby(["kind", "rows"], sort=False):
-        shown.append([kind, rows, len(cell), "ours", *figures_of(cell, "auc"), *figures_of(cell, "bad_rate")])
-        shown.append(["", "", "", "AUC at validation", (cell["auc_at_validation"] - cell["auc"]).abs().mean(), *[""] * 5])
+        shown.append(
+            [kind, rows, len(cell), "ours", *figures_of(cell, "auc"), *figures_of(cell, "bad_rate")]
+        )
+        shown.append(
+            [
+                "",
+                "",
+                "",
+                "AUC at validation",
+                (cell["auc_at_validation"] - cell["auc"]).abs().mean(),
+                *[""] * 5,
+            ]
+        )
         if options.rival_python:
             missed = (cell["rival_auc"] - cell["auc"]).abs()
             within = float((missed <= Z95 * cell["rival_auc_error"]).mean())
@@ -155,10 +213,33 @@ def report_estimates(options: argparse.Namespace) -> None:
             bad_rate = cell["rival_bad_rate"] - cell["bad_rate"]
             name = f"NannyML; its own bounds hold {own:.3f}"
             bias = float((cell["rival_auc"] - cell["auc"]).mean())
-            shown.append(["", "", "", name, missed.mean(), bias, within, bad_rate.abs().mean(), bad_rate.mean(), ""])
-    head = ["days", "customers", "number", "estimate", "AUC: mean absolute error", "bias", "95 % intervals hold"]
+            shown.append(
+                [
+                    "",
+                    "",
+                    "",
+                    name,
+                    missed.mean(),
+                    bias,
+                    within,
+                    bad_rate.abs().mean(),
+                    bad_rate.mean(),
+                    "",
+                ]
+            )
+    head = [
+        "days",
+        "customers",
+        "number",
+        "estimate",
+        "AUC: mean absolute error",
+        "bias",
+        "95 % intervals hold",
+    ]
     print_table([*head, "bad rate: mean absolute error", "bias", "95 % intervals hold"], shown)
-    chance = days.groupby(["kind", "rows"], sort=False)[["auc_error", "bad_rate_error"]].mean() * np.sqrt(2 / np.pi)
+    chance = days.groupby(["kind", "rows"], sort=False)[
+        ["auc_error", "bad_rate_error"]
+    ].mean() * np.sqrt(2 / np.pi)
     print("\nmean absolute error that chance in the outcomes alone gives:\n")
     print_table(
         ["days", "customers", "AUC", "bad rate"],
@@ -171,7 +252,9 @@ def predicted(fitted: object, customers: pd.DataFrame) -> FloatArray:
     return predict(fitted, training_rows(customers, PORTFOLIO, 1).features)  # type: ignore[arg-type]
 
 
-def kinds_of_days(pool: Pool, rng: np.random.Generator) -> Iterator[tuple[str, FloatArray, IntArray]]:
+def kinds_of_days(
+    pool: Pool, rng: np.random.Generator
+) -> Iterator[tuple[str, FloatArray, IntArray]]:
     """Who comes (the weight of each customer) and what becomes of them, of each kind of days."""
     same = np.full(len(pool.target), 1 / len(pool.target))
     yield "as in training", same, pool.target
@@ -182,7 +265,9 @@ def kinds_of_days(pool: Pool, rng: np.random.Generator) -> Iterator[tuple[str, F
     yield "concept drift", same, drifted[PORTFOLIO.target].to_numpy(dtype=np.int64)
 
 
-def estimated_day(target: IntArray, probability: FloatArray, at_validation: float) -> dict[str, float]:
+def estimated_day(
+    target: IntArray, probability: FloatArray, at_validation: float
+) -> dict[str, float]:
     """What was realised and what was estimated on one day."""
     expected = expected_performance(probability)
     return {
@@ -203,15 +288,22 @@ def figures_of(days: pd.DataFrame, name: str) -> list[float]:
     return [float(missed.abs().mean()), float(missed.mean()), held]
 
 
-def rival(python: str, labelled: Pool, pool: Pool, target: IntArray, places: list[IntArray], rows: int) -> pd.DataFrame:
+def rival(
+    python: str, labelled: Pool, pool: Pool, target: IntArray, places: list[IntArray], rows: int
+) -> pd.DataFrame:
     """NannyML's estimates of the same days."""
 
     def table(outcome: IntArray, probability: FloatArray) -> pd.DataFrame:
-        return pd.DataFrame({"y": outcome, "p": probability, "d": (probability >= pool.cut_off).astype(np.int64)})
+        return pd.DataFrame(
+            {"y": outcome, "p": probability, "d": (probability >= pool.cut_off).astype(np.int64)}
+        )
 
     every = np.concatenate(places)
     with tempfile.TemporaryDirectory() as folder:
-        names = [str(Path(folder, name)) for name in ("reference.parquet", "days.parquet", "answers.parquet")]
+        names = [
+            str(Path(folder, name))
+            for name in ("reference.parquet", "days.parquet", "answers.parquet")
+        ]
         table(labelled.target, labelled.probability).to_parquet(names[0])
         table(target[every], pool.probability[every]).to_parquet(names[1])
         script = Path(__file__).with_name("nannyml_cbpe.py")
@@ -229,7 +321,9 @@ def champions(number: int, seed: int) -> list[Pool]:
     features = training_rows(customers, PORTFOLIO, 1).features
     pools = []
     for one in range(number):
-        history: TrainingRows = training_rows(with_features(simulate(HISTORY_ROWS, seed + 1 + one), PORTFOLIO), PORTFOLIO, 1)
+        history: TrainingRows = training_rows(
+            with_features(simulate(HISTORY_ROWS, seed + 1 + one), PORTFOLIO), PORTFOLIO, 1
+        )
         fitted = fit(PORTFOLIO, history)
         pools.append(Pool.of(customers, predict(fitted, features), fitted.cut_off))
     return pools
@@ -263,21 +357,34 @@ class Watch:
         alpha, floor = self._settings.performance_alpha, self._settings.performance_floor
         self._nights.append(night_figures(target, probability))
         spans = spans_of([*self._nights], self._settings.performance_nights)
-        tests = {RANKING: ranking_tests(spans, self._validation, alpha, floor), LEVEL: level_tests(spans, alpha, floor)}
-        return {name: not all(one.passed for one in of_spans.values()) for name, of_spans in tests.items()}
+        tests = {
+            RANKING: ranking_tests(spans, self._validation, alpha, floor),
+            LEVEL: level_tests(spans, alpha, floor),
+        }
+        return {
+            name: not all(one.passed for one in of_spans.values())
+            for name, of_spans in tests.items()
+        }
 
     def decided(self, places: IntArray) -> dict[str, bool]:
-        """Whether each check on decisions fails on one more night, by the places of its customers in the pool."""
+        """Whether each check on decisions fails on one more night, by the places of its customers
+        in the pool.
+        """
         pool, settings = self._pool, self._settings
         expected = expected_auc(pool.probability[places])
-        held = estimate_held(expected, self._validation, settings.performance_alpha, settings.performance_floor)
+        held = estimate_held(
+            expected, self._validation, settings.performance_alpha, settings.performance_floor
+        )
         self._decided.appendleft(places)
         counted = np.cumsum([len(one) for one in self._decided])
         nights = int(np.searchsorted(counted, settings.fairness_rows)) + 1
         together_places = np.concatenate([*self._decided][:nights])
         groups = {name: one.part(together_places) for name, one in pool.groups.items()}
         impacts = impact_by_group(pool.probability[together_places] < pool.cut_off, groups)
-        return {ESTIMATE: not held.passed, FAIRNESS: any(one.high < settings.gate_fairness_floor for one in impacts)}
+        return {
+            ESTIMATE: not held.passed,
+            FAIRNESS: any(one.high < settings.gate_fairness_floor for one in impacts),
+        }
 
 
 def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
@@ -291,12 +398,26 @@ def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
         lowest = min(whole, key=lambda one: one.ratio)
         told = f"smallest adverse-impact ratio {lowest.ratio:.3f} ({lowest.field} {lowest.group})"
         print(f"champion {number + 1}: AUC {auc:.4f}, bad rate less mean PD {gap:+.4f}, {told}")
-    print(f"\n{repeats} years of {NIGHTS_A_YEAR} nights, spans of up to {settings.performance_nights} nights\n")
+    print(
+        f"\n{repeats} years of {NIGHTS_A_YEAR} nights, spans of up to "
+        f"{settings.performance_nights} nights\n"
+    )
     print_table(
-        ["customers a night", "check", "failed nights a quarter", "95 % interval", "alarms a quarter", "years with any"], []
+        [
+            "customers a night",
+            "check",
+            "failed nights a quarter",
+            "95 % interval",
+            "alarms a quarter",
+            "years with any",
+        ],
+        [],
     )
     for rows in sizes:
-        failed = {name: np.zeros((repeats, NIGHTS_A_YEAR), dtype=bool) for name in (RANKING, LEVEL, ESTIMATE, FAIRNESS)}
+        failed = {
+            name: np.zeros((repeats, NIGHTS_A_YEAR), dtype=bool)
+            for name in (RANKING, LEVEL, ESTIMATE, FAIRNESS)
+        }
         for repeat in range(repeats):
             rng = np.random.default_rng([seed, rows, repeat])
             pool = pools[repeat % len(pools)]
@@ -311,11 +432,22 @@ def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
         for name, nights in failed.items():
             begun = nights & ~np.pad(nights, ((0, 0), (1, 0)))[:, :-1]
             a_year = nights.sum(axis=1) * QUARTER / NIGHTS_A_YEAR
-            reach = Z95 * float(a_year.std(ddof=1)) / np.sqrt(repeats) if repeats > 1 else float("nan")
+            reach = (
+                Z95 * float(a_year.std(ddof=1)) / np.sqrt(repeats) if repeats > 1 else float("nan")
+            )
             interval = f"{max(0.0, a_year.mean() - reach):.3f} to {a_year.mean() + reach:.3f}"
             alarms = begun.sum() / repeats * QUARTER / NIGHTS_A_YEAR
             print_rows(
-                [[rows, name, f"{a_year.mean():.3f}", interval, f"{alarms:.3f}", f"{nights.any(axis=1).sum()} of {repeats}"]]
+                [
+                    [
+                        rows,
+                        name,
+                        f"{a_year.mean():.3f}",
+                        interval,
+                        f"{alarms:.3f}",
+                        f"{nights.any(axis=1).sum()} of {repeats}",
+                    ]
+                ]
             )
 
 
@@ -335,17 +467,27 @@ def report_detection(sizes: Sequence[int], repeats: int, seed: int) -> None:
         "by 7",
         "by 14",
     ]
-    print(f"{repeats} repeats, {len(pools)} champions, spans of up to {settings.performance_nights} nights\n")
+    print(
+        f"{repeats} repeats, {len(pools)} champions, spans of up to {settings.performance_nights} "
+        "nights\n"
+    )
     print_table(head, [])
-    changes = [changes_of(pool, np.random.default_rng([seed, number])) for number, pool in enumerate(pools)]
-    truths = [truth_of(pool, of_pool, np.random.default_rng(seed)) for pool, of_pool in zip(pools, changes, strict=True)]
+    changes = [
+        changes_of(pool, np.random.default_rng([seed, number])) for number, pool in enumerate(pools)
+    ]
+    truths = [
+        truth_of(pool, of_pool, np.random.default_rng(seed))
+        for pool, of_pool in zip(pools, changes, strict=True)
+    ]
     for rows in sizes:
         found: dict[str, list[dict[str, int]]] = {}
         for repeat in range(repeats):
             rng = np.random.default_rng([seed, rows, repeat])
             pool = pools[repeat % len(pools)]
             for name, (weight, target) in changes[repeat % len(pools)].items():
-                found.setdefault(name, []).append(nights_until(pool, weight, target, rows, settings, rng))
+                found.setdefault(name, []).append(
+                    nights_until(pool, weight, target, rows, settings, rng)
+                )
         for name, firsts in found.items():
             bad_rate, auc = np.mean([truth[name] for truth in truths], axis=0).tolist()
             for check in (RANKING, LEVEL, "either"):
@@ -353,14 +495,32 @@ def report_detection(sizes: Sequence[int], repeats: int, seed: int) -> None:
                 by = [float((first <= nights).mean()) for nights in (1, 3, 7, 14)]
                 low, high = jeffreys_interval(int((first <= 3).sum()), repeats)
                 print_rows(
-                    [[name, rows, f"{bad_rate:.3f}", f"{auc:.3f}", check, by[0], by[1], f"{low:.3f} to {high:.3f}", by[2], by[3]]]
+                    [
+                        [
+                            name,
+                            rows,
+                            f"{bad_rate:.3f}",
+                            f"{auc:.3f}",
+                            check,
+                            by[0],
+                            by[1],
+                            f"{low:.3f} to {high:.3f}",
+                            by[2],
+                            by[3],
+                        ]
+                    ]
                 )
 
 
 def print_rows(rows: Sequence[Sequence[object]]) -> None:
     """Further rows of a table."""
     for row in rows:
-        print("| " + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else f"{cell}" for cell in row) + " |", flush=True)
+        print(
+            "| "
+            + " | ".join(f"{cell:.3f}" if isinstance(cell, float) else f"{cell}" for cell in row)
+            + " |",
+            flush=True,
+        )
 
 
 def changes_of(pool: Pool, rng: np.random.Generator) -> dict[str, tuple[FloatArray, IntArray]]:
@@ -376,7 +536,9 @@ def changes_of(pool: Pool, rng: np.random.Generator) -> dict[str, tuple[FloatArr
         "bad rate x 1.5, the same customers": (same, worse),
     }
     for share in (0.25, 0.5):
-        drifted = redrawn_outcomes(PORTFOLIO, pool.customers, share, rng)[PORTFOLIO.target].to_numpy(dtype=np.int64)
+        drifted = redrawn_outcomes(PORTFOLIO, pool.customers, share, rng)[
+            PORTFOLIO.target
+        ].to_numpy(dtype=np.int64)
         changes[f"concept drift, {share:.0%} of the outcomes"] = (same, drifted)
     return changes
 
@@ -388,14 +550,24 @@ def truth_of(
     truths = {}
     for name, (weight, target) in changes.items():
         drawn = rng.choice(len(weight), 100_000, p=weight)
-        truths[name] = (float(target[drawn].mean()), auc_with_error(target[drawn], pool.probability[drawn])[0])
+        truths[name] = (
+            float(target[drawn].mean()),
+            auc_with_error(target[drawn], pool.probability[drawn])[0],
+        )
     return truths
 
 
 def nights_until(
-    pool: Pool, weight: FloatArray, target: IntArray, rows: int, settings: Settings, rng: np.random.Generator
+    pool: Pool,
+    weight: FloatArray,
+    target: IntArray,
+    rows: int,
+    settings: Settings,
+    rng: np.random.Generator,
 ) -> dict[str, int]:
-    """The first changed night on which each check, and either, fails; one more than are watched where none does."""
+    """The first changed night on which each check, and either, fails; one more than are watched
+    where none does.
+    """
     watch = Watch(pool, settings, rng)
     for _ in range(STATIONARY_NIGHTS):
         places = pool.drawn(rows, rng)

@@ -1,16 +1,19 @@
-"""How often the drift checks are wrong, and how soon they are right, beside a fixed line for PSI and Evidently's default preset.
+"""How often the drift checks are wrong, and how soon they are right, beside a fixed line for PSI
+and Evidently's default preset.
 
     python -m benchmarks.monitoring.stability stationary     # years in which nothing happens
-    python -m benchmarks.monitoring.stability practical      # shifts of practical size at 500 customers a night
-    python -m benchmarks.monitoring.stability scenarios      # what the drill lands, at three strengths
-    python -m benchmarks.monitoring.stability rules          # the rules among which the checks' was chosen
-    python -m benchmarks.monitoring.stability all            # one after the other, in the same worlds
+    python -m benchmarks.monitoring.stability practical      # shifts of practical size at 500
+    customers a night python -m benchmarks.monitoring.stability scenarios      # what the drill
+    lands, at three strengths python -m benchmarks.monitoring.stability rules          # the rules
+    among which the checks' was chosen python -m benchmarks.monitoring.stability all            #
+    one after the other, in the same worlds
 
-Each repeat is a world of its own: a history of 20,000 customers, of which 75 % train a champion as in production, and nights
-drawn from customers that it has not seen. What is counted is every night on which any of score, features and data quality is an
-alarm, by the same functions that the checks call; that they say the same as the asset's own table is asserted on some nights of
-each run.
-`--data` takes the customers of a file instead of simulated ones.
+Each repeat is a world of its own: a history of 20,000 customers, of which 75 % train a champion as
+    in production, and nights
+drawn from customers that it has not seen. What is counted is every night on which any of score,
+features and data quality is an alarm, by the same functions that the checks call; that they say the
+same as the asset's own table is asserted on some nights of each run. `--data` takes the customers
+of a file instead of simulated ones.
 """
 
 import argparse
@@ -42,7 +45,11 @@ from benchmarks.monitoring.drift_worlds import (
     pooled,
     worlds,
 )
-from creditrisk_assets.monitoring.drift_rule import DriftLimits, quality_verdicts, stability_verdicts
+from creditrisk_assets.monitoring.drift_rule import (
+    DriftLimits,
+    quality_verdicts,
+    stability_verdicts,
+)
 from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
 from creditrisk_assets.monitoring.population_stability import divergence
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -60,7 +67,9 @@ BoolArray = NDArray[np.bool_]
 SEED = 100
 POOL_ROWS = 200_000
 RIVAL_ROWS = 50_000
-"""Customers of the pool that the nights of Evidently are drawn from: its distances cost a pass over all their values."""
+"""Customers of the pool that the nights of Evidently are drawn from: its distances cost a pass over
+all their values.
+"""
 SIZES = (200, 500, 5_000, 50_000)
 RIVAL_REPEATS = 5
 NIGHT = 500
@@ -80,24 +89,35 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, help="worlds; by default 20, 10 for the shifts")
     parser.add_argument("--nights", type=int, default=365)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--data", type=Path, help="customers of this file with outcomes, instead of simulated ones")
+    parser.add_argument(
+        "--data", type=Path, help="customers of this file with outcomes, instead of simulated ones"
+    )
     options = parser.parse_args()
     source = options.data.name if options.data else "simulated customers"
     for part in PARTS if options.part == "all" else [options.part]:
         started = time.monotonic()
         for line in PARTS[part](options):
             print(line, flush=True)
-        print(f"\n{part}: {time.monotonic() - started:.0f} s, seed {options.seed}, {source}.\n", flush=True)
+        print(
+            f"\n{part}: {time.monotonic() - started:.0f} s, seed {options.seed}, {source}.\n",
+            flush=True,
+        )
 
 
 def begun(make: Callable[[], World], number: int, repeats: int) -> World:
     """A world, with a line of progress."""
-    print(f"world {number + 1} of {repeats}, {time.process_time():.0f} s of processor", file=sys.stderr, flush=True)
+    print(
+        f"world {number + 1} of {repeats}, {time.process_time():.0f} s of processor",
+        file=sys.stderr,
+        flush=True,
+    )
     return make()
 
 
 def alarms(world: World, pool: Pool, cells: IntArray) -> BoolArray:
-    """The nights (cells: nights x cells) on which any check is an alarm: the day alone or together with those before it."""
+    """The nights (cells: nights x cells) on which any check is an alarm: the day alone or together
+    with those before it.
+    """
     spans = sorted({1, LIMITS.stability_nights})
     shared = replace(LIMITS, stability_alpha=LIMITS.stability_alpha / len(spans))
     found = np.zeros(len(cells), dtype=bool)
@@ -109,10 +129,14 @@ def alarms(world: World, pool: Pool, cells: IntArray) -> BoolArray:
         coded = np.array([column.codes is not None for column in world.profile.columns])
         before = np.zeros(bad.shape[-1])
         for number in range(1, strange.shape[-1]):
-            first = 3 * number - 2  # after the rejected rows: missing values, out of range, new codes of each input
+            first = (
+                3 * number - 2
+            )  # after the rejected rows: missing values, out of range, new codes of each input
             before[first + 1] = 1
             bad[..., first + 1 + int(coded[number])] = strange[..., number]
-        found |= quality_verdicts(bad, rows[..., None], before, world.profile.effective_rows, shared).failed.any(axis=-1)
+        found |= quality_verdicts(
+            bad, rows[..., None], before, world.profile.effective_rows, shared
+        ).failed.any(axis=-1)
     return found
 
 
@@ -134,7 +158,13 @@ def table_says(world: World, pool: Pool, cells: IntArray) -> bool:
 def fixed_line(world: World, pool: Pool, cells: IntArray, line: float) -> BoolArray:
     """The nights on which PSI of any column is above a line."""
     actual, _ = columns_of(cells, pool.layout)
-    return np.any([divergence(want, have).value > line for want, have in zip(world.expected, actual, strict=True)], axis=0)
+    return np.any(
+        [
+            divergence(want, have).value > line
+            for want, have in zip(world.expected, actual, strict=True)
+        ],
+        axis=0,
+    )
 
 
 def told(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
@@ -179,9 +209,9 @@ def stationary(options: argparse.Namespace) -> list[str]:
                 for rule, alarmed in rival_says([rival.distances(one) for one in chosen]).items():
                     rates.setdefault((rule, size), []).append(float(alarmed.mean()) * QUARTER)
     lines = [
-        f"{repeats} repeats of {options.nights} nights; Evidently {min(RIVAL_REPEATS, repeats)} repeats, at {SIZES[-1]:,} a "
-        f"night {options.nights // 4} nights each. Distances computed here and in Evidently's own report differ by at most "
-        f"{largest:.1e}.",
+        f"{repeats} repeats of {options.nights} nights; Evidently {min(RIVAL_REPEATS, repeats)} "
+        f"repeats, at {SIZES[-1]:,} a night {options.nights // 4} nights each. Distances computed "
+        f"here and in Evidently's own report differ by at most {largest:.1e}.",
         "",
         "| nights with a false alarm per quarter, mean (worst repeat) | "
         + " | ".join(f"{size:,} a night" for size in SIZES)
@@ -190,7 +220,11 @@ def stationary(options: argparse.Namespace) -> list[str]:
     ]
     for rule in RULES:
         found = [rates[rule, size] for size in SIZES]
-        lines.append(f"| {rule} | " + " | ".join(f"{np.mean(one):.2f} ({max(one):.2f})" for one in found) + " |")
+        lines.append(
+            f"| {rule} | "
+            + " | ".join(f"{np.mean(one):.2f} ({max(one):.2f})" for one in found)
+            + " |"
+        )
     return lines
 
 
@@ -200,12 +234,16 @@ def practical_shifts() -> dict[str, Callable[[pd.DataFrame, np.random.Generator]
     def later(share: float) -> Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]:
         def shift(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
             hit = rng.random(len(frame)) < share
-            return frame.assign(pay_0=np.where(hit, np.minimum(frame["pay_0"] + 1, 9), frame["pay_0"]))
+            return frame.assign(
+                pay_0=np.where(hit, np.minimum(frame["pay_0"] + 1, 9), frame["pay_0"])
+            )
 
         return shift
 
     def limit(factor: float) -> Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]:
-        return lambda frame, _: frame.assign(limit_bal=(frame["limit_bal"] * factor).round().astype("int64"))
+        return lambda frame, _: frame.assign(
+            limit_bal=(frame["limit_bal"] * factor).round().astype("int64")
+        )
 
     return {
         "LIMIT_BAL x 1.3": limit(1.3),
@@ -255,11 +293,18 @@ def shifted(
         pools = [nightly[night % len(nightly)] for night in range(nights)]
         picks = [rng.integers(0, len(pool.places), NIGHT) for pool in pools]
         before = draw(quiet, QUIET, NIGHT, rng)
-        cells = np.concatenate([before, [pool.night(pick) for pool, pick in zip(pools, picks, strict=True)]])
+        cells = np.concatenate(
+            [before, [pool.night(pick) for pool, pick in zip(pools, picks, strict=True)]]
+        )
         found.add(told(world, quiet, cells), QUIET)
         if rival is not None:
-            starts = np.cumsum([min(20_000, len(quiet.values)), *[len(pool.values) for pool in nightly]])
-            distances = [rival.distances(starts[night % len(nightly)] + pick) for night, pick in enumerate(picks)]
+            starts = np.cumsum(
+                [min(20_000, len(quiet.values)), *[len(pool.values) for pool in nightly]]
+            )
+            distances = [
+                rival.distances(starts[night % len(nightly)] + pick)
+                for night, pick in enumerate(picks)
+            ]
             found.add(rival_says(distances), 0)
 
 
@@ -277,14 +322,17 @@ def practical(options: argparse.Namespace) -> list[str]:
             moved = world.pool(shift(customers.iloc[-20_000:], rng))
             shifted(world, quiet, [moved], 10, 200 // repeats, True, rng, found[name])
     lines = [
-        f"{NIGHT} customers a night, {200 // repeats * repeats} repeats in {repeats} worlds. Found within 1, 3 and 10 nights, "
-        "in %.",
+        f"{NIGHT} customers a night, {200 // repeats * repeats} repeats in {repeats} worlds. "
+        "Found within 1, 3 and 10 nights, in %.",
         "",
         "| shift | " + " | ".join(RULES) + " |",
         "|---|" + "---|" * len(RULES),
     ]
     for name, one in found.items():
-        shares = [" / ".join(f"{one.within(rule, nights):.0%}" for nights in (1, 3, 10)).replace("%", "") for rule in RULES]
+        shares = [
+            " / ".join(f"{one.within(rule, nights):.0%}" for nights in (1, 3, 10)).replace("%", "")
+            for rule in RULES
+        ]
         lines.append(f"| {name} | " + " | ".join(shares) + " |")
     return lines
 
@@ -307,27 +355,45 @@ def scenarios(options: argparse.Namespace) -> list[str]:
             for strength in STRENGTHS:
                 days = SEASON if scenario == "seasonal" else 1
                 rows = 4_000 if scenario in ("seasonal", "burst") else 15_000
-                plan = Plan(scenario, datetime.date(2025, 1, 1), days, rows, strength, options.seed + number, 0, 30)
-                nightly = [world.pool(day_of_customers(plan, PORTFOLIO, draws, offset)) for offset in range(days)]
+                plan = Plan(
+                    scenario,
+                    datetime.date(2025, 1, 1),
+                    days,
+                    rows,
+                    strength,
+                    options.seed + number,
+                    0,
+                    30,
+                )
+                nightly = [
+                    world.pool(day_of_customers(plan, PORTFOLIO, draws, offset))
+                    for offset in range(days)
+                ]
                 one = found.setdefault((scenario, strength), Found({}))
                 shifted(world, quiet, nightly, 30, 100 // repeats, True, rng, one)
     lines = [
-        f"{NIGHT} customers a night, {100 // repeats * repeats} repeats in {repeats} worlds, 30 nights from the onset. Median of "
-        "the nights until the first alarm; in brackets found within 3 and within 30 nights, in %.",
+        f"{NIGHT} customers a night, {100 // repeats * repeats} repeats in {repeats} worlds, 30 "
+        "nights from the onset. Median of the nights until the first alarm; in brackets found "
+        "within 3 and within 30 nights, in %.",
         "",
         "| scenario | strength | " + " | ".join(RULES) + " |",
         "|---|---|" + "---|" * len(RULES),
     ]
     for (scenario, strength), one in found.items():
         cells = [
-            f"{one.median(rule)} ({one.within(rule, 3):.0%} / {one.within(rule, 30):.0%})".replace("%", "") for rule in RULES
+            f"{one.median(rule)} ({one.within(rule, 3):.0%} / {one.within(rule, 30):.0%})".replace(
+                "%", ""
+            )
+            for rule in RULES
         ]
         lines.append(f"| {scenario} | {strength:g} | " + " | ".join(cells) + " |")
     return lines
 
 
 def rules(options: argparse.Namespace) -> list[str]:
-    """The rules among which ours was chosen, on the same nights: stability alone, the floor in each."""
+    """The rules among which ours was chosen, on the same nights: stability alone, the floor in
+    each.
+    """
     repeats = options.repeats or 10
     chosen: dict[str, Callable[[World, Pool, IntArray], BoolArray]] = {
         "each night alone": lambda *night: over_spans(*night, (1,)),
@@ -350,7 +416,9 @@ def rules(options: argparse.Namespace) -> list[str]:
         for size in SIZES[:3]:
             cells = draw(quiet, options.nights, size, rng)
             for rule, judge in chosen.items():
-                quiet_rates.setdefault((rule, size), []).append(float(judge(world, quiet, cells).mean()) * QUARTER)
+                quiet_rates.setdefault((rule, size), []).append(
+                    float(judge(world, quiet, cells).mean()) * QUARTER
+                )
         for name, shift in shifts.items():
             moved = world.pool(shift(customers.iloc[-20_000:], rng))
             for _ in range(200 // repeats):
@@ -358,16 +426,24 @@ def rules(options: argparse.Namespace) -> list[str]:
                 for rule, judge in chosen.items():
                     found[rule, name].add({"": judge(world, quiet, cells)}, 14)
     lines = [
-        f"False alarms: {repeats} repeats of {options.nights} nights, nights with an alarm per quarter. Found within 1, 2, 3 and "
-        f"6 nights, in %: {NIGHT} a night, {200 // repeats * repeats} repeats in {repeats} worlds.",
+        f"False alarms: {repeats} repeats of {options.nights} nights, nights with an alarm per "
+        f"quarter. Found within 1, 2, 3 and 6 nights, in %: {NIGHT} a night, "
+        f"{200 // repeats * repeats} repeats in {repeats} worlds.",
         "",
-        "| rule | " + " | ".join(f"false, {size:,} a night" for size in SIZES[:3]) + " | " + " | ".join(shifts) + " |",
+        "| rule | "
+        + " | ".join(f"false, {size:,} a night" for size in SIZES[:3])
+        + " | "
+        + " | ".join(shifts)
+        + " |",
         "|---|" + "---|" * (3 + len(shifts)),
     ]
     for rule in chosen:
         rates = " | ".join(f"{np.mean(quiet_rates[rule, size]):.2f}" for size in SIZES[:3])
         ones = [found[rule, name] for name in shifts]
-        shares = [" / ".join(f"{one.within('', nights):.0%}" for nights in (1, 2, 3, 6)).replace("%", "") for one in ones]
+        shares = [
+            " / ".join(f"{one.within('', nights):.0%}" for nights in (1, 2, 3, 6)).replace("%", "")
+            for one in ones
+        ]
         lines.append(f"| {rule} | {rates} | " + " | ".join(shares) + " |")
     return lines
 
@@ -385,14 +461,24 @@ def over_spans(world: World, pool: Pool, cells: IntArray, spans: tuple[int, ...]
 def k_of_n(world: World, pool: Pool, cells: IntArray, k: int, n: int, alpha: float) -> BoolArray:
     """A column that is an alarm by itself on k of the last n nights."""
     actual, _ = columns_of(cells, pool.layout)
-    drifted = stability_verdicts(world.expected, actual, replace(LIMITS, stability_alpha=alpha)).drifted
+    drifted = stability_verdicts(
+        world.expected, actual, replace(LIMITS, stability_alpha=alpha)
+    ).drifted
     return np.asarray((pooled(drifted.astype(np.int64), n) >= k).any(axis=-1))
 
 
-def sequential(world: World, pool: Pool, cells: IntArray, nights: int, lags: int = 14, concentration: float = 50.0) -> BoolArray:
-    """An e-detector (Shin, Ramdas and Rinaldo): for each column the sum, over the nights on which a shift may have begun, of the
-    Bayes factor of the counts since then: a population drawn around the reference (Dirichlet of the given concentration) against
-    the reference's own, with the reference's sampling error (Dirichlet of its counts). An alarm when the score's sum, or the mean
+def sequential(
+    world: World,
+    pool: Pool,
+    cells: IntArray,
+    nights: int,
+    lags: int = 14,
+    concentration: float = 50.0,
+) -> BoolArray:
+    """An e-detector (Shin, Ramdas and Rinaldo): for each column the sum, over the nights on which a
+    shift may have begun, of the Bayes factor of the counts since then: a population drawn around
+    the reference (Dirichlet of the given concentration) against the reference's own, with the
+    reference's sampling error (Dirichlet of its counts). An alarm when the score's sum, or the mean
     over the inputs, reaches so many nights, and the floor is passed since the likeliest beginning.
     """
     total = np.concatenate([np.zeros_like(cells[:1]), np.cumsum(cells, axis=0)])
@@ -416,7 +502,9 @@ def sequential(world: World, pool: Pool, cells: IntArray, nights: int, lags: int
 
 
 def _dirichlet(counts: IntArray, alpha: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log of the probability of counts (... x bins) under a Dirichlet prior, up to what does not depend on it."""
+    """Log of the probability of counts (... x bins) under a Dirichlet prior, up to what does not
+    depend on it.
+    """
     total, rows = alpha.sum(), counts.sum(axis=-1)
     each = (gammaln(counts + alpha) - gammaln(alpha)).sum(axis=-1)
     return np.asarray(each - gammaln(rows + total) + gammaln(total))

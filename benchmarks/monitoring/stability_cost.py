@@ -2,9 +2,10 @@
 
     python -m benchmarks.monitoring.stability_cost
 
-A file of customers of the card portfolio with their score, 24 columns as `production_scores` has them, is read batch by batch:
-once only read, once read and counted. Both in the same process, taking turns. Memory is that of a process of its own at two
-sizes. Beside it Evidently's default report on the same columns, at the sizes that it can be asked to take.
+A file of customers of the card portfolio with their score, 24 columns as `production_scores` has
+them, is read batch by batch: once only read, once read and counted. Both in the same process,
+taking turns. Memory is that of a process of its own at two sizes. Beside it Evidently's default
+report on the same columns, at the sizes that it can be asked to take.
 """
 
 import argparse
@@ -44,7 +45,9 @@ def main() -> None:
     """Write the file, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of the large file")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is timed; the median counts")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="how often each is timed; the median counts"
+    )
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--no-evidently", action="store_true", help="leave Evidently out")
     options = parser.parse_args()
@@ -65,15 +68,23 @@ def main() -> None:
         size = large.stat().st_size / 2**20
     reading, counting = statistics.median(read_seconds), statistics.median(count_seconds)
     print(
-        f"{options.rows:,} rows x {len(INPUTS) + 1} columns, {size:,.0f} MiB of Parquet, median of {options.rounds} rounds, "
-        f"seed {SEED}, {platform.processor() or platform.machine()}, {pa.cpu_count()} threads of pyarrow.\n"
+        f"{options.rows:,} rows x {len(INPUTS) + 1} columns, {size:,.0f} MiB of Parquet, median "
+        f"of {options.rounds} rounds, seed {SEED}, {platform.processor() or platform.machine()}, "
+        f"{pa.cpu_count()} threads of pyarrow.\n"
     )
-    print("| | seconds | million rows a second | share of the speed of reading | memory of the process, MiB |")
-    print("|---|---|---|---|---|")
-    print(f"| pyarrow, reading only | {reading:.2f} ({spread(read_seconds)}) | {options.rows / reading / 1e6:.2f} | 1 | |")
     print(
-        f"| reading and counting | {counting:.2f} ({spread(count_seconds)}) | {options.rows / counting / 1e6:.2f} | "
-        f"{reading / counting:.2f} | {memory[large]:.0f} ({memory[small]:.0f} for a tenth of the rows) |"
+        "| | seconds | million rows a second | share of the speed of reading | memory of the "
+        "process, MiB |"
+    )
+    print("|---|---|---|---|---|")
+    print(
+        f"| pyarrow, reading only | {reading:.2f} ({spread(read_seconds)}) | "
+        f"{options.rows / reading / 1e6:.2f} | 1 | |"
+    )
+    print(
+        f"| reading and counting | {counting:.2f} ({spread(count_seconds)}) | "
+        f"{options.rows / counting / 1e6:.2f} | {reading / counting:.2f} | {memory[large]:.0f} "
+        f"({memory[small]:.0f} for a tenth of the rows) |"
     )
     if not options.no_evidently:
         print("\n| Evidently, default drift preset | seconds |\n|---|---|")
@@ -82,15 +93,24 @@ def main() -> None:
 
 
 def profile() -> ReferenceProfile:
-    """Of 15,000 simulated customers; the score is a stand-in, which costs what any decimal costs."""
+    """Of 15,000 simulated customers; the score is a stand-in, which costs what any decimal
+    costs.
+    """
     frame = simulate(15_000, SEED + 1)
     raw = frame[PORTFOLIO.field_names].to_numpy(dtype=np.float32)
-    return profile_of_rows(raw, stand_in(frame["limit_bal"].to_numpy(), SEED), np.ones(len(frame), dtype=np.int64), INPUTS)
+    return profile_of_rows(
+        raw,
+        stand_in(frame["limit_bal"].to_numpy(), SEED),
+        np.ones(len(frame), dtype=np.int64),
+        INPUTS,
+    )
 
 
 def stand_in(limit: np.ndarray, seed: int) -> np.ndarray:
     """A decimal between 400 and 700 for each customer."""
-    return np.asarray(550 + 20 * np.log10(limit / 1e5) + np.random.default_rng(seed).normal(0, 20, len(limit)))
+    return np.asarray(
+        550 + 20 * np.log10(limit / 1e5) + np.random.default_rng(seed).normal(0, 20, len(limit))
+    )
 
 
 def write(path: Path, rows: int) -> None:
@@ -108,14 +128,21 @@ def write(path: Path, rows: int) -> None:
 
 def read(path: Path) -> int:
     """Read all columns, batch by batch, as pyarrow does by default."""
-    return sum(len(batch) for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS, columns=[SCORE, *PORTFOLIO.field_names]))
+    return sum(
+        len(batch)
+        for batch in pq.ParquetFile(path).iter_batches(
+            BATCH_ROWS, columns=[SCORE, *PORTFOLIO.field_names]
+        )
+    )
 
 
 def count(path: Path, made: ReferenceProfile) -> int:
     """Read and count all columns, as `drift_report` does."""
     counter = RowCounter(made, INPUTS)
     with ParquetRows(path).opened() as file:
-        return int(counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))[SCORE].bins.sum())
+        return int(
+            counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))[SCORE].bins.sum()
+        )
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -132,12 +159,20 @@ def spread(seconds: list[float]) -> str:
 
 def memory_of(path: Path) -> float:
     """The most memory, in MiB, that a process takes that counts a file."""
-    command = [sys.executable, "-m", "benchmarks.monitoring.stability_cost", "--memory-of", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.monitoring.stability_cost",
+        "--memory-of",
+        str(path),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def peak_memory() -> float:
-    """The most that this process has held, in MiB; `ru_maxrss` would count what its parent held when it was started."""
+    """The most that this process has held, in MiB; `ru_maxrss` would count what its parent held
+    when it was started.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
@@ -155,7 +190,10 @@ def evidently_seconds(rows: int) -> float:
         frame = simulate(rows, seed)
         sides.append(
             Dataset.from_pandas(
-                frame.assign(**{SCORE: stand_in(frame["limit_bal"].to_numpy(), seed)})[numbers + codes], definition
+                frame.assign(**{SCORE: stand_in(frame["limit_bal"].to_numpy(), seed)})[
+                    numbers + codes
+                ],
+                definition,
             )
         )
     return timed(lambda: Report([DataDriftPreset()]).run(*sides).dict())

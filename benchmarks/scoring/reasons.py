@@ -1,9 +1,10 @@
 """How true the reasons are: `python -m benchmarks.scoring.reasons --data FILE`.
 
-A model is trained as always; the declined among the held-out customers are decided with reasons. The contributions that the graph
-gives are compared with group Shapley values computed here from their definition, over every order of the groups, by scoring each
-coalition with the other graph. Two cheaper rules stand beside them: one group put back alone, and the mean of that and of one
-group put in alone.
+A model is trained as always; the declined among the held-out customers are decided with reasons.
+The contributions that the graph gives are compared with group Shapley values computed here from
+their definition, over every order of the groups, by scoring each coalition with the other graph.
+Two cheaper rules stand beside them: one group put back alone, and the mean of that and of one group
+put in alone.
 """
 
 import argparse
@@ -28,13 +29,23 @@ ROWS = 1_000
 
 def main() -> None:
     """Print the agreement."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="a CSV or Parquet file with the portfolio's columns and the outcome")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="a CSV or Parquet file with the portfolio's columns and the outcome",
+    )
     arguments = parser.parse_args()
     portfolio = Settings().portfolio
-    learning = history_set(with_features(read_history(arguments.data, portfolio).rows.accepted, portfolio), portfolio)
+    learning = history_set(
+        with_features(read_history(arguments.data, portfolio).rows.accepted, portfolio), portfolio
+    )
     with tempfile.TemporaryDirectory() as folder:
-        bundle = make_bundle(Path(folder), portfolio, learning.fit, learning.held_out, "history", [])
+        bundle = make_bundle(
+            Path(folder), portfolio, learning.fit, learning.held_out, "history", []
+        )
         report(bundle, portfolio, learning.held_out.raw)
 
 
@@ -47,28 +58,64 @@ def report(bundle: Bundle, portfolio: Portfolio, raw: NDArray[np.float32]) -> No
     values = coalition_values(bundle, portfolio, declined, reference)
     groups = len(portfolio.reasons)
     exact = shapley(values, groups)
-    given, reasons = bundle.reasons_session.run(["contributions", "reasons"], {"raw": declined, "reference": reference})
+    given, reasons = bundle.reasons_session.run(
+        ["contributions", "reasons"], {"raw": declined, "reference": reference}
+    )
     everyone = frozenset(range(groups))
-    put_back = np.stack([values[everyone] - values[everyone - {group}] for group in range(groups)], axis=1)
-    put_in = np.stack([values[frozenset({group})] - values[frozenset()] for group in range(groups)], axis=1)
-    print(f"{len(declined)} declined held-out customers, cut-off {rule.cut_off:.4f}, {groups} groups, {2**groups} coalitions")
-    print(f"PD of the reference profile {float(bundle.score(reference).default_probability[0]):.4f}")
-    print(f"largest difference of a contribution from the definition: {np.abs(given - exact).max():.1e} log-odds")
+    put_back = np.stack(
+        [values[everyone] - values[everyone - {group}] for group in range(groups)], axis=1
+    )
+    put_in = np.stack(
+        [values[frozenset({group})] - values[frozenset()] for group in range(groups)], axis=1
+    )
+    print(
+        f"{len(declined)} declined held-out customers, cut-off {rule.cut_off:.4f}, {groups} "
+        f"groups, {2**groups} coalitions"
+    )
+    print(
+        f"PD of the reference profile {float(bundle.score(reference).default_probability[0]):.4f}"
+    )
+    print(
+        "largest difference of a contribution from the definition: "
+        f"{np.abs(given - exact).max():.1e} log-odds"
+    )
     first = (reasons[:, 0] == exact.argmax(axis=1)).mean()
-    print(f"reasons given: first one is the largest exact value {first:.3f}, top three overlap {named(reasons, exact):.3f}")
-    for name, values_of in (("put back alone", put_back), ("mean of put back and put in", (put_back + put_in) / 2)):
+    print(
+        f"reasons given: first one is the largest exact value {first:.3f}, top three overlap "
+        f"{named(reasons, exact):.3f}"
+    )
+    for name, values_of in (
+        ("put back alone", put_back),
+        ("mean of put back and put in", (put_back + put_in) / 2),
+    ):
         top = (values_of.argmax(axis=1) == exact.argmax(axis=1)).mean()
-        print(f"{name}: largest is the same {top:.3f}, top three overlap {named(ranked(values_of), exact):.3f}")
-    told = [(row, place) for row, places in enumerate(reasons.tolist()) for place in places if place >= 0]
+        print(
+            f"{name}: largest is the same {top:.3f}, top three overlap "
+            f"{named(ranked(values_of), exact):.3f}"
+        )
+    told = [
+        (row, place)
+        for row, places in enumerate(reasons.tolist())
+        for place in places
+        if place >= 0
+    ]
     lower = np.mean([put_back[row, place] > 0 for row, place in told])
-    print(f"{len(told)} reasons given, {len(told) / len(declined):.2f} a customer; put back alone, {lower:.1%} lower the PD")
+    print(
+        f"{len(told)} reasons given, {len(told) / len(declined):.2f} a customer; put back alone, "
+        f"{lower:.1%} lower the PD"
+    )
 
 
 def coalition_values(
     bundle: Bundle, portfolio: Portfolio, rows: NDArray[np.float32], reference: NDArray[np.float32]
 ) -> dict[frozenset[int], FloatArray]:
-    """Log-odds with the groups of each coalition as in the record and the others as in the reference."""
-    columns = [[portfolio.field_names.index(name) for name in reason.fields] for reason in portfolio.reasons]
+    """Log-odds with the groups of each coalition as in the record and the others as in the
+    reference.
+    """
+    columns = [
+        [portfolio.field_names.index(name) for name in reason.fields]
+        for reason in portfolio.reasons
+    ]
     values = {}
     for size in range(len(columns) + 1):
         for coalition in itertools.combinations(range(len(columns)), size):
@@ -98,7 +145,9 @@ def ranked(values: FloatArray) -> NDArray[np.int64]:
 
 
 def named(reasons: NDArray[np.int64], exact: FloatArray) -> float:
-    """Of the up to three groups with the largest exact positive values, the mean share that is among the first three reasons."""
+    """Of the up to three groups with the largest exact positive values, the mean share that is
+    among the first three reasons.
+    """
     shares = []
     for given, wanted in zip(reasons[:, :3].tolist(), ranked(exact)[:, :3].tolist(), strict=True):
         expected = {place for place in wanted if place >= 0}

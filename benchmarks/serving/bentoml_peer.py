@@ -1,4 +1,6 @@
-"""The bundle's decision graph behind BentoML, for `benchmarks.serving.throughput --bentoml`. It runs in an environment of its own."""
+"""The bundle's decision graph behind BentoML, for `benchmarks.serving.throughput --bentoml`. It
+runs in an environment of its own.
+"""
 
 import os
 
@@ -14,10 +16,14 @@ class Model:
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(os.environ["BUNDLE_GRAPH"], options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            os.environ["BUNDLE_GRAPH"], options, providers=["CPUExecutionProvider"]
+        )
 
     @bentoml.api
     def predict(self, rows: list[list[float]]) -> dict[str, list[float]]:
         """Of each row its PD and score."""
-        probability, score = self.session.run(["default_probability", "score"], {"raw": np.array(rows, dtype=np.float32)})
+        probability, score = self.session.run(
+            ["default_probability", "score"], {"raw": np.array(rows, dtype=np.float32)}
+        )
         return {"default_probability": probability.tolist(), "score": score.tolist()}

@@ -28,10 +28,22 @@ class Latencies:
 
 
 @contextmanager
-def asking(port: int, headers: dict[str, str], body: bytes, rate: float) -> Iterator["subprocess.Popen[str]"]:
+def asking(
+    port: int, headers: dict[str, str], body: bytes, rate: float
+) -> Iterator["subprocess.Popen[str]"]:
     """A good client at work; `latencies` ends it."""
-    command = [sys.executable, "-m", "benchmarks.serving.client", "--port", str(port), "--rate", str(rate)]
-    client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.serving.client",
+        "--port",
+        str(port),
+        "--rate",
+        str(rate),
+    ]
+    client = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    )
     assert client.stdin is not None
     client.stdin.write(json.dumps({"headers": headers, "body": body.decode()}) + "\n")
     client.stdin.flush()
@@ -95,7 +107,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True)
     arguments = parser.parse_args()
     wanted = json.loads(sys.stdin.readline())
-    print(json.dumps(asdict(ask(arguments.port, wanted["headers"], wanted["body"], arguments.rate, Stop()))))
+    print(
+        json.dumps(
+            asdict(ask(arguments.port, wanted["headers"], wanted["body"], arguments.rate, Stop()))
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """What is left after crashes: `python -m benchmarks.serving.crashes --rounds 50 --seed 1`.
 
-In each round clients ask for decisions, some with an idempotency key, until at a random moment one worker, or every process at
-once, is killed; then the API is started again and requests without an answer are sent again with the same key. At the end every
-acknowledged decision must be in the log with the numbers that were told, no key may have two decisions, and every logged decision
-must come out of its bundle again to the bit.
+In each round clients ask for decisions, some with an idempotency key, until at a random moment one
+worker, or every process at once, is killed; then the API is started again and requests without an
+answer are sent again with the same key. At the end every acknowledged decision must be in the log
+with the numbers that were told, no key may have two decisions, and every logged decision must come
+out of its bundle again to the bit.
 """
 
 import argparse
@@ -78,14 +79,21 @@ class Outcome:
     @property
     def holds(self) -> bool:
         """Whether nothing was lost, doubled or wrong."""
-        return not (self.missing or self.otherwise or self.keys_with_two_decisions or self.not_replayed or self.other_answers)
+        return not (
+            self.missing
+            or self.otherwise
+            or self.keys_with_two_decisions
+            or self.not_replayed
+            or self.other_answers
+        )
 
 
 def crash(site: Site, rounds: int, seed: int) -> Outcome:
     """Crash an API again and again.
 
     Args:
-        site: not running; with several workers one of them is killed in every second round, else all processes.
+        site: not running; with several workers one of them is killed in every second round, else
+            all processes.
         rounds: how often.
         seed: of the moments and victims.
     """
@@ -97,7 +105,10 @@ def crash(site: Site, rounds: int, seed: int) -> Outcome:
         site.start()
         retry(site, told)
         stop = threading.Event()
-        clients = [threading.Thread(target=_ask, args=(site, customers, told, stop, rng.random())) for _ in range(CLIENTS)]
+        clients = [
+            threading.Thread(target=_ask, args=(site, customers, told, stop, rng.random()))
+            for _ in range(CLIENTS)
+        ]
         for client in clients:
             client.start()
         time.sleep(rng.uniform(*ROUND_SECONDS))
@@ -114,14 +125,18 @@ def crash(site: Site, rounds: int, seed: int) -> Outcome:
     return looked_at(site, told, rounds)
 
 
-def _ask(site: Site, customers: list[dict[str, Any]], told: Told, stop: threading.Event, seed: float) -> None:
+def _ask(
+    site: Site, customers: list[dict[str, Any]], told: Told, stop: threading.Event, seed: float
+) -> None:
     rng = random.Random(seed)  # noqa: S311 - no secret
     with httpx.Client(base_url=site.url, timeout=10) as client:
         while not stop.is_set():
             key = uuid.UUID(int=rng.getrandbits(128)).hex if rng.random() < KEYED_SHARE else None
             customer = rng.choice(customers)
             try:
-                response = client.post("/predict", json=customer, headers={"Idempotency-Key": key} if key else {})
+                response = client.post(
+                    "/predict", json=customer, headers={"Idempotency-Key": key} if key else {}
+                )
             except httpx.HTTPError:
                 if key is not None:
                     with told.lock:
@@ -170,8 +185,12 @@ def looked_at(site: Site, told: Told, rounds: int) -> Outcome:
                     logged[row["decision_id"]] = json.loads(row["answer"])
                     keys[row["idempotency_key"] or row["decision_id"]] += 1
     missing = [known for known in told.answers if known not in logged]
-    otherwise = [known for known, answer in told.answers.items() if logged.get(known, answer) != answer]
-    several = sum(len(known) > 1 for known in told.by_key.values()) + sum(count > 1 for count in keys.values())
+    otherwise = [
+        known for known, answer in told.answers.items() if logged.get(known, answer) != answer
+    ]
+    several = sum(len(known) > 1 for known in told.by_key.values()) + sum(
+        count > 1 for count in keys.values()
+    )
     return Outcome(
         rounds=rounds,
         acknowledged=len(told.answers),
@@ -186,7 +205,9 @@ def looked_at(site: Site, told: Told, rounds: int) -> Outcome:
 
 def main() -> None:
     """Print what was found; exit code 1 if anything was lost, doubled or wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)

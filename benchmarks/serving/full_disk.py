@@ -1,9 +1,11 @@
 """A full disk under load: `python -m benchmarks.serving.full_disk --rounds 5`.
 
-The API's folder is on a disk of some megabytes. While clients ask for single decisions, for decisions with an idempotency key and
-for batches, the disk is filled; everybody must be told so, by a problem and when to come again, and be answered again soon after
-there is space. Then it is filled again and every process killed, the API is started while the disk is still full, and gets its
-space later. At the end no acknowledged decision may be missing. Then another disk is full, to which finished segments go.
+The API's folder is on a disk of some megabytes. While clients ask for single decisions, for
+decisions with an idempotency key and for batches, the disk is filled; everybody must be told so, by
+a problem and when to come again, and be answered again soon after there is space. Then it is filled
+again and every process killed, the API is started while the disk is still full, and gets its space
+later. At the end no acknowledged decision may be missing. Then another disk is full, to which
+finished segments go.
 """
 
 import argparse
@@ -65,7 +67,9 @@ class Seen:
             self.refused_at[kind] = time.monotonic()
             problem = response.headers.get("content-type") == "application/problem+json"
             if not (full and problem and int(response.headers.get("retry-after", 0)) > 0):
-                self.wrong.append(f"{kind}: {response.status_code} {dict(response.headers)} {response.text[:300]}")
+                self.wrong.append(
+                    f"{kind}: {response.status_code} {dict(response.headers)} {response.text[:300]}"
+                )
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,10 @@ class Outcome:
 
     Attributes:
         statuses: how often each kind of request ended with each status.
-        wrong: refusals that are no 507 problem with Retry-After, and what else was not as it should be.
-        back_after: seconds from space to an answer to each kind and a `/ready`, of the slowest round.
+        wrong: refusals that are no 507 problem with Retry-After, and what else was not as it should
+            be.
+        back_after: seconds from space to an answer to each kind and a `/ready`, of the slowest
+            round.
         started_full: the same, after a start on a full disk.
         kept: what was found in the log at the end.
     """
@@ -88,7 +94,9 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether everybody was told what is the matter, nothing was lost, and all went on by itself."""
+        """Whether everybody was told what is the matter, nothing was lost, and all went on by
+        itself.
+        """
         in_time = max(self.back_after, self.started_full) <= SECONDS_LIMIT
         return not self.wrong and in_time and self.kept.holds and self.kept.acknowledged > 0
 
@@ -132,7 +140,9 @@ def fill_up(site: Site, disk: SmallDisk, rounds: int) -> Outcome:
     retry(site, told)
     site.stop()
     kept = looked_at(site, told, rounds)
-    return Outcome(dict(seen.statuses), (*wrong, *seen.wrong), round(max(back), 2), round(started, 2), kept)
+    return Outcome(
+        dict(seen.statuses), (*wrong, *seen.wrong), round(max(back), 2), round(started, 2), kept
+    )
 
 
 def _while_full(site: Site) -> list[str]:
@@ -150,7 +160,9 @@ def _await(seen: dict[str, float], since: float, problem: str) -> None:
     deadline = time.monotonic() + 3 * SECONDS_LIMIT
     while not all(seen.get(kind, 0) > since for kind in KINDS):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{problem}: {[kind for kind in KINDS if seen.get(kind, 0) <= since]}")
+            raise TimeoutError(
+                f"{problem}: {[kind for kind in KINDS if seen.get(kind, 0) <= since]}"
+            )
         time.sleep(0.02)
 
 
@@ -196,7 +208,11 @@ class StoreOutcome:
     def holds(self) -> bool:
         """Whether the API went on, it was said, and nothing was lost."""
         return (
-            not self.refused and self.said and self.kept_after <= SECONDS_LIMIT and self.kept.holds and self.kept.acknowledged > 0
+            not self.refused
+            and self.said
+            and self.kept_after <= SECONDS_LIMIT
+            and self.kept.holds
+            and self.kept.acknowledged > 0
         )
 
 
@@ -259,7 +275,11 @@ def _ask(site: Site, kind: str, told: Told, seen: Seen, stop: threading.Event) -
                 if kind == "batch":
                     response = client.post("/predict/batch", json=rows)
                 else:
-                    response = client.post("/predict", json=customer, headers={"Idempotency-Key": key} if kind == "keyed" else {})
+                    response = client.post(
+                        "/predict",
+                        json=customer,
+                        headers={"Idempotency-Key": key} if kind == "keyed" else {},
+                    )
             except httpx.HTTPError:  # every process was killed
                 with told.lock:
                     told.unanswered += [(key, customer)] if kind == "keyed" else []
@@ -270,7 +290,9 @@ def _ask(site: Site, kind: str, told: Told, seen: Seen, stop: threading.Event) -
             if response.status_code != httpx.codes.OK:
                 time.sleep(0.01)  # and the same again, with the same key
                 continue
-            answers: list[dict[str, Any]] = response.json() if kind == "batch" else [response.json()]
+            answers: list[dict[str, Any]] = (
+                response.json() if kind == "batch" else [response.json()]
+            )
             for answer in answers:
                 if "decision_id" in answer:
                     told.answer(key if kind == "keyed" else None, answer)
@@ -278,8 +300,12 @@ def _ask(site: Site, kind: str, told: Told, seen: Seen, stop: threading.Event) -
 
 
 def main() -> None:
-    """Print what was found; exit code 1 if something was lost, or told otherwise than it should be."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print what was found; exit code 1 if something was lost, or told otherwise than it
+    should be.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
@@ -289,7 +315,12 @@ def main() -> None:
         outcome = fill_up(site, disk, arguments.rounds)
         with small_disk(DISK_MEGABYTES) as store:
             store_outcome = fill_store(
-                Site.over(Path(folder) / "other", site.champion(), site.bundles.load(site.champion().bundle_sha256)), store
+                Site.over(
+                    Path(folder) / "other",
+                    site.champion(),
+                    site.bundles.load(site.champion().bundle_sha256),
+                ),
+                store,
             )
     print(outcome, store_outcome, sep="\n")
     sys.exit(0 if outcome.holds and store_outcome.holds else 1)

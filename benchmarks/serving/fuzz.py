@@ -1,7 +1,8 @@
 """Whether the OpenAPI document is true: `python -m benchmarks.serving.fuzz --cases 2000 --seed 1`.
 
-schemathesis draws requests from the document, valid ones and invalid ones, sends them to an API process with keys, and holds
-every answer against the document, all its checks on: with a key that may do everything, then without one.
+schemathesis draws requests from the document, valid ones and invalid ones, sends them to an API
+process with keys, and holds every answer against the document, all its checks on: with a key that
+may do everything, then without one.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from pathlib import Path
 from benchmarks.serving.site import Site, running
 
 EXAMPLES = 30
-"""Cases of one phase and operation in a round; the phase that covers every boundary of the document has as many as there are."""
+"""Cases of one phase and operation in a round; the phase that covers every boundary of the document
+has as many as there are.
+"""
 
 ROUND_SECONDS = 600
 
@@ -42,7 +45,9 @@ class Fuzzed:
         return self.cases > 0 and not self.failures
 
 
-def fuzz(site: Site, headers: Mapping[str, str], cases: int, seed: int, examples: int = EXAMPLES) -> Fuzzed:
+def fuzz(
+    site: Site, headers: Mapping[str, str], cases: int, seed: int, examples: int = EXAMPLES
+) -> Fuzzed:
     """Draw and send requests, round after round.
 
     Args:
@@ -64,8 +69,24 @@ def fuzz(site: Site, headers: Mapping[str, str], cases: int, seed: int, examples
 def _round(site: Site, headers: Mapping[str, str], seed: int, examples: int) -> Fuzzed:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{site.url}/openapi.json", "--checks", "all"]
-        command += ["--seed", str(seed), "--max-examples", str(examples), "--generation-database", "none", "--no-color"]
+        command = [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            f"{site.url}/openapi.json",
+            "--checks",
+            "all",
+        ]
+        command += [
+            "--seed",
+            str(seed),
+            "--max-examples",
+            str(examples),
+            "--generation-database",
+            "none",
+            "--no-color",
+        ]
         command += ["--report", "json", "--report-json-path", str(report)]
         for name, value in headers.items():
             command += ["--header", f"{name}: {value}"]
@@ -75,7 +96,13 @@ def _round(site: Site, headers: Mapping[str, str], seed: int, examples: int) -> 
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         result = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=ROUND_SECONDS
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=ROUND_SECONDS,
         )
         if not report.is_file():
             raise RuntimeError(f"schemathesis made no report:\n{result.stdout}{result.stderr}")
@@ -88,7 +115,9 @@ def _round(site: Site, headers: Mapping[str, str], seed: int, examples: int) -> 
 
 def main() -> None:
     """Print what was found; exit code 1 if an answer was not as the document says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -101,7 +130,10 @@ def main() -> None:
                 fuzz(site, {}, 1, arguments.seed),
             ]
     for who, outcome in zip(("with a key", "without a key"), outcomes, strict=True):
-        print(f"{who}: {outcome.cases} cases over {outcome.operations} operations, failures: {len(outcome.failures)}")
+        print(
+            f"{who}: {outcome.cases} cases over {outcome.operations} operations, failures: "
+            f"{len(outcome.failures)}"
+        )
         print(*outcome.failures, sep="\n")
     sys.exit(0 if all(outcome.holds for outcome in outcomes) else 1)
 

@@ -1,4 +1,5 @@
-"""What schemathesis is told beyond the OpenAPI document: valid batches that are no JSON, and that a key is used once.
+"""What schemathesis is told beyond the OpenAPI document: valid batches that are no JSON, and that a
+key is used once.
 
 Loaded by schemathesis itself, by the name in `SCHEMATHESIS_HOOKS`.
 """
@@ -36,7 +37,11 @@ def _values(field: Field) -> st.SearchStrategy[Any]:
     return st.integers(None if low is None else int(low), None if high is None else int(high))
 
 
-customers = st.lists(st.fixed_dictionaries({field.name: _values(field) for field in portfolio.fields}), min_size=1, max_size=4)
+customers = st.lists(
+    st.fixed_dictionaries({field.name: _values(field) for field in portfolio.fields}),
+    min_size=1,
+    max_size=4,
+)
 
 
 def _lines(records: list[dict[str, Any]]) -> bytes:
@@ -71,24 +76,33 @@ schemathesis.openapi.media_type("application/vnd.apache.arrow.stream", customers
 
 
 @schemathesis.hook
-def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", kwargs: dict[str, Any]) -> None:
-    r"""Make a valid idempotency key one that nobody has used: that is part of being valid, and no schema can say it. And take out
-    of a valid identifier what `\p{C}` forbids, but schemathesis draws: its `\p{C}` lacks most of what Unicode has.
+def before_call(
+    _: schemathesis.HookContext, case: "schemathesis.Case[Any]", kwargs: dict[str, Any]
+) -> None:
+    r"""Make a valid idempotency key one that nobody has used: that is part of being valid, and no
+    schema can say it. And take out of a valid identifier what `\p{C}` forbids, but schemathesis
+    draws: its `\p{C}` lacks most of what Unicode has.
     """
     for headers in (case.headers, kwargs.get("headers") or {}):
         key = headers.get("Idempotency-Key")
         if key is not None and VALID_KEY.fullmatch(str(key)):
             headers["Idempotency-Key"] = f"{os.getpid()}.{next(numbers)}.{key}"[:KEY_LENGTH]
     is_valid = case.meta is not None and case.meta.generation.mode.is_positive
-    if is_valid and isinstance(case.body, dict) and isinstance(name := case.body.get(portfolio.identifier), str):
+    if (
+        is_valid
+        and isinstance(case.body, dict)
+        and isinstance(name := case.body.get(portfolio.identifier), str)
+    ):
         shown = "".join(letter if letter.isprintable() else "x" for letter in name)
         case.body = {**case.body, portfolio.identifier: shown}
 
 
 @schemathesis.hook
 def before_load_schema(_: schemathesis.HookContext, document: dict[str, Any]) -> None:
-    """Take the examples of text formats out: schemathesis sends none where batches are drawn from a strategy, and calls that an
-    error. They are sent as printed by a test of their own.
+    """Take the examples of text formats out: schemathesis sends none where batches are drawn from a
+    strategy, and calls that an error. They are sent as printed by a test of their own.
     """
     for media_type in TEXT_FORMATS:
-        document["paths"]["/predict/batch"]["post"]["requestBody"]["content"][media_type].pop("example", None)
+        document["paths"]["/predict/batch"]["post"]["requestBody"]["content"][media_type].pop(
+            "example", None
+        )

@@ -1,8 +1,10 @@
 """Hostile clients beside a good one: `python -m benchmarks.serving.hostile --idle 10000`.
 
-A good client asks for decisions at an even pace: alone; beside clients that send what is no request, or no valid one, that send
-slowly, that do not read, that go in the middle; beside thousands of idle connections; alone again. Every hostile client must be
-answered, or closed, as it should be; the good one must not be slowed; memory and descriptors must come back to where they were.
+A good client asks for decisions at an even pace: alone; beside clients that send what is no
+request, or no valid one, that send slowly, that do not read, that go in the middle; beside
+thousands of idle connections; alone again. Every hostile client must be answered, or closed, as it
+should be; the good one must not be slowed; memory and descriptors must come back to where they
+were.
 """
 
 import argparse
@@ -29,7 +31,9 @@ RATE = 100.0
 """Requests a second of the good client."""
 
 PAUSE_SECONDS = 0.02
-"""Between two hostile requests: who they are is asked here, not how many a second can be answered."""
+"""Between two hostile requests: who they are is asked here, not how many a second can be
+answered.
+"""
 
 GONE = 0
 """Instead of a status: closed without an answer."""
@@ -116,8 +120,12 @@ class Outcome:
 
     @property
     def slowdown(self) -> float:
-        """p99 of the good client beside others, by p99 alone; the slower of both times it was alone counts."""
-        return max(self.beside_hostile.p99, self.beside_idle.p99) / max(one.p99 for one in self.alone)
+        """p99 of the good client beside others, by p99 alone; the slower of both times it was alone
+        counts.
+        """
+        return max(self.beside_hostile.p99, self.beside_idle.p99) / max(
+            one.p99 for one in self.alone
+        )
 
     @property
     def holds(self) -> bool:
@@ -130,7 +138,14 @@ def impatient(seconds: float) -> dict[str, str]:
     return {f"CREDITRISK_{what}_SECONDS": str(seconds) for what in ("HEAD", "BODY", "WRITE")}
 
 
-def endure(site: Site, headers: dict[str, str], seconds: float, idle: int, patience: float, warm: bool = False) -> Outcome:
+def endure(
+    site: Site,
+    headers: dict[str, str],
+    seconds: float,
+    idle: int,
+    patience: float,
+    warm: bool = False,
+) -> Outcome:
     """Let hostile clients at an API.
 
     Args:
@@ -139,8 +154,8 @@ def endure(site: Site, headers: dict[str, str], seconds: float, idle: int, patie
         seconds: of each measurement.
         idle: connections to be open at once.
         patience: seconds after which the API closes who is slow.
-        warm: let everybody at it once before anything is measured, so that what stays of it is what grows each time: an allocator
-            keeps what ten thousand connections once took.
+        warm: let everybody at it once before anything is measured, so that what stays of it is what
+            grows each time: an allocator keeps what ten thousand connections once took.
     """
     raise_descriptor_limit(idle + 500)
     body = json.dumps(dict(site.loop.settings.portfolio.example)).encode()
@@ -200,7 +215,8 @@ def raise_descriptor_limit(wanted: int) -> None:
 
 
 def all_begun(site: Site) -> None:
-    """Wait until every process of the API is at work: the one that keeps decisions begins some seconds after the others.
+    """Wait until every process of the API is at work: the one that keeps decisions begins some
+    seconds after the others.
 
     Raises:
         RuntimeError: if that does not come to pass.
@@ -209,7 +225,10 @@ def all_begun(site: Site) -> None:
     held = usage(site)
     while True:
         time.sleep(1.0)
-        begins = any(b"serving.ops.keeper" in Path(f"/proc/{number}/cmdline").read_bytes() for number in site.processes())
+        begins = any(
+            b"serving.ops.keeper" in Path(f"/proc/{number}/cmdline").read_bytes()
+            for number in site.processes()
+        )
         before, held = held, usage(site)
         if not begins and abs(held.megabytes - before.megabytes) < 1:
             return
@@ -231,13 +250,22 @@ def probes(headers: dict[str, str], body: bytes) -> list[Probe]:
     customer = json.loads(body)
 
     def posted(content: bytes, path: str = "/predict", **other: str) -> bytes:
-        given = {"Host": "127.0.0.1", **headers, "Content-Type": "application/json", "Content-Length": str(len(content))}
+        given = {
+            "Host": "127.0.0.1",
+            **headers,
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+        }
         given |= {name.replace("_", "-"): value for name, value in other.items()}
         lines = "".join(f"{name}: {value}\r\n" for name, value in given.items() if value)
         return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + content
 
     def changed(text: str) -> bytes:
-        return json.dumps({**customer, "limit_bal": 0}).replace('"limit_bal": 0', f'"limit_bal": {text}').encode()
+        return (
+            json.dumps({**customer, "limit_bal": 0})
+            .replace('"limit_bal": 0', f'"limit_bal": {text}')
+            .encode()
+        )
 
     def probe(name: str, sent: bytes, *statuses: int) -> Probe:
         return Probe(name, sent, frozenset(statuses))
@@ -246,7 +274,9 @@ def probes(headers: dict[str, str], body: bytes) -> list[Probe]:
     get = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     return [
         probe("a body of nothing but brackets", posted(deep), 400),
-        probe("an object nested a thousand times", posted(b'{"a":' * 1_000 + b"1" + b"}" * 1_000), 400),
+        probe(
+            "an object nested a thousand times", posted(b'{"a":' * 1_000 + b"1" + b"}" * 1_000), 400
+        ),
         probe("a batch of brackets", posted(b"[" + deep + b"]", "/predict/batch"), 200, 400, 422),
         probe("an oversized body", posted(b"", Content_Length="10000000"), 413),
         probe(
@@ -254,7 +284,9 @@ def probes(headers: dict[str, str], body: bytes) -> list[Probe]:
             posted(b"ffffff\r\n" + bytes(70_000), Content_Length="", Transfer_Encoding="chunked"),
             413,
         ),
-        probe("an oversized batch", posted(b"", "/predict/batch", Content_Length=str(1 << 40)), 413),
+        probe(
+            "an oversized batch", posted(b"", "/predict/batch", Content_Length=str(1 << 40)), 413
+        ),
         probe("NaN", posted(changed("NaN")), 400),
         probe("Infinity", posted(changed("-Infinity")), 400),
         probe("1e308", posted(changed("1e308")), 422),
@@ -268,7 +300,9 @@ def probes(headers: dict[str, str], body: bytes) -> list[Probe]:
         probe("UTF-16", posted(body.decode().encode("utf-16")), 400),
         probe("Latin-1", posted(body[:-1] + ', "id": "M\xfcller"}'.encode("latin-1")), 400),
         probe("a byte order mark", posted(b"\xef\xbb\xbf" + body), 400),
-        probe("another charset", posted(body, Content_Type="application/json; charset=utf-16"), 415),
+        probe(
+            "another charset", posted(body, Content_Type="application/json; charset=utf-16"), 415
+        ),
         probe("XML", posted(body, Content_Type="text/xml"), 415),
         probe("no content type", posted(body, Content_Type=""), 415),
         probe("a compressed body", posted(body, Content_Encoding="gzip"), 415),
@@ -279,28 +313,50 @@ def probes(headers: dict[str, str], body: bytes) -> list[Probe]:
         ),
         probe(
             "an Arrow stream that is none",
-            posted(b"\xff" * 64, "/predict/batch", Content_Type="application/vnd.apache.arrow.stream"),
+            posted(
+                b"\xff" * 64, "/predict/batch", Content_Type="application/vnd.apache.arrow.stream"
+            ),
             422,
         ),
         probe("a wrong key", posted(body, Authorization="Bearer cr_0"), 401),
         probe("two lengths", posted(body, Content_Length="5\r\nContent-Length: 7"), 400),
-        probe("length and chunks", posted(b"0\r\n\r\n", Content_Length="3", Transfer_Encoding="chunked"), 400),
+        probe(
+            "length and chunks",
+            posted(b"0\r\n\r\n", Content_Length="3", Transfer_Encoding="chunked"),
+            400,
+        ),
         probe("a length below nothing", posted(body, Content_Length="-1"), 400),
-        probe("a chunk of no size", posted(b"zz\r\n", Content_Length="", Transfer_Encoding="chunked"), 400),
+        probe(
+            "a chunk of no size",
+            posted(b"zz\r\n", Content_Length="", Transfer_Encoding="chunked"),
+            400,
+        ),
         probe("a TLS hello", bytes.fromhex("160301020001fc0303") + bytes(range(200)), 400),
         probe("a preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         probe("an SSH greeting", b"SSH-2.0-OpenSSH_9.6\r\n", 400),
         probe("noise", bytes(range(256)) * 4, 400),
         probe("a head of 64 KiB", get + b"X-Long: " + b"x" * 65_536 + b"\r\n\r\n", 431),
-        probe("a thousand headers", get + b"".join(b"X-%d: 1\r\n" % number for number in range(1_000)) + b"\r\n", 431),
-        probe("a path of 40 KiB", b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 431),
+        probe(
+            "a thousand headers",
+            get + b"".join(b"X-%d: 1\r\n" % number for number in range(1_000)) + b"\r\n",
+            431,
+        ),
+        probe(
+            "a path of 40 KiB",
+            b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+            431,
+        ),
         probe("a null byte in a header", get + b"X-Null: a\0b\r\n\r\n", 400),
         probe("a header folded", get + b"X-Folded: a\r\n b\r\n\r\n", 400, 200),
     ]
 
 
-async def _hostile(site: Site, headers: dict[str, str], body: bytes, found: Found, seconds: float, patience: float) -> None:
-    """All hostile clients but the idle ones, for as long as the slowest of them takes, and no shorter than `seconds`."""
+async def _hostile(
+    site: Site, headers: dict[str, str], body: bytes, found: Found, seconds: float, patience: float
+) -> None:
+    """All hostile clients but the idle ones, for as long as the slowest of them takes, and no
+    shorter than `seconds`.
+    """
     end, port = time.monotonic() + seconds, site.port
 
     async def rude() -> None:
@@ -310,7 +366,10 @@ async def _hostile(site: Site, headers: dict[str, str], body: bytes, found: Foun
             found.note(one.name, await _asked(port, one.sent, patience + NEAR), one.statuses)
             await asyncio.sleep(PAUSE_SECONDS)
 
-    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    head = (
+        "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
+        f"application/json\r\nContent-Length: {len(body)}\r\n"
+    )
     head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = head.encode() + b"\r\n" + body
     pieces = [request[place : place + 1] for place in range(len(request))]
@@ -354,7 +413,9 @@ async def _status(reader: asyncio.StreamReader) -> int:
     return int(line.split()[1]) if line.startswith(b"HTTP/1.1 ") else GONE
 
 
-async def _slow(port: int, name: str, pieces: list[bytes], found: Found, patience: float, *statuses: int) -> None:
+async def _slow(
+    port: int, name: str, pieces: list[bytes], found: Found, patience: float, *statuses: int
+) -> None:
     """Send pieces one after the other, far apart, and then nothing; the API must end it in time."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answer = asyncio.create_task(_status(reader))
@@ -365,7 +426,9 @@ async def _slow(port: int, name: str, pieces: list[bytes], found: Found, patienc
             break
         writer.write(piece)
         await asyncio.wait([answer], timeout=pause)
-    done, _ = await asyncio.wait([answer], timeout=max(0.0, start + 2 * patience + NEAR - time.monotonic()))
+    done, _ = await asyncio.wait(
+        [answer], timeout=max(0.0, start + 2 * patience + NEAR - time.monotonic())
+    )
     found.note(name, answer.result() if done else -1, frozenset(statuses))
     if time.monotonic() - start > 2 * patience + NEAR:
         found.wrong.append(f"{name} was ended after {time.monotonic() - start:.1f} s only")
@@ -382,7 +445,9 @@ async def _half_closed(port: int, request: bytes, found: Found) -> None:
     writer.close()
 
 
-async def _never_reads(site: Site, headers: dict[str, str], body: bytes, found: Found, patience: float) -> None:
+async def _never_reads(
+    site: Site, headers: dict[str, str], body: bytes, found: Found, patience: float
+) -> None:
     """Ask for a batch and read nothing of the answer; the API must close it in time."""
     asked = socket.socket()
     asked.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -391,8 +456,12 @@ async def _never_reads(site: Site, headers: dict[str, str], body: bytes, found: 
     port = site.port
     await loop.sock_connect(asked, ("127.0.0.1", port))
     rows = (body.replace(b"\n", b" ") + b"\n") * UNREAD_ROWS
-    head = "POST /predict/batch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-ndjson\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in {**headers, "Content-Length": len(rows)}.items())
+    head = (
+        "POST /predict/batch HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-ndjson\r\n"
+    )
+    head += "".join(
+        f"{name}: {value}\r\n" for name, value in {**headers, "Content-Length": len(rows)}.items()
+    )
     await loop.sock_sendall(asked, head.encode() + b"\r\n" + rows)
     start = time.monotonic()
     link = _other_end(port, asked.getsockname()[1])
@@ -403,9 +472,9 @@ async def _never_reads(site: Site, headers: dict[str, str], body: bytes, found: 
 
 
 def _other_end(port: int, client: int) -> str:
-    """What the API's end of a connection is called among its descriptors. Whether that is open the client cannot see: what it
-    does not read stands before the end. To look through all the system's connections each time would cost more than all these
-    clients do.
+    """What the API's end of a connection is called among its descriptors. Whether that is open the
+    client cannot see: what it does not read stands before the end. To look through all the system's
+    connections each time would cost more than all these clients do.
     """
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, state, *_, inode = line.split()[:10]
@@ -425,7 +494,9 @@ def _links(site: Site) -> set[str]:
 
 
 async def _leaves(port: int, request: bytes, end: float) -> None:
-    """Go in the middle of a head, of a body, and before the answer, with a reset where that is possible."""
+    """Go in the middle of a head, of a body, and before the answer, with a reset where that is
+    possible.
+    """
     for place in itertools.cycle([10, len(request) // 2, len(request) - 10, len(request)]):
         if time.monotonic() > end:
             return
@@ -437,15 +508,21 @@ async def _leaves(port: int, request: bytes, end: float) -> None:
 
 
 async def _idle(site: Site, wanted: int, seconds: float, patience: float, found: Found) -> int:
-    """Open connections and send nothing; how many the API held at once. It must close all of them."""
+    """Open connections and send nothing; how many the API held at once. It must close all of
+    them.
+    """
     connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     start = time.monotonic()
     while len(connections) < wanted:
         some = min(200, wanted - len(connections))
-        connections += await asyncio.gather(*(asyncio.open_connection("127.0.0.1", site.port) for _ in range(some)))
+        connections += await asyncio.gather(
+            *(asyncio.open_connection("127.0.0.1", site.port) for _ in range(some))
+        )
         await asyncio.sleep(0)
     held = 0
-    while held < wanted and time.monotonic() < start + patience:  # it takes them in one after the other
+    while (
+        held < wanted and time.monotonic() < start + patience
+    ):  # it takes them in one after the other
         held = usage(site).descriptors
         await asyncio.sleep(0.1)
     await asyncio.sleep(max(0.0, start + seconds - time.monotonic()))
@@ -462,8 +539,12 @@ async def _idle(site: Site, wanted: int, seconds: float, patience: float, found:
 
 
 def main() -> None:
-    """Print what was found; exit code 1 if anything was answered otherwise than it should be, or the good client was slowed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print what was found; exit code 1 if anything was answered otherwise than it should be, or
+    the good client was slowed.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--idle", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--patience", type=float, default=10)
@@ -474,7 +555,9 @@ def main() -> None:
         headers = site.new_key("bank", "predict")
         site.start()
         try:
-            outcome = endure(site, headers, arguments.seconds, arguments.idle, arguments.patience, warm=True)
+            outcome = endure(
+                site, headers, arguments.seconds, arguments.idle, arguments.patience, warm=True
+            )
         except httpx.HTTPError as error:
             sys.exit(f"the API does not answer any more: {error!r}")
         finally:

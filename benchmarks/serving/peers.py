@@ -1,4 +1,6 @@
-"""Servers that `benchmarks.serving.throughput` compares the API with: `python -m benchmarks.serving.peers validate --port 9000`."""
+"""Servers that `benchmarks.serving.throughput` compares the API with: `python -m
+benchmarks.serving.peers validate --port 9000`.
+"""
 
 import argparse
 from typing import Any
@@ -13,7 +15,9 @@ Customer = request_model(Settings().portfolio)
 
 
 def validate_only() -> FastAPI:
-    """An endpoint as a FastAPI tutorial has it, which validates the same body and does nothing else."""
+    """An endpoint as a FastAPI tutorial has it, which validates the same body and does nothing
+    else.
+    """
     app = FastAPI()
 
     @app.post("/predict")
@@ -33,7 +37,14 @@ def main() -> None:
     parser.add_argument("peer", choices=["validate"])
     parser.add_argument("--port", type=int, required=True)
     port = parser.parse_args().port
-    uvicorn.run(validate_only(), port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    uvicorn.run(
+        validate_only(),
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What shadow mode costs `/predict`: `python -m benchmarks.serving.shadow`.
 
-Two APIs over one store with a champion and a challenger, one worker each, one with shadow mode and one without; the same client
-(wrk) asks them in turn, and ratios are of the same round's neighbours. On a machine that others use too, the processor time of a
-request tells more than how many were answered.
+Two APIs over one store with a champion and a challenger, one worker each, one with shadow mode and
+one without; the same client (wrk) asks them in turn, and ratios are of the same round's neighbours.
+On a machine that others use too, the processor time of a request tells more than how many were
+answered.
 """
 
 import argparse
@@ -34,7 +35,9 @@ def register_challenger(loop: SteppedLoop) -> None:
     loop.settings.simulated_seed += 1
     every = loop.definitions.resolve_implicit_global_asset_job_def()
     keys = [dg.AssetKey(asset) for asset in ("raw_data", "features", "model")]
-    if not every.execute_in_process(instance=loop.instance, asset_selection=keys, run_config=QUIET).success:
+    if not every.execute_in_process(
+        instance=loop.instance, asset_selection=keys, run_config=QUIET
+    ).success:
         raise RuntimeError("no challenger could be trained")
 
 
@@ -50,7 +53,10 @@ def compared(folder: Path, seconds: int, rounds: int) -> None:
     register_challenger(loop)
     body = json.dumps(dict(loop.settings.portfolio.example)).encode()
     sites = {
-        shadow: Site(loop, environment={"CREDITRISK_SHADOW": shadow, "CREDITRISK_API_DIR": str(folder / shadow)})
+        shadow: Site(
+            loop,
+            environment={"CREDITRISK_SHADOW": shadow, "CREDITRISK_API_DIR": str(folder / shadow)},
+        )
         for shadow in ("false", "true")
     }
     loads: dict[str, list[Load]] = {shadow: [] for shadow in sites}
@@ -60,34 +66,67 @@ def compared(folder: Path, seconds: int, rounds: int) -> None:
         for round_ in range(rounds + 1):
             for shadow, site in sites.items():
                 assert site.process is not None
-                server = Server(shadow, f"{site.url}/predict", body, {"Content-Type": "application/json"}, site.process.pid)
+                server = Server(
+                    shadow,
+                    f"{site.url}/predict",
+                    body,
+                    {"Content-Type": "application/json"},
+                    site.process.pid,
+                )
                 before, length = cpu_seconds(server.process), seconds if round_ else 2
                 load = measured(server, 8, length, folder)
                 time.sleep(1)  # what waits is scored
                 if round_:  # the first warms
                     loads[shadow].append(load)
-                    times[shadow].append((cpu_seconds(server.process) - before) / (load.rate * length))
+                    times[shadow].append(
+                        (cpu_seconds(server.process) - before) / (load.rate * length)
+                    )
         told = httpx.get(f"{sites['true'].url}/metrics").text
     print(f"one worker, wrk with 8 connections, {rounds} rounds of {seconds} s, medians")
     print("| shadow mode | requests/s | p50 | p99 | processor time a request | failed |")
     print("|---|---|---|---|---|---|")
     for shadow, seen in loads.items():
-        rate, p50, p99 = (statistics.median(getattr(one, name) for one in seen) for name in ("rate", "p50", "p99"))
-        figures = f"{rate:,.0f} | {p50 * 1e3:.2f} ms | {p99 * 1e3:.2f} ms | {statistics.median(times[shadow]) * 1e6:.0f} us"
+        rate, p50, p99 = (
+            statistics.median(getattr(one, name) for one in seen) for name in ("rate", "p50", "p99")
+        )
+        figures = (
+            f"{rate:,.0f} | {p50 * 1e3:.2f} ms | {p99 * 1e3:.2f} ms | "
+            f"{statistics.median(times[shadow]) * 1e6:.0f} us"
+        )
         print(f"| {shadow} | {figures} | {sum(one.failed for one in seen)} |")
-    ratios = [with_.rate / without.rate for without, with_ in zip(loads["false"], loads["true"], strict=True)]
-    print(f"requests/s with against without: {statistics.median(ratios):.3f} ({', '.join(f'{one:.3f}' for one in ratios)})")
-    for name in ("creditrisk_decision_group_size_sum", "creditrisk_shadow_scores_total", "creditrisk_shadow_dropped_total"):
-        print(name, sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", told, re.MULTILINE)))
+    ratios = [
+        with_.rate / without.rate
+        for without, with_ in zip(loads["false"], loads["true"], strict=True)
+    ]
+    print(
+        f"requests/s with against without: {statistics.median(ratios):.3f} "
+        f"({', '.join(f'{one:.3f}' for one in ratios)})"
+    )
+    for name in (
+        "creditrisk_decision_group_size_sum",
+        "creditrisk_shadow_scores_total",
+        "creditrisk_shadow_dropped_total",
+    ):
+        print(
+            name,
+            sum(
+                float(value)
+                for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", told, re.MULTILINE)
+            ),
+        )
 
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="creditrisk-shadow-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="creditrisk-shadow-", ignore_cleanup_errors=True
+    ) as folder:
         compared(Path(folder), arguments.seconds, arguments.rounds)
 
 

@@ -1,4 +1,6 @@
-"""An API on a store of its own, for the benchmarks of serving: trained, started, stopped, killed."""
+"""An API on a store of its own, for the benchmarks of serving: trained, started, stopped,
+killed.
+"""
 
 import contextlib
 import os
@@ -49,7 +51,12 @@ class Site:
         Raises:
             RuntimeError: if it could not be trained.
         """
-        wanted: dict[str, Any] = {"data_dir": home / "data", "settle_seconds": 0, "report_rows": 0, **settings}
+        wanted: dict[str, Any] = {
+            "data_dir": home / "data",
+            "settle_seconds": 0,
+            "report_rows": 0,
+            **settings,
+        }
         loop = SteppedLoop.in_folder(home, Settings(**wanted))
         if not loop.run("train").success:
             raise RuntimeError(f"no champion could be trained in {home}")
@@ -58,7 +65,12 @@ class Site:
     @classmethod
     def over(cls, home: Path, record: ChampionRecord, bundle: Bundle, **settings: Any) -> "Site":
         """With a champion that was made elsewhere, its bundle, and a store of its own."""
-        wanted: dict[str, Any] = {"data_dir": home / "data", "settle_seconds": 0, "report_rows": 0, **settings}
+        wanted: dict[str, Any] = {
+            "data_dir": home / "data",
+            "settle_seconds": 0,
+            "report_rows": 0,
+            **settings,
+        }
         site = cls(SteppedLoop.in_folder(home, Settings(**wanted)))
         site.loop.name_champion(record, bundle)
         return site
@@ -100,7 +112,10 @@ class Site:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of this site's commands."""
-        own = {"DAGSTER_HOME": str(self.loop.home), "CREDITRISK_DATA_DIR": str(self.loop.settings.data_dir)}
+        own = {
+            "DAGSTER_HOME": str(self.loop.home),
+            "CREDITRISK_DATA_DIR": str(self.loop.settings.data_dir),
+        }
         return {**os.environ, **own, **self.environment}
 
     def start(self) -> float:
@@ -155,7 +170,9 @@ class Site:
                 links = [str(link.readlink()) for link in Path(f"/proc/{number}/fd").iterdir()]
             except OSError:
                 continue
-            if any("idempotency.db" in link for link in links) and any("socket:" in link for link in links):
+            if any("idempotency.db" in link for link in links) and any(
+                "socket:" in link for link in links
+            ):
                 found.append(number)
         return found or self.processes()[:1]
 
@@ -173,8 +190,8 @@ class Site:
             self._await_end()
 
     def stop(self) -> int:
-        """Ask it to end, and wait for all of it: the process that keeps decisions looks once more when the others have ended. Its
-        exit code.
+        """Ask it to end, and wait for all of it: the process that keeps decisions looks once more
+        when the others have ended. Its exit code.
         """
         if self.process is None:
             return 0
@@ -209,7 +226,9 @@ def _runs(number: int) -> bool:
 
 @contextlib.contextmanager
 def beside(clients: Iterable[Callable[[threading.Event], None]]) -> Iterator[None]:
-    """Within it, clients are at work, each in a thread of its own. Each is given the event that ends it."""
+    """Within it, clients are at work, each in a thread of its own. Each is given the event that
+    ends it.
+    """
     stop = threading.Event()
     threads = [threading.Thread(target=client, args=(stop,)) for client in clients]
     for thread in threads:

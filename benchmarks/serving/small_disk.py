@@ -42,7 +42,8 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def small_disk(megabytes: int) -> Iterator[SmallDisk]:
-    """A disk of some megabytes: a mounted one, or the shared memory of a container where that may not be done.
+    """A disk of some megabytes: a mounted one, or the shared memory of a container where that may
+    not be done.
 
     Raises:
         RuntimeError: if there is neither.
@@ -58,7 +59,10 @@ def small_disk(megabytes: int) -> Iterator[SmallDisk]:
             return
     status = os.statvfs(SHARED_MEMORY)
     if status.f_blocks * status.f_frsize > SMALL_BYTES:
-        raise RuntimeError("a small disk is needed: mounting a tmpfs is not permitted, and /dev/shm is no small one")
+        raise RuntimeError(
+            "a small disk is needed: mounting a tmpfs is not permitted, and /dev/shm is no small "
+            "one"
+        )
     with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as folder:
         yield SmallDisk(Path(folder))
 

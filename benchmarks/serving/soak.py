@@ -1,8 +1,9 @@
 """Full load for long: `python -m benchmarks.serving.soak --minutes 10`.
 
-One worker, with keys, answers as many decisions as it can (wrk, 8 connections), and beside them batches and everything that can
-be looked at. Each second its memory, descriptors, threads and files are counted. What grows with every request shows as a slope
-of the memory over the second half of the time; the first half is left to caches and arenas to fill.
+One worker, with keys, answers as many decisions as it can (wrk, 8 connections), and beside them
+batches and everything that can be looked at. Each second its memory, descriptors, threads and files
+are counted. What grows with every request shows as a slope of the memory over the second half of
+the time; the first half is left to caches and arenas to fill.
 """
 
 import argparse
@@ -33,15 +34,21 @@ LOOK_SECONDS = 1.0
 """Between two rounds of a batch and of looking at everything."""
 
 BLOCKS = 12
-"""Means of so many stretches of time are what the slope is fitted to: samples a second apart are not independent."""
+"""Means of so many stretches of time are what the slope is fitted to: samples a second apart are
+not independent.
+"""
 
 SLOPE_LIMIT_BYTES = 4.0
-"""A slope whose interval begins at less than this for each request is none: the smallest Python object takes sixteen."""
+"""A slope whose interval begins at less than this for each request is none: the smallest Python
+object takes sixteen.
+"""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the worker holds at a moment: seconds since the start, kilobytes, descriptors, threads, files of the API's folder."""
+    """What the worker holds at a moment: seconds since the start, kilobytes, descriptors, threads,
+    files of the API's folder.
+    """
 
     seconds: float
     kilobytes: float
@@ -68,7 +75,8 @@ class Outcome:
         rate: decisions a second that wrk was answered.
         failed: requests of anybody that were not answered as they should be.
         slope: of the memory, over the second half.
-        limit: KiB a minute that the slope's interval must begin below: `SLOPE_LIMIT_BYTES` for each request.
+        limit: KiB a minute that the slope's interval must begin below: `SLOPE_LIMIT_BYTES` for each
+            request.
         megabytes: at the start of the load, at half time, and at the end.
         descriptors: the same.
         threads: the same.
@@ -160,19 +168,32 @@ def sample(process: int, folder: Path, seconds: float) -> Sample:
 def slope(samples: Sequence[Sample]) -> Slope:
     """Growth of the memory by least squares over the means of `BLOCKS` stretches."""
     blocks = [
-        block for block in np.array_split(np.array([(one.seconds, one.kilobytes) for one in samples]), BLOCKS) if len(block)
+        block
+        for block in np.array_split(
+            np.array([(one.seconds, one.kilobytes) for one in samples]), BLOCKS
+        )
+        if len(block)
     ]
     seconds, kilobytes = np.array([block.mean(axis=0) for block in blocks]).T
     fitted = stats.linregress(seconds / 60, kilobytes)
     half = float(stats.t.ppf(0.975, BLOCKS - 2)) * fitted.stderr
-    return Slope(*(round(float(value), 1) for value in (fitted.slope, fitted.slope - half, fitted.slope + half)))
+    return Slope(
+        *(
+            round(float(value), 1)
+            for value in (fitted.slope, fitted.slope - half, fitted.slope + half)
+        )
+    )
 
 
 def _everything(client: httpx.Client, customer: dict[str, object]) -> int:
-    """A batch, a decision with a key, and everything that can be looked at; how many were not answered."""
+    """A batch, a decision with a key, and everything that can be looked at; how many were not
+    answered.
+    """
     asked = [
         client.post("/predict/batch", json=[customer] * BATCH_ROWS),
-        answer := client.post("/predict", json=customer, headers={"Idempotency-Key": f"{time.time_ns()}"}),
+        answer := client.post(
+            "/predict", json=customer, headers={"Idempotency-Key": f"{time.time_ns()}"}
+        ),
         client.post("/what-if", json=customer),
         *(client.get(path) for path in ("/", "/ready", "/model-info", "/metrics", "/openapi.json")),
     ]
@@ -182,7 +203,9 @@ def _everything(client: httpx.Client, customer: dict[str, object]) -> int:
 
 
 def _thirds(values: Sequence[N]) -> tuple[N, N, N]:
-    """The middle value of the first five samples, of the five at half time, and of the last five."""
+    """The middle value of the first five samples, of the five at half time, and of the last
+    five.
+    """
     places = (slice(0, 5), slice(len(values) // 2 - 2, len(values) // 2 + 3), slice(-5, None))
     first, middle, last = (sorted(values[place])[len(values[place]) // 2] for place in places)
     return first, middle, last
@@ -190,7 +213,9 @@ def _thirds(values: Sequence[N]) -> tuple[N, N, N]:
 
 def main() -> None:
     """Print what was found; exit code 1 if something grew."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=10)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,10 @@
 """Champions that change under load: `python -m benchmarks.serving.swaps --swaps 100 --workers 2`.
 
-Two champions take turns, each time with another cut-off, while clients ask for single decisions and for batches. Every answer
-names version, bundle and cut-off, and must be what that bundle gives by that cut-off; once all workers say that they answer by
-the new champion, no request that is sent then may be answered by another one. Now and then a champion is named whose bundle has
-another hash than it should: it must answer nobody.
+Two champions take turns, each time with another cut-off, while clients ask for single decisions and
+for batches. Every answer names version, bundle and cut-off, and must be what that bundle gives by
+that cut-off; once all workers say that they answer by the new champion, no request that is sent
+then may be answered by another one. Now and then a champion is named whose bundle has another hash
+than it should: it must answer nobody.
 """
 
 import argparse
@@ -80,7 +81,8 @@ class Outcome:
         swaps: champions that were named and answered.
         answers: decisions that were told.
         failed: requests without an answer.
-        wrong: answers that are not what the bundle gives that they name, or name one that was never in force.
+        wrong: answers that are not what the bundle gives that they name, or name one that was never
+            in force.
         late: answers by a champion before, asked for after all workers had followed.
         slowest: seconds until all workers had followed, of the slowest swap.
         median: of all swaps.
@@ -107,7 +109,9 @@ class Outcome:
         return clean and self.answers > 0 and self.slowest <= SECONDS_LIMIT
 
 
-def swap(site: Site, champions: Sequence[ChampionRecord], swaps: int, headers: dict[str, str]) -> Outcome:
+def swap(
+    site: Site, champions: Sequence[ChampionRecord], swaps: int, headers: dict[str, str]
+) -> Outcome:
     """Let champions take turns under load.
 
     Args:
@@ -118,17 +122,23 @@ def swap(site: Site, champions: Sequence[ChampionRecord], swaps: int, headers: d
     """
     portfolio = site.loop.settings.portfolio
     customers = [
-        {str(name): value for name, value in row.items()} for row in simulate(400, 7)[portfolio.field_names].to_dict("records")
+        {str(name): value for name, value in row.items()}
+        for row in simulate(400, 7)[portfolio.field_names].to_dict("records")
     ]
     heard, made, untold, refused = Heard(), [], 0, 0
     named = {_of_record(site.champion())}  # by an answer's own words
     sizes = [1] * SINGLE_CLIENTS + [BATCH_ROWS] * BATCH_CLIENTS
-    clients = [partial(_ask, site, customers, heard, headers, size, place) for place, size in enumerate(sizes)]
+    clients = [
+        partial(_ask, site, customers, heard, headers, size, place)
+        for place, size in enumerate(sizes)
+    ]
     with beside(clients), httpx.Client(base_url=site.url, timeout=10, headers=headers) as client:
         for number in range(swaps):
             champion = champions[(number + 1) % len(champions)]
             cut_off = champion.rule.cut_off + CUT_OFF_STEP * (number + 1)
-            record = champion.model_copy(update={"rule": champion.rule.model_copy(update={"cut_off": cut_off})})
+            record = champion.model_copy(
+                update={"rule": champion.rule.model_copy(update={"cut_off": cut_off})}
+            )
             named.add(_of_record(record))
             if number % REFUSED_EACH == REFUSED_EACH - 1:
                 refused += 1
@@ -192,7 +202,10 @@ def _ask(
                 heard.failed.append(response.text)
                 continue
             answers = [response.json()] if size == 1 else response.json()
-            heard.answers += [Answered(place + row, asked_at, told_at, answer) for row, answer in enumerate(answers)]
+            heard.answers += [
+                Answered(place + row, asked_at, told_at, answer)
+                for row, answer in enumerate(answers)
+            ]
 
 
 def metrics(client: httpx.Client) -> dict[tuple[str, str], float]:
@@ -208,16 +221,27 @@ def _await_followed(site: Site, client: httpx.Client, record: ChampionRecord) ->
     """Wait until every worker says that it answers by a champion, and none by another."""
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while True:
-        by = {labels: count for (name, labels), count in metrics(client).items() if name == "creditrisk_model_info" and count}
-        if [f'model_version="{record.model_version}"' in labels for labels in by] == [True] and [*by.values()] == [site.workers]:
+        by = {
+            labels: count
+            for (name, labels), count in metrics(client).items()
+            if name == "creditrisk_model_info" and count
+        }
+        if [f'model_version="{record.model_version}"' in labels for labels in by] == [True] and [
+            *by.values()
+        ] == [site.workers]:
             return
         if time.monotonic() > deadline:
-            raise TimeoutError(f"after {GIVE_UP_SECONDS:g} s not all workers answer by {record.model_version}: {by}")
+            raise TimeoutError(
+                f"after {GIVE_UP_SECONDS:g} s not all workers answer by {record.model_version}: "
+                f"{by}"
+            )
         time.sleep(0.02)
 
 
 def _is_refused_aloud(site: Site, client: httpx.Client, record: ChampionRecord) -> bool:
-    """Name a champion with a wrong hash; whether `/ready`, the gauge and the counter of every worker tell of it in time."""
+    """Name a champion with a wrong hash; whether `/ready`, the gauge and the counter of every
+    worker tell of it in time.
+    """
     before = metrics(client).get(("creditrisk_champion_refusals_total", ""), 0.0)
     site.loop.name_champion(record.model_copy(update={"bundle_sha256": "0" * 64}))
     deadline = time.monotonic() + SECONDS_LIMIT
@@ -226,7 +250,9 @@ def _is_refused_aloud(site: Site, client: httpx.Client, record: ChampionRecord) 
         counted = told.get(("creditrisk_champion_refusals_total", ""), 0.0) - before >= site.workers
         if counted and told.get(("creditrisk_champion_problem", "")) == 1:
             ready = client.get("/ready")
-            return ready.status_code == httpx.codes.OK and "cannot read" in (ready.json()["problem"] or "")
+            return ready.status_code == httpx.codes.OK and "cannot read" in (
+                ready.json()["problem"] or ""
+            )
         time.sleep(0.05)
     return False
 
@@ -263,34 +289,54 @@ def _wrong(
             )
             answer = one.answer
             given = [reason["code"] for reason in answer["reasons"]]
-            if expected != (answer["prediction"], answer["default_probability"], answer["score"], given):
+            if expected != (
+                answer["prediction"],
+                answer["default_probability"],
+                answer["score"],
+                given,
+            ):
                 wrong.append(one)
     return wrong
 
 
 def _late(answers: list[Answered], swaps: list[Swap]) -> list[Answered]:
-    """Answers that were asked for after all workers had followed, and told before the next champion was named, by another one."""
+    """Answers that were asked for after all workers had followed, and told before the next champion
+    was named, by another one.
+    """
     late = []
     for made, after in zip(swaps, [*swaps[1:], None], strict=True):
         end = float("inf") if after is None else after.named_at
         wanted = _of_record(made.record)
         late += [
-            one for one in answers if made.followed_at < one.asked_at < one.told_at < end and _of_answer(one.answer) != wanted
+            one
+            for one in answers
+            if made.followed_at < one.asked_at < one.told_at < end
+            and _of_answer(one.answer) != wanted
         ]
     return late
 
 
 def main() -> None:
-    """Print what was found; exit code 1 if a request failed, or an answer was not what its bundle gives."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Print what was found; exit code 1 if a request failed, or an answer was not what its bundle
+    gives.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        site, other = (Site.trained(Path(folder) / str(seed), simulated_rows=2_000, simulated_seed=seed) for seed in (1, 2))
+        site, other = (
+            Site.trained(Path(folder) / str(seed), simulated_rows=2_000, simulated_seed=seed)
+            for seed in (1, 2)
+        )
         site.workers = arguments.workers
         headers = site.new_key("bank", "predict", "read")
-        champions = [site.champion(), other.champion().model_copy(update={"model_version": "other"})]
+        champions = [
+            site.champion(),
+            other.champion().model_copy(update={"model_version": "other"}),
+        ]
         with running(site):
             outcome = swap(site, champions, arguments.swaps, headers)
     print(outcome)

@@ -1,11 +1,13 @@
 """How fast the API answers beside others, in one run: `python -m benchmarks.serving.throughput`.
 
-The same champion, the same customer, the same client (wrk), one worker each. The API decides with reasons, writes each decision
-to its log with fsync, asks for a key and counts the caller's rate. Beside it: a FastAPI endpoint that only validates the same
-body; `mlflow models serve` of the same bundle, which gives PD and score without reasons and logs nothing; with `--bentoml` the
-same graph behind BentoML, which is installed into a folder of its own.
+The same champion, the same customer, the same client (wrk), one worker each. The API decides with
+reasons, writes each decision to its log with fsync, asks for a key and counts the caller's rate.
+Beside it: a FastAPI endpoint that only validates the same body; `mlflow models serve` of the same
+bundle, which gives PD and score without reasons and logs nothing; with `--bentoml` the same graph
+behind BentoML, which is installed into a folder of its own.
 
-Each server is measured in turn, several times; the median of the rounds counts, and ratios are of the same round's neighbours.
+Each server is measured in turn, several times; the median of the rounds counts, and ratios are of
+the same round's neighbours.
 """
 
 import argparse
@@ -45,7 +47,9 @@ for name, value in pairs(%s) do wrk.headers[name] = value end
 
 @dataclass(frozen=True)
 class Server:
-    """One contender: its name, address, body and headers of a request, and the process that answers."""
+    """One contender: its name, address, body and headers of a request, and the process that
+    answers.
+    """
 
     name: str
     url: str
@@ -56,7 +60,9 @@ class Server:
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk saw: requests a second, seconds at the median and at the 99th percentile, requests that failed."""
+    """What one run of wrk saw: requests a second, seconds at the median and at the 99th percentile,
+    requests that failed.
+    """
 
     rate: float
     p50: float
@@ -70,17 +76,30 @@ def measured(server: Server, connections: int, seconds: int, folder: Path) -> Lo
     Raises:
         RuntimeError: if wrk says something that cannot be read.
     """
-    headers = "{" + ", ".join(f'["{name}"] = "{value}"' for name, value in server.headers.items()) + "}"
+    headers = (
+        "{" + ", ".join(f'["{name}"] = "{value}"' for name, value in server.headers.items()) + "}"
+    )
     script = folder / "request.lua"
     script.write_text(REQUEST % (server.body.decode(), headers))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--latency", "-s", str(script), server.url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}",
+        "--latency",
+        "-s",
+        str(script),
+        server.url,
+    ]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     places = dict(re.findall(r"(50|99)%\s+([\d.]+(?:us|ms|s))\b", said))
     if rate is None or set(places) != {"50", "99"}:
         raise RuntimeError(f"wrk on {server.name} said {said}")
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    broken = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
+    broken = re.search(
+        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said
+    )
     failed = (int(bad[1]) if bad else 0) + (sum(map(int, broken.groups())) if broken else 0)
     return Load(float(rate[1]), _seconds(places["50"]), _seconds(places["99"]), failed)
 
@@ -103,11 +122,18 @@ def _seconds(text: str) -> float:
 
 
 @contextmanager
-def _started(command: list[str], url: str, environment: dict[str, str], log: Path, cwd: Path | None = None) -> Iterator[int]:
+def _started(
+    command: list[str], url: str, environment: dict[str, str], log: Path, cwd: Path | None = None
+) -> Iterator[int]:
     """A server in a process of its own, once it answers."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=output, stderr=output, cwd=cwd, start_new_session=True
+            command,
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + START_SECONDS
@@ -141,7 +167,9 @@ def _memory(process: int) -> float:
 def _validating(folder: Path, customer: dict[str, Any]) -> Iterator[Server]:
     (port,) = reserved_ports(1)
     command = [sys.executable, "-m", "benchmarks.serving.peers", "validate", "--port", str(port)]
-    with _started(command, f"http://127.0.0.1:{port}/health", {}, folder / "validate.log") as process:
+    with _started(
+        command, f"http://127.0.0.1:{port}/health", {}, folder / "validate.log"
+    ) as process:
         yield Server(
             "FastAPI, validates only",
             f"http://127.0.0.1:{port}/predict",
@@ -155,12 +183,32 @@ def _validating(folder: Path, customer: dict[str, Any]) -> Iterator[Server]:
 def _mlflow(folder: Path, site: Site, customer: dict[str, Any]) -> Iterator[Server]:
     (port,) = reserved_ports(1)
     settings = site.loop.settings
-    command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "--env-manager", "local", "--workers", "1"]
+    command = [
+        str(Path(sys.executable).with_name("mlflow")),
+        "models",
+        "serve",
+        "--env-manager",
+        "local",
+        "--workers",
+        "1",
+    ]
     command += ["--model-uri", "models:/credit_default@champion", "--port", str(port)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it starts uvicorn by its name
-    environment = {"MLFLOW_TRACKING_URI": settings.tracking_uri, "MLFLOW_DISABLE_TELEMETRY": "true", "PATH": path}
-    with _started(command, f"http://127.0.0.1:{port}/ping", environment, folder / "mlflow.log") as process:
-        body = {"dataframe_split": {"columns": list(customer), "data": [[float(value) for value in customer.values()]]}}
+    # It starts uvicorn by its name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PATH": path,
+    }
+    with _started(
+        command, f"http://127.0.0.1:{port}/ping", environment, folder / "mlflow.log"
+    ) as process:
+        body = {
+            "dataframe_split": {
+                "columns": list(customer),
+                "data": [[float(value) for value in customer.values()]],
+            }
+        }
         yield Server(
             "mlflow models serve",
             f"http://127.0.0.1:{port}/invocations",
@@ -175,13 +223,41 @@ def _bentoml(folder: Path, graph: Path, customer: dict[str, Any]) -> Iterator[Se
     (port,) = reserved_ports(1)
     environment = folder / "bentoml"
     uv = str(Path(sys.executable).with_name("uv"))
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True)
+    subprocess.run(
+        [uv, "venv", "--quiet", "--python", sys.executable, str(environment)], check=True
+    )
     python = environment / "bin" / "python"
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), "bentoml", "onnxruntime", "numpy"], check=True)
-    command = [str(environment / "bin" / "bentoml"), "serve", "bentoml_peer:Model", "--port", str(port)]
-    variables = {"BUNDLE_GRAPH": str(graph), "DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(folder)}
+    subprocess.run(
+        [
+            uv,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            str(python),
+            "bentoml",
+            "onnxruntime",
+            "numpy",
+        ],
+        check=True,
+    )
+    command = [
+        str(environment / "bin" / "bentoml"),
+        "serve",
+        "bentoml_peer:Model",
+        "--port",
+        str(port),
+    ]
+    variables = {
+        "BUNDLE_GRAPH": str(graph),
+        "DO_NOT_TRACK": "1",
+        "BENTOML_DO_NOT_TRACK": "true",
+        "BENTOML_HOME": str(folder),
+    }
     here = Path(__file__).parent
-    with _started(command, f"http://127.0.0.1:{port}/readyz", variables, folder / "bentoml.log", here) as process:
+    with _started(
+        command, f"http://127.0.0.1:{port}/readyz", variables, folder / "bentoml.log", here
+    ) as process:
         yield Server(
             "BentoML",
             f"http://127.0.0.1:{port}/predict",
@@ -200,7 +276,10 @@ def _ours(site: Site, customer: dict[str, Any]) -> Iterator[tuple[Server, float]
         assert site.process is not None
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         url = f"{site.url}/predict"
-        yield Server("creditrisk", url, json.dumps(customer).encode(), headers, site.process.pid), seconds
+        yield (
+            Server("creditrisk", url, json.dumps(customer).encode(), headers, site.process.pid),
+            seconds,
+        )
     finally:
         site.stop()
 
@@ -234,9 +313,12 @@ def _tell(servers: list[Server], ready: float, seconds: int, rounds: int, folder
     for _ in range(rounds):
         for connections in (8, 1):
             for server in servers:
-                loads.setdefault((server.name, connections), []).append(measured(server, connections, seconds, folder))
+                loads.setdefault((server.name, connections), []).append(
+                    measured(server, connections, seconds, folder)
+                )
     print(
-        f"one worker, wrk with 8 connections and with 1, {rounds} rounds of {seconds} s, medians; one fsync {disk * 1e6:.0f} us"
+        f"one worker, wrk with 8 connections and with 1, {rounds} rounds of {seconds} s, medians; "
+        f"one fsync {disk * 1e6:.0f} us"
     )
     print(f"ready after {ready:.1f} s; memory of the worker {_memory(servers[1].process):.0f} MB")
     print("| server | requests/s | p50 | p99 | single caller p50 | p99 | failed |")
@@ -245,28 +327,51 @@ def _tell(servers: list[Server], ready: float, seconds: int, rounds: int, folder
         many, single = loads[server.name, 8], loads[server.name, 1]
         figures = [statistics.median(one.rate for one in many)]
         for part in (many, single):
-            figures += [1e3 * statistics.median(getattr(one, place) for one in part) for place in ("p50", "p99")]
+            figures += [
+                1e3 * statistics.median(getattr(one, place) for one in part)
+                for place in ("p50", "p99")
+            ]
         failed = sum(one.failed for one in (*many, *single))
-        print(f"| {server.name} | {figures[0]:,.0f} | " + " | ".join(f"{one:.2f} ms" for one in figures[1:]) + f" | {failed} |")
+        print(
+            f"| {server.name} | {figures[0]:,.0f} | "
+            + " | ".join(f"{one:.2f} ms" for one in figures[1:])
+            + f" | {failed} |"
+        )
     ours = loads["creditrisk", 8]
     for server in servers:
         if server.name != "creditrisk":
-            ratios = [mine.rate / other.rate for mine, other in zip(ours, loads[server.name, 8], strict=True)]
+            ratios = [
+                mine.rate / other.rate
+                for mine, other in zip(ours, loads[server.name, 8], strict=True)
+            ]
             each = ", ".join(f"{one:.2f}" for one in ratios)
-            print(f"requests/s against {server.name}: {statistics.median(ratios):.2f} (rounds {each})")
+            print(
+                f"requests/s against {server.name}: {statistics.median(ratios):.2f} (rounds {each})"
+            )
     ours_single = statistics.median(one.p50 for one in loads["creditrisk", 1])
     theirs = statistics.median(one.p50 for one in loads[servers[0].name, 1])
     limit = 2 * theirs + disk
-    print(f"single caller p50 {ours_single * 1e3:.2f} ms; twice the validating endpoint and one fsync {limit * 1e3:.2f} ms")
+    print(
+        f"single caller p50 {ours_single * 1e3:.2f} ms; twice the validating endpoint and one "
+        f"fsync {limit * 1e3:.2f} ms"
+    )
 
 
 def _same_numbers(servers: list[Server]) -> None:
     """All but the first give the same PD."""
     told = set()
     for server in servers[1:]:
-        answer = httpx.post(server.url, content=server.body, headers=server.headers, timeout=30).raise_for_status().json()
+        answer = (
+            httpx.post(server.url, content=server.body, headers=server.headers, timeout=30)
+            .raise_for_status()
+            .json()
+        )
         rows = answer.get("predictions", answer)
-        value = rows[0]["default_probability"] if isinstance(rows, list) else rows["default_probability"]
+        value = (
+            rows[0]["default_probability"]
+            if isinstance(rows, list)
+            else rows["default_probability"]
+        )
         told.add(value[0] if isinstance(value, list) else value)
     if len(told) != 1:
         raise RuntimeError(f"the servers disagree: {told}")
@@ -274,10 +379,16 @@ def _same_numbers(servers: list[Server]) -> None:
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bentoml", action="store_true", help="install BentoML into a temporary folder and measure it, too")
+    parser.add_argument(
+        "--bentoml",
+        action="store_true",
+        help="install BentoML into a temporary folder and measure it, too",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         compared(Path(folder), arguments.seconds, arguments.rounds, arguments.bentoml)

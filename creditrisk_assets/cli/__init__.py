@@ -1,1 +1,3 @@
-"""The command `creditrisk`, a module for each group of commands. A command parses arguments, calls one function and prints; logic belongs below."""
+"""The command `creditrisk`, a module for each group of commands. A command parses arguments, calls
+one function and prints; logic belongs below.
+"""

@@ -29,11 +29,16 @@ WHY = Annotated[str, typer.Option(help="For the ledger.")]
 def champion_show(
     at: Annotated[
         datetime.datetime | None,
-        typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="In force then (UTC; a date: at its end); default: now."),
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+            help="In force then (UTC; a date: at its end); default: now.",
+        ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """The champion: version, bundle, cut-off, why it is champion, and what it showed on held-out rows."""
+    """The champion: version, bundle, cut-off, why it is champion, and what it showed on held-out
+    rows.
+    """
     from creditrisk_assets.governance.ledger import in_force_at
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -41,14 +46,23 @@ def champion_show(
     entries = _ledger_entries()
     entry = in_force_at(entries, _moment(at))
     if entry is None:
-        fail(f"no champion was in force at {at}; the first came at {entries[0].at:%Y-%m-%d %H:%M:%S} UTC")
+        fail(
+            f"no champion was in force at {at}; the first came at "
+            f"{entries[0].at:%Y-%m-%d %H:%M:%S} UTC"
+        )
     in_force = entry.after
     try:
         manifest = BundleStore(settings_here().data_dir).load(in_force.bundle_sha256).manifest
     except BundleError as error:
         fail(error)
     if as_json:
-        print_json({**in_force.model_dump(), "entry": entry.model_dump(mode="json"), "manifest": manifest.model_dump()})
+        print_json(
+            {
+                **in_force.model_dump(),
+                "entry": entry.model_dump(mode="json"),
+                "manifest": manifest.model_dump(),
+            }
+        )
         return
     table = Table(show_header=False)
     table.add_column()
@@ -56,16 +70,31 @@ def champion_show(
     for name in ("model_version", "mlflow_uri", "artifact_uri", "bundle_sha256"):
         table.add_row(name, str(getattr(in_force, name)))
     table.add_row(
-        "since", f"{entry.at:%Y-%m-%d %H:%M:%S} UTC, entry {entry.number} of the ledger: {entry.action} by {entry.actor}"
+        "since",
+        f"{entry.at:%Y-%m-%d %H:%M:%S} UTC, entry {entry.number} of the ledger: {entry.action} by "
+        f"{entry.actor}",
     )
     table.add_row("why", escape(entry.why))
     table.add_row("cut-off", f"{in_force.rule.cut_off:.4f}, set by {in_force.cut_off_by}")
-    table.add_row("trained on", f"{manifest.training.rows:,} rows, {manifest.training.bads:,} bads ({manifest.training.kind})")
+    table.add_row(
+        "trained on",
+        f"{manifest.training.rows:,} rows, {manifest.training.bads:,} bads "
+        f"({manifest.training.kind})",
+    )
     if manifest.training.recalibration is not None:
         table.add_row(
-            "recalibration of", f"{manifest.training.recalibration.parent_sha256} ({manifest.training.recalibration.update})"
+            "recalibration of",
+            f"{manifest.training.recalibration.parent_sha256} "
+            f"({manifest.training.recalibration.update})",
         )
-    for name in ("roc_auc", "roc_auc_low", "roc_auc_high", "ks", "brier", "calibration_in_the_large"):
+    for name in (
+        "roc_auc",
+        "roc_auc_low",
+        "roc_auc_high",
+        "ks",
+        "brier",
+        "calibration_in_the_large",
+    ):
         table.add_row(f"held-out {name}", f"{manifest.metrics[name]:.4f}")
     console.print(table)
 
@@ -79,17 +108,26 @@ def champion_history(as_json: JSON = False) -> None:
         return
     for entry in entries:
         before = entry.before.model_version if entry.before else "none"
-        moved = f"version {before} to {entry.after.model_version}, cut-off {entry.after.rule.cut_off:.4f}"
+        moved = (
+            f"version {before} to {entry.after.model_version}, cut-off "
+            f"{entry.after.rule.cut_off:.4f}"
+        )
         day = f", data up to {entry.day}" if entry.day else ""
         console.print(
-            f"[bold]{entry.number} {entry.action}[/bold] {entry.at:%Y-%m-%d %H:%M:%S} UTC{day}: {moved}", highlight=False
+            f"[bold]{entry.number} {entry.action}[/bold] {entry.at:%Y-%m-%d %H:%M:%S} UTC{day}: "
+            f"{moved}",
+            highlight=False,
         )
-        console.print(f"  by {escape(entry.actor)}: {escape(entry.why)}", soft_wrap=True, highlight=False)
+        console.print(
+            f"  by {escape(entry.actor)}: {escape(entry.why)}", soft_wrap=True, highlight=False
+        )
 
 
 @champion_app.command("verify")
 def champion_verify(as_json: JSON = False) -> None:
-    """Whether the ledger is a whole chain, and it, MLflow's alias, Dagster's asset and every champion's bundle agree."""
+    """Whether the ledger is a whole chain, and it, MLflow's alias, Dagster's asset and every
+    champion's bundle agree.
+    """
     from creditrisk_assets.defs import champion_commands
 
     findings = champion_commands.verify(open_instance_here(), settings_here(), every_version=True)
@@ -98,14 +136,18 @@ def champion_verify(as_json: JSON = False) -> None:
     else:
         for finding in findings:
             mark = "[green]holds[/green]" if finding.holds else "[red]does not hold[/red]"
-            console.print(f"{mark}: {finding.what}: {escape(finding.seen)}", soft_wrap=True, highlight=False)
+            console.print(
+                f"{mark}: {finding.what}: {escape(finding.seen)}", soft_wrap=True, highlight=False
+            )
     if not all(finding.holds for finding in findings):
         fail("the records of the champion do not agree")
 
 
 @champion_app.command("rollback")
 def champion_rollback(
-    version: Annotated[str | None, typer.Argument(help="A former champion; default: the one before the present.")] = None,
+    version: Annotated[
+        str | None, typer.Argument(help="A former champion; default: the one before the present.")
+    ] = None,
     why: WHY = ...,  # type: ignore[assignment]  # typer's way to say that an option is required
 ) -> None:
     """Put a former champion in force again, at once; the API follows within seconds."""
@@ -116,10 +158,12 @@ def champion_rollback(
         entry = champion_commands.rollback(open_instance_here(), settings_here(), version, why)
     except (champion_commands.MoveRefused, LedgerError) as error:
         fail(error)
-    cut_offs = " to ".join(f"{one.rule.cut_off:.4f}" for one in (entry.before or entry.after, entry.after))
+    cut_offs = " to ".join(
+        f"{one.rule.cut_off:.4f}" for one in (entry.before or entry.after, entry.after)
+    )
     console.print(
-        f"version {entry.after.model_version} is in force again, entry {entry.number} of the ledger; "
-        f"cut-off {cut_offs}, set by {entry.after.cut_off_by}",
+        f"version {entry.after.model_version} is in force again, entry {entry.number} of the "
+        f"ledger; cut-off {cut_offs}, set by {entry.after.cut_off_by}",
         soft_wrap=True,
     )
 
@@ -127,9 +171,14 @@ def champion_rollback(
 @champion_app.command("cut-off")
 def champion_cut_off(
     cut_off: Annotated[
-        float | None, typer.Argument(min=0, max=1, help="PD from which the prediction is 1; default: the model's own.")
+        float | None,
+        typer.Argument(
+            min=0, max=1, help="PD from which the prediction is 1; default: the model's own."
+        ),
     ] = None,
-    pin: Annotated[bool, typer.Option(help="Keep the cut-off in force: no promotion moves it from now on.")] = False,
+    pin: Annotated[
+        bool, typer.Option(help="Keep the cut-off in force: no promotion moves it from now on.")
+    ] = False,
     why: WHY = ...,  # type: ignore[assignment]
 ) -> None:
     """Decide by another cut-off from now on, with the same model; it stays when the model changes.
@@ -151,18 +200,32 @@ def champion_cut_off(
     except (champion_commands.MoveRefused, LedgerError) as error:
         fail(error)
     rule = entry.after.rule
-    stays = "it stays when the model changes" if entry.after.cut_off_by == "policy" else "it moves with the model"
-    console.print(f"cut-off {rule.cut_off:.4f} is in force, entry {entry.number} of the ledger; {stays}", soft_wrap=True)
+    stays = (
+        "it stays when the model changes"
+        if entry.after.cut_off_by == "policy"
+        else "it moves with the model"
+    )
+    console.print(
+        f"cut-off {rule.cut_off:.4f} is in force, entry {entry.number} of the ledger; {stays}",
+        soft_wrap=True,
+    )
 
 
 @champion_app.command("policy")
 def champion_policy(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write trade_off.csv, trade_off.png and grades.csv into this folder.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write trade_off.csv, trade_off.png and grades.csv into this folder.",
+        ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """What each cut-off would bring, and how the grades turn out, on the held-out rows that came with the champion."""
+    """What each cut-off would bring, and how the grades turn out, on the held-out rows that came
+    with the champion.
+    """
     from creditrisk_assets.governance.policy import LossAssumptions, policy_view
     from creditrisk_assets.modelling.plots import trade_off_plot
     from creditrisk_assets.scoring.bundle import BundleError
@@ -175,29 +238,51 @@ def champion_policy(
     except BundleError as error:
         fail(error)
     assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
-    view = policy_view(bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds)
+    view = policy_view(
+        bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds
+    )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         view.trade_off.to_csv(output / "trade_off.csv", index=False)
         view.grades.to_csv(output / "grades.csv", index=False)
-        rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
-        (output / "trade_off.png").write_bytes(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words))
+        rates = (
+            view.trade_off["approval_rate"].to_numpy(dtype=float),
+            view.trade_off["bad_rate"].to_numpy(dtype=float),
+        )
+        (output / "trade_off.png").write_bytes(
+            trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words)
+        )
     if as_json:
         print_json({"trade_off": records(view.trade_off), "grades": records(view.grades)})
         return
     console.print(_trade_off_shown(view, words), _grades_shown(view))
-    assumed = f"LGD {assumptions.loss_given_default}, EAD {assumptions.exposure_share} of {settings.portfolio.exposure}"
-    console.print(f"bold: in force; expected loss for each customer {words.below} assumes {assumed}", soft_wrap=True)
+    assumed = (
+        f"LGD {assumptions.loss_given_default}, EAD {assumptions.exposure_share} of "
+        f"{settings.portfolio.exposure}"
+    )
+    console.print(
+        f"bold: in force; expected loss for each customer {words.below} assumes {assumed}",
+        soft_wrap=True,
+    )
 
 
 def _trade_off_shown(view: Any, words: Any) -> Table:
-    headings = ("cut-off", words.below, "bad rate", f"of {words.above}", f"bads {words.below}", "expected loss")
+    headings = (
+        "cut-off",
+        words.below,
+        "bad rate",
+        f"of {words.above}",
+        f"bads {words.below}",
+        "expected loss",
+    )
     shown = Table(*headings, title=f"trade-off, {view.customers:,} held-out customers")
     for place, row in enumerate(view.trade_off.itertuples(index=False)):
         rates = (row.approval_rate, row.bad_rate, row.bad_rate_refused, row.bads_approved_share)
         told = ("" if math.isnan(rate) else f"{rate:.1%}" for rate in rates)
         loss = "" if math.isnan(row.expected_loss) else f"{row.expected_loss:,.0f}"
-        shown.add_row(f"{row.cut_off:.4f}", *told, loss, style="bold" if place == view.in_force else None)
+        shown.add_row(
+            f"{row.cut_off:.4f}", *told, loss, style="bold" if place == view.in_force else None
+        )
     return shown
 
 
@@ -206,8 +291,18 @@ def _grades_shown(view: Any) -> Table:
     shown = Table(*headings, title="grades, the same customers")
     for row in view.grades.itertuples(index=False):
         rate = f"{row.bad_rate:.3f} [{row.low:.2f}, {row.high:.2f}]"
-        known = (f"{row.mean_pd:.3f}", escape(rate), f"{row.p_value:.3f}") if row.customers else ("", "", "")
-        shown.add_row(row.grade, f"{row.pd_from:g} to {row.pd_to:g}", f"{row.customers:,}", str(row.bads), *known)
+        known = (
+            (f"{row.mean_pd:.3f}", escape(rate), f"{row.p_value:.3f}")
+            if row.customers
+            else ("", "", "")
+        )
+        shown.add_row(
+            row.grade,
+            f"{row.pd_from:g} to {row.pd_to:g}",
+            f"{row.customers:,}",
+            str(row.bads),
+            *known,
+        )
     return shown
 
 

@@ -1,4 +1,6 @@
-"""What the commands share: options, output, and opening what they work on. Errors end a command with exit code 1."""
+"""What the commands share: options, output, and opening what they work on. Errors end a command
+with exit code 1.
+"""
 
 import contextlib
 import datetime
@@ -18,7 +20,9 @@ errors = Console(stderr=True)
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 STRENGTH = Annotated[float, typer.Option(min=0, help="0 is no disturbance, 1 a practical one.")]
 SEED = Annotated[int, typer.Option(min=0, help="The same seed lands the same files.")]
-FROM = Annotated[Path | None, typer.Option("--from", help="Customers of this CSV or Parquet file with outcomes.")]
+FROM = Annotated[
+    Path | None, typer.Option("--from", help="Customers of this CSV or Parquet file with outcomes.")
+]
 SCENARIO_NAMES = (
     "stable",
     "covariate-shift",
@@ -34,7 +38,9 @@ SCENARIO_NAMES = (
 
 
 def stop_on_signals() -> None:
-    """Ctrl-C and TERM both end in KeyboardInterrupt, also where a shell started us in the background with INT ignored."""
+    """Ctrl-C and TERM both end in KeyboardInterrupt, also where a shell started us in the
+    background with INT ignored.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -47,8 +53,8 @@ def shown(value: float | int | str | None) -> str:
 
 
 def settings_here(*, serving: bool = False) -> Any:
-    """The environment's settings, or those of the API; what is wrong with them ends the command with the variable's name. A store
-    of another portfolio or format ends it too.
+    """The environment's settings, or those of the API; what is wrong with them ends the command
+    with the variable's name. A store of another portfolio or format ends it too.
     """
     from pydantic import ValidationError
 
@@ -59,14 +65,18 @@ def settings_here(*, serving: bool = False) -> Any:
         if serving:
             return ServingSettings()
         settings = Settings()
-        with contextlib.suppress(OSError):  # a store that does not answer is the matter of who reads it
+        with contextlib.suppress(
+            OSError
+        ):  # a store that does not answer is the matter of who reads it
             read_identity(settings)
         return settings
     except StoreMismatch as error:
         fail(error)
     except ValidationError as error:
         wrong = "; ".join(
-            f"CREDITRISK_{'.'.join(map(str, one['loc'])).upper()}: {one['input']!r:.80}: {one['msg']}" for one in error.errors()
+            f"CREDITRISK_{'.'.join(map(str, one['loc'])).upper()}: {one['input']!r:.80}: "
+            f"{one['msg']}"
+            for one in error.errors()
         )
         fail(wrong)
 
@@ -77,7 +87,9 @@ def home_folder() -> Path:
 
 
 def open_instance_here() -> Any:
-    """The Dagster instance of the home. Where there is none, or it is another store's, the command ends and says so."""
+    """The Dagster instance of the home. Where there is none, or it is another store's, the command
+    ends and says so.
+    """
     from creditrisk_assets.defs.status import open_instance
     from creditrisk_assets.defs.store_mark import claim_instance
     from creditrisk_assets.store import StoreMismatch, read_identity
@@ -94,7 +106,9 @@ def open_instance_here() -> Any:
 
 
 def champion_in_force(settings: Any) -> Any:
-    """The champion in force by the ledger; before the first one the command ends and says what to run."""
+    """The champion in force by the ledger; before the first one the command ends and says what to
+    run.
+    """
     from creditrisk_assets.governance.ledger import Ledger, LedgerError
 
     try:
@@ -123,7 +137,14 @@ def fail(error: object) -> NoReturn:
 
 
 def plan_of(
-    scenario: str, start: datetime.date, days: int, rows: int, strength: float, seed: int, onset: int | None, window: int
+    scenario: str,
+    start: datetime.date,
+    days: int,
+    rows: int,
+    strength: float,
+    seed: int,
+    onset: int | None,
+    window: int,
 ) -> Any:
     """A scenario over days, as the options say.
 
@@ -134,7 +155,9 @@ def plan_of(
 
     if scenario not in SCENARIO_NAMES:
         raise typer.BadParameter(f"scenario {scenario!r}; valid: {', '.join(SCENARIO_NAMES)}")
-    return Plan(scenario, start, days, rows, strength, seed, days // 3 if onset is None else onset, window)
+    return Plan(
+        scenario, start, days, rows, strength, seed, days // 3 if onset is None else onset, window
+    )
 
 
 def customers_of(data: Path, portfolio: Any) -> Any:

@@ -25,11 +25,16 @@ def decisions() -> None:
 
 @decisions_app.command()
 def keep(
-    now: Annotated[bool, typer.Option(help="Land finished segments of a day that is not over, too.")] = False,
-    watch: Annotated[bool, typer.Option(help="Go on until told to stop; `creditrisk serve` runs this beside the API.")] = False,
+    now: Annotated[
+        bool, typer.Option(help="Land finished segments of a day that is not over, too.")
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(help="Go on until told to stop; `creditrisk serve` runs this beside the API."),
+    ] = False,
 ) -> None:
-    """Keep finished segments of the decision log for replay, and land the customers of days that are over; keep what challengers
-    would have answered.
+    """Keep finished segments of the decision log for replay, and land the customers of days that
+    are over; keep what challengers would have answered.
     """
     from creditrisk_assets.decisions.archive import LiveDecisions, keep_finished
     from creditrisk_assets.decisions.idempotency import IdempotencyIndex
@@ -43,7 +48,9 @@ def keep(
     stop = StopSignal()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # who started this may have held them back
     while True:
-        last = stop.told or not watch  # told to stop, it looks once more: who told so has finished its segments
+        last = (
+            stop.told or not watch
+        )  # told to stop, it looks once more: who told so has finished its segments
         try:
             claim_folder(UPath(settings.api_folder), open_store(settings))
             index = index or live.index(settings.idempotency_file)
@@ -52,13 +59,21 @@ def keep(
                 log.info("segment_sealed", segment=name)
             for name in kept.landed:
                 log.info("segment_landed", segment=name)
-            for name in keep_shadows(settings.shadow_segments, settings.shadow, settings.decision_log_codec, settings.scratch):
+            for name in keep_shadows(
+                settings.shadow_segments,
+                settings.shadow,
+                settings.decision_log_codec,
+                settings.scratch,
+            ):
                 log.info("shadow_kept", segment=name)
             index.forget(hours * 3600)
             failed = bool(kept.problems)
         except StoreMismatch as error:
             fail(error)
-        except (OSError, sqlite3.Error) as error:  # such as a full disk: what is there stays there until there is space
+        except (
+            OSError,
+            sqlite3.Error,
+        ) as error:  # such as a full disk: what is there stays there until there is space
             log.error("decisions_not_kept", problem=str(error))
             failed = True
         if last:

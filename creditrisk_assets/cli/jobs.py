@@ -1,4 +1,6 @@
-"""The commands `creditrisk train` and `creditrisk retrain`: a job of the graph, run in this process."""
+"""The commands `creditrisk train` and `creditrisk retrain`: a job of the graph, run in this
+process.
+"""
 
 import datetime
 from collections.abc import Mapping
@@ -36,11 +38,18 @@ def train(as_json: JSON = False) -> None:
 
 def retrain(
     action: Annotated[
-        RetrainAction, typer.Option(help="refit: a new model on history and matured production. recalibrate: the champion's PDs.")
+        RetrainAction,
+        typer.Option(
+            help="refit: a new model on history and matured production. recalibrate: the "
+            "champion's PDs."
+        ),
     ] = RetrainAction.REFIT,
     since: Annotated[
         datetime.datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="First day of outcomes to recalibrate on; needed with --action recalibrate."),
+        typer.Option(
+            formats=["%Y-%m-%d"],
+            help="First day of outcomes to recalibrate on; needed with --action recalibrate.",
+        ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
@@ -49,7 +58,9 @@ def retrain(
 
     if (since is None) == (action is RetrainAction.RECALIBRATE):
         raise typer.BadParameter("--since; valid: with --action recalibrate, and only then")
-    champion_in_force(settings_here())  # without one there is nothing to learn from, and the command ends
+    champion_in_force(
+        settings_here()
+    )  # without one there is nothing to learn from, and the command ends
     tags = retrain_tags(open_instance_here(), action.value, f"{since:%Y-%m-%d}" if since else None)
     _run("retrain", tags, "candidate_model", as_json)
 
@@ -70,14 +81,23 @@ def _run(job: str, tags: Mapping[str, str], made: str, as_json: bool) -> None:
                 settings,
                 job,
                 tags,
-                lambda step, done, total: progress.update(bar, description=step, completed=done, total=total),
+                lambda step, done, total: progress.update(
+                    bar, description=step, completed=done, total=total
+                ),
             )
     except StoreMismatch as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped")
     if as_json:
-        print_json({"job": job, "run_id": outcome.run_id, "failures": outcome.failures, **_verdict(outcome.metadata)})
+        print_json(
+            {
+                "job": job,
+                "run_id": outcome.run_id,
+                "failures": outcome.failures,
+                **_verdict(outcome.metadata),
+            }
+        )
     if outcome.failures:
         fail("; ".join(outcome.failures))
     if not as_json:
@@ -87,7 +107,9 @@ def _run(job: str, tags: Mapping[str, str], made: str, as_json: bool) -> None:
 
 def _verdict(metadata: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     champion = metadata.get("champion", {})
-    return {name: champion.get(name) for name in ("model_version", "bundle_sha256", "verdict", "reason")}
+    return {
+        name: champion.get(name) for name in ("model_version", "bundle_sha256", "verdict", "reason")
+    }
 
 
 def _told(metadata: Mapping[str, Mapping[str, Any]], made: str) -> list[str]:
@@ -95,13 +117,16 @@ def _told(metadata: Mapping[str, Mapping[str, Any]], made: str) -> list[str]:
     model, champion = metadata[made], metadata["champion"]
     history = metadata.get("raw_data")
     learned = (
-        f"history: {history['source']}, {history['dagster/row_count']:,} rows, {history['bads']:,} bads"
+        f"history: {history['source']}, {history['dagster/row_count']:,} rows, "
+        f"{history['bads']:,} bads"
         if history
         else f"learned from {model['training_rows']:,} rows, {model['training_bads']:,} bads"
     )
     new = "" if model["new_version"] else " (the same as before)"
     return [
         learned,
-        f"model: version {model['model_version']}{new}, {model['family']}, held-out AUC {model['held_out_roc_auc']:.4f}",
-        f"champion: version {champion['model_version']}, {champion['verdict']}: {champion['reason']}",
+        f"model: version {model['model_version']}{new}, {model['family']}, held-out AUC "
+        f"{model['held_out_roc_auc']:.4f}",
+        f"champion: version {champion['model_version']}, {champion['verdict']}: "
+        f"{champion['reason']}",
     ]

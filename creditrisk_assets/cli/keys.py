@@ -16,8 +16,12 @@ console = Console()
 errors = Console(stderr=True)
 
 Result = TypeVar("Result")
-NAME = Annotated[str, typer.Argument(help="Name of the caller; it stands in the log and beside each decision.")]
-EXPIRES = Annotated[int | None, typer.Option(min=1, help="Days that the key works; default: until it is revoked.")]
+NAME = Annotated[
+    str, typer.Argument(help="Name of the caller; it stands in the log and beside each decision.")
+]
+EXPIRES = Annotated[
+    int | None, typer.Option(min=1, help="Days that the key works; default: until it is revoked.")
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -47,7 +51,10 @@ def rotate(name: NAME, expires_days: EXPIRES = None) -> None:
 
 @keys_app.command("revoke")
 def revoke(
-    name: NAME, key: Annotated[str | None, typer.Option(help="Id of one key, as `list` shows it; default: all.")] = None
+    name: NAME,
+    key: Annotated[
+        str | None, typer.Option(help="Id of one key, as `list` shows it; default: all.")
+    ] = None,
 ) -> None:
     """End a caller's keys, or one of them. A running API knows within about a second."""
     from serving.access.keys import read_keys, revoke_keys
@@ -56,8 +63,8 @@ def revoke(
     console.print(f"{name}: {', '.join(ended)} revoked", highlight=False)
     if not _done(lambda: read_keys(_file())).callers:
         errors.print(
-            "[yellow]no keys are left:[/yellow] an API that runs refuses everybody; one that starts now asks nobody for a key, "
-            "and listens on loopback only",
+            "[yellow]no keys are left:[/yellow] an API that runs refuses everybody; one that "
+            "starts now asks nobody for a key, and listens on loopback only",
             soft_wrap=True,
         )
 
@@ -73,7 +80,10 @@ def list_keys(as_json: JSON = False) -> None:
         document = {
             name: {
                 "scopes": holder.scopes,
-                "keys": [key.model_dump(mode="json", exclude={"sha256"}) | {"live": key.is_live(now)} for key in holder.keys],
+                "keys": [
+                    key.model_dump(mode="json", exclude={"sha256"}) | {"live": key.is_live(now)}
+                    for key in holder.keys
+                ],
             }
             for name, holder in callers.items()
         }
@@ -93,7 +103,10 @@ def list_keys(as_json: JSON = False) -> None:
     if callers:
         console.print(table)
     else:
-        console.print(f"no keys in {_file()}: the API asks nobody for one, and listens on loopback only", soft_wrap=True)
+        console.print(
+            f"no keys in {_file()}: the API asks nobody for one, and listens on loopback only",
+            soft_wrap=True,
+        )
 
 
 def _print_key(text: str, name: str) -> None:
@@ -105,7 +118,9 @@ def _print_key(text: str, name: str) -> None:
 def _expiry(days: int | None) -> datetime.datetime | None:
     if days is None:
         return None
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(days=days)
+    return datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(
+        days=days
+    )
 
 
 def _file() -> Path:

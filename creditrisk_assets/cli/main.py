@@ -51,7 +51,11 @@ from creditrisk_assets.cli.operations import (
 )
 from creditrisk_assets.internal_http import exempt_from_proxies
 
-app = typer.Typer(help="Run a credit-default model for real.", no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="Run a credit-default model for real.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
 for _name, _group in (
     ("champion", champion_app),
     ("simulator", simulator_app),
@@ -65,8 +69,12 @@ for _name, _group in (
 def main() -> None:
     """Entry point."""
     exempt_from_proxies()
-    # Each names one preview feature that the project uses on purpose (see docs/decisions); all other warnings show.
-    for feature in ("Specifying a partitions_def on an AssetCheckSpec", "Parameter `data_version` of initializer `Output"):
+    # Each names one preview feature that the project uses on purpose (see docs/decisions); all
+    # other warnings show.
+    for feature in (
+        "Specifying a partitions_def on an AssetCheckSpec",
+        "Parameter `data_version` of initializer `Output",
+    ):
         warnings.filterwarnings("ignore", message=feature)
     try:
         app()
@@ -78,17 +86,27 @@ def main() -> None:
 
 
 def _is_an_operators_matter(error: Exception) -> bool:
-    """Whether an error is about files, places or input, and says so; any other is a fault of ours and keeps its trace."""
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("creditrisk_assets", "serving")
+    """Whether an error is about files, places or input, and says so; any other is a fault of ours
+    and keeps its trace.
+    """
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
+        "creditrisk_assets",
+        "serving",
+    )
 
 
 @app.command()
 def demo(
     data: Annotated[
-        Path | None, typer.Option(help="A CSV or Parquet file with the portfolio's columns; default: simulated.")
+        Path | None,
+        typer.Option(
+            help="A CSV or Parquet file with the portfolio's columns; default: simulated."
+        ),
     ] = None,
 ) -> None:
-    """Show the whole loop with real processes: train, score, drift, retrain, promote, while a client keeps asking."""
+    """Show the whole loop with real processes: train, score, drift, retrain, promote, while a
+    client keeps asking.
+    """
     from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation.demo import DemoFailed, run_demo
     from creditrisk_assets.simulation.processes import ProcessFailed
@@ -111,7 +129,9 @@ def dev(
     api_port: Annotated[int, typer.Option(min=1, max=65_535, help="API.")] = 8000,
     mlflow_port: Annotated[int, typer.Option(min=1, max=65_535, help="MLflow UI.")] = 5000,
 ) -> None:
-    """Run everything on this folder's store until Ctrl-C: Dagster UI and daemon with its sensors, API, MLflow UI."""
+    """Run everything on this folder's store until Ctrl-C: Dagster UI and daemon with its sensors,
+    API, MLflow UI.
+    """
     from creditrisk_assets.defs import status
     from creditrisk_assets.defs.orphaned_runs import end_orphaned_runs
     from creditrisk_assets.defs.store_mark import require_one_store
@@ -122,31 +142,47 @@ def dev(
     settings = settings_here()
     stop_on_signals()
     try:
-        for port, name in ((dagster_port, "Dagster UI"), (api_port, "API"), (mlflow_port, "MLflow UI")):
+        for port, name in (
+            (dagster_port, "Dagster UI"),
+            (api_port, "API"),
+            (mlflow_port, "MLflow UI"),
+        ):
             processes.require_free(port, name)
         instance = status.open_instance(home_folder())
         require_one_store(settings, instance)
         for run_id in end_orphaned_runs(instance):
-            console.print(f"run {run_id} was cut off when everything stopped; it is started once more")
+            console.print(
+                f"run {run_id} was cut off when everything stopped; it is started once more"
+            )
         Registry(settings).prepare()
         ports = processes.Ports(processes.reserved_ports(1)[0], dagster_port, api_port, mlflow_port)
         workspace = settings.local_dir / "dagster" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
         since = time.time()
-        wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
+        wanted = processes.services(
+            ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
+        )
         environment = {
             "DAGSTER_HOME": str(home_folder()),
             "CREDITRISK_API_URL": ports.api_url,
             "CREDITRISK_DAGSTER_URL": ports.dagster_url,
             "CREDITRISK_MLFLOW_URL": ports.mlflow_url,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluating language models
+            # Eight processes for evaluating language models.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
         logs = settings.local_dir / "logs"
-        with processes.running(wanted, home_folder(), environment, logs, lambda name: console.print(f"  {name}")) as up:
-            console.print(f"Dagster UI {ports.dagster_url}, API and its page {ports.api_url}, MLflow UI {ports.mlflow_url}")
+        with processes.running(
+            wanted, home_folder(), environment, logs, lambda name: console.print(f"  {name}")
+        ) as up:
+            console.print(
+                f"Dagster UI {ports.dagster_url}, API and its page {ports.api_url}, MLflow UI "
+                f"{ports.mlflow_url}"
+            )
             console.print(f"logs in {logs}; Ctrl-C stops everything")
             if status.champion_in_force(instance) is None:
-                console.print("no champion yet: launch the job train in the Dagster UI, or run make train")
+                console.print(
+                    "no champion yet: launch the job train in the Dagster UI, or run make train"
+                )
             while True:
                 up.check()
                 time.sleep(1)
@@ -158,9 +194,15 @@ def dev(
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on [CREDITRISK_HOST, default 127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on [CREDITRISK_PORT, default 8000].")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that answer [CREDITRISK_WORKERS, default 1].")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on [CREDITRISK_HOST, default 127.0.0.1].")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on [CREDITRISK_PORT, default 8000].")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that answer [CREDITRISK_WORKERS, default 1].")
+    ] = None,
 ) -> None:
     """Serve the champion over HTTP; every decision is on the disk before it is told."""
     from creditrisk_assets.settings import IN_DAGSTER
@@ -183,24 +225,39 @@ def serve(
 @app.command()
 def drill(
     scenario: Annotated[str, typer.Argument(help=f"{', '.join(SCENARIO_NAMES)}, or `all`.")],
-    days: Annotated[int, typer.Option(min=2, help="Days of customers; outcomes follow after them.")] = 60,
+    days: Annotated[
+        int, typer.Option(min=2, help="Days of customers; outcomes follow after them.")
+    ] = 60,
     rows: Annotated[int, typer.Option(min=100, help="Customers a day.")] = 500,
-    onset: Annotated[int | None, typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third.")] = None,
+    onset: Annotated[
+        int | None,
+        typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third."),
+    ] = None,
     strength: STRENGTH = 1.0,
     data: FROM = None,
     seed: SEED = 1,
-    daemon: Annotated[bool, typer.Option(help="With the real daemon and processes; some 15 s a day.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the table to this Markdown file.")] = None,
+    daemon: Annotated[
+        bool, typer.Option(help="With the real daemon and processes; some 15 s a day.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the table to this Markdown file.")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Run the loop through a scenario in a store of its own, and report what it did. Exit code 1 if a decision was lost."""
+    """Run the loop through a scenario in a store of its own, and report what it did. Exit code 1 if
+    a decision was lost.
+    """
     from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation import drill as drills
     from creditrisk_assets.simulation.processes import ProcessFailed
     from creditrisk_assets.simulation.sandbox import SiteInUse
 
     names = SCENARIO_NAMES if scenario == "all" else (scenario,)
-    project, source, target = home_folder(), data.resolve() if data else None, output.resolve() if output else None
+    project, source, target = (
+        home_folder(),
+        data.resolve() if data else None,
+        output.resolve() if output else None,
+    )
     window = settings_here().portfolio.performance_window_days
     reports = []
     stop_on_signals()
@@ -210,7 +267,13 @@ def drill(
             with Progress(console=errors) as progress:
                 bar = progress.add_task(name, total=None)
 
-                def told(done: int, total: int, news: str, progress: Progress = progress, bar: TaskID = bar) -> None:
+                def told(
+                    done: int,
+                    total: int,
+                    news: str,
+                    progress: Progress = progress,
+                    bar: TaskID = bar,
+                ) -> None:
                     progress.update(bar, completed=done, total=total)
                     if news:
                         progress.console.print(f"  day {done}: {news}", soft_wrap=True)
@@ -228,14 +291,27 @@ def drill(
             for name, value in zip(drills.TABLE_HEADER, drills.table_row(report), strict=True):
                 table.add_row(name, value)
             console.print(table)
-        console.print(f"{reports[0].source}; {sum(report.seconds for report in reports):.0f} s in all")
+        console.print(
+            f"{reports[0].source}; {sum(report.seconds for report in reports):.0f} s in all"
+        )
     if target:
         target.write_text(drills.markdown(reports))
     if any(report.lost for report in reports):
         fail("decisions were lost")
 
 
-for _command in (train, retrain, simulate, score, evaluate, fairness, replay, status, report, watch):
+for _command in (
+    train,
+    retrain,
+    simulate,
+    score,
+    evaluate,
+    fairness,
+    replay,
+    status,
+    report,
+    watch,
+):
     app.command()(_command)
 
 

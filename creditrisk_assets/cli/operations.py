@@ -32,8 +32,13 @@ EVENTS_SHOWN = 5
 DAYS_NAMED = 10
 
 
-def status(as_json: JSON = False, days: Annotated[int, typer.Option(min=1, help="How many of the latest days.")] = 14) -> None:
-    """What the loop has done: champion, days, alarms, retrains and verdicts, whether a retrain is due and why, runs, sensors."""
+def status(
+    as_json: JSON = False,
+    days: Annotated[int, typer.Option(min=1, help="How many of the latest days.")] = 14,
+) -> None:
+    """What the loop has done: champion, days, alarms, retrains and verdicts, whether a retrain is
+    due and why, runs, sensors.
+    """
     from creditrisk_assets.defs.status import loop_status
 
     seen = loop_status(open_instance_here(), settings_here(), days)
@@ -50,18 +55,35 @@ def show_status(seen: "LoopStatus") -> None:
     else:
         since = datetime.datetime.fromtimestamp(seen.champion_since or 0, datetime.UTC)
         console.print(
-            f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, {escape(seen.champion_because or '')}"
+            f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, "
+            f"{escape(seen.champion_because or '')}"
         )
         console.print(f"cut-off: {seen.cut_off}", soft_wrap=True, highlight=False)
     console.print(f"retraining: {seen.retraining}", soft_wrap=True)
     table = Table(
-        "day", "rows", "rejected", "version", "PSI", "drifted", "matured / pending / missing", "AUC\nest.", "AUC", "bad rate"
+        "day",
+        "rows",
+        "rejected",
+        "version",
+        "PSI",
+        "drifted",
+        "matured / pending / missing",
+        "AUC\nest.",
+        "AUC",
+        "bad rate",
     )
     table.columns[0].no_wrap = True
     for day in seen.days:
         counts = (day.matured, day.pending, day.missing)
         waiting = "/".join(shown(count) for count in counts) if day.matured is not None else ""
-        figures = (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns, waiting)
+        figures = (
+            day.rows,
+            day.rejected,
+            day.model_version,
+            day.score_psi,
+            day.drifted_columns,
+            waiting,
+        )
         rates = (day.estimated_roc_auc, day.roc_auc, day.bad_rate)
         table.add_row(day.day, *(shown(value) for value in (*figures, *rates)))
     if seen.days:
@@ -73,16 +95,23 @@ def show_status(seen: "LoopStatus") -> None:
     for at, alarm in reversed(seen.standing):
         when = f" on {at}" if at else ""
         console.print(
-            f"alarm{when} ({alarm.tier}): {escape(f'{alarm.summary} [{alarm.check}]')}", soft_wrap=True, highlight=False
+            f"alarm{when} ({alarm.tier}): {escape(f'{alarm.summary} [{alarm.check}]')}",
+            soft_wrap=True,
+            highlight=False,
         )
     if seen.history:
         former = sorted({str(at) for at, _ in seen.history})
-        console.print(f"{len(seen.history)} alarms about days of former champions: {_listed(former)}", soft_wrap=True)
+        console.print(
+            f"{len(seen.history)} alarms about days of former champions: {_listed(former)}",
+            soft_wrap=True,
+        )
     if not seen.standing:
         console.print(f"no alarm stands; {seen.checks_run} of {seen.checks} checks have run")
     for event in seen.events[:EVENTS_SHOWN]:
         what = f"{event.action}, {event.kind}" if event.action else event.kind
-        console.print(f"{event.day or 'before the first day'}: {what}: {escape(event.text)}", soft_wrap=True)
+        console.print(
+            f"{event.day or 'before the first day'}: {what}: {escape(event.text)}", soft_wrap=True
+        )
     for run in seen.runs_in_flight:
         console.print(f"in flight: {run.job} {run.day or ''} {run.run_id} ({run.status})")
     for run in seen.failed_runs:
@@ -96,13 +125,21 @@ def show_status(seen: "LoopStatus") -> None:
 def _listed(days: Sequence[str]) -> str:
     """Some days by name, and how many there are."""
     more = f" and {len(days) - DAYS_NAMED} more" if len(days) > DAYS_NAMED else ""
-    return f"{len(days)} {'day' if len(days) == 1 else 'days'}: {', '.join(days[:DAYS_NAMED])}{more}"
+    return (
+        f"{len(days)} {'day' if len(days) == 1 else 'days'}: {', '.join(days[:DAYS_NAMED])}{more}"
+    )
 
 
 def report(
-    days: Annotated[int, typer.Option(min=1, max=366, help="How many days back from the last, that one included.")] = 7,
+    days: Annotated[
+        int,
+        typer.Option(min=1, max=366, help="How many days back from the last, that one included."),
+    ] = 7,
     until: Annotated[
-        datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day; default: the latest that was scored.")
+        datetime.datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d"], help="The last day; default: the latest that was scored."
+        ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
@@ -111,30 +148,45 @@ def report(
     from creditrisk_assets.number_format import beside
 
     try:
-        written = write_window_report(open_instance_here(), settings_here(), days, f"{until:%Y-%m-%d}" if until else None)
+        written = write_window_report(
+            open_instance_here(), settings_here(), days, f"{until:%Y-%m-%d}" if until else None
+        )
     except NothingToReport as error:
         fail(str(error))
     lines = written.stability.sort_values("pooled_value", ascending=False)
     shown = lines[["column", "pooled_value", "threshold", "p_value", "drifted"]].to_dict("records")
     if as_json:
-        print_json({**{name: value for name, value in vars(written).items() if name != "stability"}, "columns": shown})
+        print_json(
+            {
+                **{name: value for name, value in vars(written).items() if name != "stability"},
+                "columns": shown,
+            }
+        )
         return
     console.print(
-        f"{written.rows:,} rows of {len(written.used)} days until {written.until}, scored by version {written.model_version}",
+        f"{written.rows:,} rows of {len(written.used)} days until {written.until}, scored by "
+        f"version {written.model_version}",
         soft_wrap=True,
     )
     table = Table("column", "PSI / CSI", "alarm line", "")
     for line in shown[:10]:
-        table.add_row(line["column"], *beside(line["pooled_value"], line["threshold"], ".4f"), "moved" if line["drifted"] else "")
+        table.add_row(
+            line["column"],
+            *beside(line["pooled_value"], line["threshold"], ".4f"),
+            "moved" if line["drifted"] else "",
+        )
     console.print(table)
     console.print(f"{written.html}\n{written.url}", soft_wrap=True)
 
 
 def watch(
-    loop: Annotated[float | None, typer.Option(min=1, help="Look again every so many seconds, until Ctrl-C.")] = None,
+    loop: Annotated[
+        float | None, typer.Option(min=1, help="Look again every so many seconds, until Ctrl-C.")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Look from outside whether sensors, runs, API and data are alive, and deliver alerts: a dead daemon cannot watch itself.
+    """Look from outside whether sensors, runs, API and data are alive, and deliver alerts: a dead
+    daemon cannot watch itself.
 
     Exit code 1 if something is wrong, or an alert could not be delivered.
     """
@@ -151,7 +203,9 @@ def watch(
             else:
                 for one in seen.findings:
                     what = (
-                        f"[green]well[/green]: {one.check}" if one.passed else f"[red]wrong[/red]: {BY_CHECK[one.check].failure}"
+                        f"[green]well[/green]: {one.check}"
+                        if one.passed
+                        else f"[red]wrong[/red]: {BY_CHECK[one.check].failure}"
                     )
                     console.print(f"{what}: {escape(one.summary)}", soft_wrap=True, highlight=False)
                 console.print(f"alerts: {escape(seen.alerts)}", soft_wrap=True, highlight=False)
@@ -168,7 +222,8 @@ def watch(
 def replay(
     decision_id: Annotated[str | None, typer.Argument(help="As the scores have it.")] = None,
     date: Annotated[
-        datetime.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Every decision of this day instead.")
+        datetime.datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Every decision of this day instead."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
@@ -213,7 +268,8 @@ def _replay_one(decision_id: str, as_json: bool) -> None:
         for code, text in replayed.reasons:
             console.print(f"{code}: {text}")
         console.print(
-            f"by version {champion.model_version}, bundle {champion.bundle_sha256}, cut-off {champion.rule.cut_off}",
+            f"by version {champion.model_version}, bundle {champion.bundle_sha256}, cut-off "
+            f"{champion.rule.cut_off}",
             soft_wrap=True,
         )
     if not replayed.exact:
@@ -235,15 +291,25 @@ def _replay_day(day: str, as_json: bool) -> None:
         fail(f"no decisions of {day} in {folder}; valid: a day that was scored")
     with Progress(console=errors) as progress:
         bar = progress.add_task(day, total=sum(one.rows for one in sets))
-        replayed = [replay_set(folder, bundles, one, lambda rows: progress.advance(bar, rows)) for one in sets]
+        replayed = [
+            replay_set(folder, bundles, one, lambda rows: progress.advance(bar, rows))
+            for one in sets
+        ]
     if as_json:
-        print_json({"sets": [{**dataclasses.asdict(one), "decisions": one.decisions.model_dump()} for one in replayed]})
+        print_json(
+            {
+                "sets": [
+                    {**dataclasses.asdict(one), "decisions": one.decisions.model_dump()}
+                    for one in replayed
+                ]
+            }
+        )
     else:
         for one in replayed:
             place, version = _place(one.decisions.number), one.decisions.champion.model_version
             console.print(
-                f"set {one.decisions.name}{place}: {one.rows:,} decisions by version {version} made again, "
-                f"{one.different:,} differ",
+                f"set {one.decisions.name}{place}: {one.rows:,} decisions by version {version} "
+                f"made again, {one.different:,} differ",
                 soft_wrap=True,
             )
     for one in replayed:
@@ -256,4 +322,10 @@ def _replay_day(day: str, as_json: bool) -> None:
 
 def _place(number: int | None) -> str:
     """Which scoring of the day a set is; only the first decision on a record was acted on."""
-    return "" if number is None else " (first scoring)" if number == 1 else f" (scoring {number}, beside the record)"
+    return (
+        ""
+        if number is None
+        else " (first scoring)"
+        if number == 1
+        else f" (scoring {number}, beside the record)"
+    )

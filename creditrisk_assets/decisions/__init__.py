@@ -1,1 +1,3 @@
-"""Decisions that were made: their log, their archive, their replay. Making one belongs in `scoring`."""
+"""Decisions that were made: their log, their archive, their replay. Making one belongs in
+`scoring`.
+"""

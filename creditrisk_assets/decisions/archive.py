@@ -1,8 +1,9 @@
-"""Decisions of the API become what all decisions become: a kept set that can be replayed, and customers of their day.
+"""Decisions of the API become what all decisions become: a kept set that can be replayed, and
+customers of their day.
 
-A finished segment of the decision log is sealed; its decisions are kept at once; when its day is over, its customers land as a
-file of that day, to be monitored, matured and learned from like any others. Only then the segment is removed. Every step can be
-done again after a crash.
+A finished segment of the decision log is sealed; its decisions are kept at once; when its day is
+over, its customers land as a file of that day, to be monitored, matured and learned from like any
+others. Only then the segment is removed. Every step can be done again after a crash.
 """
 
 import datetime
@@ -118,14 +119,17 @@ class Kept:
     problems: tuple[str, ...]
 
 
-def keep_finished(live: LiveDecisions, index: IdempotencyIndex, today: datetime.date, land_now: bool = False) -> Kept:
+def keep_finished(
+    live: LiveDecisions, index: IdempotencyIndex, today: datetime.date, land_now: bool = False
+) -> Kept:
     """Seal, keep and land what is finished.
 
     Args:
         live: where things are.
         index: of idempotency keys; sealing enters them.
         today: UTC; days before it are over.
-        land_now: land sealed segments of a day that is not over, too. Later ones of that day make it run again.
+        land_now: land sealed segments of a day that is not over, too. Later ones of that day make
+            it run again.
     """
     sealed, landed, problems = [], [], []
     for path in open_segments(live.open_segments):
@@ -169,7 +173,9 @@ def decision_found(live: LiveDecisions, decision_id: str) -> tuple[ChampionRecor
 
 
 def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
-    """Keep a sealed segment's decisions and, if it may be, land its customers and remove it; whether it has landed."""
+    """Keep a sealed segment's decisions and, if it may be, land its customers and remove it;
+    whether it has landed.
+    """
     document = live.decisions / path.name[:10] / f"{path.stem[11:]}.json"
     if document.exists() and not may_land:
         return False
@@ -194,20 +200,29 @@ def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
         if not may_land:
             return False
         staged = folder / "landed.parquet"
-        _write(live.portfolio, segment, staged, [live.portfolio.identifier, *live.portfolio.field_names])
+        _write(
+            live.portfolio,
+            segment,
+            staged,
+            [live.portfolio.identifier, *live.portfolio.field_names],
+        )
         put_file(staged, live.landing / path.name[:10] / f"api-{path.stem[11:]}.parquet")
     path.unlink()
     return True
 
 
-def _write(portfolio: Portfolio, segment: Segment, path: Path, columns: list[str] | None = None) -> None:
-    """Write a segment's decisions to a Parquet file, all columns or some, some rows at a time: as Python objects they take many
-    times the room of their text.
+def _write(
+    portfolio: Portfolio, segment: Segment, path: Path, columns: list[str] | None = None
+) -> None:
+    """Write a segment's decisions to a Parquet file, all columns or some, some rows at a time: as
+    Python objects they take many times the room of their text.
     """
     writer, lines = None, segment.lines()
     try:
         for first in range(0, segment.rows, ROWS_AT_ONCE):
-            table = decision_table(portfolio, segment.header, list(islice(lines, ROWS_AT_ONCE)), first)
+            table = decision_table(
+                portfolio, segment.header, list(islice(lines, ROWS_AT_ONCE)), first
+            )
             table = table if columns is None else table.select(columns)
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)
@@ -216,10 +231,14 @@ def _write(portfolio: Portfolio, segment: Segment, path: Path, columns: list[str
             writer.close()
 
 
-def decision_table(portfolio: Portfolio, header: SegmentHeader, lines: Sequence[bytes], first: int = 0) -> pa.Table:
-    """Lines of a segment, from a row on, as the columns in which decisions are kept. The answer is kept as it was told, too.
+def decision_table(
+    portfolio: Portfolio, header: SegmentHeader, lines: Sequence[bytes], first: int = 0
+) -> pa.Table:
+    """Lines of a segment, from a row on, as the columns in which decisions are kept. The answer is
+    kept as it was told, too.
 
-    Where the caller gave no identifier, the decision's id stands for it: by that the outcome will be known.
+    Where the caller gave no identifier, the decision's id stands for it: by that the outcome will
+    be known.
     """
     records: list[dict[str, Any]] = [from_json(line) for line in lines]
     ids = [header.decision_id(row) for row in range(first, first + len(records))]
@@ -228,15 +247,24 @@ def decision_table(portfolio: Portfolio, header: SegmentHeader, lines: Sequence[
     columns: dict[str, pa.Array] = {
         DECISION_ID: pa.array(ids, pa.string()),
         portfolio.identifier: pa.array(
-            [customer.get(portfolio.identifier) or own for customer, own in zip(customers, ids, strict=True)], pa.string()
+            [
+                customer.get(portfolio.identifier) or own
+                for customer, own in zip(customers, ids, strict=True)
+            ],
+            pa.string(),
         ),
     }
     for field in portfolio.fields:
-        columns[field.name] = pa.array([customer.get(field.name) for customer in customers], arrow_type(field))
+        columns[field.name] = pa.array(
+            [customer.get(field.name) for customer in customers], arrow_type(field)
+        )
     for name, kind in DECIDED.items():
         columns[name] = pa.array([answer[name] for answer in answers], kind)
     for place, name in enumerate(REASONS):
-        given = [answer["reasons"][place]["code"] if place < len(answer["reasons"]) else None for answer in answers]
+        given = [
+            answer["reasons"][place]["code"] if place < len(answer["reasons"]) else None
+            for answer in answers
+        ]
         columns[name] = pa.array(given, pa.string())
     for name, kind in ABOUT.items():
         columns[name] = pa.array([_about(record, name) for record in records], kind)

@@ -1,11 +1,15 @@
-"""What decisions pass through on their way to the decision log and back: the place for encryption at rest."""
+"""What decisions pass through on their way to the decision log and back: the place for encryption
+at rest.
+"""
 
 from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
 class Codec(Protocol):
-    """What a payload passes through on its way to the disk and back: the place for encryption at rest."""
+    """What a payload passes through on its way to the disk and back: the place for encryption at
+    rest.
+    """
 
     def encode(self, payload: bytes) -> bytes:
         """As it is written."""

@@ -1,8 +1,9 @@
 """The record of a day: the decisions that were acted on.
 
-A day may be scored more than once: by another champion, or after another file has landed. Each scoring
-is kept as a set of its own (`decisions`). Of several decisions on the same customer with the same record
-the first was acted on, so the first is what is monitored; the later ones stand beside it.
+A day may be scored more than once: by another champion, or after another file has landed. Each
+    scoring
+is kept as a set of its own (`decisions`). Of several decisions on the same customer with the same
+record the first was acted on, so the first is what is monitored; the later ones stand beside it.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,11 @@ ROW_GROUP_ROWS = 65_536
 
 
 def write_day_record(
-    folder: StoredPath, earlier: Sequence[DecisionSet], scored: Path, record: Path, portfolio: Portfolio
+    folder: StoredPath,
+    earlier: Sequence[DecisionSet],
+    scored: Path,
+    record: Path,
+    portfolio: Portfolio,
 ) -> None:
     """Write the record of a day whose files have changed since it was first scored.
 
@@ -59,13 +64,17 @@ def write_day_record(
                 writer.write_batch(batch)
 
 
-def _first_decisions(folder: StoredPath, sets: Sequence[DecisionSet], portfolio: Portfolio) -> pd.DataFrame:
+def _first_decisions(
+    folder: StoredPath, sets: Sequence[DecisionSet], portfolio: Portfolio
+) -> pd.DataFrame:
     """The first decision on each record, by the record's key."""
     own = [portfolio.identifier, *portfolio.field_names]
     parts = []
     for decisions in sets:
         for batch in batches(proven_file(folder, decisions), ROWS_AT_ONCE):
-            if set(own) <= set(batch.schema.names):  # a contract that had fewer fields saw other records
+            if set(own) <= set(
+                batch.schema.names
+            ):  # a contract that had fewer fields saw other records
                 rows = batch.to_pandas()
                 parts.append(rows.drop(columns=own).set_index(_keys(rows, portfolio)))
     found = pd.concat(parts) if parts else pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []]))
@@ -73,6 +82,10 @@ def _first_decisions(folder: StoredPath, sets: Sequence[DecisionSet], portfolio:
 
 
 def _keys(rows: pd.DataFrame, portfolio: Portfolio) -> pd.Index:
-    """A key for each record: the customer's identifier, and a hash of the fields as the decision graph sees them."""
-    fields = pd.util.hash_pandas_object(pd.DataFrame(raw_matrix(rows, portfolio.fields)), index=False)
+    """A key for each record: the customer's identifier, and a hash of the fields as the decision
+    graph sees them.
+    """
+    fields = pd.util.hash_pandas_object(
+        pd.DataFrame(raw_matrix(rows, portfolio.fields)), index=False
+    )
     return pd.MultiIndex.from_arrays([rows[portfolio.identifier].astype(str), fields])

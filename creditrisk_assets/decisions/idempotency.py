@@ -1,8 +1,10 @@
-"""Idempotency keys: the same key of the same caller gives the same answer and one decision, across processes and restarts.
+"""Idempotency keys: the same key of the same caller gives the same answer and one decision, across
+processes and restarts.
 
-An index in SQLite tells which answer a key has had. The decision log is the truth: a key is entered after its decision is on the
-disk, and whatever a dead process did not enter is read from its segments before a key is taken for new. Who looks keys up,
-decides and enters them holds the index for himself meanwhile.
+An index in SQLite tells which answer a key has had. The decision log is the truth: a key is entered
+after its decision is on the disk, and whatever a dead process did not enter is read from its
+segments before a key is taken for new. Who looks keys up, decides and enters them holds the index
+for himself meanwhile.
 """
 
 import sqlite3
@@ -31,11 +33,15 @@ log = structlog.get_logger()
 
 WAIT_SECONDS = 10.0
 MARK = b'"idempotency":{'
-"""Stands in the line of every decision that was asked for with a key, and in no other before the customer's own words."""
+"""Stands in the line of every decision that was asked for with a key, and in no other before the
+customer's own words.
+"""
 
 
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE)
-"""How SQLite says that there is no space: for a page, for the memory that processes share, and where a write was cut short."""
+"""How SQLite says that there is no space: for a page, for the memory that processes share, and
+where a write was cut short.
+"""
 
 
 def is_full(error: sqlite3.Error) -> bool:
@@ -66,19 +72,25 @@ class IdempotencyIndex:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._segments = segments
         self._codec = codec
-        self._connection = sqlite3.connect(file, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(
+            file, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
+        )
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         with self.exclusive():
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS keys (caller TEXT, key TEXT, digest TEXT, answer BLOB, at REAL,"
-                " PRIMARY KEY (caller, key)) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS keys (caller TEXT, key TEXT, digest TEXT, answer "
+                "BLOB, at REAL, PRIMARY KEY (caller, key)) WITHOUT ROWID"
             )
-            self._connection.execute("CREATE TABLE IF NOT EXISTS read_segments (name TEXT PRIMARY KEY, size INT) WITHOUT ROWID")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS read_segments (name TEXT PRIMARY KEY, size INT) "
+                "WITHOUT ROWID"
+            )
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Within it, nobody else looks keys up or enters them; what was entered counts if it is left without an error.
+        """Within it, nobody else looks keys up or enters them; what was entered counts if it is
+        left without an error.
 
         Raises:
             sqlite3.OperationalError: if somebody holds it for ten seconds.
@@ -88,7 +100,9 @@ class IdempotencyIndex:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:  # SQLite may have ended it, as it does on a full disk
+            if (
+                self._connection.in_transaction
+            ):  # SQLite may have ended it, as it does on a full disk
                 self._connection.execute("ROLLBACK")
             raise
 
@@ -105,14 +119,16 @@ class IdempotencyIndex:
         self._connection.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?, ?)", row)
 
     def seal(self, path: Path, destination: Path) -> Segment | None:
-        """Finish a segment that nobody writes to any more: enter its keys, cut a torn tail, move it.
+        """Finish a segment that nobody writes to any more: enter its keys, cut a torn tail, move
+        it.
 
         Args:
             path: the segment.
             destination: folder of sealed segments, on the same disk.
 
         Returns:
-            The sealed segment; None if somebody writes to it, or nothing but a torn header was in it: then it is removed.
+            The sealed segment; None if somebody writes to it, or nothing but a torn header was in
+            it: then it is removed.
 
         Raises:
             DecisionLogError: if it was damaged; it stays where it is.
@@ -128,7 +144,8 @@ class IdempotencyIndex:
             cut(segment)
             self._connection.execute("DELETE FROM read_segments WHERE name = ?", (path.name,))
         with closing(self._connection.execute("PRAGMA wal_checkpoint(FULL)")) as checkpoint:
-            checkpoint.fetchall()  # on the disk before the segment leaves the folder in which keys are looked for
+            # On the disk before the segment leaves the folder in which keys are looked for.
+            checkpoint.fetchall()
         destination.mkdir(parents=True, exist_ok=True)
         try:
             sealed = path.rename(destination / path.name)
@@ -139,18 +156,24 @@ class IdempotencyIndex:
     def forget(self, older_than_seconds: float) -> int:
         """Remove keys that nobody will send again; how many."""
         with self.exclusive():
-            return self._connection.execute("DELETE FROM keys WHERE at < ?", (time.time() - older_than_seconds,)).rowcount
+            return self._connection.execute(
+                "DELETE FROM keys WHERE at < ?", (time.time() - older_than_seconds,)
+            ).rowcount
 
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
 
     def _kept(self, caller: str, key: str) -> Kept | None:
-        row = self._connection.execute("SELECT digest, answer FROM keys WHERE caller = ? AND key = ?", (caller, key)).fetchone()
+        row = self._connection.execute(
+            "SELECT digest, answer FROM keys WHERE caller = ? AND key = ?", (caller, key)
+        ).fetchone()
         return None if row is None else Kept(*row)
 
     def _read_the_dead(self) -> bool:
-        """Enter the keys of segments that nobody writes to and nobody has sealed yet; whether there was one."""
+        """Enter the keys of segments that nobody writes to and nobody has sealed yet; whether there
+        was one.
+        """
         known = dict(self._connection.execute("SELECT name, size FROM read_segments").fetchall())
         found = False
         for path in open_segments(self._segments):
@@ -168,10 +191,14 @@ class IdempotencyIndex:
     def _read(self, path: Path) -> None:
         try:
             header = read_header(path, self._codec)
-            segment = read_segment(path, self._codec) if header is not None and header.keyed else None
+            segment = (
+                read_segment(path, self._codec) if header is not None and header.keyed else None
+            )
             if segment is not None:
                 self._enter_keys(segment)
-        except DecisionLogError as error:  # it stays where it is, and whoever seals it says so again
+        except (
+            DecisionLogError
+        ) as error:  # it stays where it is, and whoever seals it says so again
             log.error("segment_damaged", problem=str(error))
         row = (path.name, path.stat().st_size)
         self._connection.execute("INSERT OR REPLACE INTO read_segments VALUES (?, ?)", row)
@@ -183,4 +210,6 @@ class IdempotencyIndex:
             if MARK in line:
                 record: dict[str, Any] = from_json(line)
                 if asked := record.get("idempotency"):
-                    self.enter(record["caller"], asked["key"], asked["digest"], to_json(record["answer"]))
+                    self.enter(
+                        record["caller"], asked["key"], asked["digest"], to_json(record["answer"])
+                    )

@@ -1,17 +1,19 @@
 r"""The decision log: decisions of the API as they were made, on the disk before anybody is told.
 
-A segment is one append-only file of one process, one day and one champion. It is a sequence of frames; a frame is what one
-`append` wrote, followed by one wait for the disk, so that after a crash only the last frame can be torn:
+A segment is one append-only file of one process, one day and one champion. It is a sequence of
+frames; a frame is what one `append` wrote, followed by one wait for the disk, so that after a crash
+only the last frame can be torn:
 
     @<CRC-32 of the payload, 8 hex> <length of the payload, 10 digits>\n<payload>\n
 
-The first payload is the header, a JSON document; each other one is a line of JSON for each decision. A process holds a lock on
-the segment that it writes; the lock ends with the process, however that ends, and then others may seal the segment: cut the torn
-tail and treat it as finished. A valid frame behind an invalid one is no torn tail, but damage, and is never cut.
+The first payload is the header, a JSON document; each other one is a line of JSON for each
+decision. A process holds a lock on the segment that it writes; the lock ends with the process,
+however that ends, and then others may seal the segment: cut the torn tail and treat it as finished.
+A valid frame behind an invalid one is no torn tail, but damage, and is never cut.
 
-Behind the last frame of an open segment stand zeros, up to a whole number of `AHEAD_BYTES`: a write into a place that the file
-has already is brought to the disk without its length and its map of blocks, in two thirds of the time. After a crash they are a
-torn tail like any other.
+Behind the last frame of an open segment stand zeros, up to a whole number of `AHEAD_BYTES`: a write
+into a place that the file has already is brought to the disk without its length and its map of
+blocks, in two thirds of the time. After a crash they are a torn tail like any other.
 """
 
 import fcntl
@@ -39,7 +41,9 @@ HEAD = re.compile(rb"@([0-9a-f]{8}) (\d{10})\n")
 HEAD_BYTES = 21
 
 AHEAD_BYTES = 1 << 18
-"""Some hundred decisions; the frame that begins another such part brings its zeros to the disk, too."""
+"""Some hundred decisions; the frame that begins another such part brings its zeros to the disk,
+too.
+"""
 
 ZEROS = memoryview(bytes(AHEAD_BYTES))
 
@@ -102,7 +106,8 @@ class SegmentWriter:
         folder: of the open segments.
         header: what it says of itself.
         codec: what payloads pass through.
-        durable: wait for the disk each time. Without that what was written outlives its process, but not the machine.
+        durable: wait for the disk each time. Without that what was written outlives its process,
+            but not the machine.
 
     Raises:
         OSError: if it cannot be made; then nothing is left of it.
@@ -121,7 +126,9 @@ class SegmentWriter:
         unnamed = self.path.with_suffix(".new")
         self._file = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX)  # before it has its name, so that nobody takes it for finished
+            fcntl.flock(
+                self._file, fcntl.LOCK_EX
+            )  # before it has its name, so that nobody takes it for finished
             self._write(header.model_dump_json().encode())
             os.link(unnamed, self.path)  # which fails where a rename would replace another segment
             if durable:
@@ -136,11 +143,13 @@ class SegmentWriter:
         """Write decisions; they are on the disk when this returns.
 
         Args:
-            lines: JSON documents without line ends, one for each decision, in the order of their rows.
+            lines: JSON documents without line ends, one for each decision, in the order of their
+                rows.
 
         Raises:
-            OSError: if they could not be brought to the disk. Then none of them counts. The segment goes on if what was
-                written of them could be taken back, else it is `broken`: another one must be begun.
+            OSError: if they could not be brought to the disk. Then none of them counts. The segment
+                goes on if what was written of them could be taken back, else it is `broken`:
+                another one must be begun.
         """
         self._write(b"\n".join(lines))
         self.rows += len(lines)
@@ -195,7 +204,8 @@ class SegmentWriter:
         try:
             self._cut()
         except OSError:
-            self.broken = True  # what the disk holds behind the last good frame nobody knows; readers will find out
+            # What the disk holds behind the last good frame nobody knows; readers will find out.
+            self.broken = True
 
 
 def framed(payload: bytes) -> bytes:
@@ -205,7 +215,8 @@ def framed(payload: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment as it was read. Its decisions stay on the disk: there may be a hundred thousand of them.
+    """A segment as it was read. Its decisions stay on the disk: there may be a hundred thousand of
+    them.
 
     Attributes:
         path: the file.
@@ -243,7 +254,8 @@ def read_segment(path: Path, codec: Codec) -> Segment | None:
         The segment; None where a crash has left not even a whole header.
 
     Raises:
-        DecisionLogError: if it was damaged: a frame is invalid and others follow it, or a payload is not what was written.
+        DecisionLogError: if it was damaged: a frame is invalid and others follow it, or a payload
+            is not what was written.
         OSError: if it cannot be read.
     """
     header, rows, good = None, 0, 0
@@ -271,8 +283,8 @@ def read_header(path: Path, codec: Codec) -> SegmentHeader | None:
 
 
 def whole_frames(file: IO[bytes], start: int = 0) -> Iterator[tuple[bytes, int]]:
-    """The payloads of a segment's frames up to the first that is not whole, each with the place where its frame ends. They are
-    read one by one: a segment is large, and many may be looking.
+    """The payloads of a segment's frames up to the first that is not whole, each with the place
+    where its frame ends. They are read one by one: a segment is large, and many may be looking.
 
     Args:
         file: open for reading.
@@ -297,8 +309,11 @@ def lines_of(content: bytes) -> list[bytes]:
     return [line for line in content.split(b"\n") if line]
 
 
-def find_record(folders: Sequence[Path], codec: Codec, day: str, name: str, row: int) -> tuple[SegmentHeader, bytes] | None:
-    """A decision that is still in the log: its segment's header, and its line; None if it is in none of the folders.
+def find_record(
+    folders: Sequence[Path], codec: Codec, day: str, name: str, row: int
+) -> tuple[SegmentHeader, bytes] | None:
+    """A decision that is still in the log: its segment's header, and its line; None if it is in
+    none of the folders.
 
     Args:
         folders: of segments, in the order in which a segment goes through them.
@@ -330,7 +345,9 @@ def open_segments(folder: Path) -> list[Path]:
 
 @contextmanager
 def taken(path: Path) -> Iterator[bool]:
-    """Within it, nobody else seals the segment. False if somebody writes to it or seals it, or it is gone."""
+    """Within it, nobody else seals the segment. False if somebody writes to it or seals it, or it
+    is gone.
+    """
     try:
         file = path.open("r+b")
     except FileNotFoundError:
@@ -384,7 +401,9 @@ def _frames_or_damage(path: Path, file: IO[bytes]) -> Iterator[tuple[bytes, int]
         file.seek(good)
         if _is_blank(file) or not _holds_frame(file, good):
             return
-        if next(whole_frames(file, good), None) is None:  # else it was being written, and has been meanwhile
+        if (
+            next(whole_frames(file, good), None) is None
+        ):  # else it was being written, and has been meanwhile
             problem = "whole frames follow one that is not; nothing is cut there"
             raise DecisionLogError(f"{path} was damaged at byte {good}: {problem}")
 
@@ -393,7 +412,9 @@ def _decoded(path: Path, codec: Codec, payload: bytes) -> bytes:
     try:
         return codec.decode(payload)
     except Exception as error:  # a codec of the user's own may raise anything
-        raise DecisionLogError(f"{path} cannot be decoded: {type(error).__name__}: {error}") from error
+        raise DecisionLogError(
+            f"{path} cannot be decoded: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _header(path: Path, content: bytes) -> SegmentHeader:
@@ -402,7 +423,9 @@ def _header(path: Path, content: bytes) -> SegmentHeader:
     except ValidationError as error:
         raise DecisionLogError(f"{path} has a header that cannot be read: {error}") from error
     if path.name != f"{header.day}-{header.name}{SUFFIX}":
-        raise DecisionLogError(f"{path} is the segment {header.day}-{header.name}; valid: its own name")
+        raise DecisionLogError(
+            f"{path} is the segment {header.day}-{header.name}; valid: its own name"
+        )
     return header
 
 
@@ -415,10 +438,15 @@ def _is_blank(rest: IO[bytes]) -> bool:
 
 
 def _holds_frame(file: IO[bytes], place: int) -> bool:
-    """Whether a whole frame begins anywhere behind a place. What is looked through is a torn tail, but for a damaged segment."""
+    """Whether a whole frame begins anywhere behind a place. What is looked through is a torn tail,
+    but for a damaged segment.
+    """
     file.seek(place)
     tail = file.read()
-    return any(next(whole_frames(file, place + head.start()), None) is not None for head in HEAD.finditer(tail, 1))
+    return any(
+        next(whole_frames(file, place + head.start()), None) is not None
+        for head in HEAD.finditer(tail, 1)
+    )
 
 
 def _is_still(path: Path, file: IO[bytes]) -> bool:

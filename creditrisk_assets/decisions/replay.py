@@ -1,4 +1,6 @@
-"""Making a decision again: the bundle that made it, loaded from the store, must give the same bits on the record as kept."""
+"""Making a decision again: the bundle that made it, loaded from the store, must give the same bits
+on the record as kept.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,7 +39,8 @@ class Replayed:
     Attributes:
         decisions: the set.
         rows: how many decisions were made again.
-        differences: the first ids whose PD, score, prediction or reasons came out otherwise, and what.
+        differences: the first ids whose PD, score, prediction or reasons came out otherwise, and
+            what.
         different: how many there are.
         problem: why the set could not be made again, or None.
     """
@@ -84,7 +87,11 @@ def replay_set(
                 told(len(batch))
     except (BundleError, DecisionsError) as error:
         return Replayed(decisions, rows, tuple(differences), different, str(error))
-    problem = None if sample or rows == decisions.rows else f"{rows} rows are kept; valid: {decisions.rows}"
+    problem = (
+        None
+        if sample or rows == decisions.rows
+        else f"{rows} rows are kept; valid: {decisions.rows}"
+    )
     return Replayed(decisions, rows, tuple(differences), different, problem)
 
 
@@ -97,11 +104,16 @@ def replay_sample(folder: StoredPath, bundles: BundleStore, seed: int) -> list[R
         seed: of the sample.
 
     Returns:
-        Up to five sets, each with up to a thousand of its decisions (of each 16,384 at most a thousand).
+        Up to five sets, each with up to a thousand of its decisions (of each 16,384 at most a
+        thousand).
     """
     rng = np.random.default_rng(seed)
     days = days_with_decisions(folder)
-    chosen = sorted(rng.choice(days, min(SAMPLED_SETS, len(days)), replace=False).tolist()) if days else []
+    chosen = (
+        sorted(rng.choice(days, min(SAMPLED_SETS, len(days)), replace=False).tolist())
+        if days
+        else []
+    )
 
     def rows_of(rows: int) -> NDArray[np.int64]:
         return np.sort(rng.choice(rows, min(SAMPLED_ROWS, rows), replace=False)).astype(np.int64)
@@ -125,7 +137,9 @@ class ReplayedDecision:
         return all(self.kept[name] == value for name, value in self.now.items())
 
 
-def replay_decision(bundles: BundleStore, champion: ChampionRecord, record: pa.RecordBatch) -> ReplayedDecision:
+def replay_decision(
+    bundles: BundleStore, champion: ChampionRecord, record: pa.RecordBatch
+) -> ReplayedDecision:
     """Make one decision again, of a batch or of the API.
 
     Args:
@@ -140,8 +154,14 @@ def replay_decision(bundles: BundleStore, champion: ChampionRecord, record: pa.R
     answers = answer_columns(bundle, champion.rule, record)
     texts = {reason.code: reason.text for reason in bundle.manifest.reasons}
     kept = record.to_pylist()[0]
-    given = tuple((kept[name], texts.get(kept[name], "not a reason of this bundle")) for name in REASONS if kept[name])
-    return ReplayedDecision(champion, kept, {name: array[0].as_py() for name, array in answers.items()}, given)
+    given = tuple(
+        (kept[name], texts.get(kept[name], "not a reason of this bundle"))
+        for name in REASONS
+        if kept[name]
+    )
+    return ReplayedDecision(
+        champion, kept, {name: array[0].as_py() for name, array in answers.items()}, given
+    )
 
 
 def _differences(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) -> Iterator[str]:
@@ -151,4 +171,7 @@ def _differences(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) ->
             continue
         for row, (was, comes) in enumerate(zip(kept.to_pylist(), now.to_pylist(), strict=True)):
             if was != comes:
-                yield f"{records.column(DECISION_ID)[row].as_py()}: {name} was {was}, comes out {comes}"
+                yield (
+                    f"{records.column(DECISION_ID)[row].as_py()}: {name} was {was}, comes out "
+                    f"{comes}"
+                )

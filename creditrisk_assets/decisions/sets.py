@@ -1,9 +1,12 @@
-"""Decisions that were made, kept for ever: the records, the answers, and which bundle gave them by which rule.
+"""Decisions that were made, kept for ever: the records, the answers, and which bundle gave them by
+which rule.
 
-A decision set is the decisions on one day's batch by one bundle and one rule: a Parquet file and a JSON document beside it that
-names the bundle and the file's SHA-256. A set is written once; a day that is scored again, by another champion or after another
-file has landed, gets another set with the next number. Its name is the digest of what went in, so that the same decisions have
-the same ids. A set of decisions that the API has made has the name of the segment of the decision log that they were written to.
+A decision set is the decisions on one day's batch by one bundle and one rule: a Parquet file and a
+JSON document beside it that names the bundle and the file's SHA-256. A set is written once; a day
+that is scored again, by another champion or after another file has landed, gets another set with
+the next number. Its name is the digest of what went in, so that the same decisions have the same
+ids. A set of decisions that the API has made has the name of the segment of the decision log that
+they were written to.
 """
 
 import contextlib
@@ -46,8 +49,8 @@ class DecisionSet(BaseModel):
         rows: how many decisions.
         file_sha256: of the Parquet file.
         segment: name of the segment, for decisions of the API; None for those of a batch.
-        number: 1 for the first scoring of the day's batch, 2 for the next and so on; given when the set is
-            stored, None for decisions of the API.
+        number: 1 for the first scoring of the day's batch, 2 for the next and so on; given when the
+            set is stored, None for decisions of the API.
         sha256: over all of the above.
     """
 
@@ -68,7 +71,11 @@ class DecisionSet(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 over everything but itself."""
-        content = json.dumps(self.model_dump(exclude={"sha256", *self._absent}), sort_keys=True, separators=(",", ":"))
+        content = json.dumps(
+            self.model_dump(exclude={"sha256", *self._absent}),
+            sort_keys=True,
+            separators=(",", ":"),
+        )
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
@@ -84,25 +91,41 @@ class DecisionSet(BaseModel):
 
 def set_name(day: str, batch_sha256: str, champion: ChampionRecord) -> str:
     """The digest of what goes into a set of decisions."""
-    inputs = [day, batch_sha256, champion.model_version, champion.bundle_sha256, champion.rule.model_dump()]
+    inputs = [
+        day,
+        batch_sha256,
+        champion.model_version,
+        champion.bundle_sha256,
+        champion.rule.model_dump(),
+    ]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:NAME_LENGTH]
 
 
 def decision_ids(day: str, name: str, first: int, rows: int) -> pa.Array:
-    """Ids of consecutive decisions: `2026-03-01-0123456789abcdef-0`, the last part being the row."""
+    """Ids of consecutive decisions: `2026-03-01-0123456789abcdef-0`, the last part being the
+    row.
+    """
     return pa.array([f"{day}-{name}-{row}" for row in range(first, first + rows)])
 
 
-def answer_columns(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) -> dict[str, pa.Array]:
-    """What a bundle answers on records, as the columns in which it is kept: default_probability, score, prediction, reason_1 to
-    reason_4.
+def answer_columns(
+    bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch
+) -> dict[str, pa.Array]:
+    """What a bundle answers on records, as the columns in which it is kept: default_probability,
+    score, prediction, reason_1 to reason_4.
     """
-    columns = {name: records.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names}
+    columns = {
+        name: records.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names
+    }
     decided = bundle.decide(bundle.raw(columns), rule)
     codes = pa.array([reason.code for reason in bundle.manifest.reasons])
     reasons = {}
     for place, name in enumerate(REASONS):
-        given = decided.reasons[:, place] if place < decided.reasons.shape[1] else np.full(len(records), -1)
+        given = (
+            decided.reasons[:, place]
+            if place < decided.reasons.shape[1]
+            else np.full(len(records), -1)
+        )
         reasons[name] = codes.take(pa.array(given, mask=given < 0))
     return {
         "default_probability": pa.array(decided.default_probability),
@@ -113,7 +136,8 @@ def answer_columns(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) 
 
 
 def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet:
-    """Put a finished file of decisions where they are kept; the document comes last. A set that is kept already stays.
+    """Put a finished file of decisions where they are kept; the document comes last. A set that is
+    kept already stays.
 
     Args:
         folder: where all decisions are.
@@ -124,13 +148,16 @@ def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet
         The set as it is stored.
 
     Raises:
-        DecisionsError: if the same set is kept with other content: then something does not give the same bytes twice.
+        DecisionsError: if the same set is kept with other content: then something does not give the
+            same bytes twice.
     """
     document = folder / decisions.day / f"{decisions.name}.json"
     if not document.exists():
         put_file(local, folder / decisions.day / f"{decisions.name}.parquet")
         if decisions.segment is None:
-            decisions = decisions.model_copy(update={"number": len(scorings_of(folder, decisions.day)) + 1})
+            decisions = decisions.model_copy(
+                update={"number": len(scorings_of(folder, decisions.day)) + 1}
+            )
         signed = decisions.model_copy(update={"sha256": decisions.digest()})
         with contextlib.suppress(FileExistsError):  # another run has kept the same set meanwhile
             create_file(document, signed.content())
@@ -138,19 +165,23 @@ def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet
     kept = _read(document)
     if kept.file_sha256 != decisions.file_sha256:
         raise DecisionsError(
-            f"{document} names SHA-256 {kept.file_sha256}; the same inputs now give {decisions.file_sha256}. Decisions that were "
-            "made are never replaced."
+            f"{document} names SHA-256 {kept.file_sha256}; the same inputs now give "
+            f"{decisions.file_sha256}. Decisions that were made are never replaced."
         )
     return kept
 
 
 def scorings_of(folder: StoredPath, day: str) -> list[DecisionSet]:
-    """The sets of a day's batch in the order in which it was scored; the first is what was acted on.
+    """The sets of a day's batch in the order in which it was scored; the first is what was acted
+    on.
 
     Raises:
         DecisionsError: if a document cannot be read.
     """
-    return sorted((one for one in sets_of(folder, day) if one.segment is None), key=lambda one: (one.number or 0, one.name))
+    return sorted(
+        (one for one in sets_of(folder, day) if one.segment is None),
+        key=lambda one: (one.number or 0, one.name),
+    )
 
 
 def sets_of(folder: StoredPath, day: str) -> list[DecisionSet]:
@@ -183,7 +214,9 @@ def kept_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecord,
         if row < done + len(batch):
             return decisions.champion, batch.slice(row - done, 1)
         done += len(batch)
-    raise DecisionsError(f"decision {decision_id}: the file ends at row {done}; valid: {decisions.rows} rows")
+    raise DecisionsError(
+        f"decision {decision_id}: the file ends at row {done}; valid: {decisions.rows} rows"
+    )
 
 
 def parsed_id(decision_id: str) -> tuple[str, str, int]:
@@ -195,7 +228,8 @@ def parsed_id(decision_id: str) -> tuple[str, str, int]:
     match = DECISION.fullmatch(decision_id)
     if match is None:
         raise DecisionsError(
-            f"decision {decision_id!r:.80}; valid: <day>-<16 hexadecimal digits>-<row>, as scores and answers have it"
+            f"decision {decision_id!r:.80}; valid: <day>-<16 hexadecimal digits>-<row>, as scores "
+            "and answers have it"
         )
     return match[1], match[2], int(match[3])
 
@@ -212,7 +246,9 @@ def set_and_row(folder: StoredPath, decision_id: str) -> tuple[DecisionSet, int]
         raise NoSuchDecision(f"decision {decision_id}: {document} does not exist")
     found = _read(document)
     if row >= found.rows:
-        raise NoSuchDecision(f"decision {decision_id}: the set has {found.rows} rows; valid: 0 to {found.rows - 1}")
+        raise NoSuchDecision(
+            f"decision {decision_id}: the set has {found.rows} rows; valid: 0 to {found.rows - 1}"
+        )
     return found, row
 
 
@@ -229,7 +265,9 @@ def proven_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
     except OSError as error:
         raise DecisionsError(f"{path} cannot be read: {error}") from error
     if found != decisions.file_sha256:
-        raise DecisionsError(f"{path} was changed: it has SHA-256 {found}; valid: {decisions.file_sha256}")
+        raise DecisionsError(
+            f"{path} was changed: it has SHA-256 {found}; valid: {decisions.file_sha256}"
+        )
     return path
 
 
@@ -247,8 +285,11 @@ def _read(document: StoredPath) -> DecisionSet:
         raise DecisionsError(f"{document} cannot be read: {error}") from error
     if document.name != f"{decisions.name}.json" or decisions.sha256 != decisions.digest():
         raise DecisionsError(
-            f"{document} was changed: its SHA-256 is {decisions.digest()}; valid: {decisions.sha256}, which it carries"
+            f"{document} was changed: its SHA-256 is {decisions.digest()}; valid: "
+            f"{decisions.sha256}, which it carries"
         )
     if content != decisions.content():
-        raise DecisionsError(f"{document} was changed: it says the same in other bytes than were written")
+        raise DecisionsError(
+            f"{document} was changed: it says the same in other bytes than were written"
+        )
     return decisions

@@ -1,4 +1,6 @@
-"""Shadow scores as they are kept: finished segments become Parquet, `<shadow>/<day>/<name>.parquet`, a row for each decision."""
+"""Shadow scores as they are kept: finished segments become Parquet,
+`<shadow>/<day>/<name>.parquet`, a row for each decision.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,8 @@ SCHEMA = pa.schema(
 
 
 def keep_shadows(segments: Path, kept: StoredPath, codec: Codec, scratch: Path) -> tuple[str, ...]:
-    """Keep the finished segments and remove them; it can be done again after a crash. What is not whole is left out.
+    """Keep the finished segments and remove them; it can be done again after a crash. What is not
+    whole is left out.
 
     Args:
         segments: folder of the segments, those that are written to among them.
@@ -54,8 +57,11 @@ def keep_shadows(segments: Path, kept: StoredPath, codec: Codec, scratch: Path) 
                         put_file(staged, kept / path.name[:10] / f"{path.stem[11:]}.parquet")
                     done.append(path.name)
                 path.unlink()
-            except Exception as error:  # a codec of the user's own may raise anything; the other segments are to be kept
-                log.error("shadow_not_kept", segment=path.name, problem=f"{type(error).__name__}: {error}")
+            # A codec of the user's own may raise anything; the other segments are to be kept.
+            except Exception as error:
+                log.error(
+                    "shadow_not_kept", segment=path.name, problem=f"{type(error).__name__}: {error}"
+                )
     return tuple(done)
 
 
@@ -65,8 +71,12 @@ def shadow_days(kept: StoredPath) -> list[str]:
 
 
 def shadow_scores(kept: StoredPath, day: str, bundle_sha256: str) -> Iterator[pa.Table]:
-    """What one challenger said of a day's decisions, a file at a time, by name; columns as in `SCHEMA`."""
-    for name in sorted(path.name for path in (kept / day).iterdir() if path.name.endswith(".parquet")):
+    """What one challenger said of a day's decisions, a file at a time, by name; columns as in
+    `SCHEMA`.
+    """
+    for name in sorted(
+        path.name for path in (kept / day).iterdir() if path.name.endswith(".parquet")
+    ):
         with (kept / day / name).open("rb") as file:
             table = pq.ParquetFile(file).read()
         of_this = table.filter(pc.equal(table["bundle_sha256"], bundle_sha256))
@@ -75,7 +85,9 @@ def shadow_scores(kept: StoredPath, day: str, bundle_sha256: str) -> Iterator[pa
 
 
 def _table(path: Path, codec: Codec) -> pa.Table | None:
-    """The scores of a segment up to the first frame that is not whole; None where not even its header is."""
+    """The scores of a segment up to the first frame that is not whole; None where not even its
+    header is.
+    """
     header, scores, good = None, list[ShadowScores](), 0
     with path.open("rb") as file:
         for payload, end in whole_frames(file):

@@ -1,7 +1,9 @@
-"""What a challenger would have answered: segments of their own beside the decision log, in the same frames.
+"""What a challenger would have answered: segments of their own beside the decision log, in the same
+frames.
 
-Nobody waits for them and nothing is decided by them, so they are not brought to the disk group by group: what a process has
-written outlives it, what a machine has written in its last seconds may be lost. The decisions themselves never are.
+Nobody waits for them and nothing is decided by them, so they are not brought to the disk group by
+group: what a process has written outlives it, what a machine has written in its last seconds may be
+lost. The decisions themselves never are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +38,9 @@ class ShadowHeader(BaseModel):
 
 
 class ShadowScores(BaseModel):
-    """Some decisions: their ids, the PDs that were told, and the challenger's; None where it gave no number."""
+    """Some decisions: their ids, the PDs that were told, and the challenger's; None where it gave
+    no number.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +49,9 @@ class ShadowScores(BaseModel):
     challenger: list[float | None]
 
 
-def line_of(ids: Sequence[str], champion: NDArray[np.float64], challenger: NDArray[np.float64]) -> bytes:
+def line_of(
+    ids: Sequence[str], champion: NDArray[np.float64], challenger: NDArray[np.float64]
+) -> bytes:
     """Scores as a line of the segment; JSON has every bit of a float, and no NaN."""
     given: list[float | None] = challenger.tolist()
     if not np.isfinite(challenger).all():

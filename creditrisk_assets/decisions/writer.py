@@ -24,7 +24,9 @@ PROBE_BYTES = 1 << 16
 
 
 class LogUnwritable(RuntimeError):
-    """Decisions cannot be brought to the disk, so none is made; `full` says that there is no space left."""
+    """Decisions cannot be brought to the disk, so none is made; `full` says that there is no space
+    left.
+    """
 
     def __init__(self, error: OSError) -> None:
         self.full = error.errno in FULL
@@ -46,7 +48,14 @@ class DecisionLog:
     """
 
     def __init__(
-        self, folder: Path, portfolio: str, codec: Codec, segment_bytes: int, segment_seconds: float, *, keyed: bool
+        self,
+        folder: Path,
+        portfolio: str,
+        codec: Codec,
+        segment_bytes: int,
+        segment_seconds: float,
+        *,
+        keyed: bool,
     ) -> None:
         self.problem: str | None = None
         self._folder = folder
@@ -63,7 +72,9 @@ class DecisionLog:
         self._begun = 0.0
         self._writing = threading.Lock()
 
-    def plan(self, champion: LoadedChampion, day: datetime.date, rows: int) -> tuple[SegmentHeader, list[str]]:
+    def plan(
+        self, champion: LoadedChampion, day: datetime.date, rows: int
+    ) -> tuple[SegmentHeader, list[str]]:
         """Which segment the next decisions belong to, and their ids."""
         header = self._planned
         if header is None or not self._goes_on(header, champion, day):
@@ -86,7 +97,8 @@ class DecisionLog:
             How many seconds the disk took.
 
         Raises:
-            LogUnwritable: if not; then none of them was made, nor any that is planned for the same segment.
+            LogUnwritable: if not; then none of them was made, nor any that is planned for the same
+                segment.
         """
         start = time.perf_counter()
         with self._writing:
@@ -104,7 +116,10 @@ class DecisionLog:
                 self._begun = time.monotonic()
             segment.append(lines)
         except OSError as error:
-            self._failed = header.name, error.errno or errno.EIO  # the rows of later plans count on these
+            self._failed = (
+                header.name,
+                error.errno or errno.EIO,
+            )  # the rows of later plans count on these
             self._finished = header.name
             self.close()
             raise self._unwritable(error) from error
@@ -113,9 +128,9 @@ class DecisionLog:
             self._finished = header.name
 
     def look_after(self) -> None:
-        """When there is nothing to write: finish a segment that has been open for long enough, so that quiet hours are kept too;
-        and see whether there is space, and after a problem whether the disk takes writes again, so that nobody's request has to
-        find out.
+        """When there is nothing to write: finish a segment that has been open for long enough, so
+        that quiet hours are kept too; and see whether there is space, and after a problem whether
+        the disk takes writes again, so that nobody's request has to find out.
         """
         with self._writing:
             self._look_after()
@@ -140,7 +155,9 @@ class DecisionLog:
             self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def give_up(self) -> None:
-        """Let others have the segment now, as if this process had died; the next plan begins another one."""
+        """Let others have the segment now, as if this process had died; the next plan begins
+        another one.
+        """
         if self._segment is not None:
             self._finished = self._segment.header.name
         self.close()

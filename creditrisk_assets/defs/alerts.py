@@ -1,4 +1,6 @@
-"""Failed checks become alerts, and alerts are delivered: by a sensor, and by `creditrisk watch` from outside."""
+"""Failed checks become alerts, and alerts are delivered: by a sensor, and by `creditrisk watch`
+from outside.
+"""
 
 import datetime
 from collections.abc import Sequence
@@ -19,15 +21,21 @@ PAGE = 25
 
 
 @dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
-def deliver_alerts(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SkipReason:
-    """Failed checks are told to the address of the setting `alert_webhook`, once for each episode."""
+def deliver_alerts(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SkipReason:
+    """Failed checks are told to the address of the setting `alert_webhook`, once for each
+    episode.
+    """
     told = tell(context.instance, settings)
     for problem in told.splitlines()[1:]:
         context.log.warning(problem)
     return dg.SkipReason(told.replace("\n", "; "))
 
 
-def tell(instance: dg.DagsterInstance | None, settings: Settings, outside: Sequence[Reading] = ()) -> str:
+def tell(
+    instance: dg.DagsterInstance | None, settings: Settings, outside: Sequence[Reading] = ()
+) -> str:
     """Take notice of what the checks found since the last time, and deliver what is due.
 
     Args:
@@ -46,10 +54,14 @@ def tell(instance: dg.DagsterInstance | None, settings: Settings, outside: Seque
     from creditrisk_assets.monitoring.alert_outbox import Outbox, Receiver
 
     secret = settings.alert_webhook_secret
-    receiver = Receiver(settings.alert_webhook.get_secret_value(), secret.get_secret_value() if secret else None)
+    receiver = Receiver(
+        settings.alert_webhook.get_secret_value(), secret.get_secret_value() if secret else None
+    )
     with Outbox(settings.alerts) as outbox:
         readings = [*(_new_readings(instance, outbox) if instance else ()), *outside]
-        outbox.take(readings, settings.alert_reminder_days, Links(settings.dagster_url, settings.api_url))
+        outbox.take(
+            readings, settings.alert_reminder_days, Links(settings.dagster_url, settings.api_url)
+        )
         done = outbox.deliver(receiver)
         if done is None:
             return "somebody else is delivering"

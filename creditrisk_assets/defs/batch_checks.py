@@ -10,30 +10,45 @@ from creditrisk_assets.defs.production import production_batch
 from creditrisk_assets.settings import Settings
 
 CALENDAR_DAYS = 14
-"""So many calendar days back are the earlier days looked for: weekends and holidays deliver nothing."""
+"""So many calendar days back are the earlier days looked for: weekends and holidays deliver
+nothing.
+"""
 
 
 @dg.asset_check(asset=production_batch, partitions_def=DAYS)
 def batch_is_not_an_earlier_day_again(
-    context: dg.AssetCheckExecutionContext, production_batch: ParquetRows, settings: dg.ResourceParam[Settings]
+    context: dg.AssetCheckExecutionContext,
+    production_batch: ParquetRows,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    """No more than half of the day's rows are those of an earlier day: the same customers with the same values. Does not block:
-    a person must look whether the delivery was repeated or nothing has changed, and the decisions are right either way.
+    """No more than half of the day's rows are those of an earlier day: the same customers with the
+    same values. Does not block: a person must look whether the delivery was repeated or nothing has
+    changed, and the decisions are right either way.
     """
-    from creditrisk_assets.monitoring.repeated_days import DAYS_LOOKED_AT, REPEATED_SHARE_LIMIT, most_repeated
+    from creditrisk_assets.monitoring.repeated_days import (
+        DAYS_LOOKED_AT,
+        REPEATED_SHARE_LIMIT,
+        most_repeated,
+    )
 
     portfolio = settings.portfolio
     stored = [
-        (day, stored_path(settings.storage, "production_batch", day)) for day in days_before(context.partition_key, CALENDAR_DAYS)
+        (day, stored_path(settings.storage, "production_batch", day))
+        for day in days_before(context.partition_key, CALENDAR_DAYS)
     ]
     earlier = [(day, path) for day, path in stored if path.exists()][:DAYS_LOOKED_AT]
-    found = most_repeated(production_batch.path, earlier, portfolio.identifier, portfolio.field_names)
+    found = most_repeated(
+        production_batch.path, earlier, portfolio.identifier, portfolio.field_names
+    )
     if not earlier:
         summary = "there is no earlier day to compare with"
     elif found.day is None:
         summary = f"no row is one of the {len(earlier)} days before"
     else:
-        summary = f"{found.share:.1%} of the rows are those of {found.day}, limit {REPEATED_SHARE_LIMIT:.0%}"
+        summary = (
+            f"{found.share:.1%} of the rows are those of {found.day}, limit "
+            f"{REPEATED_SHARE_LIMIT:.0%}"
+        )
     return watched_result(
         "batch_is_not_an_earlier_day_again",
         passed=found.share <= REPEATED_SHARE_LIMIT,

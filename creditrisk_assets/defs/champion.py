@@ -45,7 +45,9 @@ ACTIONS = (Action.RECALIBRATE, Action.REFIT)
 """What the tag `ACTION_TAG` of a run may ask `candidate_model` for."""
 
 
-@dg.asset(group_name="model", kinds={"scikitlearn", "onnx", "mlflow"}, owners=OWNERS, code_version="1")
+@dg.asset(
+    group_name="model", kinds={"scikitlearn", "onnx", "mlflow"}, owners=OWNERS, code_version="1"
+)
 def candidate_model(
     context: dg.AssetExecutionContext,
     features: pd.DataFrame,
@@ -53,19 +55,24 @@ def candidate_model(
     outcomes: dict[str, pd.DataFrame],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """A challenger, made as the run's tag `creditrisk/action` says and judged by held-out customers. `refit`, the default:
-    trained on the history and on the matured part of production, judged on the latest matured days. `recalibrate`: the champion
-    with a new slope and intercept of its calibration, fitted to and judged on the matured days from the tag `creditrisk/since`
-    on. Its metadata name the failed checks that asked for it.
+    """A challenger, made as the run's tag `creditrisk/action` says and judged by held-out
+    customers. `refit`, the default: trained on the history and on the matured part of production,
+    judged on the latest matured days. `recalibrate`: the champion with a new slope and intercept of
+    its calibration, fitted to and judged on the matured days from the tag `creditrisk/since` on.
+    Its metadata name the failed checks that asked for it.
     """
     from creditrisk_assets.modelling.datasets import candidate_set
 
     causes = {
-        name.removeprefix("creditrisk/"): value for name, value in context.run.tags.items() if name.startswith(CAUSE_TAG_PREFIX)
+        name.removeprefix("creditrisk/"): value
+        for name, value in context.run.tags.items()
+        if name.startswith(CAUSE_TAG_PREFIX)
     }
     if _action(context.run.tags) == Action.RECALIBRATE:
         return _recalibration(context, settings, production_batch, outcomes, causes)
-    learning = candidate_set(features, production_batch, outcomes, settings.portfolio, settings.evaluation_days)
+    learning = candidate_set(
+        features, production_batch, outcomes, settings.portfolio, settings.evaluation_days
+    )
     return train_and_register(context, settings, learning, "candidate", causes)
 
 
@@ -73,7 +80,8 @@ def _action(tags: Mapping[str, str]) -> str:
     action = tags.get(ACTION_TAG, Action.REFIT)
     if action not in ACTIONS:
         raise dg.Failure(
-            f"run tag {ACTION_TAG} is {action!r}; valid: {', '.join(ACTIONS)}, or no such tag, which means {Action.REFIT}"
+            f"run tag {ACTION_TAG} is {action!r}; valid: {', '.join(ACTIONS)}, or no such tag, "
+            f"which means {Action.REFIT}"
         )
     return action
 
@@ -87,7 +95,10 @@ def _since(tags: Mapping[str, str]) -> str:
     except ValueError:
         pass
     told = "missing" if day is None else repr(day)
-    raise dg.Failure(f"run tag {SINCE_TAG} is {told}; valid with {ACTION_TAG} {Action.RECALIBRATE}: a day as YYYY-MM-DD")
+    raise dg.Failure(
+        f"run tag {SINCE_TAG} is {told}; valid with {ACTION_TAG} {Action.RECALIBRATE}: a day as "
+        "YYYY-MM-DD"
+    )
 
 
 def _recalibration(
@@ -104,7 +115,10 @@ def _recalibration(
     since = _since(context.run.tags)
     champion = champion_in_force(context.instance)
     if champion is None:
-        raise dg.Failure(f"there is no champion to recalibrate; valid: run the job train first, or {ACTION_TAG} {Action.REFIT}")
+        raise dg.Failure(
+            "there is no champion to recalibrate; valid: run the job train first, or "
+            f"{ACTION_TAG} {Action.REFIT}"
+        )
     bundles = BundleStore(settings.data_dir)
     parent = bundles.load(champion.bundle_sha256)
     fallback = bundles.load(champion.fallback.bundle_sha256) if champion.fallback else None
@@ -112,9 +126,17 @@ def _recalibration(
     made_of = (learning.fit, learning.held_out, learning.production_days, settings.portfolio.target)
 
     def made(directory: Path, beside: Path) -> tuple[Bundle, Bundle | None]:
-        return recalibrated(directory, parent, *made_of), recalibrated(beside, fallback, *made_of) if fallback else None
+        return recalibrated(directory, parent, *made_of), recalibrated(
+            beside, fallback, *made_of
+        ) if fallback else None
 
-    return register_made(context, settings, learning, made, {"parent_version": champion.model_version, "since": since, **causes})
+    return register_made(
+        context,
+        settings,
+        learning,
+        made,
+        {"parent_version": champion.model_version, "since": since, **causes},
+    )
 
 
 @dg.asset(
@@ -125,19 +147,27 @@ def _recalibration(
     deps=["model", "candidate_model"],
     pool="champion",
 )
-def champion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-    """The model in force. The newest model is compared with the champion on the same held-out rows and replaces it only if it
-    passes every test of the promotion gate; either way the verdict is a document in MLflow, here and in the ledger. Only moves of
-    the champion, this one and those of `creditrisk champion`, touch the MLflow alias.
+def champion(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
+) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+    """The model in force. The newest model is compared with the champion on the same held-out rows
+    and replaces it only if it passes every test of the promotion gate; either way the verdict is a
+    document in MLflow, here and in the ledger. Only moves of the champion, this one and those of
+    `creditrisk champion`, touch the MLflow alias.
     """
-    with held(settings.champion_lock):  # until Dagster has stored the materialization, which it does before it asks for more
+    with held(
+        settings.champion_lock
+    ):  # until Dagster has stored the materialization, which it does before it asks for more
         yield _judged(context, settings)
 
 
 def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
     contender_version = latest_contender(context.instance)
     if contender_version is None:
-        raise dg.Failure("there is no model to judge; valid: materialize model or candidate_model first (job train)")
+        raise dg.Failure(
+            "there is no model to judge; valid: materialize model or candidate_model first (job "
+            "train)"
+        )
     ledger, registry = Ledger(settings.ledger), registry_of(settings)
     entries = ledger.entries()
     head = entries[-1] if entries else None
@@ -147,13 +177,20 @@ def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materia
             why = f"version {contender_version} is in force, there is nothing to judge"
             return _unchanged(context, settings, registry, entries, why)
         if refused is not None:
-            why = f"version {contender_version} was taken out of force by {refused.actor} ({refused.why}) and is not judged again"
+            why = (
+                f"version {contender_version} was taken out of force by {refused.actor} "
+                f"({refused.why}) and is not judged again"
+            )
             return _unchanged(context, settings, registry, entries, why)
     return _compared(context, settings, ledger, entries, registry.version(contender_version))
 
 
 def _unchanged(
-    context: dg.AssetExecutionContext, settings: Settings, registry: "Registry", entries: list[Entry], why: str
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    registry: "Registry",
+    entries: list[Entry],
+    why: str,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The champion stays, and what a killed run may have left undone is done."""
     head = entries[-1]
@@ -167,7 +204,11 @@ def _unchanged(
 
 
 def _compared(
-    context: dg.AssetExecutionContext, settings: Settings, ledger: Ledger, entries: list[Entry], contender: "RegisteredBundle"
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    ledger: Ledger,
+    entries: list[Entry],
+    contender: "RegisteredBundle",
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Judge a contender, write the verdict into the ledger, and put the winner in force."""
     from creditrisk_assets.governance.promotion_gate import judge
@@ -181,10 +222,16 @@ def _compared(
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
     shadowed = ShadowFolders(settings.shadow, settings.decisions, settings.evaluation_days).evidence
-    judgement = judge(contender, current, settings.portfolio, GateLimits.of(settings), policy, shadowed)
+    judgement = judge(
+        contender, current, settings.portfolio, GateLimits.of(settings), policy, shadowed
+    )
     verdict, plots = judgement.verdict, verdict_plots(judgement)
     html = verdict_page(judgement, plots, settings.portfolio.words)
-    page = registry.attach(contender, f"verdicts/{verdict.digest[:16]}", {"verdict.json": verdict.text, "verdict.html": html})
+    page = registry.attach(
+        contender,
+        f"verdicts/{verdict.digest[:16]}",
+        {"verdict.json": verdict.text, "verdict.html": html},
+    )
     with replacing(settings.reports / "verdicts" / f"{verdict.digest}.html") as file:
         file.write(html.encode())
     if verdict.verdict != "kept":
@@ -211,15 +258,23 @@ def _compared(
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
     return dg.MaterializeResult(
         metadata={
-            **champion_metadata(registry, after, winner, verdict.verdict, verdict.reason, [*entries, entry]),
+            **champion_metadata(
+                registry, after, winner, verdict.verdict, verdict.reason, [*entries, entry]
+            ),
             "challenger_version": contender.version,
             "previous_version": before.model_version if before else "none",
             "verdict_sha256": verdict.digest,
             "verdict_page": f"{page}/verdict.html",
             "verdict_document": dg.MetadataValue.json(verdict.model_dump(mode="json")),
-            "tests_not_applicable": "; ".join(f"{name}: {why}" for name, why in verdict.not_applied.items()) or "none",
+            "tests_not_applicable": "; ".join(
+                f"{name}: {why}" for name, why in verdict.not_applied.items()
+            )
+            or "none",
             **(_cut_off_moved(verdict.cut_off) if verdict.cut_off else {}),
-            "tests": table(pd.DataFrame([test.model_dump() for test in verdict.tests]), compared=("observed", "limit")),
+            "tests": table(
+                pd.DataFrame([test.model_dump() for test in verdict.tests]),
+                compared=("observed", "limit"),
+            ),
             **policy_metadata(after, winner, settings),
             **figures(verdict.champion.figures if verdict.champion else {}, "champion_"),
             **figures(verdict.challenger.figures, "challenger_"),
@@ -232,22 +287,31 @@ def _compared(
 def _cut_off_moved(move: "CutOffMove") -> dict[str, float | str]:
     """The cut-off before and after a promotion."""
     return {"cut_off_move": move.sentence} | {
-        f"cut_off_{name}": value for name, value in move.model_dump().items() if name not in ("by", "rate")
+        f"cut_off_{name}": value
+        for name, value in move.model_dump().items()
+        if name not in ("by", "rate")
     }
 
 
 @dg.asset_check(asset=champion, blocking=True)
-def champion_records_agree(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """The ledger is a whole chain, and it, MLflow's alias, the asset and the bundle name the same champion. Blocks: production
-    must not be scored by a champion that nobody can prove. Runs every night too, for an alias may be moved by hand.
+def champion_records_agree(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """The ledger is a whole chain, and it, MLflow's alias, the asset and the bundle name the same
+    champion. Blocks: production must not be scored by a champion that nobody can prove. Runs every
+    night too, for an alias may be moved by hand.
     """
     findings = verify(context.instance, settings, every_version=False)
-    return dg.AssetCheckResult(passed=all(finding.holds for finding in findings), metadata=agreement_metadata(findings))
+    return dg.AssetCheckResult(
+        passed=all(finding.holds for finding in findings), metadata=agreement_metadata(findings)
+    )
 
 
 @dg.asset_check(asset=champion)
 def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """A sample of decisions of past days, made again by the bundles that made them, gives the same bits."""
+    """A sample of decisions of past days, made again by the bundles that made them, gives the same
+    bits.
+    """
     from creditrisk_assets.decisions.replay import replay_sample
 
     seed = secrets.randbits(32)
@@ -258,7 +322,12 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
     return watched_result(
         "past_decisions_replay",
         passed=not wrong,
-        summary=problems or (f"{decided:,} decisions came out again to the bit" if replayed else "none has been made yet"),
+        summary=problems
+        or (
+            f"{decided:,} decisions came out again to the bit"
+            if replayed
+            else "none has been made yet"
+        ),
         observed=sum(one.different for one in replayed),
         threshold=0,
         rows=decided,

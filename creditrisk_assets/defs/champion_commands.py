@@ -1,8 +1,9 @@
-"""Moving the champion: the order of steps that every move takes, and whether all records of it agree.
+"""Moving the champion: the order of steps that every move takes, and whether all records of it
+agree.
 
-The ledger comes first and is what counts; then MLflow's alias; then the materialization of `champion`, which the API follows.
-Whoever is killed in between leaves the old or the new champion in each place, whole, and the next run of `champion` makes the
-three agree.
+The ledger comes first and is what counts; then MLflow's alias; then the materialization of
+`champion`, which the API follows. Whoever is killed in between leaves the old or the new champion
+in each place, whole, and the next run of `champion` makes the three agree.
 """
 
 import getpass
@@ -16,7 +17,17 @@ import pandas as pd
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.check_results import watched_metadata
 from creditrisk_assets.defs.metadata import picture, table
-from creditrisk_assets.governance.ledger import Action, Entry, InForce, Ledger, LedgerError, Move, held, last_move, version_before
+from creditrisk_assets.governance.ledger import (
+    Action,
+    Entry,
+    InForce,
+    Ledger,
+    LedgerError,
+    Move,
+    held,
+    last_move,
+    version_before,
+)
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
@@ -28,9 +39,9 @@ if TYPE_CHECKING:
 RECORDS_AGREE = "champion_records_agree"
 
 DATA_VERSION = "decides-from-now-on"
-"""Dagster's data version of every champion. A new champion does not make the decisions of its predecessors out of date, and a
-data version that changed would: Dagster would show every past day of `production_scores` as unsynced. Which bundle is in force
-is in the metadata.
+"""Dagster's data version of every champion. A new champion does not make the decisions of its
+predecessors out of date, and a data version that changed would: Dagster would show every past day
+of `production_scores` as unsynced. Which bundle is in force is in the metadata.
 """
 
 
@@ -46,7 +57,8 @@ def registry_of(settings: Settings) -> "Registry":
 
 
 def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce | None) -> InForce:
-    """What is in force when a version becomes champion; a cut-off that policy has set outlives the model.
+    """What is in force when a version becomes champion; a cut-off that policy has set outlives the
+    model.
 
     Args:
         registered: the version.
@@ -68,7 +80,12 @@ def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce 
 
 
 def champion_metadata(
-    registry: "Registry", in_force: InForce, bundle: Bundle, verdict: str, reason: str, entries: list[Entry]
+    registry: "Registry",
+    in_force: InForce,
+    bundle: Bundle,
+    verdict: str,
+    reason: str,
+    entries: list[Entry],
 ) -> dict[str, Any]:
     """What every materialization of `champion` says.
 
@@ -95,7 +112,11 @@ def champion_metadata(
         "rule": dg.MetadataValue.json(in_force.rule.model_dump()),
         "cut_off": in_force.rule.cut_off,
         "cut_off_by": in_force.cut_off_by,
-        **({"fallback": dg.MetadataValue.json(in_force.fallback.model_dump())} if in_force.fallback else {}),
+        **(
+            {"fallback": dg.MetadataValue.json(in_force.fallback.model_dump())}
+            if in_force.fallback
+            else {}
+        ),
         "production_days": ",".join(bundle.manifest.training.production_days),
         "validation_roc_auc": bundle.manifest.metrics["roc_auc"],
         **({"day_of_data": entry.day} if entry.day else {}),
@@ -104,8 +125,11 @@ def champion_metadata(
     }
 
 
-def policy_metadata(in_force: InForce, bundle: Bundle, settings: Settings) -> dict[str, dg.MarkdownMetadataValue]:
-    """What the cut-off in force and others bring, and the grades, on the held-out rows that came with the model.
+def policy_metadata(
+    in_force: InForce, bundle: Bundle, settings: Settings
+) -> dict[str, dg.MarkdownMetadataValue]:
+    """What the cut-off in force and others bring, and the grades, on the held-out rows that came
+    with the model.
 
     Args:
         in_force: whose rule it is.
@@ -116,8 +140,13 @@ def policy_metadata(in_force: InForce, bundle: Bundle, settings: Settings) -> di
     from creditrisk_assets.modelling.plots import trade_off_plot
 
     assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
-    view = policy_view(bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds)
-    rates = (view.trade_off["approval_rate"].to_numpy(dtype=float), view.trade_off["bad_rate"].to_numpy(dtype=float))
+    view = policy_view(
+        bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds
+    )
+    rates = (
+        view.trade_off["approval_rate"].to_numpy(dtype=float),
+        view.trade_off["bad_rate"].to_numpy(dtype=float),
+    )
     words = settings.portfolio.words
     trade_off = view.trade_off.rename(
         columns={
@@ -129,11 +158,15 @@ def policy_metadata(in_force: InForce, bundle: Bundle, settings: Settings) -> di
     )
     shown = {"grades": table(view.grades), "trade_off": table(trade_off, len(trade_off))}
     if settings.report_rows:
-        shown["trade_off_plot"] = picture(trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words))
+        shown["trade_off_plot"] = picture(
+            trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words)
+        )
     return shown
 
 
-def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | None, why: str) -> Entry:
+def rollback(
+    instance: dg.DagsterInstance, settings: Settings, version: str | None, why: str
+) -> Entry:
     """Put an earlier champion in force again.
 
     Args:
@@ -143,7 +176,8 @@ def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | No
         why: for the ledger.
 
     Raises:
-        MoveRefused: if there is no such former champion, it is in force already, or its bundle cannot be proven.
+        MoveRefused: if there is no such former champion, it is in force already, or its bundle
+            cannot be proven.
         LedgerError: if the ledger is not whole.
     """
     with held(settings.champion_lock):
@@ -151,7 +185,10 @@ def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | No
         now = entries[-1].after
         former = {entry.after.model_version: entry.after for entry in entries}
         target = former.get(version) if version is not None else version_before(entries)
-        valid = ", ".join(sorted(set(former) - {now.model_version}, key=int)) or "none, there was no other champion"
+        valid = (
+            ", ".join(sorted(set(former) - {now.model_version}, key=int))
+            or "none, there was no other champion"
+        )
         if target is None or target.model_version == now.model_version:
             asked = f"version {version}" if version is not None else "the champion before"
             raise MoveRefused(f"{asked} cannot be rolled back to; valid: {valid}")
@@ -162,7 +199,8 @@ def rollback(instance: dg.DagsterInstance, settings: Settings, version: str | No
 
 
 def pin_cut_off(instance: dg.DagsterInstance, settings: Settings, why: str) -> Entry:
-    """Make the cut-off in force the policy's, so that no promotion moves it. Nothing is decided otherwise by that.
+    """Make the cut-off in force the policy's, so that no promotion moves it. Nothing is decided
+    otherwise by that.
 
     Args:
         instance: where `champion` is recorded.
@@ -177,17 +215,21 @@ def pin_cut_off(instance: dg.DagsterInstance, settings: Settings, why: str) -> E
     return set_cut_off(instance, settings, now.rule.cut_off, why)
 
 
-def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str) -> Entry:
+def set_cut_off(
+    instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str
+) -> Entry:
     """Decide by another cut-off from now on, with the same model.
 
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        cut_off: PD from which a customer is refused; None for the model's own. That in force keeps its reference profile.
+        cut_off: PD from which a customer is refused; None for the model's own. That in force keeps
+            its reference profile.
         why: for the ledger.
 
     Raises:
-        MoveRefused: if there is no champion, nobody would be approved, or it is the cut-off in force.
+        MoveRefused: if there is no champion, nobody would be approved, or it is the cut-off in
+            force.
         LedgerError: if the ledger is not whole.
     """
     from creditrisk_assets.governance.policy import rule_of
@@ -200,9 +242,13 @@ def set_cut_off(instance: dg.DagsterInstance, settings: Settings, cut_off: float
             rule = now.rule if cut_off == now.rule.cut_off else rule_of(bundle, cut_off)
         except ValueError as error:
             raise MoveRefused(str(error)) from error
-        after = now.model_copy(update={"rule": rule, "cut_off_by": "model" if cut_off is None else "policy"})
+        after = now.model_copy(
+            update={"rule": rule, "cut_off_by": "model" if cut_off is None else "policy"}
+        )
         if after == now:
-            raise MoveRefused(f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}")
+            raise MoveRefused(
+                f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}"
+            )
         return _move_by_hand(instance, settings, "cut_off", entries, after, bundle, why)
 
 
@@ -221,7 +267,8 @@ def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        every_version: prove the bundle of each version that was ever champion, not only of the one in force.
+        every_version: prove the bundle of each version that was ever champion, not only of the one
+            in force.
     """
     try:
         entries = Ledger(settings.ledger).entries()
@@ -230,7 +277,9 @@ def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool
     if not entries:
         return [Finding("there is a champion", False, "the ledger is empty; run make train")]
     head = entries[-1]
-    chain = Finding("the ledger is a whole chain", True, f"{len(entries)} entries, the last {head.sha256}")
+    chain = Finding(
+        "the ledger is a whole chain", True, f"{len(entries)} entries, the last {head.sha256}"
+    )
     proofs = _bundle_findings(BundleStore(settings.data_dir), entries, every_version)
     return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *proofs]
 
@@ -313,7 +362,9 @@ def _proven(in_force: InForce, settings: Settings) -> Bundle:
         bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
         bundle.require_fits(settings.portfolio)
     except BundleError as error:
-        raise MoveRefused(f"version {in_force.model_version} cannot be put in force: {error}") from error
+        raise MoveRefused(
+            f"version {in_force.model_version} cannot be put in force: {error}"
+        ) from error
     return bundle
 
 
@@ -322,16 +373,29 @@ def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[
     written = {entry.number: entry.sha256 for entry in entries}
     says = event_log.champion_ledger_marks(instance)
     if not says:
-        return [Finding("the asset champion names the last entry of the ledger", False, "it was never materialized")]
-    strangers = [f"entry {number} with {sha256}" for number, sha256 in says if written.get(number) != sha256]
+        return [
+            Finding(
+                "the asset champion names the last entry of the ledger",
+                False,
+                "it was never materialized",
+            )
+        ]
+    strangers = [
+        f"entry {number} with {sha256}" for number, sha256 in says if written.get(number) != sha256
+    ]
     record = event_log.champion_in_force(instance)
-    same = record is not None and record.bundle_sha256 == head.after.bundle_sha256 and record.rule == head.after.rule
+    same = (
+        record is not None
+        and record.bundle_sha256 == head.after.bundle_sha256
+        and record.rule == head.after.rule
+    )
     named = record.model_version if record else None
     return [
         Finding(
             "the asset champion names what the ledger has in force",
             same and named == head.after.model_version,
-            f"asset: version {named}, ledger: version {head.after.model_version}, cut-off {head.after.rule.cut_off}",
+            f"asset: version {named}, ledger: version {head.after.model_version}, cut-off "
+            f"{head.after.rule.cut_off}",
         ),
         Finding(
             "every entry that a materialization of champion names is in the ledger",
@@ -356,15 +420,25 @@ def _alias_finding(settings: Settings, head: Entry) -> Finding:
     )
 
 
-def _bundle_findings(bundles: BundleStore, entries: list[Entry], every_version: bool) -> list[Finding]:
+def _bundle_findings(
+    bundles: BundleStore, entries: list[Entry], every_version: bool
+) -> list[Finding]:
     """The bundles in force and, if asked, each former champion's."""
-    by_version = {entry.after.model_version: entry.after for entry in (entries if every_version else entries[-1:])}
+    by_version = {
+        entry.after.model_version: entry.after
+        for entry in (entries if every_version else entries[-1:])
+    }
     findings = []
     for version, one in by_version.items():
-        places = {"bundle": BundlePlace(artifact_uri=one.artifact_uri, bundle_sha256=one.bundle_sha256)}
+        places = {
+            "bundle": BundlePlace(artifact_uri=one.artifact_uri, bundle_sha256=one.bundle_sha256)
+        }
         if one.fallback is not None:
             places["fallback bundle"] = one.fallback
-        findings += [_proof(bundles, f"the {what} of version {version}", place) for what, place in places.items()]
+        findings += [
+            _proof(bundles, f"the {what} of version {version}", place)
+            for what, place in places.items()
+        ]
     return findings
 
 

@@ -1,4 +1,6 @@
-"""The checks that are watched: their keys, and what each says: what was seen, where the line is, how urgent it is, what to do."""
+"""The checks that are watched: their keys, and what each says: what was seen, where the line is,
+how urgent it is, what to do.
+"""
 
 import math
 from typing import Any
@@ -24,27 +26,54 @@ CAUSES = tuple(key_of(watch) for watch in WATCHES if watch.asks_for_retraining)
 
 
 def watched_metadata(
-    check: str, *, passed: bool, summary: str, observed: float | str, threshold: float | str, rows: int, **more: Any
+    check: str,
+    *,
+    passed: bool,
+    summary: str,
+    observed: float | str,
+    threshold: float | str,
+    rows: int,
+    **more: Any,
 ) -> dict[str, Any]:
     """What every watched check says; tier and advice come from the watch list.
 
     Args:
         check: its name.
-        passed: whether nothing is the matter. If something is, the summary begins with what is wrong.
+        passed: whether nothing is the matter. If something is, the summary begins with what is
+            wrong.
         summary: one line for people.
-        observed: what was tested; NaN, and then left out with the threshold, where there is nothing.
+        observed: what was tested; NaN, and then left out with the threshold, where there is
+            nothing.
         threshold: where passing ends.
         rows: how many were looked at.
         more: further metadata.
     """
     watch = BY_CHECK[check]
-    tested = {} if isinstance(observed, float) and math.isnan(observed) else {"observed": observed, "threshold": threshold}
+    tested = (
+        {}
+        if isinstance(observed, float) and math.isnan(observed)
+        else {"observed": observed, "threshold": threshold}
+    )
     said = summary if passed else f"{watch.failure}: {summary}"
-    return {"summary": said, **tested, "rows": rows, "action": watch.action, "tier": watch.tier.value, **more}
+    return {
+        "summary": said,
+        **tested,
+        "rows": rows,
+        "action": watch.action,
+        "tier": watch.tier.value,
+        **more,
+    }
 
 
 def watched_result(
-    check: str, *, passed: bool, summary: str, observed: float | str, threshold: float | str, rows: int, **more: Any
+    check: str,
+    *,
+    passed: bool,
+    summary: str,
+    observed: float | str,
+    threshold: float | str,
+    rows: int,
+    **more: Any,
 ) -> dg.AssetCheckResult:
     """The result of a watched check.
 
@@ -63,6 +92,12 @@ def watched_result(
         check_name=check,
         severity=dg.AssetCheckSeverity.ERROR if watch.is_an_error else dg.AssetCheckSeverity.WARN,
         metadata=watched_metadata(
-            check, passed=passed, summary=summary, observed=observed, threshold=threshold, rows=rows, **more
+            check,
+            passed=passed,
+            summary=summary,
+            observed=observed,
+            threshold=threshold,
+            rows=rows,
+            **more,
         ),
     )

@@ -1,6 +1,8 @@
-"""How the day differs from the population of its champion: the asset `drift_report` and the checks on it.
+"""How the day differs from the population of its champion: the asset `drift_report` and the checks
+on it.
 
-The checks do not block: a day that drifted is scored all the same, and what a failed check asks for is decided elsewhere.
+The checks do not block: a day that drifted is scored all the same, and what a failed check asks for
+    is decided elsewhere.
 """
 
 from collections.abc import Sequence
@@ -34,14 +36,21 @@ TOP_MOVERS = 5
     partitions_def=DAYS,
 )
 def drift_report(
-    context: dg.AssetExecutionContext, production_scores: ParquetRows, settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext,
+    production_scores: ParquetRows,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
-    """The day against the population that its champion was trained on: PSI of the score, CSI of each field and the shares of bad
-    values over all rows, judged alone and together with the nights before; and an Evidently report as a page and as JSON.
+    """The day against the population that its champion was trained on: PSI of the score, CSI of
+    each field and the shares of bad values over all rows, judged alone and together with the nights
+    before; and an Evidently report as a page and as JSON.
     """
     from creditrisk_assets.monitoring.drift_rule import DriftLimits
     from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
-    from creditrisk_assets.scoring.reference_profile import BATCH_ROWS, RowCounter, reference_profile_of
+    from creditrisk_assets.scoring.reference_profile import (
+        BATCH_ROWS,
+        RowCounter,
+        reference_profile_of,
+    )
 
     day = context.partition_key
     version, bundle = scored_by(settings, production_scores)
@@ -49,9 +58,16 @@ def drift_report(
     counter = RowCounter(profile, bundle.manifest.inputs)
     with production_scores.opened() as file:
         counts = counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))
-    earlier = [frame for _, frame in kept_reports(settings, days_before(day, settings.stability_nights - 1), version)]
+    earlier = [
+        frame
+        for _, frame in kept_reports(
+            settings, days_before(day, settings.stability_nights - 1), version
+        )
+    ]
     today = counted_day(counts, Batch(*batch_of_day(context.instance, day)))
-    frame = drift_table(profile, today, earlier, DriftLimits.of(settings)).assign(model_version=version)
+    frame = drift_table(profile, today, earlier, DriftLimits.of(settings)).assign(
+        model_version=version
+    )
     drifted = frame.loc[frame["drifted"], "column"]
     return dg.Output(
         frame,
@@ -64,7 +80,11 @@ def drift_report(
             "score_psi_threshold": float(frame["threshold"].iloc[0]),
             "drifted_columns": len(drifted),
             "drifted": ", ".join(drifted) or "none",
-            "broken": ", ".join(f"{one.column}: {one.quality_problem}" for one in frame[frame["broken"]].itertuples()) or "none",
+            "broken": ", ".join(
+                f"{one.column}: {one.quality_problem}"
+                for one in frame[frame["broken"]].itertuples()
+            )
+            or "none",
             "nights_together": 1 + len(earlier),
             **estimates_of(probability_of(production_scores)),
             **_pictures(context, production_scores, bundle, frame, settings),
@@ -82,11 +102,17 @@ def scored_by(settings: Settings, scores: ParquetRows) -> "tuple[str, Bundle]":
 
 def days_before(day: str, count: int) -> list[str]:
     """So many days before a day, the nearest first."""
-    return [(date.fromisoformat(day) - timedelta(days=back)).isoformat() for back in range(1, count + 1)]
+    return [
+        (date.fromisoformat(day) - timedelta(days=back)).isoformat() for back in range(1, count + 1)
+    ]
 
 
-def kept_reports(settings: Settings, days: Sequence[str], version: str) -> list[tuple[str, pd.DataFrame]]:
-    """Of some days those that the same model scored, with their frames of `drift_report`, in the order given."""
+def kept_reports(
+    settings: Settings, days: Sequence[str], version: str
+) -> list[tuple[str, pd.DataFrame]]:
+    """Of some days those that the same model scored, with their frames of `drift_report`, in the
+    order given.
+    """
     found = []
     for day in days:
         path = stored_path(settings.storage, "drift_report", day)
@@ -99,7 +125,9 @@ def kept_reports(settings: Settings, days: Sequence[str], version: str) -> list[
     return found
 
 
-def write_report(settings: Settings, folder: str, report: "EvidentlyReport") -> dict[str, dg.MetadataValue]:
+def write_report(
+    settings: Settings, folder: str, report: "EvidentlyReport"
+) -> dict[str, dg.MetadataValue]:
     """Put an Evidently report where the API serves it from.
 
     Args:
@@ -120,16 +148,22 @@ def write_report(settings: Settings, folder: str, report: "EvidentlyReport") -> 
 
 
 def _pictures(
-    context: dg.AssetExecutionContext, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
+    context: dg.AssetExecutionContext,
+    scores: ParquetRows,
+    bundle: "Bundle",
+    frame: pd.DataFrame,
+    settings: Settings,
 ) -> dict[str, dg.MetadataValue | int | str]:
-    """Evidently's report and a plot of a day, written and shown. What was measured is recorded whatever becomes of them: a
-    picture that cannot be made is named, and takes no check with it.
+    """Evidently's report and a plot of a day, written and shown. What was measured is recorded
+    whatever becomes of them: a picture that cannot be made is named, and takes no check with it.
     """
     if not settings.report_rows:
         return {}
     try:
         return _drawn(context.partition_key, scores, bundle, frame, settings)
-    except Exception as error:  # the boundary to a library that draws: whatever it raises, the day was measured
+    except (
+        Exception
+    ) as error:  # the boundary to a library that draws: whatever it raises, the day was measured
         context.log.exception("the pictures of the day could not be made")
         return {"picture_problem": f"{type(error).__name__}: {error}"}
 
@@ -142,38 +176,45 @@ def _drawn(
 
     shown = shown_columns(frame)
     report = report_on_rows([scores.path], bundle, shown, settings.report_rows)
-    title = f"{day}: {int(frame['rows'].iloc[0]):,} rows against {int(frame['reference_rows'].iloc[0]):,}"
+    title = (
+        f"{day}: {int(frame['rows'].iloc[0]):,} rows against "
+        f"{int(frame['reference_rows'].iloc[0]):,}"
+    )
     values, thresholds = [one.value for one in shown], [one.threshold for one in shown]
     return {
         **write_report(settings, f"drift/{day}", report),
         "evidently_drifted_columns": report.drifted_columns,
         **({"evidently_left_out": ", ".join(report.left_out)} if report.left_out else {}),
-        "stability": picture(stability_plot([one.column for one in shown], values, thresholds, title)),
+        "stability": picture(
+            stability_plot([one.column for one in shown], values, thresholds, title)
+        ),
     }
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def score_distribution_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
-    """The score's PSI against the training population is below its alarm line. Does not block: the day is scored all the same."""
+    """The score's PSI against the training population is below its alarm line. Does not block: the
+    day is scored all the same.
+    """
     return _stability_result("score_distribution_is_stable", drift_report.iloc[:1])
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def feature_distributions_are_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
-    """Every field's CSI against the training population is below its alarm line. Does not block: whether a shift matters is seen
-    when outcomes arrive.
+    """Every field's CSI against the training population is below its alarm line. Does not block:
+    whether a shift matters is seen when outcomes arrive.
     """
     return _stability_result("feature_distributions_are_stable", drift_report.iloc[1:])
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
-    """New codes, missing and out-of-range values of every field, and rejected rows, are as rare as in training. Does not block:
-    what the contract allows is scored.
+    """New codes, missing and out-of-range values of every field, and rejected rows, are as rare as
+    in training. Does not block: what the contract allows is scored.
     """
-    ordered = drift_report.assign(excess=drift_report["quality_share"] - drift_report["quality_limit"]).sort_values(
-        ["broken", "excess"], ascending=False, kind="stable"
-    )
+    ordered = drift_report.assign(
+        excess=drift_report["quality_share"] - drift_report["quality_limit"]
+    ).sort_values(["broken", "excess"], ascending=False, kind="stable")
     broken, worst = ordered[ordered["broken"]], ordered.iloc[0]
     return watched_result(
         "data_quality_is_stable",
@@ -196,20 +237,39 @@ def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
     )
 
 
-QUALITY_SHOWN = ["quality_problem", "quality_share", "quality_limit", "quality_p_value", "quality_rows"]
-STABILITY_SHOWN = ["column", "value", "pooled_value", "threshold", "critical", "p_value", "nights", "pooled_rows"]
+QUALITY_SHOWN = [
+    "quality_problem",
+    "quality_share",
+    "quality_limit",
+    "quality_p_value",
+    "quality_rows",
+]
+STABILITY_SHOWN = [
+    "column",
+    "value",
+    "pooled_value",
+    "threshold",
+    "critical",
+    "p_value",
+    "nights",
+    "pooled_rows",
+]
 
 CHECKS = (score_distribution_is_stable, feature_distributions_are_stable, data_quality_is_stable)
 
 
 def _whose(row: pd.Series) -> str:
     return (
-        str(row["quality_problem"]) if row["quality_problem"] == "rejected rows" else f"{row['column']}: {row['quality_problem']}"
+        str(row["quality_problem"])
+        if row["quality_problem"] == "rejected rows"
+        else f"{row['column']}: {row['quality_problem']}"
     )
 
 
 def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
-    """The result for some of the report's lines; it names those that moved furthest beyond their alarm line."""
+    """The result for some of the report's lines; it names those that moved furthest beyond their
+    alarm line.
+    """
     ordered = lines.assign(times=lines["pooled_value"] / lines["threshold"]).sort_values(
         ["drifted", "times"], ascending=False, kind="stable"
     )
@@ -219,8 +279,11 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         check,
         passed=drifted.empty,
         summary=", ".join(
-            f"{column} {' > '.join(beside(value, line))}{f' over {nights} days' if nights > 1 else ''}"
-            for column, value, line, nights in drifted[named].head(TOP_MOVERS).itertuples(index=False)
+            f"{column} "
+            f"{' > '.join(beside(value, line))}{f' over {nights} days' if nights > 1 else ''}"
+            for column, value, line, nights in drifted[named]
+            .head(TOP_MOVERS)
+            .itertuples(index=False)
         )
         or "stable",
         observed=float(worst["pooled_value"]),
@@ -230,7 +293,9 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         nights=int(worst["nights"]),
         p_value=float(worst["p_value"]),
         columns=table(
-            (ordered if drifted.empty else drifted)[STABILITY_SHOWN].head(TOP_MOVERS if drifted.empty else len(drifted)),
+            (ordered if drifted.empty else drifted)[STABILITY_SHOWN].head(
+                TOP_MOVERS if drifted.empty else len(drifted)
+            ),
             compared=("pooled_value", "threshold"),
         ),
     )

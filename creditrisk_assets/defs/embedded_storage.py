@@ -1,8 +1,9 @@
 """Dagster's SQLite files inside the store, wherever `CREDITRISK_DATA_DIR` says that is.
 
-`dagster.yaml` names these classes. Dagster itself takes only fixed paths there, which follow the working directory of each
-process, so that two stores of one clone would share a log. On a store that may not be written, the databases are read from a
-copy, for SQLite cannot open a database with a write-ahead log in a folder that it cannot write.
+`dagster.yaml` names these classes. Dagster itself takes only fixed paths there, which follow the
+working directory of each process, so that two stores of one clone would share a log. On a store
+that may not be written, the databases are read from a copy, for SQLite cannot open a database with
+a write-ahead log in a folder that it cannot write.
 """
 
 import atexit
@@ -68,7 +69,9 @@ class StoreComputeLogs(LocalComputeLogManager):
 
 
 def instance_dir() -> Path:
-    """The folder of the environment's Dagster instance, absolute; a copy of it where it cannot be written."""
+    """The folder of the environment's Dagster instance, absolute; a copy of it where it cannot be
+    written.
+    """
     folder = StoreLocation().dagster_dir.resolve()
     return _copy(folder) if folder.is_dir() and not os.access(folder, os.W_OK) else folder
 

@@ -1,6 +1,8 @@
-"""What the event log knows: the champion in force, the contender to be judged, failed checks, runs in flight.
+"""What the event log knows: the champion in force, the contender to be judged, failed checks, runs
+in flight.
 
-Every reading of Dagster's history is here; `evaluations` is the one place that uses a part of it that is not public.
+Every reading of Dagster's history is here; `evaluations` is the one place that uses a part of it
+that is not public.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +14,10 @@ from weakref import WeakKeyDictionary
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord, AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as Checks
 from sqlalchemy import or_, select
@@ -36,7 +41,9 @@ FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagster
 EVALUATED = ("SUCCEEDED", "FAILED")
 PAGE = 10
 OVERTAKEN = 50
-"""So many record ids back a record may appear after later ones: ids are given before they are committed."""
+"""So many record ids back a record may appear after later ones: ids are given before they are
+committed.
+"""
 
 HISTORY_LIMIT = 500
 """Evaluations of one check, and runs of one job, that are looked back at."""
@@ -98,11 +105,12 @@ def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
 
 
 def batch_of_day(instance: dg.DagsterInstance, day: str) -> tuple[int, int]:
-    """Rows that landed for a day, and those of them that were rejected, as `production_batch` last said; none where it is not
-    known.
+    """Rows that landed for a day, and those of them that were rejected, as `production_batch` last
+    said; none where it is not known.
     """
     found = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey("production_batch"), asset_partitions=[day]), limit=1
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey("production_batch"), asset_partitions=[day]),
+        limit=1,
     ).records
     if not found or found[0].asset_materialization is None:
         return 0, 0
@@ -111,12 +119,16 @@ def batch_of_day(instance: dg.DagsterInstance, day: str) -> tuple[int, int]:
 
 
 def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]:
-    """Number and SHA-256 of the ledger's last entry as each of the latest materializations of `champion` names it."""
+    """Number and SHA-256 of the ledger's last entry as each of the latest materializations of
+    `champion` names it.
+    """
     marks = []
     for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records:
         if record.asset_materialization is not None:
             metadata = record.asset_materialization.metadata
-            marks.append((int(str(metadata["ledger_entry"].value)), str(metadata["ledger_sha256"].value)))
+            marks.append(
+                (int(str(metadata["ledger_entry"].value)), str(metadata["ledger_sha256"].value))
+            )
     return marks
 
 
@@ -131,7 +143,9 @@ def latest_contender(instance: dg.DagsterInstance) -> str | None:
     return newest[1] if newest else None
 
 
-def failed_evaluations(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]) -> list["Evaluation"]:
+def failed_evaluations(
+    instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]
+) -> list["Evaluation"]:
     """For each check and day whose latest finished evaluation failed: that evaluation."""
     failed = []
     for check in checks:
@@ -145,30 +159,43 @@ def failed_evaluations(instance: dg.DagsterInstance, checks: Iterable[dg.AssetCh
 def evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list["Evaluation"]:
     """The finished evaluations of a check, the latest first.
 
-    Record ids are given when a run is planned, so they are names, never a cursor: whatever was seen planned is looked at again
-    until it has ended, however many came after it.
+    Record ids are given when a run is planned, so they are names, never a cursor: whatever was seen
+    planned is looked at again until it has ended, however many came after it.
     """
     known: dict[int, Evaluation | None] = _read(instance, check.to_user_string())
     pending: dict[int, None] = _read(instance, f"{check.to_user_string()} pending")
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
-        raise TypeError(f"the event log is a {type(storage).__name__}; valid: one that is kept in SQL")
+        raise TypeError(
+            f"the event log is a {type(storage).__name__}; valid: one that is kept in SQL"
+        )
     looked_at = select(Checks.c.id, Checks.c.execution_status).where(
         Checks.c.asset_key == check.asset_key.to_string(), Checks.c.check_name == check.name
     )
     if known or pending:
         newest = max(known.keys() | pending.keys())
-        looked_at = looked_at.where(or_(Checks.c.id > newest - OVERTAKEN, Checks.c.id.in_(list(pending))))
+        looked_at = looked_at.where(
+            or_(Checks.c.id > newest - OVERTAKEN, Checks.c.id.in_(list(pending)))
+        )
     with storage.index_connection() as connection:
         # Sorted by the index alone: to sort the rows reads every evaluation there ever was.
         seen = connection.execute(looked_at.order_by(Checks.c.id.desc()).limit(2 * HISTORY_LIMIT))
         status = {row.id: row.execution_status for row in seen}
-        new = [number for number, at in status.items() if at in EVALUATED and number not in known][:HISTORY_LIMIT]
-        rows = connection.execute(select(Checks).where(Checks.c.id.in_(new))).mappings().all() if new else []
+        new = [number for number, at in status.items() if at in EVALUATED and number not in known][
+            :HISTORY_LIMIT
+        ]
+        rows = (
+            connection.execute(select(Checks).where(Checks.c.id.in_(new))).mappings().all()
+            if new
+            else []
+        )
     pending.update(dict.fromkeys(number for number, at in status.items() if at not in EVALUATED))
     for number in new:
         pending.pop(number, None)
-    known.update((row["id"], _evaluation(check, AssetCheckExecutionRecord.from_db_row(row, key=check))) for row in rows)
+    known.update(
+        (row["id"], _evaluation(check, AssetCheckExecutionRecord.from_db_row(row, key=check)))
+        for row in rows
+    )
     _trim(known)
     _trim(pending)
     read = [one for one in known.values() if one is not None]
@@ -203,9 +230,12 @@ def _trim(known: dict[int, Any]) -> None:
         del known[old]
 
 
-def _newest(instance: dg.DagsterInstance, name: str, page: Callable[[int | None], list[tuple[int, Found]]]) -> list[Found]:
-    """The newest records of a history, of which only those are read that this process has not read before: a record that is
-    finished never changes, and to read hundreds of them costs more than all else that a sensor does.
+def _newest(
+    instance: dg.DagsterInstance, name: str, page: Callable[[int | None], list[tuple[int, Found]]]
+) -> list[Found]:
+    """The newest records of a history, of which only those are read that this process has not read
+    before: a record that is finished never changes, and to read hundreds of them costs more than
+    all else that a sensor does.
 
     Args:
         instance: the Dagster instance.
@@ -229,21 +259,32 @@ def _newest(instance: dg.DagsterInstance, name: str, page: Callable[[int | None]
 def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[int]:
     """Record ids that runs of a job were started for."""
     runs = instance.get_runs(dg.RunsFilter(job_name=job_name), limit=HISTORY_LIMIT)
-    return frozenset(int(one) for run in runs for one in run.tags.get(CAUSE_IDS_TAG, "").split(",") if one)
+    return frozenset(
+        int(one) for run in runs for one in run.tags.get(CAUSE_IDS_TAG, "").split(",") if one
+    )
 
 
 def past_retrains(instance: dg.DagsterInstance, job_name: str) -> list[PastRetrain]:
-    """Finished runs of a job, newest first; one that a person started has no day of data in its tags."""
+    """Finished runs of a job, newest first; one that a person started has no day of data in its
+    tags.
+    """
     promoted = {
         record.run_id
         for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records
-        if record.asset_materialization is not None and record.asset_materialization.metadata["verdict"].value == "promoted"
+        if record.asset_materialization is not None
+        and record.asset_materialization.metadata["verdict"].value == "promoted"
     }
     today = day_of_data(instance)
     past = []
-    for run in instance.get_runs(dg.RunsFilter(job_name=job_name, statuses=FINISHED), limit=HISTORY_LIMIT):
+    for run in instance.get_runs(
+        dg.RunsFilter(job_name=job_name, statuses=FINISHED), limit=HISTORY_LIMIT
+    ):
         started = run.tags.get(LATEST_DAY_TAG)
-        ago = (date.fromisoformat(today) - date.fromisoformat(started)).days if started and today else None
+        ago = (
+            (date.fromisoformat(today) - date.fromisoformat(started)).days
+            if started and today
+            else None
+        )
         past.append(PastRetrain(ago, run.run_id in promoted))
     return past
 
@@ -251,8 +292,8 @@ def past_retrains(instance: dg.DagsterInstance, job_name: str) -> list[PastRetra
 def sensor_ticks(
     instance: dg.DagsterInstance, name: str, limit: int = 1, after: float | None = None
 ) -> tuple[bool, Sequence[InstigatorTick]]:
-    """Whether a sensor is on, and its latest ticks, the newest first. One that was loaded from another place before has left
-    states behind; that which ticked last counts.
+    """Whether a sensor is on, and its latest ticks, the newest first. One that was loaded from
+    another place before has left states behind; that which ticked last counts.
 
     Args:
         instance: the Dagster instance.
@@ -263,7 +304,9 @@ def sensor_ticks(
     running, latest = True, list[InstigatorTick]()
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
         if state.name == name:
-            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=limit, after=after)
+            ticks = instance.get_ticks(
+                state.instigator_origin_id, state.selector_id, limit=limit, after=after
+            )
             if ticks and (not latest or ticks[0].timestamp > latest[0].timestamp):
                 running, latest = state.is_running, list(ticks)
     return running, latest
@@ -271,13 +314,17 @@ def sensor_ticks(
 
 def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> int:
     """Unfinished runs of some jobs."""
-    return sum(instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=IN_FLIGHT)) for name in job_names)
+    return sum(
+        instance.get_runs_count(dg.RunsFilter(job_name=name, statuses=IN_FLIGHT))
+        for name in job_names
+    )
 
 
 def matured_evidence(
     instance: dg.DagsterInstance, model_version: str, excluded_days: frozenset[str], days: int
 ) -> dict[str, Mapping[str, float]]:
-    """How the decisions of a version turned out, by day, as the latest `performance_report` of each day says.
+    """How the decisions of a version turned out, by day, as the latest `performance_report` of each
+    day says.
 
     Args:
         instance: the Dagster instance.
@@ -296,27 +343,39 @@ def matured_evidence(
 
 
 def performance_reports(instance: dg.DagsterInstance) -> list[tuple[str, dict[str, Any]]]:
-    """Day and figures of the latest materializations of `performance_report`, the newest first; a day may be there twice."""
+    """Day and figures of the latest materializations of `performance_report`, the newest first; a
+    day may be there twice.
+    """
 
     def page(before: int | None) -> list[tuple[int, tuple[str, dict[str, Any]] | None]]:
         wanted = dg.AssetRecordsFilter(asset_key=PERFORMANCE, before_storage_id=before)
-        return [(record.storage_id, figures(record.asset_materialization)) for record in fetch(wanted)]
+        return [
+            (record.storage_id, figures(record.asset_materialization)) for record in fetch(wanted)
+        ]
 
     def fetch(wanted: dg.AssetRecordsFilter) -> Sequence[dg.EventLogRecord]:
         return instance.fetch_materializations(wanted, limit=PAGE).records
 
-    def figures(materialization: dg.AssetMaterialization | None) -> tuple[str, dict[str, Any]] | None:
+    def figures(
+        materialization: dg.AssetMaterialization | None,
+    ) -> tuple[str, dict[str, Any]] | None:
         if materialization is None or materialization.partition is None:
             return None
         values = {name: value.value for name, value in materialization.metadata.items()}
-        plain = {name: value for name, value in values.items() if isinstance(value, int | float) or name == "model_version"}
+        plain = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, int | float) or name == "model_version"
+        }
         return materialization.partition, plain
 
     return [one for one in _newest(instance, "performance_report", page) if one is not None]
 
 
 def latest_day_of_data(instance: dg.DagsterInstance) -> str:
-    """The latest day that has been scored: the clock by which outcomes are due. Never the wall clock."""
+    """The latest day that has been scored: the clock by which outcomes are due. Never the wall
+    clock.
+    """
     return max(instance.get_materialized_partitions(SCORES))
 
 
@@ -325,7 +384,9 @@ def day_of_data(instance: dg.DagsterInstance) -> str | None:
     return latest_day_of_data(instance) if instance.get_materialized_partitions(SCORES) else None
 
 
-def decided_days(instance: dg.DagsterInstance, days: Iterable[str] | None = None, after: int | None = None) -> Mapping[str, int]:
+def decided_days(
+    instance: dg.DagsterInstance, days: Iterable[str] | None = None, after: int | None = None
+) -> Mapping[str, int]:
     """Days that have been scored, each with a number that changes whenever it is scored again.
 
     Args:

@@ -1,4 +1,6 @@
-"""Who looks at the loop from outside, in a process of its own: what a dead daemon cannot tell, it tells."""
+"""Who looks at the loop from outside, in a process of its own: what a dead daemon cannot tell, it
+tells.
+"""
 
 import datetime
 import sqlite3
@@ -20,7 +22,9 @@ OUTSIDE = "outside"
 
 @dataclass(frozen=True)
 class Watched:
-    """What was found, and what became of the alerts; `problems` says why some were not delivered."""
+    """What was found, and what became of the alerts; `problems` says why some were not
+    delivered.
+    """
 
     findings: tuple[Finding, ...]
     alerts: str

@@ -26,8 +26,9 @@ HISTORY_CONTRACT = dg.AssetCheckSpec(
     "history_satisfies_contract",
     asset="raw_data",
     blocking=True,
-    description="Every row of the history has the contract's columns, types, ranges and codes, each customer stands once, and "
-    "the target is known. Blocks: a model must not be trained on rows that nobody understands.",
+    description="Every row of the history has the contract's columns, types, ranges and codes, "
+    "each customer stands once, and the target is known. Blocks: a model must not be trained on "
+    "rows that nobody understands.",
 )
 
 
@@ -38,12 +39,18 @@ HISTORY_CONTRACT = dg.AssetCheckSpec(
     code_version="1",
     check_specs=[HISTORY_CONTRACT],
 )
-def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
-    """The history: customers with their outcome, from the file that `CREDITRISK_RAW_DATA` names, or simulated."""
+def raw_data(
+    settings: dg.ResourceParam[Settings],
+) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
+    """The history: customers with their outcome, from the file that `CREDITRISK_RAW_DATA` names, or
+    simulated.
+    """
     from creditrisk_assets.landing.history import read_history, simulated_history
     from creditrisk_assets.registry import Registry
 
-    Registry(settings).prepare()  # an MLflow that is another store's is named before anything is written
+    Registry(
+        settings
+    ).prepare()  # an MLflow that is another store's is named before anything is written
     portfolio = settings.portfolio
     if settings.raw_data == SIMULATED:
         history = simulated_history(portfolio, settings.simulated_rows, settings.simulated_seed)
@@ -69,11 +76,14 @@ def raw_data(settings: dg.ResourceParam[Settings]) -> Iterator[dg.Output[pd.Data
     yield watched_result(
         HISTORY_CONTRACT.name,
         passed=rejected.empty and len(accepted) > 0,
-        summary=f"{len(rejected):,} problems, {len(accepted):,} rows accepted{_why_rejected(history.source, rejected)}",
+        summary=f"{len(rejected):,} problems, {len(accepted):,} rows "
+        f"accepted{_why_rejected(history.source, rejected)}",
         observed=len(rejected),
         threshold=0,
         rows=len(accepted) + (rejected["line"].nunique() if len(rejected) else 0),
-        first_problems=table(rejected[["line", "field", "rule", "message"]]) if len(rejected) else "none",
+        first_problems=table(rejected[["line", "field", "rule", "message"]])
+        if len(rejected)
+        else "none",
     )
 
 
@@ -87,7 +97,9 @@ def _why_rejected(source: str, rejected: pd.DataFrame) -> str:
 
 
 def _quarantined(rejected: pd.DataFrame, settings: Settings) -> None:
-    """Put the history's rejected rows where people find them; with nothing rejected, an older file is removed."""
+    """Put the history's rejected rows where people find them; with nothing rejected, an older file
+    is removed.
+    """
     path = settings.data_dir / HISTORY_QUARANTINE
     if rejected.empty:
         path.unlink(missing_ok=True)
@@ -97,9 +109,12 @@ def _quarantined(rejected: pd.DataFrame, settings: Settings) -> None:
 
 
 @dg.asset(group_name="history", kinds={"onnx", "parquet"}, owners=OWNERS, code_version="1")
-def features(raw_data: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg.Output[pd.DataFrame]:
-    """The feature matrix of the history, computed by the traced ONNX feature graph; protected fields are not in it. One customer
-    in four is held out for comparisons, by a hash of the identifier.
+def features(
+    raw_data: pd.DataFrame, settings: dg.ResourceParam[Settings]
+) -> dg.Output[pd.DataFrame]:
+    """The feature matrix of the history, computed by the traced ONNX feature graph; protected
+    fields are not in it. One customer in four is held out for comparisons, by a hash of the
+    identifier.
     """
     from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, with_features
 
@@ -121,17 +136,23 @@ def features(raw_data: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg
     )
 
 
-@dg.asset(group_name="model", kinds={"scikitlearn", "onnx", "mlflow"}, owners=OWNERS, code_version="1")
+@dg.asset(
+    group_name="model", kinds={"scikitlearn", "onnx", "mlflow"}, owners=OWNERS, code_version="1"
+)
 def model(
     context: dg.AssetExecutionContext, features: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The model of the history: trained, calibrated, turned into one ONNX decision graph and registered in MLflow."""
+    """The model of the history: trained, calibrated, turned into one ONNX decision graph and
+    registered in MLflow.
+    """
     from creditrisk_assets.governance.ledger import Ledger
     from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, history_set
 
     if Ledger(settings.ledger).head() is None:
         _require_enough(features, features[HELD_OUT_COLUMN], settings)
-    return train_and_register(context, settings, history_set(features, settings.portfolio), "history", {})
+    return train_and_register(
+        context, settings, history_set(features, settings.portfolio), "history", {}
+    )
 
 
 def _require_enough(history: pd.DataFrame, held_out: pd.Series, settings: Settings) -> None:
@@ -142,13 +163,18 @@ def _require_enough(history: pd.DataFrame, held_out: pd.Series, settings: Settin
         if count < needed:
             total = int(target.sum()) if what == "bads" else int((1 - target).sum())
             raise dg.Failure(
-                f"the history has {total:,} {what}, of which {count:,} are held out to judge a model by; valid: at least "
-                f"{needed} held out (CREDITRISK_GATE_MINIMUM_BADS), about {4 * needed:,} in all: a quarter is held out"
+                f"the history has {total:,} {what}, of which {count:,} are held out to judge a "
+                f"model by; valid: at least {needed} held out (CREDITRISK_GATE_MINIMUM_BADS), "
+                f"about {4 * needed:,} in all: a quarter is held out"
             )
 
 
 def train_and_register(
-    context: dg.AssetExecutionContext, settings: Settings, learning: "LearningSet", kind: str, metadata: dict[str, str]
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    learning: "LearningSet",
+    kind: str,
+    metadata: dict[str, str],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Fit a bundle, and the scorecard to fall back on, to a learning set, and register it.
 
@@ -164,7 +190,13 @@ def train_and_register(
     from creditrisk_assets.modelling.training import cross_fits
 
     def made(directory: Path, beside: Path) -> "tuple[Bundle, Bundle | None]":
-        made_of = (settings.portfolio, learning.fit, learning.held_out, kind, learning.production_days)
+        made_of = (
+            settings.portfolio,
+            learning.fit,
+            learning.held_out,
+            kind,
+            learning.production_days,
+        )
         fits = cross_fits(settings.portfolio, learning.fit)
         bundle = make_bundle(directory, *made_of, fits)
         is_scorecard = bundle.manifest.training.family == SCORECARD.name
@@ -181,13 +213,15 @@ def register_made(
     made: "Callable[[Path, Path], tuple[Bundle, Bundle | None]]",
     metadata: dict[str, str],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Make a bundle and register it; what `model` and `candidate_model` have in common, however the bundle is made.
+    """Make a bundle and register it; what `model` and `candidate_model` have in common, however the
+    bundle is made.
 
     Args:
         context: of the asset.
         settings: where MLflow is.
         learning: rows to fit on and rows to judge by.
-        made: writes a bundle into the first directory and what to fall back on, if there is something, into the second.
+        made: writes a bundle into the first directory and what to fall back on, if there is
+            something, into the second.
         metadata: what else the asset says.
     """
     from creditrisk_assets.governance.model_card import CARD
@@ -201,7 +235,10 @@ def register_made(
         kind = bundle.manifest.training.kind
         target, scores = learning.held_out.target, bundle.score(learning.held_out.raw)
         held_out_pd = {kind: scores.default_probability}
-        plots = {"roc": roc_plot(target, held_out_pd), "calibration": calibration_plot(target, held_out_pd)}
+        plots = {
+            "roc": roc_plot(target, held_out_pd),
+            "calibration": calibration_plot(target, held_out_pd),
+        }
         more = {}
         if settings.report_rows:
             inspection = Inspection.model_validate_json(bundle.document(INSPECTION))
@@ -248,11 +285,19 @@ def register_made(
 def _how_recalibrated(training: "TrainingFacts") -> dict[str, str | float]:
     """What a recalibration changed, by which tests; nothing of other kinds."""
     facts = training.recalibration
-    return {f"recalibration_{name}": value for name, value in facts.model_dump().items()} if facts else {}
+    return (
+        {f"recalibration_{name}": value for name, value in facts.model_dump().items()}
+        if facts
+        else {}
+    )
 
 
 def _write_card(
-    registry: "Registry", registered: "RegisteredBundle", bundle: "Bundle", plots: dict[str, bytes], settings: Settings
+    registry: "Registry",
+    registered: "RegisteredBundle",
+    bundle: "Bundle",
+    plots: dict[str, bytes],
+    settings: Settings,
 ) -> None:
     """The model card and the inventory entry of a new version, beside its run."""
     from creditrisk_assets.governance.ledger import Ledger

@@ -21,7 +21,8 @@ MAY_BE_MISSING = {"creditrisk/may_be_missing": True}
 class ParquetRows:
     """A Parquet file instead of a frame, for rows that are written and read batch by batch.
 
-    As an output it is a finished local file, which is moved to the asset's place; as an input it is the asset's file.
+    As an output it is a finished local file, which is moved to the asset's place; as an input it is
+    the asset's file.
     """
 
     path: UPath | Path
@@ -36,13 +37,19 @@ class ParquetRows:
 class ParquetIOManager(dg.UPathIOManager):
     """One Parquet file for each asset, or for each of its partitions.
 
-    An input is loaded as a frame, or, where it is annotated so, given as `ParquetRows`. An asset that reads all partitions of
-    another gets a dict of the days that exist; a day that never landed is not in it.
+    An input is loaded as a frame, or, where it is annotated so, given as `ParquetRows`. An asset
+    that reads all partitions of another gets a dict of the days that exist; a day that never landed
+    is not in it.
     """
 
     extension = ".parquet"
 
-    def dump_to_path(self, context: dg.OutputContext, obj: pd.DataFrame | ParquetRows, path: UPath) -> None:  # noqa: ARG002
+    def dump_to_path(
+        self,
+        context: dg.OutputContext,  # noqa: ARG002
+        obj: pd.DataFrame | ParquetRows,
+        path: UPath,
+    ) -> None:
         """Write a frame, or put a finished file in its place."""
         if isinstance(obj, ParquetRows):
             put_file(Path(str(obj.path)), path)
@@ -58,9 +65,15 @@ class ParquetIOManager(dg.UPathIOManager):
             return pd.read_parquet(file)
 
     def load_input(self, context: dg.InputContext) -> object:
-        """Read what an input wants; of an asset of which no day has landed yet, all days are none."""
+        """Read what an input wants; of an asset of which no day has landed yet, all days are
+        none.
+        """
         loaded = super().load_input(context)
-        return {} if loaded is None and get_origin(context.dagster_type.typing_type) is dict else loaded
+        return (
+            {}
+            if loaded is None and get_origin(context.dagster_type.typing_type) is dict
+            else loaded
+        )
 
     def load_partitions(
         self, context: dg.InputContext
@@ -69,10 +82,16 @@ class ParquetIOManager(dg.UPathIOManager):
         paths = self._get_paths_for_partitions(context)
         if get_origin(context.dagster_type.typing_type) is not dict:
             (path,) = paths.values()
-            if context.definition_metadata.get("creditrisk/may_be_missing") and not self.path_exists(path):
+            if context.definition_metadata.get(
+                "creditrisk/may_be_missing"
+            ) and not self.path_exists(path):
                 return None
             return self.load_from_path(context, path)
-        return {day: self.load_from_path(context, path) for day, path in paths.items() if self.path_exists(path)}
+        return {
+            day: self.load_from_path(context, path)
+            for day, path in paths.items()
+            if self.path_exists(path)
+        }
 
 
 def stored_path(storage: UPath, asset: str, day: str) -> UPath:

@@ -6,7 +6,9 @@ from creditrisk_assets.defs.check_results import key_of
 from creditrisk_assets.monitoring.check_catalogue import WATCHES
 
 OF_THE_LOOP = dg.AssetSelection.checks(*(key_of(watch) for watch in WATCHES if watch.of_the_loop))
-"""Checks of whether the loop is alive: they say nothing of a new champion, and a run that makes one does not wait for them."""
+"""Checks of whether the loop is alive: they say nothing of a new champion, and a run that makes one
+does not wait for them.
+"""
 
 train = dg.define_asset_job(
     "train",
@@ -38,7 +40,8 @@ audit = dg.define_asset_job(
         dg.AssetCheckKey(dg.AssetKey("champion"), "champion_records_agree"),
         dg.AssetCheckKey(dg.AssetKey("champion"), "past_decisions_replay"),
     ),
-    description="Whether all records of the champion agree, and past decisions come out again to the bit.",
+    description="Whether all records of the champion agree, and past decisions come out again to "
+    "the bit.",
 )
 
 nightly_audit = dg.ScheduleDefinition(

@@ -1,4 +1,6 @@
-"""The landing zones as Dagster's partitions see them: which days are new, and what lies there that cannot be read."""
+"""The landing zones as Dagster's partitions see them: which days are new, and what lies there that
+cannot be read.
+"""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,7 +28,9 @@ STRANGERS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look at the days whose turn it is gives: what arrived, and the state of each of those days."""
+    """What a look at the days whose turn it is gives: what arrived, and the state of each of those
+    days.
+    """
 
     arrivals: Arrivals
     states: Mapping[str, str]
@@ -63,19 +67,35 @@ def arrivals_in(
     for day, stamp in glimpse(zone, chosen).items():
         if stamp is None or not memory.knows(day, stamp + states.get(day, "")):
             listings.append(list_day(zone / day))
-    looks = {day: stamp for day, stamp in map(_look, listings) if memory.knows(day, stamp + states.get(day, ""))}
-    arrivals = look(listings, memory.strangers, looks, EARLIEST_DAY, last_day(), now, settings.settle_seconds)
-    return Seen(replace(arrivals, stamps={day: stamp + states.get(day, "") for day, stamp in arrivals.stamps.items()}), states)
+    looks = {
+        day: stamp
+        for day, stamp in map(_look, listings)
+        if memory.knows(day, stamp + states.get(day, ""))
+    }
+    arrivals = look(
+        listings, memory.strangers, looks, EARLIEST_DAY, last_day(), now, settings.settle_seconds
+    )
+    return Seen(
+        replace(
+            arrivals,
+            stamps={day: stamp + states.get(day, "") for day, stamp in arrivals.stamps.items()},
+        ),
+        states,
+    )
 
 
 def zone_problems(settings: Settings) -> list[str]:
-    """What lies in the landing zones and is not read, each with the reason and what would be valid; all days are looked at."""
+    """What lies in the landing zones and is not read, each with the reason and what would be valid;
+    all days are looked at.
+    """
     zones = {"production": settings.landing_production, "outcomes": settings.landing_outcomes}
     problems = []
     for name, zone in zones.items():
         try:
             days, strangers = list_days(zone)
-            arrivals = look(days, strangers, {}, EARLIEST_DAY, last_day(), time.time(), settings.settle_seconds)
+            arrivals = look(
+                days, strangers, {}, EARLIEST_DAY, last_day(), time.time(), settings.settle_seconds
+            )
             problems += [f"{name}: {problem}" for problem in arrivals.problems]
         except OSError as error:  # the status must be readable above all when a store is not
             problems.append(f"{name}: {zone} cannot be looked at: {error}")
@@ -83,7 +103,8 @@ def zone_problems(settings: Settings) -> list[str]:
 
 
 def days_waiting(settings: Settings, scored: Collection[str]) -> list[str]:
-    """Days that have landed and were not scored; none where the landing zone cannot be looked at, which `zone_problems` says.
+    """Days that have landed and were not scored; none where the landing zone cannot be looked at,
+    which `zone_problems` says.
 
     Args:
         settings: where the landing zone is.

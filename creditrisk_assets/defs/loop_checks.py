@@ -1,4 +1,6 @@
-"""The loop watches itself: five checks on `champion`, run by the job `watch`, and by `creditrisk watch` from outside."""
+"""The loop watches itself: five checks on `champion`, run by the job `watch`, and by `creditrisk
+watch` from outside.
+"""
 
 import datetime
 import time
@@ -30,38 +32,57 @@ FAILURES_SINCE = datetime.timedelta(days=7)
 """A failure before that is history."""
 FAILURES_LOOKED_AT = 50
 
-SENSORS = (*sensors.STARTING, orphaned_runs.lost_runs, alerts.deliver_alerts, view.status_for_people)
+SENSORS = (
+    *sensors.STARTING,
+    orphaned_runs.lost_runs,
+    alerts.deliver_alerts,
+    view.status_for_people,
+)
 """Every sensor of the graph."""
 
 
 @dg.asset_check(asset=champion)
-def sensors_tick(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """Every sensor ticked within its interval and some slack, and its last tick did not fail: Dagster itself raises no alarm."""
+def sensors_tick(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """Every sensor ticked within its interval and some slack, and its last tick did not fail:
+    Dagster itself raises no alarm.
+    """
     return _result(watch_sensors(context.instance, settings))
 
 
 @dg.asset_check(asset=champion)
-def no_run_hangs(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+def no_run_hangs(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
     """No run is under way, or in the queue, for longer than the limit."""
     return _result(watch_runs(context.instance, settings))
 
 
 @dg.asset_check(asset=champion)
-def no_run_failed(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """The last run of each job and day did not fail, but where a failed check says why and raises the alarm itself."""
+def no_run_failed(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """The last run of each job and day did not fail, but where a failed check says why and raises
+    the alarm itself.
+    """
     return _result(watch_failures(context.instance, settings))
 
 
 @dg.asset_check(asset=champion)
-def api_serves_the_champion(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+def api_serves_the_champion(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
     """The API answers by the version and the bundle that the champion asset names."""
     return _result(watch_api(context.instance, settings))
 
 
 @dg.asset_check(asset=champion)
-def data_is_fresh(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """Every business day that is over was scored, up to the days that may be missing. Here the wall clock counts: the question is
-    whether today's file came.
+def data_is_fresh(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """Every business day that is over was scored, up to the days that may be missing. Here the wall
+    clock counts: the question is whether today's file came.
     """
     return _result(watch_data(context.instance, settings))
 
@@ -90,7 +111,9 @@ def findings(instance: dg.DagsterInstance, settings: Settings) -> list[Finding]:
 
 
 def unreadable(error: Exception) -> list[Finding]:
-    """What is found where Dagster's instance cannot be read: nobody knows whether anything ticks."""
+    """What is found where Dagster's instance cannot be read: nobody knows whether anything
+    ticks.
+    """
     first = (str(error).strip().splitlines() or [""])[0]
     told = f"Dagster's instance cannot be read: {type(error).__name__}: {first}"
     return [Finding(loop_health.sensors_tick.__name__, False, told, "unreadable", "readable", 0)]
@@ -98,10 +121,14 @@ def unreadable(error: Exception) -> list[Finding]:
 
 def watch_sensors(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     """Whether every sensor ticks."""
-    return loop_health.sensors_tick(sensor_beats(instance, SENSORS), time.time(), settings.watch_tick_seconds)
+    return loop_health.sensors_tick(
+        sensor_beats(instance, SENSORS), time.time(), settings.watch_tick_seconds
+    )
 
 
-def sensor_beats(instance: dg.DagsterInstance, watched: Sequence[dg.SensorDefinition]) -> list[SensorBeat]:
+def sensor_beats(
+    instance: dg.DagsterInstance, watched: Sequence[dg.SensorDefinition]
+) -> list[SensorBeat]:
     """The last sign of life of each sensor."""
     beats = []
     for sensor in watched:
@@ -110,19 +137,26 @@ def sensor_beats(instance: dg.DagsterInstance, watched: Sequence[dg.SensorDefini
         if ticks and ticks[0].status is TickStatus.FAILURE:
             error = ticks[0].error.message if ticks[0].error else "no message"
         interval = float(sensor.minimum_interval_seconds or 30)
-        beats.append(SensorBeat(sensor.name, interval, ticks[0].timestamp if ticks else None, error, not running))
+        beats.append(
+            SensorBeat(
+                sensor.name, interval, ticks[0].timestamp if ticks else None, error, not running
+            )
+        )
     return beats
 
 
 def watch_runs(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     """Whether a run hangs."""
     records = instance.get_run_records(dg.RunsFilter(statuses=event_log.IN_FLIGHT))
-    return loop_health.no_run_hangs([_beat(record) for record in records], time.time(), settings.watch_run_minutes)
+    return loop_health.no_run_hangs(
+        [_beat(record) for record in records], time.time(), settings.watch_run_minutes
+    )
 
 
 def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:
-    """Whether a run failed, and neither a later run of the same job and day nor a failed check says more. A run on a day
-    without a file is no failure of the loop: only a file could make it succeed, and when one lands the day runs by itself.
+    """Whether a run failed, and neither a later run of the same job and day nor a failed check says
+    more. A run on a day without a file is no failure of the loop: only a file could make it
+    succeed, and when one lands the day runs by itself.
     """
     since = datetime.datetime.now(datetime.UTC) - FAILURES_SINCE
     wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
@@ -150,14 +184,18 @@ def _has_something_to_do(settings: Settings, run: dg.DagsterRun) -> bool:
 
 def _is_the_last(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     day = run.tags.get(event_log.PARTITION_TAG)
-    wanted = dg.RunsFilter(job_name=run.job_name, tags={event_log.PARTITION_TAG: day} if day else None)
+    wanted = dg.RunsFilter(
+        job_name=run.job_name, tags={event_log.PARTITION_TAG: day} if day else None
+    )
     return [later.run_id for later in instance.get_runs(wanted, limit=1)] == [run.run_id]
 
 
 def _beat(record: dg.RunRecord) -> RunBeat:
     run = record.dagster_run
     since = record.start_time or record.create_timestamp.timestamp()
-    return RunBeat(run.run_id, run.job_name, run.tags.get(event_log.PARTITION_TAG), run.status.value, since)
+    return RunBeat(
+        run.run_id, run.job_name, run.tags.get(event_log.PARTITION_TAG), run.status.value, since
+    )
 
 
 def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:
@@ -171,7 +209,9 @@ def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:
         if in_force is None:
             return loop_health.api_serves_the_champion(None, None, url, None)
         answer: ApiAnswer = loop_health.ask_api(url)
-        found = loop_health.api_serves_the_champion(in_force.model_version, in_force.bundle_sha256, url, answer)
+        found = loop_health.api_serves_the_champion(
+            in_force.model_version, in_force.bundle_sha256, url, answer
+        )
         if found.passed or time.monotonic() > ends:
             return found
         time.sleep(1)
@@ -180,7 +220,9 @@ def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:
 def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     """Whether the data is fresh."""
     today = datetime.datetime.now(datetime.UTC).date()
-    return loop_health.data_is_fresh(event_log.day_of_data(instance), today, settings.data_weekdays, settings.watch_missing_days)
+    return loop_health.data_is_fresh(
+        event_log.day_of_data(instance), today, settings.data_weekdays, settings.watch_missing_days
+    )
 
 
 def _result(found: Finding) -> dg.AssetCheckResult:

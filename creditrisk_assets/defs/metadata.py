@@ -18,19 +18,27 @@ def picture(png: bytes) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
-def table(frame: pd.DataFrame, rows: int = 20, compared: tuple[str, str] | None = None) -> dg.MarkdownMetadataValue:
+def table(
+    frame: pd.DataFrame, rows: int = 20, compared: tuple[str, str] | None = None
+) -> dg.MarkdownMetadataValue:
     """The first rows of a frame as a table.
 
     Args:
         frame: the rows.
         rows: how many of them.
-        compared: the columns of a figure and of its limit, which are shown with the digits that tell them apart.
+        compared: the columns of a figure and of its limit, which are shown with the digits that
+            tell them apart.
     """
     if compared is not None:
         shown = [_told_apart(*values) for values in frame[list(compared)].itertuples(index=False)]
-        frame = frame.assign(**{name: [row[place] for row in shown] for place, name in enumerate(compared)})
+        frame = frame.assign(
+            **{name: [row[place] for row in shown] for place, name in enumerate(compared)}
+        )
     lines = ["| " + " | ".join(frame.columns) + " |", "|" + "---|" * len(frame.columns)]
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.head(rows).itertuples(index=False)]
+    lines += [
+        "| " + " | ".join(_cell(value) for value in row) + " |"
+        for row in frame.head(rows).itertuples(index=False)
+    ]
     if len(frame) > rows:
         lines.append(f"\n{len(frame) - rows:,} more rows")
     return dg.MetadataValue.md("\n".join(lines))
@@ -47,7 +55,11 @@ def figures(values: Mapping[str, float], prefix: str = "") -> dict[str, float | 
 
 def _told_apart(figure: Any, limit: Any) -> tuple[Any, Any]:
     """A figure and its limit as texts; as they are where one of them is no number."""
-    if isinstance(figure, float) and isinstance(limit, float) and not (math.isnan(figure) or math.isnan(limit)):
+    if (
+        isinstance(figure, float)
+        and isinstance(limit, float)
+        and not (math.isnan(figure) or math.isnan(limit))
+    ):
         return beside(figure, limit, ".4f")
     return figure, limit
 

@@ -1,12 +1,14 @@
-"""The one time axis: a partition is a business day in UTC, and there is one for each day that has landed."""
+"""The one time axis: a partition is a business day in UTC, and there is one for each day that has
+landed.
+"""
 
 import dagster as dg
 
 from creditrisk_assets.settings import today
 
 DAYS = dg.DynamicPartitionsDefinition(name="day")
-"""The sensors add a day when its first file has landed. So any past day may land, in any order, and a day without files is
-neither "Missing" in the UI nor part of a backfill. Keys are `YYYY-MM-DD`.
+"""The sensors add a day when its first file has landed. So any past day may land, in any order, and
+a day without files is neither "Missing" in the UI nor part of a backfill. Keys are `YYYY-MM-DD`.
 """
 
 EARLIEST_DAY = "1970-01-01"
@@ -14,7 +16,9 @@ EARLIEST_DAY = "1970-01-01"
 
 
 def last_day() -> str:
-    """The last day that may be read: today, in UTC. A day's file may land before the day is over."""
+    """The last day that may be read: today, in UTC. A day's file may land before the day is
+    over.
+    """
     return today().isoformat()
 
 

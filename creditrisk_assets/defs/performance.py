@@ -1,8 +1,9 @@
 """How the day's decisions turned out: the asset `performance_report` and the checks on it.
 
-Each day of decisions is a vintage. Its report keeps the figures of the night alone and of the last nights of the same champion
-together (14, 7 and 3 of them, unless the settings say otherwise), which come from the frames that are stored of the nights
-before it: no row of theirs is read again. The checks do not block: there is nothing after them to stop.
+Each day of decisions is a vintage. Its report keeps the figures of the night alone and of the last
+nights of the same champion together (14, 7 and 3 of them, unless the settings say otherwise), which
+come from the frames that are stored of the nights before it: no row of theirs is read again. The
+checks do not block: there is nothing after them to stop.
 """
 
 import dataclasses
@@ -28,9 +29,17 @@ if TYPE_CHECKING:
 PD = "default_probability"
 
 HISTORY_DAYS = 60
-"""Days before the night whose stored reports are looked at: for the nights together, the chart, and how good estimates were."""
+"""Days before the night whose stored reports are looked at: for the nights together, the chart, and
+how good estimates were.
+"""
 
-ABOUT = ("nights", "first_day", "model_version", "validation_roc_auc", "validation_roc_auc_standard_error")
+ABOUT = (
+    "nights",
+    "first_day",
+    "model_version",
+    "validation_roc_auc",
+    "validation_roc_auc_standard_error",
+)
 """Columns of a stored report that are no figures of matured rows."""
 
 Nights = dict[str, dict[str, float]]
@@ -50,9 +59,10 @@ def performance_report(
     outcomes: pd.DataFrame,
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
-    """How the day's decisions turned out, on the rows whose outcome has arrived, beside what the champion that made them showed
-    at validation and what its PDs promised of the same rows; and how good such promises have been. Customers that this champion
-    has learned from, and decisions of another version on the same day, are counted and are no performance.
+    """How the day's decisions turned out, on the rows whose outcome has arrived, beside what the
+    champion that made them showed at validation and what its PDs promised of the same rows; and how
+    good such promises have been. Customers that this champion has learned from, and decisions of
+    another version on the same day, are counted and are no performance.
     """
     from creditrisk_assets.governance.policy import grade_table
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
@@ -76,7 +86,9 @@ def performance_report(
     version, bundle = scored_by(settings, production_scores)
     validation = bundle.manifest.metrics
     matured = join_outcomes(scores, outcomes, portfolio.identifier)
-    learned = in_sample(matured.rows[portfolio.identifier], day, BundleStore(settings.data_dir).learned_days(bundle))
+    learned = in_sample(
+        matured.rows[portfolio.identifier], day, BundleStore(settings.data_dir).learned_days(bundle)
+    )
     by_others = (matured.rows["model_version"] != version).to_numpy()
     waiting = maturity(
         matured.decisions,
@@ -97,7 +109,12 @@ def performance_report(
         "validation_roc_auc_standard_error": validation["roc_auc_standard_error"],
     }
     spans = spans_of([*recent.values()], settings.performance_nights)
-    frame = pd.DataFrame([{"nights": number, "first_day": [*recent][-number], **about, **span} for number, span in spans.items()])
+    frame = pd.DataFrame(
+        [
+            {"nights": number, "first_day": [*recent][-number], **about, **span}
+            for number, span in spans.items()
+        ]
+    )
     misses = estimate_misses([*nights.values()])
     plots = {}
     if "roc_auc" in night and settings.report_rows:
@@ -128,28 +145,39 @@ def performance_report(
 
 
 @dg.asset_check(asset=performance_report, partitions_def=DAYS)
-def ranking_is_as_at_validation(performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """The AUC of the matured rows, of the night alone and of nights together, has not fallen below validation by more
-    than chance and more than the floor. Does not block: there is nothing after it to stop.
+def ranking_is_as_at_validation(
+    performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """The AUC of the matured rows, of the night alone and of nights together, has not fallen below
+    validation by more than chance and more than the floor. Does not block: there is nothing after
+    it to stop.
     """
     from creditrisk_assets.monitoring.performance import ranking_tests
 
     report = performance_report.iloc[0]
-    validation = {name: float(report[f"validation_{name}"]) for name in ("roc_auc", "roc_auc_standard_error")}
+    validation = {
+        name: float(report[f"validation_{name}"]) for name in ("roc_auc", "roc_auc_standard_error")
+    }
     spans = _spans(performance_report)
     tests = ranking_tests(spans, validation, settings.performance_alpha, settings.performance_floor)
     return _performance_result("ranking_is_as_at_validation", performance_report, tests, "AUC")
 
 
 @dg.asset_check(asset=performance_report, partitions_def=DAYS)
-def default_rate_is_as_predicted(performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """Bads came at the rate that the PDs said, in the night alone and in nights together, up to chance and the floor.
-    Does not block: there is nothing after it to stop.
+def default_rate_is_as_predicted(
+    performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """Bads came at the rate that the PDs said, in the night alone and in nights together, up to
+    chance and the floor. Does not block: there is nothing after it to stop.
     """
     from creditrisk_assets.monitoring.performance import level_tests
 
-    tests = level_tests(_spans(performance_report), settings.performance_alpha, settings.performance_floor)
-    return _performance_result("default_rate_is_as_predicted", performance_report, tests, "bad rate minus mean PD")
+    tests = level_tests(
+        _spans(performance_report), settings.performance_alpha, settings.performance_floor
+    )
+    return _performance_result(
+        "default_rate_is_as_predicted", performance_report, tests, "bad rate minus mean PD"
+    )
 
 
 CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
@@ -165,7 +193,9 @@ def _earlier_nights(settings: Settings, day: str, version: str) -> Nights:
                 stored = pd.read_parquet(file)
         except FileNotFoundError:
             continue
-        if "nights" in stored.columns and stored["model_version"].iloc[0] == version:  # an older report keeps other figures
+        if (
+            "nights" in stored.columns and stored["model_version"].iloc[0] == version
+        ):  # an older report keeps other figures
             nights[earlier] = _figures(stored.iloc[0])
     return nights
 
@@ -179,7 +209,9 @@ def _figures(row: "pd.Series[Any]") -> dict[str, float]:
     return {str(name): float(value) for name, value in row.dropna().items() if name not in ABOUT}
 
 
-def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, PerformanceTest]", what: str) -> dg.AssetCheckResult:
+def _performance_result(
+    check: str, report: pd.DataFrame, tests: "dict[int, PerformanceTest]", what: str
+) -> dg.AssetCheckResult:
     from creditrisk_assets.monitoring.performance import most_telling
 
     shown = most_telling(tests)
@@ -193,7 +225,9 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, Perf
     return watched_result(
         check,
         passed=all(one.passed for one in tests.values()),
-        summary=test.explanation if np.isnan(test.observed) else f"{what} {observed}, limit {limit}, {span}",
+        summary=test.explanation
+        if np.isnan(test.observed)
+        else f"{what} {observed}, limit {limit}, {span}",
         observed=test.observed,
         threshold=test.limit,
         rows=int(row["rows"]),
@@ -207,16 +241,22 @@ def _performance_result(check: str, report: pd.DataFrame, tests: "dict[int, Perf
 
 
 def _vintages(nights: Nights, misses: pd.DataFrame) -> pd.DataFrame:
-    """Nights for people, the latest first: realised figures with 95 % intervals, what was estimated of the same rows, and by
-    how many standard errors that was wrong.
+    """Nights for people, the latest first: realised figures with 95 % intervals, what was estimated
+    of the same rows, and by how many standard errors that was wrong.
     """
     from creditrisk_assets.modelling.fairness import jeffreys_interval
     from creditrisk_assets.modelling.metrics import normal_estimate
 
     rows = []
     for (day, night), missed in zip(nights.items(), misses.itertuples(), strict=True):
-        auc = normal_estimate(night.get("roc_auc", np.nan), night.get("roc_auc_standard_error", np.nan), 0.0, 1.0)
-        low, high = jeffreys_interval(int(night["bads"]), int(night["rows"])) if night["rows"] else (np.nan, np.nan)
+        auc = normal_estimate(
+            night.get("roc_auc", np.nan), night.get("roc_auc_standard_error", np.nan), 0.0, 1.0
+        )
+        low, high = (
+            jeffreys_interval(int(night["bads"]), int(night["rows"]))
+            if night["rows"]
+            else (np.nan, np.nan)
+        )
         rows.append(
             {
                 "vintage": day,
@@ -247,4 +287,5 @@ def _plot_of_nights(nights: Nights, validation: float) -> bytes:
         )
         for prefix in ("", "expected_")
     ]
-    return performance_plot([date.fromisoformat(day) for day in nights], sides[0], sides[1], validation)  # type: ignore[arg-type]
+    days = [date.fromisoformat(day) for day in nights]
+    return performance_plot(days, sides[0], sides[1], validation)  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""A production day: the assets `production_batch`, `production_scores`, `outcomes`, one partition a day."""
+"""A production day: the assets `production_batch`, `production_scores`, `outcomes`, one partition a
+day.
+"""
 
 import hashlib
 import shutil
@@ -38,8 +40,8 @@ def _reconciles(asset: str) -> dg.AssetCheckSpec:
         asset=asset,
         blocking=True,
         partitions_def=DAYS,
-        description="For each file: rows in = accepted + rejected + exact duplicates. Blocks: a row that is in neither place is "
-        "lost.",
+        description="For each file: rows in = accepted + rejected + exact duplicates. Blocks: a "
+        "row that is in neither place is lost.",
     )
 
 
@@ -49,8 +51,9 @@ def _mostly_accepted(asset: str) -> dg.AssetCheckSpec:
         asset=asset,
         blocking=True,
         partitions_def=DAYS,
-        description="Every file could be read, at least one row was accepted, and the share of rejected rows is under the limit. "
-        "Blocks: the rest of a broken day is not a fair sample of that day.",
+        description="Every file could be read, at least one row was accepted, and the share of "
+        "rejected rows is under the limit. Blocks: the rest of a broken day is not a fair sample "
+        "of that day.",
     )
 
 
@@ -65,7 +68,9 @@ def _mostly_accepted(asset: str) -> dg.AssetCheckSpec:
 def production_batch(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.Output[ParquetRows] | dg.AssetCheckResult]:
-    """The day's customers as they landed, validated row by row against the contract; bad rows go to quarantine with a reason."""
+    """The day's customers as they landed, validated row by row against the contract; bad rows go to
+    quarantine with a reason.
+    """
     from creditrisk_assets.landing.ingestion import ingest
 
     day = context.partition_key
@@ -74,7 +79,9 @@ def production_batch(
         ingested = ingest(paths, settings.portfolio, settings.portfolio.fields, folder)
         yield dg.Output(
             ParquetRows(ingested.accepted_file),
-            metadata=_accounting(ingested, _quarantined(ingested, settings, day, "production_batch")),
+            metadata=_accounting(
+                ingested, _quarantined(ingested, settings, day, "production_batch")
+            ),
             data_version=dg.DataVersion(_file_digest(ingested.accepted_file)),
         )
     yield from _checks(ingested, settings, day, "production_batch")
@@ -89,11 +96,14 @@ def production_batch(
     deps=["champion"],
 )
 def production_scores(
-    context: dg.AssetExecutionContext, production_batch: ParquetRows, settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext,
+    production_batch: ParquetRows,
+    settings: dg.ResourceParam[Settings],
 ) -> Iterator[dg.Output[ParquetRows]]:
-    """The day's decisions as they were acted on: each customer's fields with decision id, PD, score, prediction, reasons, and the
-    model version, bundle and cut-off that made them. A record that was decided before keeps its first decision, whichever version
-    is champion now; new and corrected records are decided by the champion in force. Every scoring is also kept for ever.
+    """The day's decisions as they were acted on: each customer's fields with decision id, PD,
+    score, prediction, reasons, and the model version, bundle and cut-off that made them. A record
+    that was decided before keeps its first decision, whichever version is champion now; new and
+    corrected records are decided by the champion in force. Every scoring is also kept for ever.
     """
     from creditrisk_assets.decisions import sets
     from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -112,14 +122,31 @@ def production_scores(
         if not rows:
             raise dg.Failure("the day has no accepted row; valid: at least one")
         scoring = sets.DecisionSet(
-            day=day, batch_sha256=batch_sha256, champion=in_force, rows=rows, file_sha256=_file_digest(scored)
+            day=day,
+            batch_sha256=batch_sha256,
+            champion=in_force,
+            rows=rows,
+            file_sha256=_file_digest(scored),
         )
-        kept = sets.keep(settings.decisions, Path(shutil.copyfile(scored, folder / "kept.parquet")), scoring)
-        scorings = [one for one in sets.scorings_of(settings.decisions, day) if (one.number or 0) <= (kept.number or 0)]
+        kept = sets.keep(
+            settings.decisions, Path(shutil.copyfile(scored, folder / "kept.parquet")), scoring
+        )
+        scorings = [
+            one
+            for one in sets.scorings_of(settings.decisions, day)
+            if (one.number or 0) <= (kept.number or 0)
+        ]
         record = _record_of_day(settings, scorings, scored, folder / "record.parquet")
         made_by, means = _summary(record)
-        deciding = next(one.champion for one in scorings if one.champion.model_version == made_by[0]["model_version"])
-        latest = f"scoring {kept.number} of the day, by version {in_force.model_version} at cut-off {in_force.rule.cut_off:.4f}"
+        deciding = next(
+            one.champion
+            for one in scorings
+            if one.champion.model_version == made_by[0]["model_version"]
+        )
+        latest = (
+            f"scoring {kept.number} of the day, by version {in_force.model_version} at cut-off "
+            f"{in_force.rule.cut_off:.4f}"
+        )
         yield dg.Output(
             ParquetRows(record),
             metadata={
@@ -136,7 +163,9 @@ def production_scores(
         )
 
 
-def _record_of_day(settings: Settings, scorings: "list[DecisionSet]", scored: Path, path: Path) -> Path:
+def _record_of_day(
+    settings: Settings, scorings: "list[DecisionSet]", scored: Path, path: Path
+) -> Path:
     """The file of a day's decisions as they were acted on.
 
     Args:
@@ -152,7 +181,10 @@ def _record_of_day(settings: Settings, scorings: "list[DecisionSet]", scored: Pa
     if not earlier:
         return scored
     if earlier[0].batch_sha256 == present.batch_sha256:
-        with proven_file(settings.decisions, earlier[0]).open("rb") as first, path.open("wb") as file:
+        with (
+            proven_file(settings.decisions, earlier[0]).open("rb") as first,
+            path.open("wb") as file,
+        ):
             shutil.copyfileobj(first, file)
     else:
         write_day_record(settings.decisions, earlier, scored, path, settings.portfolio)
@@ -160,16 +192,25 @@ def _record_of_day(settings: Settings, scorings: "list[DecisionSet]", scored: Pa
 
 
 def _summary(record: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """By which versions, bundles and cut-offs a day's decisions were made, the one that made most of them first, each with its
-    rows; and means over the day.
+    """By which versions, bundles and cut-offs a day's decisions were made, the one that made most
+    of them first, each with its rows; and means over the day.
     """
     by = ["model_version", "bundle_sha256", "cut_off"]
-    figures = {"mean_pd": "default_probability", "predicted_bad_share": "prediction", "mean_score": "score"}
+    figures = {
+        "mean_pd": "default_probability",
+        "predicted_bad_share": "prediction",
+        "mean_score": "score",
+    }
     rows: Counter[tuple[Any, ...]] = Counter()
     totals = dict.fromkeys(figures, 0.0)
     with pq.ParquetFile(record, pre_buffer=False) as file:
         for batch in file.iter_batches(SCORING_BATCH_ROWS, columns=[*by, *figures.values()]):
-            for part in pa.Table.from_batches([batch]).group_by(by).aggregate([([], "count_all")]).to_pylist():
+            for part in (
+                pa.Table.from_batches([batch])
+                .group_by(by)
+                .aggregate([([], "count_all")])
+                .to_pylist()
+            ):
                 rows[tuple(part[name] for name in by)] += part["count_all"]
             for name, column in figures.items():
                 totals[name] += float(batch.column(column).to_numpy().sum())
@@ -181,7 +222,14 @@ def _summary(record: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
     return made_by, {name: total / rows.total() for name, total in totals.items()}
 
 
-def _decide(accepted: pq.ParquetFile, staged: Path, day: str, name: str, bundle: "Bundle", in_force: ChampionRecord) -> int:
+def _decide(
+    accepted: pq.ParquetFile,
+    staged: Path,
+    day: str,
+    name: str,
+    bundle: "Bundle",
+    in_force: ChampionRecord,
+) -> int:
     """Write the decisions on a day's rows to a file; how many."""
     from creditrisk_assets.decisions import sets
 
@@ -218,10 +266,13 @@ def _decide(accepted: pq.ParquetFile, staged: Path, day: str, name: str, bundle:
     check_specs=[_reconciles("outcomes"), _mostly_accepted("outcomes")],
 )
 def outcomes(
-    context: dg.AssetExecutionContext, production_batch: ParquetRows | None, settings: dg.ResourceParam[Settings]
+    context: dg.AssetExecutionContext,
+    production_batch: ParquetRows | None,
+    settings: dg.ResourceParam[Settings],
 ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
-    """Who of the day's customers defaulted in the performance window: labels that arrive later, partly, in any order, or
-    corrected. Every version is kept; the last counts. An outcome of a customer that is not in the day's batch is quarantined.
+    """Who of the day's customers defaulted in the performance window: labels that arrive later,
+    partly, in any order, or corrected. Every version is kept; the last counts. An outcome of a
+    customer that is not in the day's batch is quarantined.
     """
     from creditrisk_assets.landing.ingestion import ingest
     from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merged_versions
@@ -233,10 +284,19 @@ def outcomes(
         with production_batch.opened() as batch:
             customers = pd.Index(batch.read([portfolio.identifier]).column(0).to_pandas())
     with scratch_folder(settings.scratch) as folder:
-        ingested = ingest(paths, portfolio, (portfolio.target_field,), folder, repeats="versions", known_customers=customers)
+        ingested = ingest(
+            paths,
+            portfolio,
+            (portfolio.target_field,),
+            folder,
+            repeats="versions",
+            known_customers=customers,
+        )
         observed = pd.read_parquet(ingested.accepted_file)
         quarantine = _quarantined(ingested, settings, day, "outcomes")
-    versions = merged_versions(_kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier)
+    versions = merged_versions(
+        _kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier
+    )
     current = current_versions(versions, portfolio.identifier)
     yield dg.Output(
         versions,
@@ -248,7 +308,9 @@ def outcomes(
             "corrected": int((current[VERSION] > 1).sum()),
             "day_has_landed": production_batch is not None,
         },
-        data_version=dg.DataVersion(hashlib.sha256(versions.to_csv(index=False).encode()).hexdigest()),
+        data_version=dg.DataVersion(
+            hashlib.sha256(versions.to_csv(index=False).encode()).hexdigest()
+        ),
     )
     yield from _checks(ingested, settings, day, "outcomes")
 
@@ -266,15 +328,23 @@ def _landed_files(folder: UPath) -> list[UPath]:
     from creditrisk_assets.landing.listing import list_day
 
     if LIKE_A_DAY.fullmatch(folder.name) is None:
-        raise dg.Failure(f"partition is {folder.name!r}; valid: a day as YYYY-MM-DD, which the sensors add when its file lands")
+        raise dg.Failure(
+            f"partition is {folder.name!r}; valid: a day as YYYY-MM-DD, which the sensors add "
+            "when its file lands"
+        )
     listing = list_day(folder)
     if listing.problem or not listing.files:
-        raise dg.Failure(f"{folder}: {listing.problem or 'no data file'}; valid: at least one .csv or .parquet file")
+        raise dg.Failure(
+            f"{folder}: {listing.problem or 'no data file'}; valid: at least one .csv or .parquet "
+            "file"
+        )
     return [file.path for file in listing.files]
 
 
 def _quarantined(ingested: "Ingested", settings: Settings, day: str, asset: str) -> UPath | None:
-    """Put a day's rejected rows where people find them; with nothing rejected, an older file is removed."""
+    """Put a day's rejected rows where people find them; with nothing rejected, an older file is
+    removed.
+    """
     path = settings.quarantine / day / f"{asset}.csv"
     if ingested.rejected_file is None:
         path.unlink(missing_ok=True)
@@ -283,7 +353,9 @@ def _quarantined(ingested: "Ingested", settings: Settings, day: str, asset: str)
     return path
 
 
-def _accounting(ingested: "Ingested", quarantine: UPath | None) -> dict[str, dg.MetadataValue | str | int]:
+def _accounting(
+    ingested: "Ingested", quarantine: UPath | None
+) -> dict[str, dg.MetadataValue | str | int]:
     """Where every row went."""
     return {
         "dagster/row_count": ingested.rows,
@@ -309,15 +381,22 @@ def _why_rejected(ingested: "Ingested", day: str, asset: str) -> str:
         return "no file has a row"
     first = ingested.first_rejected.iloc[0]
     line = f", line {first['line']}" if first["line"] else ""
-    return f"{first['file']}{line}: {first['message']}; all reasons are in quarantine/{day}/{asset}.csv"
+    return (
+        f"{first['file']}{line}: {first['message']}; all reasons are in "
+        f"quarantine/{day}/{asset}.csv"
+    )
 
 
-def _checks(ingested: "Ingested", settings: Settings, day: str, asset: str) -> Iterator[dg.AssetCheckResult]:
+def _checks(
+    ingested: "Ingested", settings: Settings, day: str, asset: str
+) -> Iterator[dg.AssetCheckResult]:
     broken = [file.file for file in ingested.files if not file.holds]
     yield watched_result(
         _reconciles(asset).name,
         passed=not broken,
-        summary=f"rows are missing in {', '.join(broken)}" if broken else "every row is accounted for",
+        summary=f"rows are missing in {', '.join(broken)}"
+        if broken
+        else "every row is accounted for",
         observed=len(broken),
         threshold=0,
         rows=ingested.rows_in,

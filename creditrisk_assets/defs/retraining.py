@@ -1,4 +1,6 @@
-"""What the retrain policy looks at, gathered from the event log, and its answer; for the sensor and for `creditrisk status`."""
+"""What the retrain policy looks at, gathered from the event log, and its answer; for the sensor and
+for `creditrisk status`.
+"""
 
 from functools import lru_cache
 
@@ -7,7 +9,14 @@ import dagster as dg
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.check_results import CAUSES
 from creditrisk_assets.defs.jobs import assess_performance, retrain, train
-from creditrisk_assets.governance.retrain_policy import BUDGET_DAYS, Cause, Decision, LoopState, RetrainLimits, decide
+from creditrisk_assets.governance.retrain_policy import (
+    BUDGET_DAYS,
+    Cause,
+    Decision,
+    LoopState,
+    RetrainLimits,
+    decide,
+)
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 
@@ -28,8 +37,12 @@ def retrain_decision(instance: dg.DagsterInstance, settings: Settings) -> Decisi
             retrains_in_flight=event_log.runs_in_flight(instance, [retrain.name, train.name]),
             outcomes_in_flight=event_log.runs_in_flight(instance, [assess_performance.name]),
             past=event_log.past_retrains(instance, retrain.name),
-            evidence=event_log.matured_evidence(instance, version, excluded, EVIDENCE_DAYS) if version else {},
-            validation=_validation(BundleStore(settings.data_dir), in_force.bundle_sha256) if in_force else {},
+            evidence=event_log.matured_evidence(instance, version, excluded, EVIDENCE_DAYS)
+            if version
+            else {},
+            validation=_validation(BundleStore(settings.data_dir), in_force.bundle_sha256)
+            if in_force
+            else {},
         ),
         RetrainLimits.of(settings),
     )
@@ -46,12 +59,18 @@ def _cause(one: event_log.Evaluation) -> Cause:
 
 
 def history_mark(instance: dg.DagsterInstance) -> str:
-    """Changes whenever something has happened that the decision may depend on: a run began, went on or ended, or the champion was
-    moved by hand. Found in the same time however long the log is.
+    """Changes whenever something has happened that the decision may depend on: a run began, went on
+    or ended, or the champion was moved by hand. Found in the same time however long the log is.
     """
-    moved = [record.storage_id for record in instance.fetch_materializations(event_log.CHAMPION, limit=1).records]
+    moved = [
+        record.storage_id
+        for record in instance.fetch_materializations(event_log.CHAMPION, limit=1).records
+    ]
     latest = instance.get_run_records(limit=1, order_by="update_timestamp")
-    runs = [(one.dagster_run.run_id, one.dagster_run.status.value, one.update_timestamp.isoformat()) for one in latest]
+    runs = [
+        (one.dagster_run.run_id, one.dagster_run.status.value, one.update_timestamp.isoformat())
+        for one in latest
+    ]
     return repr((moved, runs))
 
 

@@ -1,5 +1,5 @@
-"""What the day's decisions say before any outcome is known: the checks on `production_scores`, and what is estimated from the
-PDs.
+"""What the day's decisions say before any outcome is known: the checks on `production_scores`, and
+what is estimated from the PDs.
 
 The checks do not block: the decisions were made, and whoever reads them must know.
 """
@@ -35,12 +35,18 @@ FloatArray = NDArray[np.float64]
 FAIRNESS_DAYS = 30
 """Days that are looked back at until there are enough decisions to watch groups by."""
 
-PD, PREDICTION, VERSION, BUNDLE = "default_probability", "prediction", "model_version", "bundle_sha256"
+PD, PREDICTION, VERSION, BUNDLE = (
+    "default_probability",
+    "prediction",
+    "model_version",
+    "bundle_sha256",
+)
 
 
 def estimates_of(probability: FloatArray) -> dict[str, float | str]:
-    """What the PDs of a day promise, as metadata of the asset that reports on the day: `estimated_<figure>` with its standard
-    error and, for people, what it assumes. `probability_of` reads the PDs of a file of scores.
+    """What the PDs of a day promise, as metadata of the asset that reports on the day:
+    `estimated_<figure>` with its standard error and, for people, what it assumes. `probability_of`
+    reads the PDs of a file of scores.
     """
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
 
@@ -52,10 +58,12 @@ def estimates_of(probability: FloatArray) -> dict[str, float | str]:
 
 
 @dg.asset_check(asset=production_scores, partitions_def=DAYS)
-def estimated_performance_holds(production_scores: ParquetRows, settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """The AUC that the PDs of the day promise is not below that of validation by more than chance and more than the floor.
-    Takes the PDs to be right, so it sees another population and never another concept. Does not block: the day is scored all
-    the same.
+def estimated_performance_holds(
+    production_scores: ParquetRows, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """The AUC that the PDs of the day promise is not below that of validation by more than chance
+    and more than the floor. Takes the PDs to be right, so it sees another population and never
+    another concept. Does not block: the day is scored all the same.
     """
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
     from creditrisk_assets.monitoring.performance import estimate_held
@@ -65,8 +73,12 @@ def estimated_performance_holds(production_scores: ParquetRows, settings: dg.Res
     validation = BundleStore(settings.data_dir).load(bundle_sha256).manifest.metrics
     probability = probability_of(production_scores)
     expected = expected_performance(probability).get("roc_auc")
-    test = estimate_held(expected, validation, settings.performance_alpha, settings.performance_floor)
-    interval = "" if expected is None else f" [{expected.interval.low:.4f}, {expected.interval.high:.4f}]"
+    test = estimate_held(
+        expected, validation, settings.performance_alpha, settings.performance_floor
+    )
+    interval = (
+        "" if expected is None else f" [{expected.interval.low:.4f}, {expected.interval.high:.4f}]"
+    )
     observed, limit = beside(test.observed, test.limit, ".4f")
     told = f"estimated AUC {observed}{interval}, limit {limit}"
     return watched_result(
@@ -85,11 +97,14 @@ def estimated_performance_holds(production_scores: ParquetRows, settings: dg.Res
 
 @dg.asset_check(asset=production_scores, partitions_def=DAYS)
 def live_decisions_treat_groups_alike(
-    context: dg.AssetCheckExecutionContext, production_scores: ParquetRows, settings: dg.ResourceParam[Settings]
+    context: dg.AssetCheckExecutionContext,
+    production_scores: ParquetRows,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    """Fairness monitoring: no group of a protected field is approved less often than the four-fifths line allows, beside the
-    group that is approved most often, with its whole 95 % interval. Of a small day the nights before it by the same champion
-    count with it. Proves no compliance. Does not block: no cut-off is set by group, and people must look.
+    """Fairness monitoring: no group of a protected field is approved less often than the
+    four-fifths line allows, beside the group that is approved most often, with its whole 95 %
+    interval. Of a small day the nights before it by the same champion count with it. Proves no
+    compliance. Does not block: no cut-off is set by group, and people must look.
     """
     from creditrisk_assets.modelling.fairness import impact_by_group, under_line
 
@@ -101,15 +116,22 @@ def live_decisions_treat_groups_alike(
     below = [one for one in impacts if one.high < line]
     under = [one for one in impacts if one.ratio < line]
     worst = min(below or under or impacts, key=lambda one: one.ratio, default=None)
-    shown = [dataclasses.asdict(one) | {"flag": under_line(one.ratio, one.high, line)} for one in impacts]
+    shown = [
+        dataclasses.asdict(one) | {"flag": under_line(one.ratio, one.high, line)} for one in impacts
+    ]
     return watched_result(
         "live_decisions_treat_groups_alike",
         passed=not below,
         summary="no group is large enough to be judged"
         if worst is None
-        else f"{worst.field} {worst.group}: ratio {beside(worst.ratio, line)[0]} [{worst.low:.3f}, {worst.high:.3f}] "
-        f"to {worst.reference}, line {line:.2f}, {len(nights)} days"
-        + (f"; {len(under)} groups under the line by their figure, perhaps by chance" if under and not below else ""),
+        else f"{worst.field} {worst.group}: ratio {beside(worst.ratio, line)[0]} "
+        f"[{worst.low:.3f}, {worst.high:.3f}] to {worst.reference}, line {line:.2f}, "
+        f"{len(nights)} days"
+        + (
+            f"; {len(under)} groups under the line by their figure, perhaps by chance"
+            if under and not below
+            else ""
+        ),
         observed=np.nan if worst is None else worst.ratio,
         threshold=line,
         rows=len(decided),
@@ -122,10 +144,12 @@ def live_decisions_treat_groups_alike(
 
 @dg.asset_check(asset=production_scores, partitions_def=DAYS)
 def batch_equals_online(
-    context: dg.AssetCheckExecutionContext, production_scores: ParquetRows, settings: dg.ResourceParam[Settings]
+    context: dg.AssetCheckExecutionContext,
+    production_scores: ParquetRows,
+    settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    """The day's batch gives the customers of the API the PDs that the API gave them, bit for bit, where the same bundle decided
-    on the same record. Does not block: the answers have left.
+    """The day's batch gives the customers of the API the PDs that the API gave them, bit for bit,
+    where the same bundle decided on the same record. Does not block: the answers have left.
     """
     from creditrisk_assets.decisions.sets import DecisionsError
 
@@ -145,9 +169,14 @@ def batch_equals_online(
     if agreement is None:
         summary = "no live decisions"
     elif agreement.differing:
-        summary = f"{len(agreement.differing)} of {agreement.compared} PDs differ, the first of {agreement.differing[0]}"
+        summary = (
+            f"{len(agreement.differing)} of {agreement.compared} PDs differ, the first of "
+            f"{agreement.differing[0]}"
+        )
     else:
-        summary = f"{agreement.compared} of {agreement.decisions} live decisions compared, all to the bit"
+        summary = (
+            f"{agreement.compared} of {agreement.decisions} live decisions compared, all to the bit"
+        )
     counts = {} if agreement is None else dataclasses.asdict(agreement)
     differing = counts.pop("differing", ())
     largest = counts.pop("largest", np.nan)
@@ -169,11 +198,18 @@ CHECKS = (estimated_performance_holds, live_decisions_treat_groups_alike, batch_
 
 
 def made_by(scores: ParquetRows) -> tuple[str, str]:
-    """Version and bundle that made most of a day's decisions. Others made some where a file was corrected after a promotion."""
+    """Version and bundle that made most of a day's decisions. Others made some where a file was
+    corrected after a promotion.
+    """
     counted: Counter[tuple[str, str]] = Counter()
     with scores.opened() as file:
         for batch in file.iter_batches(columns=[VERSION, BUNDLE]):
-            for part in pa.Table.from_batches([batch]).group_by([VERSION, BUNDLE]).aggregate([([], "count_all")]).to_pylist():
+            for part in (
+                pa.Table.from_batches([batch])
+                .group_by([VERSION, BUNDLE])
+                .aggregate([([], "count_all")])
+                .to_pylist()
+            ):
                 counted[part[VERSION], part[BUNDLE]] += part["count_all"]
     return counted.most_common(1)[0][0]
 
@@ -184,13 +220,21 @@ def probability_of(scores: ParquetRows) -> FloatArray:
         return np.asarray(file.read([PD]).column(0).to_numpy(), dtype=np.float64)
 
 
-def _recent_decisions(scores: ParquetRows, day: str, version: str, settings: Settings) -> Iterator[pd.DataFrame]:
-    """Protected fields and predictions of the day, then of the nights before it by the same champion until there are enough."""
+def _recent_decisions(
+    scores: ParquetRows, day: str, version: str, settings: Settings
+) -> Iterator[pd.DataFrame]:
+    """Protected fields and predictions of the day, then of the nights before it by the same
+    champion until there are enough.
+    """
     columns = [*settings.portfolio.protected, PREDICTION]
     rows = 0
     for back in range(FAIRNESS_DAYS):
         earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
-        night = scores if back == 0 else ParquetRows(stored_path(settings.storage, "production_scores", earlier))
+        night = (
+            scores
+            if back == 0
+            else ParquetRows(stored_path(settings.storage, "production_scores", earlier))
+        )
         try:
             if back and made_by(night)[0] != version:
                 continue
@@ -208,11 +252,15 @@ def _groups(decided: pd.DataFrame, settings: Settings) -> "Groups":
     from creditrisk_assets.modelling.fairness import protected_groups
     from creditrisk_assets.portfolio.encoding import raw_matrix
 
-    protected = [field for field in settings.portfolio.fields if field.name in settings.portfolio.protected]
+    protected = [
+        field for field in settings.portfolio.fields if field.name in settings.portfolio.protected
+    ]
     if not protected:
         return {}
     numbers = raw_matrix(decided, protected).T
-    return protected_groups(settings.portfolio, {field.name: row for field, row in zip(protected, numbers, strict=True)})
+    return protected_groups(
+        settings.portfolio, {field.name: row for field, row in zip(protected, numbers, strict=True)}
+    )
 
 
 def _agreement(scores: ParquetRows, day: str, settings: Settings) -> "OnlineAgreement | None":
@@ -236,7 +284,9 @@ def _agreement(scores: ParquetRows, day: str, settings: Settings) -> "OnlineAgre
     online = pa.concat_tables(live)
     with scores.opened() as file:
         batch = _rows_of(file, compared[1:], online[portfolio.identifier])
-    return online_agreement(online.to_pandas(), batch.to_pandas(), portfolio.identifier, portfolio.field_names)
+    return online_agreement(
+        online.to_pandas(), batch.to_pandas(), portfolio.identifier, portfolio.field_names
+    )
 
 
 def _rows_of(file: pq.ParquetFile, columns: Sequence[str], customers: pa.ChunkedArray) -> pa.Table:

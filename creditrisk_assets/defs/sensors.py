@@ -19,31 +19,56 @@ from creditrisk_assets.settings import Settings
 
 INTERVAL_SECONDS = 5
 RUNS_PER_TICK = 200
-"""A tick has a minute, and reads the files of each day that it asks for; the others come with the next ticks."""
+"""A tick has a minute, and reads the files of each day that it asks for; the others come with the
+next ticks.
+"""
 
 UNDECIDED = "undecided"
 
 
-@dg.sensor(job=score_production, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
-def new_production_partitions(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
-    """A new or changed file in the production landing zone gets its day validated, scored and checked."""
+@dg.sensor(
+    job=score_production,
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def new_production_partitions(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    """A new or changed file in the production landing zone gets its day validated, scored and
+    checked.
+    """
     if event_log.champion_in_force(context.instance) is None:
-        return dg.SensorResult(skip_reason="there is no champion to score with yet; run the job train")
+        return dg.SensorResult(
+            skip_reason="there is no champion to score with yet; run the job train"
+        )
     memory = ZoneMemory.of(context.cursor)
     seen = arrivals_in(settings.landing_production, memory, settings)
     return _day_requests(context, memory, seen, lambda _: None)
 
 
-@dg.sensor(job=assess_performance, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
-def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
-    """A new or changed file of outcomes gets its day's performance assessed, once the day has been scored, and again when the
-    day is scored again. Outcomes of a day that never landed are looked at too, so that they are quarantined and not forgotten.
+@dg.sensor(
+    job=assess_performance,
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def new_outcome_partitions(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    """A new or changed file of outcomes gets its day's performance assessed, once the day has been
+    scored, and again when the day is scored again. Outcomes of a day that never landed are looked
+    at too, so that they are quarantined and not forgotten.
     """
     from creditrisk_assets.landing.listing import list_day
 
     memory = ZoneMemory.of(context.cursor)
-    scored_since = event_log.decided_days(context.instance, after=memory.seen_event) if memory.seen_event is not None else {}
-    memory.seen_event = max([*scored_since.values(), memory.seen_event or event_log.latest_decided(context.instance)])
+    scored_since = (
+        event_log.decided_days(context.instance, after=memory.seen_event)
+        if memory.seen_event is not None
+        else {}
+    )
+    memory.seen_event = max(
+        [*scored_since.values(), memory.seen_event or event_log.latest_decided(context.instance)]
+    )
 
     def scored(days: Sequence[str]) -> dict[str, str]:
         decided = event_log.decided_days(context.instance, days)
@@ -58,15 +83,24 @@ def new_outcome_partitions(context: dg.SensorEvaluationContext, settings: dg.Res
         if not folder.exists():
             return None
         landed = list_day(folder)
-        return f"{day} has outcomes but was not scored yet" if landed.files or landed.problem else None
+        return (
+            f"{day} has outcomes but was not scored yet" if landed.files or landed.problem else None
+        )
 
     return _day_requests(context, memory, seen, not_yet)
 
 
-@dg.sensor(job=retrain, minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
-def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
-    """Failed drift or performance checks are weighed when there are outcomes; a recalibration or a refit is started once for each
-    cause, if the evidence asks for one and the policy allows it. As long as nothing has happened the last answer stands.
+@dg.sensor(
+    job=retrain,
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def retrain_on_drift(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    """Failed drift or performance checks are weighed when there are outcomes; a recalibration or a
+    refit is started once for each cause, if the evidence asks for one and the policy allows it. As
+    long as nothing has happened the last answer stands.
     """
     instance = context.instance
     mark = f"{history_mark(instance)} {RetrainLimits.of(settings)}"
@@ -75,7 +109,10 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
         return dg.SensorResult(skip_reason=remembered["reason"])
     decision = retrain_decision(instance, settings)
     if not decision.causes or decision.triage is None:
-        return dg.SensorResult(skip_reason=decision.reason, cursor=json.dumps({"mark": mark, "reason": decision.reason}))
+        return dg.SensorResult(
+            skip_reason=decision.reason,
+            cursor=json.dumps({"mark": mark, "reason": decision.reason}),
+        )
     identifiers = ",".join(str(cause.record_id) for cause in decision.causes)
     request = dg.RunRequest(
         run_key=f"causes:{identifiers}",
@@ -84,8 +121,12 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, settings: dg.ResourceP
             event_log.LATEST_DAY_TAG: event_log.latest_day_of_data(instance),
             event_log.ACTION_TAG: decision.triage.action.value,
             event_log.SINCE_TAG: decision.triage.since,
-            "creditrisk/cause_checks": ", ".join(sorted({cause.check for cause in decision.causes})),
-            "creditrisk/cause_partitions": ", ".join(sorted({cause.partition for cause in decision.causes})),
+            "creditrisk/cause_checks": ", ".join(
+                sorted({cause.check for cause in decision.causes})
+            ),
+            "creditrisk/cause_partitions": ", ".join(
+                sorted({cause.partition for cause in decision.causes})
+            ),
             "creditrisk/cause_values": causes_counted(decision.causes),
             "creditrisk/cause_evidence": decision.triage.sentence,
         },
@@ -98,9 +139,13 @@ STARTING = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
 
 
 def _day_requests(
-    context: dg.SensorEvaluationContext, memory: ZoneMemory, seen: Seen, not_yet: Callable[[str], str | None]
+    context: dg.SensorEvaluationContext,
+    memory: ZoneMemory,
+    seen: Seen,
+    not_yet: Callable[[str], str | None],
 ) -> dg.SensorResult:
-    """One run for each day that is new or changed; its key is the day and the content, so a corrected file runs again.
+    """One run for each day that is new or changed; its key is the day and the content, so a
+    corrected file runs again.
 
     Args:
         context: of the sensor.
@@ -112,7 +157,11 @@ def _day_requests(
 
     arrivals = seen.arrivals
     requests: list[dg.RunRequest] = []
-    waiting, problems, again = list(arrivals.waiting), list(arrivals.problems), list(arrivals.unsettled)
+    waiting, problems, again = (
+        list(arrivals.waiting),
+        list(arrivals.problems),
+        list(arrivals.unsettled),
+    )
     for day in arrivals.ready:
         if len(requests) >= RUNS_PER_TICK:
             again.append(day.day)
@@ -139,6 +188,14 @@ def _day_requests(
         context.log.warning(problem)
     if requests:
         landed = DAYS.build_add_request([str(request.partition_key) for request in requests])
-        return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=[landed], cursor=memory.text())
-    notes = [f"{memory.days_dealt_with} days dealt with, none new", *(f"waiting: {one}" for one in waiting)]
-    return dg.SensorResult(skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]), cursor=memory.text())
+        return dg.SensorResult(
+            run_requests=requests, dynamic_partitions_requests=[landed], cursor=memory.text()
+        )
+    notes = [
+        f"{memory.days_dealt_with} days dealt with, none new",
+        *(f"waiting: {one}" for one in waiting),
+    ]
+    return dg.SensorResult(
+        skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]),
+        cursor=memory.text(),
+    )

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster import DagsterInstance as DagsterInstance  # re-exported: the demo holds one and imports no Dagster
+from dagster import (
+    DagsterInstance as DagsterInstance,
+)  # re-exported: the demo holds one and imports no Dagster
 from dagster._core.scheduler.instigation import TickStatus
 
 from creditrisk_assets.defs import event_log, loop_checks, sensors
@@ -36,19 +38,23 @@ from creditrisk_assets.settings import Settings
 
 
 def open_instance(home: Path) -> DagsterInstance:
-    """The Dagster instance that a folder's `dagster.yaml` configures; the folder becomes `DAGSTER_HOME` of this process.
+    """The Dagster instance that a folder's `dagster.yaml` configures; the folder becomes
+    `DAGSTER_HOME` of this process.
 
     Raises:
         FileNotFoundError: if there is no `dagster.yaml`.
     """
     if not (home / "dagster.yaml").is_file():
-        raise FileNotFoundError(f"{home} has no dagster.yaml; run from the project's folder or set DAGSTER_HOME to it")
+        raise FileNotFoundError(
+            f"{home} has no dagster.yaml; run from the project's folder or set DAGSTER_HOME to it"
+        )
     os.environ["DAGSTER_HOME"] = str(home.resolve())
     return DagsterInstance.get()
 
 
 def stored_history(home: Path, settings: Settings) -> History | None:
-    """The history that the models of a store have learned from, or None before `raw_data` was first materialized.
+    """The history that the models of a store have learned from, or None before `raw_data` was first
+    materialized.
 
     Args:
         home: folder of `dagster.yaml`.
@@ -79,7 +85,9 @@ def daemon_is_up(instance: DagsterInstance, since: float) -> bool:
     return beat is not None and beat.timestamp >= since
 
 
-def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = DAYS_SHOWN) -> LoopStatus:
+def loop_status(
+    instance: DagsterInstance, settings: Settings, last_days: int = DAYS_SHOWN
+) -> LoopStatus:
     """What the instance's event log and the landing zones say of the loop.
 
     Args:
@@ -99,7 +107,9 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
         champion_because=champion.moved_because if champion else None,
         checks_run=sum(bool(event_log.evaluations(instance, check)) for check in CHECKS),
         checks=len(CHECKS),
-        waiting_days=tuple(days_waiting(settings, instance.get_materialized_partitions(event_log.SCORES))),
+        waiting_days=tuple(
+            days_waiting(settings, instance.get_materialized_partitions(event_log.SCORES))
+        ),
         retraining=retrain_decision(instance, settings).reason,
         days=tuple(_days(instance, settings, landed, failed, _validation(moves))),
         alarms=tuple(_failed(one) for one in failed if one.partition is None),
@@ -115,7 +125,9 @@ def loop_status(instance: DagsterInstance, settings: Settings, last_days: int = 
 
 def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:
     """One day as far as it has come."""
-    (status,) = _days(instance, settings, [day], failed_checks(instance), _validation(_moves(instance)))
+    (status,) = _days(
+        instance, settings, [day], failed_checks(instance), _validation(_moves(instance))
+    )
     return status
 
 
@@ -125,7 +137,9 @@ def failed_checks(instance: DagsterInstance) -> list[event_log.Evaluation]:
 
 
 def sensors_idle_since(instance: DagsterInstance, since: float, ticks: int) -> bool:
-    """Whether each sensor has ticked so often since a time, and at the last tick asked for nothing."""
+    """Whether each sensor has ticked so often since a time, and at the last tick asked for
+    nothing.
+    """
     for sensor in sensors.STARTING:
         _, latest = event_log.sensor_ticks(instance, sensor.name, ticks, since)
         if len(latest) < ticks or latest[0].status is not TickStatus.SKIPPED:
@@ -143,7 +157,9 @@ def failed_runs(instance: DagsterInstance, limit: int = 5) -> list[RunStatus]:
     return runs(instance, [dg.DagsterRunStatus.FAILURE], limit)
 
 
-def runs(instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None = None, limit: int = 100) -> list[RunStatus]:
+def runs(
+    instance: DagsterInstance, statuses: list[dg.DagsterRunStatus] | None = None, limit: int = 100
+) -> list[RunStatus]:
     """The latest runs, newest first."""
     filters = dg.RunsFilter(statuses=statuses) if statuses else None
     return [
@@ -171,8 +187,14 @@ def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]
 
 
 def _cause(tags: Mapping[str, str]) -> str | None:
-    """Why a sensor started a run: first what decided, then the failed checks that asked for it, counted."""
-    parts = [tags[name] for name in ("creditrisk/cause_evidence", "creditrisk/cause_values") if tags.get(name)]
+    """Why a sensor started a run: first what decided, then the failed checks that asked for it,
+    counted.
+    """
+    parts = [
+        tags[name]
+        for name in ("creditrisk/cause_evidence", "creditrisk/cause_values")
+        if tags.get(name)
+    ]
     return "; ".join(parts) or None
 
 
@@ -183,10 +205,16 @@ _Move = tuple[float, ChampionRecord, Mapping[str, Any], str]
 def _moves(instance: DagsterInstance) -> list[_Move]:
     """Materializations of `champion`, newest first."""
     moves: list[_Move] = []
-    for record in instance.fetch_materializations(event_log.CHAMPION, limit=event_log.HISTORY_LIMIT).records:
+    for record in instance.fetch_materializations(
+        event_log.CHAMPION, limit=event_log.HISTORY_LIMIT
+    ).records:
         if record.asset_materialization is not None:
-            values = {name: value.value for name, value in record.asset_materialization.metadata.items()}
-            moves.append((record.timestamp, ChampionRecord.of_values(values), values, record.run_id))
+            values = {
+                name: value.value for name, value in record.asset_materialization.metadata.items()
+            }
+            moves.append(
+                (record.timestamp, ChampionRecord.of_values(values), values, record.run_id)
+            )
     return moves
 
 
@@ -206,9 +234,14 @@ def _since(moves: Sequence[_Move]) -> float | None:
 
 
 def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
-    """What was done about the champion, newest first: each verdict and move, and retrains that gave none."""
+    """What was done about the champion, newest first: each verdict and move, and retrains that gave
+    none.
+    """
     tags = {
-        run.run_id: run.tags for run in instance.get_runs(dg.RunsFilter(job_name=retrain.name), limit=event_log.HISTORY_LIMIT)
+        run.run_id: run.tags
+        for run in instance.get_runs(
+            dg.RunsFilter(job_name=retrain.name), limit=event_log.HISTORY_LIMIT
+        )
     }
     told = []
     for at, champion, values, run_id in moves:
@@ -228,7 +261,9 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
             )
         )
     judged = {move[3] for move in moves}
-    for record in instance.get_run_records(dg.RunsFilter(job_name=retrain.name), limit=event_log.HISTORY_LIMIT):
+    for record in instance.get_run_records(
+        dg.RunsFilter(job_name=retrain.name), limit=event_log.HISTORY_LIMIT
+    ):
         run = record.dagster_run
         if run.run_id not in judged:
             told.append(
@@ -252,7 +287,9 @@ def _days(
     failed: Sequence[event_log.Evaluation],
     validation: Mapping[str, float],
 ) -> list[DayStatus]:
-    """Some days, as far as they have come; `validation` has the AUC at validation of each version that was champion."""
+    """Some days, as far as they have come; `validation` has the AUC at validation of each version
+    that was champion.
+    """
     if not days:
         return []
     batches, scores, drifts, performances = (
@@ -264,14 +301,24 @@ def _days(
     for day in days:
         runs = {
             asset: of_day[day][1]
-            for asset, of_day in (("production_scores", scores), ("drift_report", drifts), ("performance_report", performances))
+            for asset, of_day in (
+                ("production_scores", scores),
+                ("drift_report", drifts),
+                ("performance_report", performances),
+            )
             if day in of_day
         }
-        batch, score, drift, performance = (of_day.get(day, ({}, ""))[0] for of_day in (batches, scores, drifts, performances))
+        batch, score, drift, performance = (
+            of_day.get(day, ({}, ""))[0] for of_day in (batches, scores, drifts, performances)
+        )
         waiting = None
-        if score and latest_day:  # by the clock of the data as it is now, not as it was when the outcomes came
+        if (
+            score and latest_day
+        ):  # by the clock of the data as it is now, not as it was when the outcomes came
             decisions, matured = score["dagster/row_count"], performance.get("matured", 0)
-            waiting = maturity(decisions, matured, day, latest_day, settings.portfolio.performance_window_days)
+            waiting = maturity(
+                decisions, matured, day, latest_day, settings.portfolio.performance_window_days
+            )
         found.append(
             DayStatus(
                 day=day,
@@ -307,19 +354,28 @@ _FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate")
 def _failed(one: event_log.Evaluation) -> FailedCheck:
     watch = BY_CHECK[one.check]
     return FailedCheck(
-        check=one.check, problem=watch.failure, tier=watch.tier.value, summary=one.summary, run_id=one.run_id or None
+        check=one.check,
+        problem=watch.failure,
+        tier=watch.tier.value,
+        summary=one.summary,
+        run_id=one.run_id or None,
     )
 
 
-def _latest(instance: DagsterInstance, asset: str, days: Sequence[str]) -> dict[str, tuple[dict[str, Any], str]]:
+def _latest(
+    instance: DagsterInstance, asset: str, days: Sequence[str]
+) -> dict[str, tuple[dict[str, Any], str]]:
     """Values of the metadata of each day's latest materialization, and the run that made it."""
     records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=list(days)), limit=event_log.HISTORY_LIMIT
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=list(days)),
+        limit=event_log.HISTORY_LIMIT,
     ).records
     found: dict[str, tuple[dict[str, Any], str]] = {}
     for record in records:
         if record.asset_materialization is not None and record.partition_key not in found:
-            values = {name: value.value for name, value in record.asset_materialization.metadata.items()}
+            values = {
+                name: value.value for name, value in record.asset_materialization.metadata.items()
+            }
             found[str(record.partition_key)] = (values, record.run_id)
     return found
 
@@ -329,4 +385,6 @@ def _sensor(instance: DagsterInstance, name: str) -> SensorStatus:
     if not ticks:
         return SensorStatus(name=name, status="never ticked", message="is the daemon running?")
     message = ticks[0].skip_reason or (ticks[0].error.message if ticks[0].error else "")
-    return SensorStatus(name=name, status=ticks[0].status.value if running else "stopped", message=message)
+    return SensorStatus(
+        name=name, status=ticks[0].status.value if running else "stopped", message=message
+    )

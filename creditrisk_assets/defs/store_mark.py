@@ -1,4 +1,5 @@
-"""The mark of a store in its Dagster instance, and the resource `settings`, which compares it before any step or sensor reads.
+"""The mark of a store in its Dagster instance, and the resource `settings`, which compares it
+before any step or sensor reads.
 
 The mark lies beside the daemons' cursors, in whatever database Dagster uses.
 """
@@ -24,15 +25,16 @@ def claim_instance(instance: dg.DagsterInstance, identity: Identity) -> None:
         return
     if instance.get_latest_materialization_event(CHAMPION) is not None:
         raise StoreMismatch(
-            f"{_named(instance)} has a champion that no store of this format made; valid: a new Dagster instance, or "
-            "the store's own"
+            f"{_named(instance)} has a champion that no store of this format made; valid: a new "
+            "Dagster instance, or the store's own"
         )
     if not instance.is_ephemeral:
         instance.daemon_cursor_storage.set_cursor_values({MARK: identity.id})
 
 
 def require_one_store(settings: Settings, instance: dg.DagsterInstance) -> None:
-    """Compare the settings' store with a Dagster instance. New ones get an identity, both or neither.
+    """Compare the settings' store with a Dagster instance. New ones get an identity, both or
+    neither.
 
     Raises:
         StoreMismatch: if they do not belong together.
@@ -40,25 +42,34 @@ def require_one_store(settings: Settings, instance: dg.DagsterInstance) -> None:
     identity, marked = read_identity(settings), _mark_of(instance)
     if identity is None and marked is not None:
         raise StoreMismatch(
-            f"{_named(instance)} belongs to store {marked}, and CREDITRISK_DATA_DIR is {settings.data_dir}, where there is no "
-            "store yet; valid: a Dagster instance of its own for each store, as the project's dagster.yaml gives it"
+            f"{_named(instance)} belongs to store {marked}, and CREDITRISK_DATA_DIR is "
+            f"{settings.data_dir}, where there is no store yet; valid: a Dagster instance of its "
+            "own for each store, as the project's dagster.yaml gives it"
         )
     claim_instance(instance, identity or open_store(settings))
 
 
 def checked_settings(settings: Settings) -> dg.ResourceDefinition:
-    """The resource `settings`: given to a step or sensor only where its Dagster instance is the store's own."""
+    """The resource `settings`: given to a step or sensor only where its Dagster instance is the
+    store's own.
+    """
 
     def given(context: dg.InitResourceContext) -> Settings:
         if context.instance is not None:
             require_one_store(settings, context.instance)
         return settings
 
-    return dg.ResourceDefinition(given, description="Where things are, and by which limits decisions are taken.")
+    return dg.ResourceDefinition(
+        given, description="Where things are, and by which limits decisions are taken."
+    )
 
 
 def _mark_of(instance: dg.DagsterInstance) -> str | None:
-    return None if instance.is_ephemeral else instance.daemon_cursor_storage.get_cursor_values({MARK}).get(MARK)
+    return (
+        None
+        if instance.is_ephemeral
+        else instance.daemon_cursor_storage.get_cursor_values({MARK}).get(MARK)
+    )
 
 
 def _named(instance: dg.DagsterInstance) -> str:

@@ -14,8 +14,12 @@ OLDEST_SECONDS = 300.0
 
 
 @dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
-def status_for_people(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]) -> dg.SensorResult:
-    """Writes what the monitoring page of the API shows, when something has happened. Starts nothing."""
+def status_for_people(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    """Writes what the monitoring page of the API shows, when something has happened. Starts
+    nothing.
+    """
     from creditrisk_assets.defs.status import loop_status  # which shows this sensor, too
 
     mark, now = history_mark(context.instance), time.time()

@@ -1,4 +1,6 @@
-"""A report over the last days instead of one: what `creditrisk report` and the job `window_reports` write."""
+"""A report over the last days instead of one: what `creditrisk report` and the job `window_reports`
+write.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,9 +48,11 @@ class WindowReport:
     url: str
 
 
-def write_window_report(instance: dg.DagsterInstance, settings: Settings, days: int, until: str | None = None) -> WindowReport:
-    """Report on the rows of some days together. The figures come from the counts that `drift_report` has kept of all rows, the
-    pictures from a sample over all days.
+def write_window_report(
+    instance: dg.DagsterInstance, settings: Settings, days: int, until: str | None = None
+) -> WindowReport:
+    """Report on the rows of some days together. The figures come from the counts that
+    `drift_report` has kept of all rows, the pictures from a sample over all days.
 
     Args:
         instance: knows which model scored the days.
@@ -74,7 +78,10 @@ def write_window_report(instance: dg.DagsterInstance, settings: Settings, days: 
     version, bundle = scored_by(settings, ParquetRows(scores))
     found = kept_reports(settings, [last, *days_before(last, days - 1)], version)
     if not found:
-        raise NothingToReport(f"the days up to {last} have no drift report; valid: days after the job score_production")
+        raise NothingToReport(
+            f"the days up to {last} have no drift report; valid: days after the job "
+            "score_production"
+        )
     profile = reference_profile_of(bundle)
     stability = window_stability(profile, [frame for _, frame in found], DriftLimits.of(settings))
     used = [day for day, _ in found]
@@ -82,8 +89,12 @@ def write_window_report(instance: dg.DagsterInstance, settings: Settings, days: 
     folder = f"drift/windows/{last}/{days}"
     try:
         drawn = report_on_rows(files, bundle, shown_columns(stability), settings.report_rows)
-    except Exception as error:  # the boundary to a library that draws: the days themselves were measured
-        raise NothingToReport(f"the report up to {last} cannot be drawn: {type(error).__name__}: {error}") from error
+    except (
+        Exception
+    ) as error:  # the boundary to a library that draws: the days themselves were measured
+        raise NothingToReport(
+            f"the report up to {last} cannot be drawn: {type(error).__name__}: {error}"
+        ) from error
     written = write_report(settings, folder, drawn)
     return WindowReport(
         until=last,
@@ -98,7 +109,9 @@ def write_window_report(instance: dg.DagsterInstance, settings: Settings, days: 
 
 
 @dg.op
-def write_window_reports(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
+def write_window_reports(
+    context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]
+) -> None:
     """The reports over the last 7 and 30 days of data."""
     for days in WINDOWS:
         try:
@@ -106,7 +119,10 @@ def write_window_reports(context: dg.OpExecutionContext, settings: dg.ResourcePa
         except NothingToReport as reason:
             context.log.info(f"no report over {days} days: {reason}")
             continue
-        context.log.info(f"{days} days until {report.until}, {report.rows:,} rows of {len(report.used)} days: {report.url}")
+        context.log.info(
+            f"{days} days until {report.until}, {report.rows:,} rows of {len(report.used)} days: "
+            f"{report.url}"
+        )
 
 
 @dg.job(description="Evidently reports over the last 7 and 30 days of data.")

@@ -1,7 +1,9 @@
-"""The tests of the promotion gate: pure functions of both sides' answers on the same rows. A challenger that was fitted is put to
-`COMPARISONS`, one that is the champion with a new calibration to `RECALIBRATION_COMPARISONS`.
+"""The tests of the promotion gate: pure functions of both sides' answers on the same rows. A
+challenger that was fitted is put to `COMPARISONS`, one that is the champion with a new calibration
+to `RECALIBRATION_COMPARISONS`.
 
-Each gives what it observed, its limit and a sentence. `passed` is always a comparison that NaN fails.
+Each gives what it observed, its limit and a sentence. `passed` is always a comparison that NaN
+fails.
 """
 
 import math
@@ -32,8 +34,8 @@ PSI_WORTH_A_LOOK = 0.25
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides' answers on the same n rows, each at its own cut-off, with the outcomes and the groups of the rows, and what the
-    portfolio calls the share of those under the cut-off.
+    """Both sides' answers on the same n rows, each at its own cut-off, with the outcomes and the
+    groups of the rows, and what the portfolio calls the share of those under the cut-off.
     """
 
     target: IntArray
@@ -45,11 +47,17 @@ class Comparison:
     @cached_property
     def auc_gain(self) -> tuple[float, float]:
         """AUC of the challenger less that of the champion, and DeLong's standard error of it."""
-        return auc_gain(self.target, self.challenger.default_probability, self.champion.default_probability)
+        return auc_gain(
+            self.target, self.challenger.default_probability, self.champion.default_probability
+        )
 
 
-def compare(comparison: Comparison, limits: GateLimits, recalibration: bool = False) -> list[GateTest]:
-    """Every test of both sides' answers, for a challenger that was fitted or for a recalibration; one that crashes has failed."""
+def compare(
+    comparison: Comparison, limits: GateLimits, recalibration: bool = False
+) -> list[GateTest]:
+    """Every test of both sides' answers, for a challenger that was fitted or for a recalibration;
+    one that crashes has failed.
+    """
     results = []
     for name, test in (RECALIBRATION_COMPARISONS if recalibration else COMPARISONS).items():
         try:
@@ -60,9 +68,11 @@ def compare(comparison: Comparison, limits: GateLimits, recalibration: bool = Fa
 
 
 def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """DeLong's paired test of non-inferiority: a loss in AUC as large as the margin is excluded at `alpha`, one-sided.
+    """DeLong's paired test of non-inferiority: a loss in AUC as large as the margin is excluded at
+    `alpha`, one-sided.
 
-    It tells a challenger that is as good, and is kept because it is not better, from one that may be worse.
+    It tells a challenger that is as good, and is kept because it is not better, from one that may
+    be worse.
     """
     gain, error = comparison.auc_gain
     lowest = gain - float(stats.norm.isf(limits.alpha)) * error
@@ -73,15 +83,16 @@ def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
         lowest,
         -limits.inferiority_margin,
         comparison,
-        f"AUC gain {gain:+.4f}, with {1 - limits.alpha:.1%} confidence above {shown[0]}; it must be above {shown[1]}",
+        f"AUC gain {gain:+.4f}, with {1 - limits.alpha:.1%} confidence above {shown[0]}; it must "
+        f"be above {shown[1]}",
     )
 
 
 def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
     """DeLong's paired test of superiority, one-sided, and a gain above the minimum.
 
-    On many rows chance alone gives no large gain but a small one can be proven: the minimum says which gain is worth a change. On
-    few rows chance gives large gains: there `alpha` decides.
+    On many rows chance alone gives no large gain but a small one can be proven: the minimum says
+    which gain is worth a change. On few rows chance gives large gains: there `alpha` decides.
     """
     gain, error = comparison.auc_gain
     by_chance = float(stats.norm.isf(limits.alpha)) * error
@@ -94,8 +105,9 @@ def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
         gain,
         limit,
         comparison,
-        f"AUC gain {shown[0]}, p {p_value:.2g}; needed: above {shown[1]}, "
-        f"the larger of the minimum {limits.minimum_gain:g} and of {by_chance:.4f}, which chance exceeds in {limits.alpha:.1%}",
+        f"AUC gain {shown[0]}, p {p_value:.2g}; needed: above {shown[1]}, the larger of the "
+        f"minimum {limits.minimum_gain:g} and of {by_chance:.4f}, which chance exceeds in "
+        f"{limits.alpha:.1%}",
     )
 
 
@@ -110,12 +122,18 @@ def log_loss_is_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest
 
 
 def _loss_is_no_worse(
-    name: str, title: str, losses: Callable[[IntArray, FloatArray], FloatArray], comparison: Comparison, limits: GateLimits
+    name: str,
+    title: str,
+    losses: Callable[[IntArray, FloatArray], FloatArray],
+    comparison: Comparison,
+    limits: GateLimits,
 ) -> GateTest:
     old = losses(comparison.target, comparison.champion.default_probability)
     differences = losses(comparison.target, comparison.challenger.default_probability) - old
     mean = float(differences.mean())
-    highest = mean + float(stats.norm.isf(limits.alpha)) * float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    highest = mean + float(stats.norm.isf(limits.alpha)) * float(
+        differences.std(ddof=1)
+    ) / math.sqrt(len(differences))
     margin = limits.loss_margin * float(old.mean())
     shown = beside(highest, margin, "+.5f")
     return _test(
@@ -124,8 +142,8 @@ def _loss_is_no_worse(
         highest,
         margin,
         comparison,
-        f"{title} {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.1%} confidence below "
-        f"{shown[0]}; it must be at most {shown[1]}",
+        f"{title} {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.1%} "
+        f"confidence below {shown[0]}; it must be at most {shown[1]}",
     )
 
 
@@ -137,8 +155,9 @@ def brier_losses(target: IntArray, probability: FloatArray) -> FloatArray:
 def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
     """Calibration in the large: bads come at the rate that the challenger's PDs say.
 
-    A gap is allowed up to the floor, up to what chance gives (two-sided; the variance of the number of bads is the sum of
-    PD (1 - PD)), and up to the champion's own gap: a level that is wrong and less so is a reason to change, not to stay.
+    A gap is allowed up to the floor, up to what chance gives (two-sided; the variance of the number
+    of bads is the sum of PD (1 - PD)), and up to the champion's own gap: a level that is wrong and
+    less so is a reason to change, not to stay.
     """
     new, old = comparison.challenger.default_probability, comparison.champion.default_probability
     bad_rate = float(comparison.target.mean())
@@ -152,29 +171,39 @@ def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
         abs(gap),
         limit,
         comparison,
-        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {_signed(gap, shown[0])}; "
-        f"allowed: {shown[1]}, the largest of "
-        f"the floor {limits.level_floor:g}, chance {by_chance:.4f} and the champion's gap {abs(champion_gap):.4f}",
+        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap "
+        f"{_signed(gap, shown[0])}; allowed: {shown[1]}, the largest of the floor "
+        f"{limits.level_floor:g}, chance {by_chance:.4f} and the champion's gap "
+        f"{abs(champion_gap):.4f}",
     )
 
 
 def ranks_identically(comparison: Comparison, _limits: GateLimits) -> GateTest:
-    """Every row has the same place in the order of PDs on both sides, ties included; so the AUC is the same too."""
-    places = [stats.rankdata(side.default_probability, "dense") for side in (comparison.challenger, comparison.champion)]
-    moved = int((places[0] != places[1]).sum())  # the places of what holds a NaN are NaN, which equal nothing
+    """Every row has the same place in the order of PDs on both sides, ties included; so the AUC is
+    the same too.
+    """
+    places = [
+        stats.rankdata(side.default_probability, "dense")
+        for side in (comparison.challenger, comparison.champion)
+    ]
+    moved = int(
+        (places[0] != places[1]).sum()
+    )  # the places of what holds a NaN are NaN, which equal nothing
     return _test(
         "ranks_identically",
         moved == 0,
         moved,
         0,
         comparison,
-        f"{moved:,} of {len(comparison.target):,} rows have another place in the order of PDs than with the champion; none may",
+        f"{moved:,} of {len(comparison.target):,} rows have another place in the order of PDs "
+        "than with the champion; none may",
     )
 
 
 def champion_is_miscalibrated(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """The champion's calibration is rejected: a new intercept and slope fit the outcomes better than its own PDs by the
-    likelihood-ratio test (Cox 1958, Biometrika 45:562; 2 degrees of freedom) at `alpha`.
+    """The champion's calibration is rejected: a new intercept and slope fit the outcomes better
+    than its own PDs by the likelihood-ratio test (Cox 1958, Biometrika 45:562; 2 degrees of
+    freedom) at `alpha`.
     """
     old, target = comparison.champion.default_probability, comparison.target
     found = least_update(np.log(old) - np.log1p(-old), target)
@@ -184,23 +213,27 @@ def champion_is_miscalibrated(comparison: Comparison, limits: GateLimits) -> Gat
         found.change_p,
         limits.alpha,
         comparison,
-        f"the champion's mean PD is {old.mean():.4f} against a bad rate of {target.mean():.4f}; p {found.change_p:.2g} "
-        f"if its PDs are right, which must be rejected, below {limits.alpha:g}",
+        f"the champion's mean PD is {old.mean():.4f} against a bad rate of {target.mean():.4f}; p "
+        f"{found.change_p:.2g} if its PDs are right, which must be rejected, below "
+        f"{limits.alpha:g}",
     )
 
 
 def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Split likelihood-ratio test: the likelihood of the held-out outcomes by the challenger's PDs is more than 1 / `alpha` times
-    that by the champion's.
+    """Split likelihood-ratio test: the likelihood of the held-out outcomes by the challenger's PDs
+    is more than 1 / `alpha` times that by the champion's.
 
-    No held-out row was used to fit the challenger's line. So if the champion's PDs are right (each outcome comes with its PD,
-    independently of the others), the ratio is an e-value: it is expected to be 1 whatever the line is, and by Markov's inequality
-    it exceeds 1 / `alpha` with a probability of at most `alpha`, on however few rows (universal inference: Wasserman, Ramdas &
-    Balakrishnan 2020, PNAS 117:16880). This bounds the error only where the champion is right; where it is wrong, a line that is
-    wrong too, and less so, passes. `champion_is_miscalibrated` and `level_holds` stand beside it.
+    No held-out row was used to fit the challenger's line. So if the champion's PDs are right (each
+    outcome comes with its PD, independently of the others), the ratio is an e-value: it is expected
+    to be 1 whatever the line is, and by Markov's inequality it exceeds 1 / `alpha` with a
+    probability of at most `alpha`, on however few rows (universal inference: Wasserman, Ramdas &
+    Balakrishnan 2020, PNAS 117:16880). This bounds the error only where the champion is right;
+    where it is wrong, a line that is wrong too, and less so, passes. `champion_is_miscalibrated`
+    and `level_holds` stand beside it.
     """
     new, old = (
-        row_log_loss(comparison.target, side.default_probability) for side in (comparison.challenger, comparison.champion)
+        row_log_loss(comparison.target, side.default_probability)
+        for side in (comparison.challenger, comparison.champion)
     )
     log_ratio, limit = float((old - new).sum()), -math.log(limits.alpha)
     shown = beside(log_ratio, limit, "+.2f")
@@ -210,13 +243,16 @@ def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTes
         log_ratio,
         limit,
         comparison,
-        f"log-likelihood of the outcomes {-new.sum():.2f} against the champion's {-old.sum():.2f}, log of the ratio "
-        f"{shown[0]}; it must be above {shown[1]}, a ratio of {1 / limits.alpha:g}",
+        f"log-likelihood of the outcomes {-new.sum():.2f} against the champion's "
+        f"{-old.sum():.2f}, log of the ratio {shown[0]}; it must be above {shown[1]}, a ratio of "
+        f"{1 / limits.alpha:g}",
     )
 
 
 def level_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Calibration in the large as in `level_is_right`, whatever the champion's gap: the level is what a recalibration is for."""
+    """Calibration in the large as in `level_is_right`, whatever the champion's gap: the level is
+    what a recalibration is for.
+    """
     new = comparison.challenger.default_probability
     bad_rate = float(comparison.target.mean())
     gap, by_chance = float(new.mean()) - bad_rate, _gap_by_chance(new, limits)
@@ -228,13 +264,18 @@ def level_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
         abs(gap),
         limit,
         comparison,
-        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap {_signed(gap, shown[0])}; "
-        f"allowed: {shown[1]}, the larger of the floor {limits.level_floor:g} and chance {by_chance:.4f}",
+        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap "
+        f"{_signed(gap, shown[0])}; allowed: {shown[1]}, the larger of the floor "
+        f"{limits.level_floor:g} and chance {by_chance:.4f}",
     )
 
 
 def _gap_by_chance(probability: FloatArray, limits: GateLimits) -> float:
-    return float(stats.norm.isf(limits.alpha / 2) * np.sqrt((probability * (1 - probability)).sum()) / len(probability))
+    return float(
+        stats.norm.isf(limits.alpha / 2)
+        * np.sqrt((probability * (1 - probability)).sum())
+        / len(probability)
+    )
 
 
 def _signed(value: float, size: str) -> str:
@@ -243,19 +284,32 @@ def _signed(value: float, size: str) -> str:
 
 
 def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """PSI between both sides' PDs on the same rows: a challenger that sees everybody differently is for a human."""
+    """PSI between both sides' PDs on the same rows: a challenger that sees everybody differently is
+    for a human.
+    """
     old, new = comparison.champion.default_probability, comparison.challenger.default_probability
     psi = population_stability("PD", old, new, limits.alpha, limits.psi_limit).value
     look = psi > PSI_WORTH_A_LOOK
     shown = beside(psi, limits.psi_limit)
     sentence = f"PSI between the two sides' PDs {shown[0]}; it must be at most {shown[1]}"
     sentence += f", and above {PSI_WORTH_A_LOOK} is worth a look" if look else ""
-    return _test("judges_alike", psi <= limits.psi_limit, psi, limits.psi_limit, comparison, sentence, warning=look)
+    return _test(
+        "judges_alike",
+        psi <= limits.psi_limit,
+        psi,
+        limits.psi_limit,
+        comparison,
+        sentence,
+        warning=look,
+    )
 
 
 def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     """The approval rate, each side at its own cut-off, does not swing by more than the limit."""
-    new, old = (float((side.prediction == 0).mean()) for side in (comparison.challenger, comparison.champion))
+    new, old = (
+        float((side.prediction == 0).mean())
+        for side in (comparison.challenger, comparison.champion)
+    )
     shown = beside(abs(new - old), limits.swing_limit)
     return _test(
         "approval_rate_holds",
@@ -263,28 +317,44 @@ def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
         abs(new - old),
         limits.swing_limit,
         comparison,
-        f"{comparison.rate} {new:.3f} against {old:.3f}, swing {_signed(new - old, shown[0])}; at most {shown[1]} is allowed",
+        f"{comparison.rate} {new:.3f} against {old:.3f}, swing {_signed(new - old, shown[0])}; at "
+        f"most {shown[1]} is allowed",
     )
 
 
 def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the floor, with its 95 % interval,
-    where the champion's had not. One that is below it by its figure alone asks for a look.
+    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the
+    floor, with its 95 % interval, where the champion's had not. One that is below it by its figure
+    alone asks for a look.
 
     It watches a figure; that it passes proves no compliance.
     """
     floor = limits.fairness_floor
-    new, old = (lowest_ratios(side, comparison.groups) for side in (comparison.challenger, comparison.champion))
+    new, old = (
+        lowest_ratios(side, comparison.groups)
+        for side in (comparison.challenger, comparison.champion)
+    )
     under = {name for name, ratio in new.items() if not ratio >= floor and old[name] >= floor}
-    proven = surely_below(comparison.target, comparison.challenger, comparison.groups, floor) if under else set()
+    proven = (
+        surely_below(comparison.target, comparison.challenger, comparison.groups, floor)
+        if under
+        else set()
+    )
     fallen = sorted(name for name in under if name in proven or math.isnan(new[name]))
-    told = ", ".join(f"{name} {old[name]:.3f} to {ratio:.3f} ({ratio - old[name]:+.3f})" for name, ratio in new.items())
+    told = ", ".join(
+        f"{name} {old[name]:.3f} to {ratio:.3f} ({ratio - old[name]:+.3f})"
+        for name, ratio in new.items()
+    )
     sentence = (
-        f"smallest adverse-impact ratio, champion to challenger: {told}" if told else "no two groups are large enough to compare"
+        f"smallest adverse-impact ratio, champion to challenger: {told}"
+        if told
+        else "no two groups are large enough to compare"
     )
     if fallen:
         sentence += f"; {', '.join(fallen)} must not fall below {floor:g} beyond doubt"
-    under_line = [f"{name} {' < '.join(beside(ratio, floor))}" for name, ratio in new.items() if ratio < floor]
+    under_line = [
+        f"{name} {' < '.join(beside(ratio, floor))}" for name, ratio in new.items() if ratio < floor
+    ]
     if under_line:
         sentence += f"; under the line of {floor:g}: {', '.join(under_line)}"
     below = bool(under_line)
@@ -292,20 +362,27 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     return _test("fairness_holds", not fallen, lowest, floor, comparison, sentence, warning=below)
 
 
-def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: bool = False) -> GateTest:
-    """On live traffic the challenger has scored every decision that it was given, its PDs come out again to the bit from the kept
-    records, and they are like the champion's by the limit of `judges_alike`, or by what chance gives on few decisions; those of a
-    recalibration differ on purpose, and are in the champion's order.
+def shadow_agrees(
+    shadow: ShadowEvidence, limits: GateLimits, recalibration: bool = False
+) -> GateTest:
+    """On live traffic the challenger has scored every decision that it was given, its PDs come out
+    again to the bit from the kept records, and they are like the champion's by the limit of
+    `judges_alike`, or by what chance gives on few decisions; those of a recalibration differ on
+    purpose, and are in the champion's order.
 
-    Where nothing was shadowed it does not apply (`nothing_shadowed`): the other tests have the evidence that decides.
+    Where nothing was shadowed it does not apply (`nothing_shadowed`): the other tests have the
+    evidence that decides.
     """
     sentence = (
-        f"{shadow.rows:,} decisions of {len(shadow.days)} days up to {max(shadow.days)} were shadowed; {shadow.failed:,} could "
-        f"not be scored and {shadow.different:,} do not come out again to the bit, none of either is allowed"
+        f"{shadow.rows:,} decisions of {len(shadow.days)} days up to {max(shadow.days)} were "
+        f"shadowed; {shadow.failed:,} could not be scored and {shadow.different:,} do not come "
+        "out again to the bit, none of either is allowed"
     )
     sound = shadow.failed == 0 and shadow.different == 0
     if len(shadow.champion) == 0:
-        return GateTest(name="shadow_agrees", passed=sound, limit=0, n=shadow.rows, sentence=sentence)
+        return GateTest(
+            name="shadow_agrees", passed=sound, limit=0, n=shadow.rows, sentence=sentence
+        )
     if recalibration:
         places = [stats.rankdata(side, "dense") for side in (shadow.challenger, shadow.champion)]
         moved = int((places[0] != places[1]).sum())
@@ -315,9 +392,12 @@ def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: boo
             observed=moved,
             limit=0,
             n=shadow.rows,
-            sentence=f"{sentence}; {moved:,} have another place in the order of PDs than the champion gives them, none may",
+            sentence=f"{sentence}; {moved:,} have another place in the order of PDs than the "
+            "champion gives them, none may",
         )
-    psi = population_stability("PD", shadow.champion, shadow.challenger, limits.alpha, limits.psi_limit)
+    psi = population_stability(
+        "PD", shadow.champion, shadow.challenger, limits.alpha, limits.psi_limit
+    )
     shown = beside(psi.value, psi.threshold)
     return GateTest(
         name="shadow_agrees",
@@ -326,7 +406,8 @@ def shadow_agrees(shadow: ShadowEvidence, limits: GateLimits, recalibration: boo
         limit=psi.threshold,
         n=shadow.rows,
         warning=psi.value > PSI_WORTH_A_LOOK,
-        sentence=f"{sentence}; PSI between the two sides' PDs {shown[0]}, at most {shown[1]} is allowed",
+        sentence=f"{sentence}; PSI between the two sides' PDs {shown[0]}, at most {shown[1]} is "
+        "allowed",
     )
 
 
@@ -366,9 +447,13 @@ RECALIBRATION_COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest
 
 NOT_FOR_A_RECALIBRATION = {
     **dict.fromkeys(
-        ("ranks_no_worse", "ranks_better"), "the ranking is the champion's: ranks_identically and graph_is_the_champions hold it"
+        ("ranks_no_worse", "ranks_better"),
+        "the ranking is the champion's: ranks_identically and graph_is_the_champions hold it",
     ),
-    **dict.fromkeys(("brier_is_no_worse", "log_loss_is_no_worse"), "likelihood_is_greater asks for a lower log loss"),
+    **dict.fromkeys(
+        ("brier_is_no_worse", "log_loss_is_no_worse"),
+        "likelihood_is_greater asks for a lower log loss",
+    ),
     "level_is_right": "level_holds asks for more",
     "judges_alike": "the PDs move on purpose, and in the champion's order",
 }
@@ -376,7 +461,13 @@ NOT_FOR_A_RECALIBRATION = {
 
 
 def _test(
-    name: str, passed: bool, observed: float | None, limit: float, comparison: Comparison, sentence: str, warning: bool = False
+    name: str,
+    passed: bool,
+    observed: float | None,
+    limit: float,
+    comparison: Comparison,
+    sentence: str,
+    warning: bool = False,
 ) -> GateTest:
     return GateTest(
         name=name,
@@ -391,7 +482,11 @@ def _test(
 
 def crashed(name: str, error: Exception) -> GateTest:
     """The failed test of what could not be tested."""
-    return GateTest(name=name, passed=False, sentence=f"{name} could not be tested: {type(error).__name__}: {error}")
+    return GateTest(
+        name=name,
+        passed=False,
+        sentence=f"{name} could not be tested: {type(error).__name__}: {error}",
+    )
 
 
 def finite(value: float) -> float | None:

@@ -1,7 +1,9 @@
-"""The promotion ledger: who or what moved the champion, when, from what to what, why, and on which evidence.
+"""The promotion ledger: who or what moved the champion, when, from what to what, why, and on which
+evidence.
 
-One file for each entry, created once and never written again. Each carries its own SHA-256 and that of the entry before it, so
-that a changed, removed or inserted entry breaks the chain. Of two who append at once, one does; the other finds the ledger moved.
+One file for each entry, created once and never written again. Each carries its own SHA-256 and that
+of the entry before it, so that a changed, removed or inserted entry breaks the chain. Of two who
+append at once, one does; the other finds the ledger moved.
 """
 
 import datetime
@@ -41,8 +43,8 @@ class _Document(BaseModel):
 
 
 class InForce(_Document):
-    """What decides: a version, where its bundle is and its hash, the rule, whether its cut-off is the model's or policy's, and
-    the scorecard to fall back on.
+    """What decides: a version, where its bundle is and its hash, the rule, whether its cut-off is
+    the model's or policy's, and the scorecard to fall back on.
     """
 
     model_version: str
@@ -65,7 +67,8 @@ class Move(_Document):
         after: in force from now on.
         challenger: version that was judged, None where none was.
         why: in words.
-        evidence_sha256: digest of the document that the decision rests on, None where a person decided.
+        evidence_sha256: digest of the document that the decision rests on, None where a person
+            decided.
     """
 
     action: Action
@@ -92,7 +95,9 @@ class Entry(Move):
 
     def digest(self) -> str:
         """SHA-256 over everything but itself."""
-        content = json.dumps(self.model_dump(mode="json", exclude={"sha256"}), sort_keys=True, separators=(",", ":"))
+        content = json.dumps(
+            self.model_dump(mode="json", exclude={"sha256"}), sort_keys=True, separators=(",", ":")
+        )
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -111,14 +116,17 @@ class Ledger:
         numbers = self._numbers()
         if numbers != list(range(1, len(numbers) + 1)):
             missing = min(set(range(1, len(numbers) + 1)) - set(numbers))
-            raise LedgerError(f"{self.folder}: entry {missing} is missing; valid: every number from 1 to {numbers[-1]}")
+            raise LedgerError(
+                f"{self.folder}: entry {missing} is missing; valid: every number from 1 to "
+                f"{numbers[-1]}"
+            )
         entries = [self._read(number) for number in numbers]
         previous = BEFORE_THE_FIRST
         for entry in entries:
             if entry.previous_sha256 != previous:
                 raise LedgerError(
-                    f"{self._path(entry.number)}: previous_sha256 is {entry.previous_sha256}; valid: {previous}, that of the "
-                    "entry before it"
+                    f"{self._path(entry.number)}: previous_sha256 is {entry.previous_sha256}; "
+                    f"valid: {previous}, that of the entry before it"
                 )
             previous = entry.sha256
         return entries
@@ -136,18 +144,33 @@ class Ledger:
         """Find a champion in the ledger, in the entry that its record names.
 
         Raises:
-            LedgerError: if that entry is not there, cannot be read, or has put another bundle or rule in force.
+            LedgerError: if that entry is not there, cannot be read, or has put another bundle or
+                rule in force.
         """
         number = champion.ledger_entry
         if number is None:
-            raise LedgerError(f"the record of version {champion.model_version} names no entry of the ledger {self.folder}")
-        entry = self._read(number)
-        of_record = (champion.ledger_sha256, champion.model_version, champion.bundle_sha256, champion.rule)
-        if of_record != (entry.sha256, entry.after.model_version, entry.after.bundle_sha256, entry.after.rule):
             raise LedgerError(
-                f"version {champion.model_version} with bundle {champion.bundle_sha256} is not the champion of "
-                f"{self._path(number)}, which has version {entry.after.model_version} with bundle {entry.after.bundle_sha256} in "
-                "force: it is the champion of another store"
+                f"the record of version {champion.model_version} names no entry of the ledger "
+                f"{self.folder}"
+            )
+        entry = self._read(number)
+        of_record = (
+            champion.ledger_sha256,
+            champion.model_version,
+            champion.bundle_sha256,
+            champion.rule,
+        )
+        if of_record != (
+            entry.sha256,
+            entry.after.model_version,
+            entry.after.bundle_sha256,
+            entry.after.rule,
+        ):
+            raise LedgerError(
+                f"version {champion.model_version} with bundle {champion.bundle_sha256} is not "
+                f"the champion of {self._path(number)}, which has version "
+                f"{entry.after.model_version} with bundle {entry.after.bundle_sha256} in force: "
+                "it is the champion of another store"
             )
 
     def append(self, move: Move, head: Entry | None) -> Entry:
@@ -172,7 +195,10 @@ class Ledger:
         try:
             create_file(self._path(number), entry.content())
         except FileExistsError as error:
-            raise LedgerMoved(f"{self._path(number)} is there already: the champion was moved meanwhile; decide again") from error
+            raise LedgerMoved(
+                f"{self._path(number)} is there already: the champion was moved meanwhile; decide "
+                "again"
+            ) from error
         return entry
 
     def _numbers(self) -> list[int]:
@@ -192,9 +218,14 @@ class Ledger:
         except (ValidationError, OSError) as error:
             raise LedgerError(f"{path} cannot be read: {error}") from error
         if entry.number != number or entry.sha256 != entry.digest():
-            raise LedgerError(f"{path} was changed: its SHA-256 is {entry.digest()}; valid: {entry.sha256}, which it carries")
+            raise LedgerError(
+                f"{path} was changed: its SHA-256 is {entry.digest()}; valid: {entry.sha256}, "
+                "which it carries"
+            )
         if content != entry.content():
-            raise LedgerError(f"{path} was changed: it says the same in other bytes than were written")
+            raise LedgerError(
+                f"{path} was changed: it says the same in other bytes than were written"
+            )
         return entry
 
 
@@ -207,7 +238,9 @@ def in_force_at(entries: Sequence[Entry], moment: datetime.datetime) -> Entry | 
 def version_before(entries: Sequence[Entry]) -> InForce | None:
     """What was in force before the version that is now, or None if there was no other."""
     now = entries[-1].after.model_version
-    return next((entry.after for entry in reversed(entries) if entry.after.model_version != now), None)
+    return next(
+        (entry.after for entry in reversed(entries) if entry.after.model_version != now), None
+    )
 
 
 def last_move(entries: Sequence[Entry]) -> Entry:
@@ -221,7 +254,9 @@ def rolled_back_from(entries: Sequence[Entry], version: str) -> Entry | None:
         (
             entry
             for entry in reversed(entries)
-            if entry.action == "rolled_back" and entry.before is not None and entry.before.model_version == version
+            if entry.action == "rolled_back"
+            and entry.before is not None
+            and entry.before.model_version == version
         ),
         None,
     )
@@ -229,7 +264,9 @@ def rolled_back_from(entries: Sequence[Entry], version: str) -> Entry | None:
 
 @contextmanager
 def held(lock: Path) -> Iterator[None]:
-    """Wait until nobody else on this machine moves the champion, and keep others from it meanwhile."""
+    """Wait until nobody else on this machine moves the champion, and keep others from it
+    meanwhile.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,6 +1,8 @@
-"""The model card and the inventory entry of a version, from what its bundle, its portfolio and the settings say.
+"""The model card and the inventory entry of a version, from what its bundle, its portfolio and the
+settings say.
 
-A card is sections of text, tables and pictures; Markdown and HTML are two renderings of the same sections.
+A card is sections of text, tables and pictures; Markdown and HTML are two renderings of the same
+sections.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,13 @@ from creditrisk_assets.governance.pages import Table, fairness_note, fairness_ta
 from creditrisk_assets.governance.promotion_gate import held_out_evidence
 from creditrisk_assets.modelling.fairness import FieldFigures, fairness_by_group
 from creditrisk_assets.portfolio.contract import DecisionWords, Portfolio
-from creditrisk_assets.scoring.bundle import RECALIBRATION, Bundle, Manifest, RecalibrationFacts, Scaling
+from creditrisk_assets.scoring.bundle import (
+    RECALIBRATION,
+    Bundle,
+    Manifest,
+    RecalibrationFacts,
+    Scaling,
+)
 from creditrisk_assets.settings import Settings
 
 ChangeKind = Literal["first", "minor", "major", "material"]
@@ -25,18 +33,28 @@ CHANGES: dict[ChangeKind, str] = {
     "material": "another target or population",
 }
 
-MONITORING_SETTINGS = ("rejected_", "stability_", "quality_", "performance_", "evaluation_", "gate_", "retrain_")
+MONITORING_SETTINGS = (
+    "rejected_",
+    "stability_",
+    "quality_",
+    "performance_",
+    "evaluation_",
+    "gate_",
+    "retrain_",
+)
 """Beginnings of the names of the settings that the monitoring plan is made of."""
 
 KINDS = {
     "history": "fitted to the history",
     "candidate": "fitted to the history and to matured production",
-    RECALIBRATION: "a recalibration: the graphs of another version, of which two numbers were fitted again",
+    RECALIBRATION: "a recalibration: the graphs of another version, of which two numbers were "
+    "fitted again",
 }
 """How a version was made, by the kind that its bundle states."""
 
 PARENTS_INSPECTION = (
-    "Importance of features and mean PDs along them were computed when the model was fitted, with the calibration then."
+    "Importance of features and mean PDs along them were computed when the model was fitted, with "
+    "the calibration then."
 )
 
 DIRECTIONS = {1: "more of it never lowers the PD", -1: "more of it never raises the PD", 0: "free"}
@@ -69,7 +87,8 @@ class InventoryEntry(BaseModel):
     metrics: dict[str, float]
     libraries: dict[str, str]
     later_events: str = (
-        "promotions and rollbacks: `creditrisk champion history`; drift, incidents and failed runs: `creditrisk status`"
+        "promotions and rollbacks: `creditrisk champion history`; drift, incidents and failed "
+        "runs: `creditrisk status`"
     )
 
 
@@ -91,7 +110,8 @@ class Subject:
         model: name of the registered model.
         version: its number.
         bundle: its bundle.
-        champion: version and manifest of the champion when it was registered; None before the first.
+        champion: version and manifest of the champion when it was registered; None before the
+            first.
         checks: name and description of each check that watches it.
         plots: PNGs by name.
     """
@@ -105,17 +125,21 @@ class Subject:
 
 
 def kind_of_change(new: Manifest, champion: Manifest | None) -> ChangeKind:
-    """What a version changes against the champion: minor is a refit or a recalibration, major other features, inputs or another
-    algorithm, material another target or population.
+    """What a version changes against the champion: minor is a refit or a recalibration, major other
+    features, inputs or another algorithm, material another target or population.
 
-    The features are compared by name and the algorithm by its family and parameters; a portfolio that is another one has another
-    name.
+    The features are compared by name and the algorithm by its family and parameters; a portfolio
+    that is another one has another name.
     """
     if champion is None:
         return "first"
     if new.portfolio != champion.portfolio:
         return "material"
-    same_inputs = (new.inputs, new.features, new.protected) == (champion.inputs, champion.features, champion.protected)
+    same_inputs = (new.inputs, new.features, new.protected) == (
+        champion.inputs,
+        champion.features,
+        champion.protected,
+    )
     same_algorithm = _algorithm(new) == _algorithm(champion)
     return "minor" if same_inputs and same_algorithm else "major"
 
@@ -168,10 +192,15 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
     """Everything that the card says."""
     portfolio, manifest = settings.portfolio, subject.bundle.manifest
     evidence = held_out_evidence(subject.bundle, portfolio)
-    fairness = fairness_by_group(evidence.target, subject.bundle.score(evidence.raw), evidence.groups)
+    fairness = fairness_by_group(
+        evidence.target, subject.bundle.score(evidence.raw), evidence.groups
+    )
     return [
         _facts(entry, portfolio.words),
-        Section("Intended use", (portfolio.intended_use or "not stated by the portfolio", f"{portfolio.title}.")),
+        Section(
+            "Intended use",
+            (portfolio.intended_use or "not stated by the portfolio", f"{portfolio.title}."),
+        ),
         Section("Limits", portfolio.limits or ("not stated by the portfolio",)),
         _data(entry, portfolio),
         Section(
@@ -190,23 +219,33 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
         Section(
             "Rollback plan",
             (
-                "`creditrisk champion rollback VERSION --why ...` puts a former champion back. Its bundle was kept unchanged, is "
-                "proven before it is served, and the API follows within seconds.",
+                "`creditrisk champion rollback VERSION --why ...` puts a former champion back. "
+                "Its bundle was kept unchanged, is proven before it is served, and the API "
+                "follows within seconds.",
             ),
         ),
-        Section("Libraries", (), (Table(("library", "version"), tuple(sorted(entry.libraries.items()))),)),
+        Section(
+            "Libraries",
+            (),
+            (Table(("library", "version"), tuple(sorted(entry.libraries.items()))),),
+        ),
     ]
 
 
 def _facts(entry: InventoryEntry, words: DecisionWords) -> Section:
     change = CHANGES[entry.kind_of_change]
-    against = f", against version {entry.compared_with_version}" if entry.compared_with_version else ""
+    against = (
+        f", against version {entry.compared_with_version}" if entry.compared_with_version else ""
+    )
     rows = (
         ("owner", entry.owner),
         ("developer", entry.developer),
         ("validator", entry.validator),
         ("kind of change", f"{entry.kind_of_change}: {change}{against}"),
-        ("kind of model", f"{entry.training_kind}: {KINDS.get(entry.training_kind, 'another way')}"),
+        (
+            "kind of model",
+            f"{entry.training_kind}: {KINDS.get(entry.training_kind, 'another way')}",
+        ),
         ("bundle", f"SHA-256 {entry.bundle_sha256}"),
         ("cut-off", f"PD {entry.cut_off:.4f}: from there on {words.above}, under it {words.below}"),
     )
@@ -218,7 +257,11 @@ def _recalibration(entry: InventoryEntry) -> tuple[Table, ...]:
     if facts is None:
         return ()
     rows = (
-        ("recalibrated", f"bundle SHA-256 {facts.parent_sha256}, whose model, ranking, decisions and reasons it keeps"),
+        (
+            "recalibrated",
+            f"bundle SHA-256 {facts.parent_sha256}, whose model, ranking, decisions and reasons "
+            "it keeps",
+        ),
         ("changed", facts.update),
         ("new log-odds", f"{facts.intercept:+.4f} {facts.slope:+.4f} * old log-odds"),
         ("intercept and slope against no change", f"p {facts.change_p:.2g}"),
@@ -235,8 +278,14 @@ def _data(entry: InventoryEntry, portfolio: Portfolio) -> Section:
         ("outcome", f"{portfolio.target}: {portfolio.target_description}"),
         ("known after", f"{portfolio.performance_window_days} days"),
         (f"rows {learned} on", f"{entry.training_rows:,}"),
-        ("bads among them", f"{entry.training_bads:,} ({entry.training_bads / entry.training_rows:.2%})"),
-        ("matured production days", f"{len(days)}, {days[0]} to {days[-1]}" if days else "none: history alone"),
+        (
+            "bads among them",
+            f"{entry.training_bads:,} ({entry.training_bads / entry.training_rows:.2%})",
+        ),
+        (
+            "matured production days",
+            f"{len(days)}, {days[0]} to {days[-1]}" if days else "none: history alone",
+        ),
         ("fingerprint", f"SHA-256 {entry.training_fingerprint}"),
     )
     return Section("Data", (), (Table(("", ""), rows),))
@@ -249,7 +298,9 @@ def _metrics(manifest: Manifest) -> Table:
         (
             name,
             f"{value:,.0f}" if name in ("rows", "bads") else f"{value:.4f}",
-            f"{metrics[f'{name}_low']:.4f} to {metrics[f'{name}_high']:.4f}" if f"{name}_low" in metrics else "",
+            f"{metrics[f'{name}_low']:.4f} to {metrics[f'{name}_high']:.4f}"
+            if f"{name}_low" in metrics
+            else "",
         )
         for name, value in metrics.items()
         if not name.endswith(ends)
@@ -259,7 +310,9 @@ def _metrics(manifest: Manifest) -> Table:
 
 def _inputs(portfolio: Portfolio) -> Section:
     features = tuple((one.name, DIRECTIONS[one.monotone]) for one in portfolio.features)
-    unused = tuple((one.name, one.description) for one in portfolio.fields if one.name in portfolio.protected)
+    unused = tuple(
+        (one.name, one.description) for one in portfolio.fields if one.name in portfolio.protected
+    )
     return Section(
         "Features",
         ("Protected fields are in no feature; they stay in the record for fairness monitoring.",),
@@ -269,7 +322,11 @@ def _inputs(portfolio: Portfolio) -> Section:
 
 def _reasons(portfolio: Portfolio) -> Section:
     rows = tuple((one.code, one.text, ", ".join(one.fields)) for one in portfolio.reasons)
-    return Section("Reasons", () if rows else ("none stated by the portfolio",), (Table(("code", "text", "fields"), rows),))
+    return Section(
+        "Reasons",
+        () if rows else ("none stated by the portfolio",),
+        (Table(("code", "text", "fields"), rows),),
+    )
 
 
 def _fairness(figures: Sequence[FieldFigures], words: DecisionWords) -> Section:
@@ -288,6 +345,12 @@ def _monitoring(checks: Sequence[tuple[str, str]], settings: Settings) -> Sectio
     )
     return Section(
         "Monitoring plan",
-        ("Checks that run by themselves, and the settings that they and the promotion gate decide by.",),
-        (Table(("check", "what holds"), tuple(checks)), Table(("setting", "value", "what for"), limits)),
+        (
+            "Checks that run by themselves, and the settings that they and the promotion gate "
+            "decide by.",
+        ),
+        (
+            Table(("check", "what holds"), tuple(checks)),
+            Table(("setting", "value", "what for"), limits),
+        ),
     )

@@ -1,4 +1,6 @@
-"""Documents as pages: templates filled with values, pictures inside, nothing fetched from anywhere."""
+"""Documents as pages: templates filled with values, pictures inside, nothing fetched from
+anywhere.
+"""
 
 import base64
 from collections.abc import Sequence
@@ -15,9 +17,9 @@ from creditrisk_assets.portfolio.contract import DecisionWords
 def fairness_note(words: DecisionWords) -> str:
     """The meaning of the figures by group."""
     return (
-        f"{words.below.capitalize()} is a PD below the cut-off. The adverse-impact ratio is of each group's {words.rate} to the "
-        "largest one; 0.80 is the four-fifths line, and a ratio under it is flagged. These figures are watched; they prove no "
-        "compliance with any rule."
+        f"{words.below.capitalize()} is a PD below the cut-off. The adverse-impact ratio is of "
+        f"each group's {words.rate} to the largest one; 0.80 is the four-fifths line, and a ratio "
+        "under it is flagged. These figures are watched; they prove no compliance with any rule."
     )
 
 
@@ -43,7 +45,11 @@ def fairness_table(figures: Sequence[FieldFigures], words: DecisionWords) -> Tab
         "bad rate (95 %)",
     )
     rows = tuple(
-        (one.field, f"{group.group} (reference)" if group.group == one.reference else group.group, *_group_cells(group))
+        (
+            one.field,
+            f"{group.group} (reference)" if group.group == one.reference else group.group,
+            *_group_cells(group),
+        )
         for one in figures
         for group in one.groups
     )
@@ -67,7 +73,9 @@ def _group_cells(group: GroupFigures) -> tuple[str, ...]:
 def _impact(group: GroupFigures) -> str:
     shown, _ = beside(group.impact_ratio, FOUR_FIFTHS)
     flag = under_line(group.impact_ratio, group.impact_ratio_high)
-    return f"{shown} ({group.impact_ratio_low:.3f} to {group.impact_ratio_high:.3f})" + (f": {flag}" if flag else "")
+    return f"{shown} ({group.impact_ratio_low:.3f} to {group.impact_ratio_high:.3f})" + (
+        f": {flag}" if flag else ""
+    )
 
 
 def render(template: str, **values: object) -> str:
@@ -100,7 +108,9 @@ def _environment() -> Environment:
 
 
 def figure(value: object) -> str:
-    """A number with four digits behind the point, a whole number with its thousands, nothing for None."""
+    """A number with four digits behind the point, a whole number with its thousands, nothing for
+    None.
+    """
     if value is None:
         return ""
     if isinstance(value, float) and not value.is_integer():

@@ -1,4 +1,6 @@
-"""Policy over a calibrated PD, apart from the model: the cut-off, grades, expected loss, and what each cut-off would bring."""
+"""Policy over a calibrated PD, apart from the model: the cut-off, grades, expected loss, and what
+each cut-off would bring.
+"""
 
 import io
 import math
@@ -29,7 +31,8 @@ def rule_of(bundle: Bundle, cut_off: float | None) -> DecisionRule:
         cut_off: the policy's, or None for the model's own (the PD at which KS is reached).
 
     Returns:
-        The cut-off with the profile of a customer just good enough for it, from the bundle's own reference rows.
+        The cut-off with the profile of a customer just good enough for it, from the bundle's own
+        reference rows.
 
     Raises:
         ValueError: if nobody would be approved.
@@ -39,14 +42,16 @@ def rule_of(bundle: Bundle, cut_off: float | None) -> DecisionRule:
     reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
     raw = reference[bundle.input_names].to_numpy(dtype=np.float32)
     probability = reference["default_probability"].to_numpy(dtype=np.float64)
-    profile = reference_profile(raw, probability, cut_off, lambda rows: bundle.score(rows).default_probability)
+    profile = reference_profile(
+        raw, probability, cut_off, lambda rows: bundle.score(rows).default_probability
+    )
     return DecisionRule(cut_off=cut_off, reference=profile)
 
 
 @dataclass(frozen=True)
 class LossAssumptions:
-    """What no data set here tells: the share of the exposure that is lost in a default (LGD, 0..1), and the share of the
-    portfolio's exposure field that is owed then (EAD over limit, 0..1).
+    """What no data set here tells: the share of the exposure that is lost in a default (LGD, 0..1),
+    and the share of the portfolio's exposure field that is owed then (EAD over limit, 0..1).
     """
 
     loss_given_default: float
@@ -60,7 +65,8 @@ class Judged:
     Attributes:
         probability: n, PD.
         target: n, 1 = bad.
-        expected_loss: n, PD x LGD x EAD in the exposure's unit; None where the portfolio names no exposure.
+        expected_loss: n, PD x LGD x EAD in the exposure's unit; None where the portfolio names no
+            exposure.
     """
 
     probability: FloatArray
@@ -90,8 +96,11 @@ def grades_of(probability: FloatArray, bounds: Sequence[float]) -> IntArray:
     return np.searchsorted(np.asarray(bounds), probability, side="right").astype(np.int64)
 
 
-def grade_table(probability: FloatArray, target: IntArray, bounds: Sequence[float], level: float = 0.95) -> pd.DataFrame:
-    """Each grade's PD against what happened, by the Jeffreys test (ECB, instructions for validation reporting, 2019).
+def grade_table(
+    probability: FloatArray, target: IntArray, bounds: Sequence[float], level: float = 0.95
+) -> pd.DataFrame:
+    """Each grade's PD against what happened, by the Jeffreys test (ECB, instructions for validation
+    reporting, 2019).
 
     Args:
         probability: n, PD.
@@ -100,9 +109,10 @@ def grade_table(probability: FloatArray, target: IntArray, bounds: Sequence[floa
         level: of the interval.
 
     Returns:
-        For each grade: grade, pd_from, pd_to, customers, bads, mean_pd, bad_rate with its interval low and high, and `p_value`,
-        the posterior probability that the true rate is at most the mean PD: a small one says that the PD is too low. NaN where
-        the grade has no customer.
+        For each grade: grade, pd_from, pd_to, customers, bads, mean_pd, bad_rate with its interval
+            low and high, and `p_value`,
+        the posterior probability that the true rate is at most the mean PD: a small one says that
+        the PD is too low. NaN where the grade has no customer.
     """
     band = grades_of(probability, bounds)
     edges = [0.0, *bounds, 1.0]
@@ -135,11 +145,13 @@ def trade_off_table(judged: Judged, cut_offs: Sequence[float]) -> pd.DataFrame:
 
     Args:
         judged: customers with PD and outcome.
-        cut_offs: PDs from which a customer is refused, besides those that approve 5, 10, ... 100 % of these customers.
+        cut_offs: PDs from which a customer is refused, besides those that approve 5, 10, ... 100 %
+            of these customers.
 
     Returns:
-        One row for each cut-off, rising: cut_off, approval_rate, bad_rate of the approved, bad_rate_refused, bads_approved_share
-        (of all bads), and expected_loss for each approved customer where there is an exposure.
+        One row for each cut-off, rising: cut_off, approval_rate, bad_rate of the approved,
+        bad_rate_refused, bads_approved_share (of all bads), and expected_loss for each approved
+        customer where there is an exposure.
     """
     by_rate = [_cut_off_for(judged.probability, rate) for rate in APPROVAL_STEPS]
     rows = []
@@ -151,8 +163,12 @@ def trade_off_table(judged: Judged, cut_offs: Sequence[float]) -> pd.DataFrame:
                 "approval_rate": float(approved.mean()),
                 "bad_rate": _mean(judged.target[approved]),
                 "bad_rate_refused": _mean(judged.target[~approved]),
-                "bads_approved_share": float(judged.target[approved].sum() / max(judged.target.sum(), 1)),
-                "expected_loss": math.nan if judged.expected_loss is None else _mean(judged.expected_loss[approved]),
+                "bads_approved_share": float(
+                    judged.target[approved].sum() / max(judged.target.sum(), 1)
+                ),
+                "expected_loss": math.nan
+                if judged.expected_loss is None
+                else _mean(judged.expected_loss[approved]),
             }
         )
     return pd.DataFrame(rows)
@@ -160,7 +176,8 @@ def trade_off_table(judged: Judged, cut_offs: Sequence[float]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class PolicyView:
-    """What the cut-off in force and every other would bring on the held-out rows that came with the model.
+    """What the cut-off in force and every other would bring on the held-out rows that came with the
+    model.
 
     Attributes:
         trade_off: as `trade_off_table`.
@@ -176,7 +193,11 @@ class PolicyView:
 
 
 def policy_view(
-    bundle: Bundle, rule: DecisionRule, portfolio: Portfolio, assumptions: LossAssumptions, bounds: Sequence[float]
+    bundle: Bundle,
+    rule: DecisionRule,
+    portfolio: Portfolio,
+    assumptions: LossAssumptions,
+    bounds: Sequence[float],
 ) -> PolicyView:
     """Trade-off and grades of a bundle on its held-out rows.
 
@@ -190,7 +211,12 @@ def policy_view(
     judged = judged_held_out(bundle, portfolio, assumptions)
     trade_off = trade_off_table(judged, [rule.cut_off])
     in_force = int(np.flatnonzero(trade_off["cut_off"].to_numpy() == rule.cut_off)[0])
-    return PolicyView(trade_off, in_force, grade_table(judged.probability, judged.target, bounds), len(judged.target))
+    return PolicyView(
+        trade_off,
+        in_force,
+        grade_table(judged.probability, judged.target, bounds),
+        len(judged.target),
+    )
 
 
 def _cut_off_for(probability: FloatArray, approval_rate: float) -> float:

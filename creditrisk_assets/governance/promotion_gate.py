@@ -1,10 +1,13 @@
-"""Whether a challenger replaces the champion: tests on the same held-out rows, and no promotion without evidence.
+"""Whether a challenger replaces the champion: tests on the same held-out rows, and no promotion
+without evidence.
 
-A challenger is promoted only if every test passes, so one that is no better passes with at most the probability `alpha` of the
-test that it ranks better (an intersection-union test needs no correction for the number of tests). A challenger that is the
-champion with a new calibration cannot rank better and must be better calibrated; there the likelihood of the held-out outcomes
-carries the error, which `alpha` bounds where the champion's PDs are right. That is the error of one decision;
-`docs/promotion-gate.md` measures it. The gate computes and says why; moving the alias is the `champion` asset's doing.
+A challenger is promoted only if every test passes, so one that is no better passes with at most the
+probability `alpha` of the test that it ranks better (an intersection-union test needs no correction
+for the number of tests). A challenger that is the champion with a new calibration cannot rank
+better and must be better calibrated; there the likelihood of the held-out outcomes carries the
+error, which `alpha` bounds where the champion's PDs are right. That is the error of one decision;
+`docs/promotion-gate.md` measures it. The gate computes and says why; moving the alias is the
+`champion` asset's doing.
 """
 
 import contextlib
@@ -29,7 +32,14 @@ from creditrisk_assets.governance.gate_tests import (
     shadow_agrees,
 )
 from creditrisk_assets.governance.shadow_evidence import NOTHING_SHADOWED, ShadowEvidence
-from creditrisk_assets.governance.verdict import CutOffMove, GateLimits, GateTest, JudgedEvidence, JudgedSide, Verdict
+from creditrisk_assets.governance.verdict import (
+    CutOffMove,
+    GateLimits,
+    GateTest,
+    JudgedEvidence,
+    JudgedSide,
+    Verdict,
+)
 from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
 from creditrisk_assets.modelling.fairness import Groups, fairness_by_group, protected_groups
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
@@ -85,7 +95,8 @@ class Evidence:
         """The rows as another bundle takes them: n x its inputs.
 
         Raises:
-            ValueError: if it numbers the codes of a field otherwise, or has a field that the rows lack.
+            ValueError: if it numbers the codes of a field otherwise, or has a field that the rows
+                lack.
         """
         known = {one.name: (place, one) for place, one in enumerate(self.inputs)}
         columns = []
@@ -94,20 +105,26 @@ class Evidence:
             if place is None or given is None:
                 raise ValueError(f"the held-out rows lack {wanted.name}; valid: {', '.join(known)}")
             if wanted.is_text and not wanted.code_numbers.items() <= given.code_numbers.items():
-                raise ValueError(f"{wanted.name}: codes {wanted.codes} were numbered otherwise; the rows have {given.codes}")
+                raise ValueError(
+                    f"{wanted.name}: codes {wanted.codes} were numbered otherwise; the rows have "
+                    f"{given.codes}"
+                )
             columns.append(place)
         return np.ascontiguousarray(self.raw[:, columns])
 
     def described(self) -> JudgedEvidence:
         """What the document says of it."""
         digest = hashlib.sha256(self.raw.tobytes() + self.target.tobytes()).hexdigest()
-        return JudgedEvidence(origin=self.origin, rows=len(self.target), bads=int(self.target.sum()), sha256=digest)
+        return JudgedEvidence(
+            origin=self.origin, rows=len(self.target), bads=int(self.target.sum()), sha256=digest
+        )
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict, and what is shown beside it and is no part of the document: each side's PDs on the evidence, for the plots
-    (empty where nothing was scored), and the challenger's measured time for one row.
+    """The verdict, and what is shown beside it and is no part of the document: each side's PDs on
+    the evidence, for the plots (empty where nothing was scored), and the challenger's measured time
+    for one row.
     """
 
     verdict: Verdict
@@ -126,9 +143,10 @@ def judge(
 ) -> Judgement:
     """Judge a challenger by the held-out rows that came with it.
 
-    The first model needs a valid bundle and enough evidence. Any other must be another bundle than the champion's and pass every
-    test. What cannot be tested has failed. A test whose subject does not exist, such as agreement on live traffic where
-    there was none, is not applied and said not to be.
+    The first model needs a valid bundle and enough evidence. Any other must be another bundle than
+    the champion's and pass every test. What cannot be tested has failed. A test whose subject does
+    not exist, such as agreement on live traffic where there was none, is not applied and said not
+    to be.
 
     Args:
         challenger: the new version.
@@ -166,7 +184,9 @@ class _Trial:
         self._tests: list[GateTest] = []
         self._evidence: Evidence | None = None
         self._scores: dict[str, Scores] = {}
-        self._judged = {"challenger": _named(challenger)} | ({"champion": _named(champion)} if champion else {})
+        self._judged = {"challenger": _named(challenger)} | (
+            {"champion": _named(champion)} if champion else {}
+        )
         self._latency_ms: float | None = None
         self._kind: str | None = None
         self._not_applied: dict[str, str] = {}
@@ -179,21 +199,36 @@ class _Trial:
         """
         challenger, champion = self._sides
         if champion is not None:
-            self._require("challenger_is_another_model", lambda: _another_model(challenger, champion))
-        bundle = self._require("challenger_bundle_is_valid", lambda: _valid_bundle("challenger", challenger, self._portfolio))
+            self._require(
+                "challenger_is_another_model", lambda: _another_model(challenger, champion)
+            )
+        bundle = self._require(
+            "challenger_bundle_is_valid",
+            lambda: _valid_bundle("challenger", challenger, self._portfolio),
+        )
         self._kind = bundle.manifest.training.kind
-        self._evidence = self._require("evidence_is_enough", lambda: _enough_evidence(bundle, self._portfolio, self._limits))
+        self._evidence = self._require(
+            "evidence_is_enough", lambda: _enough_evidence(bundle, self._portfolio, self._limits)
+        )
         scores = self._score("challenger", challenger, bundle, self._evidence)
         if champion is None:
             if self._recalibrates:
                 self._tests.append(_champions_graph(bundle, None)[0])
             return
-        in_force = self._require("champion_bundle_is_valid", lambda: _valid_bundle("champion", champion, self._portfolio))
+        in_force = self._require(
+            "champion_bundle_is_valid", lambda: _valid_bundle("champion", champion, self._portfolio)
+        )
         if self._recalibrates:
             self._require("graph_is_the_champions", lambda: _champions_graph(bundle, in_force))
         self._require("evidence_is_current", lambda: _current_evidence(bundle, in_force))
         champion_scores = self._score("champion", champion, in_force, self._evidence)
-        comparison = Comparison(self._evidence.target, scores, champion_scores, self._evidence.groups, self._portfolio.words.rate)
+        comparison = Comparison(
+            self._evidence.target,
+            scores,
+            champion_scores,
+            self._evidence.groups,
+            self._portfolio.words.rate,
+        )
         self._tests += compare(comparison, self._limits, self._recalibrates)
         self._compare_shadow(bundle, champion)
         self._latency_ms = self._require("answers_in_time", lambda: _in_time(bundle, self._limits))
@@ -207,9 +242,16 @@ class _Trial:
         elif self._sides[1] is None:
             outcome, reason = "first", f"no champion before{self._figures}"
         else:
-            better = "challenger is the champion, better calibrated" if self._recalibrates else "challenger is better"
+            better = (
+                "challenger is the champion, better calibrated"
+                if self._recalibrates
+                else "challenger is better"
+            )
             moved = self._cut_off_move
-            outcome, reason = "promoted", f"{better}{self._figures}" + (f"; {moved.sentence}" if moved else "")
+            outcome, reason = (
+                "promoted",
+                f"{better}{self._figures}" + (f"; {moved.sentence}" if moved else ""),
+            )
         document = Verdict(
             verdict=outcome,
             reason=reason,
@@ -233,13 +275,17 @@ class _Trial:
 
     @property
     def _cut_off_move(self) -> CutOffMove | None:
-        """How the cut-off and the approval rate change with the challenger; None where the sides were not compared."""
+        """How the cut-off and the approval rate change with the challenger; None where the sides
+        were not compared.
+        """
         if set(self._scores) != {"challenger", "champion"}:
             return None
         before, after = self._judged["champion"].cut_off, self._judged["challenger"].cut_off
         if before is None or after is None:
             return None
-        rates = {name: float((scores.prediction == 0).mean()) for name, scores in self._scores.items()}
+        rates = {
+            name: float((scores.prediction == 0).mean()) for name, scores in self._scores.items()
+        }
         return CutOffMove(
             rate=self._portfolio.words.rate,
             by="model" if self._cut_off is None else "policy",
@@ -255,9 +301,17 @@ class _Trial:
             return ""
         figures = [self._judged[name].figures for name in self._scores]
         if self._recalibrates:
-            level, loss = (" against ".join(f"{one[name]:.4f}" for one in figures) for name in ("mean_pd", "log_loss"))
-            return f": mean PD {level} at a bad rate of {figures[0]['bad_rate']:.4f}, log loss {loss}, on {self._evidence.origin}"
-        auc, brier = (" against ".join(f"{one[name]:.4f}" for one in figures) for name in ("roc_auc", "brier"))
+            level, loss = (
+                " against ".join(f"{one[name]:.4f}" for one in figures)
+                for name in ("mean_pd", "log_loss")
+            )
+            return (
+                f": mean PD {level} at a bad rate of {figures[0]['bad_rate']:.4f}, log loss "
+                f"{loss}, on {self._evidence.origin}"
+            )
+        auc, brier = (
+            " against ".join(f"{one[name]:.4f}" for one in figures) for name in ("roc_auc", "brier")
+        )
         return f": AUC {auc}, Brier {brier}, on {self._evidence.origin}"
 
     def _compare_shadow(self, challenger: Bundle, champion: Side) -> None:
@@ -268,7 +322,9 @@ class _Trial:
                 self._tests.append(shadow_agrees(shadow, self._limits, self._recalibrates))
             else:
                 self._not_applied["shadow_agrees"] = why
-        except Exception as error:  # decisions that were changed, for one: not promoted, and said why
+        except (
+            Exception
+        ) as error:  # decisions that were changed, for one: not promoted, and said why
             self._tests.append(crashed("shadow_agrees", error))
 
     def _score(self, who: str, side: Side, bundle: Bundle, evidence: Evidence) -> Scores:
@@ -279,10 +335,14 @@ class _Trial:
         return scores
 
     def _require(self, name: str, act: Callable[[], tuple[GateTest, T]]) -> T:
-        """What an act found, if its test passed. A test that crashes has failed, whatever the error is."""
+        """What an act found, if its test passed. A test that crashes has failed, whatever the error
+        is.
+        """
         try:
             test, found = act()
-        except Exception as error:  # the answer to any error is the same: not promoted, and said why
+        except (
+            Exception
+        ) as error:  # the answer to any error is the same: not promoted, and said why
             self._tests.append(crashed(name, error))
             raise _NotProven from error
         self._tests.append(test)
@@ -302,7 +362,8 @@ def held_out_evidence(bundle: Bundle, portfolio: Portfolio) -> Evidence:
     wrong = outcomes[~outcomes.isin([0, 1])]
     if len(wrong):
         raise ValueError(
-            f"{portfolio.target}: {len(wrong)} held-out rows have no outcome, such as {wrong.iloc[0]!r}; valid: 0 or 1"
+            f"{portfolio.target}: {len(wrong)} held-out rows have no outcome, such as "
+            f"{wrong.iloc[0]!r}; valid: 0 or 1"
         )
     days = bundle.manifest.training.production_days
     source = f"the latest matured days, up to {max(days)}" if days else "the history"
@@ -310,7 +371,9 @@ def held_out_evidence(bundle: Bundle, portfolio: Portfolio) -> Evidence:
         inputs=bundle.manifest.inputs,
         raw=rows[bundle.input_names].to_numpy(dtype=np.float32),
         target=outcomes.to_numpy(dtype=np.int64),
-        groups=protected_groups(portfolio, {name: rows[name].to_numpy(dtype=np.float32) for name in portfolio.protected}),
+        groups=protected_groups(
+            portfolio, {name: rows[name].to_numpy(dtype=np.float32) for name in portfolio.protected}
+        ),
         origin=f"{len(rows):,} held-out rows of {source}",
     )
 
@@ -318,13 +381,17 @@ def held_out_evidence(bundle: Bundle, portfolio: Portfolio) -> Evidence:
 def _another_model(challenger: Side, champion: Side) -> tuple[GateTest, None]:
     same = challenger.bundle_sha256 == champion.bundle_sha256
     told = f"bundle {champion.bundle_sha256}"
-    sentence = f"the challenger is the champion: both are {told}" if same else f"the challenger is not the champion's {told}"
+    sentence = (
+        f"the challenger is the champion: both are {told}"
+        if same
+        else f"the challenger is not the champion's {told}"
+    )
     return GateTest(name="challenger_is_another_model", passed=not same, sentence=sentence), None
 
 
 def _valid_bundle(who: str, side: Side, portfolio: Portfolio) -> tuple[GateTest, Bundle]:
-    """Hash and golden answers are checked by loading; the graph's distance from scikit-learn, for a recalibration from the new
-    line on its parent's log-odds, was measured when it was made.
+    """Hash and golden answers are checked by loading; the graph's distance from scikit-learn, for a
+    recalibration from the new line on its parent's log-odds, was measured when it was made.
     """
     bundle = side.load()
     bundle.require_fits(portfolio)
@@ -332,21 +399,29 @@ def _valid_bundle(who: str, side: Side, portfolio: Portfolio) -> tuple[GateTest,
     twin = "its line" if bundle.manifest.training.kind == RECALIBRATION else "scikit-learn"
     test = GateTest(
         name=f"{who}_bundle_is_valid",
-        passed=bundle.sha256 == side.bundle_sha256 and len(bundle.golden) > 0 and parity <= PARITY_TOLERANCE,
+        passed=bundle.sha256 == side.bundle_sha256
+        and len(bundle.golden) > 0
+        and parity <= PARITY_TOLERANCE,
         observed=finite(parity),
         limit=PARITY_TOLERANCE,
         n=len(bundle.golden),
-        sentence=f"{who}, version {side.version}: SHA-256 {bundle.sha256}, {len(bundle.golden)} golden "
-        f"requests give their answers, graph and {twin} differ by {parity:.1e}, at most {PARITY_TOLERANCE:.0e}",
+        sentence=f"{who}, version {side.version}: SHA-256 {bundle.sha256}, {len(bundle.golden)} "
+        f"golden requests give their answers, graph and {twin} differ by {parity:.1e}, at most "
+        f"{PARITY_TOLERANCE:.0e}",
     )
     return test, bundle
 
 
-def _enough_evidence(bundle: Bundle, portfolio: Portfolio, limits: GateLimits) -> tuple[GateTest, Evidence]:
+def _enough_evidence(
+    bundle: Bundle, portfolio: Portfolio, limits: GateLimits
+) -> tuple[GateTest, Evidence]:
     evidence = held_out_evidence(bundle, portfolio)
     bads = int(evidence.target.sum())
     goods = len(evidence.target) - bads
-    sentence = f"{bads} bads and {goods} goods held out ({evidence.origin}); {limits.minimum_bads} of each needed to judge"
+    sentence = (
+        f"{bads} bads and {goods} goods held out ({evidence.origin}); {limits.minimum_bads} of "
+        "each needed to judge"
+    )
     test = GateTest(
         name="evidence_is_enough",
         passed=min(bads, goods) >= limits.minimum_bads,
@@ -359,7 +434,9 @@ def _enough_evidence(bundle: Bundle, portfolio: Portfolio, limits: GateLimits) -
 
 
 def _champions_graph(bundle: Bundle, champion: Bundle | None) -> tuple[GateTest, None]:
-    """What a recalibration may change and what not, for every customer and not only for those at hand."""
+    """What a recalibration may change and what not, for every customer and not only for those at
+    hand.
+    """
     if champion is None:
         found = ["there is no champion that it could be a recalibration of"]
     else:
@@ -369,7 +446,8 @@ def _champions_graph(bundle: Bundle, champion: Bundle | None) -> tuple[GateTest,
         passed=not found,
         observed=len(found),
         limit=0,
-        sentence="; ".join(found) or "with the champion's slope and intercept its graphs are the champion's, byte for byte",
+        sentence="; ".join(found)
+        or "with the champion's slope and intercept its graphs are the champion's, byte for byte",
     )
     return test, None
 
@@ -382,7 +460,8 @@ def _current_evidence(bundle: Bundle, champion: Bundle) -> tuple[GateTest, None]
         name="evidence_is_current",
         passed=learned == "the history" or (newest != "the history" and newest >= learned),
         n=0,
-        sentence=f"the latest evidence is of {newest}, the champion has learned up to {learned}; it must not be older",
+        sentence=f"the latest evidence is of {newest}, the champion has learned up to {learned}; "
+        "it must not be older",
     )
     return test, None
 
@@ -413,7 +492,9 @@ def _scored(
 
 
 def _in_time(bundle: Bundle, limits: GateLimits) -> tuple[GateTest, float]:
-    """The median over single golden requests. The figure differs from run to run, so the document has the limit alone."""
+    """The median over single golden requests. The figure differs from run to run, so the document
+    has the limit alone.
+    """
     rows = np.array([request.raw for request in bundle.golden], dtype=np.float32)
     seconds = []
     for place in [*range(len(rows))] * LATENCY_REPEATS:
@@ -427,7 +508,8 @@ def _in_time(bundle: Bundle, limits: GateLimits) -> tuple[GateTest, float]:
         passed=passed,
         limit=limits.latency_ms,
         n=len(seconds),
-        sentence=f"the median time of one row is {'not ' if not passed else ''}within {limits.latency_ms:g} ms",
+        sentence=f"the median time of one row is {'not ' if not passed else ''}within "
+        f"{limits.latency_ms:g} ms",
     )
     return test, latency_ms
 

@@ -1,9 +1,10 @@
-"""Whether failed checks start a retrain now, and of which kind: a pure function of what has happened, with its reason.
+"""Whether failed checks start a retrain now, and of which kind: a pure function of what has
+happened, with its reason.
 
-A cause is one evaluation of one check on one day. It is answered once; a cause that judged a former champion is history; and
-nothing is trained before there are outcomes, of the days since the cause, that the champion has not learned from. What the
-outcomes ask for is `monitoring.triage`'s answer; whether it may be done now is decided here, in days of data, never of the clock
-on the wall.
+A cause is one evaluation of one check on one day. It is answered once; a cause that judged a former
+champion is history; and nothing is trained before there are outcomes, of the days since the cause,
+that the champion has not learned from. What the outcomes ask for is `monitoring.triage`'s answer;
+whether it may be done now is decided here, in days of data, never of the clock on the wall.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,9 @@ class RetrainLimits:
             monthly_budget=settings.retrain_monthly_budget,
             rejection_limit=settings.retrain_rejection_limit,
             triage_days=settings.triage_days,
-            triage=TriageLimits(settings.performance_alpha, settings.performance_floor, settings.performance_floor),
+            triage=TriageLimits(
+                settings.performance_alpha, settings.performance_floor, settings.performance_floor
+            ),
         )
 
 
@@ -80,8 +83,8 @@ class LoopState:
         retrains_in_flight: retrain or train runs not yet finished.
         outcomes_in_flight: runs that are still bringing outcomes in.
         past: finished retrains, newest first.
-        evidence: matured days that the champion has decided and was not trained on, by day; with how many of its decisions have
-            matured, are pending and missing.
+        evidence: matured days that the champion has decided and was not trained on, by day; with
+            how many of its decisions have matured, are pending and missing.
         validation: the champion's roc_auc at validation and roc_auc_standard_error.
     """
 
@@ -114,27 +117,34 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
     if state.champion_version is None:
         return Decision((), "there is no champion yet; run the job train")
     open_causes = tuple(
-        cause for cause in failures if cause.record_id not in state.answered and cause.model_version == state.champion_version
+        cause
+        for cause in failures
+        if cause.record_id not in state.answered and cause.model_version == state.champion_version
     )
     former = sum(cause.model_version != state.champion_version for cause in failures)
     if not open_causes:
         return Decision(
             (),
-            f"no open cause: {len(failures)} failed checks known, {former} of them judged a former champion, "
-            f"{len(state.answered)} answered by a retrain",
+            f"no open cause: {len(failures)} failed checks known, {former} of them judged a "
+            f"former champion, {len(state.answered)} answered by a retrain",
         )
     first_day = min(cause.partition for cause in open_causes)
     what = f"{len(open_causes)} open causes since {first_day}"
     if obstacle := _obstacle(state, limits):
         return Decision((), f"{what}; {obstacle}")
     matured = {day: night for day, night in state.evidence.items() if day >= first_day}
-    since = {day: night for day, night in matured.items() if _is_complete(night, limits.complete_share)}
+    since = {
+        day: night for day, night in matured.items() if _is_complete(night, limits.complete_share)
+    }
     bads = _bads(since)
     if bads < limits.minimum_bads:
         partly = len(matured) - len(since)
-        left_out = f"; {partly} days are left out, whose outcomes are not complete" if partly else ""
+        left_out = (
+            f"; {partly} days are left out, whose outcomes are not complete" if partly else ""
+        )
         waiting = (
-            f"waiting for outcomes: {bads:.0f} bads matured since then, {limits.minimum_bads} needed to learn from{left_out}"
+            f"waiting for outcomes: {bads:.0f} bads matured since then, {limits.minimum_bads} "
+            f"needed to learn from{left_out}"
         )
         return Decision((), f"{what}; {waiting}")
     found = triage(_latest(since, limits), state.validation, limits.triage)
@@ -144,8 +154,8 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
 
 
 def causes_counted(causes: Sequence[Cause]) -> str:
-    """Failures by check: on how many days, and what the latest of them found. Performance comes before drift, for it is
-    nearer to what decided.
+    """Failures by check: on how many days, and what the latest of them found. Performance comes
+    before drift, for it is nearer to what decided.
     """
     order = [watch.check for watch in reversed(WATCHES)]
     lines = []
@@ -155,17 +165,24 @@ def causes_counted(causes: Sequence[Cause]) -> str:
         days = len({cause.partition for cause in of_check})
         wrong = BY_CHECK[check].failure
         found = latest.value.removeprefix(f"{wrong}: ")
-        lines.append(f"{wrong} on {days} {'day' if days == 1 else 'days'}, the latest {latest.partition}: {found}")
+        lines.append(
+            f"{wrong} on {days} {'day' if days == 1 else 'days'}, the latest {latest.partition}: "
+            f"{found}"
+        )
     return "; ".join(lines)
 
 
 def _is_complete(night: Mapping[str, float], share: float) -> bool:
-    """Whether the outcomes of enough of a day's decisions are there: the first to come are no fair sample of the day."""
+    """Whether the outcomes of enough of a day's decisions are there: the first to come are no fair
+    sample of the day.
+    """
     return night["matured"] >= share * (night["matured"] + night["pending"] + night["missing"])
 
 
 def _latest(since: Nights, limits: RetrainLimits) -> Nights:
-    """The latest days, and as many more as hold the bads that a retrain learns from and is judged by."""
+    """The latest days, and as many more as hold the bads that a retrain learns from and is judged
+    by.
+    """
     latest = dict[str, Mapping[str, float]]()
     for day in sorted(since, reverse=True):
         if len(latest) >= limits.triage_days and _bads(latest) >= limits.minimum_bads:
@@ -193,13 +210,19 @@ def _obstacle(state: LoopState, limits: RetrainLimits) -> str | None:
         rejected += 1
     if rejected >= limits.rejection_limit:
         return (
-            f"a person is asked to look: {rejected} retrains in a row gave no champion, {limits.rejection_limit} allowed; "
-            "launch the job retrain by hand to begin anew"
+            f"a person is asked to look: {rejected} retrains in a row gave no champion, "
+            f"{limits.rejection_limit} allowed; launch the job retrain by hand to begin anew"
         )
     days_ago = [one.days_ago for one in state.past if one.days_ago is not None]
     if days_ago and days_ago[0] < limits.cooldown_days:
-        return f"cooling down: {days_ago[0]} days of data since the last retrain, {limits.cooldown_days} wanted"
+        return (
+            f"cooling down: {days_ago[0]} days of data since the last retrain, "
+            f"{limits.cooldown_days} wanted"
+        )
     spent = sum(days < BUDGET_DAYS for days in days_ago)
     if spent >= limits.monthly_budget:
-        return f"the budget is spent: {spent} retrains in the last {BUDGET_DAYS} days of data, {limits.monthly_budget} allowed"
+        return (
+            f"the budget is spent: {spent} retrains in the last {BUDGET_DAYS} days of data, "
+            f"{limits.monthly_budget} allowed"
+        )
     return None

@@ -23,7 +23,9 @@ from creditrisk_assets.storage import StoredPath
 FloatArray = NDArray[np.float64]
 
 ROWS_LIMIT = 200_000
-"""Decisions that are made again, the latest ones: some seconds, and more would change no figure that is looked at."""
+"""Decisions that are made again, the latest ones: some seconds, and more would change no figure
+that is looked at.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class ShadowEvidence:
         days: of the decisions.
         failed: how many the challenger gave no PD between 0 and 1.
         different: how many PDs, or records of what was told, do not come out again to the bit.
-        waiting: how many are of decisions that are still in the log and not kept yet; they are no evidence.
-        champion: the champion's PD where the champion now in force has decided and the challenger has scored.
+        waiting: how many are of decisions that are still in the log and not kept yet; they are no
+            evidence.
+        champion: the champion's PD where the champion now in force has decided and the challenger
+            has scored.
         challenger: the challenger's on the same.
         rows: decisions looked at.
     """
@@ -81,7 +85,9 @@ class ShadowFolders:
         )
 
     def _sets(self, bundle_sha256: str) -> Iterator[tuple[str, str, pa.Table]]:
-        """Day, name of the set of decisions, and the shadow scores on it, the latest days first, up to the limit."""
+        """Day, name of the set of decisions, and the shadow scores on it, the latest days first, up
+        to the limit.
+        """
         rows = 0
         for day in shadow_days(self.shadow)[: -self.days - 1 : -1]:
             for table in shadow_scores(self.shadow, day, bundle_sha256):
@@ -101,7 +107,12 @@ def _by_set(table: pa.Table) -> dict[str, list[int]]:
 
 
 def _compared(
-    decisions: StoredPath, day: str, name: str, shadow: pa.Table, challenger: Bundle, champion_version: str
+    decisions: StoredPath,
+    day: str,
+    name: str,
+    shadow: pa.Table,
+    challenger: Bundle,
+    champion_version: str,
 ) -> ShadowEvidence:
     """Shadow scores on one set of decisions, made again."""
     try:
@@ -111,8 +122,12 @@ def _compared(
     rows = [parsed_id(one)[2] for one in shadow["decision_id"].to_pylist()]
     if max(rows) >= kept.rows:
         return ShadowEvidence(days=(day,), rows=len(rows), different=len(rows))
-    told, again = _made_again(challenger, list(batches(proven_file(decisions, kept), ROWS_AT_ONCE)), rows)
-    said, said_told = (shadow[name].to_numpy() for name in ("challenger_probability", "champion_probability"))
+    told, again = _made_again(
+        challenger, list(batches(proven_file(decisions, kept), ROWS_AT_ONCE)), rows
+    )
+    said, said_told = (
+        shadow[name].to_numpy() for name in ("challenger_probability", "champion_probability")
+    )
     scored = (said >= 0) & (said <= 1)  # what is null is NaN here, and is not
     exact = (said == again) & (said_told == told)
     alike = scored & (np.array(shadow["champion_version"].to_pylist()) == champion_version)
@@ -126,8 +141,14 @@ def _compared(
     )
 
 
-def _made_again(challenger: Bundle, records: Sequence[pa.RecordBatch], rows: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-    """PDs of some rows of kept decisions: as they were told, and as the challenger gives them on the kept records."""
+def _made_again(
+    challenger: Bundle, records: Sequence[pa.RecordBatch], rows: Sequence[int]
+) -> tuple[FloatArray, FloatArray]:
+    """PDs of some rows of kept decisions: as they were told, and as the challenger gives them on
+    the kept records.
+    """
     taken = pa.Table.from_batches(records).take(pa.array(rows)).combine_chunks()
     columns = {name: taken[name].to_numpy() for name in challenger.input_names}
-    return taken["default_probability"].to_numpy(), challenger.score(challenger.raw(columns)).default_probability
+    return taken["default_probability"].to_numpy(), challenger.score(
+        challenger.raw(columns)
+    ).default_probability

@@ -1,6 +1,8 @@
-"""The verdict of the promotion gate as a document: what was judged, by which limits, on which rows, and how each test came out.
+"""The verdict of the promotion gate as a document: what was judged, by which limits, on which rows,
+and how each test came out.
 
-The same bundles, evidence and limits give the same bytes: no time, no run and no measured duration is in it.
+The same bundles, evidence and limits give the same bytes: no time, no run and no measured duration
+is in it.
 """
 
 import hashlib
@@ -18,7 +20,9 @@ class _Document(BaseModel):
 
 
 class GateLimits(_Document):
-    """What a challenger must bring; each is the setting `gate_<name>`, which says what it is for."""
+    """What a challenger must bring; each is the setting `gate_<name>`, which says what it is
+    for.
+    """
 
     minimum_bads: int = Field(ge=2)
     minimum_gain: float = Field(ge=0)
@@ -34,7 +38,9 @@ class GateLimits(_Document):
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The limits that the settings give."""
-        return cls.model_validate({name: getattr(settings, f"gate_{name}") for name in cls.model_fields})
+        return cls.model_validate(
+            {name: getattr(settings, f"gate_{name}") for name in cls.model_fields}
+        )
 
 
 class GateTest(_Document):
@@ -60,7 +66,9 @@ class GateTest(_Document):
 
 
 class JudgedSide(_Document):
-    """One side: its version and bundle, and what it showed on the evidence (empty where nothing was scored)."""
+    """One side: its version and bundle, and what it showed on the evidence (empty where nothing was
+    scored).
+    """
 
     version: str
     bundle_sha256: str
@@ -79,11 +87,13 @@ class JudgedEvidence(_Document):
 
 
 class CutOffMove(_Document):
-    """The effect of a promotion on the cut-off and on the approval rate of the same rows, each side at its own cut-off.
+    """The effect of a promotion on the cut-off and on the approval rate of the same rows, each side
+    at its own cut-off.
 
     Attributes:
         rate: what the portfolio calls the approval rate, the share of those under the cut-off.
-        by: `model` where the cut-off is the model's own and moves with it, `policy` where it is set and stays.
+        by: `model` where the cut-off is the model's own and moves with it, `policy` where it is set
+            and stays.
         before: PD from which the champion refuses.
         after: PD from which the challenger refuses.
         approval_rate_before: of the champion, 0 to 1.
@@ -111,9 +121,10 @@ class CutOffMove(_Document):
 
 
 class Verdict(_Document):
-    """The gate's decision: `first` where there was no champion, `promoted`, or `kept`; the reason names what decided. `kind` is
-    the challenger's, None where its bundle could not be read; `not_applied` has the tests that do not apply, and why; `cut_off`
-    what a promotion does to the cut-off.
+    """The gate's decision: `first` where there was no champion, `promoted`, or `kept`; the reason
+    names what decided. `kind` is the challenger's, None where its bundle could not be read;
+    `not_applied` has the tests that do not apply, and why; `cut_off` what a promotion does to the
+    cut-off.
     """
 
     format: int = 1

@@ -31,19 +31,31 @@ SHOWN_FIGURES = (
 
 
 def verdict_plots(judgement: Judgement) -> dict[str, bytes]:
-    """PNGs by name: ROC and calibration of the sides that were scored; PD against PD where both were."""
+    """PNGs by name: ROC and calibration of the sides that were scored; PD against PD where both
+    were.
+    """
     sides = judgement.probabilities
     if not sides:
         return {}
-    plots = {"roc": roc_plot(judgement.target, sides), "calibration": calibration_plot(judgement.target, sides)}
+    plots = {
+        "roc": roc_plot(judgement.target, sides),
+        "calibration": calibration_plot(judgement.target, sides),
+    }
     if "champion" in sides:
-        plots["agreement"] = agreement_plot(judgement.target, sides["champion"], sides["challenger"])
+        plots["agreement"] = agreement_plot(
+            judgement.target, sides["champion"], sides["challenger"]
+        )
     return plots
 
 
 def _compared(test: GateTest) -> tuple[str, str]:
     """A test's figure and its limit, told apart where they differ."""
-    if test.observed is None or test.limit is None or float(test.observed).is_integer() or abs(test.observed) < SMALL:
+    if (
+        test.observed is None
+        or test.limit is None
+        or float(test.observed).is_integer()
+        or abs(test.observed) < SMALL
+    ):
         return figure(test.observed), figure(test.limit)
     return beside(test.observed, test.limit, ".4f")
 
@@ -57,14 +69,22 @@ def verdict_page(judgement: Judgement, plots: Mapping[str, bytes], words: Decisi
         words: of the portfolio, for decisions.
     """
     verdict = judgement.verdict
-    sides = {"challenger": verdict.challenger} | ({"champion": verdict.champion} if verdict.champion else {})
+    sides = {"challenger": verdict.challenger} | (
+        {"champion": verdict.champion} if verdict.champion else {}
+    )
     return render(
         "verdict.html",
         verdict=verdict,
         sides=sides,
-        shown=[name for name in SHOWN_FIGURES if any(name in side.figures for side in sides.values())],
+        shown=[
+            name for name in SHOWN_FIGURES if any(name in side.figures for side in sides.values())
+        ],
         plots={name: inline(png) for name, png in plots.items()},
-        fairness={name: fairness_table(side.fairness, words) for name, side in sides.items() if side.fairness},
+        fairness={
+            name: fairness_table(side.fairness, words)
+            for name, side in sides.items()
+            if side.fairness
+        },
         fairness_note=fairness_note(words),
         latency_ms=judgement.latency_ms,
         compared=_compared,

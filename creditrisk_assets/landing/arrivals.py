@@ -1,4 +1,6 @@
-"""Which landed days are new or changed and may be read now: a pure function of what the landing zone looks like."""
+"""Which landed days are new or changed and may be read now: a pure function of what the landing
+zone looks like.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,8 @@ class Arrivals:
         ready: days that are new or changed, settled, and may be read.
         stamps: for each ready day, how its listing looked, to be remembered once it is dealt with.
         waiting: days that are not to be read yet, each with the reason.
-        problems: what is not read, each with the reason; it stops nothing else, and stays where it is.
+        problems: what is not read, each with the reason; it stops nothing else, and stays where it
+            is.
         unsettled: days that are still changing, or could not be read.
     """
 
@@ -46,7 +49,8 @@ def look(
         strangers: names in it that are no day's folder.
         remembered: the stamps of days that were dealt with.
         first_day: the earliest day that is taken for one, `YYYY-MM-DD`.
-        last_day: the last day that may be read, which is today or before; if it is before `first_day`, none may be.
+        last_day: the last day that may be read, which is today or before; if it is before
+            `first_day`, none may be.
         now: seconds since the epoch.
         settle_seconds: a file changed more recently than this may still be written.
     """
@@ -65,7 +69,9 @@ def look(
             problems.append(f"{day.day} is in the future; valid: {bounds}")
         elif not day.files or remembered.get(day.day) == stamp:
             continue
-        elif any(0 <= now - file.modified < settle_seconds for file in day.files):  # a time in the future tells nothing
+        elif any(
+            0 <= now - file.modified < settle_seconds for file in day.files
+        ):  # a time in the future tells nothing
             waiting.append(f"{day.day} changed less than {settle_seconds:g} s ago")
             unsettled.append(day.day)
         else:
@@ -77,7 +83,10 @@ def look(
 def stranger_problem(name: str) -> str:
     """What is the matter with a name in the zone that is no day's folder."""
     if LIKE_A_DAY.fullmatch(name):
-        return f"{name!r} is no day's folder: the calendar has no such day, or it is a file; valid: a folder named YYYY-MM-DD"
+        return (
+            f"{name!r} is no day's folder: the calendar has no such day, or it is a file; valid: "
+            "a folder named YYYY-MM-DD"
+        )
     if LIKE_A_DATE.fullmatch(name):
         return f"{name!r} is a date in another form; valid: a folder named YYYY-MM-DD"
     if name.lower().endswith(SUFFIXES):

@@ -1,9 +1,10 @@
 """What a sensor remembers of a landing zone, and which of its days it looks at this time.
 
-To look at every day each time costs as much as there are days. So the newest days are looked at each time, the others in turn:
-with 3,650 days and a tick every five seconds, each of them every five minutes. What is new in the zone, what was not finished
-last time, and days that somebody names are looked at whatever their turn. A zone of few days, and one that nothing is remembered
-of, is looked at whole.
+To look at every day each time costs as much as there are days. So the newest days are looked at
+each time, the others in turn: with 3,650 days and a tick every five seconds, each of them every
+five minutes. What is new in the zone, what was not finished last time, and days that somebody names
+are looked at whatever their turn. A zone of few days, and one that nothing is remembered of, is
+looked at whole.
 """
 
 import base64
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW_DAYS = 60
-"""The newest days are looked at each time: as many as outcomes take to come, and then as long again."""
+"""The newest days are looked at each time: as many as outcomes take to come, and then as long
+again.
+"""
 
 SLICE_DAYS = 60
 """So many of the others are looked at each time."""
@@ -29,11 +32,13 @@ EMPTY = np.empty(0, dtype=np.int64)
 
 @dataclass
 class ZoneMemory:
-    """What is remembered of a landing zone: eight bytes for each day since the first that landed, and little else.
+    """What is remembered of a landing zone: eight bytes for each day since the first that landed,
+    and little else.
 
     Attributes:
         first: ordinal of the first day that was dealt with; 0 before there is one.
-        marks: for each day since the first, a digest of how it looked when it was dealt with; 0 if it never was.
+        marks: for each day since the first, a digest of how it looked when it was dealt with; 0 if
+            it never was.
         unfinished: ordinals of days that lie in the zone and were never dealt with.
         again: ordinals of days to be looked at next time, whatever their turn.
         turn: ordinal of the day that was looked at last in turn; 0 at the beginning of a round.
@@ -95,7 +100,10 @@ class ZoneMemory:
         ordinal = date.fromisoformat(day).toordinal()
         if not len(self.marks):
             self.first = ordinal
-        before, after = max(0, self.first - ordinal), max(0, ordinal + 1 - self.first - len(self.marks))
+        before, after = (
+            max(0, self.first - ordinal),
+            max(0, ordinal + 1 - self.first - len(self.marks)),
+        )
         if before or after:
             self.marks = np.pad(self.marks, (before, after))
             self.first -= before
@@ -120,7 +128,12 @@ class ZoneMemory:
         Args:
             signature: of the zone now; empty if it has none.
         """
-        return not signature or signature != self.signature or self.turn == 0 or len(self._known()) <= WINDOW_DAYS
+        return (
+            not signature
+            or signature != self.signature
+            or self.turn == 0
+            or len(self._known()) <= WINDOW_DAYS
+        )
 
     def listed(self, days: Iterable[str], strangers: Iterable[str], signature: str) -> list[str]:
         """Take notice of the zone's names.
@@ -161,7 +174,11 @@ class ZoneMemory:
         return np.flatnonzero(self.marks).astype(np.int64) + self.first
 
     def _known(self) -> NDArray[np.int64]:
-        unfinished = np.fromiter(self.unfinished, dtype=np.int64, count=len(self.unfinished)) if self.unfinished else EMPTY
+        unfinished = (
+            np.fromiter(self.unfinished, dtype=np.int64, count=len(self.unfinished))
+            if self.unfinished
+            else EMPTY
+        )
         return np.union1d(self._marked(), unfinished)
 
 
@@ -170,9 +187,15 @@ def bound_seconds(days: int, interval_seconds: float) -> float:
     return -(-max(0, days - WINDOW_DAYS) // SLICE_DAYS) * interval_seconds
 
 
-def known_looks(memory: ZoneMemory, stamps: Mapping[str, str], states: Mapping[str, str]) -> dict[str, str]:
+def known_looks(
+    memory: ZoneMemory, stamps: Mapping[str, str], states: Mapping[str, str]
+) -> dict[str, str]:
     """Of days as they look now, those that were dealt with when they looked so."""
-    return {day: stamp for day, stamp in stamps.items() if memory.knows(day, stamp + states.get(day, ""))}
+    return {
+        day: stamp
+        for day, stamp in stamps.items()
+        if memory.knows(day, stamp + states.get(day, ""))
+    }
 
 
 def _mark(stamp: str) -> np.uint64:

@@ -1,8 +1,9 @@
 """Which rows are of a customer that has another row, among any number of rows.
 
-Of each row three 64-bit hashes and the line are put aside on disk: two hashes of the customer, which together tell any two
-customers apart, and one of the values. The rows are then looked at in parts, each with all rows of some customers, so that memory
-does not depend on their number but for three bytes a row (seven where versions are numbered).
+Of each row three 64-bit hashes and the line are put aside on disk: two hashes of the customer,
+which together tell any two customers apart, and one of the values. The rows are then looked at in
+parts, each with all rows of some customers, so that memory does not depend on their number but for
+three bytes a row (seven where versions are numbered).
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,8 +30,9 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Repeated:
-    """For each row, whether it is an exact duplicate, whether a later row of its customer supersedes it, and which of its
-    customer's versions it is (from 1; None where versions are not counted).
+    """For each row, whether it is an exact duplicate, whether a later row of its customer
+    supersedes it, and which of its customer's versions it is (from 1; None where versions are not
+    counted).
     """
 
     duplicate: BoolArray
@@ -40,7 +42,11 @@ class Repeated:
     @property
     def any(self) -> bool:
         """Whether any customer has several rows."""
-        return bool(self.duplicate.any() or self.superseded.any() or (self.version is not None and (self.version > 1).any()))
+        return bool(
+            self.duplicate.any()
+            or self.superseded.any()
+            or (self.version is not None and (self.version > 1).any())
+        )
 
 
 class SeenRows:
@@ -55,7 +61,11 @@ class SeenRows:
         )
 
     def add(
-        self, customers: NDArray[np.object_], values: Sequence[NDArray[np.float64]], lines: Places, chosen: BoolArray
+        self,
+        customers: NDArray[np.object_],
+        values: Sequence[NDArray[np.float64]],
+        lines: Places,
+        chosen: BoolArray,
     ) -> None:
         """Put the chosen ones of some rows aside.
 
@@ -90,16 +100,27 @@ class SeenRows:
             if not len(places):
                 continue
             again, values = self._again.take(places), self._values.take(places)
-            order = np.lexsort((again, customer))  # the rows of a customer together, and in the order in which they came
-            places, customer, again, values = places[order], customer[order], again[order], values[order]
-            follows = np.zeros(len(places), dtype=bool)  # whether the row before is of the same customer
+            order = np.lexsort(
+                (again, customer)
+            )  # the rows of a customer together, and in the order in which they came
+            places, customer, again, values = (
+                places[order],
+                customer[order],
+                again[order],
+                values[order],
+            )
+            follows = np.zeros(
+                len(places), dtype=bool
+            )  # whether the row before is of the same customer
             follows[1:] = (customer[1:] == customer[:-1]) & (again[1:] == again[:-1])
             if version is not None:
                 same = follows.copy()
                 same[1:] &= values[1:] == values[:-1]
                 first = np.flatnonzero(~follows)
                 number = np.cumsum(~same)
-                version[places] = number - np.repeat(number[first], np.diff(np.append(first, len(places)))) + 1
+                version[places] = (
+                    number - np.repeat(number[first], np.diff(np.append(first, len(places)))) + 1
+                )
                 duplicate[places[same]] = True
             else:
                 last = np.append(np.flatnonzero(~follows)[1:], len(places)) - 1
@@ -111,7 +132,9 @@ class SeenRows:
         return Repeated(duplicate, superseded, version)
 
     def _several(self, alive: BoolArray, part: int, parts: int) -> tuple[Places, Hashes]:
-        """Rows of one part of the customers whose first hash stands more than once, and those hashes."""
+        """Rows of one part of the customers whose first hash stands more than once, and those
+        hashes.
+        """
         found, hashes = [], []
         for start, customer in self._customer.chunks():
             chosen = alive[start : start + len(customer)]
@@ -124,7 +147,10 @@ class SeenRows:
         repeated = ordered[1:][ordered[1:] == ordered[:-1]]
         if not len(repeated):
             return places[:0], customers[:0]
-        again = repeated[np.minimum(np.searchsorted(repeated, customers), len(repeated) - 1)] == customers
+        again = (
+            repeated[np.minimum(np.searchsorted(repeated, customers), len(repeated) - 1)]
+            == customers
+        )
         return places[again], customers[again]
 
     def close(self) -> None:
@@ -134,7 +160,12 @@ class SeenRows:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -168,7 +199,12 @@ class _Column:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._file.close()
 
 
@@ -177,8 +213,13 @@ def _text_hashes(texts: NDArray[np.object_], key: str) -> Hashes:
 
 
 def _row_hashes(columns: Sequence[NDArray[np.float64]]) -> Hashes:
-    """One hash for each row; rows with the same numbers, and none in the same places, have the same."""
-    hashed = (np.asarray(pd.util.hash_array(column.view(np.uint64), categorize=False), dtype=np.uint64) for column in columns)
+    """One hash for each row; rows with the same numbers, and none in the same places, have the
+    same.
+    """
+    hashed = (
+        np.asarray(pd.util.hash_array(column.view(np.uint64), categorize=False), dtype=np.uint64)
+        for column in columns
+    )
     result = next(hashed)
     for one in hashed:
         result *= np.uint64(0x9E3779B97F4A7C15)

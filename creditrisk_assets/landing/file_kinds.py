@@ -10,7 +10,11 @@ CSV_WANTED = "CSV in UTF-8 (in Excel: Save as, CSV UTF-8)"
 _MARKS = (
     (b"PAR1", "a Parquet file", "a name that ends in .parquet"),
     (b"\x1f\x8b", "compressed by gzip", "a name that ends in .csv.gz, or the file that is in it"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook (.xls)", f"its sheet as {CSV_WANTED}"),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an old Excel workbook (.xls)",
+        f"its sheet as {CSV_WANTED}",
+    ),
     (b"BZh", "compressed by bzip2", "the file that is in it"),
     (b"\xfd7zXZ\0", "compressed by xz", "the file that is in it"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", "the file that is in it"),
@@ -39,7 +43,8 @@ _TEXT_MARKS = (
 
 
 def not_a_table(head: bytes) -> str | None:
-    """The kind of a file that is neither CSV nor Parquet, and what to deliver instead; None if it is not known.
+    """The kind of a file that is neither CSV nor Parquet, and what to deliver instead; None if it
+    is not known.
 
     Args:
         head: its first bytes, `HEAD_BYTES` of them.

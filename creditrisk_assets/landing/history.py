@@ -1,4 +1,6 @@
-"""The history that the first model learns from: a file of customers with their outcomes, or simulated ones."""
+"""The history that the first model learns from: a file of customers with their outcomes, or
+simulated ones.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -22,7 +24,9 @@ class NoHistory(FileNotFoundError):
 
 @dataclass(frozen=True)
 class History:
-    """Validated history; `source` says what it was, `sha256` is over the file or over the simulated rows."""
+    """Validated history; `source` says what it was, `sha256` is over the file or over the simulated
+    rows.
+    """
 
     rows: ValidatedRows
     source: str
@@ -47,7 +51,10 @@ def read_history(raw_data: str, portfolio: Portfolio) -> History:
     path = zone_path(raw_data)
     with store_errors(path):
         if not path.is_file():
-            raise NoHistory(f"{raw_data!r} is no file; valid: a CSV or Parquet file of customers, or 'simulated'")
+            raise NoHistory(
+                f"{raw_data!r} is no file; valid: a CSV or Parquet file of customers, or "
+                "'simulated'"
+            )
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     wanted = [*portfolio.fields, portfolio.target_field]
@@ -62,19 +69,29 @@ def simulated_history(portfolio: Portfolio, rows: int, seed: int) -> History:
         NoHistory: if the portfolio has no simulator.
     """
     frame = simulator_of(portfolio)(rows, seed, 1)
-    digest = hashlib.sha256(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()).hexdigest()
-    return History(ValidatedRows(frame, pd.DataFrame(), (), ()), f"{SIMULATED_SOURCE}, {rows:,} customers, seed {seed}", digest)
+    digest = hashlib.sha256(
+        pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes()
+    ).hexdigest()
+    return History(
+        ValidatedRows(frame, pd.DataFrame(), (), ()),
+        f"{SIMULATED_SOURCE}, {rows:,} customers, seed {seed}",
+        digest,
+    )
 
 
 def simulator_of(portfolio: Portfolio) -> Callable[[int, int, int], pd.DataFrame]:
-    """The portfolio's simulator: rows, seed and first identifier in; identifier, fields and target out.
+    """The portfolio's simulator: rows, seed and first identifier in; identifier, fields and target
+    out.
 
     Raises:
         NoHistory: if it has none.
     """
     if portfolio.simulator is None:
         raise NoHistory(
-            f"portfolio {portfolio.name} has no simulator; valid: a file of its customers (CREDITRISK_RAW_DATA, --from)"
+            f"portfolio {portfolio.name} has no simulator; valid: a file of its customers "
+            "(CREDITRISK_RAW_DATA, --from)"
         )
-    simulate: Callable[[int, int, int], pd.DataFrame] = TypeAdapter(ImportString[Any]).validate_python(portfolio.simulator)
+    simulate: Callable[[int, int, int], pd.DataFrame] = TypeAdapter(
+        ImportString[Any]
+    ).validate_python(portfolio.simulator)
     return simulate

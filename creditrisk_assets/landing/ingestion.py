@@ -1,12 +1,14 @@
-"""The files of a day, or a history file, become one Parquet file of accepted rows and one CSV file of rejected ones.
+"""The files of a day, or a history file, become one Parquet file of accepted rows and one CSV file
+of rejected ones.
 
-Every row that arrives is accepted, rejected with a reason, or an exact duplicate. Memory hardly depends on the number of rows:
-batches are judged one after the other and written at once, and what finding repetitions needs is put aside on disk (`repeats`).
-Only if there are any, or a file turned out to be unreadable after some of its rows were written, are the accepted rows written
-again.
+Every row that arrives is accepted, rejected with a reason, or an exact duplicate. Memory hardly
+depends on the number of rows: batches are judged one after the other and written at once, and what
+finding repetitions needs is put aside on disk (`repeats`). Only if there are any, or a file turned
+out to be unreadable after some of its rows were written, are the accepted rows written again.
 
-Files count in the order given, and rows in the order of the file: the later observation of a customer is that of the later
-file, and within a file that of the later line. The same files give the same bytes.
+Files count in the order given, and rows in the order of the file: the later observation of a
+customer is that of the later file, and within a file that of the later line. The same files give
+the same bytes.
 """
 
 import csv
@@ -51,8 +53,9 @@ from creditrisk_assets.portfolio.contract import Field, Portfolio
 from creditrisk_assets.storage import StoredPath
 
 REJECTED_COLUMNS = ["file", "line", "field", "value", "rule", "message", "rows", "record"]
-"""Columns of a quarantine file, one entry for each thing wrong. `line` is 0 and `rows` their number where the file as a whole was
-rejected. `record` is the row's own cells, in its first entry; a row that is wrong in every field is not written out for each.
+"""Columns of a quarantine file, one entry for each thing wrong. `line` is 0 and `rows` their number
+where the file as a whole was rejected. `record` is the row's own cells, in its first entry; a row
+that is wrong in every field is not written out for each.
 """
 
 MALFORMED = "malformed line"
@@ -111,9 +114,10 @@ class Ingested(_Counted):
     """What became of some files.
 
     Attributes:
-        accepted_file: local Parquet file of the identifier and the fields (and `version`), see `accepted_schema`.
-        rejected_file: local CSV file with `REJECTED_COLUMNS`, in the order of files and lines, the rows that a later row
-            supersedes behind the others; None if nothing was rejected.
+        accepted_file: local Parquet file of the identifier and the fields (and `version`), see
+            `accepted_schema`.
+        rejected_file: local CSV file with `REJECTED_COLUMNS`, in the order of files and lines, the
+            rows that a later row supersedes behind the others; None if nothing was rejected.
         rows: how many rows were accepted.
         files: for each file, where its rows went; one that cannot be read has no rows.
         first_rejected: at most 20 rows of the rejected file.
@@ -131,7 +135,9 @@ class Ingested(_Counted):
 
     @property
     def rejected_share(self) -> float:
-        """Rejected rows as a share of those that arrived. Without any row it is 1.0 if a file could not be read, else 0.0."""
+        """Rejected rows as a share of those that arrived. Without any row it is 1.0 if a file could
+        not be read, else 0.0.
+        """
         if self.rows_in == 0:
             return 1.0 if self.unreadable_files else 0.0
         return self.rejected_rows / self.rows_in
@@ -139,7 +145,9 @@ class Ingested(_Counted):
 
 @dataclass(frozen=True)
 class ValidatedRows(_Counted):
-    """The same in memory: `accepted` has the identifier and the fields, `rejected` has `REJECTED_COLUMNS`."""
+    """The same in memory: `accepted` has the identifier and the fields, `rejected` has
+    `REJECTED_COLUMNS`.
+    """
 
     accepted: pd.DataFrame
     rejected: pd.DataFrame
@@ -148,15 +156,24 @@ class ValidatedRows(_Counted):
 
     @property
     def rejected_share(self) -> float:
-        """Rejected rows as a share of those that arrived; without any row 1.0 if something was rejected, else 0.0."""
+        """Rejected rows as a share of those that arrived; without any row 1.0 if something was
+        rejected, else 0.0.
+        """
         if self.rows_in == 0:
             return 1.0 if len(self.rejected) else 0.0
         return self.rejected_rows / self.rows_in
 
 
-def accepted_schema(portfolio: Portfolio, fields: Sequence[Field], repeats: Repeats = "last_wins") -> pa.Schema:
-    """Columns of the accepted rows: whole numbers and numeric codes int64, decimals float64, texts and identifier string."""
-    columns = [(portfolio.identifier, pa.string()), *((field.name, arrow_type(field)) for field in fields)]
+def accepted_schema(
+    portfolio: Portfolio, fields: Sequence[Field], repeats: Repeats = "last_wins"
+) -> pa.Schema:
+    """Columns of the accepted rows: whole numbers and numeric codes int64, decimals float64, texts
+    and identifier string.
+    """
+    columns = [
+        (portfolio.identifier, pa.string()),
+        *((field.name, arrow_type(field)) for field in fields),
+    ]
     return pa.schema([*columns, (VERSION, pa.int64())] if repeats == "versions" else columns)
 
 
@@ -177,36 +194,53 @@ def ingest(
         portfolio: whose identifier column the rows carry.
         fields: the columns wanted, apart from the identifier.
         folder: a local folder for the results, and for what is put aside meanwhile.
-        repeats: what to do with several rows of one customer. `last_wins`: the last one counts; an earlier row like it is an
-            exact duplicate, an earlier one with other values is rejected as superseded. `versions`: all stay, numbered from 1 in
-            the column `version`, except a row like the one directly before it of that customer, which is an exact duplicate.
+        repeats: what to do with several rows of one customer. `last_wins`: the last one counts; an
+            earlier row like it is an exact duplicate, an earlier one with other values is rejected
+            as superseded. `versions`: all stay, numbered from 1 in the column `version`, except a
+            row like the one directly before it of that customer, which is an exact duplicate.
         known_customers: identifiers as text; rows of any other customer are rejected.
-        may_lack_identifier: whether a file with published column names may come without the identifier; its customers are then
-            numbered by their rows, from 1.
+        may_lack_identifier: whether a file with published column names may come without the
+            identifier; its customers are then numbered by their rows, from 1.
 
     Raises:
         OSError: if a file cannot be opened or its store fails while it is read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _Work(portfolio, tuple(fields), folder, repeats, known_customers, may_lack_identifier) as work:
+    with _Work(
+        portfolio, tuple(fields), folder, repeats, known_customers, may_lack_identifier
+    ) as work:
         for path in paths:
             work.take(path)
         return work.finish()
 
 
 def validate_files(
-    paths: Sequence[StoredPath], portfolio: Portfolio, fields: Sequence[Field], *, may_lack_identifier: bool = False
+    paths: Sequence[StoredPath],
+    portfolio: Portfolio,
+    fields: Sequence[Field],
+    *,
+    may_lack_identifier: bool = False,
 ) -> ValidatedRows:
-    """Validate the files of one day, or a history file, in memory; of each customer the last row counts. See `ingest`."""
+    """Validate the files of one day, or a history file, in memory; of each customer the last row
+    counts. See `ingest`.
+    """
     with tempfile.TemporaryDirectory(prefix="creditrisk-") as folder:
-        done = ingest(paths, portfolio, fields, Path(folder), may_lack_identifier=may_lack_identifier)
+        done = ingest(
+            paths, portfolio, fields, Path(folder), may_lack_identifier=may_lack_identifier
+        )
         accepted = pq.read_table(done.accepted_file).to_pandas()
-        rejected = done.first_rejected.iloc[:0] if done.rejected_file is None else read_rejected(done.rejected_file)
+        rejected = (
+            done.first_rejected.iloc[:0]
+            if done.rejected_file is None
+            else read_rejected(done.rejected_file)
+        )
     return ValidatedRows(accepted, rejected, done.files, done.ignored_columns)
 
 
 def read_rejected(path: StoredPath) -> pd.DataFrame:
-    """A quarantine file as it was written: `REJECTED_COLUMNS`, `line` and `rows` int64, the others text."""
+    """A quarantine file as it was written: `REJECTED_COLUMNS`, `line` and `rows` int64, the others
+    text.
+    """
     types = {name: "int64" if name in ("line", "rows") else "str" for name in REJECTED_COLUMNS}
     with path.open("rb") as file:
         return pd.read_csv(file, dtype=types, keep_default_na=False)
@@ -253,8 +287,14 @@ class _Work:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        aside = Path(self._stack.enter_context(tempfile.TemporaryDirectory(dir=self.folder, prefix=".aside-")))
-        self.staged = self._stack.enter_context(_RowGroups(aside / "staged.parquet", self.schema, self.codes))
+        aside = Path(
+            self._stack.enter_context(
+                tempfile.TemporaryDirectory(dir=self.folder, prefix=".aside-")
+            )
+        )
+        self.staged = self._stack.enter_context(
+            _RowGroups(aside / "staged.parquet", self.schema, self.codes)
+        )
         self.rewritten = aside / "rewritten.parquet"
         self.rejected_path = aside / "rejected.csv"
         self.rejected: BinaryIO = self._stack.enter_context(self.rejected_path.open("wb"))
@@ -262,7 +302,12 @@ class _Work:
         self.seen = self._stack.enter_context(SeenRows(aside))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stack.close()
 
     # First, file by file
@@ -290,16 +335,24 @@ class _Work:
         del self.first_rejected[mark.first_rejected :]
 
     def _rows(self, stream: TableStream) -> Reconciliation:
-        numbered = self.may_lack_identifier and stream.has_published_names and self.identifier not in stream.names
+        numbered = (
+            self.may_lack_identifier
+            and stream.has_published_names
+            and self.identifier not in stream.names
+        )
         try:
             require_columns(stream.schema, self.wanted[1:] if numbered else self.wanted)
         except RefusedColumns as error:
             rows = sum(batch.count for batch in stream)
-            self._reject([(stream.file, 0, ", ".join(error.names), "", error.rule, f"{error}", rows, "")])
+            self._reject(
+                [(stream.file, 0, ", ".join(error.names), "", error.rule, f"{error}", rows, "")]
+            )
             return Reconciliation(stream.file, rows, 0, rows, 0)
         rows_in = accepted = 0
         for batch in stream:
-            accepted += self._batch(_numbered(batch, self.identifier, rows_in) if numbered else batch)
+            accepted += self._batch(
+                _numbered(batch, self.identifier, rows_in) if numbered else batch
+            )
             rows_in += batch.count
         self.ignored.update(name for name in stream.names if name not in self.wanted)
         return Reconciliation(stream.file, rows_in, accepted, rows_in - accepted, 0)
@@ -329,12 +382,22 @@ class _Work:
         return accepted
 
     def _entries(
-        self, batch: RawBatch, checked: Checked, anonymous: NDArray[np.bool_], unknown: NDArray[np.bool_], good: NDArray[np.bool_]
+        self,
+        batch: RawBatch,
+        checked: Checked,
+        anonymous: NDArray[np.bool_],
+        unknown: NDArray[np.bool_],
+        good: NDArray[np.bool_],
     ) -> Iterator[list[Entry]]:
-        """What to write of a batch's rejected rows and malformed lines, in the order of their lines."""
+        """What to write of a batch's rejected rows and malformed lines, in the order of their
+        lines.
+        """
         cells = batch.cells.select(self.wanted)
         names = checked.identifiers.to_numpy(zero_copy_only=False)
-        malformed = [(line, (batch.file, line, "", "", MALFORMED, why, 1, text)) for line, why, text in batch.malformed]
+        malformed = [
+            (line, (batch.file, line, "", "", MALFORMED, why, 1, text))
+            for line, why, text in batch.malformed
+        ]
         bad = np.flatnonzero(~good)
         faults = checked.faults
         done = 0
@@ -342,21 +405,50 @@ class _Work:
             rows = bad[start : start + ROWS_AT_A_TIME]
             entries: list[tuple[int, Entry]] = []
             records = python_records(cells.take(pa.array(rows)))
-            first, last = np.searchsorted(faults.rows, rows), np.searchsorted(faults.rows, rows, side="right")
-            for row, record, begin, end in zip(rows.tolist(), records, first.tolist(), last.tolist(), strict=True):
+            first, last = (
+                np.searchsorted(faults.rows, rows),
+                np.searchsorted(faults.rows, rows, side="right"),
+            )
+            for row, record, begin, end in zip(
+                rows.tolist(), records, first.tolist(), last.tolist(), strict=True
+            ):
                 line, text = int(batch.lines[row]), record_text(record)
                 wrong: list[tuple[str, str, str]] = []
                 if anonymous[row]:
-                    wrong.append((self.identifier, MISSING, self.check.message(self.identifier, None, MISSING)))
+                    wrong.append(
+                        (
+                            self.identifier,
+                            MISSING,
+                            self.check.message(self.identifier, None, MISSING),
+                        )
+                    )
                 if unknown[row] and self.known is not None:
                     who = names[row][:VALUE_SHOWN]
-                    message = f"{self.identifier}: {who!r} is no known customer{self.known.like(names[row])}"
-                    wrong.append((self.identifier, UNKNOWN_CUSTOMER, f"{message}; valid: one who was in the day's data"))
+                    message = (
+                        f"{self.identifier}: {who!r} is no known "
+                        f"customer{self.known.like(names[row])}"
+                    )
+                    wrong.append(
+                        (
+                            self.identifier,
+                            UNKNOWN_CUSTOMER,
+                            f"{message}; valid: one who was in the day's data",
+                        )
+                    )
                 for kind in faults.kinds[begin:end].tolist():
                     name, rule = faults.table[kind]
                     wrong.append((name, rule, self.check.message(name, record[name], rule)))
                 for name, rule, message in wrong:
-                    entry = (batch.file, line, name, cell_text(record[name]), rule, message, 1, text)
+                    entry = (
+                        batch.file,
+                        line,
+                        name,
+                        cell_text(record[name]),
+                        rule,
+                        message,
+                        1,
+                        text,
+                    )
                     entries.append((line, entry))
                     text = ""
             until = int(batch.lines[rows[-1]]) if start + ROWS_AT_A_TIME < len(bad) else None
@@ -404,7 +496,9 @@ class _Work:
         )
 
     def _rewrite(self, keep: BoolArray, repeated: Repeated) -> int:
-        """Write the staged rows again, those that are kept, and list those that are superseded; returns how many are kept."""
+        """Write the staged rows again, those that are kept, and list those that are superseded;
+        returns how many are kept.
+        """
         names = np.array([file.file for file in self.files], dtype=object)
         start = 0
         with _RowGroups(self.rewritten, self.schema, self.codes) as result:
@@ -415,7 +509,9 @@ class _Work:
                     files = names[np.searchsorted(self.starts, start + places, side="right") - 1]
                     lines = self.seen.lines(start, batch.num_rows)[places].tolist()
                     found = zip(files, lines, batch.take(pa.array(places)).to_pylist(), strict=True)
-                    self._reject([self._superseded(file, line, record) for file, line, record in found])
+                    self._reject(
+                        [self._superseded(file, line, record) for file, line, record in found]
+                    )
                 if repeated.version is not None:
                     version = pa.array(repeated.version[start:stop].astype(np.int64))
                     batch = batch.set_column(len(self.wanted), VERSION, version)
@@ -427,18 +523,33 @@ class _Work:
     def _superseded(self, file: str, line: int, record: dict[str, Any]) -> Entry:
         who = record[self.identifier]
         message = (
-            f"{self.identifier}: customer {who[:60]!r} stands again later in the day with other values; valid: one row for each "
-            "customer"
+            f"{self.identifier}: customer {who[:60]!r} stands again later in the day with other "
+            "values; valid: one row for each customer"
         )
-        return (file, line, self.identifier, cell_text(who), SUPERSEDED, message, 1, record_text(record))
+        return (
+            file,
+            line,
+            self.identifier,
+            cell_text(who),
+            SUPERSEDED,
+            message,
+            1,
+            record_text(record),
+        )
 
     def _count_again(self, repeated: Repeated) -> None:
         """Move rows that turned out not to count from `accepted` to where they belong."""
         for place, (start, stop) in enumerate(pairwise([*self.starts, self.staged.rows])):
             file = self.files[place]
-            same, other = int(repeated.duplicate[start:stop].sum()), int(repeated.superseded[start:stop].sum())
+            same, other = (
+                int(repeated.duplicate[start:stop].sum()),
+                int(repeated.superseded[start:stop].sum()),
+            )
             self.files[place] = replace(
-                file, accepted=file.accepted - same - other, rejected=file.rejected + other, duplicates=same
+                file,
+                accepted=file.accepted - same - other,
+                rejected=file.rejected + other,
+                duplicates=same,
             )
 
 
@@ -460,7 +571,9 @@ class _Known:
         return np.asarray(self._customers.get_indexer(pd.Index(names)) >= 0)
 
     def like(self, name: str) -> str:
-        """A known customer whose identifier differs from an unknown one by leading zeros alone, in words; else ""."""
+        """A known customer whose identifier differs from an unknown one by leading zeros alone, in
+        words; else "".
+        """
         if self._without_zeros is None:
             texts = pd.Series(self._customers, index=self._customers.astype("str").str.lstrip("0"))
             self._without_zeros = texts[~texts.index.duplicated()]
@@ -481,13 +594,17 @@ def _has_fault(checked: Checked, name: str) -> BoolArray:
 
 
 class _RowGroups:
-    """A Parquet file being written in row groups of about `BATCH_ROWS`, however small the batches are that come."""
+    """A Parquet file being written in row groups of about `BATCH_ROWS`, however small the batches
+    are that come.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema, repetitive: Sequence[str]) -> None:
         self.path = path
         self.rows = 0
         self._schema = schema
-        self._writer = pq.ParquetWriter(path, schema, use_dictionary=list(repetitive))  # others cost twice the time, for nothing
+        self._writer = pq.ParquetWriter(
+            path, schema, use_dictionary=list(repetitive)
+        )  # others cost twice the time, for nothing
         self._waiting: list[pa.RecordBatch] = []
         self._rows_waiting = 0
 
@@ -500,7 +617,9 @@ class _RowGroups:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema), row_group_size=BATCH_ROWS)
+            self._writer.write_table(
+                pa.Table.from_batches(self._waiting, self._schema), row_group_size=BATCH_ROWS
+            )
         self._waiting, self._rows_waiting = [], 0
 
     def close(self) -> None:
@@ -511,12 +630,19 @@ class _RowGroups:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
 def _row_groups(path: Path) -> Iterator[pa.RecordBatch]:
-    """A Parquet file, one row group after the other; `iter_batches` over all of them keeps what it has read."""
+    """A Parquet file, one row group after the other; `iter_batches` over all of them keeps what it
+    has read.
+    """
     with pq.ParquetFile(path) as file:
         for place in range(file.num_row_groups):
             yield from file.read_row_group(place, use_threads=False).combine_chunks().to_batches()

@@ -1,6 +1,8 @@
-"""The landing zone: which files have arrived for which day, and what lies there that will not be read.
+"""The landing zone: which files have arrived for which day, and what lies there that will not be
+read.
 
-Only names, sizes and times are looked at. Reading a file is `reading`'s matter; what its rows must hold is `validation`'s.
+Only names, sizes and times are looked at. Reading a file is `reading`'s matter; what its rows must
+hold is `validation`'s.
 """
 
 import datetime
@@ -28,7 +30,9 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 HIDDEN = (".", "~", "_")
 TEMPORARY = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")
-"""What copying programs, browsers and editors call a file that is not finished, or not meant for others."""
+"""What copying programs, browsers and editors call a file that is not finished, or not meant for
+others.
+"""
 
 NOT_PLAIN = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Separators, control characters, and bytes of a name that are no text."""
@@ -47,8 +51,8 @@ VERSION_MARK = "?versionId="
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One data file of one day, as the listing shows it: size in bytes, time of change in seconds since the epoch, and a tag
-    that differs when the content does.
+    """One data file of one day, as the listing shows it: size in bytes, time of change in seconds
+    since the epoch, and a tag that differs when the content does.
     """
 
     path: UPath
@@ -59,7 +63,9 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class DayListing:
-    """What one day's folder holds; `problem` says why the day must not be read, `passed_over` names what lies there unread."""
+    """What one day's folder holds; `problem` says why the day must not be read, `passed_over` names
+    what lies there unread.
+    """
 
     day: str
     files: tuple[LandedFile, ...]
@@ -90,32 +96,41 @@ def is_day(name: str) -> bool:
 
 
 def is_passing(name: str) -> bool:
-    """Whether a name is hidden or temporary: what it names is nobody's data yet, and is not spoken of."""
+    """Whether a name is hidden or temporary: what it names is nobody's data yet, and is not spoken
+    of.
+    """
     return (name.startswith(HIDDEN) and name not in ("..", ".")) or name.lower().endswith(TEMPORARY)
 
 
 def is_plain(name: str) -> bool:
     """Whether a name names a direct child and nothing else, wherever it is used."""
-    return name not in ("", ".", "..") and VERSION_MARK not in name and NOT_PLAIN.search(name) is None
+    return (
+        name not in ("", ".", "..") and VERSION_MARK not in name and NOT_PLAIN.search(name) is None
+    )
 
 
 def list_day(folder: StoredPath) -> DayListing:
     """The data files in one day's folder, by name.
 
-    Hidden and temporary names are ignored; other files and folders are named in `passed_over`. A link, a folder or a device
-    with a data file's name, a name that is not plain, and a folder that cannot be looked at are a `problem`: the day is not
-    taken for empty, and not read in part.
+    Hidden and temporary names are ignored; other files and folders are named in `passed_over`. A
+    link, a folder or a device with a data file's name, a name that is not plain, and a folder that
+    cannot be looked at are a `problem`: the day is not taken for empty, and not read in part.
     """
     place = zone_path(folder)
     files, passed_over, problems = [], [], []
     try:
         if is_local(place) and place.is_symlink():
-            return DayListing(place.name, (), f"{place.name} is a link; valid: a folder of its own in the zone")
+            return DayListing(
+                place.name, (), f"{place.name} is a link; valid: a folder of its own in the zone"
+            )
         for entry in sorted(_entries(place), key=lambda one: one.name):
             if is_passing(entry.name):
                 continue
             if not is_plain(entry.name):
-                problems.append(f"{entry.name!r} is not a plain name; valid: a file directly in the day's folder")
+                problems.append(
+                    f"{entry.name!r} is not a plain name; valid: a file directly in the day's "
+                    "folder"
+                )
             elif not entry.name.lower().endswith(SUFFIXES):
                 passed_over.append(entry.name + ("/" if entry.kind == "folder" else ""))
             elif entry.kind == "link":
@@ -133,7 +148,8 @@ def list_day(folder: StoredPath) -> DayListing:
 
 
 def list_days(zone: StoredPath) -> tuple[list[DayListing], list[str]]:
-    """Every day of a landing zone in order, and the names of what lies in the zone without being a day's folder.
+    """Every day of a landing zone in order, and the names of what lies in the zone without being a
+    day's folder.
 
     A zone that does not exist yet is empty; a day's folder in which nothing is found is left out.
 
@@ -171,7 +187,8 @@ def zone_signature(zone: StoredPath, now: float) -> str:
     """Something that differs when a name came into the zone or went; empty where nothing tells.
 
     Args:
-        zone: the landing zone. Stores tell nothing, nor does a disk of a zone that changed a moment ago: its clock may be coarse.
+        zone: the landing zone. Stores tell nothing, nor does a disk of a zone that changed a moment
+            ago: its clock may be coarse.
         now: seconds since the epoch.
     """
     place = zone_path(zone)
@@ -181,12 +198,17 @@ def zone_signature(zone: StoredPath, now: float) -> str:
         status = place.stat()
     except OSError:
         return ""
-    return f"{status.st_ino}-{status.st_mtime_ns}" if now - status.st_mtime > COARSE_CLOCK_SECONDS else ""
+    return (
+        f"{status.st_ino}-{status.st_mtime_ns}"
+        if now - status.st_mtime > COARSE_CLOCK_SECONDS
+        else ""
+    )
 
 
 def glimpse(zone: StoredPath, days: Sequence[str]) -> dict[str, str | None]:
-    """How days look, cheaply: of each that holds data files and nothing else its stamp, of each with anything odd None, which
-    asks for `list_day`. A day whose folder is not there, or holds nothing, is left out.
+    """How days look, cheaply: of each that holds data files and nothing else its stamp, of each
+    with anything odd None, which asks for `list_day`. A day whose folder is not there, or holds
+    nothing, is left out.
 
     Raises:
         OSError: if a store does not answer.
@@ -203,7 +225,9 @@ def glimpse(zone: StoredPath, days: Sequence[str]) -> dict[str, str | None]:
 
 
 def listing_stamp(day: DayListing) -> str:
-    """Short hash over names and tags of a day's files: cheap to take, and different whenever a file was changed."""
+    """Short hash over names and tags of a day's files: cheap to take, and different whenever a file
+    was changed.
+    """
     return _stamp((file.path.name, file.tag) for file in day.files)
 
 
@@ -244,9 +268,14 @@ def _names(zone: UPath) -> Iterator[tuple[str, bool]]:
     """Each name in a zone, and whether it is a folder or a link."""
     if is_local(zone):
         with os.scandir(zone) as entries:
-            yield from ((entry.name, entry.is_dir(follow_symlinks=False) or entry.is_symlink()) for entry in entries)
+            yield from (
+                (entry.name, entry.is_dir(follow_symlinks=False) or entry.is_symlink())
+                for entry in entries
+            )
     else:
-        yield from ((entry.name, entry.kind in ("folder", "link")) for entry in _stored_entries(zone))
+        yield from (
+            (entry.name, entry.kind in ("folder", "link")) for entry in _stored_entries(zone)
+        )
 
 
 def _local_glimpse(folder: str) -> str | None:
@@ -331,7 +360,13 @@ def _stored_entries(folder: UPath) -> Iterator[_Entry]:
         if full in (prefix, prefix[:-1]) and not is_folder and not entry["size"]:
             continue  # an empty object that stands for the folder itself
         name = full.removeprefix(prefix) if full.startswith(prefix) else full
-        yield _Entry(name, "folder" if is_folder else "file", entry["size"] or 0, _seconds(entry), _stored_tag(entry))
+        yield _Entry(
+            name,
+            "folder" if is_folder else "file",
+            entry["size"] or 0,
+            _seconds(entry),
+            _stored_tag(entry),
+        )
 
 
 def _stored_tag(entry: Mapping[str, Any]) -> str:

@@ -1,11 +1,14 @@
-"""One CSV or Parquet file as a stream of record batches, in memory that does not depend on the file's length.
+"""One CSV or Parquet file as a stream of record batches, in memory that does not depend on the
+file's length.
 
-A CSV file is read as text, so that one bad cell costs one row and not the file; Parquet comes with its own types. What the
-cells must hold is `validation`'s matter.
+A CSV file is read as text, so that one bad cell costs one row and not the file; Parquet comes with
+its own types. What the cells must hold is `validation`'s matter.
 
-CSV is what RFC 4180 says: a quoted cell may hold separators, quotes and line ends. The file is cut into pieces of whole records
-before it is parsed, and each record knows its first line, so a line number is always the one that an editor shows. A quote that
-is left open, or that no record of the header's width closes, costs its own line and not those behind it.
+CSV is what RFC 4180 says: a quoted cell may hold separators, quotes and line ends. The file is cut
+    into pieces of whole records
+before it is parsed, and each record knows its first line, so a line number is always the one that
+an editor shows. A quote that is left open, or that no record of the header's width closes, costs
+its own line and not those behind it.
 """
 
 import codecs
@@ -43,20 +46,27 @@ BLOCK_BYTES = 1 << 20
 LONGEST_LINE = 1 << 20
 """Bytes of the longest line that is read; a customer's record has some hundred."""
 LONGEST_RECORD = 1 << 16
-"""Bytes of the longest record with a line end in it: so far a quote that was left open is followed."""
+"""Bytes of the longest record with a line end in it: so far a quote that was left open is
+followed.
+"""
 LARGEST_PIECE = 32 << 20
 """Bytes that are parsed at a time."""
 MOST_COLUMNS = 4_096
 REMOTE_BLOCK_BYTES = 8 << 20
 DELIMITERS = ",;\t|"
 HEADER_LINES = 5
-"""Among so many lines the header is looked for: exports put a title, or a second row of names, above it."""
+"""Among so many lines the header is looked for: exports put a title, or a second row of names,
+above it.
+"""
 
 NUMERIC = re.compile(r"[+-]?\d+([.,]\d*)?")
 
 NO_ROWS = "the file has a header and no rows; valid: at least one row"
 NOT_TEXT = "not a text file: {}; valid: UTF-8 CSV"
-OPEN_QUOTE = "a quote is left open; valid: a quote at the end of the cell too, a quote within quotes written twice"
+OPEN_QUOTE = (
+    "a quote is left open; valid: a quote at the end of the cell too, a quote within quotes "
+    "written twice"
+)
 
 FileKind = Literal["csv", "csv.gz", "parquet", "arrow"]
 Malformed = tuple[int, str, str]
@@ -92,16 +102,23 @@ class RawBatch:
 class TableStream:
     """A file that is being read. Iterate over it once, within `with` or to its end.
 
-    Iterating raises `UnreadableFile` as soon as the file turns out not to be a table; what came before must be given up then.
+    Iterating raises `UnreadableFile` as soon as the file turns out not to be a table; what came
+    before must be given up then.
 
     Attributes:
         file: the file's name.
         headers: the file's own column names.
-        schema: the columns by the names of the contract, or else in canonical spelling, with their types.
+        schema: the columns by the names of the contract, or else in canonical spelling, with their
+            types.
     """
 
     def __init__(
-        self, file: str, headers: Sequence[str], schema: pa.Schema, batches: Iterator[RawBatch], source: "_Source"
+        self,
+        file: str,
+        headers: Sequence[str],
+        schema: pa.Schema,
+        batches: Iterator[RawBatch],
+        source: "_Source",
     ) -> None:
         self.file = file
         self.headers = list(headers)
@@ -137,7 +154,12 @@ class TableStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._source.close()
 
 
@@ -149,16 +171,20 @@ def kind_of(name: str) -> FileKind:
     return "csv.gz" if lowered.endswith(".gz") else "csv"
 
 
-def read_batches(path: StoredPath, batch_rows: int = BATCH_ROWS, portfolio: Portfolio | None = None) -> TableStream:
+def read_batches(
+    path: StoredPath, batch_rows: int = BATCH_ROWS, portfolio: Portfolio | None = None
+) -> TableStream:
     """Read one CSV or Parquet file without judging its cells.
 
-    CSV is UTF-8 with or without a byte-order mark, separated by commas, semicolons, tabs or bars. Blank lines, and lines of
-    nothing but separators and white space, are no rows.
+    CSV is UTF-8 with or without a byte-order mark, separated by commas, semicolons, tabs or bars.
+    Blank lines, and lines of nothing but separators and white space, are no rows.
 
     Args:
-        path: the file; Parquet if it is called `.parquet`, compressed CSV if it is called `.csv.gz`.
+        path: the file; Parquet if it is called `.parquet`, compressed CSV if it is called
+            `.csv.gz`.
         batch_rows: the most rows of a batch.
-        portfolio: whose columns it should have: by them a header below the first line is found, and published names are read.
+        portfolio: whose columns it should have: by them a header below the first line is found, and
+            published names are read.
 
     Raises:
         UnreadableFile: if it is empty, not text, not Parquet, or names a column twice.
@@ -168,7 +194,9 @@ def read_batches(path: StoredPath, batch_rows: int = BATCH_ROWS, portfolio: Port
     return _stream(path.name, _Source.opened(path, kind), kind, batch_rows, BLOCK_BYTES, portfolio)
 
 
-def read_body(file: IO[bytes], kind: FileKind, batch_rows: int, block_bytes: int, portfolio: Portfolio) -> TableStream:
+def read_body(
+    file: IO[bytes], kind: FileKind, batch_rows: int, block_bytes: int, portfolio: Portfolio
+) -> TableStream:
     """Read a table out of an open file, such as the body of a request; it stays open.
 
     Args:
@@ -185,7 +213,12 @@ def read_body(file: IO[bytes], kind: FileKind, batch_rows: int, block_bytes: int
 
 
 def _stream(
-    name: str, source: "_Source", kind: FileKind, batch_rows: int, block_bytes: int, portfolio: Portfolio | None
+    name: str,
+    source: "_Source",
+    kind: FileKind,
+    batch_rows: int,
+    block_bytes: int,
+    portfolio: Portfolio | None,
 ) -> TableStream:
     columns = _Columns(portfolio)
     try:
@@ -215,7 +248,9 @@ class _Columns:
             UnreadableFile: if two headers mean the same column, or there are too many.
         """
         if len(headers) > MOST_COLUMNS:
-            raise UnreadableFile(f"the header names {len(headers):,} columns; valid: at most {MOST_COLUMNS:,}")
+            raise UnreadableFile(
+                f"the header names {len(headers):,} columns; valid: at most {MOST_COLUMNS:,}"
+            )
         try:
             names = canonical_names(headers)
         except ValueError as error:
@@ -225,13 +260,17 @@ class _Columns:
     def are_known(self, headers: Sequence[str]) -> bool:
         """Whether headers name every field of the portfolio in its own spelling."""
         try:
-            return self._portfolio is not None and self._portfolio.is_header(canonical_names(headers))
+            return self._portfolio is not None and self._portfolio.is_header(
+                canonical_names(headers)
+            )
         except ValueError:
             return False
 
 
 class _Source:
-    """A file that is open for reading; it knows how far it was read, and with what its store failed."""
+    """A file that is open for reading; it knows how far it was read, and with what its store
+    failed.
+    """
 
     def __init__(self, file: IO[bytes], kind: FileKind, path: StoredPath | None = None) -> None:
         self._file = file
@@ -266,7 +305,8 @@ class _Source:
         """Whether the file is still the one that was opened.
 
         Raises:
-            OSError: if somebody wrote into it meanwhile, what was read is then a mixture. (A store refuses to go on by itself.)
+            OSError: if somebody wrote into it meanwhile, what was read is then a mixture. (A store
+                refuses to go on by itself.)
         """
         if self._look() != self._looked:
             raise OSError(errno.EBUSY, "the file changed while it was read", str(self._path))
@@ -321,14 +361,21 @@ class _Source:
 def _parquet_stream(name: str, source: _Source, columns: _Columns, batch_rows: int) -> TableStream:
     try:
         file = pq.ParquetFile(
-            pa.PythonFile(source, mode="r"), buffer_size=BLOCK_BYTES, pre_buffer=False, page_checksum_verification=True
+            pa.PythonFile(source, mode="r"),
+            buffer_size=BLOCK_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
         )
         schema = file.schema_arrow
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _no_parquet(source, error) from error
     names = columns.names(schema.names)
     return TableStream(
-        name, schema.names, _renamed(schema, names), _parquet_batches(name, file, source, names, batch_rows), source
+        name,
+        schema.names,
+        _renamed(schema, names),
+        _parquet_batches(name, file, source, names, batch_rows),
+        source,
     )
 
 
@@ -336,7 +383,9 @@ def _renamed(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
     return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
 
 
-def _parquet_batches(name: str, file: pq.ParquetFile, source: _Source, names: list[str], batch_rows: int) -> Iterator[RawBatch]:
+def _parquet_batches(
+    name: str, file: pq.ParquetFile, source: _Source, names: list[str], batch_rows: int
+) -> Iterator[RawBatch]:
     rows, told = 0, file.metadata.num_rows
     batches = file.iter_batches(batch_size=batch_rows, use_threads=False)
     while True:
@@ -352,18 +401,24 @@ def _parquet_batches(name: str, file: pq.ParquetFile, source: _Source, names: li
         source.share_read = min(1.0, rows / told) if told > 0 else 1.0
         yield RawBatch(name, batch.rename_columns(names), lines, [])
     if rows != told:
-        raise UnreadableFile(f"not a readable Parquet file: {rows:,} rows where its footer says {told:,}")
+        raise UnreadableFile(
+            f"not a readable Parquet file: {rows:,} rows where its footer says {told:,}"
+        )
 
 
 def _no_parquet(source: _Source, error: Exception) -> Exception:
-    """What to raise for an error while reading Parquet: the store's own failure is not the file's fault."""
+    """What to raise for an error while reading Parquet: the store's own failure is not the file's
+    fault.
+    """
     if source.failure is not None:
         return source.failure
     source.seek(0)
     head = source.read(HEAD_BYTES)
     why: object = error
     if not head.startswith(b"PAR1"):
-        why = not_a_table(head) or ("the file is text; valid: a name that ends in .csv" if is_text(head) else error)
+        why = not_a_table(head) or (
+            "the file is text; valid: a name that ends in .csv" if is_text(head) else error
+        )
     return UnreadableFile(f"not a readable Parquet file: {why}")
 
 
@@ -417,7 +472,12 @@ def _unzipped(source: _Source) -> Callable[[int], bytes]:
 
 
 def _csv_stream(
-    name: str, source: _Source, read: Callable[[int], bytes], columns: _Columns, batch_rows: int, block_bytes: int
+    name: str,
+    source: _Source,
+    read: Callable[[int], bytes],
+    columns: _Columns,
+    batch_rows: int,
+    block_bytes: int,
 ) -> TableStream:
     whole_lines = _whole_lines(_text_blocks(read, block_bytes))
     start = next(whole_lines, b"\n")
@@ -429,16 +489,25 @@ def _csv_stream(
     rest = start[_after_lines(start, header.last_line) :]
 
     def batches() -> Iterator[RawBatch]:
-        records = _records(_and_last(rest, whole_lines), header.last_line + 1, header.delimiter.encode(), len(names))
+        records = _records(
+            _and_last(rest, whole_lines),
+            header.last_line + 1,
+            header.delimiter.encode(),
+            len(names),
+        )
         for piece in _pieces(records, batch_rows):
             yield dialect.batch(name, piece)
 
-    return TableStream(name, header.cells, pa.schema([(one, pa.string()) for one in names]), batches(), source)
+    return TableStream(
+        name, header.cells, pa.schema([(one, pa.string()) for one in names]), batches(), source
+    )
 
 
 @dataclass(frozen=True)
 class _Header:
-    """Column names as they stand in the file, the sign between them, and the last line of the header, from 1."""
+    """Column names as they stand in the file, the sign between them, and the last line of the
+    header, from 1.
+    """
 
     cells: list[str]
     delimiter: str
@@ -484,15 +553,18 @@ def _header(lines: Sequence[str], place: int) -> _Header:
         raise UnreadableFile(f"the first line {line[:60]!r} is no header: {why}") from error
     if len(cells) == 1 and any(sign in cells[0] for sign in DELIMITERS):
         raise UnreadableFile(
-            f"the first line {line[:60]!r} is no header: it is in quotes as a whole; valid: quotes around single cells, or none"
+            f"the first line {line[:60]!r} is no header: it is in quotes as a whole; valid: "
+            "quotes around single cells, or none"
         )
     if len(cells) < 2:
         raise UnreadableFile(
-            f"the first line {line.strip()[:60]!r} is no header; valid: column names separated by , or ; or tabs or |"
+            f"the first line {line.strip()[:60]!r} is no header; valid: column names separated by "
+            ", or ; or tabs or |"
         )
     if sum(bool(NUMERIC.fullmatch(cell.strip())) for cell in cells) * 2 > len(cells):
         raise UnreadableFile(
-            f"the first line {line.strip()[:60]!r} is no header: most of its cells are numbers; valid: column names"
+            f"the first line {line.strip()[:60]!r} is no header: most of its cells are numbers; "
+            "valid: column names"
         )
     return _Header([cell.strip() for cell in cells], delimiter, place + reader.line_num)
 
@@ -505,7 +577,9 @@ def _after_lines(text: bytes, count: int) -> int:
 
 
 def _text_blocks(read: Callable[[int], bytes], block_bytes: int) -> Iterator[bytes]:
-    """A text in blocks: proven to be UTF-8 without zero bytes, without a byte-order mark, every line end a newline."""
+    """A text in blocks: proven to be UTF-8 without zero bytes, without a byte-order mark, every
+    line end a newline.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     done, pending, held = 0, 0, b""
     while block := read(block_bytes):
@@ -518,14 +592,18 @@ def _text_blocks(read: Callable[[int], bytes], block_bytes: int) -> Iterator[byt
                 decoder.decode(block)
             except UnicodeDecodeError as error:
                 place, byte = done - pending + error.start, error.object[error.start]
-                raise UnreadableFile(NOT_TEXT.format(f"byte {byte:#04x} near position {place}")) from error
+                raise UnreadableFile(
+                    NOT_TEXT.format(f"byte {byte:#04x} near position {place}")
+                ) from error
             pending = len(decoder.getstate()[0])
         if done == 0:
             block = block.removeprefix(codecs.BOM_UTF8)
         done += len(block)
         if held or b"\r" in block:
             block = held + block
-            held = b"\r" if block.endswith(b"\r") else b""  # its newline may come with the next block
+            held = (
+                b"\r" if block.endswith(b"\r") else b""
+            )  # its newline may come with the next block
             block = block.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         yield block
     if pending:
@@ -535,12 +613,17 @@ def _text_blocks(read: Callable[[int], bytes], block_bytes: int) -> Iterator[byt
 
 
 def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same text in pieces that end at line ends; the last line gets its newline if it has none."""
+    """The same text in pieces that end at line ends; the last line gets its newline if it has
+    none.
+    """
     begun, lines = b"", 0
     for block in blocks:
         first = block.find(b"\n")
         if len(begun) + (len(block) if first < 0 else first) > LONGEST_LINE:
-            raise UnreadableFile(f"line {lines + 1} is longer than {LONGEST_LINE:,} bytes; valid: a shorter line for each record")
+            raise UnreadableFile(
+                f"line {lines + 1} is longer than {LONGEST_LINE:,} bytes; valid: a shorter line "
+                "for each record"
+            )
         if first < 0:
             begun += block
             continue
@@ -591,7 +674,13 @@ class _Records:
         end, line = int(self.ends[count - 1]), int(self.lines[count])
         before = [one for one in self.malformed if one[0] < line]
         return (
-            replace(self, text=self.text[:end], ends=self.ends[:count], lines=self.lines[:count], malformed=before),
+            replace(
+                self,
+                text=self.text[:end],
+                ends=self.ends[:count],
+                lines=self.lines[:count],
+                malformed=before,
+            ),
             replace(
                 self,
                 text=self.text[end:],
@@ -602,7 +691,9 @@ class _Records:
         )
 
 
-def _records(texts: Iterator[tuple[bytes, bool]], line: int, delimiter: bytes, width: int) -> Iterator[_Records]:
+def _records(
+    texts: Iterator[tuple[bytes, bool]], line: int, delimiter: bytes, width: int
+) -> Iterator[_Records]:
     """Cut a text into records.
 
     Args:
@@ -617,8 +708,12 @@ def _records(texts: Iterator[tuple[bytes, bool]], line: int, delimiter: bytes, w
         yield records
 
 
-def _cut(text: bytes, line: int, delimiter: bytes, width: int, is_last: bool) -> tuple[_Records, bytes, int]:
-    """The records of a text, the text of one that has not ended yet, and the number of the line behind the records."""
+def _cut(
+    text: bytes, line: int, delimiter: bytes, width: int, is_last: bool
+) -> tuple[_Records, bytes, int]:
+    """The records of a text, the text of one that has not ended yet, and the number of the line
+    behind the records.
+    """
     data = np.frombuffer(text, dtype=np.uint8)
     ends = np.flatnonzero(data == ord("\n")) + 1
     lines = np.arange(line, line + len(ends), dtype=np.int64)
@@ -641,28 +736,48 @@ def _cut(text: bytes, line: int, delimiter: bytes, width: int, is_last: bool) ->
             break
         if not found or found < 0:
             aside.append(place)
-            torn = max(torn, int(np.searchsorted(ends, -(found or 0))) + 1)  # what seemed to close it belongs to no row either
+            torn = max(
+                torn, int(np.searchsorted(ends, -(found or 0))) + 1
+            )  # what seemed to close it belongs to no row either
         else:
             behind = int(np.searchsorted(ends, found)) + 1
             closes[place : behind - 1] = False
     last = np.flatnonzero(closes[:count])  # of each record its last line
     first = np.concatenate([[0], last[:-1] + 1])[: len(last)]
     stays = ~np.isin(last, aside)
-    malformed = [(int(lines[place]), OPEN_QUOTE, text[starts[place] : ends[place] - 1].decode()) for place in aside]
+    malformed = [
+        (int(lines[place]), OPEN_QUOTE, text[starts[place] : ends[place] - 1].decode())
+        for place in aside
+    ]
     kept = text[: int(starts[count])] if count < len(starts) else text
     if aside:
-        kept = b"".join(text[start:end] for start, end in zip(starts[first][stays], ends[last][stays], strict=True))
+        kept = b"".join(
+            text[start:end]
+            for start, end in zip(starts[first][stays], ends[last][stays], strict=True)
+        )
     lengths = ends[last] - starts[first]
-    records = _Records(kept, np.cumsum(lengths[stays]), lines[first][stays], malformed, several_lines=not closes[:count].all())
+    records = _Records(
+        kept,
+        np.cumsum(lengths[stays]),
+        lines[first][stays],
+        malformed,
+        several_lines=not closes[:count].all(),
+    )
     tail = text[int(starts[count]) :] if count < len(starts) else b""
     return records, tail, line + count
 
 
-def _suspect_lines(data: NDArray[np.uint8], ends: NDArray[np.int64], delimiter: bytes) -> NDArray[np.int64]:
-    """Lines whose quotes do not all open and close a cell, or stand twice within one, on the line itself."""
+def _suspect_lines(
+    data: NDArray[np.uint8], ends: NDArray[np.int64], delimiter: bytes
+) -> NDArray[np.int64]:
+    """Lines whose quotes do not all open and close a cell, or stand twice within one, on the line
+    itself.
+    """
     quotes = np.flatnonzero(data == ord('"'))
     line = np.searchsorted(ends, quotes, side="right")
-    first = np.searchsorted(quotes, np.concatenate([[0], ends[:-1]]))  # of each line, the place of its first quote
+    first = np.searchsorted(
+        quotes, np.concatenate([[0], ends[:-1]])
+    )  # of each line, the place of its first quote
     counts = np.diff(np.append(first, len(quotes)))
     opens = (np.arange(len(quotes)) - first[line]) % 2 == 0
     around = (ord(delimiter), ord("\n"), ord('"'))
@@ -684,8 +799,9 @@ def _record_end(text: bytes, start: int, line_end: int, delimiter: bytes, width:
         width: cells that a record of several lines must have.
 
     Returns:
-        The end of its last line; the negative of that if it has several lines and not as many cells as the header; 0 if its
-        quotes make no record; None if that is not known before the text goes on.
+        The end of its last line; the negative of that if it has several lines and not as many cells
+        as the header; 0 if its quotes make no record; None if that is not known before the text
+        goes on.
     """
     place, cells, end = start, 0, line_end
     limit = max(start + LONGEST_RECORD, line_end)
@@ -754,8 +870,14 @@ class _Dialect:
         cells, skipped = self._parse(piece)
         lines = piece.lines
         if cells.num_rows + len(skipped) != len(lines):
-            raise UnreadableFile(f"not a readable CSV file: the lines {lines[0]} to {lines[-1]} give other rows than records")
-        malformed = [*piece.malformed, *((int(lines[place]), why, text) for place, why, text in skipped)]
+            raise UnreadableFile(
+                f"not a readable CSV file: the lines {lines[0]} to {lines[-1]} give other rows "
+                "than records"
+            )
+        malformed = [
+            *piece.malformed,
+            *((int(lines[place]), why, text) for place, why, text in skipped),
+        ]
         kept = np.ones(len(lines), dtype=bool)
         kept[[place for place, *_ in skipped]] = False
         lines = lines[kept]
@@ -763,7 +885,9 @@ class _Dialect:
         if blank.any():
             cells, lines = cells.filter(pa.array(~blank)), lines[~blank]
         nothing = self.delimiter + string.whitespace
-        return RawBatch(file, cells, lines, sorted(one for one in malformed if one[2].strip(nothing)))
+        return RawBatch(
+            file, cells, lines, sorted(one for one in malformed if one[2].strip(nothing))
+        )
 
     def _parse(self, piece: _Records) -> tuple[pa.RecordBatch, list[tuple[int, str, str]]]:
         """Rows, and records with another number of cells by their place in the piece."""
@@ -781,7 +905,9 @@ class _Dialect:
         try:
             table = pyarrow.csv.read_csv(
                 pa.BufferReader(piece.text),
-                read_options=pyarrow.csv.ReadOptions(column_names=self.names, use_threads=False, block_size=size),
+                read_options=pyarrow.csv.ReadOptions(
+                    column_names=self.names, use_threads=False, block_size=size
+                ),
                 parse_options=pyarrow.csv.ParseOptions(
                     delimiter=self.delimiter,
                     ignore_empty_lines=False,

@@ -1,8 +1,8 @@
 """One batch of cells against the contract: what each cell is, and what is wrong with it.
 
-The one rule for tables, wherever they arrive: landed files, history, outcomes, `creditrisk score`, `/predict/batch`. Reading
-files is `reading`'s matter; `ingestion` joins the batches of a day and deals with customers that stand in it more than once.
-No pandas here: the API validates with it.
+The one rule for tables, wherever they arrive: landed files, history, outcomes, `creditrisk score`,
+`/predict/batch`. Reading files is `reading`'s matter; `ingestion` joins the batches of a day and
+deals with customers that stand in it more than once. No pandas here: the API validates with it.
 """
 
 import json
@@ -32,7 +32,9 @@ MISSING_WORDS = ("", "na", "nan", "none", "null")
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)$"
 
 GROUPED = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
-"""A whole number with a point and three zeros, or one with a point between thousands: 20.000 may be 20 or 20000."""
+"""A whole number with a point and three zeros, or one with a point between thousands: 20.000 may be
+20 or 20000.
+"""
 
 MISSING = "missing"
 NOT_A_NUMBER = "not a number"
@@ -71,9 +73,11 @@ class Checked:
     """A batch that was judged.
 
     Attributes:
-        numbers: for each field one float64 for each row: what the decision graph would see, NaN where there is no value.
+        numbers: for each field one float64 for each row: what the decision graph would see, NaN
+            where there is no value.
         texts: for each field of text codes, its values; null where there is none.
-        identifiers: the customers, "" where none is named, as everywhere if the batch has no such column.
+        identifiers: the customers, "" where none is named, as everywhere if the batch has no such
+            column.
         faults: what is wrong.
         good: for each row, whether nothing is.
     """
@@ -90,8 +94,8 @@ class RowCheck:
 
     Args:
         fields: the columns.
-        identifier: the column that names the customer, judged where a batch has it. That one is empty is no fault: whether there
-            must be one is the door's matter.
+        identifier: the column that names the customer, judged where a batch has it. That one is
+            empty is no fault: whether there must be one is the door's matter.
     """
 
     def __init__(self, fields: Sequence[Field], identifier: str) -> None:
@@ -103,7 +107,8 @@ class RowCheck:
     def __call__(self, cells: pa.RecordBatch) -> Checked:
         """Judge a batch that has a column for each field.
 
-        A cell has at most one fault: the last of not a number or missing, ambiguous, not a whole number, out of range or unknown
+        A cell has at most one fault: the last of not a number or missing, ambiguous, not a whole
+            number, out of range or unknown
         code.
         """
         numbers: dict[str, FloatArray] = {}
@@ -139,7 +144,10 @@ class RowCheck:
         """What is wrong with a cell, and what would be accepted."""
         if rule == MISSING:
             return f"{name}: missing; valid: {self.valid(name)}"
-        return f"{name}: {plain_text(value)[:VALUE_SHOWN]!r} {reason(value, rule)}; valid: {self.valid(name)}"
+        return (
+            f"{name}: {plain_text(value)[:VALUE_SHOWN]!r} {reason(value, rule)}; valid: "
+            f"{self.valid(name)}"
+        )
 
     def valid(self, name: str) -> str:
         """The values that a column accepts, in words."""
@@ -147,7 +155,8 @@ class RowCheck:
 
 
 class RefusedColumns(ValueError):
-    """A table lacks columns, or has some of a type that holds neither text nor numbers; the message says which.
+    """A table lacks columns, or has some of a type that holds neither text nor numbers; the message
+    says which.
 
     Attributes:
         rule: `MISSING_COLUMN` or `WRONG_TYPE`.
@@ -172,15 +181,21 @@ def require_columns(schema: pa.Schema, wanted: Sequence[str], optional: Sequence
         RefusedColumns: if it cannot.
     """
     if (message := missing_columns(schema.names, wanted, optional)) is not None:
-        raise RefusedColumns(MISSING_COLUMN, [name for name in wanted if name not in schema.names], message)
+        raise RefusedColumns(
+            MISSING_COLUMN, [name for name in wanted if name not in schema.names], message
+        )
     read = [*wanted, *(name for name in optional if name in schema.names)]
     wrong = [name for name in read if not _is_readable(schema.field(name).type)]
     if wrong:
         types = "; ".join(f"{name} is of type {schema.field(name).type}" for name in wrong)
-        raise RefusedColumns(WRONG_TYPE, wrong, f"{types}; valid: text or numbers, and UUIDs for identifiers")
+        raise RefusedColumns(
+            WRONG_TYPE, wrong, f"{types}; valid: text or numbers, and UUIDs for identifiers"
+        )
 
 
-def accepted_arrays(checked: Checked, fields: Sequence[Field], rows: BoolArray | None = None) -> list[pa.Array]:
+def accepted_arrays(
+    checked: Checked, fields: Sequence[Field], rows: BoolArray | None = None
+) -> list[pa.Array]:
     """The values of the rows wanted, one array of `arrow_type` for each field."""
     mask = None if rows is None else pa.array(rows)
     arrays = []
@@ -194,19 +209,28 @@ def accepted_arrays(checked: Checked, fields: Sequence[Field], rows: BoolArray |
             numbers = numbers[rows]
         missing = np.isnan(numbers)
         if field.kind != "decimal":
-            numbers = np.where(missing, 0, numbers).astype(np.int64) if missing.any() else numbers.astype(np.int64)
+            numbers = (
+                np.where(missing, 0, numbers).astype(np.int64)
+                if missing.any()
+                else numbers.astype(np.int64)
+            )
         arrays.append(pa.array(numbers, mask=missing if missing.any() else None))
     return arrays
 
 
 def to_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
-    """A column's cells as float64, NaN where a cell holds no number, and for each cell whether it is missing.
+    """A column's cells as float64, NaN where a cell holds no number, and for each cell whether it
+    is missing.
 
-    A whole number beyond 2**53 is rounded, which cannot bring it into the range of any field. The column is of a type that
-    `require_columns` passes.
+    A whole number beyond 2**53 is rounded, which cannot bring it into the range of any field. The
+    column is of a type that `require_columns` passes.
     """
     column = _plain(column)
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
+    if (
+        pa.types.is_integer(column.type)
+        or pa.types.is_floating(column.type)
+        or pa.types.is_decimal(column.type)
+    ):
         numbers = _canonical(pc.cast(column, pa.float64(), safe=False))
         return numbers, np.isnan(numbers)
     texts, unreadable = _decoded(column)
@@ -217,8 +241,8 @@ def to_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
 def identifier_texts(column: pa.Array) -> tuple[pa.Array, BoolArray]:
     """Identifiers as text, and for each whether it names no customer although it is there.
 
-    7, 7.0 and " 7 " are the same customer; a missing one is "". `identifier_of` is the rule; here it is asked only about cells
-    that it might refuse.
+    7, 7.0 and " 7 " are the same customer; a missing one is "". `identifier_of` is the rule; here
+    it is asked only about cells that it might refuse.
     """
     column = _plain(column)
     if pa.types.is_integer(column.type):
@@ -227,7 +251,9 @@ def identifier_texts(column: pa.Array) -> tuple[pa.Array, BoolArray]:
         return _number_identifiers(column)
     texts, undecoded = _decoded(column)
     texts = pc.utf8_trim_whitespace(pc.fill_null(texts, ""))
-    plain = pc.and_(pc.utf8_is_printable(texts), pc.less_equal(pc.utf8_length(texts), LONGEST_IDENTIFIER))
+    plain = pc.and_(
+        pc.utf8_is_printable(texts), pc.less_equal(pc.utf8_length(texts), LONGEST_IDENTIFIER)
+    )
     for sign in SUSPICIOUS:
         plain = pc.and_not(plain, pc.match_substring(texts, sign))
     nameless = np.zeros(len(texts), dtype=bool)
@@ -241,20 +267,27 @@ def identifier_texts(column: pa.Array) -> tuple[pa.Array, BoolArray]:
 
 
 def text_columns(table: pa.Table) -> pa.Table:
-    """A table for a text file: columns of bytes and UUIDs as their text, bytes that are none in hexadecimal."""
+    """A table for a text file: columns of bytes and UUIDs as their text, bytes that are none in
+    hexadecimal.
+    """
     for place, field in enumerate(table.schema):
         column = table.column(place).combine_chunks()
         plain = _plain(column)
         if plain is column and not pa.types.is_binary(plain.type):
             continue
         if pa.types.is_binary(plain.type):
-            plain = pa.array([None if cell is None else plain_text(cell) for cell in plain.to_pylist()], pa.string())
+            plain = pa.array(
+                [None if cell is None else plain_text(cell) for cell in plain.to_pylist()],
+                pa.string(),
+            )
         table = table.set_column(place, field.name, plain)
     return table
 
 
 def python_value(cell: pa.Scalar) -> Any:
-    """A cell's value; as text where Python has no such value, for example a day after the year 9999."""
+    """A cell's value; as text where Python has no such value, for example a day after the year
+    9999.
+    """
     try:
         return cell.as_py()
     except (ValueError, OverflowError):
@@ -278,7 +311,9 @@ def cell_text(value: object) -> str:
 
 
 def plain_text(value: object) -> str:
-    """A cell as text, whatever signs are in it; a missing one is "". Bytes that are no text are shown in hexadecimal."""
+    """A cell as text, whatever signs are in it; a missing one is "". Bytes that are no text are
+    shown in hexadecimal.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
@@ -293,11 +328,15 @@ def plain_text(value: object) -> str:
 
 def record_text(record: Mapping[str, object]) -> str:
     """One row's own cells as a line of JSON."""
-    return json.dumps({name: cell_text(value) for name, value in record.items()}, ensure_ascii=False)
+    return json.dumps(
+        {name: cell_text(value) for name, value in record.items()}, ensure_ascii=False
+    )
 
 
 def reason(value: object, rule: str) -> str:
-    """Why a cell that is not missing breaks a rule: `is not a number, for it has a decimal comma`."""
+    """Why a cell that is not missing breaks a rule: `is not a number, for it has a decimal
+    comma`.
+    """
     text = plain_text(value).strip()
     if rule == NOT_AN_IDENTIFIER:
         try:
@@ -305,7 +344,10 @@ def reason(value: object, rule: str) -> str:
         except ValueError as error:
             return str(error)
     if rule == AMBIGUOUS:
-        return f"is {rule}: {text.partition('.')[0]}, or {text.replace('.', '')} with a point between thousands"
+        return (
+            f"is {rule}: {text.partition('.')[0]}, or {text.replace('.', '')} with a point "
+            "between thousands"
+        )
     return f"is {rule}{_why_no_number(text) if rule == NOT_A_NUMBER else ''}"
 
 
@@ -322,7 +364,10 @@ def _why_no_number(text: str) -> str:
         sign = groups["sign"]
         if sign == "," and text.count(",") == 1 and "." not in text:
             whole, _, rest = text.partition(",")
-            return f", for it is ambiguous: {whole}{rest} with a comma between thousands, or {whole}.{rest} with a decimal comma"
+            return (
+                f", for it is ambiguous: {whole}{rest} with a comma between thousands, or "
+                f"{whole}.{rest} with a decimal comma"
+            )
         return f", for it has {sign!r} between thousands: {plain}"
     if _COMMA.fullmatch(text):
         return f", for it has a decimal comma: {plain}"
@@ -337,7 +382,8 @@ _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(9), *range(11, 32), 
 
 
 def _rules(field: Field) -> dict[str, Rule]:
-    """What must hold of a field's numbers, where there are any: name of the rule, and a test that gives a truth value for each.
+    """What must hold of a field's numbers, where there are any: name of the rule, and a test that
+    gives a truth value for each.
 
     A value without a number passes: that it is missing is another matter.
     """
@@ -391,14 +437,18 @@ def _text_numbers(texts: pa.Array) -> tuple[FloatArray, BoolArray]:
 
 
 def _canonical(numbers: pa.Array) -> FloatArray:
-    """Equal numbers with equal bits: one kind of zero, and one of NaN, which stands for null too."""
+    """Equal numbers with equal bits: one kind of zero, and one of NaN, which stands for null
+    too.
+    """
     values: FloatArray = numbers.to_numpy(zero_copy_only=False) + 0.0
     values[np.isnan(values)] = np.nan
     return values
 
 
 def _known_texts(column: pa.Array, field: Field) -> tuple[pa.Array, FloatArray, BoolArray]:
-    """Text codes: the known ones (others null), their numbers (NaN), and for each cell whether it is missing."""
+    """Text codes: the known ones (others null), their numbers (NaN), and for each cell whether it
+    is missing.
+    """
     codes = pa.array(list(field.codes or ()), pa.string())
     texts, unreadable = _decoded(column)
     texts = pc.utf8_trim_whitespace(pc.fill_null(texts, ""))
@@ -420,7 +470,10 @@ def _words_as_codes(column: pa.Array, field: Field) -> pa.Array:
         return column
     lowered = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
     places = pc.index_in(lowered, pa.array(list(field.words), pa.string()))
-    return pc.coalesce(pc.take(pa.array([f"{code:d}" for code in field.words.values()], pa.string()), places), texts)
+    return pc.coalesce(
+        pc.take(pa.array([f"{code:d}" for code in field.words.values()], pa.string()), places),
+        texts,
+    )
 
 
 def _grouped(column: pa.Array) -> BoolArray | None:
@@ -438,7 +491,9 @@ def _number_identifiers(column: pa.Array) -> tuple[pa.Array, BoolArray]:
     numbers = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
     missing = np.isnan(numbers)
     whole = ~missing & (np.trunc(numbers) == numbers) & (np.abs(numbers) <= FLOAT64_EXACT_INTEGER)
-    texts = pc.cast(pa.array(np.where(whole, numbers, 0).astype(np.int64), mask=~whole), pa.string())
+    texts = pc.cast(
+        pa.array(np.where(whole, numbers, 0).astype(np.int64), mask=~whole), pa.string()
+    )
     return pc.fill_null(texts, ""), ~whole & ~missing
 
 
@@ -451,7 +506,8 @@ def _names_nobody(cell: pa.Scalar) -> bool:
 
 
 def _decoded(column: pa.Array) -> tuple[pa.Array, BoolArray]:
-    """Cells as text, null where missing; and for each whether it is bytes that are no UTF-8 text, null as well.
+    """Cells as text, null where missing; and for each whether it is bytes that are no UTF-8 text,
+    null as well.
 
     A whole number is written without a point.
     """
@@ -463,7 +519,9 @@ def _decoded(column: pa.Array) -> tuple[pa.Array, BoolArray]:
             return pc.cast(column, pa.string()), none
         except pa.ArrowInvalid:
             texts = [_decoded_cell(cell) for cell in column.to_pylist()]
-            return pa.array(texts, pa.string()), np.array([text is None for text in texts]) & column.is_valid().to_numpy(False)
+            return pa.array(texts, pa.string()), np.array(
+                [text is None for text in texts]
+            ) & column.is_valid().to_numpy(False)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     texts = pc.cast(column, pa.string())
@@ -482,14 +540,23 @@ def _decoded_cell(cell: bytes | None) -> str | None:
 def _plain(column: pa.Array) -> pa.Array:
     """The same values in one of the usual types: a UUID as text, bytes as binary of any length."""
     if isinstance(column.type, pa.UuidType):
-        return pa.array([None if one is None else f"{one}" for one in column.to_pylist()], pa.string())
+        return pa.array(
+            [None if one is None else f"{one}" for one in column.to_pylist()], pa.string()
+        )
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if pa.types.is_dictionary(column.type):
         column = _plain(column.dictionary_decode())
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         return pc.cast(column, pa.string())
-    if any(test(column.type) for test in (pa.types.is_fixed_size_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
+    if any(
+        test(column.type)
+        for test in (
+            pa.types.is_fixed_size_binary,
+            pa.types.is_large_binary,
+            pa.types.is_binary_view,
+        )
+    ):
         return pc.cast(column, pa.binary())
     return column
 
@@ -506,7 +573,12 @@ def _is_readable(kind: pa.DataType) -> bool:
         return _is_readable(kind.value_type)
     tests = (
         *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
-        *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view),
+        *(
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_fixed_size_binary,
+            pa.types.is_binary_view,
+        ),
         *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null),
     )
     return any(test(kind) for test in tests)

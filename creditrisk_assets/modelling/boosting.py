@@ -1,4 +1,6 @@
-"""Gradient-boosted trees: fitting, raw log-odds by scikit-learn, and the same as a part of the decision graph."""
+"""Gradient-boosted trees: fitting, raw log-odds by scikit-learn, and the same as a part of the
+decision graph.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +33,9 @@ PARAMETERS: dict[str, float | int] = {
     "l2_regularization": 100.0,
     "max_features": 0.2,
 }
-"""Many shallow, strongly shrunk trees on correlated features; docs/model.md says what they were chosen against."""
+"""Many shallow, strongly shrunk trees on correlated features; docs/model.md says what they were
+chosen against.
+"""
 
 
 SHALLOW_PARAMETERS = PARAMETERS | {"max_leaf_nodes": 4, "max_iter": 120}
@@ -56,7 +60,8 @@ class BoostedTrees:
         seed: int,
         parameters: Mapping[str, float | int] = PARAMETERS,
     ) -> Self:
-        """Fit on rows repeated by their weight: with sample weights, scikit-learn 1.9 spends six times the fit on binning alone.
+        """Fit on rows repeated by their weight: with sample weights, scikit-learn 1.9 spends six
+        times the fit on binning alone.
 
         Args:
             portfolio: whose monotone directions constrain the trees.
@@ -72,12 +77,16 @@ class BoostedTrees:
             early_stopping=False,
             random_state=seed,
         )
-        known = np.where(np.isnan(matrix).all(axis=0), np.float32(0), matrix)  # scikit-learn cannot bin a column without values
+        known = np.where(
+            np.isnan(matrix).all(axis=0), np.float32(0), matrix
+        )  # scikit-learn cannot bin a column without values
         with _one_thread():
             classifier.fit(np.repeat(known, weight, axis=0), np.repeat(target, weight))
         for predictors in classifier._predictors:
             for predictor in predictors:
-                predictor.nodes["num_threshold"] = float32_not_above(predictor.nodes["num_threshold"])
+                predictor.nodes["num_threshold"] = float32_not_above(
+                    predictor.nodes["num_threshold"]
+                )
         return cls(classifier, dict(parameters))
 
     def log_odds(self, features: NDArray[np.float32]) -> FloatArray:
@@ -88,12 +97,24 @@ class BoostedTrees:
     def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
         """The same as a part of a graph: rows x features float32 in, n float64 out."""
         example = np.zeros((1, self.classifier.n_features_in_), dtype=np.float32)
-        converted = to_onnx(self.classifier, example, options={"zipmap": False, "raw_scores": True}, target_opset=OPSET)
-        (trees,) = (node for node in converted.graph.node if node.op_type == "TreeEnsembleClassifier")
-        told: dict[str, Any] = {one.name: onnx.helper.get_attribute_value(one) for one in trees.attribute}
-        nodes: dict[str, Any] = {name: list(values) for name, values in told.items() if name.startswith("nodes_")}
+        converted = to_onnx(
+            self.classifier,
+            example,
+            options={"zipmap": False, "raw_scores": True},
+            target_opset=OPSET,
+        )
+        (trees,) = (
+            node for node in converted.graph.node if node.op_type == "TreeEnsembleClassifier"
+        )
+        told: dict[str, Any] = {
+            one.name: onnx.helper.get_attribute_value(one) for one in trees.attribute
+        }
+        nodes: dict[str, Any] = {
+            name: list(values) for name, values in told.items() if name.startswith("nodes_")
+        }
         nodes["nodes_modes"] = [mode.decode() for mode in told["nodes_modes"]]
-        # The same trees as a regressor, which gives the one number that is wanted: no label, no two columns to slice one out of.
+        # The same trees as a regressor, which gives the one number that is wanted: no label, no two
+        # columns to slice one out of.
         sums = op.tree_ensemble_regressor(
             features.unwrap_spox(),
             base_values=told["base_values"],
@@ -112,5 +133,7 @@ class BoostedTrees:
 
 
 def _one_thread() -> threadpool_limits:
-    """OpenMP threads that wait for each other on busy cores cost up to fifty times what they bring."""
+    """OpenMP threads that wait for each other on busy cores cost up to fifty times what they
+    bring.
+    """
     return threadpool_limits(limits=1, user_api="openmp")

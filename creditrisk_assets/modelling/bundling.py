@@ -16,7 +16,13 @@ from creditrisk_assets.modelling.inspection import inspect
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.reasons import reference_profile
 from creditrisk_assets.modelling.selection import CrossFitted
-from creditrisk_assets.modelling.training import TrainingError, TrainingRows, cross_fits, fit_best, predict
+from creditrisk_assets.modelling.training import (
+    TrainingError,
+    TrainingRows,
+    cross_fits,
+    fit_best,
+    predict,
+)
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import (
     CLASSIFIER,
@@ -44,15 +50,21 @@ from creditrisk_assets.scoring.reference_profile import ReferenceProfile, profil
 FloatArray = NDArray[np.float64]
 
 PARITY_TOLERANCE = 1e-5
-"""Largest difference in PD between the graph and the model in Python: float32 sums over hundreds of trees give about 4e-7."""
+"""Largest difference in PD between the graph and the model in Python: float32 sums over hundreds of
+trees give about 4e-7.
+"""
 
 GOLDEN_REQUESTS = 32
 REFERENCE_ROWS = 10_000
-"""Training rows kept as they are: for the pictures, and to find the customer that reasons compare with at another cut-off."""
+"""Training rows kept as they are: for the pictures, and to find the customer that reasons compare
+with at another cut-off.
+"""
 
 
 def input_fields(portfolio: Portfolio) -> list[InputField]:
-    """A portfolio's fields as a bundle's manifest keeps them, in the order of the columns of `raw`."""
+    """A portfolio's fields as a bundle's manifest keeps them, in the order of the columns of
+    `raw`.
+    """
     return [
         InputField(
             name=field.name,
@@ -81,8 +93,8 @@ def make_bundle(
         directory: where the files go.
         portfolio: whose contract and features are used.
         rows: what is fitted on.
-        held_out: rows that nothing is chosen on; they give the figures in the manifest and go into the bundle, for the
-            promotion gate to judge both sides by.
+        held_out: rows that nothing is chosen on; they give the figures in the manifest and go into
+            the bundle, for the promotion gate to judge both sides by.
         kind: `history` or `candidate`.
         production_days: days whose matured rows are among `rows`.
         fits: of the candidates of which one is chosen; by default all are cross-fitted here.
@@ -91,10 +103,14 @@ def make_bundle(
         The bundle, loaded back from the files and verified.
 
     Raises:
-        TrainingError: if the rows cannot carry a model, or the graph does not give scikit-learn's answers.
+        TrainingError: if the rows cannot carry a model, or the graph does not give scikit-learn's
+            answers.
     """
     if len(np.unique(held_out.target)) < 2:
-        raise TrainingError(f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one bad")
+        raise TrainingError(
+            f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one "
+            "bad"
+        )
     fitted = fit_best(portfolio, rows, cross_fits(portfolio, rows) if fits is None else fits)
     scaling = Scaling()
     graphs = build_graphs(portfolio, fitted.model, fitted.calibration, scaling)
@@ -102,18 +118,27 @@ def make_bundle(
     probability, score = session.run(["default_probability", "score"], {"raw": rows.raw})
     parity = float(np.abs(probability - predict(fitted, rows.features)).max())
     if not parity <= PARITY_TOLERANCE:  # NaN is no parity either
-        raise TrainingError(f"graph and scikit-learn differ by {parity:.2e} in PD; valid: at most {PARITY_TOLERANCE:.0e}")
+        raise TrainingError(
+            f"graph and scikit-learn differ by {parity:.2e} in PD; valid: at most "
+            f"{PARITY_TOLERANCE:.0e}"
+        )
     held_out_probability = session.run(["default_probability"], {"raw": held_out.raw})[0]
     manifest = Manifest(
         portfolio=portfolio.name,
         inputs=input_fields(portfolio),
         features=portfolio.feature_names,
         protected=list(portfolio.protected),
-        reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in portfolio.reasons],
+        reasons=[
+            ReasonText(code=one.code, text=one.text, fields=list(one.fields))
+            for one in portfolio.reasons
+        ],
         rule=DecisionRule(
             cut_off=fitted.cut_off,
             reference=reference_profile(
-                rows.raw, probability, fitted.cut_off, lambda raw: session.run(["default_probability"], {"raw": raw})[0]
+                rows.raw,
+                probability,
+                fitted.cut_off,
+                lambda raw: session.run(["default_probability"], {"raw": raw})[0],
             ),
         ),
         scaling=scaling,
@@ -131,7 +156,10 @@ def make_bundle(
         ),
         metrics=ranking_and_calibration(held_out.target, held_out_probability),
         parity=parity,
-        libraries={name: version(name) for name in ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")},
+        libraries={
+            name: version(name)
+            for name in ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
+        },
     )
     return write_bundle(
         directory,
@@ -140,9 +168,13 @@ def make_bundle(
         (rows.raw, probability),
         {
             CLASSIFIER: skops.io.dumps(fitted.model.audited()),
-            INSPECTION: inspect(portfolio, fitted, held_out, SEED).model_dump_json(indent=2).encode(),
+            INSPECTION: inspect(portfolio, fitted, held_out, SEED)
+            .model_dump_json(indent=2)
+            .encode(),
             REFERENCE: parquet(_reference(portfolio, rows, probability, score)),
-            REFERENCE_PROFILE: document(profile_of_rows(rows.raw, score, rows.weight, manifest.inputs)),
+            REFERENCE_PROFILE: document(
+                profile_of_rows(rows.raw, score, rows.weight, manifest.inputs)
+            ),
             HELD_OUT: parquet(held_out_frame(held_out, portfolio.field_names, portfolio.target)),
         },
     )
@@ -171,9 +203,18 @@ def write_bundle(
     (directory / GRAPH).write_bytes(graphs.decision)
     (directory / REASONS_GRAPH).write_bytes(graphs.reasons)
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2))
-    unproven = Bundle(str(directory), "", manifest, (), open_session(graphs.decision), open_session(graphs.reasons))
+    unproven = Bundle(
+        str(directory),
+        "",
+        manifest,
+        (),
+        open_session(graphs.decision),
+        open_session(graphs.reasons),
+    )
     golden = _golden_requests(unproven, *proven_on)
-    (directory / GOLDEN).write_text(json.dumps([request.model_dump() for request in golden], indent=2))
+    (directory / GOLDEN).write_text(
+        json.dumps([request.model_dump() for request in golden], indent=2)
+    )
     for name, content in documents.items():
         (directory / name).write_bytes(content)
     return load_bundle(str(directory))
@@ -194,8 +235,12 @@ def held_out_frame(rows: TrainingRows, fields: Sequence[str], target: str) -> pd
     return pd.DataFrame(rows.raw, columns=list(fields)).assign(**{target: rows.target})
 
 
-def _golden_requests(bundle: Bundle, raw: NDArray[np.float32], probability: FloatArray) -> list[GoldenRequest]:
-    """Rows spread evenly over the range of PDs, the extremes included, as the bundle decides them."""
+def _golden_requests(
+    bundle: Bundle, raw: NDArray[np.float32], probability: FloatArray
+) -> list[GoldenRequest]:
+    """Rows spread evenly over the range of PDs, the extremes included, as the bundle decides
+    them.
+    """
     order = np.argsort(probability, kind="stable")
     chosen = raw[order[np.linspace(0, len(order) - 1, GOLDEN_REQUESTS).round().astype(int)]]
     scores, decisions = bundle.score(chosen), bundle.decide(chosen, bundle.manifest.rule)
@@ -218,7 +263,9 @@ def _golden_requests(bundle: Bundle, raw: NDArray[np.float32], probability: Floa
     ]
 
 
-def _reference(portfolio: Portfolio, rows: TrainingRows, probability: FloatArray, score: FloatArray) -> pd.DataFrame:
+def _reference(
+    portfolio: Portfolio, rows: TrainingRows, probability: FloatArray, score: FloatArray
+) -> pd.DataFrame:
     """A sample of the training rows, each as likely as its weight."""
     rng = np.random.default_rng(SEED)
     size = min(REFERENCE_ROWS, len(rows.target))

@@ -1,4 +1,6 @@
-"""From a model's raw log-odds to a PD (Platt 1999: a line on the log-odds scale), and the same line fitted again."""
+"""From a model's raw log-odds to a PD (Platt 1999: a line on the log-odds scale), and the same line
+fitted again.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -55,15 +57,19 @@ class Update:
 
     def of(self, calibration: Calibration) -> Calibration:
         """What becomes of a line on raw log-odds."""
-        return Calibration(slope=self.slope * calibration.slope, intercept=self.intercept + self.slope * calibration.intercept)
+        return Calibration(
+            slope=self.slope * calibration.slope,
+            intercept=self.intercept + self.slope * calibration.intercept,
+        )
 
 
 def least_update(log_odds: FloatArray, target: IntArray, level: float = UPDATE_LEVEL) -> Update:
     """The least change of calibrated log-odds that more of a change does not significantly beat.
 
-    The closed testing procedure of Vergouwe et al. (2017, Statistics in Medicine 36:4529), whose fullest update here is a new
-    intercept and slope: nothing is changed unless both together fit significantly better; then the intercept alone is, unless the
-    slope with it fits significantly better still.
+    The closed testing procedure of Vergouwe et al. (2017, Statistics in Medicine 36:4529), whose
+    fullest update here is a new intercept and slope: nothing is changed unless both together fit
+    significantly better; then the intercept alone is, unless the slope with it fits significantly
+    better still.
 
     Args:
         log_odds: n, calibrated, of rows that the model has not learned from.
@@ -71,19 +77,26 @@ def least_update(log_odds: FloatArray, target: IntArray, level: float = UPDATE_L
         level: of both likelihood-ratio tests.
 
     Raises:
-        ValueError: if no line has the greatest likelihood: one class only, log-odds all alike, or classes that they separate.
+        ValueError: if no line has the greatest likelihood: one class only, log-odds all alike, or
+            classes that they separate.
     """
     bads = int(target.sum())
-    if bads in (0, len(target)) or ranks_without_overlap(target, log_odds) or np.ptp(log_odds) < 1e-9:
+    if (
+        bads in (0, len(target))
+        or ranks_without_overlap(target, log_odds)
+        or np.ptp(log_odds) < 1e-9
+    ):
         raise ValueError(
-            f"no line fits best: {bads} bads in {len(target)} rows, log-odds that do not overlap or are all alike; valid: bads "
-            "and goods whose log-odds overlap"
+            f"no line fits best: {bads} bads in {len(target)} rows, log-odds that do not overlap "
+            "or are all alike; valid: bads and goods whose log-odds overlap"
         )
     ones = np.ones((len(target), 1))
     shifted = logistic_fit(ones, target, np.zeros(1), log_odds)
     both = logistic_fit(np.column_stack([ones, log_odds]), target, np.array([0.0, 1.0]))
     if shifted is None or both is None:
-        raise ValueError(f"no line fits best: the fit to {bads} bads in {len(target)} rows does not converge")
+        raise ValueError(
+            f"no line fits best: the fit to {bads} bads in {len(target)} rows does not converge"
+        )
     shift, (intercept, slope) = float(shifted[0][0]), (float(one) for one in both[0])
     most = _log_likelihood(intercept + slope * log_odds, target)
     change_p = float(stats.chi2.sf(2 * (most - _log_likelihood(log_odds, target)), 2))

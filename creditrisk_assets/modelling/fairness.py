@@ -1,7 +1,8 @@
 """Fairness monitoring: how decisions and PDs fall out by group of each protected field.
 
-Figures to watch, never a proof that a rule is kept. Protected fields are no features of the model, so whatever differs between
-groups comes from what the model does use; `proxies` tells how much of a protected field that gives away.
+Figures to watch, never a proof that a rule is kept. Protected fields are no features of the model,
+so whatever differs between groups comes from what the model does use; `proxies` tells how much of a
+protected field that gives away.
 """
 
 from collections.abc import Mapping
@@ -19,10 +20,14 @@ from creditrisk_assets.scoring.bundle import Scores
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 FOUR_FIFTHS = 0.8
-"""Adverse-impact ratio below which the Uniform Guidelines (29 CFR 1607.4 D) speak of adverse impact; in credit a convention."""
+"""Adverse-impact ratio below which the Uniform Guidelines (29 CFR 1607.4 D) speak of adverse
+impact; in credit a convention.
+"""
 
 SMALLEST_GROUP = 100
-"""Rows below which a group is named and not judged: at an approval rate of 75 % its 95 % interval is 17 points wide."""
+"""Rows below which a group is named and not judged: at an approval rate of 75 % its 95 % interval
+is 17 points wide.
+"""
 
 NORMAL_95 = 1.959964
 BANDS = 4
@@ -31,7 +36,9 @@ BANDS = 4
 
 @dataclass(frozen=True)
 class Grouping:
-    """One protected field of n rows: the names of its groups, and for each row the place of its group among them."""
+    """One protected field of n rows: the names of its groups, and for each row the place of its
+    group among them.
+    """
 
     names: tuple[str, ...]
     place: IntArray
@@ -64,9 +71,10 @@ class GroupFigures:
         group: its name.
         n: rows.
         approval_rate: share of rows with a PD below the cut-off.
-        impact_ratio: approval rate divided by that of the reference group, which is 1 by definition for that group itself; with a
-            95 % interval (Walter 1975, Biometrika 62:371).
-        mean_difference: mean score less that of the reference group, in pooled standard deviations; below 0 is riskier.
+        impact_ratio: approval rate divided by that of the reference group, which is 1 by definition
+            for that group itself; with a 95 % interval (Walter 1975, Biometrika 62:371).
+        mean_difference: mean score less that of the reference group, in pooled standard deviations;
+            below 0 is riskier.
         equal_opportunity: approval rate among goods; None without goods.
         mean_pd: mean PD.
         bad_rate: share of bads, with its 95 % Jeffreys interval.
@@ -90,7 +98,9 @@ class GroupFigures:
 
 @dataclass(frozen=True)
 class FieldFigures:
-    """All groups of one protected field; `reference` is the judged group with the largest approval rate, or None."""
+    """All groups of one protected field; `reference` is the judged group with the largest approval
+    rate, or None.
+    """
 
     field: str
     reference: str | None
@@ -104,7 +114,11 @@ def protected_groups(portfolio: Portfolio, numbers: Mapping[str, NDArray[np.floa
         portfolio: whose protected fields are looked at.
         numbers: for each protected field n values, as the decision graph sees them.
     """
-    return {field.name: _grouping(field, numbers[field.name]) for field in portfolio.fields if field.name in portfolio.protected}
+    return {
+        field.name: _grouping(field, numbers[field.name])
+        for field in portfolio.fields
+        if field.name in portfolio.protected
+    }
 
 
 def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
@@ -112,7 +126,9 @@ def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
     if field.codes is not None:
         meaning = {field.code_numbers[code]: text for code, text in field.codes.items()}
         kinds, place = np.unique(values, return_inverse=True)
-        names = ["missing" if np.isnan(kind) else meaning.get(float(kind), f"{kind:g}") for kind in kinds]
+        names = [
+            "missing" if np.isnan(kind) else meaning.get(float(kind), f"{kind:g}") for kind in kinds
+        ]
     elif missing.all():
         names, place = ["missing"], np.zeros(len(values), dtype=np.int64)
     else:
@@ -122,25 +138,37 @@ def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
         names = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and over", "missing"]
         place = np.where(missing, len(edges) + 1, np.searchsorted(edges, values, side="right"))
     once = list(dict.fromkeys(names))  # several codes may have one meaning
-    return Grouping(tuple(once), np.array([once.index(name) for name in names], dtype=np.int64)[place])
+    return Grouping(
+        tuple(once), np.array([once.index(name) for name in names], dtype=np.int64)[place]
+    )
 
 
 def lowest_ratios(scores: Scores, groups: Groups) -> dict[str, float]:
-    """The smallest adverse-impact ratio of each field in which two groups or more are large enough to be judged."""
+    """The smallest adverse-impact ratio of each field in which two groups or more are large enough
+    to be judged.
+    """
     lowest = {}
     for field, grouping in groups.items():
         judged = grouping.sizes >= SMALLEST_GROUP
         if judged.sum() > 1:
-            approved = np.bincount(grouping.place, weights=scores.prediction == 0, minlength=len(judged))
+            approved = np.bincount(
+                grouping.place, weights=scores.prediction == 0, minlength=len(judged)
+            )
             rates = approved[judged] / grouping.sizes[judged]
             lowest[field] = float(rates.min() / rates.max()) if rates.max() > 0 else 1.0
     return lowest
 
 
 def surely_below(target: IntArray, scores: Scores, groups: Groups, line: float) -> set[str]:
-    """Fields with a group, large enough to be judged, whose adverse-impact ratio is below a line with its whole interval."""
+    """Fields with a group, large enough to be judged, whose adverse-impact ratio is below a line
+    with its whole interval.
+    """
     figures = fairness_by_group(target, scores, groups)
-    return {one.field for one in figures if any(group.judged and group.impact_ratio_high < line for group in one.groups)}
+    return {
+        one.field
+        for one in figures
+        if any(group.judged and group.impact_ratio_high < line for group in one.groups)
+    }
 
 
 def fairness_by_group(target: IntArray, scores: Scores, groups: Groups) -> list[FieldFigures]:
@@ -154,18 +182,32 @@ def fairness_by_group(target: IntArray, scores: Scores, groups: Groups) -> list[
     return [_field_figures(field, target, scores, grouping) for field, grouping in groups.items()]
 
 
-def _field_figures(field: str, target: IntArray, scores: Scores, grouping: Grouping) -> FieldFigures:
+def _field_figures(
+    field: str, target: IntArray, scores: Scores, grouping: Grouping
+) -> FieldFigures:
     approved = scores.prediction == 0
-    members = {name: grouping.place == place for place, name in enumerate(grouping.names) if grouping.sizes[place]}
+    members = {
+        name: grouping.place == place
+        for place, name in enumerate(grouping.names)
+        if grouping.sizes[place]
+    }
     judged = [name for name, rows in members.items() if rows.sum() >= SMALLEST_GROUP]
     reference = max(judged, key=lambda name: float(approved[members[name]].mean()), default=None)
     against = members[reference] if reference is not None else np.ones(len(target), dtype=bool)
-    figures = tuple(_group_figures(name, rows, against, target, scores, name in judged) for name, rows in members.items())
+    figures = tuple(
+        _group_figures(name, rows, against, target, scores, name in judged)
+        for name, rows in members.items()
+    )
     return FieldFigures(field, reference, figures)
 
 
 def _group_figures(
-    name: str, rows: NDArray[np.bool_], against: NDArray[np.bool_], target: IntArray, scores: Scores, judged: bool
+    name: str,
+    rows: NDArray[np.bool_],
+    against: NDArray[np.bool_],
+    target: IntArray,
+    scores: Scores,
+    judged: bool,
 ) -> GroupFigures:
     approved = scores.prediction == 0
     n, bads = int(rows.sum()), int(target[rows].sum())
@@ -195,9 +237,11 @@ def _group_figures(
 
 @dataclass(frozen=True)
 class GroupImpact:
-    """Approvals of one group beside those of the reference group, which is the judged one with the largest approval rate.
+    """Approvals of one group beside those of the reference group, which is the judged one with the
+    largest approval rate.
 
-    `ratio` is the adverse-impact ratio, with its 95 % interval; 1 by definition for the reference group itself.
+    `ratio` is the adverse-impact ratio, with its 95 % interval; 1 by definition for the reference
+    group itself.
     """
 
     field: str
@@ -211,7 +255,8 @@ class GroupImpact:
 
 
 def impact_by_group(approved: NDArray[np.bool_], groups: Groups) -> list[GroupImpact]:
-    """Adverse-impact ratios of decisions, whose outcomes nobody knows yet, for each group that is large enough to be judged.
+    """Adverse-impact ratios of decisions, whose outcomes nobody knows yet, for each group that is
+    large enough to be judged.
 
     Args:
         approved: n, whether a customer was approved.
@@ -220,29 +265,52 @@ def impact_by_group(approved: NDArray[np.bool_], groups: Groups) -> list[GroupIm
     impacts = []
     for field, grouping in groups.items():
         sizes = grouping.sizes
-        approvals = np.bincount(grouping.place, weights=approved, minlength=len(sizes)).astype(np.int64)
+        approvals = np.bincount(grouping.place, weights=approved, minlength=len(sizes)).astype(
+            np.int64
+        )
         judged = np.flatnonzero(sizes >= SMALLEST_GROUP).tolist()
         if not judged:
             continue
         best = max(judged, key=lambda place: approvals[place] / sizes[place])
         for place in judged:
-            counts = (int(approvals[place]), int(sizes[place]), int(approvals[best]), int(sizes[best]))
+            counts = (
+                int(approvals[place]),
+                int(sizes[place]),
+                int(approvals[best]),
+                int(sizes[best]),
+            )
             ratio = (1.0, 1.0, 1.0) if place == best else impact_ratio(*counts)
             name, reference = grouping.names[place], grouping.names[best]
-            impacts.append(GroupImpact(field, name, reference, counts[1], counts[0] / counts[1], *ratio))
+            impacts.append(
+                GroupImpact(field, name, reference, counts[1], counts[0] / counts[1], *ratio)
+            )
     return impacts
 
 
-def impact_ratio(approved: int, n: int, reference_approved: int, reference_n: int) -> tuple[float, float, float]:
-    """Ratio of two approval rates with its 95 % interval by logarithms, half an approval added to each side (Walter 1975).
+def impact_ratio(
+    approved: int, n: int, reference_approved: int, reference_n: int
+) -> tuple[float, float, float]:
+    """Ratio of two approval rates with its 95 % interval by logarithms, half an approval added to
+    each side (Walter 1975).
 
     A reference group that approves nobody gives 1: nobody is treated differently.
     """
     ratio = (approved / n) / (reference_approved / reference_n) if reference_approved else 1.0
-    middle = np.log((approved + 0.5) / (n + 0.5)) - np.log((reference_approved + 0.5) / (reference_n + 0.5))
-    variance = 1 / (approved + 0.5) - 1 / (n + 0.5) + 1 / (reference_approved + 0.5) - 1 / (reference_n + 0.5)
+    middle = np.log((approved + 0.5) / (n + 0.5)) - np.log(
+        (reference_approved + 0.5) / (reference_n + 0.5)
+    )
+    variance = (
+        1 / (approved + 0.5)
+        - 1 / (n + 0.5)
+        + 1 / (reference_approved + 0.5)
+        - 1 / (reference_n + 0.5)
+    )
     margin = NORMAL_95 * np.sqrt(variance)
-    return ratio, min(ratio, float(np.exp(middle - margin))), max(ratio, float(np.exp(middle + margin)))
+    return (
+        ratio,
+        min(ratio, float(np.exp(middle - margin))),
+        max(ratio, float(np.exp(middle + margin))),
+    )
 
 
 def under_line(ratio: float, high: float, line: float = FOUR_FIFTHS) -> str:
@@ -255,12 +323,20 @@ def under_line(ratio: float, high: float, line: float = FOUR_FIFTHS) -> str:
     """
     if not ratio < line:
         return ""
-    return f"under {line:.2f}, with its whole interval" if high < line else f"under {line:.2f}, perhaps by chance"
+    return (
+        f"under {line:.2f}, with its whole interval"
+        if high < line
+        else f"under {line:.2f}, perhaps by chance"
+    )
 
 
 def jeffreys_interval(bads: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share: quantiles of Beta(bads + 1/2, n - bads + 1/2), closed at 0 and at 1."""
-    low, high = (float(special.betaincinv(bads + 0.5, n - bads + 0.5, level)) for level in (0.025, 0.975))
+    """95 % interval of a share: quantiles of Beta(bads + 1/2, n - bads + 1/2), closed at 0 and at
+    1.
+    """
+    low, high = (
+        float(special.betaincinv(bads + 0.5, n - bads + 0.5, level)) for level in (0.025, 0.975)
+    )
     return (0.0 if bads == 0 else low), (1.0 if bads == n else high)
 
 

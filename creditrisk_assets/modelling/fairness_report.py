@@ -1,4 +1,6 @@
-"""What `creditrisk fairness` shows: a model's figures by group on customers it has not learned from, and the proxies."""
+"""What `creditrisk fairness` shows: a model's figures by group on customers it has not learned
+from, and the proxies.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +19,9 @@ from creditrisk_assets.scoring.bundle import Bundle
 
 @dataclass(frozen=True)
 class FairnessReport:
-    """Figures by group on `rows` held-out customers, `bads` of them bad, and the proxies on all `proxy_rows` customers."""
+    """Figures by group on `rows` held-out customers, `bads` of them bad, and the proxies on all
+    `proxy_rows` customers.
+    """
 
     bundle_sha256: str
     cut_off: float
@@ -28,8 +32,11 @@ class FairnessReport:
     proxies: list[ProxyFigures]
 
 
-def fairness_report(bundle: Bundle, customers: pd.DataFrame, portfolio: Portfolio, told: Callable[[str], None]) -> FairnessReport:
-    """Figures of a bundle on the held-out ones of some customers; proxies by cross-validation on all of them.
+def fairness_report(
+    bundle: Bundle, customers: pd.DataFrame, portfolio: Portfolio, told: Callable[[str], None]
+) -> FairnessReport:
+    """Figures of a bundle on the held-out ones of some customers; proxies by cross-validation on
+    all of them.
 
     Args:
         bundle: whose answers are looked at.
@@ -53,5 +60,7 @@ def fairness_report(bundle: Bundle, customers: pd.DataFrame, portfolio: Portfoli
         bads=int(target.sum()),
         fields=fairness_by_group(target, bundle.score(raw[held_out]), held_out_groups),
         proxy_rows=len(raw),
-        proxies=proxies(feature_matrix(portfolio, raw_matrix(customers, portfolio.fields)), groups, told),
+        proxies=proxies(
+            feature_matrix(portfolio, raw_matrix(customers, portfolio.fields)), groups, told
+        ),
     )

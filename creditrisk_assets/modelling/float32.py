@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 def float32_not_above(exact: NDArray[np.float64]) -> NDArray[np.float32]:
     """The largest float32 that is not above each value.
 
-    For a float32 value x, x <= t holds exactly when x <= the largest float32 not above t, so rounding thresholds down changes no
-    answer. Rounding to nearest may land on the larger of two neighbouring values and send it the other way (seen: a PD off by
-    0.0058).
+    For a float32 value x, x <= t holds exactly when x <= the largest float32 not above t, so
+    rounding thresholds down changes no answer. Rounding to nearest may land on the larger of two
+    neighbouring values and send it the other way (seen: a PD off by 0.0058).
     """
     nearest = exact.astype(np.float32)
-    return np.asarray(np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest))
+    return np.asarray(
+        np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    )

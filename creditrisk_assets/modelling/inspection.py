@@ -1,5 +1,5 @@
-"""What a model has learned, for people: how much each feature matters, and which way the PD moves along the features that claim
-a direction. Works on any family, through its log-odds.
+"""What a model has learned, for people: how much each feature matters, and which way the PD moves
+along the features that claim a direction. Works on any family, through its log-odds.
 """
 
 import numpy as np
@@ -16,12 +16,15 @@ FloatMatrix = NDArray[np.float32]
 IMPORTANCE_ROWS = 400
 PROFILE_ROWS = 60
 PROFILE_POINTS = 8
-"""Rows that are inspected, and values of a feature that its profile is drawn through: some 40,000 rows to score."""
+"""Rows that are inspected, and values of a feature that its profile is drawn through: some 40,000
+rows to score.
+"""
 
 
 class Profile(BaseModel):
-    """Mean PD of the same customers with one feature set to each of some values (partial dependence: Friedman 2001, Annals of
-    Statistics 29:1189). `direction` is what the portfolio claims: +1 raises the PD, -1 lowers it.
+    """Mean PD of the same customers with one feature set to each of some values (partial
+    dependence: Friedman 2001, Annals of Statistics 29:1189). `direction` is what the portfolio
+    claims: +1 raises the PD, -1 lowers it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,7 +38,8 @@ class Inspection(BaseModel):
     """What is known of a model's features.
 
     Attributes:
-        importance: for each feature the rise of the log loss when its values are dealt out anew among the rows.
+        importance: for each feature the rise of the log loss when its values are dealt out anew
+            among the rows.
         profiles: of the features that claim a direction.
     """
 
@@ -58,12 +62,16 @@ def inspect(portfolio: Portfolio, fitted: Fit, judged: TrainingRows, seed: int) 
     sample = rng.permutation(len(judged.target))[:IMPORTANCE_ROWS]
     features, target = judged.features[sample], judged.target[sample]
     return Inspection(
-        importance=dict(zip(portfolio.feature_names, _importance(fitted, features, target, rng), strict=True)),
+        importance=dict(
+            zip(portfolio.feature_names, _importance(fitted, features, target, rng), strict=True)
+        ),
         profiles=_profiles(portfolio, fitted, features),
     )
 
 
-def _importance(fitted: Fit, features: FloatMatrix, target: NDArray[np.int64], rng: np.random.Generator) -> list[float]:
+def _importance(
+    fitted: Fit, features: FloatMatrix, target: NDArray[np.int64], rng: np.random.Generator
+) -> list[float]:
     rows, columns = features.shape
     dealt = np.repeat(features[None], columns + 1, axis=0)  # the last one stays as it is
     for column in range(columns):
@@ -82,11 +90,15 @@ def _profiles(portfolio: Portfolio, fitted: Fit, features: FloatMatrix) -> dict[
     }
     if not grids:
         return {}
-    moved = np.concatenate([_with_column(rows, place, value) for place, grid in grids.items() for value in grid])
+    moved = np.concatenate(
+        [_with_column(rows, place, value) for place, grid in grids.items() for value in grid]
+    )
     means = iter(_pd(fitted, moved).reshape(-1, len(rows)).mean(axis=1).tolist())
     return {
         portfolio.features[place].name: Profile(
-            direction=portfolio.features[place].monotone, values=grid.tolist(), mean_pd=[next(means) for _ in grid]
+            direction=portfolio.features[place].monotone,
+            values=grid.tolist(),
+            mean_pd=[next(means) for _ in grid],
         )
         for place, grid in grids.items()
     }

@@ -1,7 +1,8 @@
 """How well a PD ranks and how well it is calibrated: pure functions, arrays in, numbers out.
 
-`target` is 1 for bad; `probability` is the PD. Names follow the field: Gini = 2 AUC - 1, KS = largest distance between the
-distributions of the two classes. Every figure comes with a 95 % interval, `<name>_low` and `<name>_high`.
+`target` is 1 for bad; `probability` is the PD. Names follow the field: Gini = 2 AUC - 1, KS =
+largest distance between the distributions of the two classes. Every figure comes with a 95 %
+interval, `<name>_low` and `<name>_high`.
 """
 
 from collections.abc import Mapping
@@ -44,8 +45,9 @@ def ranking_and_calibration(target: IntArray, probability: FloatArray) -> dict[s
     """The figures by which a PD is judged.
 
     Returns:
-        rows, bads, mean_pd, bad_rate and roc_auc_standard_error; each with `_low` and `_high`: roc_auc, gini, ks,
-        average_precision, brier, log_loss, ece, calibration_in_the_large and, where it exists, calibration_slope.
+        rows, bads, mean_pd, bad_rate and roc_auc_standard_error; each with `_low` and `_high`:
+        roc_auc, gini, ks, average_precision, brier, log_loss, ece, calibration_in_the_large and,
+        where it exists, calibration_slope.
 
     Raises:
         ValueError: if there are no goods or no bads.
@@ -87,13 +89,17 @@ def _with_intervals(estimates: Mapping[str, Estimate]) -> dict[str, float]:
 
 
 def normal_estimate(value: float, error: float, lowest: float, highest: float) -> Estimate:
-    """A figure with a standard error, its interval kept between the least and the greatest value that it can have."""
+    """A figure with a standard error, its interval kept between the least and the greatest value
+    that it can have.
+    """
     return Estimate(value, max(lowest, value - Z95 * error), min(highest, value + Z95 * error))
 
 
 def mean_estimate(values: FloatArray, lowest: float, highest: float) -> Estimate:
     """The mean of independent values."""
-    return normal_estimate(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), lowest, highest)
+    return normal_estimate(
+        float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), lowest, highest
+    )
 
 
 def auc_with_error(target: IntArray, probability: FloatArray) -> tuple[float, float]:
@@ -108,14 +114,20 @@ def auc_standard_error(target: IntArray, probability: FloatArray) -> float:
 
 
 def auc_gain(target: IntArray, challenger: FloatArray, champion: FloatArray) -> tuple[float, float]:
-    """AUC of the challenger minus AUC of the champion on the same rows, and DeLong's standard error of that difference."""
+    """AUC of the challenger minus AUC of the champion on the same rows, and DeLong's standard error
+    of that difference.
+    """
     bads, goods = _placements(target, challenger)
     champion_bads, champion_goods = _placements(target, champion)
-    return float(bads.mean() - champion_bads.mean()), _standard_error(bads - champion_bads, goods - champion_goods)
+    return float(bads.mean() - champion_bads.mean()), _standard_error(
+        bads - champion_bads, goods - champion_goods
+    )
 
 
 def _placements(target: IntArray, probability: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """For each bad the share of goods that it ranks above, for each good the share of bads above it; ties count half."""
+    """For each bad the share of goods that it ranks above, for each good the share of bads above
+    it; ties count half.
+    """
     bad, good = probability[target == 1], probability[target == 0]
     ranks = stats.rankdata(np.concatenate([bad, good]))
     above_goods = (ranks[: len(bad)] - stats.rankdata(bad)) / len(good)
@@ -139,20 +151,25 @@ def kolmogorov_smirnov(target: IntArray, probability: FloatArray) -> tuple[float
 def _ks(target: IntArray, probability: FloatArray) -> Estimate:
     """KS with a bootstrap interval.
 
-    The largest of many noisy distances lies above the true one. On 20 bins of equal mass there is less of that; what is left is
-    estimated by the bootstrap (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 10) and taken off.
+    The largest of many noisy distances lies above the true one. On 20 bins of equal mass there is
+    less of that; what is left is estimated by the bootstrap (Efron & Tibshirani 1993, An
+    Introduction to the Bootstrap, chapter 10) and taken off.
     """
     value = kolmogorov_smirnov(target, probability)[0]
     edges = np.unique(np.quantile(probability, np.arange(1, KS_BINS) / KS_BINS, method="lower"))
     places = np.searchsorted(edges, probability, side="right")
-    counts = [np.bincount(places[target == outcome], minlength=len(edges) + 1) for outcome in (0, 1)]
+    counts = [
+        np.bincount(places[target == outcome], minlength=len(edges) + 1) for outcome in (0, 1)
+    ]
     rng = np.random.default_rng(0)
     drawn = [rng.multinomial(one.sum(), one / one.sum(), BOOTSTRAP_DRAWS) for one in counts]
     observed = float(_largest_distance(*counts))
     distances = _largest_distance(*drawn)
     centre = 2 * observed - float(distances.mean())
     reach = Z95 * float(distances.std(ddof=1))
-    return Estimate(value, max(0.0, min(centre - reach, value)), min(1.0, max(centre + reach, value)))
+    return Estimate(
+        value, max(0.0, min(centre - reach, value)), min(1.0, max(centre + reach, value))
+    )
 
 
 def _largest_distance(goods: IntArray, bads: IntArray) -> FloatArray:
@@ -164,11 +181,13 @@ def _largest_distance(goods: IntArray, bads: IntArray) -> FloatArray:
 def average_precision(target: IntArray, probability: FloatArray) -> Estimate:
     """Mean over the bads of the share of bads among all rows with at least their PD.
 
-    The standard error is the infinitesimal jackknife's: the root of the summed squares of what each row's weight moves the figure
-    (Efron 1981, Biometrika 68:589).
+    The standard error is the infinitesimal jackknife's: the root of the summed squares of what each
+    row's weight moves the figure (Efron 1981, Biometrika 68:589).
     """
     bads = int(target.sum())
-    _, level = np.unique(-probability, return_inverse=True)  # 0 is the highest PD; ties share a level
+    _, level = np.unique(
+        -probability, return_inverse=True
+    )  # 0 is the highest PD; ties share a level
     bad_at = np.bincount(level, weights=target)
     good_at = np.bincount(level, weights=1 - target)
     bads_above, goods_above = np.cumsum(bad_at), np.cumsum(good_at)
@@ -190,8 +209,8 @@ def row_log_loss(target: IntArray, probability: FloatArray) -> FloatArray:
 
 
 def calibration_slope(target: IntArray, probability: FloatArray) -> Estimate | None:
-    """Slope of a logistic regression of the outcome on the log-odds of the PD (Cox 1958, Biometrika 45:562); 1 is right, below 1
-    the PDs are too bold.
+    """Slope of a logistic regression of the outcome on the log-odds of the PD (Cox 1958, Biometrika
+    45:562); 1 is right, below 1 the PDs are too bold.
 
     Returns:
         None where it does not exist: all PDs alike, or classes that the PD separates.
@@ -211,7 +230,8 @@ def calibration_slope(target: IntArray, probability: FloatArray) -> Estimate | N
 def logistic_fit(
     design: FloatArray, target: IntArray, start: FloatArray, offset: FloatArray | float = 0.0
 ) -> tuple[FloatArray, FloatArray] | None:
-    """Coefficients of greatest likelihood of a logistic regression without a penalty, and their information matrix.
+    """Coefficients of greatest likelihood of a logistic regression without a penalty, and their
+    information matrix.
 
     Args:
         design: n x k.
@@ -230,7 +250,9 @@ def logistic_fit(
         if not np.isfinite(np.linalg.cond(information)):
             return None
         step = np.linalg.solve(information, gradient)
-        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))  # Newton's step overshoots far from the answer
+        step *= min(
+            1.0, 2.0 / max(float(np.abs(step).max()), 1e-300)
+        )  # Newton's step overshoots far from the answer
         coefficients = coefficients + step
         if np.abs(step).max() < 1e-9:
             return coefficients, information
@@ -245,14 +267,21 @@ def ranks_without_overlap(target: IntArray, probability: FloatArray) -> bool:
 
 def expected_calibration_error(target: IntArray, probability: FloatArray) -> float:
     """Mean distance between PD and bad rate over ten bins of equal mass."""
-    return float(sum(len(t) / len(target) * abs(p.mean() - t.mean()) for t, p in calibration_bins(target, probability)))
+    return float(
+        sum(
+            len(t) / len(target) * abs(p.mean() - t.mean())
+            for t, p in calibration_bins(target, probability)
+        )
+    )
 
 
 def _ece(target: IntArray, probability: FloatArray) -> Estimate:
-    """ECE with the true errors under which the observed one is neither among the lowest nor among the highest 2.5 %.
+    """ECE with the true errors under which the observed one is neither among the lowest nor among
+    the highest 2.5 %.
 
-    Noise alone makes an ECE, so that a bootstrap around it never holds the zero of PDs that are right. Instead a bin's true gap
-    is taken to have the observed sign and one size in all bins, and the observed ECE is drawn for each size.
+    Noise alone makes an ECE, so that a bootstrap around it never holds the zero of PDs that are
+    right. Instead a bin's true gap is taken to have the observed sign and one size in all bins, and
+    the observed ECE is drawn for each size.
     """
     bins = calibration_bins(target, probability)
     sizes = np.array([len(t) for t, _ in bins])
@@ -270,7 +299,15 @@ def _ece(target: IntArray, probability: FloatArray) -> Estimate:
     return Estimate(value, float(held.min(initial=value)), min(1.0, float(held.max(initial=value))))
 
 
-def calibration_bins(target: IntArray, probability: FloatArray) -> list[tuple[IntArray, FloatArray]]:
-    """Outcomes and PDs in bins of equal mass, from low to high PD; fewer bins when there are fewer rows."""
+def calibration_bins(
+    target: IntArray, probability: FloatArray
+) -> list[tuple[IntArray, FloatArray]]:
+    """Outcomes and PDs in bins of equal mass, from low to high PD; fewer bins when there are fewer
+    rows.
+    """
     order = np.argsort(probability, kind="stable")
-    return [(target[part], probability[part]) for part in np.array_split(order, min(CALIBRATION_BINS, len(order))) if len(part)]
+    return [
+        (target[part], probability[part])
+        for part in np.array_split(order, min(CALIBRATION_BINS, len(order)))
+        if len(part)
+    ]

@@ -10,10 +10,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from creditrisk_assets.modelling.metrics import Z95, calibration_bins, kolmogorov_smirnov, ranking_and_calibration
+from creditrisk_assets.modelling.metrics import (
+    Z95,
+    calibration_bins,
+    kolmogorov_smirnov,
+    ranking_and_calibration,
+)
 from creditrisk_assets.portfolio.contract import DecisionWords
 
-if TYPE_CHECKING:  # what inspects a model trains it, too: seconds of imports that a day's pictures do not need
+if (
+    TYPE_CHECKING
+):  # what inspects a model trains it, too: seconds of imports that a day's pictures do not need
     from creditrisk_assets.modelling.inspection import Inspection, Profile
 
 FloatArray = NDArray[np.float64]
@@ -25,7 +32,9 @@ MOST_IMPORTANT = 20
 PROFILES_SHOWN = 8
 
 
-def training_plots(inspection: "Inspection", target: IntArray, probability: FloatArray, score: FloatArray) -> dict[str, bytes]:
+def training_plots(
+    inspection: "Inspection", target: IntArray, probability: FloatArray, score: FloatArray
+) -> dict[str, bytes]:
     """What a training shows beside ROC and calibration, by name.
 
     Args:
@@ -72,12 +81,22 @@ def calibration_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> 
     return _png(figure)
 
 
-def trade_off_plot(approval_rate: FloatArray, bad_rate: FloatArray, in_force: int, cut_off: float, words: DecisionWords) -> bytes:
-    """Bad rate of those under the cut-off against their share; the cut-off in force is the point number `in_force`."""
+def trade_off_plot(
+    approval_rate: FloatArray,
+    bad_rate: FloatArray,
+    in_force: int,
+    cut_off: float,
+    words: DecisionWords,
+) -> bytes:
+    """Bad rate of those under the cut-off against their share; the cut-off in force is the point
+    number `in_force`.
+    """
     figure, axes = _axes(words.rate, f"bad rate of those {words.below}")
     axes.plot(approval_rate, bad_rate, color=BLUE, marker=".", markersize=4)
     label = f"cut-off {cut_off:.4f}: {bad_rate[in_force]:.1%} of {approval_rate[in_force]:.1%}"
-    axes.scatter([approval_rate[in_force]], [bad_rate[in_force]], color=ORANGE, zorder=3, label=label)
+    axes.scatter(
+        [approval_rate[in_force]], [bad_rate[in_force]], color=ORANGE, zorder=3, label=label
+    )
     axes.legend(fontsize=8, loc="upper left")
     return _png(figure)
 
@@ -88,7 +107,9 @@ def agreement_plot(target: IntArray, champion: FloatArray, challenger: FloatArra
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
     for outcome, name, color in ((0, "good", BLUE), (1, "bad", ORANGE)):
         rows = target == outcome
-        axes.scatter(champion[rows], challenger[rows], s=5, alpha=0.4, linewidths=0, color=color, label=name)
+        axes.scatter(
+            champion[rows], challenger[rows], s=5, alpha=0.4, linewidths=0, color=color, label=name
+        )
     axes.set_title("PD against PD, the same rows", fontsize=9)
     axes.legend(fontsize=8, loc="lower right")
     return _png(figure)
@@ -99,7 +120,13 @@ def ks_plot(target: IntArray, probability: FloatArray) -> bytes:
     figure, axes = _axes("PD", "share with at most this PD")
     for outcome, name, color in ((0, "goods", BLUE), (1, "bads", ORANGE)):
         ordered = np.sort(probability[target == outcome])
-        axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=color, label=name)
+        axes.step(
+            ordered,
+            np.arange(1, len(ordered) + 1) / len(ordered),
+            where="post",
+            color=color,
+            label=name,
+        )
     value, at = kolmogorov_smirnov(target, probability)
     axes.axvline(at, color=GREY, linewidth=0.8, linestyle="--")
     axes.set_title(f"KS {value:.3f}, reached at a PD of {at:.3f}", fontsize=9)
@@ -113,7 +140,14 @@ def score_plot(target: IntArray, score: FloatArray) -> bytes:
     edges = np.histogram_bin_edges(score, bins=40).tolist()
     for outcome, name, color in ((0, "goods", BLUE), (1, "bads", ORANGE)):
         mine = score[target == outcome]
-        axes.hist(mine, bins=edges, weights=np.full(len(mine), 1 / len(mine)), color=color, alpha=0.55, label=name)
+        axes.hist(
+            mine,
+            bins=edges,
+            weights=np.full(len(mine), 1 / len(mine)),
+            color=color,
+            alpha=0.55,
+            label=name,
+        )
     axes.set_title("score distribution", fontsize=9)
     axes.legend(fontsize=8)
     return _png(figure)
@@ -122,7 +156,9 @@ def score_plot(target: IntArray, score: FloatArray) -> bytes:
 def importance_plot(importance: dict[str, float]) -> bytes:
     """The features that matter most as bars."""
     names = sorted(importance, key=importance.__getitem__, reverse=True)[:MOST_IMPORTANT]
-    figure, axes = _axes("rise of the log loss when dealt out anew", "", height=0.22 * len(names) + 1.1)
+    figure, axes = _axes(
+        "rise of the log loss when dealt out anew", "", height=0.22 * len(names) + 1.1
+    )
     positions = np.arange(len(names))[::-1]
     axes.barh(positions, [importance[name] for name in names], color=BLUE, height=0.7)
     axes.set_yticks(positions, names, fontsize=7)
@@ -132,24 +168,37 @@ def importance_plot(importance: dict[str, float]) -> bytes:
 
 def profiles_plot(profiles: "dict[str, Profile]") -> bytes:
     """Mean PD along the features that claim a direction and move it most."""
-    names = sorted(profiles, key=lambda name: float(np.ptp(profiles[name].mean_pd)), reverse=True)[:PROFILES_SHOWN]
+    names = sorted(profiles, key=lambda name: float(np.ptp(profiles[name].mean_pd)), reverse=True)[
+        :PROFILES_SHOWN
+    ]
     figure = Figure(figsize=(7.2, 3.4))
     for place, name in enumerate(names):
         axes = figure.add_axes((0.06 + 0.24 * (place % 4), 0.56 - 0.46 * (place // 4), 0.19, 0.28))
         profile = profiles[name]
-        axes.plot(profile.values, profile.mean_pd, marker=".", markersize=3, linewidth=1, color=BLUE)
+        axes.plot(
+            profile.values, profile.mean_pd, marker=".", markersize=3, linewidth=1, color=BLUE
+        )
         axes.set_ylim(0, max(max(one.mean_pd) for one in profiles.values()) * 1.05)
         axes.set_title(f"{name} ({'+' if profile.direction > 0 else '-'})", fontsize=7)
         axes.tick_params(labelsize=5)
-    figure.suptitle("mean PD along the features that may only raise (+) or lower (-) it and move it most", fontsize=9)
+    figure.suptitle(
+        "mean PD along the features that may only raise (+) or lower (-) it and move it most",
+        fontsize=9,
+    )
     return _png(figure)
 
 
-def stability_plot(names: list[str], values: list[float], thresholds: list[float], title: str) -> bytes:
+def stability_plot(
+    names: list[str], values: list[float], thresholds: list[float], title: str
+) -> bytes:
     """PSI or CSI of each column as bars, with its threshold as a tick."""
-    figure, axes = _axes("PSI / CSI against the champion's training population", "", height=0.22 * len(names) + 1.1)
+    figure, axes = _axes(
+        "PSI / CSI against the champion's training population", "", height=0.22 * len(names) + 1.1
+    )
     positions = np.arange(len(names))[::-1]
-    colors = [ORANGE if value > limit else BLUE for value, limit in zip(values, thresholds, strict=True)]
+    colors = [
+        ORANGE if value > limit else BLUE for value, limit in zip(values, thresholds, strict=True)
+    ]
     axes.barh(positions, values, color=colors, height=0.7)
     axes.scatter(thresholds, positions, marker="|", s=90, color="black", linewidths=1.2, zorder=3)
     axes.set_yticks(positions, names, fontsize=7)
@@ -158,7 +207,10 @@ def stability_plot(names: list[str], values: list[float], thresholds: list[float
 
 
 def performance_plot(
-    days: list[date], realised: tuple[FloatArray, FloatArray], estimated: tuple[FloatArray, FloatArray], validation: float
+    days: list[date],
+    realised: tuple[FloatArray, FloatArray],
+    estimated: tuple[FloatArray, FloatArray],
+    validation: float,
 ) -> bytes:
     """Realised and estimated AUC of matured nights, each with its 95 % interval.
 
@@ -170,10 +222,28 @@ def performance_plot(
     """
     figure, axes = _axes("day of decision", "AUC")
     at = np.array([day.toordinal() for day in days], dtype=np.float64)
-    axes.axhline(validation, color=GREY, linewidth=0.8, linestyle="--", label=f"at validation {validation:.4f}")
-    sides = (("estimated without outcomes", estimated, BLUE, -0.12), ("realised", realised, ORANGE, 0.12))
+    axes.axhline(
+        validation,
+        color=GREY,
+        linewidth=0.8,
+        linestyle="--",
+        label=f"at validation {validation:.4f}",
+    )
+    sides = (
+        ("estimated without outcomes", estimated, BLUE, -0.12),
+        ("realised", realised, ORANGE, 0.12),
+    )
     for name, (auc, error), color, aside in sides:
-        axes.errorbar(at + aside, auc, Z95 * error, fmt="o", markersize=3, linewidth=0.8, color=color, label=name)
+        axes.errorbar(
+            at + aside,
+            auc,
+            Z95 * error,
+            fmt="o",
+            markersize=3,
+            linewidth=0.8,
+            color=color,
+            label=name,
+        )
     shown = sorted({*np.linspace(0, len(days) - 1, 4).round().astype(int).tolist()})
     axes.set_xticks(at[shown], [days[place].isoformat() for place in shown])
     axes.set_title(f"AUC of {len(days)} matured nights, 95 % intervals", fontsize=9)

@@ -1,4 +1,6 @@
-"""How well the features give away what the model must not know: a model of each protected field, made for this report alone."""
+"""How well the features give away what the model must not know: a model of each protected field,
+made for this report alone.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +19,9 @@ from creditrisk_assets.modelling.metrics import auc_standard_error
 FOLDS = 3
 
 TREES = {"max_iter": 60, "max_leaf_nodes": 8}
-"""Small trees find more of a weak relation: for the first protected field of the UCI data AUC 0.614, by default 0.605."""
+"""Small trees find more of a weak relation: for the first protected field of the UCI data AUC
+0.614, by default 0.605.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class ProxyFigures:
         field: the protected field.
         group: which of its groups.
         n: rows of the group.
-        auc: cross-validated ROC-AUC of the group against the rest; 0.5 is no proxy at all. None where the group is too small.
+        auc: cross-validated ROC-AUC of the group against the rest; 0.5 is no proxy at all. None
+            where the group is too small.
         low: lower end of its 95 % interval (DeLong).
         high: upper end.
     """
@@ -41,10 +46,13 @@ class ProxyFigures:
     high: float | None
 
 
-def proxies(features: NDArray[np.float32], groups: Groups, told: Callable[[str], None]) -> list[ProxyFigures]:
+def proxies(
+    features: NDArray[np.float32], groups: Groups, told: Callable[[str], None]
+) -> list[ProxyFigures]:
     """The proxy report: gradient-boosted trees, three folds, every group against the rest.
 
-    Numbers are judged by the bands that fairness monitoring uses, so that an edge from which a rule protects is one of theirs.
+    Numbers are judged by the bands that fairness monitoring uses, so that an edge from which a rule
+    protects is one of theirs.
 
     Args:
         features: n x features, as the decision graph computes them.
@@ -58,7 +66,9 @@ def proxies(features: NDArray[np.float32], groups: Groups, told: Callable[[str],
     return figures
 
 
-def _field_proxies(field: str, features: NDArray[np.float32], grouping: Grouping) -> list[ProxyFigures]:
+def _field_proxies(
+    field: str, features: NDArray[np.float32], grouping: Grouping
+) -> list[ProxyFigures]:
     sizes = grouping.sizes
     large = np.flatnonzero(sizes >= SMALLEST_GROUP)
     rows = np.isin(grouping.place, large)
@@ -73,15 +83,23 @@ def _field_proxies(field: str, features: NDArray[np.float32], grouping: Grouping
         its_probability = probability[:, int(np.searchsorted(large, place))]
         auc = float(roc_auc_score(member, its_probability))
         margin = NORMAL_95 * auc_standard_error(member, its_probability)
-        figures.append(ProxyFigures(field, name, n, auc, max(0.0, auc - margin), min(1.0, auc + margin)))
+        figures.append(
+            ProxyFigures(field, name, n, auc, max(0.0, auc - margin), min(1.0, auc + margin))
+        )
     return figures
 
 
 def _cross_fitted(features: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probability of each group, in ascending order of place, by a model that has not seen the row: n x groups."""
+    """Probability of each group, in ascending order of place, by a model that has not seen the row:
+    n x groups.
+    """
     probability = np.empty((len(place), len(np.unique(place))))
     with threadpool_limits(limits=1, user_api="openmp"):
-        for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(features, place):
+        for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(
+            features, place
+        ):
             model = HistGradientBoostingClassifier(**TREES, early_stopping=False, random_state=SEED)
-            probability[outside] = model.fit(features[inside], place[inside]).predict_proba(features[outside])
+            probability[outside] = model.fit(features[inside], place[inside]).predict_proba(
+                features[outside]
+            )
     return probability

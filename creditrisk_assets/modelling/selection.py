@@ -1,6 +1,8 @@
-"""Which model is trained: every candidate is cross-fitted on the training rows, and one rule chooses.
+"""Which model is trained: every candidate is cross-fitted on the training rows, and one rule
+chooses.
 
-Rows that judge the model are not seen here. The cross-fitted scores of the chosen candidate also calibrate it.
+Rows that judge the model are not seen here. The cross-fitted scores of the chosen candidate also
+calibrate it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +29,9 @@ FloatMatrix = NDArray[np.float32]
 FOLDS = 3
 
 ONE_STANDARD_ERROR = 1.0
-"""A simpler candidate is taken if its log loss is not above the best by more than this many standard errors of the difference
-(Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
+"""A simpler candidate is taken if its log loss is not above the best by more than this many
+standard errors of the difference (Breiman et al. 1984, Classification and Regression Trees, section
+3.4.3).
 """
 
 
@@ -52,7 +55,14 @@ class Model(Protocol):
 class Fitting(Protocol):
     """How a candidate is fitted to rows x features, outcomes (1 = bad), weights and a seed."""
 
-    def __call__(self, portfolio: Portfolio, matrix: FloatMatrix, target: IntArray, weight: IntArray, seed: int) -> Model:
+    def __call__(
+        self,
+        portfolio: Portfolio,
+        matrix: FloatMatrix,
+        target: IntArray,
+        weight: IntArray,
+        seed: int,
+    ) -> Model:
         """The fitted model."""
 
 
@@ -71,7 +81,9 @@ CANDIDATES = (
     Candidate("shallow_trees", partial(BoostedTrees.fitted, parameters=SHALLOW_PARAMETERS)),
     Candidate("boosted_trees", BoostedTrees.fitted),
 )
-"""From the simplest to the most flexible: effects that add up, interactions of two or three features, deeper ones."""
+"""From the simplest to the most flexible: effects that add up, interactions of two or three
+features, deeper ones.
+"""
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,8 @@ class CrossFitted:
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen candidate, and of every candidate its log loss on cross-fitted scores, how much that is above the best one's,
-    and the standard error of this difference over the rows.
+    """The chosen candidate, and of every candidate its log loss on cross-fitted scores, how much
+    that is above the best one's, and the standard error of this difference over the rows.
     """
 
     chosen: CrossFitted
@@ -110,13 +122,20 @@ def select(fits: Sequence[CrossFitted], weight: IntArray) -> Selection:
     """
     share = weight / weight.sum()
     best = min(fits, key=lambda one: float(share @ one.row_losses))
-    figures = {one.candidate.name: _compared(one.row_losses, best.row_losses, share) for one in fits}
+    figures = {
+        one.candidate.name: _compared(one.row_losses, best.row_losses, share) for one in fits
+    }
     close = [one for one in fits if _is_close(figures[one.candidate.name])]
     return Selection(close[0], figures)
 
 
 def cross_fitted(
-    candidate: Candidate, portfolio: Portfolio, matrix: FloatMatrix, target: IntArray, weight: IntArray, seed: int
+    candidate: Candidate,
+    portfolio: Portfolio,
+    matrix: FloatMatrix,
+    target: IntArray,
+    weight: IntArray,
+    seed: int,
 ) -> CrossFitted:
     """A candidate fitted on all folds but one, for each of them.
 
@@ -129,11 +148,18 @@ def cross_fitted(
         seed: of the folds and of the fits.
     """
     raw_log_odds = np.empty(len(target), dtype=np.float64)
-    for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(matrix, target):
+    for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(
+        matrix, target
+    ):
         model = candidate.fitted(portfolio, matrix[inside], target[inside], weight[inside], seed)
         raw_log_odds[outside] = model.log_odds(matrix[outside])
     calibration = platt(raw_log_odds, target, weight)
-    return CrossFitted(candidate, raw_log_odds, calibration, row_log_loss(target, calibrated(calibration, raw_log_odds)))
+    return CrossFitted(
+        candidate,
+        raw_log_odds,
+        calibration,
+        row_log_loss(target, calibrated(calibration, raw_log_odds)),
+    )
 
 
 def _compared(losses: FloatArray, best: FloatArray, share: FloatArray) -> dict[str, float]:

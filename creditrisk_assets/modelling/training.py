@@ -1,4 +1,6 @@
-"""From rows to a fit: choose, train, calibrate, find the cut-off. Everything is chosen inside the training rows."""
+"""From rows to a fit: choose, train, calibrate, find the cut-off. Everything is chosen inside the
+training rows.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +13,15 @@ from threadpoolctl import threadpool_limits
 from creditrisk_assets.modelling.boosting import SEED
 from creditrisk_assets.modelling.calibration import calibrated
 from creditrisk_assets.modelling.metrics import kolmogorov_smirnov
-from creditrisk_assets.modelling.selection import CANDIDATES, Candidate, CrossFitted, Model, Selection, cross_fitted, select
+from creditrisk_assets.modelling.selection import (
+    CANDIDATES,
+    Candidate,
+    CrossFitted,
+    Model,
+    Selection,
+    cross_fitted,
+    select,
+)
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration
 
@@ -22,7 +32,9 @@ MINIMUM_BADS = 50
 
 
 PRODUCTION_WEIGHT_LIMIT = 5
-"""Matured production rows together weigh as much as the history, but no single row counts more than this many times."""
+"""Matured production rows together weigh as much as the history, but no single row counts more than
+this many times.
+"""
 
 
 class TrainingError(RuntimeError):
@@ -55,8 +67,8 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model with its calibration and cut-off, both from cross-fitted scores of its own training rows, and why this
-    family was chosen.
+    """A fitted model with its calibration and cut-off, both from cross-fitted scores of its own
+    training rows, and why this family was chosen.
     """
 
     model: Model
@@ -65,7 +77,12 @@ class Fit:
     selection: Selection
 
 
-def fit(portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate] = CANDIDATES, seed: int = SEED) -> Fit:
+def fit(
+    portfolio: Portfolio,
+    rows: TrainingRows,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    seed: int = SEED,
+) -> Fit:
     """Choose a candidate, fit it, calibrate it; all of it on the training rows.
 
     Raises:
@@ -75,9 +92,13 @@ def fit(portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate
 
 
 def cross_fits(
-    portfolio: Portfolio, rows: TrainingRows, candidates: Sequence[Candidate] = CANDIDATES, seed: int = SEED
+    portfolio: Portfolio,
+    rows: TrainingRows,
+    candidates: Sequence[Candidate] = CANDIDATES,
+    seed: int = SEED,
 ) -> list[CrossFitted]:
-    """What each candidate says of the training rows, each time fitted without those that it speaks of.
+    """What each candidate says of the training rows, each time fitted without those that it speaks
+    of.
 
     Raises:
         TrainingError: if there are too few bads or goods.
@@ -85,27 +106,37 @@ def cross_fits(
     bads = int(rows.target.sum())
     if min(bads, len(rows.target) - bads) < MINIMUM_BADS:
         raise TrainingError(
-            f"{bads} bads in {len(rows.target)} training rows; valid: at least {MINIMUM_BADS} bads and as many goods"
+            f"{bads} bads in {len(rows.target)} training rows; valid: at least {MINIMUM_BADS} "
+            "bads and as many goods"
         )
     with threadpool_limits(limits=1):  # another number of threads adds in another order
-        return [cross_fitted(one, portfolio, rows.features, rows.target, rows.weight, seed) for one in candidates]
+        return [
+            cross_fitted(one, portfolio, rows.features, rows.target, rows.weight, seed)
+            for one in candidates
+        ]
 
 
-def fit_best(portfolio: Portfolio, rows: TrainingRows, fits: Sequence[CrossFitted], seed: int = SEED) -> Fit:
+def fit_best(
+    portfolio: Portfolio, rows: TrainingRows, fits: Sequence[CrossFitted], seed: int = SEED
+) -> Fit:
     """Choose among cross-fitted candidates and fit the chosen one on all rows.
 
-    The cut-off is the PD at which KS is reached, the usual place where no cost of errors has been given.
+    The cut-off is the PD at which KS is reached, the usual place where no cost of errors has been
+    given.
 
     Raises:
         TrainingError: if the scores do not separate bads from goods.
     """
     selection = select(fits, rows.weight)
     chosen = selection.chosen
-    separation, cut_off = kolmogorov_smirnov(rows.target, calibrated(chosen.calibration, chosen.raw_log_odds))
+    separation, cut_off = kolmogorov_smirnov(
+        rows.target, calibrated(chosen.calibration, chosen.raw_log_odds)
+    )
     if chosen.calibration.slope <= 0 or not np.isfinite(cut_off):
         raise TrainingError(
-            f"on rows that they were not fitted on the scores do not separate bads from goods (KS {separation:.3f}, calibration "
-            f"slope {chosen.calibration.slope:.3f}); valid: a slope above 0, which the features of {portfolio.name} must carry"
+            "on rows that they were not fitted on the scores do not separate bads from goods (KS "
+            f"{separation:.3f}, calibration slope {chosen.calibration.slope:.3f}); valid: a slope "
+            f"above 0, which the features of {portfolio.name} must carry"
         )
     with threadpool_limits(limits=1):
         model = chosen.candidate.fitted(portfolio, rows.features, rows.target, rows.weight, seed)

@@ -1,1 +1,3 @@
-"""What changed: drift, performance, estimates, triage, alerting, the health of the loop. Pure functions; Dagster belongs in `defs`."""
+"""What changed: drift, performance, estimates, triage, alerting, the health of the loop. Pure
+functions; Dagster belongs in `defs`.
+"""

@@ -1,8 +1,9 @@
-"""What is to be sent, on the disk until it has arrived: an alert is never lost, and only sent again when it may not have arrived.
+"""What is to be sent, on the disk until it has arrived: an alert is never lost, and only sent again
+when it may not have arrived.
 
-One SQLite file holds which evaluations were taken notice of, which episodes go on, and the messages; all three change together,
-so that a process that dies between two of them leaves nothing half done. Who delivers holds a lock, so that two never send the
-same.
+One SQLite file holds which evaluations were taken notice of, which episodes go on, and the
+messages; all three change together, so that a process that dies between two of them leaves nothing
+half done. Who delivers holds a lock, so that two never send the same.
 """
 
 import fcntl
@@ -47,12 +48,14 @@ CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY, identity TEXT UNIQUE, episode TEXT, body TEXT, state TEXT DEFAULT 'waiting',
     attempts INT DEFAULT 0, due REAL DEFAULT 0, problem TEXT, receiver TEXT, at REAL
 );
-"""
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)
 class Receiver:
-    """Who is told: an address that takes POST, and the secret by which it knows that we are the sender, if there is one."""
+    """Who is told: an address that takes POST, and the secret by which it knows that we are the
+    sender, if there is one.
+    """
 
     url: str
     secret: str | None = None
@@ -69,15 +72,23 @@ class Receiver:
 
     def headers(self, identity: str, content: bytes) -> dict[str, str]:
         """Of one message."""
-        headers = {"Content-Type": "application/json", "User-Agent": "creditrisk", ID_HEADER: identity}
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "creditrisk",
+            ID_HEADER: identity,
+        }
         if self.secret:
-            headers[SIGNATURE_HEADER] = "sha256=" + hmac.new(self.secret.encode(), content, hashlib.sha256).hexdigest()
+            headers[SIGNATURE_HEADER] = (
+                "sha256=" + hmac.new(self.secret.encode(), content, hashlib.sha256).hexdigest()
+            )
         return headers
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a round of deliveries did: messages that arrived, that wait, that the receiver will not take, and what went wrong."""
+    """What a round of deliveries did: messages that arrived, that wait, that the receiver will not
+    take, and what went wrong.
+    """
 
     delivered: int
     waiting: int
@@ -103,7 +114,9 @@ class Outbox:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = folder / "deliver.lock"
-        self._connection = sqlite3.connect(folder / "alerts.db", timeout=WAIT_SECONDS, isolation_level=None)
+        self._connection = sqlite3.connect(
+            folder / "alerts.db", timeout=WAIT_SECONDS, isolation_level=None
+        )
         self._connection.execute("PRAGMA journal_mode=WAL")
         with self._exclusive():
             for statement in SCHEMA.split(";"):
@@ -122,7 +135,8 @@ class Outbox:
     def take(self, readings: Sequence[Reading], reminder_days: int, links: Links) -> int:
         """Take notice of evaluations; those that were seen before change nothing.
 
-        Of a check that nothing is known of, what began and ended before is passed over: only an alarm that goes on is told.
+        Of a check that nothing is known of, what began and ended before is passed over: only an
+        alarm that goes on is told.
 
         Returns:
             How many messages are to be sent for them.
@@ -131,13 +145,17 @@ class Outbox:
             new = self.unseen(readings)
             if not new:
                 return 0
-            of_loop = [one for one in new if one.observer == LOOP]  # who looks from outside makes each reading once
+            of_loop = [
+                one for one in new if one.observer == LOOP
+            ]  # who looks from outside makes each reading once
             checks = {(one.asset, one.check) for one in of_loop}
             unknown = {key for key in checks if not self._is_known(*key)}
             episodes, messages = advance(self.episodes(), new, reminder_days, links)
             going_on = {episode.identity for episode in episodes.values()}
             messages = [
-                one for one in messages if (one.body["asset"], one.body["check"]) not in unknown or one.episode in going_on
+                one
+                for one in messages
+                if (one.body["asset"], one.body["check"]) not in unknown or one.episode in going_on
             ]
             self._connection.executemany(
                 "INSERT INTO seen (asset, name, identity) VALUES (?, ?, ?)",
@@ -145,11 +163,15 @@ class Outbox:
             )
             self._connection.execute("DELETE FROM episodes")
             self._connection.executemany(
-                "INSERT INTO episodes VALUES (?, ?, ?)", [(*key, json.dumps(asdict(one))) for key, one in episodes.items()]
+                "INSERT INTO episodes VALUES (?, ?, ?)",
+                [(*key, json.dumps(asdict(one))) for key, one in episodes.items()],
             )
             self._connection.executemany(
                 "INSERT OR IGNORE INTO messages (identity, episode, body, at) VALUES (?, ?, ?, ?)",
-                [(one.identity, one.episode, json.dumps(_finite(one.body)), time.time()) for one in messages],
+                [
+                    (one.identity, one.episode, json.dumps(_finite(one.body)), time.time())
+                    for one in messages
+                ],
             )
             self._prune(checks)
             return len(messages)
@@ -165,12 +187,19 @@ class Outbox:
         Args:
             state: `waiting`, `delivered` or `refused`; None for all.
         """
-        query = "SELECT body, state, attempts, problem FROM messages WHERE ? IS NULL OR state = ? ORDER BY number"
+        query = (
+            "SELECT body, state, attempts, problem FROM messages WHERE ? IS NULL OR state = ? "
+            "ORDER BY number"
+        )
         rows = self._connection.execute(query, (state, state)).fetchall()
-        return [{**json.loads(body), "state": at, "attempts": tries, "problem": why} for body, at, tries, why in rows]
+        return [
+            {**json.loads(body), "state": at, "attempts": tries, "problem": why}
+            for body, at, tries, why in rows
+        ]
 
     def deliver(self, receiver: Receiver, now: float | None = None) -> Delivery | None:
-        """Send what is due. A message waits until those of its episode that came before it have arrived.
+        """Send what is due. A message waits until those of its episode that came before it have
+        arrived.
 
         Args:
             receiver: who is told; messages that another one refused are offered to it.
@@ -206,13 +235,24 @@ class Outbox:
                     problems.append(f"{receiver.name} refused alert {identity}: {outcome.problem}")
                 else:
                     pause = _pause(attempts + 1, outcome.patience)
-                    self._note(number, "waiting", attempts + 1, now + pause, outcome.problem, receiver)
-                    problems.append(f"{receiver.name}: {outcome.problem}; alert {identity} is tried again in {pause:.0f} s")
+                    self._note(
+                        number, "waiting", attempts + 1, now + pause, outcome.problem, receiver
+                    )
+                    problems.append(
+                        f"{receiver.name}: {outcome.problem}; alert {identity} is tried again in "
+                        f"{pause:.0f} s"
+                    )
                     held_back.add(episode)
                     if outcome.unreachable:
                         break
-        counts = dict(self._connection.execute("SELECT state, count(*) FROM messages GROUP BY state").fetchall())
-        return Delivery(delivered, counts.get("waiting", 0), counts.get("refused", 0), tuple(problems))
+        counts = dict(
+            self._connection.execute(
+                "SELECT state, count(*) FROM messages GROUP BY state"
+            ).fetchall()
+        )
+        return Delivery(
+            delivered, counts.get("waiting", 0), counts.get("refused", 0), tuple(problems)
+        )
 
     def _due(self, receiver: Receiver) -> list[tuple[int, str, str, str, int, float]]:
         return self._connection.execute(
@@ -221,15 +261,27 @@ class Outbox:
             [receiver.digest],
         ).fetchall()
 
-    def _note(self, number: int, state: str, attempts: int, due: float, problem: str | None, receiver: Receiver) -> None:
+    def _note(
+        self,
+        number: int,
+        state: str,
+        attempts: int,
+        due: float,
+        problem: str | None,
+        receiver: Receiver,
+    ) -> None:
         self._connection.execute(
-            "UPDATE messages SET state = ?, attempts = ?, due = ?, problem = ?, receiver = ? WHERE number = ?",
+            "UPDATE messages SET state = ?, attempts = ?, due = ?, problem = ?, receiver = ? "
+            "WHERE number = ?",
             (state, attempts, due, problem, receiver.digest, number),
         )
 
     def _is_seen(self, one: Reading) -> bool:
         query = "SELECT 1 FROM seen WHERE asset = ? AND name = ? AND identity = ?"
-        return self._connection.execute(query, (one.asset, one.check, one.identity)).fetchone() is not None
+        return (
+            self._connection.execute(query, (one.asset, one.check, one.identity)).fetchone()
+            is not None
+        )
 
     def _is_known(self, asset: str, check: str) -> bool:
         query = "SELECT 1 FROM seen WHERE asset = ? AND name = ? LIMIT 1"
@@ -238,8 +290,8 @@ class Outbox:
     def _prune(self, checks: Iterable[tuple[str, str]]) -> None:
         for asset, name in checks:
             self._connection.execute(
-                "DELETE FROM seen WHERE asset = ? AND name = ? AND rowid NOT IN"
-                " (SELECT rowid FROM seen WHERE asset = ? AND name = ? ORDER BY rowid DESC LIMIT ?)",
+                "DELETE FROM seen WHERE asset = ? AND name = ? AND rowid NOT IN (SELECT rowid "
+                "FROM seen WHERE asset = ? AND name = ? ORDER BY rowid DESC LIMIT ?)",
                 (asset, name, asset, name, KEPT_SEEN),
             )
         self._connection.execute(
@@ -272,20 +324,26 @@ class _Outcome:
 
 def _post(client: httpx.Client, receiver: Receiver, identity: str, content: bytes) -> _Outcome:
     try:
-        with closing(client.post(receiver.url, content=content, headers=receiver.headers(identity, content))) as answer:
+        with closing(
+            client.post(receiver.url, content=content, headers=receiver.headers(identity, content))
+        ) as answer:
             status, patience = answer.status_code, answer.headers.get("Retry-After", "")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return _Outcome(unreachable=True, problem=f"{type(error).__name__}: {error}"[:200])
     if httpx.codes.is_success(status):
         return _Outcome(arrived=True)
     if status in TRY_AGAIN or httpx.codes.is_server_error(status):
-        return _Outcome(problem=f"answered {status}", patience=float(patience) if patience.isdigit() else None)
+        return _Outcome(
+            problem=f"answered {status}", patience=float(patience) if patience.isdigit() else None
+        )
     hint = "; name the final address" if httpx.codes.is_redirect(status) else ""
     return _Outcome(for_ever=True, problem=f"answered {status}{hint}")
 
 
 def _pause(attempts: int, patience: float | None) -> float:
-    """Seconds until the next try: twice as long each time, half of it by chance, and at least what the receiver asks for."""
+    """Seconds until the next try: twice as long each time, half of it by chance, and at least what
+    the receiver asks for.
+    """
     longest = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(attempts - 1, 20))
     return max(longest * random.uniform(0.5, 1), min(patience or 0, LONGEST_ASKED_SECONDS))  # noqa: S311  # no secret
 
@@ -296,4 +354,7 @@ def _episode(state: Mapping[str, Any]) -> Episode:
 
 def _finite(body: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON has it: null where a number is none."""
-    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in body.items()}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in body.items()
+    }

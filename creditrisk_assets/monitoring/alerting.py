@@ -1,7 +1,10 @@
-"""Which failed checks a person is told of, and when: episodes of alarms, as a pure function of the checks' evaluations.
+"""Which failed checks a person is told of, and when: episodes of alarms, as a pure function of the
+checks' evaluations.
 
-An alarm that persists is one episode: it is told when it starts, when it becomes more urgent, again after some days, and when it
-ends. Days are days of data where the check judges a day, and days of the calendar where it judges the loop itself.
+An alarm that persists is one episode: it is told when it starts, when it becomes more urgent, again
+    after some days, and when it
+ends. Days are days of data where the check judges a day, and days of the calendar where it judges
+the loop itself.
 """
 
 import hashlib
@@ -106,7 +109,9 @@ class Episode:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent: an identity by which a receiver knows what it has had already, the episode's, and the text as JSON has it."""
+    """What is sent: an identity by which a receiver knows what it has had already, the episode's,
+    and the text as JSON has it.
+    """
 
     identity: str
     episode: str
@@ -115,14 +120,19 @@ class Message:
 
 @dataclass(frozen=True)
 class Links:
-    """Where a person can look: the Dagster UI, if its address is known, and the API with the reports."""
+    """Where a person can look: the Dagster UI, if its address is known, and the API with the
+    reports.
+    """
 
     dagster: str | None
     api: str
 
 
 def advance(
-    episodes: Mapping[tuple[str, str], Episode], readings: Iterable[Reading], reminder_days: int, links: Links
+    episodes: Mapping[tuple[str, str], Episode],
+    readings: Iterable[Reading],
+    reminder_days: int,
+    links: Links,
 ) -> tuple[dict[tuple[str, str], Episode], list[Message]]:
     """Take notice of new evaluations.
 
@@ -150,7 +160,9 @@ def advance(
             if episode is None or reading.day < episode.latest_day:
                 continue
             failing = {
-                who: at for who, at in episode.failing.items() if who != reading.observer and reading.at - at < STALE_SECONDS
+                who: at
+                for who, at in episode.failing.items()
+                if who != reading.observer and reading.at - at < STALE_SECONDS
             }
             if failing:
                 going_on[key] = replace(episode, failing=failing)
@@ -165,7 +177,9 @@ def advance(
     return going_on, messages
 
 
-def _judged(episode: Episode | None, reading: Reading, reminder_days: int) -> tuple[Kind | None, Episode]:
+def _judged(
+    episode: Episode | None, reading: Reading, reminder_days: int
+) -> tuple[Kind | None, Episode]:
     """What a failure makes of an episode, and whether a person is told."""
     if episode is None:
         started = Episode(
@@ -184,7 +198,11 @@ def _judged(episode: Episode | None, reading: Reading, reminder_days: int) -> tu
     kind = None
     if URGENCY.index(reading.tier) > URGENCY.index(episode.tier):
         kind = Kind.RAISED
-    elif reminder_days and (date.fromisoformat(reading.day) - date.fromisoformat(episode.told)).days >= reminder_days:
+    elif (
+        reminder_days
+        and (date.fromisoformat(reading.day) - date.fromisoformat(episode.told)).days
+        >= reminder_days
+    ):
         kind = Kind.REMINDER
     told = replace(
         episode,
@@ -198,7 +216,9 @@ def _judged(episode: Episode | None, reading: Reading, reminder_days: int) -> tu
 
 
 def _message(kind: Kind, episode: Episode, reading: Reading, links: Links) -> Message:
-    """A message; its identity depends on nothing but what it tells of, so that nobody makes two of it."""
+    """A message; its identity depends on nothing but what it tells of, so that nobody makes two of
+    it.
+    """
     identity = _digest(kind, episode.identity, reading.identity)
     watch = BY_CHECK.get(reading.check)
     said = reading.metadata
@@ -223,8 +243,12 @@ def _message(kind: Kind, episode: Episode, reading: Reading, links: Links) -> Me
         "first_seen": episode.first_seen,
         "failures": episode.failures,
         "observer": reading.observer,
-        "run_url": f"{links.dagster}/runs/{reading.run_id}" if links.dagster and reading.run_id else None,
-        "report_url": f"{links.api}/reports/drift/{reading.partition}" if reading.asset == "drift_report" else None,
+        "run_url": f"{links.dagster}/runs/{reading.run_id}"
+        if links.dagster and reading.run_id
+        else None,
+        "report_url": f"{links.api}/reports/drift/{reading.partition}"
+        if reading.asset == "drift_report"
+        else None,
     }
     return Message(identity, episode.identity, body)
 

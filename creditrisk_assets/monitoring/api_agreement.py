@@ -1,4 +1,6 @@
-"""Whether a day's batch gives the customers of the API the PDs that the API gave them, bit for bit."""
+"""Whether a day's batch gives the customers of the API the PDs that the API gave them, bit
+for bit.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +20,12 @@ class OnlineAgreement:
 
     Attributes:
         decisions: of the API.
-        compared: those whose customer is in the batch with the same record, decided by the same bundle.
-        other_bundle: those with the same record that another bundle decided: another champion, or the fallback.
-        other_record: those whose customer is in the batch with another record, which came later or in a file.
+        compared: those whose customer is in the batch with the same record, decided by the same
+            bundle.
+        other_bundle: those with the same record that another bundle decided: another champion, or
+            the fallback.
+        other_record: those whose customer is in the batch with another record, which came later or
+            in a file.
         not_in_batch: those whose customer is not in the batch.
         differing: ids of the compared decisions whose PD differs from the batch's in any bit.
         largest: the largest difference among them; NaN where a PD is missing.
@@ -35,16 +40,28 @@ class OnlineAgreement:
     largest: float
 
 
-def online_agreement(live: pd.DataFrame, batch: pd.DataFrame, identifier: str, fields: Sequence[str]) -> OnlineAgreement:
+def online_agreement(
+    live: pd.DataFrame, batch: pd.DataFrame, identifier: str, fields: Sequence[str]
+) -> OnlineAgreement:
     """Compare.
 
     Args:
-        live: decisions of the API: decision_id, identifier, fields, default_probability, bundle_sha256.
-        batch: what the day's batch says of the same customers: the same columns, each customer once.
+        live: decisions of the API: decision_id, identifier, fields, default_probability,
+            bundle_sha256.
+        batch: what the day's batch says of the same customers: the same columns, each customer
+            once.
         identifier: name of the customer column.
-        fields: of the record. A decision is compared with a row of the same record only: a customer may have asked twice.
+        fields: of the record. A decision is compared with a row of the same record only: a customer
+            may have asked twice.
     """
-    pairs = live.merge(batch, on=identifier, how="left", suffixes=("", "_batch"), validate="many_to_one", indicator="found")
+    pairs = live.merge(
+        batch,
+        on=identifier,
+        how="left",
+        suffixes=("", "_batch"),
+        validate="many_to_one",
+        indicator="found",
+    )
     there = (pairs["found"] == "both").to_numpy()
     same_record = there.copy()
     for field in fields:

@@ -1,6 +1,7 @@
 """Everything that is watched, in one table: how soon a person must look, and what they do then.
 
-The page `docs/monitoring.md` is held against this table by a test; the checks take their severity and their advice from it.
+The page `docs/monitoring.md` is held against this table by a test; the checks take their severity
+and their advice from it.
 """
 
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ class Watch:
         tier: how soon a person must look when it fails.
         question: what it answers.
         action: what to do when it fails.
-        failure: what is wrong when it fails. A check is named by its good state, and the name of one that
-            failed says the opposite of what was found.
+        failure: what is wrong when it fails. A check is named by its good state, and the name of
+            one that failed says the opposite of what was found.
         asks_for_retraining: whether its failure is evidence that triage weighs.
         of_the_loop: whether it asks if the loop is alive, which says nothing of a model.
         blocks: whether what comes after its asset waits until it holds.
@@ -54,7 +55,8 @@ WATCHES = (
         "raw_data",
         Tier.TODAY,
         "Has every row of the history the contract's columns, types, ranges and codes?",
-        "Nothing is trained: read the named lines and correct the file; the champion in force goes on meanwhile.",
+        "Nothing is trained: read the named lines and correct the file; the champion in force "
+        "goes on meanwhile.",
         blocks=True,
         failure="The history breaks the contract",
     ),
@@ -62,7 +64,8 @@ WATCHES = (
         "production_batch_rows_reconcile",
         "production_batch",
         Tier.PAGE,
-        "Is every row of the day's files either accepted, rejected with a reason, or an exact duplicate?",
+        "Is every row of the day's files either accepted, rejected with a reason, or an exact "
+        "duplicate?",
         "The day is blocked: a row was lost. Keep the file and report it; this must not happen.",
         blocks=True,
         failure="Rows of the day are unaccounted for",
@@ -72,7 +75,8 @@ WATCHES = (
         "production_batch",
         Tier.PAGE,
         "Could every file of the day be read, and is the share of rejected rows under the limit?",
-        "The day is blocked and not scored: read the quarantine, have the file sent again; the day then runs by itself.",
+        "The day is blocked and not scored: read the quarantine, have the file sent again; the "
+        "day then runs by itself.",
         blocks=True,
         failure="Too much of the day was rejected or unreadable",
     ),
@@ -81,15 +85,18 @@ WATCHES = (
         "production_batch",
         Tier.TODAY,
         "Are the day's rows new, and not those of an earlier day delivered again?",
-        "Ask the source whether the delivery of the named day was repeated; land the right file, and the day runs again.",
+        "Ask the source whether the delivery of the named day was repeated; land the right file, "
+        "and the day runs again.",
         failure="A delivery was repeated",
     ),
     Watch(
         "outcomes_rows_reconcile",
         "outcomes",
         Tier.PAGE,
-        "Is every row of the day's outcomes either accepted, rejected with a reason, or an exact duplicate?",
-        "The outcomes are blocked: a row was lost. Keep the file and report it; this must not happen.",
+        "Is every row of the day's outcomes either accepted, rejected with a reason, or an exact "
+        "duplicate?",
+        "The outcomes are blocked: a row was lost. Keep the file and report it; this must not "
+        "happen.",
         blocks=True,
         failure="Rows of the outcomes are unaccounted for",
     ),
@@ -107,7 +114,8 @@ WATCHES = (
         "champion",
         Tier.PAGE,
         "Do ledger, MLflow alias, asset and bundle name the same champion?",
-        "Run `creditrisk champion verify`; the next run of `champion` puts an alias right, a changed bundle must be rolled back.",
+        "Run `creditrisk champion verify`; the next run of `champion` puts an alias right, a "
+        "changed bundle must be rolled back.",
         blocks=True,
         failure="The records of the champion disagree",
     ),
@@ -124,7 +132,8 @@ WATCHES = (
         "drift_report",
         Tier.TODAY,
         "Is the score distributed as it was in training?",
-        "Look at which features moved with it; whether it matters is seen in the estimated and realised performance.",
+        "Look at which features moved with it; whether it matters is seen in the estimated and "
+        "realised performance.",
         asks_for_retraining=True,
         failure="The score has shifted",
     ),
@@ -142,7 +151,8 @@ WATCHES = (
         "drift_report",
         Tier.TODAY,
         "Are new codes, missing and out-of-range values, and rejected rows as rare as in training?",
-        "Ask the source of the named field; correct the file and land it again; the corrected records are then decided anew.",
+        "Ask the source of the named field; correct the file and land it again; the corrected "
+        "records are then decided anew.",
         failure="Data quality is down",
     ),
     Watch(
@@ -150,7 +160,8 @@ WATCHES = (
         "production_scores",
         Tier.TODAY,
         "Does the model, if its PDs are right, still rank this population as it did at validation?",
-        "Wait for outcomes if only the population moved; look for a broken field if the score collapsed.",
+        "Wait for outcomes if only the population moved; look for a broken field if the score "
+        "collapsed.",
         failure="Estimated discrimination is down",
     ),
     Watch(
@@ -158,7 +169,8 @@ WATCHES = (
         "production_scores",
         Tier.TODAY,
         "Is the adverse-impact ratio of every protected group above the line?",
-        "Read the fairness section of the model card; a policy or a population has moved. No cut-off is set by group.",
+        "Read the fairness section of the model card; a policy or a population has moved. No "
+        "cut-off is set by group.",
         failure="A group is under the adverse-impact line",
     ),
     Watch(
@@ -166,7 +178,8 @@ WATCHES = (
         "production_scores",
         Tier.PAGE,
         "Does the day's batch give the customers of the API the PDs that the API gave them?",
-        "Replay one of the named decisions; roll back if the champion's bundle is not what it should be.",
+        "Replay one of the named decisions; roll back if the champion's bundle is not what it "
+        "should be.",
         failure="Batch and API do not give the same PDs",
     ),
     Watch(
@@ -192,7 +205,8 @@ WATCHES = (
         "champion",
         Tier.PAGE,
         "Has every sensor ticked lately, and did its last tick not fail?",
-        "Restart the daemon if none ticks; read the named sensor's error in the Dagster UI; start it again if it was stopped.",
+        "Restart the daemon if none ticks; read the named sensor's error in the Dagster UI; start "
+        "it again if it was stopped.",
         of_the_loop=True,
         failure="A sensor is late, stopped or failing",
     ),
@@ -201,7 +215,8 @@ WATCHES = (
         "champion",
         Tier.TODAY,
         "Is every run that is under way younger than the limit?",
-        "Terminate the named run in the Dagster UI and start it again; look at the queue if it never started.",
+        "Terminate the named run in the Dagster UI and start it again; look at the queue if it "
+        "never started.",
         of_the_loop=True,
         failure="A run hangs",
     ),
@@ -210,7 +225,8 @@ WATCHES = (
         "champion",
         Tier.TODAY,
         "Did the last run of every job and day end without a failure that no check explains?",
-        "Read the named run's error in the Dagster UI, cure it, start it again; a later run of that job and day ends the alarm.",
+        "Read the named run's error in the Dagster UI, cure it, start it again; a later run of "
+        "that job and day ends the alarm.",
         of_the_loop=True,
         failure="A run failed",
     ),
@@ -219,7 +235,8 @@ WATCHES = (
         "champion",
         Tier.PAGE,
         "Does the API answer, and by the version and bundle that the champion asset names?",
-        "Start the API if it does not answer; read `/ready`, which says why it keeps another champion.",
+        "Start the API if it does not answer; read `/ready`, which says why it keeps another "
+        "champion.",
         of_the_loop=True,
         failure="The API does not serve the champion",
     ),

@@ -1,7 +1,9 @@
-"""When a population is said to have moved, and when data are said to be broken: the rule by which drift is an alarm.
+"""When a population is said to have moved, and when data are said to be broken: the rule by which
+drift is an alarm.
 
-A night is judged by itself and together with those before it, so that a small shift that stays gathers evidence. Everything
-works on counts with any leading axes, so that one night and a simulated year are judged by the same lines.
+A night is judged by itself and together with those before it, so that a small shift that stays
+gathers evidence. Everything works on counts with any leading axes, so that one night and a
+simulated year are judged by the same lines.
 """
 
 from collections.abc import Sequence
@@ -55,22 +57,30 @@ class StabilityVerdicts:
     drifted: NDArray[np.bool_]
 
 
-def stability_verdicts(expected: Sequence[Any], actual: Sequence[Any], limits: DriftLimits) -> StabilityVerdicts:
-    """Which columns have moved: by more than chance, alpha for the score and by Benjamini and Hochberg for the inputs together;
-    by more than the floor, after what chance gives on average is taken off; and on enough rows.
+def stability_verdicts(
+    expected: Sequence[Any], actual: Sequence[Any], limits: DriftLimits
+) -> StabilityVerdicts:
+    """Which columns have moved: by more than chance, alpha for the score and by Benjamini and
+    Hochberg for the inputs together; by more than the floor, after what chance gives on average is
+    taken off; and on enough rows.
 
     Args:
-        expected: for each column, the score first, the reference's rows in each bin, in equally weighted rows.
+        expected: for each column, the score first, the reference's rows in each bin, in equally
+            weighted rows.
         actual: for each column the rows of some nights together, bins in the last axis.
         limits: the rule.
     """
-    found = [divergence(reference, counts) for reference, counts in zip(expected, actual, strict=True)]
+    found = [
+        divergence(reference, counts) for reference, counts in zip(expected, actual, strict=True)
+    ]
     p_values = np.stack([one.p_value for one in found], axis=-1)
     inputs = benjamini_hochberg(p_values[..., 1:], limits.stability_alpha)
     levels = [limits.stability_alpha, *[inputs] * (len(found) - 1)]
     value = np.stack([one.value for one in found], axis=-1)
     pairs = list(zip(found, levels, strict=True))
-    threshold = np.stack([one.threshold(level, limits.stability_floor) for one, level in pairs], axis=-1)
+    threshold = np.stack(
+        [one.threshold(level, limits.stability_floor) for one, level in pairs], axis=-1
+    )
     enough = np.asarray(actual[0]).sum(axis=-1) >= limits.stability_minimum_rows
     return StabilityVerdicts(
         value=value,
@@ -89,7 +99,8 @@ class QualityVerdicts:
     Attributes:
         share: of the rows.
         limit: the share of training plus the floor.
-        p_value: of rows that are as good as those of training; 1 where the share is under the limit anyway.
+        p_value: of rows that are as good as those of training; 1 where the share is under the limit
+            anyway.
         failed: whether it is an alarm.
     """
 
@@ -99,13 +110,17 @@ class QualityVerdicts:
     failed: NDArray[np.bool_]
 
 
-def quality_verdicts(bad: Any, rows: Any, bad_in_training: Any, training_rows: float, limits: DriftLimits) -> QualityVerdicts:
-    """Which shares of bad values are higher than in training: by more than chance, by Benjamini and Hochberg over all of them, by
-    more than the floor, and on enough rows.
+def quality_verdicts(
+    bad: Any, rows: Any, bad_in_training: Any, training_rows: float, limits: DriftLimits
+) -> QualityVerdicts:
+    """Which shares of bad values are higher than in training: by more than chance, by Benjamini and
+    Hochberg over all of them, by more than the floor, and on enough rows.
 
-    The test is exact for any number of rows: among training's and these rows together, `bad_in_training` + r bad ones fall on
-    these as often as on any (Fisher). For values out of the range of training, whose ends are two of its own rows, it is the law
-    of how many new rows lie beyond two old extremes, which is the same with 1 for `bad_in_training`.
+    The test is exact for any number of rows: among training's and these rows together,
+        `bad_in_training` + r bad ones fall on
+    these as often as on any (Fisher). For values out of the range of training, whose ends are two
+    of its own rows, it is the law of how many new rows lie beyond two old extremes, which is the
+    same with 1 for `bad_in_training`.
 
     Args:
         bad: rows with a bad value, tests in the last axis.
@@ -114,7 +129,9 @@ def quality_verdicts(bad: Any, rows: Any, bad_in_training: Any, training_rows: f
         training_rows: rows of training, likewise.
         limits: the rule.
     """
-    bad, rows, before = np.broadcast_arrays(*(np.asarray(one, dtype=np.float64) for one in (bad, rows, bad_in_training)))
+    bad, rows, before = np.broadcast_arrays(
+        *(np.asarray(one, dtype=np.float64) for one in (bad, rows, bad_in_training))
+    )
     share = np.divide(bad, rows, out=np.zeros(bad.shape), where=rows > 0)
     limit = np.broadcast_to(before / training_rows + limits.quality_floor, share.shape)
     p_value = np.ones(share.shape)

@@ -1,11 +1,13 @@
-"""What the PDs of customers promise before any outcome is known: confidence-based performance estimation (CBPE).
+"""What the PDs of customers promise before any outcome is known: confidence-based performance
+estimation (CBPE).
 
-If PDs are calibrated on these very customers, each outcome is a coin that falls on bad with the PD, independent of all others,
-and the expectation of AUC, Brier score, log loss and bad rate needs no outcome. The method is NannyML's, described in its
-documentation under "Confidence-based Performance Estimation"; the formulas and errors here are worked out from that description.
+If PDs are calibrated on these very customers, each outcome is a coin that falls on bad with the PD,
+independent of all others, and the expectation of AUC, Brier score, log loss and bad rate needs no
+outcome. The method is NannyML's, described in its documentation under "Confidence-based Performance
+Estimation"; the formulas and errors here are worked out from that description.
 
-An estimate is as true as what it assumes (`ASSUMPTIONS`, to be shown beside it). It follows a change of who comes; it is blind
-to a change of who defaults among them.
+An estimate is as true as what it assumes (`ASSUMPTIONS`, to be shown beside it). It follows a
+change of who comes; it is blind to a change of who defaults among them.
 """
 
 from dataclasses import dataclass
@@ -18,9 +20,9 @@ from creditrisk_assets.modelling.metrics import SMALLEST_PD, Estimate, normal_es
 FloatArray = NDArray[np.float64]
 
 ASSUMPTIONS = (
-    "PDs are calibrated on these customers, outcomes are independent given the PD, and who defaults is decided as in training: "
-    "blind to concept drift and prior shift. The interval covers chance in the outcomes of these customers; it does not cover "
-    "PDs that are wrong."
+    "PDs are calibrated on these customers, outcomes are independent given the PD, and who "
+    "defaults is decided as in training: blind to concept drift and prior shift. The interval "
+    "covers chance in the outcomes of these customers; it does not cover PDs that are wrong."
 )
 
 
@@ -31,7 +33,8 @@ class Expected:
     Attributes:
         value: its expectation given the PDs.
         standard_error: of what is realised on the same rows around it: chance in the outcomes.
-        sampling_error: standard error of `value` as the figure of the population that the rows were drawn from: chance in who
+        sampling_error: standard error of `value` as the figure of the population that the rows were
+            drawn from: chance in who
         came. lowest: the least that the figure can be.
         highest: the most.
     """
@@ -55,7 +58,8 @@ def expected_performance(probability: FloatArray) -> dict[str, Expected]:
         probability: n PDs, 0 to 1.
 
     Returns:
-        bad_rate, brier, log_loss and, unless only one class can come or there is one row only, roc_auc; nothing of no rows.
+        bad_rate, brier, log_loss and, unless only one class can come or there is one row only,
+        roc_auc; nothing of no rows.
 
     Raises:
         ValueError: if a PD is not between 0 and 1.
@@ -81,13 +85,15 @@ def expected_performance(probability: FloatArray) -> dict[str, Expected]:
 def expected_auc(probability: FloatArray) -> Expected | None:
     """The AUC that is expected of n PDs, in O(n log n).
 
-    It is the ratio of two expectations over outcomes y: of the pairs of a bad i and a good j in which i has the higher PD (ties
-    count half), and of all such pairs:
+    It is the ratio of two expectations over outcomes y: of the pairs of a bad i and a good j in
+    which i has the higher PD (ties count half), and of all such pairs:
 
-        sum over i != j of p_i (1 - p_j) k_ij   divided by   sum over i != j of p_i (1 - p_j),   k_ij = 1, 1/2 or 0.
+        sum over i != j of p_i (1 - p_j) k_ij   divided by   sum over i != j of p_i (1 - p_j),
+        k_ij = 1, 1/2 or 0.
 
-    The standard error is the delta method's, with the derivative of that ratio by each y_i at y = p; the sampling error the
-    infinitesimal jackknife's, with its derivative by the weight of each row.
+    The standard error is the delta method's, with the derivative of that ratio by each y_i at y =
+    p; the sampling error the infinitesimal jackknife's, with its derivative by the weight of each
+    row.
 
     Returns:
         None where no pair can come: of one row, or of PDs that are all 0 or all 1.
@@ -99,23 +105,32 @@ def expected_auc(probability: FloatArray) -> Expected | None:
     if n < 2 or all_pairs <= 0:
         return None
     levels, place = np.unique(probability, return_inverse=True)
-    good_below, bad_above = _weight_below(good, place, len(levels)), bads - _weight_below(probability, place, len(levels))
+    good_below, bad_above = (
+        _weight_below(good, place, len(levels)),
+        bads - _weight_below(probability, place, len(levels)),
+    )
     good_below -= 0.5 * good  # a row makes no pair with itself
     bad_above -= 0.5 * probability
     auc = float(probability @ good_below) / all_pairs
 
-    below = _weight_below(np.ones(n), place, len(levels)) - 0.5  # the other rows that have a lower PD
+    below = (
+        _weight_below(np.ones(n), place, len(levels)) - 0.5
+    )  # the other rows that have a lower PD
     by_outcome = (below - (bads - probability)) - auc * ((n - 1) - 2 * (bads - probability))
     outcome_variance = float(probability * good @ by_outcome**2)
 
     ranked = probability * good_below + good * bad_above
     paired = probability * (goods - good) + good * (bads - probability)
     row_variance = float(((ranked - auc * paired) ** 2).sum())
-    return Expected(auc, float(np.sqrt(outcome_variance)) / all_pairs, float(np.sqrt(row_variance)) / all_pairs)
+    return Expected(
+        auc, float(np.sqrt(outcome_variance)) / all_pairs, float(np.sqrt(row_variance)) / all_pairs
+    )
 
 
 def _weight_below(weight: FloatArray, place: NDArray[np.intp], levels: int) -> FloatArray:
-    """For each row the weight of the rows at lower levels and half of that at its own, itself included."""
+    """For each row the weight of the rows at lower levels and half of that at its own, itself
+    included.
+    """
     at = np.bincount(place, weights=weight, minlength=levels)
     return np.asarray((np.cumsum(at) - 0.5 * at)[place])
 
@@ -124,4 +139,6 @@ def _mean(values: FloatArray, variance: FloatArray, highest: float = 1.0) -> Exp
     """A mean over rows, from each row's expectation and the variance that its outcome gives it."""
     n = len(values)
     sampling = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else highest
-    return Expected(float(values.mean()), float(np.sqrt(variance.sum())) / n, sampling, 0.0, highest)
+    return Expected(
+        float(values.mean()), float(np.sqrt(variance.sum())) / n, sampling, 0.0, highest
+    )

@@ -1,4 +1,5 @@
-"""Whether the loop itself is alive: its sensors, its runs, its API, its data. Pure functions of what was seen.
+"""Whether the loop itself is alive: its sensors, its runs, its API, its data. Pure functions of
+what was seen.
 
 Here, and nowhere else, the wall clock counts: the questions are whether something happened today.
 """
@@ -38,8 +39,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class SensorBeat:
-    """The last sign of life of a sensor: its interval in seconds, when it ticked (seconds since the epoch; None if it never did),
-    the tick's error, and whether somebody stopped it.
+    """The last sign of life of a sensor: its interval in seconds, when it ticked (seconds since the
+    epoch; None if it never did), the tick's error, and whether somebody stopped it.
     """
 
     name: str
@@ -80,7 +81,10 @@ def sensors_tick(beats: Sequence[SensorBeat], now: float, slack: float) -> Findi
         elif now - beat.at > beat.interval + slack:
             problems.append(f"{beat.name} last ticked {now - beat.at:.0f} s ago")
         elif beat.error is not None:
-            problems.append(f"{beat.name} failed: {beat.error.strip().splitlines()[-1] if beat.error.strip() else 'no message'}")
+            problems.append(
+                f"{beat.name} failed: "
+                f"{beat.error.strip().splitlines()[-1] if beat.error.strip() else 'no message'}"
+            )
     ages = [now - beat.at for beat in beats if beat.at is not None]
     return Finding(
         "sensors_tick",
@@ -96,12 +100,18 @@ def no_run_hangs(runs: Sequence[RunBeat], now: float, limit_minutes: float) -> F
     """No run has been under way for longer than the limit."""
     hanging = [run for run in runs if (now - run.since) / 60 > limit_minutes]
     problems = [
-        f"run {run.run_id} of {run.job}{f' on {run.day}' if run.day else ''} is {run.status} for {(now - run.since) / 60:.0f} min"
+        f"run {run.run_id} of {run.job}{f' on {run.day}' if run.day else ''} is {run.status} for "
+        f"{(now - run.since) / 60:.0f} min"
         for run in sorted(hanging, key=lambda run: run.since)
     ]
     oldest = max(((now - run.since) / 60 for run in runs), default=0.0)
     return Finding(
-        "no_run_hangs", not problems, _told(problems) or f"{len(runs)} runs under way", round(oldest, 1), limit_minutes, len(runs)
+        "no_run_hangs",
+        not problems,
+        _told(problems) or f"{len(runs)} runs under way",
+        round(oldest, 1),
+        limit_minutes,
+        len(runs),
     )
 
 
@@ -112,11 +122,23 @@ def no_run_failed(failed: Sequence[RunBeat], rows: int) -> Finding:
         failed: those that did, and since when.
         rows: how many failures were looked at.
     """
-    problems = [f"run {run.run_id} of {run.job}{f' on {run.day}' if run.day else ''} failed" for run in failed]
-    return Finding("no_run_failed", not problems, _told(problems) or "no failure stands", len(problems), 0, rows)
+    problems = [
+        f"run {run.run_id} of {run.job}{f' on {run.day}' if run.day else ''} failed"
+        for run in failed
+    ]
+    return Finding(
+        "no_run_failed",
+        not problems,
+        _told(problems) or "no failure stands",
+        len(problems),
+        0,
+        rows,
+    )
 
 
-def api_serves_the_champion(version: str | None, bundle_sha256: str | None, url: str | None, answer: ApiAnswer | None) -> Finding:
+def api_serves_the_champion(
+    version: str | None, bundle_sha256: str | None, url: str | None, answer: ApiAnswer | None
+) -> Finding:
     """The API answers by the champion that the asset names.
 
     Args:
@@ -131,17 +153,28 @@ def api_serves_the_champion(version: str | None, bundle_sha256: str | None, url:
         return Finding("api_serves_the_champion", passed, summary, observed, expected, 1)
 
     if answer is None:
-        return finding(True, "no champion yet" if url else "not watched: the settings say that there is no API", "not asked")
+        return finding(
+            True,
+            "no champion yet" if url else "not watched: the settings say that there is no API",
+            "not asked",
+        )
     if answer.problem is not None:
         return finding(False, f"the API at {url} cannot be asked: {answer.problem}", answer.problem)
     if (answer.version, answer.bundle_sha256) != (version, bundle_sha256):
         served = f"version {answer.version} with bundle {str(answer.bundle_sha256)[:12]}"
-        return finding(False, f"the API at {url} serves {served}; champion is {expected}, {str(bundle_sha256)[:12]}", served)
+        return finding(
+            False,
+            f"the API at {url} serves {served}; champion is {expected}, {str(bundle_sha256)[:12]}",
+            served,
+        )
     return finding(True, f"the API serves {expected}", expected)
 
 
-def data_is_fresh(latest_day: str | None, today: date, weekdays: Collection[int], limit: int) -> Finding:
-    """No more business days are over without having been scored than the limit allows. Today is not over yet.
+def data_is_fresh(
+    latest_day: str | None, today: date, weekdays: Collection[int], limit: int
+) -> Finding:
+    """No more business days are over without having been scored than the limit allows. Today is not
+    over yet.
 
     Args:
         latest_day: that was scored; None before the first.
@@ -158,7 +191,9 @@ def data_is_fresh(latest_day: str | None, today: date, weekdays: Collection[int]
     missing = whole * len(set(weekdays)) + sum(day.isoweekday() in weekdays for day in tail)
     passed = missing <= limit
     told = "" if passed else f"; no file has come for {missing} business days"
-    return Finding("data_is_fresh", passed, f"the latest day scored is {latest_day}{told}", missing, limit, 1)
+    return Finding(
+        "data_is_fresh", passed, f"the latest day scored is {latest_day}{told}", missing, limit, 1
+    )
 
 
 def ask_api(url: str) -> ApiAnswer:

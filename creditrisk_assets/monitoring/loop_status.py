@@ -1,7 +1,8 @@
-"""What the loop has done, as a document: `creditrisk status` prints it, the monitoring page shows it, nothing in it is a secret.
+"""What the loop has done, as a document: `creditrisk status` prints it, the monitoring page shows
+it, nothing in it is a secret.
 
-The loop writes it beside the reports whenever something has happened, so that the API shows it without the orchestrator's
-database. `defs.status` gathers it.
+The loop writes it beside the reports whenever something has happened, so that the API shows it
+without the orchestrator's database. `defs.status` gathers it.
 """
 
 from typing import Self
@@ -20,7 +21,9 @@ class _Document(BaseModel):
 
 
 class FailedCheck(_Document):
-    """A check whose latest evaluation failed: what is wrong, how soon a person must look, and what it said."""
+    """A check whose latest evaluation failed: what is wrong, how soon a person must look, and what
+    it said.
+    """
 
     check: str
     problem: str
@@ -32,10 +35,10 @@ class FailedCheck(_Document):
 class DayStatus(_Document):
     """One production day as far as it has come; None where it has not come that far.
 
-    `score_psi` is of the day alone; `score_psi_judged` of the nights that were judged together, against `score_psi_threshold`.
-    `estimated_roc_auc` is what the PDs let expect before any outcome
-    is known, `roc_auc` what the matured rows show, `validation_roc_auc` what the version that decided showed at validation.
-    `runs` names the run that made each asset.
+    `score_psi` is of the day alone; `score_psi_judged` of the nights that were judged together,
+    against `score_psi_threshold`. `estimated_roc_auc` is what the PDs let expect before any outcome
+    is known, `roc_auc` what the matured rows show, `validation_roc_auc` what the version that
+    decided showed at validation. `runs` names the run that made each asset.
     """
 
     day: str
@@ -68,7 +71,9 @@ class DayStatus(_Document):
 
 
 class RunStatus(_Document):
-    """One run: its job, day, status, start (seconds since the epoch) and why it was started, if a sensor said so."""
+    """One run: its job, day, status, start (seconds since the epoch) and why it was started, if a
+    sensor said so.
+    """
 
     run_id: str
     job: str
@@ -93,7 +98,8 @@ class Event(_Document):
     Attributes:
         at: seconds since the epoch.
         day: the latest day of data then, None before the first.
-        kind: `first`, `promoted`, `kept`, `rolled_back`, `cut_off`, or `failed` and `in flight` for a retrain without a verdict.
+        kind: `first`, `promoted`, `kept`, `rolled_back`, `cut_off`, or `failed` and `in flight` for
+            a retrain without a verdict.
         action: what a retrain was to be, `recalibrate` or `refit`.
         text: the reason.
         cause: the failed checks that asked for it.
@@ -116,9 +122,10 @@ class Event(_Document):
 
 
 class LoopStatus(_Document):
-    """The champion, since when (seconds since the epoch) and why, the days, alarms that are of no day, what was done about the
-    champion, the unfinished and last failed runs, the sensors, what the retrain policy says now, what lies in the landing zones
-    and cannot be read, days that have landed and were not scored yet, and how many of the checks have run.
+    """The champion, since when (seconds since the epoch) and why, the days, alarms that are of no
+    day, what was done about the champion, the unfinished and last failed runs, the sensors, what
+    the retrain policy says now, what lies in the landing zones and cannot be read, days that have
+    landed and were not scored yet, and how many of the checks have run.
     """
 
     written: float
@@ -154,12 +161,16 @@ class LoopStatus(_Document):
 
     @property
     def standing(self) -> list[tuple[str | None, FailedCheck]]:
-        """Alarms that stand, the newest day first: of no day, and of days that the champion in force has decided."""
+        """Alarms that stand, the newest day first: of no day, and of days that the champion in
+        force has decided.
+        """
         return [(None, alarm) for alarm in self.alarms] + self._of_days(decided_by_champion=True)
 
     @property
     def history(self) -> list[tuple[str | None, FailedCheck]]:
-        """Alarms on days that former champions have decided, the newest day first: nothing to act on, and no day is forgotten."""
+        """Alarms on days that former champions have decided, the newest day first: nothing to act
+        on, and no day is forgotten.
+        """
         return self._of_days(decided_by_champion=False)
 
     def _of_days(self, *, decided_by_champion: bool) -> list[tuple[str | None, FailedCheck]]:

@@ -1,7 +1,7 @@
 """How the champion's scores turned out, on matured rows only, against what it showed at validation.
 
-A night is tested alone and together with matured nights before it. What is kept of a night adds up (`night_figures`), so no
-row is read again to pool nights.
+A night is tested alone and together with matured nights before it. What is kept of a night adds up
+(`night_figures`), so no row is read again to pool nights.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,17 +21,22 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 SMALLEST_CLASS = 10
-"""Bads, and goods, below which the ranking of a night is not tested: the AUC's error is then itself a guess."""
+"""Bads, and goods, below which the ranking of a night is not tested: the AUC's error is then itself
+a guess.
+"""
 
 SMALLEST_VARIANCE = 5.0
-"""Variance of the number of bads below which that number is too far from normal, and binomial tails take the normal's place."""
+"""Variance of the number of bads below which that number is too far from normal, and binomial tails
+take the normal's place.
+"""
 
 
 @dataclass(frozen=True)
 class MaturedDay:
     """A day's decisions joined to their outcomes.
 
-    `rows` has every matured decision with its outcome, the latest version of it; `decisions` counts the matured and the others.
+    `rows` has every matured decision with its outcome, the latest version of it; `decisions` counts
+    the matured and the others.
     """
 
     rows: pd.DataFrame
@@ -40,7 +45,9 @@ class MaturedDay:
 
 @dataclass(frozen=True)
 class PerformanceTest:
-    """One test against validation: passed, the observed figure, its limit, and the p-value; NaN where nothing was tested."""
+    """One test against validation: passed, the observed figure, its limit, and the p-value; NaN
+    where nothing was tested.
+    """
 
     passed: bool
     observed: float
@@ -52,11 +59,16 @@ class PerformanceTest:
 def join_outcomes(scores: pd.DataFrame, outcomes: pd.DataFrame, identifier: str) -> MaturedDay:
     """Join a day's outcomes, in all their versions, to the scores of the same day by customer."""
     latest = current_versions(outcomes, identifier).drop(columns=VERSION)
-    return MaturedDay(scores.merge(latest, on=identifier, how="inner", validate="one_to_one"), len(scores))
+    return MaturedDay(
+        scores.merge(latest, on=identifier, how="inner", validate="one_to_one"), len(scores)
+    )
 
 
-def in_sample(identifiers: Iterable[object], day: str, learned_days: Collection[str]) -> NDArray[np.bool_]:
-    """Which customers of a day a model may have learned from: all but the held-out ones, if the day is one that it learned from.
+def in_sample(
+    identifiers: Iterable[object], day: str, learned_days: Collection[str]
+) -> NDArray[np.bool_]:
+    """Which customers of a day a model may have learned from: all but the held-out ones, if the day
+    is one that it learned from.
 
     Args:
         identifiers: n customers.
@@ -68,7 +80,9 @@ def in_sample(identifiers: Iterable[object], day: str, learned_days: Collection[
 
 
 def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:
-    """Figures of the matured rows; where they hold no bad or no good, only counts and level; of no rows only the counts."""
+    """Figures of the matured rows; where they hold no bad or no good, only counts and level; of no
+    rows only the counts.
+    """
     outcomes = day.rows[target].to_numpy(dtype=np.int64)
     probability = day.rows["default_probability"].to_numpy(dtype=np.float64)
     bads = int(outcomes.sum())
@@ -81,15 +95,17 @@ def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:
 
 
 def night_figures(target: IntArray, probability: FloatArray) -> dict[str, float]:
-    """What is kept of a night's matured rows, so that nights can be put together without reading rows.
+    """What is kept of a night's matured rows, so that nights can be put together without reading
+    rows.
 
     Args:
         target: n, 1 = bad.
         probability: n, PD.
 
     Returns:
-        rows and bads; of any rows mean_pd, bad_rate and pd_variance, the mean of PD (1 - PD); with both classes roc_auc; where
-        pairs could come expected_roc_auc, which is what the PDs of these rows promise. Each AUC with its standard error.
+        rows and bads; of any rows mean_pd, bad_rate and pd_variance, the mean of PD (1 - PD); with
+        both classes roc_auc; where pairs could come expected_roc_auc, which is what the PDs of
+        these rows promise. Each AUC with its standard error.
     """
     rows, bads = len(target), int(target.sum())
     figures = {"rows": float(rows), "bads": float(bads)}
@@ -101,15 +117,19 @@ def night_figures(target: IntArray, probability: FloatArray) -> dict[str, float]
         figures["roc_auc"], figures["roc_auc_standard_error"] = auc_with_error(target, probability)
     expected = expected_auc(probability)
     if expected is not None:
-        figures["expected_roc_auc"], figures["expected_roc_auc_standard_error"] = expected.value, expected.standard_error
+        figures["expected_roc_auc"], figures["expected_roc_auc_standard_error"] = (
+            expected.value,
+            expected.standard_error,
+        )
     return figures
 
 
 def together(nights: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The figures of several nights as those of one, from what `night_figures` keeps.
 
-    Rows, bads and means add up. The AUC is the mean of the nights' AUCs, each weighted by bads x goods / rows: customers are
-    ranked within their night, so nights that differ in level do not count as ranking, and the weight does not depend on the AUC.
+    Rows, bads and means add up. The AUC is the mean of the nights' AUCs, each weighted by bads x
+    goods / rows: customers are ranked within their night, so nights that differ in level do not
+    count as ranking, and the weight does not depend on the AUC.
     """
     rows = sum(night["rows"] for night in nights)
     figures = {"rows": rows, "bads": sum(night["bads"] for night in nights)}
@@ -120,7 +140,12 @@ def together(nights: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for prefix in ("", "expected_"):
         ranked = [night for night in nights if "roc_auc" in night and f"{prefix}roc_auc" in night]
         if ranked:
-            weight = np.array([night["bads"] * (night["rows"] - night["bads"]) / night["rows"] for night in ranked])
+            weight = np.array(
+                [
+                    night["bads"] * (night["rows"] - night["bads"]) / night["rows"]
+                    for night in ranked
+                ]
+            )
             weight /= weight.sum()
             auc = np.array([night[f"{prefix}roc_auc"] for night in ranked])
             error = np.array([night[f"{prefix}roc_auc_standard_error"] for night in ranked])
@@ -129,10 +154,14 @@ def together(nights: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return figures
 
 
-def ranking_held(figures: Mapping[str, float], validation: Mapping[str, float], alpha: float, floor: float) -> PerformanceTest:
-    """Test whether the AUC has fallen below validation (one-sided, DeLong errors of both), by more than the floor.
+def ranking_held(
+    figures: Mapping[str, float], validation: Mapping[str, float], alpha: float, floor: float
+) -> PerformanceTest:
+    """Test whether the AUC has fallen below validation (one-sided, DeLong errors of both), by more
+    than the floor.
 
-    ECB instructions for validation reporting (2019) test the current AUC against that of initial validation in this way.
+    ECB instructions for validation reporting (2019) test the current AUC against that of initial
+    validation in this way.
     """
     if "roc_auc" not in figures:
         return _untested("no AUC: the matured rows hold one class only")
@@ -142,15 +171,21 @@ def ranking_held(figures: Mapping[str, float], validation: Mapping[str, float], 
     limit = validation["roc_auc"] - max(floor, float(stats.norm.isf(alpha)) * error)
     passed = not (p_value < alpha and fall > floor)
     return PerformanceTest(
-        passed, figures["roc_auc"], limit, p_value, f"AUC at validation {validation['roc_auc']:.4f}, fall {fall:+.4f}"
+        passed,
+        figures["roc_auc"],
+        limit,
+        p_value,
+        f"AUC at validation {validation['roc_auc']:.4f}, fall {fall:+.4f}",
     )
 
 
-def estimate_held(expected: Expected | None, validation: Mapping[str, float], alpha: float, floor: float) -> PerformanceTest:
+def estimate_held(
+    expected: Expected | None, validation: Mapping[str, float], alpha: float, floor: float
+) -> PerformanceTest:
     """Test whether the AUC that PDs promise is below validation, by more than the floor.
 
-    The errors are chance in who came and that of the AUC at validation. Chance in the outcomes is not among them: no outcome is
-    in the estimate.
+    The errors are chance in who came and that of the AUC at validation. Chance in the outcomes is
+    not among them: no outcome is in the estimate.
     """
     if expected is None:
         return _untested("no AUC can be expected: one row, or PDs that are all 0 or all 1")
@@ -159,10 +194,12 @@ def estimate_held(expected: Expected | None, validation: Mapping[str, float], al
 
 
 def level_held(figures: Mapping[str, float], alpha: float, floor: float) -> PerformanceTest:
-    """Test whether bads come at the rate that the PDs say (two-sided), allowing a gap up to the floor.
+    """Test whether bads come at the rate that the PDs say (two-sided), allowing a gap up to the
+    floor.
 
     Args:
-        figures: of the matured rows, as `night_figures`; the variance of the number of bads is the sum of PD (1 - PD).
+        figures: of the matured rows, as `night_figures`; the variance of the number of bads is the
+            sum of PD (1 - PD).
         alpha: false alarms by chance.
         floor: largest gap that does not matter.
     """
@@ -173,14 +210,20 @@ def level_held(figures: Mapping[str, float], alpha: float, floor: float) -> Perf
     limit = max(floor, reach)
     passed = not (p_value < alpha and abs(gap) > floor)
     return PerformanceTest(
-        passed, gap, limit, p_value, f"bad rate {figures['bad_rate']:.4f} against mean PD {figures['mean_pd']:.4f}"
+        passed,
+        gap,
+        limit,
+        p_value,
+        f"bad rate {figures['bad_rate']:.4f} against mean PD {figures['mean_pd']:.4f}",
     )
 
 
 def _chance_of_level(figures: Mapping[str, float], gap: float, alpha: float) -> tuple[float, float]:
-    """The two-sided p-value of a gap, and the largest gap to its side that chance gives with probability 1 - alpha.
+    """The two-sided p-value of a gap, and the largest gap to its side that chance gives with
+    probability 1 - alpha.
 
-    Of few rows by the binomial distribution of the mean PD, which is wider than that of the PDs (Hoeffding 1956).
+    Of few rows by the binomial distribution of the mean PD, which is wider than that of the PDs
+    (Hoeffding 1956).
     """
     error = level_error(figures)
     if figures["rows"] * figures["pd_variance"] >= SMALLEST_VARIANCE:
@@ -188,8 +231,12 @@ def _chance_of_level(figures: Mapping[str, float], gap: float, alpha: float) -> 
     rows, mean_pd = figures["rows"], figures["mean_pd"]
     bads = stats.binom(int(rows), mean_pd)
     if gap > 0:
-        return float(min(1.0, 2 * bads.sf(figures["bads"] - 1))), float(bads.isf(alpha / 2)) / rows - mean_pd
-    return float(min(1.0, 2 * bads.cdf(figures["bads"]))), mean_pd - float(bads.ppf(alpha / 2)) / rows
+        return float(min(1.0, 2 * bads.sf(figures["bads"] - 1))), float(
+            bads.isf(alpha / 2)
+        ) / rows - mean_pd
+    return float(min(1.0, 2 * bads.cdf(figures["bads"]))), mean_pd - float(
+        bads.ppf(alpha / 2)
+    ) / rows
 
 
 def level_error(figures: Mapping[str, float]) -> float:
@@ -202,7 +249,8 @@ Spans = Mapping[int, Mapping[str, float]]
 
 
 def spans_of(nights: Sequence[Mapping[str, float]], most: int) -> dict[int, dict[str, float]]:
-    """The last nights together, by how many: the night alone, and as many as `most`, half of that, a quarter and so on.
+    """The last nights together, by how many: the night alone, and as many as `most`, half of that,
+    a quarter and so on.
 
     Args:
         nights: at least one, the night itself last.
@@ -218,8 +266,12 @@ def spans_of(nights: Sequence[Mapping[str, float]], most: int) -> dict[int, dict
     return spans
 
 
-def ranking_tests(spans: Spans, validation: Mapping[str, float], alpha: float, floor: float) -> dict[int, PerformanceTest]:
-    """`ranking_held` of each span that has enough of both classes; the spans share the false alarms (Bonferroni)."""
+def ranking_tests(
+    spans: Spans, validation: Mapping[str, float], alpha: float, floor: float
+) -> dict[int, PerformanceTest]:
+    """`ranking_held` of each span that has enough of both classes; the spans share the false alarms
+    (Bonferroni).
+    """
     tests = {}
     for nights, figures in spans.items():
         fewer = min(figures["bads"], figures["rows"] - figures["bads"])
@@ -227,14 +279,18 @@ def ranking_tests(spans: Spans, validation: Mapping[str, float], alpha: float, f
         tests[nights] = (
             ranking_held(figures, validation, alpha / len(spans), floor)
             if enough
-            else _untested(f"{fewer:.0f} rows of the rarer class have matured; tested from {SMALLEST_CLASS}")
+            else _untested(
+                f"{fewer:.0f} rows of the rarer class have matured; tested from {SMALLEST_CLASS}"
+            )
         )
     return tests
 
 
 def level_tests(spans: Spans, alpha: float, floor: float) -> dict[int, PerformanceTest]:
     """`level_held` of each span; the spans share the false alarms (Bonferroni)."""
-    return {nights: level_held(figures, alpha / len(spans), floor) for nights, figures in spans.items()}
+    return {
+        nights: level_held(figures, alpha / len(spans), floor) for nights, figures in spans.items()
+    }
 
 
 def most_telling(tests: Mapping[int, PerformanceTest]) -> int:
@@ -246,8 +302,8 @@ def estimate_misses(nights: Sequence[Mapping[str, float]]) -> pd.DataFrame:
     """Realised minus estimated figures of nights, on the same matured rows.
 
     Returns:
-        For each night roc_auc_error and bad_rate_error with roc_auc_z and bad_rate_z, their sizes in standard errors of the
-        estimate; NaN where a figure does not exist.
+        For each night roc_auc_error and bad_rate_error with roc_auc_z and bad_rate_z, their sizes
+        in standard errors of the estimate; NaN where a figure does not exist.
     """
     rows = []
     for night in nights:
@@ -255,12 +311,24 @@ def estimate_misses(nights: Sequence[Mapping[str, float]]) -> pd.DataFrame:
         level = night.get("bad_rate", np.nan) - night.get("mean_pd", np.nan)
         auc_error = night.get("expected_roc_auc_standard_error", np.nan)
         error = level_error(night) if "pd_variance" in night else np.nan
-        rows.append((auc, auc / auc_error if auc_error else np.nan, level, level / error if error else np.nan))
-    return pd.DataFrame(rows, columns=["roc_auc_error", "roc_auc_z", "bad_rate_error", "bad_rate_z"], dtype="float64")
+        rows.append(
+            (
+                auc,
+                auc / auc_error if auc_error else np.nan,
+                level,
+                level / error if error else np.nan,
+            )
+        )
+    return pd.DataFrame(
+        rows,
+        columns=["roc_auc_error", "roc_auc_z", "bad_rate_error", "bad_rate_z"],
+        dtype="float64",
+    )
 
 
 def estimates_so_far(misses: pd.DataFrame) -> dict[str, float]:
-    """How good past estimates were: number of nights, mean absolute error, and the share whose 95 % interval held the truth.
+    """How good past estimates were: number of nights, mean absolute error, and the share whose 95 %
+    interval held the truth.
 
     Args:
         misses: as `estimate_misses`.
@@ -270,7 +338,9 @@ def estimates_so_far(misses: pd.DataFrame) -> dict[str, float]:
         known = misses[misses[f"{name}_z"].notna()]
         tracked[f"estimated_{name}_nights"] = float(len(known))
         if len(known):
-            tracked[f"estimated_{name}_mean_absolute_error"] = float(known[f"{name}_error"].abs().mean())
+            tracked[f"estimated_{name}_mean_absolute_error"] = float(
+                known[f"{name}_error"].abs().mean()
+            )
             tracked[f"estimated_{name}_coverage"] = float((known[f"{name}_z"].abs() <= Z95).mean())
     return tracked
 

@@ -1,8 +1,10 @@
-"""PSI of the score and CSI of each field: has the population moved, by how much, and is it more than chance?
+"""PSI of the score and CSI of each field: has the population moved, by how much, and is it more
+than chance?
 
-Bins are the reference's deciles. Without any drift, PSI / (1/n + 1/m) is close to chi-square with B - 1 degrees of freedom
-(Yurdakul & Naranjo, Journal of Risk Model Validation). From this come the p-value, the critical value for the sizes at hand, and
-what PSI is expected to be by chance alone, (B - 1)(1/n + 1/m), which is taken off before it is held against the floor.
+Bins are the reference's deciles. Without any drift, PSI / (1/n + 1/m) is close to chi-square with B
+- 1 degrees of freedom (Yurdakul & Naranjo, Journal of Risk Model Validation). From this come the
+p-value, the critical value for the sizes at hand, and what PSI is expected to be by chance alone,
+(B - 1)(1/n + 1/m), which is taken off before it is held against the floor.
 """
 
 from dataclasses import dataclass
@@ -24,8 +26,8 @@ SMOOTHING = 0.5
 class Stability:
     """PSI (or CSI) of one column, with the line above which it is an alarm.
 
-    `critical` is the largest value that chance gives with probability 1 - alpha; `threshold` the larger of that and the floor, to
-    which what chance gives on average has been added.
+    `critical` is the largest value that chance gives with probability 1 - alpha; `threshold` the
+    larger of that and the floor, to which what chance gives on average has been added.
     """
 
     column: str
@@ -80,9 +82,12 @@ def divergence(expected: Any, actual: Any) -> Divergence:
 
     Args:
         expected: counts of the reference in each bin (last axis), m in all; they may be fractions.
-        actual: counts of the rows in question, n in all. Both may have any further axes, which are broadcast.
+        actual: counts of the rows in question, n in all. Both may have any further axes, which are
+            broadcast.
     """
-    expected, actual = np.broadcast_arrays(np.asarray(expected, dtype=np.float64), np.asarray(actual, dtype=np.float64))
+    expected, actual = np.broadcast_arrays(
+        np.asarray(expected, dtype=np.float64), np.asarray(actual, dtype=np.float64)
+    )
     used = expected + actual > 0
     bins = used.sum(axis=-1)
     m, n = expected.sum(axis=-1), actual.sum(axis=-1)
@@ -94,14 +99,16 @@ def divergence(expected: Any, actual: Any) -> Divergence:
 
 
 def benjamini_hochberg(p_values: Any, alpha: float) -> Any:
-    """The level at which each of several tests is made, so that at most alpha of the alarms are expected to be false.
+    """The level at which each of several tests is made, so that at most alpha of the alarms are
+    expected to be false.
 
     Args:
         p_values: of the tests (last axis).
         alpha: the false discovery rate; where nothing is true it is the probability of any alarm.
 
     Returns:
-        For each family the level: a test is an alarm if its p-value is at most this. It is alpha / F times the number of alarms,
+        For each family the level: a test is an alarm if its p-value is at most this. It is alpha /
+            F times the number of alarms,
         or times one where there is none.
     """
     ordered = np.sort(np.asarray(p_values, dtype=np.float64), axis=-1)
@@ -111,7 +118,9 @@ def benjamini_hochberg(p_values: Any, alpha: float) -> Any:
     return alpha * alarms / tests
 
 
-def population_stability(column: str, reference: FloatArray, current: FloatArray, alpha: float, floor: float) -> Stability:
+def population_stability(
+    column: str, reference: FloatArray, current: FloatArray, alpha: float, floor: float
+) -> Stability:
     """PSI of `current` against `reference`.
 
     Args:
@@ -125,7 +134,10 @@ def population_stability(column: str, reference: FloatArray, current: FloatArray
         ValueError: if either side is empty.
     """
     if len(reference) == 0 or len(current) == 0:
-        raise ValueError(f"{column}: {len(reference)} reference and {len(current)} current values; valid: at least one each")
+        raise ValueError(
+            f"{column}: {len(reference)} reference and {len(current)} current values; valid: at "
+            "least one each"
+        )
     edges = bin_edges(reference[~np.isnan(reference)])
     found = divergence(bin_counts(edges, reference), bin_counts(edges, current))
     return Stability(

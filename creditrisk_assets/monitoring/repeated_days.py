@@ -1,7 +1,9 @@
-"""How much of a day's batch was delivered on an earlier day already: the same customers with the same values.
+"""How much of a day's batch was delivered on an earlier day already: the same customers with the
+same values.
 
-Yesterday's file under today's date passes every other check, for nothing in it is wrong or has drifted. Rows are compared by
-identifier and all fields; a sample of bounded size, chosen by the identifier, stands for days of any size.
+Yesterday's file under today's date passes every other check, for nothing in it is wrong or has
+drifted. Rows are compared by identifier and all fields; a sample of bounded size, chosen by the
+identifier, stands for days of any size.
 """
 
 import math
@@ -16,14 +18,17 @@ import pyarrow.parquet as pq
 from creditrisk_assets.storage import StoredPath
 
 REPEATED_SHARE_LIMIT = 0.5
-"""More than half of a day's rows unchanged is no new day. A delivery of the same customers with fresh values changes most of its
-rows; one of other customers repeats none."""
+"""More than half of a day's rows unchanged is no new day. A delivery of the same customers with
+fresh values changes most of its rows; one of other customers repeats none.
+"""
 
 DAYS_LOOKED_AT = 7
 """Earlier days that a day is compared with: a week covers what a re-run of a delivery repeats."""
 
 SAMPLE_ROWS = 20_000
-"""Rows that are compared at most, on average: their share has a standard error of 0.004 at the limit."""
+"""Rows that are compared at most, on average: their share has a standard error of 0.004 at the
+limit.
+"""
 
 BATCH_ROWS = 65_536
 
@@ -44,7 +49,10 @@ class Repeated:
 
 
 def most_repeated(
-    today: StoredPath, earlier: Sequence[tuple[str, StoredPath]], identifier: str, fields: Sequence[str]
+    today: StoredPath,
+    earlier: Sequence[tuple[str, StoredPath]],
+    identifier: str,
+    fields: Sequence[str],
 ) -> Repeated:
     """Compare a day's batch with those of earlier days.
 
@@ -70,13 +78,21 @@ def most_repeated(
 
 
 def _row_digests(path: StoredPath, columns: list[str], one_in: int) -> np.ndarray:
-    """A 64-bit digest of each row whose identifier's digest is a multiple of `one_in`; a column that a file lacks is empty."""
+    """A 64-bit digest of each row whose identifier's digest is a multiple of `one_in`; a column
+    that a file lacks is empty.
+    """
     found = []
     with path.open("rb") as file:
         stored = pq.ParquetFile(file, pre_buffer=False)
         present = [name for name in columns if name in stored.schema_arrow.names]
         for batch in stored.iter_batches(BATCH_ROWS, columns=present):
             frame = pa.Table.from_batches([batch]).to_pandas().reindex(columns=columns)
-            chosen = pd.util.hash_array(frame[columns[0]].astype("str").to_numpy(dtype=object)) % np.uint64(one_in) == 0
-            found.append(pd.util.hash_pandas_object(frame[chosen], index=False, categorize=False).to_numpy())
+            chosen = (
+                pd.util.hash_array(frame[columns[0]].astype("str").to_numpy(dtype=object))
+                % np.uint64(one_in)
+                == 0
+            )
+            found.append(
+                pd.util.hash_pandas_object(frame[chosen], index=False, categorize=False).to_numpy()
+            )
     return np.concatenate(found) if found else np.empty(0, dtype=np.uint64)

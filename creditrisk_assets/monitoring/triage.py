@@ -1,9 +1,11 @@
 """What the evidence behind an alarm asks for: nothing, a recalibration, or a refit.
 
-An alarm says that something moved. What to do about it is told by outcomes: of the matured rows since the alarm, do bads come at
-the rate that the PDs say (level), and does the score rank them as it should (ranking)? The ranking is held against two figures,
-the AUC at validation and the AUC that the PDs themselves let expect of these very customers, and has fallen only if both tests
-say so: an easier or harder population moves the AUC of a model that is still right, and a wrong level moves the expectation.
+An alarm says that something moved. What to do about it is told by outcomes: of the matured rows
+since the alarm, do bads come at the rate that the PDs say (level), and does the score rank them as
+it should (ranking)? The ranking is held against two figures, the AUC at validation and the AUC that
+the PDs themselves let expect of these very customers, and has fallen only if both tests say so: an
+easier or harder population moves the AUC of a model that is still right, and a wrong level moves
+the expectation.
 
 | ranking | level | kind of change | answer |
 |---|---|---|---|
@@ -17,7 +19,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 Nights = Mapping[str, Mapping[str, float]]
-"""How the decisions of days turned out: by day, what `monitoring.performance.night_figures` keeps, and more."""
+"""How the decisions of days turned out: by day, what `monitoring.performance.night_figures` keeps,
+and more.
+"""
 
 
 class Action(StrEnum):
@@ -63,7 +67,8 @@ class TriageLimits:
 
 
 def triage(nights: Nights, validation: Mapping[str, float], limits: TriageLimits) -> Triage:
-    """Weigh the matured nights since an alarm, by the tests that watch a night (`monitoring.performance`).
+    """Weigh the matured nights since an alarm, by the tests that watch a night
+    (`monitoring.performance`).
 
     Args:
         nights: of one champion, by day of the decisions; what `night_figures` keeps of each.
@@ -83,19 +88,22 @@ def triage(nights: Nights, validation: Mapping[str, float], limits: TriageLimits
     fell = False
     if {"roc_auc", "expected_roc_auc"} <= figures.keys():
         by_the_pds = {"roc_auc": figures["expected_roc_auc"], "roc_auc_standard_error": 0.0}
-        tests = [ranking_held(figures, one, limits.alpha, limits.ranking_floor) for one in (validation, by_the_pds)]
+        tests = [
+            ranking_held(figures, one, limits.alpha, limits.ranking_floor)
+            for one in (validation, by_the_pds)
+        ]
         fell = not any(test.passed for test in tests)
         ranking_p = max(test.p_value for test in tests)
         fall = (
-            f"AUC {figures['roc_auc']:.4f}, {validation['roc_auc']:.4f} at validation, {by_the_pds['roc_auc']:.4f} by the PDs, "
-            f"p {ranking_p:.2g}"
+            f"AUC {figures['roc_auc']:.4f}, {validation['roc_auc']:.4f} at validation, "
+            f"{by_the_pds['roc_auc']:.4f} by the PDs, p {ranking_p:.2g}"
         )
     level = level_held(figures, limits.alpha, limits.level_floor)
     action = Action.REFIT if fell else Action.NOTHING if level.passed else Action.RECALIBRATE
     first, last = min(nights), max(nights)
     sentence = (
-        f"{figures['rows']:,.0f} matured decisions of {first} to {last}: "
-        f"ranking {'fell' if fell else 'holds'} ({fall}), "
-        f"level {'holds' if level.passed else 'is off'} ({level.explanation}, p {level.p_value:.2g})"
+        f"{figures['rows']:,.0f} matured decisions of {first} to {last}: ranking "
+        f"{'fell' if fell else 'holds'} ({fall}), level {'holds' if level.passed else 'is off'} "
+        f"({level.explanation}, p {level.p_value:.2g})"
     )
     return Triage(action, sentence, first, ranking_p, level.p_value)

@@ -1,1 +1,3 @@
-"""What a customer record is: contract, encoding, columns, outcomes, sampling. How files of records arrive belongs in `landing`."""
+"""What a customer record is: contract, encoding, columns, outcomes, sampling. How files of records
+arrive belongs in `landing`.
+"""

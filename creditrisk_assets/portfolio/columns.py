@@ -1,4 +1,6 @@
-"""The types in which a contract's fields are kept in files. It holds no pandas, so that the API can read what was kept."""
+"""The types in which a contract's fields are kept in files. It holds no pandas, so that the API can
+read what was kept.
+"""
 
 import pyarrow as pa
 

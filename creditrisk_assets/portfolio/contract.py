@@ -1,7 +1,8 @@
 """What a book of customers is: fields, types, units, ranges and codes, features, reasons.
 
-Only plain values live here, so that the API process can import it without pandas. Checking rows against the contract is
-`validation`; the portfolio that comes with the package is described in `uci_card`.
+Only plain values live here, so that the API process can import it without pandas. Checking rows
+against the contract is `validation`; the portfolio that comes with the package is described in
+`uci_card`.
 """
 
 import difflib
@@ -13,15 +14,21 @@ from functools import cached_property
 from typing import Any, Literal
 
 FLOAT32_EXACT_INTEGER = 2**24
-"""Largest magnitude up to which float32, the type of the decision graph's input, holds every whole number exactly."""
+"""Largest magnitude up to which float32, the type of the decision graph's input, holds every whole
+number exactly.
+"""
 
 FLOAT32_LARGEST = 3.4028234663852886e38
 
 REASON_GROUPS_LIMIT = 6
-"""Reasons of a portfolio: the contribution of each is exact, and costs 2^6 rows of the model for each decision."""
+"""Reasons of a portfolio: the contribution of each is exact, and costs 2^6 rows of the model for
+each decision.
+"""
 
 NEAR_NAME = 0.75
-"""Likeness (`difflib`) from which a column's name suggests another: `due_1` and `due_0` have 0.8."""
+"""Likeness (`difflib`) from which a column's name suggests another: `due_1` and `due_0` have
+0.8.
+"""
 
 NAMES_COMPARED = 200
 """A comparison takes some ten microseconds, and a request may name thousands of columns."""
@@ -62,13 +69,15 @@ Helps = Literal["more", "less"]
 class Field:
     """One field of a customer record.
 
-    A field is a whole number, a decimal number (`decimal=True`) between `minimum` and `maximum`, or one of `codes`, which maps
-    each allowed code, a whole number or a text, to its meaning. The decision graph sees whole numbers and numeric codes as they
-    are, decimals rounded to float32, and a text code as its position in `codes`. Where `required` is False a record may lack the
-    field; the graph then sees NaN, and what that means is the feature function's matter. `bands` are the ascending lower edges by
-    which fairness monitoring groups a protected number. `words` are texts that files may have for a numeric code, in any case.
-    `helps` says whether more or less of it (of numeric codes, a higher or a lower one) is what a customer may be told to aim at,
-    such as more of a payment; what-if proposes no change the other way.
+    A field is a whole number, a decimal number (`decimal=True`) between `minimum` and `maximum`, or
+    one of `codes`, which maps each allowed code, a whole number or a text, to its meaning. The
+    decision graph sees whole numbers and numeric codes as they are, decimals rounded to float32,
+    and a text code as its position in `codes`. Where `required` is False a record may lack the
+    field; the graph then sees NaN, and what that means is the feature function's matter. `bands`
+    are the ascending lower edges by which fairness monitoring groups a protected number. `words`
+    are texts that files may have for a numeric code, in any case. `helps` says whether more or less
+    of it (of numeric codes, a higher or a lower one) is what a customer may be told to aim at, such
+    as more of a payment; what-if proposes no change the other way.
 
     Raises:
         ValueError: if the description contradicts itself, or float32 cannot hold what it allows.
@@ -88,55 +97,87 @@ class Field:
 
     def __post_init__(self) -> None:
         if self.name != canonical_name(self.name) or not self.name:
-            raise ValueError(f"field {self.name!r}: not a canonical name; valid: {canonical_name(self.name)!r}")
+            raise ValueError(
+                f"field {self.name!r}: not a canonical name; valid: {canonical_name(self.name)!r}"
+            )
         if self.name in RESERVED_NAMES:
-            raise ValueError(f"field {self.name!r}: the system uses this name itself; valid: none of {sorted(RESERVED_NAMES)}")
+            raise ValueError(
+                f"field {self.name!r}: the system uses this name itself; valid: none of "
+                f"{sorted(RESERVED_NAMES)}"
+            )
         if self.codes is not None:
             self._check_codes(self.codes)
         else:
             self._check_range()
         if self.helps is not None and self.is_text:
-            raise ValueError(f"field {self.name}: helps {self.helps!r} of text codes, which have no order; valid: None")
+            raise ValueError(
+                f"field {self.name}: helps {self.helps!r} of text codes, which have no order; "
+                "valid: None"
+            )
         if self.bands and (self.codes is not None or list(self.bands) != sorted(set(self.bands))):
-            raise ValueError(f"field {self.name}: bands {self.bands}; valid: ascending edges, of a field without codes")
+            raise ValueError(
+                f"field {self.name}: bands {self.bands}; valid: ascending edges, of a field "
+                "without codes"
+            )
         self._check_words()
 
     def _check_codes(self, codes: Mapping[Any, str]) -> None:
         if not codes or self.decimal:
             raise ValueError(
-                f"field {self.name}: codes {dict(codes)!r} of a decimal field, or none at all; valid: at least one code"
+                f"field {self.name}: codes {dict(codes)!r} of a decimal field, or none at all; "
+                "valid: at least one code"
             )
         if self.minimum is not None or self.maximum is not None:
             raise ValueError(f"field {self.name}: both codes and a range; valid: one of them")
         if len({isinstance(code, str) for code in codes}) > 1:
-            raise ValueError(f"field {self.name}: codes {list(codes)!r}; valid: all whole numbers, or all texts")
+            raise ValueError(
+                f"field {self.name}: codes {list(codes)!r}; valid: all whole numbers, or all texts"
+            )
         for code in codes:
             if isinstance(code, str):
                 if code != code.strip() or not code:
-                    raise ValueError(f"field {self.name}: code {code!r}; valid: a text without spaces around it")
-            elif isinstance(code, bool) or not isinstance(code, int) or abs(code) > FLOAT32_EXACT_INTEGER:
-                raise ValueError(f"field {self.name}: code {code!r}; valid: a whole number up to {FLOAT32_EXACT_INTEGER}")
+                    raise ValueError(
+                        f"field {self.name}: code {code!r}; valid: a text without spaces around it"
+                    )
+            elif (
+                isinstance(code, bool)
+                or not isinstance(code, int)
+                or abs(code) > FLOAT32_EXACT_INTEGER
+            ):
+                raise ValueError(
+                    f"field {self.name}: code {code!r}; valid: a whole number up to "
+                    f"{FLOAT32_EXACT_INTEGER}"
+                )
 
     def _check_words(self) -> None:
         codes = {} if self.codes is None or self.is_text else self.codes
         for word, code in self.words.items():
             if word != word.strip().lower() or not word or code not in codes:
                 raise ValueError(
-                    f"field {self.name}: word {word!r} for {code!r}; valid: text in lower case, without spaces around it, "
-                    f"for {' or '.join(map(str, codes)) or 'none: the field has no numeric codes'}"
+                    f"field {self.name}: word {word!r} for {code!r}; valid: text in lower case, "
+                    "without spaces around it, for "
+                    f"{' or '.join(map(str, codes)) or 'none: the field has no numeric codes'}"
                 )
 
     def _check_range(self) -> None:
         if self.minimum is None or self.maximum is None:
             raise ValueError(f"field {self.name}: no range; valid: minimum and maximum, or codes")
         if not self.minimum <= self.maximum:
-            raise ValueError(f"field {self.name}: minimum {self.minimum} is above maximum {self.maximum}")
+            raise ValueError(
+                f"field {self.name}: minimum {self.minimum} is above maximum {self.maximum}"
+            )
         largest = max(abs(self.minimum), abs(self.maximum))
         limit = FLOAT32_LARGEST if self.decimal else FLOAT32_EXACT_INTEGER
         if largest > limit:
-            raise ValueError(f"field {self.name}: {largest} cannot be held exactly by float32; valid: at most {limit}")
+            raise ValueError(
+                f"field {self.name}: {largest} cannot be held exactly by float32; valid: at most "
+                f"{limit}"
+            )
         if not self.decimal and (self.minimum % 1 or self.maximum % 1):
-            raise ValueError(f"field {self.name}: range {self.minimum}..{self.maximum}; valid: whole numbers, or decimal=True")
+            raise ValueError(
+                f"field {self.name}: range {self.minimum}..{self.maximum}; valid: whole numbers, "
+                "or decimal=True"
+            )
 
     @property
     def kind(self) -> Kind:
@@ -153,7 +194,10 @@ class Field:
     @cached_property
     def code_numbers(self) -> dict[Code, float]:
         """What the decision graph sees for each code; empty for a field without codes."""
-        return {code: float(place if self.is_text else code) for place, code in enumerate(self.codes or ())}
+        return {
+            code: float(place if self.is_text else code)
+            for place, code in enumerate(self.codes or ())
+        }
 
     @property
     def valid(self) -> str:
@@ -163,12 +207,18 @@ class Field:
             known = list(self.codes) if self.is_text else sorted(self.codes)
             return "one of " + ", ".join(str(code) for code in (*known, *self.words)) + or_nothing
         what = "a number" if self.decimal else "a whole number"
-        return f"{what} from {self.minimum} to {self.maximum}" + (f" ({self.unit})" if self.unit else "") + or_nothing
+        return (
+            f"{what} from {self.minimum} to {self.maximum}"
+            + (f" ({self.unit})" if self.unit else "")
+            + or_nothing
+        )
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of the feature matrix; `monotone` is +1 where more of it may only raise the risk, -1 where only lower it."""
+    """One column of the feature matrix; `monotone` is +1 where more of it may only raise the risk,
+    -1 where only lower it.
+    """
 
     name: str
     monotone: int = 0
@@ -176,7 +226,9 @@ class Feature:
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason for an adverse decision: a stable code, what the customer is told, and the fields that it speaks of."""
+    """One reason for an adverse decision: a stable code, what the customer is told, and the fields
+    that it speaks of.
+    """
 
     code: str
     text: str
@@ -185,10 +237,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class DecisionWords:
-    """The names of the two sides of the cut-off for people, each as it stands after "by the cut-off:".
+    """The names of the two sides of the cut-off for people, each as it stands after "by the
+    cut-off:".
 
-    The default says no more than where the PD lies. A portfolio of applications may say `DecisionWords("approved", "refused",
-    "approval rate")`.
+    The default says no more than where the PD lies. A portfolio of applications may say
+    `DecisionWords("approved", "refused", "approval rate")`.
 
     Attributes:
         below: of a PD under the cut-off, prediction 0.
@@ -214,20 +267,26 @@ class Portfolio:
         fields: the record, in the order of the decision graph's input columns.
         protected: fields that no feature may use; they are kept for monitoring.
         features: columns of the feature matrix.
-        compute_features: array-API code from the raw matrix (rows x fields, float32, contract order) to the feature matrix
-            (rows x features, float32). It must not let a row's bits depend on its neighbours or on the processor: element-wise
-            operations, and reductions only where their order cannot matter.
+        compute_features: array-API code from the raw matrix (rows x fields, float32, contract
+            order) to the feature matrix (rows x features, float32). It must not let a row's bits
+            depend on its neighbours or on the processor: element-wise operations, and reductions
+            only where their order cannot matter.
         performance_window_days: days of data from a decision until its outcome can be known.
-        reasons: 1 to 6; every field that is not protected stands in exactly one of them. Correlated fields belong together.
+        reasons: 1 to 6; every field that is not protected stands in exactly one of them. Correlated
+            fields belong together.
         example: a customer to show in documentation.
         intended_use: what a decision by this model is about, for the model card.
         limits: what its PD must not be taken for, one sentence each, for the model card.
-        simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of identifier, fields and target, or
-            None. A path and not the function: whoever serves the portfolio does not need pandas.
+        simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of
+            identifier, fields and target, or None. A path and not the function: whoever serves the
+            portfolio does not need pandas.
         words: what decisions are called for people.
-        exposure: field of the amount that may be owed in a default, such as the limit; None where there is none.
-        target_words: texts that files of outcomes and the history may have for 0 and 1, in any case: `{"good": 0, "bad": 1}`.
-        published_names: other canonical column names of a whole file, and the columns that they are; see `contract_names`.
+        exposure: field of the amount that may be owed in a default, such as the limit; None where
+            there is none.
+        target_words: texts that files of outcomes and the history may have for 0 and 1, in any
+            case: `{"good": 0, "bad": 1}`.
+        published_names: other canonical column names of a whole file, and the columns that they
+            are; see `contract_names`.
 
     Raises:
         ValueError: if its parts contradict each other; the message names the part.
@@ -259,32 +318,52 @@ class Portfolio:
         _require_unique(f"portfolio {self.name}: feature", self.feature_names)
         for name in (self.identifier, self.target):
             if name != canonical_name(name) or name in RESERVED_NAMES:
-                raise ValueError(f"portfolio {self.name}: column {name!r}; valid: a canonical name that is not reserved")
+                raise ValueError(
+                    f"portfolio {self.name}: column {name!r}; valid: a canonical name that is not "
+                    "reserved"
+                )
         unknown = sorted({*self.protected, *self.example} - set(names))
         if unknown:
-            raise ValueError(f"portfolio {self.name}: {', '.join(unknown)} is no field; valid: {', '.join(names)}")
+            raise ValueError(
+                f"portfolio {self.name}: {', '.join(unknown)} is no field; valid: "
+                f"{', '.join(names)}"
+            )
         amounts = [one.name for one in self.fields if one.codes is None]
         if self.exposure is not None and self.exposure not in amounts:
-            raise ValueError(f"portfolio {self.name}: exposure {self.exposure!r}; valid: one of {', '.join(amounts)}, or None")
+            raise ValueError(
+                f"portfolio {self.name}: exposure {self.exposure!r}; valid: one of "
+                f"{', '.join(amounts)}, or None"
+            )
         if worded := [one.name for one in self.fields if one.words]:
-            raise ValueError(f"portfolio {self.name}: words of {', '.join(worded)}; valid: of the target (target_words)")
+            raise ValueError(
+                f"portfolio {self.name}: words of {', '.join(worded)}; valid: of the target "
+                "(target_words)"
+            )
         _ = self.target_field  # its words are checked
-        strangers = sorted({*self.published_names.values()} - {self.identifier, self.target, *names})
+        strangers = sorted(
+            {*self.published_names.values()} - {self.identifier, self.target, *names}
+        )
         if strangers or (self.published_names and not {*names} <= {*self.published_names.values()}):
             raise ValueError(
-                f"portfolio {self.name}: published_names {dict(self.published_names)}; valid: a name for each field, and perhaps "
-                "for identifier and target"
+                f"portfolio {self.name}: published_names {dict(self.published_names)}; valid: a "
+                "name for each field, and perhaps for identifier and target"
             )
         explained = [name for reason in self.reasons for name in reason.fields]
         _require_unique(f"portfolio {self.name}: field in the reasons", explained)
-        _require_unique(f"portfolio {self.name}: reason code", [reason.code for reason in self.reasons])
+        _require_unique(
+            f"portfolio {self.name}: reason code", [reason.code for reason in self.reasons]
+        )
         wanted = set(names) - set(self.protected)
         if not 1 <= len(self.reasons) <= REASON_GROUPS_LIMIT:
-            raise ValueError(f"portfolio {self.name}: {len(self.reasons)} reasons; valid: 1 to {REASON_GROUPS_LIMIT}")
+            raise ValueError(
+                f"portfolio {self.name}: {len(self.reasons)} reasons; valid: 1 to "
+                f"{REASON_GROUPS_LIMIT}"
+            )
         if set(explained) != wanted:
             wrong = ", ".join(sorted(set(explained) ^ wanted))
             raise ValueError(
-                f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field but the protected ones"
+                f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field "
+                "but the protected ones"
             )
 
     @cached_property
@@ -305,19 +384,29 @@ class Portfolio:
     @cached_property
     def target_field(self) -> Field:
         """The outcome as a field."""
-        return Field(self.target, self.target_description, codes={0: "good", 1: "bad"}, words=self.target_words)
+        return Field(
+            self.target,
+            self.target_description,
+            codes={0: "good", 1: "bad"},
+            words=self.target_words,
+        )
 
     def contract_names(self, names: Sequence[str]) -> list[str]:
         """The contract's names of a file's columns.
 
-        A file in which each field has its published name, and none its own, is read by the published names. Otherwise names stay.
+        A file in which each field has its published name, and none its own, is read by the
+        published names. Otherwise names stay.
 
         Args:
             names: canonical column names of the file.
         """
         published = self.published_names
         fields = {*self.field_names}
-        if not published or fields & {*names} or not fields <= {published.get(name) for name in names}:
+        if (
+            not published
+            or fields & {*names}
+            or not fields <= {published.get(name) for name in names}
+        ):
             return list(names)
         translated = [published.get(name, name) for name in names]
         return translated if len({*translated}) == len(translated) else list(names)
@@ -333,7 +422,9 @@ def _require_unique(what: str, names: Iterable[str]) -> None:
         raise ValueError(f"{what} {', '.join(repeated)} stands twice; valid: each once")
 
 
-def missing_columns(names: Sequence[str], wanted: Sequence[str], optional: Sequence[str] = ()) -> str | None:
+def missing_columns(
+    names: Sequence[str], wanted: Sequence[str], optional: Sequence[str] = ()
+) -> str | None:
     """The message about columns that a file lacks; None if it has each.
 
     Args:
@@ -351,28 +442,40 @@ def missing_columns(names: Sequence[str], wanted: Sequence[str], optional: Seque
         for name in lacking[:NAMES_SHOWN]
         if (found := difflib.get_close_matches(name, candidates, n=1, cutoff=NEAR_NAME))
     ]
-    others = f"the file's other columns: {_some(unused)}" if unused else "the file has no other columns"
+    others = (
+        f"the file's other columns: {_some(unused)}" if unused else "the file has no other columns"
+    )
     plural = "s" if len(lacking) > 1 else ""
-    return f"missing column{plural} {', '.join(lacking)}; {'; '.join([*near, others])}; valid: {', '.join(wanted)}"
+    return (
+        f"missing column{plural} {', '.join(lacking)}; {'; '.join([*near, others])}; valid: "
+        f"{', '.join(wanted)}"
+    )
 
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
-    return ", ".join(name[:NAME_SHOWN] for name in names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(name[:NAME_SHOWN] for name in names[:NAMES_SHOWN]) + (
+        f" and {more} more" if more > 0 else ""
+    )
 
 
 def canonical_name(header: str) -> str:
-    """The contract's spelling of a column header: `Loan.Amount`, `LOAN_AMOUNT` and `loan amount` are all `loan_amount`."""
+    """The contract's spelling of a column header: `Loan.Amount`, `LOAN_AMOUNT` and `loan amount`
+    are all `loan_amount`.
+    """
     return re.sub(r"[^a-z0-9]+", "_", header.strip().lower()).strip("_")
 
 
 def canonical_names(headers: Sequence[str]) -> list[str]:
-    """Canonical spelling of a file's headers; one without letters and digits is called `column_<place>`.
+    """Canonical spelling of a file's headers; one without letters and digits is called
+    `column_<place>`.
 
     Raises:
         ValueError: if two headers mean the same column.
     """
-    names = [canonical_name(header) or f"column_{place}" for place, header in enumerate(headers, start=1)]
+    names = [
+        canonical_name(header) or f"column_{place}" for place, header in enumerate(headers, start=1)
+    ]
     repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise ValueError(f"the header names a column twice: {', '.join(repeated)}")

@@ -15,19 +15,27 @@ def data_dictionary(portfolio: Portfolio) -> str:
             field.unit,
             _values(field),
             "yes" if field.required else "no",
-            "monitoring only" if field.name in portfolio.protected else reason_of.get(field.name, ""),
+            "monitoring only"
+            if field.name in portfolio.protected
+            else reason_of.get(field.name, ""),
         )
         for field in portfolio.fields
     ]
     coded = [field for field in portfolio.fields if field.codes]
-    directions = {1: "more of it never lowers the risk", -1: "more of it never raises the risk", 0: ""}
+    directions = {
+        1: "more of it never lowers the risk",
+        -1: "more of it never raises the risk",
+        0: "",
+    }
     lines = [
         f"# Data dictionary: {portfolio.title}",
         "",
-        f"Made from the contract of the portfolio `{portfolio.name}` by `creditrisk portfolio describe`.",
+        f"Made from the contract of the portfolio `{portfolio.name}` by `creditrisk portfolio "
+        "describe`.",
         "",
-        f"Each row is one customer, named by `{portfolio.identifier}`. The outcome `{portfolio.target}` (1 = bad, 0 = good) is: "
-        f"{portfolio.target_description}. It can be known {portfolio.performance_window_days} days after the decision.",
+        f"Each row is one customer, named by `{portfolio.identifier}`. The outcome "
+        f"`{portfolio.target}` (1 = bad, 0 = good) is: {portfolio.target_description}. It can be "
+        f"known {portfolio.performance_window_days} days after the decision.",
         "",
         "## Fields",
         "",
@@ -37,18 +45,28 @@ def data_dictionary(portfolio: Portfolio) -> str:
         "",
         *_table(
             ("field", "code", "meaning"),
-            [(f"`{field.name}`", str(code), meaning) for field in coded for code, meaning in (field.codes or {}).items()],
+            [
+                (f"`{field.name}`", str(code), meaning)
+                for field in coded
+                for code, meaning in (field.codes or {}).items()
+            ],
         ),
         "",
         "## Features",
         "",
-        *_table(("feature", "direction"), [(f"`{one.name}`", directions[one.monotone]) for one in portfolio.features]),
+        *_table(
+            ("feature", "direction"),
+            [(f"`{one.name}`", directions[one.monotone]) for one in portfolio.features],
+        ),
         "",
         "## Reasons",
         "",
         *_table(
             ("code", "what the customer is told", "fields"),
-            [(one.code, one.text, ", ".join(f"`{name}`" for name in one.fields)) for one in portfolio.reasons],
+            [
+                (one.code, one.text, ", ".join(f"`{name}`" for name in one.fields))
+                for one in portfolio.reasons
+            ],
         ),
     ]
     return "\n".join(lines) + "\n"
@@ -57,10 +75,16 @@ def data_dictionary(portfolio: Portfolio) -> str:
 def _values(field: Field) -> str:
     if field.codes is not None:
         return "a code, see below"
-    return f"{'decimal' if field.decimal else 'whole'} number, {field.minimum:,} to {field.maximum:,}"
+    return (
+        f"{'decimal' if field.decimal else 'whole'} number, {field.minimum:,} to {field.maximum:,}"
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     if not rows:
         return ["None."]
-    return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *("| " + " | ".join(row) + " |" for row in rows)]
+    return [
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]

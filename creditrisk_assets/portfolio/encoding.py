@@ -1,4 +1,5 @@
-"""From the values of a record to the decision graph's input: one float32 matrix, columns in contract order; and back.
+"""From the values of a record to the decision graph's input: one float32 matrix, columns in
+contract order; and back.
 
 Training, batch and the API all encode here; text codes become numbers by the field's own table.
 """
@@ -40,7 +41,8 @@ def raw_matrix(columns: Mapping[str, Any] | Any, fields: Sequence[Encoded]) -> N
     """Encode records that satisfy the contract.
 
     Args:
-        columns: for each field, its values: a frame, or a mapping of sequences of equal length. What is missing is None or NaN.
+        columns: for each field, its values: a frame, or a mapping of sequences of equal length.
+            What is missing is None or NaN.
         fields: the columns wanted, in order.
 
     Returns:
@@ -54,7 +56,8 @@ def raw_matrix(columns: Mapping[str, Any] | Any, fields: Sequence[Encoded]) -> N
 
 
 class RowEncoder:
-    """Encodes a few records at a time, given as mappings: the same numbers as `raw_matrix`, without its cost for each column.
+    """Encodes a few records at a time, given as mappings: the same numbers as `raw_matrix`, without
+    its cost for each column.
 
     Args:
         fields: the columns wanted, in order.
@@ -62,7 +65,11 @@ class RowEncoder:
 
     def __init__(self, fields: Sequence[Encoded]) -> None:
         self._names = [field.name for field in fields]
-        self._tables = {place: (field.name, field.code_numbers) for place, field in enumerate(fields) if field.is_text}
+        self._tables = {
+            place: (field.name, field.code_numbers)
+            for place, field in enumerate(fields)
+            if field.is_text
+        }
 
     def __call__(self, records: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """Encode records that satisfy the contract.
@@ -80,7 +87,9 @@ class RowEncoder:
         for place, (name, table) in self._tables.items():
             for row in rows:
                 row[place] = _code_number(name, table, row[place])
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self._names)).astype(np.float32)
+        return (
+            np.array(rows, dtype=np.float64).reshape(len(rows), len(self._names)).astype(np.float32)
+        )
 
 
 def _code_number(name: str, table: Mapping[Any, float], text: str | None) -> float:
@@ -102,7 +111,9 @@ def _numbers(values: Any, field: Encoded) -> NDArray[np.float32]:
     table = field.code_numbers
     texts = np.asarray(values, dtype=object)
     known, places = np.unique(texts.astype(str), return_inverse=True)
-    numbers = np.array([table.get(text, np.nan) for text in known.tolist()], dtype=np.float32)[places.reshape(-1)]
+    numbers = np.array([table.get(text, np.nan) for text in known.tolist()], dtype=np.float32)[
+        places.reshape(-1)
+    ]
     missing = np.array([not isinstance(text, str) for text in texts.tolist()], dtype=bool)
     strangers = np.isnan(numbers) & ~missing
     if strangers.any():
@@ -111,7 +122,9 @@ def _numbers(values: Any, field: Encoded) -> NDArray[np.float32]:
     return numbers
 
 
-def record_of(row: Sequence[float | None], fields: Sequence[Decoded]) -> dict[str, Code | float | None]:
+def record_of(
+    row: Sequence[float | None], fields: Sequence[Decoded]
+) -> dict[str, Code | float | None]:
     """The record of which a row of the matrix was made; encoded again it gives the same bits.
 
     Args:

@@ -1,6 +1,7 @@
 """Identifiers of customers: one text for each customer, in whatever type or spelling it arrives.
 
-The one rule of all doors: landed files, outcomes, history, `creditrisk score`, the API. `validation` applies it to columns.
+The one rule of all doors: landed files, outcomes, history, `creditrisk score`, the API.
+    `validation` applies it to columns.
 """
 
 import re
@@ -10,7 +11,9 @@ from decimal import Decimal
 LONGEST_IDENTIFIER = 100
 """Characters."""
 
-VALID_IDENTIFIER = f"text of up to {LONGEST_IDENTIFIER} printable characters, a whole number or a UUID"
+VALID_IDENTIFIER = (
+    f"text of up to {LONGEST_IDENTIFIER} printable characters, a whole number or a UUID"
+)
 
 FLOAT64_EXACT_INTEGER = 2**53
 """Largest magnitude up to which float64 tells all whole numbers apart."""
@@ -50,7 +53,9 @@ def identifier_of(value: object) -> str:
         try:
             return _of_text(value.decode())
         except UnicodeDecodeError:
-            hint = "; a UUID needs a column of Parquet's type UUID" if len(value) == UUID_BYTES else ""
+            hint = (
+                "; a UUID needs a column of Parquet's type UUID" if len(value) == UUID_BYTES else ""
+            )
             raise ValueError(f"is bytes that are no UTF-8 text{hint}") from None
     if isinstance(value, str):
         return _of_text(value)
@@ -72,9 +77,14 @@ def _of_text(value: str) -> str:
     if not text.isprintable():
         raise ValueError("has characters that cannot be printed")
     if ROUNDED.fullmatch(text):
-        raise ValueError("is in scientific notation, as spreadsheets round long numbers; export the column as text")
+        raise ValueError(
+            "is in scientific notation, as spreadsheets round long numbers; export the column as "
+            "text"
+        )
     if GROUPED.fullmatch(text):
-        raise ValueError(f"is ambiguous: {text[:-4]}, or {text.replace('.', '')} with a point between thousands")
+        raise ValueError(
+            f"is ambiguous: {text[:-4]}, or {text.replace('.', '')} with a point between thousands"
+        )
     if FORMULA.fullmatch(text):
         raise ValueError(f"is a spreadsheet formula; export the column as text: {text[2:-1]}")
     return re.sub(WITHOUT_FRACTION, r"\1", text, flags=re.ASCII)

@@ -1,4 +1,6 @@
-"""Outcomes over time: every version that was ever reported, the one that counts, and who is still waited for."""
+"""Outcomes over time: every version that was ever reported, the one that counts, and who is still
+waited for.
+"""
 
 import datetime
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ VERSION = "version"
 class Maturity:
     """How many of a day's decisions have an outcome.
 
-    `pending` ones have none yet and their performance window is still open; `missing` ones have none although it is over.
+    `pending` ones have none yet and their performance window is still open; `missing` ones have
+    none although it is over.
     """
 
     decisions: int
@@ -21,11 +24,14 @@ class Maturity:
     missing: int
 
 
-def merged_versions(kept: pd.DataFrame | None, observed: pd.DataFrame, identifier: str) -> pd.DataFrame:
+def merged_versions(
+    kept: pd.DataFrame | None, observed: pd.DataFrame, identifier: str
+) -> pd.DataFrame:
     """What was kept of a day, with what its files say now.
 
-    Where the files repeat what is kept and add to it, they are the longer story. Where a file was replaced, what it says last is
-    one more version, unless that is what is kept already. Nothing that was kept is dropped.
+    Where the files repeat what is kept and add to it, they are the longer story. Where a file was
+    replaced, what it says last is one more version, unless that is what is kept already. Nothing
+    that was kept is dropped.
 
     Args:
         kept: identifier, target, version (1, 2, … for each customer); None before the first time.
@@ -46,7 +52,9 @@ def merged_versions(kept: pd.DataFrame | None, observed: pd.DataFrame, identifie
         current_versions(stays, identifier), on=identifier, suffixes=("", "_kept")
     )
     news = says[says[target] != says[f"{target}_kept"]]
-    added = pd.DataFrame({identifier: news[identifier], target: news[target], VERSION: news[f"{VERSION}_kept"] + 1})
+    added = pd.DataFrame(
+        {identifier: news[identifier], target: news[target], VERSION: news[f"{VERSION}_kept"] + 1}
+    )
     merged = pd.concat([longer, stays, added[list(observed.columns)]])
     merged = merged.sort_values([identifier, VERSION], kind="stable").reset_index(drop=True)
     return merged.astype({target: "int64", VERSION: "int64"})
@@ -68,6 +76,8 @@ def maturity(decisions: int, matured: int, day: str, latest_day: str, window_day
         latest_day: the latest day that any data has.
         window_days: length of the performance window.
     """
-    over = datetime.date.fromisoformat(day) + datetime.timedelta(days=window_days) <= datetime.date.fromisoformat(latest_day)
+    over = datetime.date.fromisoformat(day) + datetime.timedelta(
+        days=window_days
+    ) <= datetime.date.fromisoformat(latest_day)
     waiting = decisions - matured
     return Maturity(decisions, matured, 0 if over else waiting, waiting if over else 0)

@@ -1,7 +1,8 @@
-"""The UCI "Default of credit card clients" portfolio (Yeh & Lien 2009, Expert Systems with Applications 36:2473).
+"""The UCI "Default of credit card clients" portfolio (Yeh & Lien 2009, Expert Systems with
+Applications 36:2473).
 
-Fields, codes and features of this one data set; nothing about how models are made. The target is default in the next month,
-so a score over it is a one-month behavioural score.
+Fields, codes and features of this one data set; nothing about how models are made. The target is
+default in the next month, so a score over it is a one-month behavioural score.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from creditrisk_assets.portfolio.contract import FLOAT32_EXACT_INTEGER, Feature, Field, Portfolio, Reason
+from creditrisk_assets.portfolio.contract import (
+    FLOAT32_EXACT_INTEGER,
+    Feature,
+    Field,
+    Portfolio,
+    Reason,
+)
 
 MONTHS = ("September", "August", "July", "June", "May", "April")
 PAY = ("pay_0", "pay_2", "pay_3", "pay_4", "pay_5", "pay_6")
@@ -18,12 +25,15 @@ PAID = tuple(f"pay_amt{month}" for month in range(1, 7))
 PEOPLE = ("sex", "education", "marriage", "age")
 
 _LATE, _BILL, _PAID, _UTILISATION = (
-    tuple(f"{name}_{month}" for month in range(1, 7)) for name in ("late", "bill", "paid", "utilisation")
+    tuple(f"{name}_{month}" for month in range(1, 7))
+    for name in ("late", "bill", "paid", "utilisation")
 )
 """Columns of the months as features are called."""
 
 AGE_BANDS = (25, 35, 45, 62)
-"""The last is where 12 CFR 1002.2(o) begins to call an applicant elderly; 0.7 % of these customers are."""
+"""The last is where 12 CFR 1002.2(o) begins to call an applicant elderly; 0.7 % of these customers
+are.
+"""
 
 PAYMENT_STATUS = {
     -2: "no consumption",
@@ -34,7 +44,9 @@ PAYMENT_STATUS = {
 
 
 def _fields() -> tuple[Field, ...]:
-    limit = Field("limit_bal", "credit limit, own and family", "NT$", 1, FLOAT32_EXACT_INTEGER, helps="more")
+    limit = Field(
+        "limit_bal", "credit limit, own and family", "NT$", 1, FLOAT32_EXACT_INTEGER, helps="more"
+    )
     people = (
         Field("sex", "sex (monitoring only, never a feature)", codes={1: "male", 2: "female"}),
         Field(
@@ -62,7 +74,14 @@ def _fields() -> tuple[Field, ...]:
         for name, month in zip(PAY, MONTHS, strict=True)
     )
     bills = tuple(
-        Field(name, f"bill statement in {month}", "NT$", -FLOAT32_EXACT_INTEGER, FLOAT32_EXACT_INTEGER, helps="less")
+        Field(
+            name,
+            f"bill statement in {month}",
+            "NT$",
+            -FLOAT32_EXACT_INTEGER,
+            FLOAT32_EXACT_INTEGER,
+            helps="less",
+        )
         for name, month in zip(BILL, MONTHS, strict=True)
     )
     paid = tuple(
@@ -110,8 +129,8 @@ _FEATURES = (
 
 
 class _Columns:
-    """Columns by name, each a row of one matrix. What is computed alike is gathered and computed at once: for a single customer
-    each node of the graph costs more than what it computes.
+    """Columns by name, each a row of one matrix. What is computed alike is gathered and computed at
+    once: for a single customer each node of the graph costs more than what it computes.
 
     Args:
         xp: the array namespace.
@@ -132,7 +151,11 @@ class _Columns:
     def and_(self, *more: tuple[Sequence[str], Any]) -> "_Columns":
         """These and others, each block with its names."""
         names = [*self._places, *(name for some, _ in more for name in some)]
-        return _Columns(self._xp, names, self._xp.concat([self._values, *(values for _, values in more)], axis=0))
+        return _Columns(
+            self._xp,
+            names,
+            self._xp.concat([self._values, *(values for _, values in more)], axis=0),
+        )
 
 
 def compute_features(raw: Any) -> Any:
@@ -141,7 +164,8 @@ def compute_features(raw: Any) -> Any:
     Args:
         raw: rows x 23 fields, float32, columns in contract order.
 
-    Sums by reduction are of small whole numbers only, which are exact in any order; fractions are added column by column.
+    Sums by reduction are of small whole numbers only, which are exact in any order; fractions are
+    added column by column.
 
     Returns:
         rows x features, float32, columns in the order of the portfolio's `features`.
@@ -176,7 +200,13 @@ def compute_features(raw: Any) -> Any:
         (_LATE, late),
         (
             (
-                *("months_late", "months_very_late", "months_without_consumption", "months_paid_in_full", "months_unpaid"),
+                *(
+                    "months_late",
+                    "months_very_late",
+                    "months_without_consumption",
+                    "months_paid_in_full",
+                    "months_unpaid",
+                ),
                 *("late_sum", "late_recency"),
             ),
             xp.sum(xp.reshape(xp.concat(by_month, axis=0), (7, 6, -1)), axis=1),
@@ -189,7 +219,8 @@ def compute_features(raw: Any) -> Any:
     known = known.and_(
         (
             ("rise", "bill_less_paid", "late_before", "available"),
-            known[("bill_1", "bill_1", "late_sum", "limit")] - known[("bill_6", "paid_since", "late_1", "bill_1")],
+            known[("bill_1", "bill_1", "late_sum", "limit")]
+            - known[("bill_6", "paid_since", "late_1", "bill_1")],
         )
     )
     known = known.and_(
@@ -202,7 +233,8 @@ def compute_features(raw: Any) -> Any:
     known = known.and_(
         (
             ("bill_mean", "paid_mean", "bill_movement", "spent_mean", "late_before_mean"),
-            known[("billed", "paid", "moved", "spent", "late_before")] / each(6.0, 6.0, 5.0, 5.0, 5.0),
+            known[("billed", "paid", "moved", "spent", "late_before")]
+            / each(6.0, 6.0, 5.0, 5.0, 5.0),
         )
     )
     known = known.and_(
@@ -211,18 +243,28 @@ def compute_features(raw: Any) -> Any:
                 *("utilisation_mean", "paid_of_limit", "utilisation_movement", "spending_of_limit"),
                 *("balance_after_payments", "utilisation_trend", *_UTILISATION),
             ),
-            known[("bill_mean", "paid_mean", "bill_movement", "spent_mean", "left", "rise", *_BILL)] / known[("limit",)],
+            known[("bill_mean", "paid_mean", "bill_movement", "spent_mean", "left", "rise", *_BILL)]
+            / known[("limit",)],
         ),
         (
             (*(f"paid_of_bill_{month}" for month in range(1, 6)), "paid_of_bills"),
-            xp.minimum(known[(*_PAID[:5], "paid_since")] / xp.maximum(known[(*_BILL[1:], "owed")], one), two),
+            xp.minimum(
+                known[(*_PAID[:5], "paid_since")] / xp.maximum(known[(*_BILL[1:], "owed")], one),
+                two,
+            ),
         ),
         (("late_trend",), known[("late_1",)] - known[("late_before_mean",)]),
     )
-    six = [name for month in zip(_LATE, _UTILISATION, _UTILISATION, _PAID, _PAID, strict=True) for name in month]
+    six = [
+        name
+        for month in zip(_LATE, _UTILISATION, _UTILISATION, _PAID, _PAID, strict=True)
+        for name in month
+    ]
     sign = (1.0, 1.0, -1.0, -1.0, 1.0)  # the least is the most of what is turned round
     most = part_by_part(xp.maximum, known[six] * each(*sign * 6), 6) * each(*sign)
-    known = known.and_((("late_max", "utilisation_max", "utilisation_min", "paid_min", "paid_max"), most))
+    known = known.and_(
+        (("late_max", "utilisation_max", "utilisation_min", "paid_min", "paid_max"), most)
+    )
     return xp.matrix_transpose(known[[feature.name for feature in _FEATURES]])
 
 
@@ -234,12 +276,39 @@ REASONS = (
 )
 
 PUBLISHED_NAMES = {
-    **{f"x{place}": name for place, name in enumerate(("limit_bal", *PEOPLE, *PAY, *BILL, *PAID), start=1)},
+    **{
+        f"x{place}": name
+        for place, name in enumerate(("limit_bal", *PEOPLE, *PAY, *BILL, *PAID), start=1)
+    },
     "y": "default_payment_next_month",
 }
 """Columns as the UCI archive names them."""
 
-_EXAMPLE = (120_000, 2, 2, 2, 26, -1, 2, 0, 0, 0, 2, 2682, 1725, 2682, 3272, 3455, 3261, 0, 1000, 1000, 1000, 0, 2000)
+_EXAMPLE = (
+    120_000,
+    2,
+    2,
+    2,
+    26,
+    -1,
+    2,
+    0,
+    0,
+    0,
+    2,
+    2682,
+    1725,
+    2682,
+    3272,
+    3455,
+    3261,
+    0,
+    1000,
+    1000,
+    1000,
+    0,
+    2000,
+)
 """The second row of the published data."""
 
 PORTFOLIO = Portfolio(
@@ -255,12 +324,17 @@ PORTFOLIO = Portfolio(
     performance_window_days=31,
     reasons=REASONS,
     example=dict(zip(_COLUMN, _EXAMPLE, strict=True)),
-    intended_use="To order existing card holders by their risk of default in the next month, by six months of their statements.",
+    intended_use="To order existing card holders by their risk of default in the next month, by "
+    "six months of their statements.",
     limits=(
-        "It is a one-month behavioural score: neither a 12-month PD as capital rules (Basel) want it nor a lifetime PD (IFRS 9).",
-        "It is not an application score: it knows only customers who had a card and statements for six months.",
-        "The outcomes are of one month, October 2005, in Taiwan; how they were in other months nobody can see in this data.",
-        "The data set has no dates. Days of production made from it, or simulated, are a synthetic time axis.",
+        "It is a one-month behavioural score: neither a 12-month PD as capital rules (Basel) want "
+        "it nor a lifetime PD (IFRS 9).",
+        "It is not an application score: it knows only customers who had a card and statements "
+        "for six months.",
+        "The outcomes are of one month, October 2005, in Taiwan; how they were in other months "
+        "nobody can see in this data.",
+        "The data set has no dates. Days of production made from it, or simulated, are a "
+        "synthetic time axis.",
     ),
     simulator="creditrisk_assets.simulation.card_customers.simulate",
     exposure="limit_bal",

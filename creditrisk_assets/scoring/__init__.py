@@ -1,1 +1,3 @@
-"""What decides: bundles, their reference profile, and scoring a file. What was decided belongs in `decisions`."""
+"""What decides: bundles, their reference profile, and scoring a file. What was decided belongs in
+`decisions`.
+"""

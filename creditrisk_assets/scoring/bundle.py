@@ -1,7 +1,7 @@
 """The bundle: the files that decide, read back, proven and run.
 
-Making a bundle is `modelling`'s matter and storing it `registry`'s. This module is all that the API and bulk scoring need of a
-model; it holds neither pandas nor scikit-learn.
+Making a bundle is `modelling`'s matter and storing it `registry`'s. This module is all that the API
+and bulk scoring need of a model; it holds neither pandas nor scikit-learn.
 """
 
 import hashlib
@@ -36,14 +36,18 @@ DECIDING = (GRAPH, REASONS_GRAPH, MANIFEST, GOLDEN)
 """The files that `bundle_sha256` is over: what decides, not what documents."""
 
 RECALIBRATION = "recalibration"
-"""Kind of a bundle that is another one with a new calibration; those whose model was fitted are `history` and `candidate`."""
+"""Kind of a bundle that is another one with a new calibration; those whose model was fitted are
+`history` and `candidate`.
+"""
 
 DECIDED_AT_ONCE = 4_096
 """Rows of one run of the reasons graph, which multiplies them by 2 for each group of fields."""
 
 
 class BundleError(RuntimeError):
-    """A bundle that must not be served: a file is missing, its hash or its golden answers do not match."""
+    """A bundle that must not be served: a file is missing, its hash or its golden answers do not
+    match.
+    """
 
 
 class _Document(BaseModel):
@@ -51,9 +55,11 @@ class _Document(BaseModel):
 
 
 class InputField(_Document):
-    """One column of the graph's input matrix, as the contract described the field when the model was made.
+    """One column of the graph's input matrix, as the contract described the field when the model
+    was made.
 
-    `codes` stand in the order of the contract's table; a text code enters the matrix as its place in it.
+    `codes` stand in the order of the contract's table; a text code enters the matrix as its place
+    in it.
     """
 
     name: str
@@ -72,11 +78,16 @@ class InputField(_Document):
     def code_numbers(self) -> dict[Code, float]:
         """The number of each code."""
         codes: list[Code] = [*(self.codes or ())]
-        return {code: float(place if isinstance(code, str) else code) for place, code in enumerate(codes)}
+        return {
+            code: float(place if isinstance(code, str) else code)
+            for place, code in enumerate(codes)
+        }
 
 
 class Scaling(_Document):
-    """Points: score = offset + factor * ln(good:bad odds); 600 points at 50:1, twice the odds for each 20 points more."""
+    """Points: score = offset + factor * ln(good:bad odds); 600 points at 50:1, twice the odds for
+    each 20 points more.
+    """
 
     base_score: float = 600.0
     base_odds: float = 50.0
@@ -109,8 +120,9 @@ class ReasonText(_Document):
 
 
 class DecisionRule(_Document):
-    """What turns a PD into a decision: the PD from which a customer is refused, and the profile that reasons compare with, a
-    customer just good enough to be approved (a value for each input, None where it has none).
+    """What turns a PD into a decision: the PD from which a customer is refused, and the profile
+    that reasons compare with, a customer just good enough to be approved (a value for each input,
+    None where it has none).
     """
 
     cut_off: float
@@ -138,10 +150,12 @@ class RecalibrationFacts(_Document):
 
 
 class TrainingFacts(_Document):
-    """What the model was fitted on; of a recalibration, what its calibration was fitted on. `fingerprint` is SHA-256 over the
-    rows and their weights; `production_days` are the days whose matured rows are among them. `family` is the candidate that was
-    chosen, `candidates` has of each its log loss on cross-fitted scores, how much that is above the best one's, and the standard
-    error of this; a recalibration has both from its parent. `recalibration` is there where `kind` is `RECALIBRATION`.
+    """What the model was fitted on; of a recalibration, what its calibration was fitted on.
+    `fingerprint` is SHA-256 over the rows and their weights; `production_days` are the days whose
+    matured rows are among them. `family` is the candidate that was chosen, `candidates` has of each
+    its log loss on cross-fitted scores, how much that is above the best one's, and the standard
+    error of this; a recalibration has both from its parent. `recalibration` is there where `kind`
+    is `RECALIBRATION`.
     """
 
     kind: str
@@ -180,7 +194,9 @@ class Manifest(_Document):
 
 
 class GoldenRequest(_Document):
-    """One raw row, None where a value is missing, and the answer that it must give by the bundle's own rule, bit for bit."""
+    """One raw row, None where a value is missing, and the answer that it must give by the bundle's
+    own rule, bit for bit.
+    """
 
     raw: list[float | None]
     default_probability: float
@@ -191,8 +207,8 @@ class GoldenRequest(_Document):
 
 @dataclass(frozen=True)
 class Scores:
-    """For n rows: PD (float64, 0..1), points (float64, higher is safer) and prediction (int8, 1 = default: the PD is at or above
-    the cut-off).
+    """For n rows: PD (float64, 0..1), points (float64, higher is safer) and prediction (int8, 1 =
+    default: the PD is at or above the cut-off).
     """
 
     default_probability: NDArray[np.float64]
@@ -202,7 +218,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class Decisions(Scores):
-    """Scores with reasons: n x up to 4, int8, places in the manifest's reasons in order of contribution, then -1."""
+    """Scores with reasons: n x up to 4, int8, places in the manifest's reasons in order of
+    contribution, then -1.
+    """
 
     reasons: NDArray[np.int8]
 
@@ -222,29 +240,44 @@ class Bundle:
         """Whether records of a portfolio's contract, as it is now, can be given to this bundle.
 
         Raises:
-            BundleError: if it was made for another portfolio, or the contract lacks a field or has a text code that the bundle
-                does not know.
+            BundleError: if it was made for another portfolio, or the contract lacks a field or has
+                a text code that the bundle does not know.
         """
         if self.manifest.portfolio != portfolio.name:
-            raise BundleError(f"bundle {self.location} is of portfolio {self.manifest.portfolio!r}; valid: {portfolio.name!r}")
+            raise BundleError(
+                f"bundle {self.location} is of portfolio {self.manifest.portfolio!r}; valid: "
+                f"{portfolio.name!r}"
+            )
         contract = {field.name: field for field in portfolio.fields}
         for known in self.manifest.inputs:
             field = contract.get(known.name)
             if field is None or field.is_text != known.is_text:
-                what = "no such field" if field is None else f"{field.kind}, {'text' if field.is_text else 'number'}"
-                raise BundleError(
-                    f"bundle {self.location} needs {known.name} ({known.kind}); the contract has {what}; train again"
+                what = (
+                    "no such field"
+                    if field is None
+                    else f"{field.kind}, {'text' if field.is_text else 'number'}"
                 )
-            new = [code for code in field.codes or () if field.is_text and code not in known.code_numbers]
+                raise BundleError(
+                    f"bundle {self.location} needs {known.name} ({known.kind}); the contract has "
+                    f"{what}; train again"
+                )
+            new = [
+                code
+                for code in field.codes or ()
+                if field.is_text and code not in known.code_numbers
+            ]
             if new:
-                raise BundleError(f"bundle {self.location} does not know code {new[0]!r} of {known.name}; train again")
+                raise BundleError(
+                    f"bundle {self.location} does not know code {new[0]!r} of {known.name}; train "
+                    "again"
+                )
 
     def raw(self, columns: Mapping[str, Any] | Any) -> NDArray[np.float32]:
         """Records as the graph takes them, by the code tables that the model was made with.
 
         Args:
-            columns: for each input its values, of equal length, as the contract allows them; a frame or a mapping. Columns that
-                are no inputs are passed over.
+            columns: for each input its values, of equal length, as the contract allows them; a
+                frame or a mapping. Columns that are no inputs are passed over.
 
         Raises:
             ValueError: if a text is not a code that this bundle knows.
@@ -273,8 +306,12 @@ class Bundle:
             probability, score, reasons = self._with_reasons(raw, rule)
         else:
             starts = range(0, len(raw), DECIDED_AT_ONCE)
-            parts = [self._with_reasons(raw[start : start + DECIDED_AT_ONCE], rule) for start in starts]
-            probability, score, reasons = (np.concatenate(part) for part in zip(*parts, strict=True))
+            parts = [
+                self._with_reasons(raw[start : start + DECIDED_AT_ONCE], rule) for start in starts
+            ]
+            probability, score, reasons = (
+                np.concatenate(part) for part in zip(*parts, strict=True)
+            )
         prediction = (probability >= rule.cut_off).astype(np.int8)
         return Decisions(probability, score, prediction, reasons.astype(np.int8))
 
@@ -282,7 +319,9 @@ class Bundle:
         """PD, points and places of reasons."""
         outputs = ["default_probability", "score", "reasons"]
         reference = np.array([rule.reference], dtype=np.float32)
-        found: list[NDArray[Any]] = self.reasons_session.run(outputs, {"raw": raw, "reference": reference})
+        found: list[NDArray[Any]] = self.reasons_session.run(
+            outputs, {"raw": raw, "reference": reference}
+        )
         return found
 
     def reason_codes(self, decisions: Decisions) -> list[list[str]]:
@@ -301,8 +340,8 @@ class Bundle:
         return [field.name for field in self.manifest.inputs]
 
     def document(self, name: str) -> bytes:
-        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is skops, `REFERENCE_PROFILE`
-        and `INSPECTION` JSON.
+        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is
+        skops, `REFERENCE_PROFILE` and `INSPECTION` JSON.
         """
         return bytes(UPath(self.location, name).read_bytes())
 
@@ -318,11 +357,15 @@ class Bundle:
         for position, request in enumerate(self.golden):
             wanted = (request.default_probability, request.score)
             for answers in (scores, decisions):
-                given = (float(answers.default_probability[position]), float(answers.score[position]))
+                given = (
+                    float(answers.default_probability[position]),
+                    float(answers.score[position]),
+                )
                 if given != wanted:
                     raise BundleError(
-                        f"golden request {position} of {self.location} gives {given}; valid: exactly {wanted}. The graph, "
-                        "onnxruntime or this processor's mathematics is not the one the bundle was made with."
+                        f"golden request {position} of {self.location} gives {given}; valid: "
+                        f"exactly {wanted}. The graph, onnxruntime or this processor's "
+                        "mathematics is not the one the bundle was made with."
                     )
             decided = (int(decisions.prediction[position]), codes[position])
             if decided != (request.prediction, request.reasons):
@@ -337,7 +380,8 @@ def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
 
     Args:
         location: directory path or URI.
-        expected_sha256: the hash that it must have; without it the bundle only has to agree with itself.
+        expected_sha256: the hash that it must have; without it the bundle only has to agree with
+            itself.
 
     Raises:
         BundleError: if a file is missing, the hash differs, or a golden answer differs.
@@ -389,7 +433,9 @@ def bundle_digest(content: dict[str, bytes]) -> str:
 
 
 def open_session(graph: bytes) -> "onnxruntime.InferenceSession":
-    """An ONNX session with one thread: more threads change the order of sums, and with it the last bit."""
+    """An ONNX session with one thread: more threads change the order of sums, and with it the last
+    bit.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -402,7 +448,12 @@ def _unreadable() -> tuple[type[Exception], ...]:
     """What is raised over a bundle's files that cannot be read or run."""
     import onnxruntime.capi.onnxruntime_pybind11_state as onnx_errors
 
-    of_graphs = (onnx_errors.InvalidProtobuf, onnx_errors.InvalidGraph, onnx_errors.InvalidArgument, onnx_errors.Fail)
+    of_graphs = (
+        onnx_errors.InvalidProtobuf,
+        onnx_errors.InvalidGraph,
+        onnx_errors.InvalidArgument,
+        onnx_errors.Fail,
+    )
     return (ValueError, TypeError, *of_graphs)
 
 
@@ -414,13 +465,16 @@ class BundlePlace(_Document):
 
 
 class ChampionRecord(BaseModel):
-    """What a materialization of the `champion` asset says: which bundle decides from now on, by which rule, and why.
+    """What a materialization of the `champion` asset says: which bundle decides from now on, by
+    which rule, and why.
 
-    `fallback` is the scorecard of the same rows, for when the bundle cannot be loaded; None where the bundle is the scorecard.
-    `verdict` and `reason` are of the latest materialization, which may be about a challenger that was refused; `in_force_verdict`
-    and `in_force_reason` are of the move by which what is in force came into force. Addresses are relative to the data folder.
-    `documents_uri` is the folder of the model card and the plots; `ledger_entry` and `ledger_sha256` name the last entry of the
-    ledger then. What decides nothing is in no dump of the record: the same decisions keep their bytes.
+    `fallback` is the scorecard of the same rows, for when the bundle cannot be loaded; None where
+    the bundle is the scorecard. `verdict` and `reason` are of the latest materialization, which may
+    be about a challenger that was refused; `in_force_verdict` and `in_force_reason` are of the move
+    by which what is in force came into force. Addresses are relative to the data folder.
+    `documents_uri` is the folder of the model card and the plots; `ledger_entry` and
+    `ledger_sha256` name the last entry of the ledger then. What decides nothing is in no dump of
+    the record: the same decisions keep their bytes.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -456,5 +510,9 @@ class ChampionRecord(BaseModel):
 
     @classmethod
     def of_values(cls, values: dict[str, Any]) -> "ChampionRecord":
-        """From the values of an asset materialization's metadata; what is no part of the record is passed over."""
-        return cls.model_validate({name: value for name, value in values.items() if name in cls.model_fields})
+        """From the values of an asset materialization's metadata; what is no part of the record is
+        passed over.
+        """
+        return cls.model_validate(
+            {name: value for name, value in values.items() if name in cls.model_fields}
+        )

@@ -1,14 +1,21 @@
 """The bundles of a store: each in a folder that its hash names, below the data folder.
 
-What was decided by is looked for here and nowhere else, so that a store works wherever it is moved, and whatever MLflow has lost.
-Reading and proving one bundle is `bundle`'s matter.
+What was decided by is looked for here and nowhere else, so that a store works wherever it is moved,
+and whatever MLflow has lost. Reading and proving one bundle is `bundle`'s matter.
 """
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from creditrisk_assets.scoring.bundle import DECIDING, Bundle, BundleError, BundlePlace, deciding_files, load_bundle
+from creditrisk_assets.scoring.bundle import (
+    DECIDING,
+    Bundle,
+    BundleError,
+    BundlePlace,
+    deciding_files,
+    load_bundle,
+)
 from creditrisk_assets.storage import (
     StoredPath,
     files_below,
@@ -52,7 +59,8 @@ class BundleStore:
         return deciding_files(str(self.folder(sha256)), sha256)
 
     def learned_days(self, bundle: Bundle) -> frozenset[str]:
-        """Production days that a bundle was fitted on, and the bundles that it is a recalibration of.
+        """Production days that a bundle was fitted on, and the bundles that it is a recalibration
+        of.
 
         Raises:
             BundleError: if a bundle that it was made of cannot be read.

@@ -1,7 +1,8 @@
 """The models of a store: a folder for each version, with its record and what documents it.
 
-MLflow gives a version its number; the store keeps which bundle that number means, for ever. So a version that somebody deletes in
-MLflow is registered again (`registry`), and its number never comes to mean another bundle.
+MLflow gives a version its number; the store keeps which bundle that number means, for ever. So a
+version that somebody deletes in MLflow is registered again (`registry`), and its number never comes
+to mean another bundle.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,8 @@ class ModelRecord(BaseModel):
 
     Attributes:
         version: its number, as every answer and the ledger have it.
-        mlflow_version: the number under which MLflow has it now; another one once it had to be registered again.
+        mlflow_version: the number under which MLflow has it now; another one once it had to be
+            registered again.
         run_id: the MLflow run that holds a copy of its documents.
         bundle: the bundle.
         fallback: the scorecard of the same rows; None where the bundle is it.
@@ -78,21 +80,27 @@ class ModelFolders:
                 return ModelRecord.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             known = ", ".join(map(str, self.versions())) or "none yet"
-            raise ModelError(f"there is no model version {version} in {self.data_dir}; valid: {known}") from error
+            raise ModelError(
+                f"there is no model version {version} in {self.data_dir}; valid: {known}"
+            ) from error
         except (OSError, ValidationError) as error:
             raise ModelError(f"{path} cannot be read: {error}") from error
 
     def find(self, bundle_sha256: str) -> ModelRecord | None:
         """The latest version that a bundle has, or None."""
         records = (self.record(str(version)) for version in reversed(self.versions()))
-        return next((record for record in records if record.bundle.bundle_sha256 == bundle_sha256), None)
+        return next(
+            (record for record in records if record.bundle.bundle_sha256 == bundle_sha256), None
+        )
 
     def write(self, record: ModelRecord) -> None:
         """Store the record of a version; it appears whole or not at all."""
         with replacing(self.folder(record.version) / RECORD) as file:
             file.write((record.model_dump_json(indent=2) + "\n").encode())
 
-    def put_documents(self, version: str, documents: Mapping[str, str | bytes], folder: str = "") -> str:
+    def put_documents(
+        self, version: str, documents: Mapping[str, str | bytes], folder: str = ""
+    ) -> str:
         """Store what documents a version.
 
         Args:
@@ -112,7 +120,11 @@ class ModelFolders:
         """All documents of a version by their path in its folder."""
         folder = self.folder(version)
         with store_errors(folder):
-            return {name: bytes(path.read_bytes()) for name, path in files_below(folder).items() if name != RECORD}
+            return {
+                name: bytes(path.read_bytes())
+                for name, path in files_below(folder).items()
+                if name != RECORD
+            }
 
     def has_document(self, version: str, name: str) -> bool:
         """Whether a document was written."""

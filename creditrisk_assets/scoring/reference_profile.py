@@ -1,7 +1,9 @@
-"""What the champion was trained on, as numbers that a day is held against, and counting a day of any size by them.
+"""What the champion was trained on, as numbers that a day is held against, and counting a day of
+any size by them.
 
-The profile is made once, over all training rows, and lies in the bundle. A day is counted batch by batch as it is read, so that
-ten million rows need no more memory than one batch, and a count of it does not depend on how the day is cut into batches.
+The profile is made once, over all training rows, and lies in the bundle. A day is counted batch by
+batch as it is read, so that ten million rows need no more memory than one batch, and a count of it
+does not depend on how the day is cut into batches.
 """
 
 import os
@@ -33,11 +35,15 @@ BATCH_ROWS = 65_536
 """Rows that are counted at once: a column of them fits into a processor's own cache."""
 
 HAIR = 1e-9
-"""Points that a moved edge is set higher: a customer on an edge stays in its bin however the new score is rounded."""
+"""Points that a moved edge is set higher: a customer on an edge stays in its bin however the new
+score is rounded.
+"""
 
 INT32 = np.iinfo(np.int32)
 INTEGERS = (np.iinfo(np.int8), np.iinfo(np.int16), INT32)
-"""A contract's codes fit into the last; the fewer bytes a value has, the sooner a column is counted."""
+"""A contract's codes fit into the last; the fewer bytes a value has, the sooner a column is
+counted.
+"""
 
 
 class _Document(BaseModel):
@@ -49,11 +55,13 @@ class ColumnProfile(_Document):
 
     Attributes:
         name: the column.
-        edges: inner edges of the bins, rising: the deciles, fewer where values repeat. A bin holds its upper edge.
+        edges: inner edges of the bins, rising: the deciles, fewer where values repeat. A bin holds
+            its upper edge.
         counts: weighted rows of each bin, `len(edges) + 1` of them, and last those without a value.
         minimum: the smallest value; None where no row has one.
         maximum: the largest.
-        codes: the codes that were seen, as the decision graph sees them; None for a column without codes.
+        codes: the codes that were seen, as the decision graph sees them; None for a column without
+            codes.
     """
 
     name: str
@@ -70,9 +78,11 @@ class ColumnProfile(_Document):
 
 
 class ReferenceProfile(_Document):
-    """The training rows of a bundle: the score first, then every input in the order of the decision graph.
+    """The training rows of a bundle: the score first, then every input in the order of the decision
+    graph.
 
-    `effective_rows` is how many equally weighted rows tell as much: (sum of weights)^2 / sum of squared weights.
+    `effective_rows` is how many equally weighted rows tell as much: (sum of weights)^2 / sum of
+    squared weights.
     """
 
     rows: int
@@ -80,7 +90,9 @@ class ReferenceProfile(_Document):
     columns: list[ColumnProfile]
 
     @classmethod
-    def of(cls, columns: Mapping[str, Numbers], weight: IntArray, coded: Iterable[str] = ()) -> Self:
+    def of(
+        cls, columns: Mapping[str, Numbers], weight: IntArray, coded: Iterable[str] = ()
+    ) -> Self:
         """The profile of some rows.
 
         Args:
@@ -97,7 +109,10 @@ class ReferenceProfile(_Document):
         return cls(
             rows=len(weight),
             effective_rows=float(weight.sum()) ** 2 / float((weight.astype(np.float64) ** 2).sum()),
-            columns=[_profile(name, values, weight, name in with_codes) for name, values in columns.items()],
+            columns=[
+                _profile(name, values, weight, name in with_codes)
+                for name, values in columns.items()
+            ],
         )
 
     @property
@@ -111,7 +126,8 @@ class ReferenceProfile(_Document):
         return np.asarray(counts * (self.effective_rows / counts.sum()))
 
     def with_score(self, offset: float, factor: float) -> Self:
-        """The same rows under score * factor + offset, which is what a new calibration makes of a score.
+        """The same rows under score * factor + offset, which is what a new calibration makes of a
+        score.
 
         Raises:
             ValueError: if the factor is not positive: the order of the bins would turn round.
@@ -122,8 +138,12 @@ class ReferenceProfile(_Document):
         moved = first.model_copy(
             update={
                 "edges": [edge * factor + offset + HAIR for edge in first.edges],
-                "minimum": None if first.minimum is None else first.minimum * factor + offset - HAIR,
-                "maximum": None if first.maximum is None else first.maximum * factor + offset + HAIR,
+                "minimum": None
+                if first.minimum is None
+                else first.minimum * factor + offset - HAIR,
+                "maximum": None
+                if first.maximum is None
+                else first.maximum * factor + offset + HAIR,
             }
         )
         return self.model_copy(update={"columns": [moved, *self.columns[1:]]})
@@ -144,7 +164,11 @@ class ColumnCounts:
     new_codes: int
 
     def __add__(self, other: "ColumnCounts") -> "ColumnCounts":
-        return ColumnCounts(self.bins + other.bins, self.out_of_range + other.out_of_range, self.new_codes + other.new_codes)
+        return ColumnCounts(
+            self.bins + other.bins,
+            self.out_of_range + other.out_of_range,
+            self.new_codes + other.new_codes,
+        )
 
 
 Counts = dict[str, ColumnCounts]
@@ -168,8 +192,8 @@ class RowCounter:
         """Count the rows of one batch.
 
         Args:
-            batch: has a column for each of the profile's, as days are stored: whole numbers, decimals, text codes; nulls where a
-                value is missing.
+            batch: has a column for each of the profile's, as days are stored: whole numbers,
+                decimals, text codes; nulls where a value is missing.
         """
         return {counter.name: counter(batch.column(counter.name)) for counter in self._counters}
 
@@ -199,13 +223,18 @@ def profile_of_rows(
         weight: n, how often each row counts.
         inputs: the columns of `raw`.
     """
-    columns: dict[str, Numbers] = {SCORE: score, **{field.name: raw[:, place] for place, field in enumerate(inputs)}}
-    return ReferenceProfile.of(columns, weight, [field.name for field in inputs if field.codes is not None])
+    columns: dict[str, Numbers] = {
+        SCORE: score,
+        **{field.name: raw[:, place] for place, field in enumerate(inputs)},
+    }
+    return ReferenceProfile.of(
+        columns, weight, [field.name for field in inputs if field.codes is not None]
+    )
 
 
 def reference_profile_of(bundle: Bundle) -> ReferenceProfile:
-    """The profile in a bundle. One that was made before there were profiles has only a sample of its training rows; then it is
-    the sample's.
+    """The profile in a bundle. One that was made before there were profiles has only a sample of
+    its training rows; then it is the sample's.
     """
     try:
         return ReferenceProfile.model_validate_json(bundle.document(REFERENCE_PROFILE))
@@ -213,14 +242,17 @@ def reference_profile_of(bundle: Bundle) -> ReferenceProfile:
         table = pq.read_table(pa.BufferReader(bundle.document(REFERENCE)))
         score = table.column(SCORE).to_numpy()
         raw = np.stack([table.column(name).to_numpy() for name in bundle.input_names], axis=1)
-        return profile_of_rows(raw, score, np.ones(len(score), dtype=np.int64), bundle.manifest.inputs)
+        return profile_of_rows(
+            raw, score, np.ones(len(score), dtype=np.int64), bundle.manifest.inputs
+        )
 
 
 def bin_edges(reference: FloatArray) -> FloatArray:
-    """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its upper edge.
+    """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its
+    upper edge.
 
-    Where every decile is the largest value, that value has a bin of its own; a column of one value has bins on both sides of it.
-    A column without values has one bin.
+    Where every decile is the largest value, that value has a bin of its own; a column of one value
+    has bins on both sides of it. A column without values has one bin.
     """
     if len(reference) == 0:
         return np.array([])
@@ -278,11 +310,13 @@ class _Counter(ABC):
 
 
 class _NumberCounter(_Counter):
-    """Counts a column of numbers: how many are at most each edge, which is what a processor does fastest.
+    """Counts a column of numbers: how many are at most each edge, which is what a processor does
+    fastest.
 
     Args:
         column: its profile.
-        exact: whether decimals are compared as they are; else as the decision graph sees them, rounded to float32.
+        exact: whether decimals are compared as they are; else as the decision graph sees them,
+            rounded to float32.
     """
 
     def __init__(self, column: ColumnProfile, exact: bool) -> None:
@@ -314,8 +348,16 @@ class _NumberCounter(_Counter):
             edges = self._small_edges
         outside = 0
         if smallest < self._smallest or largest > self._largest:
-            outside = int(np.count_nonzero(numbers < self._smallest) + np.count_nonzero(numbers > self._largest))
-        return self._counts([int(np.count_nonzero(numbers <= edge)) for edge in edges], len(numbers), missing, outside)
+            outside = int(
+                np.count_nonzero(numbers < self._smallest)
+                + np.count_nonzero(numbers > self._largest)
+            )
+        return self._counts(
+            [int(np.count_nonzero(numbers <= edge)) for edge in edges],
+            len(numbers),
+            missing,
+            outside,
+        )
 
     def _counts(self, at_most: list[int], known: int, missing: int, outside: int) -> ColumnCounts:
         if not known:
@@ -332,7 +374,9 @@ class _CodeCounter(_Counter):
         self._codes = np.array(column.codes or [], dtype=np.float64)
         self._places = np.searchsorted(column.edges, self._codes, side="left")
         self._edges = np.array(column.edges, dtype=np.float64)
-        self._limits = next(limits for limits in INTEGERS if np.abs(self._codes).max(initial=0) <= limits.max)
+        self._limits = next(
+            limits for limits in INTEGERS if np.abs(self._codes).max(initial=0) <= limits.max
+        )
         self._narrow_codes = self._codes.astype(self._limits.dtype)
 
     def __call__(self, values: pa.Array) -> ColumnCounts:
@@ -346,7 +390,11 @@ class _CodeCounter(_Counter):
         if len(numbers) == 0:
             return ColumnCounts(bins, 0, 0)
         narrow = numbers
-        if numbers.dtype.kind == "i" and numbers.min() >= self._limits.min and numbers.max() <= self._limits.max:
+        if (
+            numbers.dtype.kind == "i"
+            and numbers.min() >= self._limits.min
+            and numbers.max() <= self._limits.max
+        ):
             narrow = numbers.astype(self._limits.dtype)
         each = [np.count_nonzero(narrow == code) for code in self._narrow_codes]
         np.add.at(bins, self._places, each)
@@ -359,6 +407,10 @@ class _CodeCounter(_Counter):
 
 
 def _rounded_down(edges: FloatArray) -> NDArray[np.float32]:
-    """The largest float32 that is not above each edge: a float32 is at most the one exactly if it is at most the other."""
+    """The largest float32 that is not above each edge: a float32 is at most the one exactly if it
+    is at most the other.
+    """
     rounded = edges.astype(np.float32)
-    return np.where(rounded > edges, np.nextafter(rounded, np.float32(-np.inf)), rounded).astype(np.float32)
+    return np.where(rounded > edges, np.nextafter(rounded, np.float32(-np.inf)), rounded).astype(
+        np.float32
+    )

@@ -1,7 +1,8 @@
-"""Scoring a file: the rows that satisfy the contract get a decision, the others say why not, and every row is kept.
+"""Scoring a file: the rows that satisfy the contract get a decision, the others say why not, and
+every row is kept.
 
-The decisions come from a bundle in this process, or from the API; both give the same numbers. The file is read, scored and
-written batch by batch, so that its length does not matter.
+The decisions come from a bundle in this process, or from the API; both give the same numbers. The
+file is read, scored and written batch by batch, so that its length does not matter.
 """
 
 import time
@@ -63,14 +64,15 @@ class Scorer(Protocol):
         """Decisions on records that satisfy the contract: a frame of `ANSWER_COLUMNS`, in order.
 
         Args:
-            records: a column for each field; whole numbers, decimals and text codes, NaN or None where a value is missing.
+            records: a column for each field; whole numbers, decimals and text codes, NaN or None
+                where a value is missing.
         """
 
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """How many rows got a decision, how many did not, and lines of the file that were no rows at all: the first 100, and how
-    many there were.
+    """How many rows got a decision, how many did not, and lines of the file that were no rows at
+    all: the first 100, and how many there were.
     """
 
     scored: int
@@ -86,21 +88,26 @@ def score_file(
     scorer: Scorer,
     progress: Callable[[int, int | None], None],
 ) -> ScoredFile:
-    """Score a CSV or Parquet file; the result has the file's own columns, the answer's, and `error`.
+    """Score a CSV or Parquet file; the result has the file's own columns, the answer's, and
+    `error`.
 
     Args:
         source: the file.
         destination: a `.csv` or `.parquet` path; it appears whole or not at all.
         portfolio: whose contract the rows must satisfy.
         scorer: where the decisions come from.
-        progress: called with the rows done, and how many there will be: an estimate until the end, None before there is one.
+        progress: called with the rows done, and how many there will be: an estimate until the end,
+            None before there is one.
 
     Raises:
-        ScoringError: if the file cannot be read, lacks columns, already has an answer's column, or the destination has another
-            suffix.
+        ScoringError: if the file cannot be read, lacks columns, already has an answer's column, or
+            the destination has another suffix.
     """
     if not destination.name.lower().endswith(WRITTEN):
-        raise ScoringError(f"{destination}: cannot write {Path(destination.name).suffix!r}; valid: .csv or .parquet")
+        raise ScoringError(
+            f"{destination}: cannot write {Path(destination.name).suffix!r}; valid: .csv or "
+            ".parquet"
+        )
     try:
         stream = read_batches(source, portfolio=portfolio)
     except (UnreadableFile, OSError) as error:
@@ -112,8 +119,14 @@ def score_file(
             raise ScoringError(f"{source}: {error}") from error
         taken = [name for name in (*ANSWER_COLUMNS, "error") if name in stream.names]
         if taken:
-            raise ScoringError(f"{source}: already has column {', '.join(taken)}; valid: a file that was not scored before")
-        with replacing(destination) as file, _Writer(file, destination.name.lower().endswith(".parquet")) as writer:
+            raise ScoringError(
+                f"{source}: already has column {', '.join(taken)}; valid: a file that was not "
+                "scored before"
+            )
+        with (
+            replacing(destination) as file,
+            _Writer(file, destination.name.lower().endswith(".parquet")) as writer,
+        ):
             return _score_stream(stream, writer, source, portfolio, scorer, progress)
 
 
@@ -144,25 +157,36 @@ def joined_reasons(codes: list[list[str]]) -> list[str]:
 def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
     """Decisions by the API behind an HTTP client, one call of `/predict/batch` for each chunk.
 
-    A call that gets no answer, or finds no champion, is sent again with the same idempotency key, so that no customer is decided
-    on twice.
+    A call that gets no answer, or finds no champion, is sent again with the same idempotency key,
+    so that no customer is decided on twice.
     """
     answered = False
 
     def score(records: pd.DataFrame) -> pd.DataFrame:
         nonlocal answered
-        columns = {field.name: _json_values(records[field.name], field) for field in portfolio.fields}
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        columns = {
+            field.name: _json_values(records[field.name], field) for field in portfolio.fields
+        }
+        rows = [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
         response = _answered(client, rows, RETRIES if answered else 1)
         answered = True
         if response.status_code != httpx.codes.OK:
-            raise ScoringError(f"{response.url} answered {response.status_code}: {response.text[:500]}")
+            raise ScoringError(
+                f"{response.url} answered {response.status_code}: {response.text[:500]}"
+            )
         given = response.json()
         refused = next((one for one in given if "problems" in one), None)
         if refused is not None or len(given) != len(rows):
-            raise ScoringError(f"{response.url} has not decided on every row: {refused or len(given)}"[:500])
+            raise ScoringError(
+                f"{response.url} has not decided on every row: {refused or len(given)}"[:500]
+            )
         answers = pd.DataFrame(given)
-        answers["reasons"] = joined_reasons([[reason["code"] for reason in reasons] for reasons in answers["reasons"]])
+        answers["reasons"] = joined_reasons(
+            [[reason["code"] for reason in reasons] for reasons in answers["reasons"]]
+        )
         return answers[ANSWER_COLUMNS]
 
     return score
@@ -262,7 +286,12 @@ class _Writer:
         self._begun = False
 
     def write(
-        self, headers: list[str], cells: pa.RecordBatch, answers: list[pd.DataFrame], good: Any, errors: list[str | None]
+        self,
+        headers: list[str],
+        cells: pa.RecordBatch,
+        answers: list[pd.DataFrame],
+        good: Any,
+        errors: list[str | None],
     ) -> None:
         """Add rows.
 
@@ -273,20 +302,28 @@ class _Writer:
             good: which rows those are.
             errors: for each row, what is wrong with it.
         """
-        decided = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame(columns=ANSWER_COLUMNS)
+        decided = (
+            pd.concat(answers, ignore_index=True)
+            if answers
+            else pd.DataFrame(columns=ANSWER_COLUMNS)
+        )
         place = np.full(cells.num_rows, -1)
         place[good] = np.arange(len(good))
         places = pa.array(place, mask=place < 0)
         table = pa.Table.from_arrays(cells.columns, names=headers)
         for name, kind in ANSWER_TYPES.items():
-            table = table.append_column(name, pa.array(decided[name].to_numpy(), kind, from_pandas=True).take(places))
+            table = table.append_column(
+                name, pa.array(decided[name].to_numpy(), kind, from_pandas=True).take(places)
+            )
         table = table.append_column("error", pa.array(errors, pa.string()))
         if self._as_parquet:
             if self._parquet is None:
                 self._parquet = pq.ParquetWriter(self._file, table.schema)
             self._parquet.write_table(table)
         else:
-            frame = text_columns(table).to_pandas(integer_object_nulls=True)  # a missing one must not turn the others into floats
+            frame = text_columns(table).to_pandas(
+                integer_object_nulls=True
+            )  # a missing one must not turn the others into floats
             frame.to_csv(self._file, index=False, header=not self._begun)
         self._begun = True
 

@@ -1,10 +1,11 @@
 """Simulated customers in the shape of the UCI card portfolio.
 
-Every account is followed month by month, from a March that nobody sees to September. It has a hidden type (its frailty), a limit,
-and two hidden habits, of spending and of paying. Its payment status moves as a Markov chain of its type; what is paid follows the
-status and the bill; the next bill is the old one, less what was paid, plus what was spent; default in October follows a hazard on
-what happened before. The numbers are in `simulator.toml`, which `simulator_fit` makes. Nothing here is data about people. Any
-time axis over these customers, or over the UCI file, is synthetic.
+Every account is followed month by month, from a March that nobody sees to September. It has a
+hidden type (its frailty), a limit, and two hidden habits, of spending and of paying. Its payment
+status moves as a Markov chain of its type; what is paid follows the status and the bill; the next
+bill is the old one, less what was paid, plus what was spent; default in October follows a hazard on
+what happened before. The numbers are in `simulator.toml`, which `simulator_fit` makes. Nothing here
+is data about people. Any time axis over these customers, or over the UCI file, is synthetic.
 """
 
 from collections import defaultdict
@@ -46,7 +47,9 @@ PART = 0.95
 """Share of the bill below which a payment is a part payment."""
 
 LEAST_ROUNDED = 1_750
-"""NT$: part payments from here on are rounded; below it people pay the amount that is asked for, which is seldom round."""
+"""NT$: part payments from here on are rounded; below it people pay the amount that is asked for,
+which is seldom round.
+"""
 
 AUGUST = 5
 """Month counted from March."""
@@ -56,7 +59,9 @@ _IN_FULL = np.array([name in ("-2", "-1") for name in STATES])
 _CODE = np.array([-2, -2, -1, -1, 0, 0, 0, 2, 3, 1, 1])
 _DEEP = STATES.index("3+")
 _LOWEST_BILL = np.array([SMALL_BILL + 1 if name == "0" else 1 for name in STATES])
-_HIGHEST_BILL = np.array([SMALL_BILL if name == "0 small" else FLOAT32_EXACT_INTEGER for name in STATES])
+_HIGHEST_BILL = np.array(
+    [SMALL_BILL if name == "0 small" else FLOAT32_EXACT_INTEGER for name in STATES]
+)
 
 
 def simulate(rows: int, seed: int, first_identifier: int = 1) -> pd.DataFrame:
@@ -73,7 +78,9 @@ def simulate(rows: int, seed: int, first_identifier: int = 1) -> pd.DataFrame:
     return simulate_by(committed_parameters(), rows, seed, first_identifier)
 
 
-def simulate_by(parameters: Parameters, rows: int, seed: int, first_identifier: int = 1) -> pd.DataFrame:
+def simulate_by(
+    parameters: Parameters, rows: int, seed: int, first_identifier: int = 1
+) -> pd.DataFrame:
     """Customers with their outcome, by any parameters; otherwise as `simulate`."""
     rng = np.random.default_rng(seed)
     columns = [*PORTFOLIO.field_names, PORTFOLIO.target]
@@ -82,7 +89,11 @@ def simulate_by(parameters: Parameters, rows: int, seed: int, first_identifier: 
         block = numbers[:, first : first + BLOCK]
         block[:] = _customers(parameters, block.shape[1], rng)
     frame = pd.DataFrame(numbers.T, columns=columns)
-    frame.insert(0, PORTFOLIO.identifier, [str(number) for number in range(first_identifier, first_identifier + rows)])
+    frame.insert(
+        0,
+        PORTFOLIO.identifier,
+        [str(number) for number in range(first_identifier, first_identifier + rows)],
+    )
     return frame
 
 
@@ -95,8 +106,12 @@ def _customers(parameters: Parameters, rows: int, rng: np.random.Generator) -> I
     state = _states(parameters, kind, rng)
     status = _statuses(parameters, state, rng)
     bills, paid = _balances(parameters, limit, state, rng)
-    target = rng.random(rows) < _sigmoid(_linear(parameters.hazard, hazard_terms(limit, status, bills, paid)))
-    return np.vstack([limit, sex, education, marriage, age, status.T, bills.T, paid.T, target]).astype(np.int64)
+    target = rng.random(rows) < _sigmoid(
+        _linear(parameters.hazard, hazard_terms(limit, status, bills, paid))
+    )
+    return np.vstack(
+        [limit, sex, education, marriage, age, status.T, bills.T, paid.T, target]
+    ).astype(np.int64)
 
 
 def education_group(education: IntArray) -> IntArray:
@@ -105,7 +120,9 @@ def education_group(education: IntArray) -> IntArray:
 
 
 def limit_terms(sex: IntArray, age: IntArray, education: IntArray) -> dict[str, FloatArray]:
-    """What moves an account's rank among the limits of its type: name to one value for each customer."""
+    """What moves an account's rank among the limits of its type: name to one value for each
+    customer.
+    """
     group = education_group(education)
     terms = {
         "woman": sex == 2,
@@ -117,7 +134,9 @@ def limit_terms(sex: IntArray, age: IntArray, education: IntArray) -> dict[str, 
     return {name: values.astype(np.float64) for name, values in terms.items()}
 
 
-def hazard_terms(limit: FloatArray, status: IntArray, bills: FloatArray, paid: FloatArray) -> dict[str, FloatArray]:
+def hazard_terms(
+    limit: FloatArray, status: IntArray, bills: FloatArray, paid: FloatArray
+) -> dict[str, FloatArray]:
     """What the hazard of default depends on: name to one value for each customer.
 
     Args:
@@ -158,7 +177,9 @@ def _linear(coefficients: Mapping[str, float], terms: Mapping[str, FloatArray]) 
     return result
 
 
-def _people(parameters: Parameters, rows: int, rng: np.random.Generator) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+def _people(
+    parameters: Parameters, rows: int, rng: np.random.Generator
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """Sex, age, education and marriage of each customer."""
     people = parameters.people
     woman = (rng.random(rows) >= people.men).astype(np.int64)
@@ -169,9 +190,16 @@ def _people(parameters: Parameters, rows: int, rng: np.random.Generator) -> tupl
     return 1 + woman, age, education, _drawn(np.array(people.marriage), band, rng)
 
 
-def _limits(parameters: Parameters, kind: IntArray, terms: Mapping[str, FloatArray], rng: np.random.Generator) -> FloatArray:
+def _limits(
+    parameters: Parameters,
+    kind: IntArray,
+    terms: Mapping[str, FloatArray],
+    rng: np.random.Generator,
+) -> FloatArray:
     """Credit limits, NT$."""
-    score = _linear(parameters.limit_rank, terms) + parameters.limit_rank["spread"] * rng.standard_normal(len(kind))
+    score = _linear(parameters.limit_rank, terms) + parameters.limit_rank[
+        "spread"
+    ] * rng.standard_normal(len(kind))
     limits = np.array([one.limit for one in parameters.account_type])
     steps = np.round(_quantiles(limits, kind, ndtr(score), np.inf) / LIMIT_STEP)
     return np.asarray(np.maximum(steps, 1) * LIMIT_STEP)
@@ -180,8 +208,8 @@ def _limits(parameters: Parameters, kind: IntArray, terms: Mapping[str, FloatArr
 def _states(parameters: Parameters, kind: IntArray, rng: np.random.Generator) -> IntArray:
     """States of each account from March to September: rows x 7, oldest first.
 
-    The data begin in April. The March before is drawn backwards from April by Bayes' rule, as if the states of March had the
-    shares of April.
+    The data begin in April. The March before is drawn backwards from April by Bayes' rule, as if
+    the states of March had the shares of April.
     """
     types, size = parameters.account_type, len(STATES_UNTIL_AUGUST)
     april = np.array([one.april for one in types])
@@ -219,7 +247,9 @@ def _balances(
     amounts, rows = parameters.amounts, len(limit)
     habits = _Habits(parameters, rows, rng)
     opening, spending = _Amounts(amounts.opening, unit=1), _Amounts(amounts.spending, unit=1)
-    early = _Amounts([cell for cell in amounts.payments if cell.months != "from August"], unit=0.001)
+    early = _Amounts(
+        [cell for cell in amounts.payments if cell.months != "from August"], unit=0.001
+    )
     later = _Amounts([cell for cell in amounts.payments if cell.months != "until July"], unit=0.001)
 
     first = states[:, 0]
@@ -233,16 +263,22 @@ def _balances(
         payment = _payments(parameters, bill, share, limit, rng)
         left = bill - payment
         spent = spending.drawn(before, after, left / limit, limit, spends)
-        bill = _bill(parameters, after, np.minimum(left + spent, np.maximum(left, parameters.bounds.bill * limit)), rng)
+        bill = _bill(
+            parameters,
+            after,
+            np.minimum(left + spent, np.maximum(left, parameters.bounds.bill * limit)),
+            rng,
+        )
         bills[:, 6 - month], paid[:, 6 - month] = bill, payment
     return bills, paid
 
 
 class _Habits:
-    """Hidden habits of spending and paying, as ranks between 0 and 1 of each month's amounts among those of like accounts.
+    """Hidden habits of spending and paying, as ranks between 0 and 1 of each month's amounts among
+    those of like accounts.
 
-    One factor for each habit makes an account's months alike; the two factors, and what is left of the two in the same month, are
-    correlated as the parameters say.
+    One factor for each habit makes an account's months alike; the two factors, and what is left of
+    the two in the same month, are correlated as the parameters say.
     """
 
     def __init__(self, parameters: Parameters, rows: int, rng: np.random.Generator) -> None:
@@ -250,7 +286,9 @@ class _Habits:
         self._paying = float(np.sqrt(self._given.paying))
         in_full, otherwise = np.sqrt([self._given.spending_in_full, self._given.spending_otherwise])
         self._loading = np.where(_IN_FULL, in_full, otherwise)
-        shared = self._given.paying_and_spending_apart / (self._paying * float(self._loading.mean()))
+        shared = self._given.paying_and_spending_apart / (
+            self._paying * float(self._loading.mean())
+        )
         self._payer = self._normal()
         self._spender = shared * self._payer + np.sqrt(1 - shared**2) * self._normal()
 
@@ -268,7 +306,9 @@ class _Habits:
         shared = (together / (paying_left * left))[after]
         noise = shared * paying_noise + np.sqrt(1 - shared**2) * self._normal()
         paying = self._paying * self._payer + paying_left * paying_noise
-        return np.asarray(ndtr(paying)), np.asarray(ndtr(self._loading[after] * self._spender + left[after] * noise))
+        return np.asarray(ndtr(paying)), np.asarray(
+            ndtr(self._loading[after] * self._spender + left[after] * noise)
+        )
 
     def _normal(self) -> FloatArray:
         return self._rng.standard_normal(self._rows)
@@ -279,12 +319,16 @@ class _Amounts:
 
     Args:
         cells: in each group of the same states the bands in rising order.
-        unit: about the smallest amount that matters; interpolation is linear up to it and logarithmic beyond.
+        unit: about the smallest amount that matters; interpolation is linear up to it and
+            logarithmic beyond.
     """
 
     def __init__(self, cells: Sequence[Cell], unit: float) -> None:
         self._quantiles, self._unit = np.array([cell.quantiles for cell in cells]), unit
-        self._none, self._power = np.array([cell.none for cell in cells]), np.array([cell.power for cell in cells])
+        self._none, self._power = (
+            np.array([cell.none for cell in cells]),
+            np.array([cell.power for cell in cells]),
+        )
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for number, cell in enumerate(cells):
             for pair in product(states_named(cell.before), states_named(cell.after)):
@@ -295,7 +339,14 @@ class _Amounts:
             self._first[pair] = numbers[0]
             self._edges[pair][: len(numbers)] = [cells[number].up_to for number in numbers]
 
-    def drawn(self, before: IntArray, after: IntArray, band: FloatArray, limit: FloatArray, rank: FloatArray) -> FloatArray:
+    def drawn(
+        self,
+        before: IntArray,
+        after: IntArray,
+        band: FloatArray,
+        limit: FloatArray,
+        rank: FloatArray,
+    ) -> FloatArray:
         """Amounts at the given ranks of their cells; zero for states that have no cell.
 
         Args:
@@ -313,19 +364,29 @@ class _Amounts:
             cell = cell + (band > self._edges[before, after, place])
         none = self._none[cell]
         positive = rank >= none
-        value = _quantiles(self._quantiles, cell, np.maximum(rank - none, 0) / (1 - none), self._unit)
+        value = _quantiles(
+            self._quantiles, cell, np.maximum(rank - none, 0) / (1 - none), self._unit
+        )
         amounts[known] = positive * value * (limit[known] / 100_000) ** self._power[cell]
         return amounts
 
 
 def _payments(
-    parameters: Parameters, bill: FloatArray, share: FloatArray, limit: FloatArray, rng: np.random.Generator
+    parameters: Parameters,
+    bill: FloatArray,
+    share: FloatArray,
+    limit: FloatArray,
+    rng: np.random.Generator,
 ) -> FloatArray:
     """What is paid on each bill, NT$."""
     bounds = parameters.bounds
     paid = np.round(np.minimum(bill * share, bill + bounds.overpayment * limit))
     chance = rng.random(len(bill))
-    unit = np.where(chance < bounds.thousands, 1_000, np.where(chance < bounds.thousands + bounds.hundreds, 100, 1))
+    unit = np.where(
+        chance < bounds.thousands,
+        1_000,
+        np.where(chance < bounds.thousands + bounds.hundreds, 100, 1),
+    )
     in_part = (share < PART) & (paid >= LEAST_ROUNDED)
     paid = np.where(in_part, np.round(paid / unit) * unit, paid)
     on_empty = _payments_on_empty_bills(parameters.empty_bills, len(bill), rng)
@@ -334,21 +395,29 @@ def _payments(
 
 def _payments_on_empty_bills(empty: EmptyBills, rows: int, rng: np.random.Generator) -> FloatArray:
     rank = (rng.random(rows) - empty.no_payment) / (1 - empty.no_payment)
-    paid = _quantiles(np.array([empty.payment]), np.zeros(rows, dtype=np.int64), np.maximum(rank, 0), 1)
+    paid = _quantiles(
+        np.array([empty.payment]), np.zeros(rows, dtype=np.int64), np.maximum(rank, 0), 1
+    )
     return np.where(rank < 0, 0, np.round(paid))
 
 
-def _bill(parameters: Parameters, state: IntArray, bill: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _bill(
+    parameters: Parameters, state: IntArray, bill: FloatArray, rng: np.random.Generator
+) -> FloatArray:
     """The bill, NT$, made to be what its state says it is."""
     empty = parameters.empty_bills
     rank = rng.random(len(bill)) / empty.negative
-    negative = _quantiles(np.array([empty.negative_bill]), np.zeros(len(bill), dtype=np.int64), np.minimum(rank, 1), 1)
+    negative = _quantiles(
+        np.array([empty.negative_bill]), np.zeros(len(bill), dtype=np.int64), np.minimum(rank, 1), 1
+    )
     owed = np.clip(np.round(bill), _LOWEST_BILL[state], _HIGHEST_BILL[state])
     return np.where(_EMPTY[state], np.where(rank < 1, np.round(negative), 0), owed)
 
 
 def _drawn(shares: FloatArray, row: IntArray, rng: np.random.Generator) -> IntArray:
-    """One column number for each entry of `row`, drawn with the chances that this row of `shares` gives (up to a factor)."""
+    """One column number for each entry of `row`, drawn with the chances that this row of `shares`
+    gives (up to a factor).
+    """
     upper = shares.cumsum(axis=1)
     chance = rng.random(len(row)) * upper[row, -1]
     result = np.zeros(len(row), dtype=np.int64)
@@ -360,7 +429,8 @@ def _drawn(shares: FloatArray, row: IntArray, rng: np.random.Generator) -> IntAr
 def _quantiles(table: FloatArray, row: IntArray, rank: FloatArray, unit: float) -> FloatArray:
     """Values at a rank between 0 and 1 of a row of quantiles at `LEVELS`.
 
-    Between two levels a value is interpolated on the scale of arsinh(value / unit): linear below `unit`, logarithmic above.
+    Between two levels a value is interpolated on the scale of arsinh(value / unit): linear below
+    `unit`, logarithmic above.
     """
     levels = np.array(LEVELS)
     scaled = table if np.isinf(unit) else np.arcsinh(table / unit)

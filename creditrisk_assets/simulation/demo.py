@@ -1,6 +1,8 @@
-"""The proof: the whole loop with real processes, from the first champion to its successor, while a client keeps asking.
+"""The proof: the whole loop with real processes, from the first champion to its successor, while a
+client keeps asking.
 
-Nothing here decides anything. It lands files, waits for what the sensors and assets do by themselves, and looks.
+Nothing here decides anything. It lands files, waits for what the sensors and assets do by
+themselves, and looks.
 """
 
 import json
@@ -49,13 +51,16 @@ POLL_SECONDS = 1.0
 SEED = 20051001
 
 STABLE_SHARE, DRIFTED_SHARE = 0.1, 0.3
-"""Of the newcomers: what each stable and each drifted day gets. Nobody comes on two drifted days: where one does, the promotion
-gate counts the latest day alone, and the rest are no fair sample of the drifted customers.
+"""Of the newcomers: what each stable and each drifted day gets. Nobody comes on two drifted days:
+where one does, the promotion gate counts the latest day alone, and the rest are no fair sample of
+the drifted customers.
 """
 
 SIMULATED_CUSTOMERS = 24_000
 MINIMUM_ROWS = 12_000
-"""A smaller file leaves so few held-out bads on the drifted days that the promotion gate would rightly refuse to judge."""
+"""A smaller file leaves so few held-out bads on the drifted days that the promotion gate would
+rightly refuse to judge.
+"""
 
 
 class DemoFailed(RuntimeError):
@@ -64,8 +69,9 @@ class DemoFailed(RuntimeError):
 
 COVARIATE_SHIFT = 1.0
 CONCEPT_DRIFT = 0.5
-"""On drifted days: log weight of a customer for each standard deviation of risk, and the share of outcomes that something else
-decides."""
+"""On drifted days: log weight of a customer for each standard deviation of risk, and the share of
+outcomes that something else decides.
+"""
 
 
 @dataclass(frozen=True)
@@ -142,10 +148,21 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
         workspace = site / "data" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
         since = time.time()
-        wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
+        wanted = processes.services(
+            ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
+        )
         console.rule("processes")
-        with processes.running(wanted, site, environment, site / "data" / "logs", lambda name: console.print(f"  {name}")) as up:
-            console.print(f"  watch it: Dagster UI {ports.dagster_url}, API {ports.api_url}, its page {ports.api_url}/monitoring")
+        with processes.running(
+            wanted,
+            site,
+            environment,
+            site / "data" / "logs",
+            lambda name: console.print(f"  {name}"),
+        ) as up:
+            console.print(
+                f"  watch it: Dagster UI {ports.dagster_url}, API {ports.api_url}, its page "
+                f"{ports.api_url}/monitoring"
+            )
             _Demo(console, instance, up, settings, ports, days).run()
     console.print(f"the store stays in {site} until the next demo", style="dim")
 
@@ -169,8 +186,12 @@ class _Demo:
             self.console.rule("stable days")
             self._land_and_score(stable)
             self._outcomes(stable)
-            self._expect(not self._retrains(), "no retrain on stable days", f"retrains: {self._retrains()}")
-            self.console.rule("drifted days (injected: riskier customers, and other reasons to default)")
+            self._expect(
+                not self._retrains(), "no retrain on stable days", f"retrains: {self._retrains()}"
+            )
+            self.console.rule(
+                "drifted days (injected: riskier customers, and other reasons to default)"
+            )
             self._land_and_score(drifted)
             self._outcomes(drifted)
             self._promotion()
@@ -195,9 +216,13 @@ class _Demo:
         client.submit_job_execution("train", repository_location_name="creditrisk")
         self._until("job train: history to champion", lambda: bool(self._verdicts()))
         first = self._verdicts()[0]
-        self._expect(first.verdict == "first", f"version {first.model_version}: {first.reason}", str(first))
+        self._expect(
+            first.verdict == "first", f"version {first.model_version}: {first.reason}", str(first)
+        )
         self._until("API loads it", lambda: self._api_version() == first.model_version)
-        self.console.print(f"  API answers with version {first.model_version}, bundle {first.bundle_sha256[:12]}")
+        self.console.print(
+            f"  API answers with version {first.model_version}, bundle {first.bundle_sha256[:12]}"
+        )
 
     def _land_and_score(self, days: list[Day]) -> None:
         for day in days:
@@ -211,17 +236,22 @@ class _Demo:
             )
             self._until("its run ends", lambda day=day: not self._in_flight(day.day))  # type: ignore[misc]
             seen = self._day(day.day)
-            drift_checks = [alarm.problem for alarm in seen.alarms if alarm.check.endswith("stable")]
+            drift_checks = [
+                alarm.problem for alarm in seen.alarms if alarm.check.endswith("stable")
+            ]
             self._expect(
                 bool(drift_checks) == day.drifted,
-                f"{day.day}: {seen.rows:,} rows by version {seen.model_version}, score PSI {seen.score_psi:.3f}, "
-                f"{seen.drifted_columns} columns drifted{', alarms: ' + ', '.join(drift_checks) if drift_checks else ''}",
+                f"{day.day}: {seen.rows:,} rows by version {seen.model_version}, score PSI "
+                f"{seen.score_psi:.3f}, {seen.drifted_columns} columns "
+                f"drifted{', alarms: ' + ', '.join(drift_checks) if drift_checks else ''}",
                 f"{day.day} (drift injected: {day.drifted}) gave the drift alarms {drift_checks}",
             )
 
     def _outcomes(self, days: list[Day]) -> None:
         for day in days:
-            outcomes = day.customers[[self.settings.portfolio.identifier, self.settings.portfolio.target]]
+            outcomes = day.customers[
+                [self.settings.portfolio.identifier, self.settings.portfolio.target]
+            ]
             land(self.settings.landing_outcomes / day.day, "outcomes.csv", outcomes)
         self.console.print(f"  landed the outcomes of {len(days)} days")
         for day in days:
@@ -230,7 +260,9 @@ class _Demo:
                 lambda day=day: self._day(day.day).roc_auc is not None,  # type: ignore[misc]
             )
             seen = self._day(day.day)
-            self.console.print(f"  {day.day}: AUC {seen.roc_auc:.4f} on {seen.matured:,} matured rows")
+            self.console.print(
+                f"  {day.day}: AUC {seen.roc_auc:.4f} on {seen.matured:,} matured rows"
+            )
         self._until("their runs end", lambda: not self._in_flight(None, "assess_performance"))
 
     def _promotion(self) -> None:
@@ -239,13 +271,20 @@ class _Demo:
         self.console.print(f"  retrain {retrain.run_id[:8]} started because {retrain.cause}")
         self._until("verdict on the challenger", lambda: len(self._verdicts()) > 1)
         verdict = self._verdicts()[0]
-        self._expect(verdict.verdict == "promoted", f"version {verdict.model_version}: {verdict.reason}", f"{verdict.reason}")
+        self._expect(
+            verdict.verdict == "promoted",
+            f"version {verdict.model_version}: {verdict.reason}",
+            f"{verdict.reason}",
+        )
 
     def _api_follows(self, caller: Caller) -> None:
         version = self._verdicts()[0].model_version
         start = time.monotonic()
         self._until("API serves the new champion", lambda: self._api_version() == version)
-        self.console.print(f"  API answers with version {version} after {time.monotonic() - start:.1f} s, no restart")
+        self.console.print(
+            f"  API answers with version {version} after {time.monotonic() - start:.1f} s, no "
+            "restart"
+        )
         before = caller.versions.get(f"v{version}", 0)
         self._until("the client sees it", lambda: caller.versions.get(f"v{version}", 0) > before)
 
@@ -257,22 +296,35 @@ class _Demo:
         replayed = replay_set(self.settings.decisions, bundles, kept)
         self._expect(
             replayed.exact,
-            f"{replayed.rows:,} decisions of {day}, made by version {kept.champion.model_version}, come out again to the bit",
+            f"{replayed.rows:,} decisions of {day}, made by version "
+            f"{kept.champion.model_version}, come out again to the bit",
             f"{day}: {replayed.different} decisions differ; {replayed.problem}",
         )
-        one = replay_decision(bundles, *kept_decision(self.settings.decisions, f"{day}-{kept.name}-0"))
-        reasons = "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
+        one = replay_decision(
+            bundles, *kept_decision(self.settings.decisions, f"{day}-{kept.name}-0")
+        )
+        reasons = (
+            "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
+        )
         pd_told = f"PD {one.kept['default_probability']:.4f}"
         self.console.print(f"  decision {day}-{kept.name}-0: {pd_told}. {reasons}", soft_wrap=True)
         for version, told in sorted(caller.last_by_version.items()):
-            one = replay_decision(bundles, *decision_found(LiveDecisions.of(self.settings), told["decision_id"]))
+            one = replay_decision(
+                bundles, *decision_found(LiveDecisions.of(self.settings), told["decision_id"])
+            )
             self._expect(
                 one.exact and one.kept["default_probability"] == told["default_probability"],
-                f"the API's decision {told['decision_id']} by {version} is in its log and comes out again to the bit",
-                f"the API's decision {told['decision_id']}: told {told}, kept {one.kept}, now {one.now}",
+                f"the API's decision {told['decision_id']} by {version} is in its log and comes "
+                "out again to the bit",
+                f"the API's decision {told['decision_id']}: told {told}, kept {one.kept}, now "
+                f"{one.now}",
             )
         wrong = [
-            finding for finding in champion_commands.verify(self.instance, self.settings, every_version=True) if not finding.holds
+            finding
+            for finding in champion_commands.verify(
+                self.instance, self.settings, every_version=True
+            )
+            if not finding.holds
         ]
         self._expect(
             not wrong,
@@ -282,7 +334,9 @@ class _Demo:
 
     def _summary(self, caller: Caller) -> None:
         self.console.rule("summary")
-        table = Table("day", "rows", "drift injected", "drifted columns", "score PSI", "AUC", "champion")
+        table = Table(
+            "day", "rows", "drift injected", "drifted columns", "score PSI", "AUC", "champion"
+        )
         for day in self.days:
             seen = self._day(day.day)
             table.add_row(
@@ -296,15 +350,24 @@ class _Demo:
             )
         self.console.print(table)
         for verdict in reversed(self._verdicts()):
-            self.console.print(f"champion v{verdict.model_version} ({verdict.verdict}): {verdict.reason}")
-        by_version = ", ".join(f"{count:,} by {version}" for version, count in sorted(caller.versions.items()))
-        self.console.print(f"API answers: {caller.answers:,} ({by_version}), failed: {caller.failures}")
+            self.console.print(
+                f"champion v{verdict.model_version} ({verdict.verdict}): {verdict.reason}"
+            )
+        by_version = ", ".join(
+            f"{count:,} by {version}" for version, count in sorted(caller.versions.items())
+        )
+        self.console.print(
+            f"API answers: {caller.answers:,} ({by_version}), failed: {caller.failures}"
+        )
         self._expect(
             caller.failures == 0 and caller.answers > 0 and len(caller.versions) == 2,
             "every call was answered, by the old champion and then by the new one",
-            f"{caller.failures} failed calls of {caller.answers}, last: {caller.last_failure}; versions {caller.versions}",
+            f"{caller.failures} failed calls of {caller.answers}, last: {caller.last_failure}; "
+            f"versions {caller.versions}",
         )
-        self.console.print("The days are synthetic: neither the UCI data nor the simulator has dates.", style="dim")
+        self.console.print(
+            "The days are synthetic: neither the UCI data nor the simulator has dates.", style="dim"
+        )
 
     def _customer(self) -> dict[str, Any]:
         """Somebody to ask about."""
@@ -341,13 +404,18 @@ class _Demo:
                 self.up.check()
                 failed = status.failed_runs(self.instance)
                 if failed:
-                    raise DemoFailed(f"run {failed[0].run_id} of {failed[0].job} failed; see {self.ports.dagster_url}")
+                    raise DemoFailed(
+                        f"run {failed[0].run_id} of {failed[0].job} failed; see "
+                        f"{self.ports.dagster_url}"
+                    )
                 if time.monotonic() > deadline:
                     raise DemoFailed(f"not within {STEP_TIMEOUT_SECONDS:.0f} s: {what}")
                 time.sleep(POLL_SECONDS)
 
 
-def _customers(console: Console, portfolio: Portfolio, data: Path | None) -> tuple[pd.DataFrame, list[Day]]:
+def _customers(
+    console: Console, portfolio: Portfolio, data: Path | None
+) -> tuple[pd.DataFrame, list[Day]]:
     """The history, and days of customers of it that no model learns from."""
     if data is None:
         console.print(f"{SIMULATED_CUSTOMERS:,} simulated customers, seed {SEED}")
@@ -356,19 +424,35 @@ def _customers(console: Console, portfolio: Portfolio, data: Path | None) -> tup
         history = read_history(str(data), portfolio)
         if len(history.rows.rejected):
             first = history.rows.rejected.iloc[0]
-            raise DemoFailed(f"{data}, line {first['line']}: {first['message']} ({len(history.rows.rejected)} problems in all)")
+            raise DemoFailed(
+                f"{data}, line {first['line']}: {first['message']} ({len(history.rows.rejected)} "
+                "problems in all)"
+            )
         customers = history.rows.accepted
         console.print(f"{data}: {len(customers):,} customers, SHA-256 {history.sha256[:16]}…")
     if len(customers) < MINIMUM_ROWS:
-        raise DemoFailed(f"{len(customers):,} customers; valid: at least {MINIMUM_ROWS:,}, so that drifted days can be judged")
-    others = newcomers(customers, portfolio).sample(frac=1, random_state=SEED).reset_index(drop=True)
+        raise DemoFailed(
+            f"{len(customers):,} customers; valid: at least {MINIMUM_ROWS:,}, so that drifted "
+            "days can be judged"
+        )
+    others = (
+        newcomers(customers, portfolio).sample(frac=1, random_state=SEED).reset_index(drop=True)
+    )
     days = []
     for position in range(STABLE_DAYS + DRIFTED_DAYS):
         drifted = position >= STABLE_DAYS
         rng = np.random.default_rng([SEED, position])
         pool = others[position % DRIFTED_DAYS :: DRIFTED_DAYS] if drifted else others
         weight = COVARIATE_SHIFT * risk_index(portfolio, pool) if drifted else np.zeros(len(pool))
-        part = chosen(pool, weight, round(len(others) * (DRIFTED_SHARE if drifted else STABLE_SHARE)), rng)
+        part = chosen(
+            pool, weight, round(len(others) * (DRIFTED_SHARE if drifted else STABLE_SHARE)), rng
+        )
         name = (today() - timedelta(days=STABLE_DAYS + DRIFTED_DAYS - position)).isoformat()
-        days.append(Day(name, redrawn_outcomes(portfolio, part, CONCEPT_DRIFT, rng) if drifted else part, drifted))
+        days.append(
+            Day(
+                name,
+                redrawn_outcomes(portfolio, part, CONCEPT_DRIFT, rng) if drifted else part,
+                drifted,
+            )
+        )
     return customers, days

@@ -1,6 +1,7 @@
 """The acceptance test of the loop: a scenario over many days, and what the loop did about it.
 
-Nothing here decides anything. It lands files day by day, lets the sensors and jobs do what they do, and looks.
+Nothing here decides anything. It lands files day by day, lets the sensors and jobs do what they do,
+and looks.
 """
 
 import time
@@ -84,14 +85,15 @@ class DrillReport:
         alarms_before: alarms on days before the onset: false ones.
         first_alarm: the first alarm on a day from the onset on.
         detection_delay_days: from the onset to the day on which that alarm was seen.
-        actions: what was done: `nothing`, `recalibrate`, `refit`, `page a human` (a run failed: a day is blocked until somebody
-            looks).
+        actions: what was done: `nothing`, `recalibrate`, `refit`, `page a human` (a run failed: a
+            day is blocked until somebody looks).
         retrains: how many.
         promotions: how many of them gave a new champion.
         auc_before: of the decisions before the onset.
         auc_disturbed: of the decisions from the onset on by the champion of that time.
         auc_after: of the decisions by its successors.
-        gap_disturbed: bad rate minus mean PD of the decisions from the onset on by the champion of that time.
+        gap_disturbed: bad rate minus mean PD of the decisions from the onset on by the champion of
+            that time.
         gap_after: of the decisions by its successors.
         landed: customers that landed, each once a day.
         lost: those of them without a decision.
@@ -138,8 +140,8 @@ def run_drill(
     Args:
         project: the project's folder.
         plan: the scenario.
-        data: a file of customers with their outcomes: it is the history, and those that no model learns from come day by day;
-            without one, the portfolio's simulator.
+        data: a file of customers with their outcomes: it is the history, and those that no model
+            learns from come day by day; without one, the portfolio's simulator.
         daemon: with the real daemon and processes instead of stepping in this process.
         told: called with days done, days in all, and what happened.
         history_rows: simulated customers that the first champion learns from.
@@ -153,7 +155,9 @@ def run_drill(
     with fresh_site(project / "data" / "drill" / plan.scenario, project) as site:
         history_file = site / "data" / "history.parquet"
         history.to_parquet(history_file, index=False)
-        settings, environment = enter(site, RAW_DATA=str(history_file), SETTLE_SECONDS="0", REPORT_ROWS=NO_PICTURES)
+        settings, environment = enter(
+            site, RAW_DATA=str(history_file), SETTLE_SECONDS="0", REPORT_ROWS=NO_PICTURES
+        )
         seen = _Seen()
         last_day = plan.days + plan.outcomes_after_days
         with _daemon(site, settings, environment) if daemon else _stepped(site, settings) as loop:
@@ -182,8 +186,14 @@ def table_row(report: DrillReport) -> list[str]:
         "" if report.detection_delay_days is None else str(report.detection_delay_days),
         str(report.alarms_before),
         f"{report.retrains} / {report.promotions}",
-        " → ".join(f"{auc:.3f}" for auc in (report.auc_before, report.auc_disturbed, report.auc_after) if not np.isnan(auc)),
-        " → ".join(f"{gap:+.3f}" for gap in (report.gap_disturbed, report.gap_after) if not np.isnan(gap)),
+        " → ".join(
+            f"{auc:.3f}"
+            for auc in (report.auc_before, report.auc_disturbed, report.auc_after)
+            if not np.isnan(auc)
+        ),
+        " → ".join(
+            f"{gap:+.3f}" for gap in (report.gap_disturbed, report.gap_after) if not np.isnan(gap)
+        ),
         f"{report.lost} of {report.landed:,}",
     ]
 
@@ -192,15 +202,16 @@ def markdown(reports: Sequence[DrillReport]) -> str:
     """The drills as a page; the command that makes it again is on it."""
     plan, seconds = reports[0].plan, sum(report.seconds for report in reports)
     command = (
-        f"creditrisk drill {plan.scenario if len(reports) == 1 else 'all'} --days {plan.days} --rows {plan.rows} "
-        f"--strength {plan.strength:g} --seed {plan.seed}"
+        f"creditrisk drill {plan.scenario if len(reports) == 1 else 'all'} --days {plan.days} "
+        f"--rows {plan.rows} --strength {plan.strength:g} --seed {plan.seed}"
     )
     lines = [
         "# Drills: what the loop does by itself",
         "",
-        f"Made by `{command}`: one run of each scenario, {seconds:.0f} s in all. Customers: {reports[0].source}.",
-        f"Days are stepped; a disturbance begins on day {plan.onset}, outcomes land {plan.outcomes_after_days} days after the "
-        "day of the decision. All days are synthetic.",
+        f"Made by `{command}`: one run of each scenario, {seconds:.0f} s in all. Customers: "
+        f"{reports[0].source}.",
+        f"Days are stepped; a disturbance begins on day {plan.onset}, outcomes land "
+        f"{plan.outcomes_after_days} days after the day of the decision. All days are synthetic.",
         "",
         "| " + " | ".join(TABLE_HEADER) + " |",
         "|" + "---|" * len(TABLE_HEADER),
@@ -208,7 +219,10 @@ def markdown(reports: Sequence[DrillReport]) -> str:
         "",
         "What happens in each:",
         "",
-        *(f"- `{report.plan.scenario}`: {SCENARIOS[report.plan.scenario].happens}." for report in reports),
+        *(
+            f"- `{report.plan.scenario}`: {SCENARIOS[report.plan.scenario].happens}."
+            for report in reports
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -227,64 +241,100 @@ TABLE_HEADER = [
 ]
 
 
-def _customers(portfolio: Portfolio, seed: int, data: Path | None, history_rows: int) -> tuple[pd.DataFrame, Draw, str]:
+def _customers(
+    portfolio: Portfolio, seed: int, data: Path | None, history_rows: int
+) -> tuple[pd.DataFrame, Draw, str]:
     if data is None:
         history = simulator_of(portfolio)(history_rows, seed, 1)
-        return history, simulated_customers(portfolio), f"simulated, history of {history_rows:,} customers"
+        return (
+            history,
+            simulated_customers(portfolio),
+            f"simulated, history of {history_rows:,} customers",
+        )
     read = read_history(str(data), portfolio)
     if len(read.rows.rejected):
         first = read.rows.rejected.iloc[0]
         raise DrillFailed(f"{data}, line {first['line']}: {first['message']}")
     others = newcomers(read.rows.accepted, portfolio)
     source = (
-        f"{data.name}, SHA-256 {read.sha256[:16]}…, {len(others):,} of its {len(read.rows.accepted):,} customers held out to come"
+        f"{data.name}, SHA-256 {read.sha256[:16]}…, {len(others):,} of its "
+        f"{len(read.rows.accepted):,} customers held out to come"
     )
     return read.rows.accepted, customers_of(others), source
 
 
 def _land(settings: Settings, portfolio: Portfolio, arrival: Arrival, seen: _Seen) -> None:
-    zone = settings.landing_production if arrival.zone == "production" else settings.landing_outcomes
+    zone = (
+        settings.landing_production if arrival.zone == "production" else settings.landing_outcomes
+    )
     land(zone / arrival.day, arrival.name, arrival.rows)
     identifiers = arrival.rows[portfolio.identifier].astype(str).tolist()
     if arrival.zone == "production":
         seen.customers.setdefault(arrival.day, {})[arrival.name] = identifiers
     else:
-        seen.outcomes.setdefault(arrival.day, {}).update(zip(identifiers, arrival.rows[portfolio.target].tolist(), strict=True))
+        seen.outcomes.setdefault(arrival.day, {}).update(
+            zip(identifiers, arrival.rows[portfolio.target].tolist(), strict=True)
+        )
 
 
 def _new_alarms(instance: DagsterInstance, today: str, known: list[Alarm]) -> list[Alarm]:
     old = {(alarm.what, alarm.day) for alarm in known}
-    found = [(BY_CHECK[one.check].failure, one.partition or "") for one in status.failed_checks(instance)]
-    found += [(f"{run.job} failed", run.day or "") for run in status.failed_runs(instance, limit=1_000)]
+    found = [
+        (BY_CHECK[one.check].failure, one.partition or "") for one in status.failed_checks(instance)
+    ]
+    found += [
+        (f"{run.job} failed", run.day or "") for run in status.failed_runs(instance, limit=1_000)
+    ]
     return [Alarm(today, what, day) for what, day in dict.fromkeys(found) if (what, day) not in old]
 
 
-def _report(plan: Plan, source: str, instance: DagsterInstance, settings: Settings, seen: _Seen, seconds: float) -> DrillReport:
+def _report(
+    plan: Plan,
+    source: str,
+    instance: DagsterInstance,
+    settings: Settings,
+    seen: _Seen,
+    seconds: float,
+) -> DrillReport:
     onset = plan.date(plan.onset)
     scored = {day: _scores(settings, day) for day in sorted(seen.customers)}
-    wanted = {day: {one for ids in files.values() for one in ids} for day, files in seen.customers.items()}
+    wanted = {
+        day: {one for ids in files.values() for one in ids} for day, files in seen.customers.items()
+    }
     lost = sum(len(ids - set(scored[day].index)) for day, ids in wanted.items())
     decided = pd.concat(
         [
-            frame.assign(day=day, bad=pd.Series(seen.outcomes.get(day, {}), dtype="float64").reindex(frame.index))
+            frame.assign(
+                day=day,
+                bad=pd.Series(seen.outcomes.get(day, {}), dtype="float64").reindex(frame.index),
+            )
             for day, frame in scored.items()
         ]
     ).dropna(subset=["bad"])
     before = decided["day"] < onset
     first_version = decided["model_version"].iloc[0] if len(decided) else None
     of_first = decided["model_version"] == first_version
-    since = [alarm for alarm in seen.alarms if (alarm.day or alarm.seen) >= onset]  # of the champion or a job: of no day
+    since = [
+        alarm for alarm in seen.alarms if (alarm.day or alarm.seen) >= onset
+    ]  # of the champion or a job: of no day
     first_alarm = min(since, key=lambda alarm: (alarm.seen, alarm.day)) if since else None
     retrains = [run for run in status.runs(instance, limit=10_000) if run.job == "retrain"]
-    promotions = sum(verdict.verdict == "promoted" for verdict in status.verdicts(instance, limit=1_000))
+    promotions = sum(
+        verdict.verdict == "promoted" for verdict in status.verdicts(instance, limit=1_000)
+    )
     failed = any(alarm.what.endswith("failed") for alarm in seen.alarms)
-    actions = [*sorted({run.action or "refit" for run in retrains}), *(["page a human"] if failed else [])]
+    actions = [
+        *sorted({run.action or "refit" for run in retrains}),
+        *(["page a human"] if failed else []),
+    ]
     return DrillReport(
         plan=plan,
         source=source,
         alarms_before=len(seen.alarms) - len(since),
         first_alarm=first_alarm,
-        detection_delay_days=(date.fromisoformat(first_alarm.seen) - date.fromisoformat(onset)).days if first_alarm else None,
+        detection_delay_days=(date.fromisoformat(first_alarm.seen) - date.fromisoformat(onset)).days
+        if first_alarm
+        else None,
         actions=tuple(actions) or ("nothing",),
         retrains=len(retrains),
         promotions=promotions,
@@ -311,7 +361,11 @@ def _scores(settings: Settings, day: str) -> pd.DataFrame:
 
 
 def _gap(decided: pd.DataFrame) -> float:
-    return float((decided["bad"] - decided["default_probability"]).mean()) if len(decided) else float("nan")
+    return (
+        float((decided["bad"] - decided["default_probability"]).mean())
+        if len(decided)
+        else float("nan")
+    )
 
 
 def _auc(decided: pd.DataFrame) -> float:
@@ -364,7 +418,9 @@ class _WithDaemon:
         landed = time.time()
 
         def quiet() -> bool:
-            return not status.unfinished_runs(self.instance) and status.sensors_idle_since(self.instance, landed, ticks=2)
+            return not status.unfinished_runs(self.instance) and status.sensors_idle_since(
+                self.instance, landed, ticks=2
+            )
 
         self._wait(quiet)
 
@@ -385,6 +441,8 @@ def _daemon(site: Path, settings: Settings, environment: dict[str, str]) -> Iter
     workspace = site / "data" / "workspace.yaml"
     processes.write_workspace(workspace, ports.code_server)
     since = time.time()
-    wanted = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
+    wanted = processes.services(
+        ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
+    )
     with processes.running(wanted, site, environment, site / "data" / "logs", lambda _: None) as up:
         yield _WithDaemon(instance, up, ports.dagster)

@@ -1,8 +1,10 @@
-"""Fits the parameters of the simulated card accounts to real customers; the simulator itself never sees one.
+"""Fits the parameters of the simulated card accounts to real customers; the simulator itself never
+sees one.
 
-Everything is counting, quantiles, a least-squares fit, a logistic regression, and a mixture of Markov chains by expectation
-maximisation with a fixed number of rounds, so the same customers give the same table. Numbers are rounded to three digits or
-four decimals: more would not be read, and nothing depends on them.
+Everything is counting, quantiles, a least-squares fit, a logistic regression, and a mixture of
+Markov chains by expectation maximisation with a fixed number of rounds, so the same customers give
+the same table. Numbers are rounded to three digits or four decimals: more would not be read, and
+nothing depends on them.
 """
 
 from collections.abc import Sequence
@@ -51,16 +53,24 @@ Spec = tuple[str, str, tuple[float, ...]]
 COMMAND = "creditrisk simulator fit --data FILE --output FILE"
 
 ENDS = (0.001, 0.999)
-"""What the lowest and highest quantile stand for: one customer must not set the end of a distribution."""
+"""What the lowest and highest quantile stand for: one customer must not set the end of a
+distribution.
+"""
 
 SEED = 20051001
-"""For the draw of each real account's type from what the mixture says of it; any fixed number would do."""
+"""For the draw of each real account's type from what the mixture says of it; any fixed number would
+do.
+"""
 
 ROUNDS = 100
-"""Of expectation maximisation; after them the log-likelihood of the UCI data changes by less than a millionth a round."""
+"""Of expectation maximisation; after them the log-likelihood of the UCI data changes by less than a
+millionth a round.
+"""
 
 POOLED = 5.0
-"""Accounts of average behaviour that each row of a type's chances is mixed with, so that no rare move becomes impossible."""
+"""Accounts of average behaviour that each row of a type's chances is mixed with, so that no rare
+move becomes impossible.
+"""
 
 LEAST_ROWS = 10
 """Fewer accounts than that give no quantiles of a cell."""
@@ -96,7 +106,9 @@ PAYMENTS_BY_PERIOD: tuple[Spec, ...] = (
     ("0", f"{_EMPTY}, 1 empty, -2, -1, 0 small", (10_000,)),
     ("0", "0, 2, 3+, 1", (5_000, 10_000, 20_000, 40_000, 80_000)),
 )
-"""From August on hardly any payment on a revolving account's bill is below 1,000 NT$, in the months before many are."""
+"""From August on hardly any payment on a revolving account's bill is below 1,000 NT$, in the months
+before many are.
+"""
 
 SPENDING: tuple[Spec, ...] = (
     (_EMPTY, "-2, -1", ()),
@@ -118,7 +130,9 @@ SPENDING: tuple[Spec, ...] = (
 
 @dataclass(frozen=True)
 class _Accounts:
-    """Real accounts, n x 6 from April to September (oldest first), amounts in NT$; `limit` n x 1."""
+    """Real accounts, n x 6 from April to September (oldest first), amounts in NT$; `limit` n
+    x 1.
+    """
 
     status: IntArray
     state: IntArray
@@ -139,7 +153,9 @@ def fit_parameters(customers: pd.DataFrame, data: str, sha256: str) -> Parameter
         ValueError: if there are too few accounts of a kind that the table describes.
     """
     accounts = _accounts(customers)
-    sex, age, education, marriage = (customers[name].to_numpy() for name in ("sex", "age", "education", "marriage"))
+    sex, age, education, marriage = (
+        customers[name].to_numpy() for name in ("sex", "age", "education", "marriage")
+    )
     kind, chances = _types(accounts)
     amounts, habits = _amounts_and_habits(accounts)
     return Parameters(
@@ -147,7 +163,9 @@ def fit_parameters(customers: pd.DataFrame, data: str, sha256: str) -> Parameter
         people=_people(sex, age, education, marriage),
         limit_rank=_limit_rank(accounts, kind, limit_terms(sex, age, education)),
         account_type=_account_types(accounts, kind, education_group(education), chances),
-        moves_of_all={name: one for name, one in _moves(*chances[0][1:]).items() if name in MOVES_OF_ALL},
+        moves_of_all={
+            name: one for name, one in _moves(*chances[0][1:]).items() if name in MOVES_OF_ALL
+        },
         deep_late=_deep_late(accounts),
         habits=habits,
         bounds=_bounds(accounts),
@@ -169,7 +187,9 @@ def _accounts(customers: pd.DataFrame) -> _Accounts:
         ],
         "3+",
     )
-    names[:, 5] = np.where(status[:, 5] == 1, np.where(bill[:, 5] <= 0, "1 empty", "1"), names[:, 5])
+    names[:, 5] = np.where(
+        status[:, 5] == 1, np.where(bill[:, 5] <= 0, "1 empty", "1"), names[:, 5]
+    )
     order = np.argsort(STATES)
     state = order[np.searchsorted(np.array(STATES)[order], names)]
     limit = customers[["limit_bal"]].to_numpy(dtype=np.float64)
@@ -183,31 +203,47 @@ def _people(sex: IntArray, age: IntArray, education: IntArray, marriage: IntArra
         age_men=_quantiles(age[sex == 1]),
         age_women=_quantiles(age[sex == 2]),
         age_up_to=list(AGE_BANDS),
-        education=[_shares(np.bincount(education[bands == band], minlength=7)) for band in range(len(AGE_BANDS) + 1)],
-        marriage=[_shares(np.bincount(marriage[bands == band], minlength=4)) for band in range(len(AGE_BANDS) + 1)],
+        education=[
+            _shares(np.bincount(education[bands == band], minlength=7))
+            for band in range(len(AGE_BANDS) + 1)
+        ],
+        marriage=[
+            _shares(np.bincount(marriage[bands == band], minlength=4))
+            for band in range(len(AGE_BANDS) + 1)
+        ],
     )
 
 
-def _limit_rank(accounts: _Accounts, kind: IntArray, terms: dict[str, FloatArray]) -> dict[str, float]:
-    """Least squares of the normal score of the limit within the account's type; with `spread` its variance stays one."""
+def _limit_rank(
+    accounts: _Accounts, kind: IntArray, terms: dict[str, FloatArray]
+) -> dict[str, float]:
+    """Least squares of the normal score of the limit within the account's type; with `spread` its
+    variance stays one.
+    """
     score = np.empty(len(kind))
     for number in range(len(TYPES)):
         score[kind == number] = _normal_scores(accounts.limit[kind == number, 0])
     matrix = np.column_stack([np.ones(len(kind)), *terms.values()])
     coefficients = np.linalg.lstsq(matrix, score)[0]
     spread = np.sqrt(1 - np.var(matrix @ coefficients))
-    return {name: _digits(value) for name, value in zip(["constant", *terms, "spread"], [*coefficients, spread], strict=True)}
+    return {
+        name: _digits(value)
+        for name, value in zip(["constant", *terms, "spread"], [*coefficients, spread], strict=True)
+    }
 
 
 def _types(accounts: _Accounts) -> tuple[IntArray, list[tuple[FloatArray, FloatArray, FloatArray]]]:
-    """A mixture of Markov chains over the states, with the fifth of the limit as a further sign of the type.
+    """A mixture of Markov chains over the states, with the fifth of the limit as a further sign of
+    the type.
 
     Returns:
-        The type of each account, drawn from what the mixture says of it; for each type the chances of the states in April, of the
-        moves until August and of those to September.
+        The type of each account, drawn from what the mixture says of it; for each type the chances
+        of the states in April, of the moves until August and of those to September.
     """
     fifth = np.searchsorted(np.quantile(accounts.limit, [0.2, 0.4, 0.6, 0.8]), accounts.limit)
-    paths, place, counts = np.unique(np.hstack([accounts.state, fifth]), axis=0, return_inverse=True, return_counts=True)
+    paths, place, counts = np.unique(
+        np.hstack([accounts.state, fifth]), axis=0, return_inverse=True, return_counts=True
+    )
     times = counts.astype(np.float64)
     likely = np.full((len(paths), len(TYPES)), 0.02)
     likely[np.arange(len(paths)), _first_guess(paths)] = 1
@@ -215,7 +251,9 @@ def _types(accounts: _Accounts) -> tuple[IntArray, list[tuple[FloatArray, FloatA
     for _ in range(ROUNDS):
         weight = likely * times[:, None]
         chances = [_chances(paths, weight[:, number], times) for number in range(len(TYPES))]
-        logs = np.column_stack([_log_likelihood(paths, *one) for one in chances]) + np.log(weight.sum(axis=0) / times.sum())
+        logs = np.column_stack([_log_likelihood(paths, *one) for one in chances]) + np.log(
+            weight.sum(axis=0) / times.sum()
+        )
         likely = np.exp(logs - logs.max(axis=1, keepdims=True))
         likely /= likely.sum(axis=1, keepdims=True)
     upper = likely.cumsum(axis=1)[place.ravel()]
@@ -228,16 +266,25 @@ def _first_guess(paths: IntArray) -> IntArray:
     names = np.array(STATES)[paths[:, :6]]
     late = np.isin(names, ["2", "3+"]).sum(axis=1)
     in_full = np.isin(names, ["-2 empty", "-2", "-1 empty", "-1"]).sum(axis=1)
-    guess = np.select([late >= 3, late >= 1, in_full >= 3], ["often late", "late now and then", "pays in full"], "revolves")
+    guess = np.select(
+        [late >= 3, late >= 1, in_full >= 3],
+        ["often late", "late now and then", "pays in full"],
+        "revolves",
+    )
     return np.array([TYPES.index(name) for name in guess])
 
 
-def _chances(paths: IntArray, weight: FloatArray, times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def _chances(
+    paths: IntArray, weight: FloatArray, times: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Chances of a type: April, moves until August, move to September, fifths of the limit."""
     size, all_states = len(STATES_UNTIL_AUGUST), len(STATES)
 
     def moves(weights: FloatArray, months: range, width: int) -> FloatArray:
-        counts = sum(np.bincount(paths[:, m] * width + paths[:, m + 1], weights, size * width) for m in months)
+        counts = sum(
+            np.bincount(paths[:, m] * width + paths[:, m + 1], weights, size * width)
+            for m in months
+        )
         return np.asarray(counts).reshape(size, width)
 
     def mixed(months: range, width: int) -> FloatArray:
@@ -248,7 +295,12 @@ def _chances(paths: IntArray, weight: FloatArray, times: FloatArray) -> tuple[Fl
 
     april = np.bincount(paths[:, 0], weight, size) + 0.01
     limit = np.bincount(paths[:, 6], weight, 5) + 1
-    return april / april.sum(), mixed(range(4), size), mixed(range(4, 5), all_states), limit / limit.sum()
+    return (
+        april / april.sum(),
+        mixed(range(4), size),
+        mixed(range(4, 5), all_states),
+        limit / limit.sum(),
+    )
 
 
 def _log_likelihood(
@@ -256,12 +308,21 @@ def _log_likelihood(
 ) -> FloatArray:
     with np.errstate(divide="ignore"):  # a move that nobody makes is in no path
         log_moves, log_september = np.log(moves), np.log(september)
-    result = np.log(april)[paths[:, 0]] + np.log(limit)[paths[:, 6]] + log_september[paths[:, 4], paths[:, 5]]
-    return np.asarray(result + sum(log_moves[paths[:, month], paths[:, month + 1]] for month in range(4)))
+    result = (
+        np.log(april)[paths[:, 0]]
+        + np.log(limit)[paths[:, 6]]
+        + log_september[paths[:, 4], paths[:, 5]]
+    )
+    return np.asarray(
+        result + sum(log_moves[paths[:, month], paths[:, month + 1]] for month in range(4))
+    )
 
 
 def _account_types(
-    accounts: _Accounts, kind: IntArray, education: IntArray, chances: list[tuple[FloatArray, FloatArray, FloatArray]]
+    accounts: _Accounts,
+    kind: IntArray,
+    education: IntArray,
+    chances: list[tuple[FloatArray, FloatArray, FloatArray]],
 ) -> list[AccountType]:
     result = []
     for number, (april, moves, september) in enumerate(chances):
@@ -271,7 +332,11 @@ def _account_types(
                 share=[_digits((kind[education == group] == number).mean()) for group in range(4)],
                 limit=_quantiles(accounts.limit[kind == number]),
                 april=_shares(april),
-                moves={name: one for name, one in _moves(moves, september).items() if name not in MOVES_OF_ALL},
+                moves={
+                    name: one
+                    for name, one in _moves(moves, september).items()
+                    if name not in MOVES_OF_ALL
+                },
             )
         )
     return result
@@ -279,7 +344,10 @@ def _account_types(
 
 def _moves(until_august: FloatArray, september: FloatArray) -> dict[str, Moves]:
     rows = zip(STATES_UNTIL_AUGUST, until_august, september, strict=True)
-    return {name: Moves(until_august=_shares(until), september=_shares(last)) for name, until, last in rows}
+    return {
+        name: Moves(until_august=_shares(until), september=_shares(last))
+        for name, until, last in rows
+    }
 
 
 def _deep_late(accounts: _Accounts) -> DeepLate:
@@ -287,7 +355,9 @@ def _deep_late(accounts: _Accounts) -> DeepLate:
     stays = (before >= 3) & (after >= 3)
     april = np.bincount(np.clip(accounts.status[:, 0], 2, DEEPEST), minlength=DEEPEST + 1)[3:]
     return DeepLate(
-        april=_shares(april), deeper=_digits((after > before)[stays].mean()), same=_digits((after == before)[stays].mean())
+        april=_shares(april),
+        deeper=_digits((after > before)[stays].mean()),
+        same=_digits((after == before)[stays].mean()),
     )
 
 
@@ -319,18 +389,29 @@ def _amounts_and_habits(accounts: _Accounts) -> tuple[Amounts, Habits]:
     bill, paid = accounts.bill[:, :-1], accounts.paid[:, 1:]
     limit = np.broadcast_to(accounts.limit, bill.shape)
     first = accounts.state[:, :1]
-    opening, opens = _cells(OPENING, first, first, accounts.limit, accounts.bill[:, :1], accounts.limit)
+    opening, opens = _cells(
+        OPENING, first, first, accounts.limit, accounts.bill[:, :1], accounts.limit
+    )
 
-    spending, spends = _cells(SPENDING, before, after, (bill - paid) / limit, accounts.bill[:, 1:] - bill + paid, limit)
+    spending, spends = _cells(
+        SPENDING, before, after, (bill - paid) / limit, accounts.bill[:, 1:] - bill + paid, limit
+    )
 
     share = np.divide(paid, bill, out=np.zeros_like(bill), where=bill > 0)
     payments, pays = _cells(PAYMENTS, before, after, bill, share)
-    periods: tuple[tuple[Period, slice], ...] = (("until July", slice(0, 3)), ("from August", slice(3, 5)))
+    periods: tuple[tuple[Period, slice], ...] = (
+        ("until July", slice(0, 3)),
+        ("from August", slice(3, 5)),
+    )
     for months, part in periods:
-        more, ranks = _cells(PAYMENTS_BY_PERIOD, before[:, part], after[:, part], bill[:, part], share[:, part])
+        more, ranks = _cells(
+            PAYMENTS_BY_PERIOD, before[:, part], after[:, part], bill[:, part], share[:, part]
+        )
         payments += [cell.model_copy(update={"months": months}) for cell in more]
         pays[:, part] = np.where(np.isnan(ranks), pays[:, part], ranks)
-    return Amounts(opening=opening, payments=payments, spending=spending), _habits(first, after, opens, pays, spends)
+    return Amounts(opening=opening, payments=payments, spending=spending), _habits(
+        first, after, opens, pays, spends
+    )
 
 
 def _cells(
@@ -341,7 +422,8 @@ def _cells(
     amount: FloatArray,
     limit: FloatArray | None = None,
 ) -> tuple[list[Cell], FloatArray]:
-    """Cells of an amount, and the normal score of each account's amount in its cell (NaN for accounts in no cell).
+    """Cells of an amount, and the normal score of each account's amount in its cell (NaN for
+    accounts in no cell).
 
     Args:
         specs: states before and after, and the edges of the bands.
@@ -361,7 +443,8 @@ def _cells(
             values = amount[chosen]
             if len(values) < LEAST_ROWS:
                 raise ValueError(
-                    f"{len(values)} accounts from {from_states} to {to_states} up to {upper:g}; valid: at least {LEAST_ROWS}"
+                    f"{len(values)} accounts from {from_states} to {to_states} up to {upper:g}; "
+                    f"valid: at least {LEAST_ROWS}"
                 )
             power = 0.0 if limit is None else _power(values, limit[chosen])
             if limit is not None:
@@ -370,7 +453,14 @@ def _cells(
             none = 0.0 if limit is not None else round(float((values == 0).mean()), 4)
             kept = values if limit is not None else values[values > 0]
             cells.append(
-                Cell(before=from_states, after=to_states, up_to=upper, power=power, none=none, quantiles=_quantiles(kept))
+                Cell(
+                    before=from_states,
+                    after=to_states,
+                    up_to=upper,
+                    power=power,
+                    none=none,
+                    quantiles=_quantiles(kept),
+                )
             )
     return cells, scores
 
@@ -388,7 +478,9 @@ def _power(amount: FloatArray, limit: FloatArray) -> float:
     return float(np.clip(np.round(slope, 2), 0, 1))
 
 
-def _habits(first: IntArray, after: IntArray, opens: FloatArray, pays: FloatArray, spends: FloatArray) -> Habits:
+def _habits(
+    first: IntArray, after: IntArray, opens: FloatArray, pays: FloatArray, spends: FloatArray
+) -> Habits:
     in_full = np.where(_is_in(after, "-2, -1"), spends, np.nan)
     otherwise = np.where(_is_in(after, "-2, -1"), np.nan, spends)
     opens_in_full = np.where(_is_in(first, "-2, -1"), opens, np.nan)
@@ -399,7 +491,9 @@ def _habits(first: IntArray, after: IntArray, opens: FloatArray, pays: FloatArra
         spending_in_full=_correlation(in_full, in_full, apart),
         spending_otherwise=_correlation(otherwise, otherwise, apart),
         opening_in_full=_correlation(opens_in_full, in_full, [(0, month) for month in months]),
-        opening_otherwise=_correlation(opens_otherwise, otherwise, [(0, month) for month in months]),
+        opening_otherwise=_correlation(
+            opens_otherwise, otherwise, [(0, month) for month in months]
+        ),
         paying=_correlation(pays, pays, apart),
         paying_and_spending=_correlation(pays, spends, [(month, month) for month in months]),
         paying_and_spending_apart=_correlation(pays, spends, apart),
@@ -422,7 +516,9 @@ def _hazard(accounts: _Accounts, target: IntArray) -> dict[str, float]:
         chance = 1 / (1 + np.exp(-matrix @ coefficients))
         information = (matrix * (chance * (1 - chance))[:, None]).T @ matrix
         coefficients += np.linalg.solve(information, matrix.T @ (target - chance))
-    return {name: _digits(value) for name, value in zip(["constant", *terms], coefficients, strict=True)}
+    return {
+        name: _digits(value) for name, value in zip(["constant", *terms], coefficients, strict=True)
+    }
 
 
 def _normal_scores(values: FloatArray) -> FloatArray:

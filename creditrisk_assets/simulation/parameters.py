@@ -1,6 +1,8 @@
-"""The parameters of the simulated card accounts: their form, and how their table is read and written.
+"""The parameters of the simulated card accounts: their form, and how their table is read and
+written.
 
-The table, `simulator.toml`, is made by `simulator_fit`, used by `simulator`, and meant to be read by people.
+The table, `simulator.toml`, is made by `simulator_fit`, used by `simulator`, and meant to be read
+by people.
 """
 
 import math
@@ -17,8 +19,9 @@ TABLE = "simulator.toml"
 STATES = ("-2 empty", "-2", "-1 empty", "-1", "0 empty", "0 small", "0", "2", "3+", "1 empty", "1")
 """What an account moves between: its UCI status code and what its bill is.
 
-`empty` is a bill of zero or less, `small` one up to `SMALL_BILL`; `3+` is three months late or more. Code 1 is in September
-alone: 34 of 150,000 real statuses of earlier months have it, and are taken for code 2.
+`empty` is a bill of zero or less, `small` one up to `SMALL_BILL`; `3+` is three months late or
+more. Code 1 is in September alone: 34 of 150,000 real statuses of earlier months have it, and are
+taken for code 2.
 """
 
 STATES_UNTIL_AUGUST = STATES[:9]
@@ -27,13 +30,17 @@ ANY = "any"
 """Stands for all states in a cell."""
 
 MOVES_OF_ALL = ("-1 empty", "0 empty", "0 small", "3+")
-"""States from which all types of account move alike; most of these moves are all but certain, or few real accounts make them."""
+"""States from which all types of account move alike; most of these moves are all but certain, or
+few real accounts make them.
+"""
 
 SMALL_BILL = 2_000
 """NT$. Revolving accounts with less are mostly paid off in the next month, which others are not."""
 
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-"""Levels of every list of quantiles; between two of them values are interpolated. The ends stand for 0.1 % and 99.9 %."""
+"""Levels of every list of quantiles; between two of them values are interpolated. The ends stand
+for 0.1 % and 99.9 %.
+"""
 
 Period = Literal["all", "until July", "from August"]
 
@@ -88,7 +95,8 @@ class AccountType(_Block):
 
     Attributes:
         name: what most accounts of the type do.
-        share: among people with graduate school, university, high school, and other or unknown education.
+        share: among people with graduate school, university, high school, and other or unknown
+            education.
         limit: quantiles, NT$.
         april: chances of the states in April, in the order of `STATES_UNTIL_AUGUST`.
         moves: from the states that are not in `MOVES_OF_ALL`.
@@ -116,12 +124,15 @@ class DeepLate(_Block):
 
 
 class Habits(_Block):
-    """Correlations of normal scores, which come of an account's two hidden habits, of spending and of paying.
+    """Correlations of normal scores, which come of an account's two hidden habits, of spending and
+    of paying.
 
     Attributes:
-        spending_in_full: between the same account's spending in two months in which it then pays in full.
+        spending_in_full: between the same account's spending in two months in which it then pays in
+            full.
         spending_otherwise: the same for other months.
-        opening_in_full: between an account's opening bill and its spending, if it opens paying in full.
+        opening_in_full: between an account's opening bill and its spending, if it opens paying in
+            full.
         opening_otherwise: the same for other accounts.
         paying: between payments in two months.
         paying_and_spending: between payment and spending in one month.
@@ -141,7 +152,8 @@ class Bounds(_Block):
     """What keeps amounts in the range of real ones.
 
     Attributes:
-        bill: highest bill, as a share of the limit; an account that is above it already spends nothing.
+        bill: highest bill, as a share of the limit; an account that is above it already spends
+            nothing.
         overpayment: most that is paid beyond the bill, as a share of the limit.
         thousands: chance that a part payment is of whole thousands of NT$.
         hundreds: chance that it is of whole hundreds but not thousands.
@@ -170,14 +182,17 @@ class EmptyBills(_Block):
 
 
 class Cell(_Block):
-    """Distribution of an amount among accounts that are in one of some states and were in one of others.
+    """Distribution of an amount among accounts that are in one of some states and were in one of
+    others.
 
     Attributes:
         before: states in the month before, separated by commas, or `any`.
         after: states in the month, likewise.
         months: which months it is for.
-        up_to: upper end of the band of accounts that it is for; the last band of the same states has none.
-        power: the amount grows with this power of the limit, and the quantiles are for a limit of 100,000 NT$.
+        up_to: upper end of the band of accounts that it is for; the last band of the same states
+            has none.
+        power: the amount grows with this power of the limit, and the quantiles are for a limit of
+            100,000 NT$.
         none: chance that the amount is zero.
         quantiles: of the amount where it is not.
     """
@@ -195,9 +210,11 @@ class Amounts(_Block):
     """Money.
 
     Attributes:
-        opening: the bill in March, NT$; `before` and `after` are both the state in March; bands of the limit, NT$.
+        opening: the bill in March, NT$; `before` and `after` are both the state in March; bands of
+            the limit, NT$.
         payments: as a share of the bill of the month before; bands of that bill, NT$.
-        spending: NT$; bands of what is left of the bill of the month before, as a share of the limit.
+        spending: NT$; bands of what is left of the bill of the month before, as a share of the
+            limit.
     """
 
     opening: list[Cell]
@@ -209,7 +226,8 @@ class Parameters(_Block):
     """Everything that the simulator knows.
 
     Attributes:
-        limit_rank: what moves an account's normal score among the limits of its type; `spread` is what is left to chance.
+        limit_rank: what moves an account's normal score among the limits of its type; `spread` is
+            what is left to chance.
         hazard: coefficients of the log-odds of default in October.
     """
 
@@ -228,7 +246,11 @@ class Parameters(_Block):
 
 def states_named(names: str) -> list[int]:
     """Places in `STATES` of the states that a cell names."""
-    return list(range(len(STATES))) if names == ANY else [STATES.index(name) for name in names.split(", ")]
+    return (
+        list(range(len(STATES)))
+        if names == ANY
+        else [STATES.index(name) for name in names.split(", ")]
+    )
 
 
 @cache
@@ -255,34 +277,46 @@ _TITLE = f"""\
 #
 # Lists of {len(LEVELS)} numbers are quantiles: 0.001, {", ".join(f"{level:g}" for level in LEVELS[1:-1])}, 0.999.
 # States are a status code and the bill (empty: zero or less; small: up to {SMALL_BILL:,} NT$); chances of states are in the order
-# {", ".join(STATES_UNTIL_AUGUST)}; in September also {", ".join(STATES[len(STATES_UNTIL_AUGUST) :])}."""
+# {", ".join(STATES_UNTIL_AUGUST)}; in September also {", ".join(STATES[len(STATES_UNTIL_AUGUST) :])}."""  # noqa: E501
 
 _ABOUT = {
     "people": [
-        "Who holds the accounts. For each band of age, shares of the codes of education (0 to 6) and of marriage (0 to 3)."
+        "Who holds the accounts. For each band of age, shares of the codes of education (0 to 6) "
+        "and of marriage (0 to 3)."
     ],
-    "limit_rank": ["Least squares of the normal score of the limit among accounts of the same type."],
+    "limit_rank": [
+        "Least squares of the normal score of the limit among accounts of the same type."
+    ],
     "account_type": [
-        "Mixture of Markov chains by expectation maximisation. share: of people with graduate school, university, high school,",
+        "Mixture of Markov chains by expectation maximisation. share: of people with graduate "
+        "school, university, high school,",
         "other education.",
-        "limit: NT$. april: chances of the states. moves: from each state to the next month's, until August and to September.",
+        "limit: NT$. april: chances of the states. moves: from each state to the next month's, "
+        "until August and to September.",
     ],
     "moves_of_all": ["Moves that do not depend on the type."],
     "deep_late": [
-        "Accounts three or more months late: chances of 3 to 8 in April, of a month more in the next month, of as many."
+        "Accounts three or more months late: chances of 3 to 8 in April, of a month more in the "
+        "next month, of as many."
     ],
     "habits": ["Correlations of normal scores within the cells of [amounts]."],
     "bounds": [
-        "bill, overpayment: as a share of the limit, 99.5 % and 99.9 % quantile. thousands, hundreds: shares of part payments",
+        "bill, overpayment: as a share of the limit, 99.5 % and 99.9 % quantile. thousands, "
+        "hundreds: shares of part payments",
         "that are so rounded.",
     ],
     "empty_bills": ["Bills of zero or less, and payments on them: NT$."],
     "amounts": [
-        "opening: bill, NT$; bands (up_to) of the limit, NT$. payments: share of the bill of the month before; bands of it, NT$.",
-        "spending: NT$; bands of what is left of that bill, as a share of the limit. power: amounts are for a limit of 100,000,",
+        "opening: bill, NT$; bands (up_to) of the limit, NT$. payments: share of the bill of the "
+        "month before; bands of it, NT$.",
+        "spending: NT$; bands of what is left of that bill, as a share of the limit. power: "
+        "amounts are for a limit of 100,000,",
         "and grow with that power of it. none: chance of zero, which the quantiles leave out.",
     ],
-    "hazard": ["Logistic regression of default in October. log_: of the limit in NT$, otherwise of 1 + NT$."],
+    "hazard": [
+        "Logistic regression of default in October. log_: of the limit in NT$, otherwise of 1 + "
+        "NT$."
+    ],
 }
 
 
@@ -317,7 +351,9 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(name)} = {_value(one)}" for name, one in value.items()) + " }"
+        return (
+            "{ " + ", ".join(f"{_key(name)} = {_value(one)}" for name, one in value.items()) + " }"
+        )
     return str(int(value)) if float(value).is_integer() else repr(value)
 
 

@@ -1,4 +1,5 @@
-"""The system's processes on one machine: code server, daemon, Dagster webserver, API, MLflow UI; started, watched, stopped.
+"""The system's processes on one machine: code server, daemon, Dagster webserver, API, MLflow UI;
+started, watched, stopped.
 
 Used by `make dev` and the demo. In production a service manager or Compose does this.
 """
@@ -82,7 +83,8 @@ class Running:
         for service, process in self.services:
             if process.poll() is not None:
                 raise ProcessFailed(
-                    f"{service.name} ended with exit code {process.returncode}; the end of {self.logs / service.name}.log:\n"
+                    f"{service.name} ended with exit code {process.returncode}; the end of "
+                    f"{self.logs / service.name}.log:\n"
                     + log_tail(self.logs / f"{service.name}.log")
                 )
 
@@ -90,9 +92,9 @@ class Running:
 def reserved_ports(count: int) -> list[int]:
     """Ports that nothing listens on, and that nobody else is given while this process lives.
 
-    Each is held by a socket of ours that does not listen: the system gives such a port to none who lets it choose one, but lets
-    a server have it that asks for it by number, again and again. Other systems than Linux would refuse that server, so there the
-    ports are only free now.
+    Each is held by a socket of ours that does not listen: the system gives such a port to none who
+    lets it choose one, but lets a server have it that asks for it by number, again and again. Other
+    systems than Linux would refuse that server, so there the ports are only free now.
     """
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
@@ -118,10 +120,14 @@ def require_free(port: int, name: str) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise ProcessFailed(f"port {port} for the {name} is in use; stop what listens there or choose another") from error
+            raise ProcessFailed(
+                f"port {port} for the {name} is in use; stop what listens there or choose another"
+            ) from error
 
 
-def services(ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Callable[[], bool]) -> list[Service]:
+def services(
+    ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Callable[[], bool]
+) -> list[Service]:
     """What runs, in the order in which it starts.
 
     Args:
@@ -136,7 +142,14 @@ def services(ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Cal
             [
                 _tool("dagster"),
                 *("code-server", "start", "--module-name", "creditrisk_assets.definitions"),
-                *("--location-name", "creditrisk", "--host", HOST, "--port", str(ports.code_server)),
+                *(
+                    "--location-name",
+                    "creditrisk",
+                    "--host",
+                    HOST,
+                    "--port",
+                    str(ports.code_server),
+                ),
             ],
             lambda: _listens(ports.code_server),
         ),
@@ -150,17 +163,36 @@ def services(ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Cal
         ),
         Service(
             "dagster-webserver",
-            [_tool("dagster-webserver"), "--host", HOST, "--port", str(ports.dagster), "--workspace", str(workspace)],
+            [
+                _tool("dagster-webserver"),
+                "--host",
+                HOST,
+                "--port",
+                str(ports.dagster),
+                "--workspace",
+                str(workspace),
+            ],
             lambda: _answers(f"{ports.dagster_url}/server_info"),
         ),
-        Service("dagster-daemon", [_tool("dagster-daemon"), "run", "--workspace", str(workspace)], daemon_is_up),
+        Service(
+            "dagster-daemon",
+            [_tool("dagster-daemon"), "run", "--workspace", str(workspace)],
+            daemon_is_up,
+        ),
     ]
     if ports.mlflow is not None:
         result.append(
             Service(
                 "mlflow-ui",
                 [
-                    *(_tool("mlflow"), "server", "--backend-store-uri", tracking_uri, "--workers", "1"),
+                    *(
+                        _tool("mlflow"),
+                        "server",
+                        "--backend-store-uri",
+                        tracking_uri,
+                        "--workers",
+                        "1",
+                    ),
                     *("--host", HOST, "--port", str(ports.mlflow)),
                 ],
                 lambda: _answers(f"{ports.mlflow_url}/health"),
@@ -173,15 +205,21 @@ def write_workspace(path: Path, code_server_port: int) -> None:
     """A workspace file that names a running code server."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        f"load_from:\n  - grpc_server:\n      host: {HOST}\n      port: {code_server_port}\n      location_name: creditrisk\n"
+        f"load_from:\n  - grpc_server:\n      host: {HOST}\n      port: {code_server_port}\n      "
+        "location_name: creditrisk\n"
     )
 
 
 @contextmanager
 def running(
-    wanted: Sequence[Service], folder: Path, environment: dict[str, str], logs: Path, told: Callable[[str], None]
+    wanted: Sequence[Service],
+    folder: Path,
+    environment: dict[str, str],
+    logs: Path,
+    told: Callable[[str], None],
 ) -> Iterator[Running]:
-    """Start processes one after the other, each when the one before is ready; end them in reverse order.
+    """Start processes one after the other, each when the one before is ready; end them in reverse
+    order.
 
     Args:
         wanted: what to start.
@@ -228,8 +266,8 @@ def _await_ready(service: Service, started: Running) -> None:
         started.check()
         if time.monotonic() > deadline:
             raise ProcessFailed(
-                f"{service.name} was not ready after {READY_TIMEOUT_SECONDS:.0f} s; the end of its log:\n"
-                + log_tail(started.logs / f"{service.name}.log")
+                f"{service.name} was not ready after {READY_TIMEOUT_SECONDS:.0f} s; the end of "
+                "its log:\n" + log_tail(started.logs / f"{service.name}.log")
             )
         time.sleep(0.1)
 
@@ -244,13 +282,17 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
             process.kill()
             process.wait()
     try:
-        os.killpg(process.pid, signal.SIGKILL)  # runs that a code server has started live in its group
+        os.killpg(
+            process.pid, signal.SIGKILL
+        )  # runs that a code server has started live in its group
     except ProcessLookupError:
         return
 
 
 def _end_with_parent() -> None:
-    """In the child, before its program starts: end when the parent ends, also where that was killed."""
+    """In the child, before its program starts: end when the parent ends, also where that was
+    killed.
+    """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

@@ -1,7 +1,9 @@
-"""How much the simulator is worth: does a model that has seen simulated customers alone rank real ones?
+"""How much the simulator is worth: does a model that has seen simulated customers alone rank real
+ones?
 
-Two sets of parameters are judged. Those refitted to the real training rows have seen none of the real rows that they are judged
-by, which makes them the honest figure; those committed with the package were fitted to all rows of the UCI data.
+Two sets of parameters are judged. Those refitted to the real training rows have seen none of the
+real rows that they are judged by, which makes them the honest figure; those committed with the
+package were fitted to all rows of the UCI data.
 """
 
 from collections.abc import Callable
@@ -21,10 +23,14 @@ from creditrisk_assets.simulation.fit import fit_parameters
 from creditrisk_assets.simulation.parameters import Parameters, committed_parameters
 
 LOWEST_AUC = 0.765
-"""On real test rows of a model trained on simulated customers; trained on real ones it reaches about 0.785."""
+"""On real test rows of a model trained on simulated customers; trained on real ones it reaches
+about 0.785.
+"""
 
 HIGHEST_CSI = 0.05
-"""Of each field, against the real one's deciles: half of what the rule of thumb calls a small shift."""
+"""Of each field, against the real one's deciles: half of what the rule of thumb calls a small
+shift.
+"""
 
 HIGHEST_CORRELATION_DIFFERENCE = 0.05
 """Mean absolute difference of the correlations of all pairs of fields and target."""
@@ -41,7 +47,8 @@ class SimulatorQuality:
         auc_loss: what it lacks to a model trained on the real training rows, on the same test rows.
         auc_loss_standard_error: of that difference, by DeLong.
         csi: for each field, against the reference.
-        correlation_difference: mean absolute difference of the correlations of all pairs of fields and target.
+        correlation_difference: mean absolute difference of the correlations of all pairs of fields
+            and target.
         bad_rate: of the simulated customers.
     """
 
@@ -95,7 +102,11 @@ class QualityReport:
 
 
 def simulator_quality(
-    customers: pd.DataFrame, portfolio: Portfolio, rows: int, seed: int, told: Callable[[], None] = lambda: None
+    customers: pd.DataFrame,
+    portfolio: Portfolio,
+    rows: int,
+    seed: int,
+    told: Callable[[], None] = lambda: None,
 ) -> QualityReport:
     """Judge the simulator by real customers.
 
@@ -117,7 +128,9 @@ def simulator_quality(
     told()
     refitted = fit_parameters(customers[~held_out], data="real training rows", sha256="")
 
-    def quality(parameters: Parameters, name: str, reference: pd.DataFrame, reference_name: str) -> SimulatorQuality:
+    def quality(
+        parameters: Parameters, name: str, reference: pd.DataFrame, reference_name: str
+    ) -> SimulatorQuality:
         simulated = simulate_by(parameters, rows, seed)
         by_simulated = _trained_and_applied(simulated, portfolio, test)
         told()
@@ -140,13 +153,19 @@ def simulator_quality(
         seed=seed,
         auc_trained_on_real=ranking_and_calibration(test.target, by_real)["roc_auc"],
         bad_rate=float(customers[portfolio.target].mean()),
-        refitted=quality(refitted, "refitted to the training rows", customers[held_out], "test rows"),
+        refitted=quality(
+            refitted, "refitted to the training rows", customers[held_out], "test rows"
+        ),
         committed=quality(committed_parameters(), "committed", customers, "all rows"),
     )
 
 
-def csi_of_fields(reference: pd.DataFrame, simulated: pd.DataFrame, portfolio: Portfolio) -> dict[str, float]:
-    """CSI of each field of simulated customers against real ones, with bins at the real ones' deciles."""
+def csi_of_fields(
+    reference: pd.DataFrame, simulated: pd.DataFrame, portfolio: Portfolio
+) -> dict[str, float]:
+    """CSI of each field of simulated customers against real ones, with bins at the real ones'
+    deciles.
+    """
     return {
         name: population_stability(
             name,
@@ -159,7 +178,9 @@ def csi_of_fields(reference: pd.DataFrame, simulated: pd.DataFrame, portfolio: P
     }
 
 
-def correlation_difference(reference: pd.DataFrame, simulated: pd.DataFrame, portfolio: Portfolio) -> float:
+def correlation_difference(
+    reference: pd.DataFrame, simulated: pd.DataFrame, portfolio: Portfolio
+) -> float:
     """Mean absolute difference of Pearson's correlation over all pairs of fields and target."""
     columns = [*portfolio.field_names, portfolio.target]
     difference = np.abs(_correlations(reference[columns]) - _correlations(simulated[columns]))
@@ -170,7 +191,9 @@ def _correlations(frame: pd.DataFrame) -> NDArray[np.float64]:
     return np.asarray(np.corrcoef(frame.to_numpy(dtype=np.float64), rowvar=False))
 
 
-def _trained_and_applied(simulated: pd.DataFrame, portfolio: Portfolio, test: TrainingRows) -> NDArray[np.float64]:
+def _trained_and_applied(
+    simulated: pd.DataFrame, portfolio: Portfolio, test: TrainingRows
+) -> NDArray[np.float64]:
     """PD of the test rows by a model trained on all simulated customers."""
     rows = training_rows(with_features(simulated, portfolio), portfolio, 1)
     return predict(fit(portfolio, rows), test.features)

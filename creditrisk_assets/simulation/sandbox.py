@@ -33,7 +33,9 @@ def fresh_site(site: Path, project: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SiteInUse(f"{site} is in use by another process; wait for it or use a second clone") from error
+            raise SiteInUse(
+                f"{site} is in use by another process; wait for it or use a second clone"
+            ) from error
         shutil.rmtree(site, ignore_errors=True)
         (site / "data").mkdir(parents=True)
         shutil.copy(project / "dagster.yaml", site / "dagster.yaml")
@@ -54,5 +56,7 @@ def enter(site: Path, **variables: str) -> tuple[Settings, dict[str, str]]:
     environment = {"DAGSTER_HOME": str(site), "CREDITRISK_DATA_DIR": str(site / "data")}
     environment |= {f"CREDITRISK_{name}": value for name, value in variables.items()}
     os.environ.update(environment)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # a store of its own, whatever the environment names
+    os.environ.pop(
+        "MLFLOW_TRACKING_URI", None
+    )  # a store of its own, whatever the environment names
     return Settings(), environment

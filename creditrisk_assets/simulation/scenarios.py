@@ -1,7 +1,9 @@
-"""Days that put the loop to the test: who comes, what makes them default, what their files look like, and when they arrive.
+"""Days that put the loop to the test: who comes, what makes them default, what their files look
+like, and when they arrive.
 
-Everything is done to customers of any portfolio, simulated or from a file, by what the portfolio says of itself: whom to draw is
-decided by its features and their monotone directions, so no column is named here. The days are synthetic.
+Everything is done to customers of any portfolio, simulated or from a file, by what the portfolio
+says of itself: whom to draw is decided by its features and their monotone directions, so no column
+is named here. The days are synthetic.
 """
 
 import datetime
@@ -30,7 +32,9 @@ NEWCOMER = "new_"
 
 SEASON_DAYS = 30
 CONCEPT_STEEPNESS = 3
-"""Under a new concept the PD of a customer grows with this power of the rank in what now decides."""
+"""Under a new concept the PD of a customer grows with this power of the rank in what now
+decides.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,28 @@ SCENARIOS = {
     one.name: one
     for one in (
         Scenario("stable", "the same population every day", "nothing"),
-        Scenario("covariate-shift", "riskier customers come; who defaults is decided as before", "an alarm"),
-        Scenario("prior-shift", "the odds of default double; bads and goods look as before", "an alarm, recalibrate"),
-        Scenario("concept-drift", "the same customers come; half of the outcomes are decided by something else", "refit"),
-        Scenario("seasonal", "a mild shift that comes and goes every 30 days", "nothing, or an alarm"),
         Scenario(
-            "schema-break", "files lose, rename or reformat a column, and are sent again whole", "blocked days, page a human"
+            "covariate-shift",
+            "riskier customers come; who defaults is decided as before",
+            "an alarm",
+        ),
+        Scenario(
+            "prior-shift",
+            "the odds of default double; bads and goods look as before",
+            "an alarm, recalibrate",
+        ),
+        Scenario(
+            "concept-drift",
+            "the same customers come; half of the outcomes are decided by something else",
+            "refit",
+        ),
+        Scenario(
+            "seasonal", "a mild shift that comes and goes every 30 days", "nothing, or an alarm"
+        ),
+        Scenario(
+            "schema-break",
+            "files lose, rename or reformat a column, and are sent again whole",
+            "blocked days, page a human",
         ),
         Scenario("late-outcomes", "outcomes arrive late, in two parts, some corrected", "nothing"),
         Scenario("outage", "no files for some days, which are sent later", "nothing lost"),
@@ -100,7 +120,9 @@ class Plan:
 
 
 Draw = Callable[[int, int, np.random.Generator], pd.DataFrame]
-"""Gives customers to choose so many from: `(ordinal of the day, rows, rng)` to identifier, fields and target."""
+"""Gives customers to choose so many from: `(ordinal of the day, rows, rng)` to identifier, fields
+and target.
+"""
 
 
 def simulated_customers(portfolio: Portfolio) -> Draw:
@@ -110,7 +132,9 @@ def simulated_customers(portfolio: Portfolio) -> Draw:
         ValueError: if the portfolio has no simulator.
     """
     simulate = simulator_of(portfolio)
-    return lambda ordinal, rows, rng: simulate(rows * POOL, int(rng.integers(2**31)), ordinal * 10_000_000)
+    return lambda ordinal, rows, rng: simulate(
+        rows * POOL, int(rng.integers(2**31)), ordinal * 10_000_000
+    )
 
 
 def customers_of(frame: pd.DataFrame) -> Draw:
@@ -122,7 +146,10 @@ def customers_of(frame: pd.DataFrame) -> Draw:
 
     def draw(_ordinal: int, rows: int, _rng: np.random.Generator) -> pd.DataFrame:
         if rows > len(frame):
-            raise ValueError(f"{rows:,} customers wanted for a day; valid: at most the {len(frame):,} that there are")
+            raise ValueError(
+                f"{rows:,} customers wanted for a day; valid: at most the {len(frame):,} that "
+                "there are"
+            )
         return frame
 
     return draw
@@ -131,15 +158,18 @@ def customers_of(frame: pd.DataFrame) -> Draw:
 def newcomers(history: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame:
     """The customers of a history that no model learns from, as new customers.
 
-    They are the held-out ones, so that no row of training comes again as somebody new. Each gets another identifier, always the
-    same: under their own they would all be held out of what challengers learn, too.
+    They are the held-out ones, so that no row of training comes again as somebody new. Each gets
+    another identifier, always the same: under their own they would all be held out of what
+    challengers learn, too.
 
     Args:
         history: identifier, fields and target.
         portfolio: whose customers they are.
     """
     held_out = history[is_held_out(history[portfolio.identifier])].reset_index(drop=True)
-    return held_out.assign(**{portfolio.identifier: NEWCOMER + held_out[portfolio.identifier].astype(str)})
+    return held_out.assign(
+        **{portfolio.identifier: NEWCOMER + held_out[portfolio.identifier].astype(str)}
+    )
 
 
 def arrivals(plan: Plan, portfolio: Portfolio, draw: Draw) -> Iterator[tuple[str, list[Arrival]]]:
@@ -156,7 +186,10 @@ def arrivals(plan: Plan, portfolio: Portfolio, draw: Draw) -> Iterator[tuple[str
     waiting: dict[int, list[Arrival]] = {}
     for offset in range(plan.days):
         customers = day_of_customers(plan, portfolio, draw, offset)
-        for when, arrival in (*_files_of_day(plan, portfolio, offset, customers), *_outcomes(plan, portfolio, offset, customers)):
+        for when, arrival in (
+            *_files_of_day(plan, portfolio, offset, customers),
+            *_outcomes(plan, portfolio, offset, customers),
+        ):
             waiting.setdefault(when, []).append(arrival)
         yield plan.date(offset), waiting.pop(offset, [])
     for offset in range(plan.days, max(waiting, default=-1) + 1):
@@ -177,31 +210,48 @@ def day_of_customers(plan: Plan, portfolio: Portfolio, draw: Draw, offset: int) 
         season = 0.3 * strength * math.sin(2 * math.pi * (offset - plan.onset) / SEASON_DAYS)
         customers = chosen(pool, season * risk_index(portfolio, pool), rows, rng)
     elif plan.scenario == "prior-shift":
-        customers = chosen(pool, math.log1p(strength) * pool[portfolio.target].to_numpy(dtype=np.float64), rows, rng)
+        customers = chosen(
+            pool,
+            math.log1p(strength) * pool[portfolio.target].to_numpy(dtype=np.float64),
+            rows,
+            rng,
+        )
     else:
         customers = chosen(pool, np.zeros(len(pool)), rows, rng)
     if plan.scenario == "concept-drift":
-        bad_rate = float(pool[portfolio.target].mean())  # the day's own would count its chance twice
+        bad_rate = float(
+            pool[portfolio.target].mean()
+        )  # the day's own would count its chance twice
         customers = redrawn_outcomes(portfolio, customers, min(1.0, 0.5 * strength), rng, bad_rate)
     return customers
 
 
-def chosen(pool: pd.DataFrame, log_weight: FloatArray, rows: int, rng: np.random.Generator) -> pd.DataFrame:
-    """So many of a pool without repeats, the heavier ones more likely (the largest of log weight plus Gumbel noise)."""
+def chosen(
+    pool: pd.DataFrame, log_weight: FloatArray, rows: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """So many of a pool without repeats, the heavier ones more likely (the largest of log weight
+    plus Gumbel noise).
+    """
     order = np.argsort(-(log_weight + rng.gumbel(size=len(pool))), kind="stable")
     return pool.iloc[np.sort(order[:rows])].reset_index(drop=True)
 
 
 def risk_index(portfolio: Portfolio, customers: pd.DataFrame) -> FloatArray:
-    """How risky a customer looks by the features whose direction the portfolio states: mean rank, in standard deviations."""
+    """How risky a customer looks by the features whose direction the portfolio states: mean rank,
+    in standard deviations.
+    """
     return _mean_rank(portfolio, customers, [feature.monotone for feature in portfolio.features])
 
 
 def redrawn_outcomes(
-    portfolio: Portfolio, customers: pd.DataFrame, share: float, rng: np.random.Generator, bad_rate: float | None = None
+    portfolio: Portfolio,
+    customers: pd.DataFrame,
+    share: float,
+    rng: np.random.Generator,
+    bad_rate: float | None = None,
 ) -> pd.DataFrame:
-    """A share of the outcomes is drawn again at the same bad rate, decided by the features whose direction the portfolio does not
-    state; where it states all, by their opposite.
+    """A share of the outcomes is drawn again at the same bad rate, decided by the features whose
+    direction the portfolio does not state; where it states all, by their opposite.
 
     Args:
         portfolio: whose customers they are.
@@ -223,19 +273,25 @@ def redrawn_outcomes(
 
 def _mean_rank(portfolio: Portfolio, customers: pd.DataFrame, weights: Sequence[int]) -> FloatArray:
     with np.errstate(all="ignore"):
-        matrix = np.asarray(portfolio.compute_features(raw_matrix(customers, portfolio.fields)), dtype=np.float64)
+        matrix = np.asarray(
+            portfolio.compute_features(raw_matrix(customers, portfolio.fields)), dtype=np.float64
+        )
     index = _ranks(matrix) @ np.array(weights, dtype=np.float64)
     spread = float(index.std())
     return np.asarray((index - index.mean()) / spread if spread > 0 else np.zeros(len(index)))
 
 
 def _ranks(matrix: FloatArray) -> FloatArray:
-    """Ranks of each column as shares, centred on 0; ties share their mean rank, missing values are in the middle."""
+    """Ranks of each column as shares, centred on 0; ties share their mean rank, missing values are
+    in the middle.
+    """
     ranks = pd.DataFrame(matrix).rank(pct=True).fillna(0.5).to_numpy(dtype=np.float64)
     return np.asarray(ranks - 0.5)
 
 
-def _files_of_day(plan: Plan, portfolio: Portfolio, offset: int, customers: pd.DataFrame) -> list[tuple[int, Arrival]]:
+def _files_of_day(
+    plan: Plan, portfolio: Portfolio, offset: int, customers: pd.DataFrame
+) -> list[tuple[int, Arrival]]:
     """A day's production files, each with the offset of the day on which it lands."""
     day = plan.date(offset)
     fields = customers.drop(columns=portfolio.target)
@@ -244,7 +300,15 @@ def _files_of_day(plan: Plan, portfolio: Portfolio, offset: int, customers: pd.D
     if plan.scenario == "burst" and since == 0:
         parts = np.array_split(np.arange(len(fields)), 4)
         return [
-            (offset, Arrival("production", day, f"customers-{place}.csv", fields.iloc[part].reset_index(drop=True)))
+            (
+                offset,
+                Arrival(
+                    "production",
+                    day,
+                    f"customers-{place}.csv",
+                    fields.iloc[part].reset_index(drop=True),
+                ),
+            )
             for place, part in enumerate(parts, start=1)
         ]
     broken_days = max(1, round(3 * plan.strength)) if plan.strength > 0 else 0
@@ -267,7 +331,9 @@ def _broken(portfolio: Portfolio, fields: pd.DataFrame, kind: int) -> pd.DataFra
     return fields.assign(**{name: fields[name].astype(str) + " units"})
 
 
-def _outcomes(plan: Plan, portfolio: Portfolio, offset: int, customers: pd.DataFrame) -> list[tuple[int, Arrival]]:
+def _outcomes(
+    plan: Plan, portfolio: Portfolio, offset: int, customers: pd.DataFrame
+) -> list[tuple[int, Arrival]]:
     """A day's outcomes, each file with the offset of the day on which it lands."""
     day = plan.date(offset)
     labels = customers[[portfolio.identifier, portfolio.target]]

@@ -1,4 +1,6 @@
-"""The loop without its daemon: jobs and sensors of a real Dagster instance, stepped one after the other in this process."""
+"""The loop without its daemon: jobs and sensors of a real Dagster instance, stepped one after the
+other in this process.
+"""
 
 import sqlite3
 from collections.abc import Sequence
@@ -32,11 +34,14 @@ compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
 """
-"""One database for all runs, and no process for each step that catches what it prints: half the time of a day."""
+"""One database for all runs, and no process for each step that catches what it prints: half the
+time of a day.
+"""
 
 WRITTEN_LAZILY = "PRAGMA synchronous=OFF"
-"""A stepped loop need not survive a power cut, only its own death: what SQLite has written is the system's to keep. Waiting for
-the disk at each of a run's hundred events was a third of a day's time.
+"""A stepped loop need not survive a power cut, only its own death: what SQLite has written is the
+system's to keep. Waiting for the disk at each of a run's hundred events was a third of a day's
+time.
 """
 
 ROUNDS_LIMIT = 20
@@ -77,15 +82,23 @@ class SteppedLoop:
         _write_lazily()
         home.mkdir(parents=True, exist_ok=True)
         (home / "dagster.yaml").write_text(CONFIGURATION.format(home=home.resolve()))
-        return cls(home, settings, dg.DagsterInstance.from_config(str(home)), build_definitions(settings))
+        return cls(
+            home, settings, dg.DagsterInstance.from_config(str(home)), build_definitions(settings)
+        )
 
-    def run(self, job: str, day: str | None = None, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
+    def run(
+        self, job: str, day: str | None = None, tags: dict[str, str] | None = None
+    ) -> dg.ExecuteInProcessResult:
         """Execute a job; a failure is in the result and in the instance, it is not raised."""
         resolved = self.definitions.resolve_job_def(job)
         if day is not None:
             add_days(self.instance, [day])
         return resolved.execute_in_process(
-            instance=self.instance, partition_key=day, tags=tags, run_config=QUIET, raise_on_error=False
+            instance=self.instance,
+            partition_key=day,
+            tags=tags,
+            run_config=QUIET,
+            raise_on_error=False,
         )
 
     def tick(self, sensor: dg.SensorDefinition) -> dg.SensorResult:
@@ -98,17 +111,23 @@ class SteppedLoop:
         )
         result = sensor(context)
         if not isinstance(result, dg.SensorResult):
-            raise TypeError(f"sensor {sensor.name} gave {type(result).__name__}; valid: SensorResult")
+            raise TypeError(
+                f"sensor {sensor.name} gave {type(result).__name__}; valid: SensorResult"
+            )
         if result.cursor is not None:
             self.cursors[sensor.name] = result.cursor
         reason = result.skip_reason
         if reason is not None:
-            self.skip_reasons[sensor.name] = str(reason.skip_message if isinstance(reason, dg.SkipReason) else reason)
+            self.skip_reasons[sensor.name] = str(
+                reason.skip_message if isinstance(reason, dg.SkipReason) else reason
+            )
         return result
 
-    def settle(self, ticked: Sequence[dg.SensorDefinition] = sensors.STARTING) -> list[dg.ExecuteInProcessResult]:
-        """Tick sensors, all of them by default, and execute what they ask for, until they ask for nothing; a run key is executed
-        once, as by the daemon.
+    def settle(
+        self, ticked: Sequence[dg.SensorDefinition] = sensors.STARTING
+    ) -> list[dg.ExecuteInProcessResult]:
+        """Tick sensors, all of them by default, and execute what they ask for, until they ask for
+        nothing; a run key is executed once, as by the daemon.
 
         Raises:
             DoesNotSettle: if they never stop asking.
@@ -121,11 +140,17 @@ class SteppedLoop:
                     if self._known(sensor.name, request.run_key):
                         continue
                     asked = True
-                    tags = {**request.tags, "dagster/run_key": request.run_key or "", "dagster/sensor_name": sensor.name}
+                    tags = {
+                        **request.tags,
+                        "dagster/run_key": request.run_key or "",
+                        "dagster/sensor_name": sensor.name,
+                    }
                     results.append(self.run(str(sensor.job_name), request.partition_key, tags))
             if not asked:
                 return results
-        raise DoesNotSettle(f"after {ROUNDS_LIMIT} rounds the sensors still ask for runs: {self.skip_reasons}")
+        raise DoesNotSettle(
+            f"after {ROUNDS_LIMIT} rounds the sensors still ask for runs: {self.skip_reasons}"
+        )
 
     def name_champion(self, record: ChampionRecord, *bundles: Bundle) -> ChampionRecord:
         """Put a model in force that was made elsewhere: in the ledger, then in the asset.
@@ -154,9 +179,19 @@ class SteppedLoop:
             evidence_sha256=None,
         )
         entry = ledger.append(move, head)
-        named = record.model_copy(update={"ledger_entry": entry.number, "ledger_sha256": entry.sha256})
-        said = {name: getattr(named, name) for name in ChampionRecord.model_fields if getattr(named, name) is not None}
-        said |= {name: dg.MetadataValue.json(said[name].model_dump()) for name in ("rule", "fallback") if name in said}
+        named = record.model_copy(
+            update={"ledger_entry": entry.number, "ledger_sha256": entry.sha256}
+        )
+        said = {
+            name: getattr(named, name)
+            for name in ChampionRecord.model_fields
+            if getattr(named, name) is not None
+        }
+        said |= {
+            name: dg.MetadataValue.json(said[name].model_dump())
+            for name in ("rule", "fallback")
+            if name in said
+        }
         self.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=said))
         return named
 

@@ -1,7 +1,9 @@
-"""API keys: who may ask the API, for what. One file holds them all; this module makes, checks and revokes them.
+"""API keys: who may ask the API, for what. One file holds them all; this module makes, checks and
+revokes them.
 
-The file has no secret in it, only the SHA-256 of each key. A plain SHA-256 is right here: a key is 256 random bits, which no
-dictionary holds and nobody can go through, so a slow, salted hash would cost time at each request and add nothing.
+The file has no secret in it, only the SHA-256 of each key. A plain SHA-256 is right here: a key is
+256 random bits, which no dictionary holds and nobody can go through, so a slow, salted hash would
+cost time at each request and add nothing.
 """
 
 import datetime
@@ -28,23 +30,31 @@ log = structlog.get_logger()
 
 Scope = Literal["predict", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("predict", "read", "admin")
-"""`predict` asks for decisions, `read` looks at decisions, reports and metrics, `admin` does everything."""
+"""`predict` asks for decisions, `read` looks at decisions, reports and metrics, `admin` does
+everything.
+"""
 
 LIVE_KEYS_LIMIT = 2
 """Keys of one caller that work at a time: one in use, one that is being rotated in."""
 
 LOOK_SECONDS = 1.0
-"""How often a running API looks whether the file has changed; so long may a revoked key go on working."""
+"""How often a running API looks whether the file has changed; so long may a revoked key go on
+working.
+"""
 
 KEY = re.compile(r"cr_([0-9a-f]{12})_[0-9a-f]{64}", re.ASCII)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 ANONYMOUS_NAME = "anonymous"
 NO_KEY = bytes(32)
-"""What an unknown key is compared with, so that it takes as long as a known one. No text is known to have this SHA-256."""
+"""What an unknown key is compared with, so that it takes as long as a known one. No text is known
+to have this SHA-256.
+"""
 
 
 class KeysError(RuntimeError):
-    """Keys that cannot be read, or a change of them that is refused. The message says what to do."""
+    """Keys that cannot be read, or a change of them that is refused. The message says what to
+    do.
+    """
 
 
 class OpenBeyondLoopback(RuntimeError):
@@ -84,7 +94,9 @@ class KeyFile(_Document):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a name, what they may do (with what follows from it), and by which key; None where none was asked for."""
+    """Who asks: a name, what they may do (with what follows from it), and by which key; None where
+    none was asked for.
+    """
 
     name: str
     scopes: frozenset[str]
@@ -119,29 +131,39 @@ def read_keys(path: Path) -> KeyFile:
     except ValidationError as error:
         first = error.errors(include_input=False)[0]  # without what is there: it may be a key
         place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise KeysError(f"{path} is no file of keys: {place}: {first['msg']}; valid: what `creditrisk keys` writes") from None
+        raise KeysError(
+            f"{path} is no file of keys: {place}: {first['msg']}; valid: what `creditrisk keys` "
+            "writes"
+        ) from None
 
 
-def create_key(path: Path, name: str, scopes: Sequence[Scope], expires: datetime.datetime | None = None) -> str:
+def create_key(
+    path: Path, name: str, scopes: Sequence[Scope], expires: datetime.datetime | None = None
+) -> str:
     """The first key of a new caller. It is told this once and kept nowhere.
 
     Raises:
         KeysError: if the name is taken or no name, or the scopes are none.
     """
     if not re.fullmatch(NAME, name) or name == ANONYMOUS_NAME:
-        raise KeysError(f"name {name!r}; valid: up to 64 letters, digits and . _ @ -, not {ANONYMOUS_NAME!r}")
+        raise KeysError(
+            f"name {name!r}; valid: up to 64 letters, digits and . _ @ -, not {ANONYMOUS_NAME!r}"
+        )
     if not scopes or not {*scopes} <= {*SCOPES}:
         raise KeysError(f"scopes {list(scopes)}; valid: at least one of {', '.join(SCOPES)}")
     with _changing(path) as callers:
         if name in callers:
-            raise KeysError(f"{name} has keys; `creditrisk keys rotate {name}` adds one, or take another name")
+            raise KeysError(
+                f"{name} has keys; `creditrisk keys rotate {name}` adds one, or take another name"
+            )
         text, key = _new_key(expires)
         callers[name] = Holder(scopes=sorted({*scopes}, key=SCOPES.index), keys=[key])
     return text
 
 
 def rotate_key(path: Path, name: str, expires: datetime.datetime | None = None) -> str:
-    """A second key for a caller, so that the first can be revoked when nobody uses it any more. Expired ones go.
+    """A second key for a caller, so that the first can be revoked when nobody uses it any more.
+    Expired ones go.
 
     Raises:
         KeysError: if there is no such caller, or two keys work already.
@@ -180,11 +202,13 @@ def revoke_keys(path: Path, name: str, key_id: str | None = None) -> list[str]:
 
 
 class KeyRing:
-    """The keys of a running API. It follows the file: a key that was made or revoked counts within about a second.
+    """The keys of a running API. It follows the file: a key that was made or revoked counts within
+    about a second.
 
-    Whether the API asks for keys at all is decided once, at its start: with no keys in the file everybody is anonymous until the
-    first key appears; from then on, or from the start, a file that is emptied or taken away lets nobody in. A file that
-    can no longer be read leaves the last keys in force, and `problem` says so.
+    Whether the API asks for keys at all is decided once, at its start: with no keys in the file
+    everybody is anonymous until the first key appears; from then on, or from the start, a file that
+    is emptied or taken away lets nobody in. A file that can no longer be read leaves the last keys
+    in force, and `problem` says so.
 
     Args:
         path: the file.
@@ -221,7 +245,9 @@ class KeyRing:
             hmac.compare_digest(digest, NO_KEY)
             return None
         caller, expected, expires = known
-        if not hmac.compare_digest(digest, expected) or (expires is not None and time.time() >= expires):
+        if not hmac.compare_digest(digest, expected) or (
+            expires is not None and time.time() >= expires
+        ):
             return None
         return caller
 
@@ -242,19 +268,26 @@ class KeyRing:
             return
         self._problem = None
         if self._asks and not self._known:
-            log.error("no_keys_left", file=str(self._path), effect="every caller is refused until there is a key")
+            log.error(
+                "no_keys_left",
+                file=str(self._path),
+                effect="every caller is refused until there is a key",
+            )
         else:
             log.info("keys_read", keys=len(self._known))
         self._asks = self._asks or bool(self._known)
 
 
-def require_keys_beyond_loopback(host: str, ring: KeyRing, *, open_beyond_loopback: bool = False) -> None:
+def require_keys_beyond_loopback(
+    host: str, ring: KeyRing, *, open_beyond_loopback: bool = False
+) -> None:
     """Refuse to listen beyond this machine while nobody is asked for a key.
 
     Args:
         host: the address, or name, to listen on.
         ring: the keys.
-        open_beyond_loopback: it is wanted all the same, as in a container whose port is published on loopback only.
+        open_beyond_loopback: it is wanted all the same, as in a container whose port is published
+            on loopback only.
 
     Raises:
         OpenBeyondLoopback: says what to run.
@@ -263,16 +296,23 @@ def require_keys_beyond_loopback(host: str, ring: KeyRing, *, open_beyond_loopba
         return
     if not open_beyond_loopback:
         raise OpenBeyondLoopback(
-            f"{host or 'every address'} can be reached from other machines, and there are no API keys: everybody could ask "
-            "anything. Make a key with `creditrisk keys create NAME --scope predict`, or listen on 127.0.0.1. Where something "
-            "else keeps strangers out (a container's port that is published on loopback only), set "
+            f"{host or 'every address'} can be reached from other machines, and there are no API "
+            "keys: everybody could ask anything. Make a key with `creditrisk keys create NAME "
+            "--scope predict`, or listen on 127.0.0.1. Where something else keeps strangers out "
+            "(a container's port that is published on loopback only), set "
             "CREDITRISK_OPEN_BEYOND_LOOPBACK=true."
         )
-    log.warning("open_beyond_loopback", host=host, effect="whoever reaches this address may ask anything: there are no keys")
+    log.warning(
+        "open_beyond_loopback",
+        host=host,
+        effect="whoever reaches this address may ask anything: there are no keys",
+    )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name must resolve to such addresses alone."""
+    """Whether only this machine can reach an address; a name must resolve to such addresses
+    alone.
+    """
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -293,14 +333,19 @@ def _now() -> datetime.datetime:
 def _new_key(expires: datetime.datetime | None) -> tuple[str, Key]:
     key_id = secrets.token_hex(6)
     text = f"cr_{key_id}_{secrets.token_hex(32)}"
-    return text, Key(id=key_id, sha256=hashlib.sha256(text.encode()).hexdigest(), created=_now(), expires=expires)
+    return text, Key(
+        id=key_id, sha256=hashlib.sha256(text.encode()).hexdigest(), created=_now(), expires=expires
+    )
 
 
 def _holder(callers: dict[str, Holder], name: str) -> Holder:
     try:
         return callers[name]
     except KeyError:
-        known = ", ".join(sorted(callers)) or "none; `creditrisk keys create NAME --scope predict` makes the first"
+        known = (
+            ", ".join(sorted(callers))
+            or "none; `creditrisk keys create NAME --scope predict` makes the first"
+        )
         raise KeysError(f"no caller {name!r}; known: {known}") from None
 
 
@@ -326,7 +371,9 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[dict[str, Holder]]:
-    """The callers, to be changed in place; written when the block ends well. Two who change them wait for each other."""
+    """The callers, to be changed in place; written when the block ends well. Two who change them
+    wait for each other.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{path}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -336,7 +383,9 @@ def _changing(path: Path) -> Iterator[dict[str, Holder]]:
 
 
 def _replace(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner only
+    descriptor, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}."
+    )  # readable by its owner only
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)

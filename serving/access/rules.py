@@ -1,6 +1,7 @@
 """Which requests need which scope, and what they may carry.
 
-What is not in the table needs `admin`: a route that somebody adds and forgets here is closed, not open.
+What is not in the table needs `admin`: a route that somebody adds and forgets here is closed, not
+    open.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,10 +24,10 @@ NO_STORE: Headers = ((b"cache-control", b"no-store"),)
 
 FETCH_NOTHING = b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 OWN_PAGE = FETCH_NOTHING + (
-    b"; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'"
+    b"; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'"  # noqa: E501
 )
 DOCUMENTATION = FETCH_NOTHING + (
-    b"; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:"
+    b"; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:"  # noqa: E501
     b"; connect-src 'self'; worker-src blob:"
 )
 """Swagger UI and ReDoc are started by a script in their page, and style themselves."""
@@ -34,10 +35,12 @@ CARD = FETCH_NOTHING + b"; style-src 'unsafe-inline'; img-src data:"
 """The model card has its style and its pictures in itself, and nothing else."""
 
 REPORT = FETCH_NOTHING + (
-    b"; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+    b"; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"  # noqa: E501
     b"; worker-src blob:; sandbox allow-scripts allow-downloads"
 )
-"""An Evidently report holds its own scripts and data. In a sandbox it has no origin: it cannot ask the API anything."""
+"""An Evidently report holds its own scripts and data. In a sandbox it has no origin: it cannot ask
+the API anything.
+"""
 
 
 def _headers(policy: bytes, more: Headers = NO_STORE) -> Headers:
@@ -56,7 +59,8 @@ class Body:
         types: media types; none: any.
         other_names: what else these are called; taken, and not told of.
         seconds: until the body is whole or, where it is streamed, between two pieces of it.
-        streamed: whether the route reads it piece by piece; otherwise it is whole before the route is called.
+        streamed: whether the route reads it piece by piece; otherwise it is whole before the route
+            is called.
     """
 
     limit: int
@@ -103,11 +107,17 @@ class RouteTable:
 
     Args:
         exact: rules by method and path.
-        prefixes: rules by method and the beginning of the path, which ends with a slash; the first that fits counts.
+        prefixes: rules by method and the beginning of the path, which ends with a slash; the first
+            that fits counts.
         other: the rule of everything else.
     """
 
-    def __init__(self, exact: dict[tuple[str, str], Rule], prefixes: Sequence[tuple[str, str, Rule]], other: Rule) -> None:
+    def __init__(
+        self,
+        exact: dict[tuple[str, str], Rule],
+        prefixes: Sequence[tuple[str, str, Rule]],
+        other: Rule,
+    ) -> None:
         self._exact = exact
         self._prefixes = tuple(prefixes)
         self._other = other
@@ -135,7 +145,9 @@ class RouteTable:
 
 
 def route_table(
-    settings: ServingSettings, batch_types: Sequence[str] = (JSON_TYPE,), other_names: Iterable[str] = ()
+    settings: ServingSettings,
+    batch_types: Sequence[str] = (JSON_TYPE,),
+    other_names: Iterable[str] = (),
 ) -> RouteTable:
     """The routes of this API.
 
@@ -146,11 +158,21 @@ def route_table(
     """
     seconds = settings.body_seconds
     small = Body(settings.predict_body_limit, (), seconds)
-    one = Body(settings.predict_body_limit, (JSON_TYPE,), seconds, other_names=frozenset({"text/json"}))
+    one = Body(
+        settings.predict_body_limit, (JSON_TYPE,), seconds, other_names=frozenset({"text/json"})
+    )
     form = Body(settings.predict_body_limit, (JSON_TYPE, FORM_TYPE), seconds)
-    many = Body(settings.batch_body_limit, tuple(batch_types), seconds, streamed=True, other_names=frozenset(other_names))
+    many = Body(
+        settings.batch_body_limit,
+        tuple(batch_types),
+        seconds,
+        streamed=True,
+        other_names=frozenset(other_names),
+    )
     page, documentation, report = _headers(OWN_PAGE), _headers(DOCUMENTATION), _headers(REPORT)
-    static = _headers(FETCH_NOTHING, ((b"cache-control", b"no-cache"),))  # asked for again by its ETag
+    static = _headers(
+        FETCH_NOTHING, ((b"cache-control", b"no-cache"),)
+    )  # asked for again by its ETag
 
     exact = {
         ("GET", "/health"): Rule("/health", PUBLIC, small),
@@ -170,8 +192,16 @@ def route_table(
         ("GET", "/metrics"): Rule("/metrics", READ, small),
     }
     prefixes = (
-        ("GET", "/decisions/", Rule("/decisions/{id}", READ | PREDICT, small)),  # the route tells a caller only its own
-        ("GET", "/reports/verdicts/", Rule("/reports/{report}", READ, small, _headers(CARD), page=True)),
+        (
+            "GET",
+            "/decisions/",
+            Rule("/decisions/{id}", READ | PREDICT, small),
+        ),  # the route tells a caller only its own
+        (
+            "GET",
+            "/reports/verdicts/",
+            Rule("/reports/{report}", READ, small, _headers(CARD), page=True),
+        ),
         ("GET", "/reports/", Rule("/reports/{report}", READ, small, report, page=True)),
         ("GET", "/model/", Rule("/model/{page}", READ, small, page, page=True)),
         ("GET", "/static/", Rule("/static", PUBLIC, small, static)),

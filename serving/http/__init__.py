@@ -1,1 +1,3 @@
-"""HTTP: the gateway and its layers, request and response formats, problem details, the OpenAPI document."""
+"""HTTP: the gateway and its layers, request and response formats, problem details, the OpenAPI
+document.
+"""

@@ -1,6 +1,7 @@
 """Many customers in one request: read as they come, decided some at a time, answered in kind.
 
-The body is put on the disk first: a client that only reads when it has sent everything would wait for a server that only reads on
+The body is put on the disk first: a client that only reads when it has sent everything would wait
+    for a server that only reads on
 when its answers are taken. What is held in memory is some hundred rows.
 """
 
@@ -62,7 +63,14 @@ class BatchHandler:
         folder: where bodies are put.
     """
 
-    def __init__(self, decider: Decider, portfolio: Portfolio, read: RecordReader, rows_limit: int, folder: Path) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        portfolio: Portfolio,
+        read: RecordReader,
+        rows_limit: int,
+        folder: Path,
+    ) -> None:
         self._decider = decider
         self._portfolio = portfolio
         self._read = read
@@ -81,7 +89,9 @@ class BatchHandler:
             HTTPException: if nothing in it can be read or decided.
         """
         try:
-            kind = format_of(request.headers["content-type"], request.headers.get("content-disposition"))
+            kind = format_of(
+                request.headers["content-type"], request.headers.get("content-disposition")
+            )
         except UnknownFormat as error:
             raise HTTPException(415, str(error)) from error
         file = await self._received(request)
@@ -117,8 +127,12 @@ class BatchHandler:
             raise
         return file
 
-    async def _decided(self, rows: "_Rows", request: Request, key: str | None) -> AsyncIterator[list[Result]]:
-        """Results, some rows at a time, in order. Where the body cannot be read on, the last one says so."""
+    async def _decided(
+        self, rows: "_Rows", request: Request, key: str | None
+    ) -> AsyncIterator[list[Result]]:
+        """Results, some rows at a time, in order. Where the body cannot be read on, the last one
+        says so.
+        """
         row = 0
         while True:
             try:
@@ -136,7 +150,9 @@ class BatchHandler:
             row = results[-1].row + 1
             yield results
 
-    def _validated_rows(self, rows: "_Rows", request: Request) -> tuple[list[Result], list[tuple[int, dict[str, Any]]]]:
+    def _validated_rows(
+        self, rows: "_Rows", request: Request
+    ) -> tuple[list[Result], list[tuple[int, dict[str, Any]]]]:
         """The next rows: those that are wrong, and the customers on whom can be decided."""
         may_read = "read" in request.state.caller.scopes
         wrong, customers = [], []
@@ -155,12 +171,18 @@ class BatchHandler:
                 customers.append((row, self._read(record)))
             except ValidationError as error:
                 problems = self._problems.of(error.errors(include_url=False), may_read)
-                wrong.append(Result(row, _text(record.get(self._portfolio.identifier)), None, problems))
+                wrong.append(
+                    Result(row, _text(record.get(self._portfolio.identifier)), None, problems)
+                )
                 continue
         return wrong, customers
 
     async def _decided_rows(
-        self, customers: list[tuple[int, dict[str, Any]]], request: Request, key: str | None, may_raise: bool
+        self,
+        customers: list[tuple[int, dict[str, Any]]],
+        request: Request,
+        key: str | None,
+        may_raise: bool,
     ) -> list[Result]:
         state = request.state
         asked = Asked(
@@ -179,7 +201,10 @@ class BatchHandler:
             if may_raise:
                 raise
             return [_refused(row, str(error), values.get(identifier)) for row, values in customers]
-        return [Result(row, values.get(identifier), answer) for (row, values), answer in zip(customers, answers, strict=True)]
+        return [
+            Result(row, values.get(identifier), answer)
+            for (row, values), answer in zip(customers, answers, strict=True)
+        ]
 
     async def _patiently(self, asked: Asked, first: bool) -> list[bytes]:
         give_up = time.monotonic() + (0 if first else PATIENCE_SECONDS)
@@ -193,7 +218,9 @@ class BatchHandler:
 
 
 def courteous(file: IO[bytes]) -> IO[bytes]:
-    """The same file, of which little is read at once, and nothing before those were answered who ask for less."""
+    """The same file, of which little is read at once, and nothing before those were answered who
+    ask for less.
+    """
     return io.BufferedReader(_Courteous(file), PIECE_BYTES)
 
 
@@ -238,7 +265,9 @@ class _Rows:
         try:
             for record in islice(self._records, ROWS_TOGETHER):
                 if self._row == self._limit:
-                    raise Unreadable(f"more than {self._limit:,} rows; valid: up to so many in one batch")
+                    raise Unreadable(
+                        f"more than {self._limit:,} rows; valid: up to so many in one batch"
+                    )
                 rows.append((self._row, record))
                 self._row += 1
         except Unreadable as error:

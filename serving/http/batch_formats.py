@@ -1,9 +1,9 @@
-"""What `/predict/batch` takes and gives: the same customers and answers as JSON, as lines of JSON, as CSV, as Parquet, as an
-Arrow stream.
+"""What `/predict/batch` takes and gives: the same customers and answers as JSON, as lines of JSON,
+as CSV, as Parquet, as an Arrow stream.
 
-A reader gives one thing after the other from a file, so that a batch is never held whole: a record of JSON that is still to be
-judged, a row of a table that has been, or why what stands there is neither. A writer turns results into bytes, some rows at a
-time.
+A reader gives one thing after the other from a file, so that a batch is never held whole: a record
+of JSON that is still to be judged, a row of a table that has been, or why what stands there is
+neither. A writer turns results into bytes, some rows at a time.
 
 Tables are read and judged as landed files are, by `portfolio.reading` and `portfolio.validation`.
 """
@@ -45,7 +45,9 @@ TABLE_BYTES = 1 << 14
 
 ROW_GROUP_ROWS = 16_384
 TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\],]', re.DOTALL)
-"""What divides a JSON text: a whole text, or one sign. A quote alone begins a text that has not ended yet."""
+"""What divides a JSON text: a whole text, or one sign. A quote alone begins a text that has not
+ended yet.
+"""
 
 
 class Unreadable(ValueError):
@@ -58,7 +60,9 @@ class NoRecord(ValueError):
 
 @dataclass(frozen=True)
 class CellFault:
-    """What is wrong with a cell of a table: its column, the value as text (None if it is missing), why, and what is valid."""
+    """What is wrong with a cell of a table: its column, the value as text (None if it is missing),
+    why, and what is valid.
+    """
 
     field: str
     value: str | None
@@ -71,7 +75,8 @@ class TableRow:
     """A row of a table, judged.
 
     Attributes:
-        values: by field in the contract's order, and the identifier where there is one; empty if the row breaks the contract.
+        values: by field in the contract's order, and the identifier where there is one; empty if
+            the row breaks the contract.
         identifier: of the customer, if it has one.
         faults: what is wrong with it.
     """
@@ -170,11 +175,16 @@ def json_elements(pieces: Iterable[bytes]) -> Iterator[bytes]:
                     elements += 1
                     yield element
                 elif not ended or elements:
-                    raise Unreadable("an element of the JSON array is missing between two commas, or after the last one")
+                    raise Unreadable(
+                        "an element of the JSON array is missing between two commas, or after the "
+                        "last one"
+                    )
             elif depth == 1 and token == b"}":
                 raise Unreadable("a bracket of the JSON array is closed that was not opened")
         if len(buffer) > RECORD_BYTES_LIMIT + PIECE_BYTES:
-            raise Unreadable(f"an element of the JSON array is longer than {RECORD_BYTES_LIMIT:,} bytes")
+            raise Unreadable(
+                f"an element of the JSON array is longer than {RECORD_BYTES_LIMIT:,} bytes"
+            )
     if not ended:
         raise Unreadable("the JSON array has no end" if depth else "the body is no JSON array")
     if buffer.strip():
@@ -270,7 +280,12 @@ class ArrowWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        numbers = {"default_probability": pa.float64(), "score": pa.float64(), "cut_off": pa.float64(), "prediction": pa.int8()}
+        numbers = {
+            "default_probability": pa.float64(),
+            "score": pa.float64(),
+            "cut_off": pa.float64(),
+            "prediction": pa.int8(),
+        }
         kinds = {**numbers, "degraded": pa.bool_()}
         self._schema = pa.schema(
             [
@@ -280,13 +295,19 @@ class ArrowWriter:
             ]
         )
         self._sink = _Taken()
-        self._writer = pq.ParquetWriter(self._sink, self._schema) if as_parquet else pa.ipc.new_stream(self._sink, self._schema)
+        self._writer = (
+            pq.ParquetWriter(self._sink, self._schema)
+            if as_parquet
+            else pa.ipc.new_stream(self._sink, self._schema)
+        )
         self._group_rows = ROW_GROUP_ROWS if as_parquet else 1
         self._waiting: list[tuple[Any, ...]] = []
 
     def rows(self, results: Sequence[Result]) -> bytes:
         """Some more batches."""
-        self._waiting += [(result.row, result.identifier, *_answer_cells(result)) for result in results]
+        self._waiting += [
+            (result.row, result.identifier, *_answer_cells(result)) for result in results
+        ]
         if len(self._waiting) >= self._group_rows:
             self._write()
         return self._sink.taken()
@@ -302,7 +323,10 @@ class ArrowWriter:
         import pyarrow as pa
 
         columns = zip(*self._waiting, strict=True)
-        arrays = [pa.array(list(values), field.type) for values, field in zip(columns, self._schema, strict=True)]
+        arrays = [
+            pa.array(list(values), field.type)
+            for values, field in zip(columns, self._schema, strict=True)
+        ]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
         self._waiting = []
 
@@ -313,8 +337,16 @@ FORMATS = {
         Format(JSON, json_records, JsonWriter),
         Format(NDJSON, line_records, LineWriter),
         Format(CSV, table_records("csv"), TableTextWriter),
-        Format(PARQUET, table_records("parquet"), lambda portfolio: ArrowWriter(portfolio, as_parquet=True)),
-        Format(ARROW, table_records("arrow"), lambda portfolio: ArrowWriter(portfolio, as_parquet=False)),
+        Format(
+            PARQUET,
+            table_records("parquet"),
+            lambda portfolio: ArrowWriter(portfolio, as_parquet=True),
+        ),
+        Format(
+            ARROW,
+            table_records("arrow"),
+            lambda portfolio: ArrowWriter(portfolio, as_parquet=False),
+        ),
     )
 }
 
@@ -354,16 +386,23 @@ def _record(text: bytes) -> Record:
 
 
 def _table_rows(batch: "RawBatch", check: "RowCheck") -> Iterator[Record]:
-    """The rows of a batch in the order of their lines, and the lines among them that are no rows."""
+    """The rows of a batch in the order of their lines, and the lines among them that are no
+    rows.
+    """
     from creditrisk_assets.landing.validation import accepted_arrays
 
     checked = check(batch.cells)
     names = [field.name for field in check.fields]
-    good = zip(*(array.to_pylist() for array in accepted_arrays(checked, check.fields, checked.good)), strict=True)
+    good = zip(
+        *(array.to_pylist() for array in accepted_arrays(checked, check.fields, checked.good)),
+        strict=True,
+    )
     broken = _broken_rows(batch, checked, check)
     malformed = iter([*batch.malformed, (sys.maxsize, "", "")])
     line, why, _ = next(malformed)
-    for row, (place, identifier) in enumerate(zip(batch.lines.tolist(), checked.identifiers.to_pylist(), strict=True)):
+    for row, (place, identifier) in enumerate(
+        zip(batch.lines.tolist(), checked.identifiers.to_pylist(), strict=True)
+    ):
         while line < place:
             yield NoRecord(f"line {line}: {why}")
             line, why, _ = next(malformed)
@@ -379,7 +418,9 @@ def _table_rows(batch: "RawBatch", check: "RowCheck") -> Iterator[Record]:
         line, why, _ = next(malformed)
 
 
-def _broken_rows(batch: "RawBatch", checked: "Checked", check: "RowCheck") -> dict[int, list[CellFault]]:
+def _broken_rows(
+    batch: "RawBatch", checked: "Checked", check: "RowCheck"
+) -> dict[int, list[CellFault]]:
     from creditrisk_assets.landing.validation import (
         MISSING,
         plain_text,
@@ -391,7 +432,9 @@ def _broken_rows(batch: "RawBatch", checked: "Checked", check: "RowCheck") -> di
     for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
         name, rule = checked.faults.table[kind]
         value = python_value(batch.cells.column(name)[row])
-        given, why = (None, MISSING) if rule == MISSING else (plain_text(value), reason(value, rule))
+        given, why = (
+            (None, MISSING) if rule == MISSING else (plain_text(value), reason(value, rule))
+        )
         broken.setdefault(row, []).append(CellFault(name, given, why, check.valid(name)))
     return broken
 
@@ -417,7 +460,10 @@ ANSWER_COLUMNS = (
 def _answer_cells(result: Result) -> list[Any]:
     """The cells of `ANSWER_COLUMNS`."""
     if result.answer is None:
-        return [*[None] * (len(ANSWER_COLUMNS) - 1), "; ".join(problem_text(problem) for problem in result.problems)]
+        return [
+            *[None] * (len(ANSWER_COLUMNS) - 1),
+            "; ".join(problem_text(problem) for problem in result.problems),
+        ]
     answer = from_json(result.answer)
     answer["reasons"] = " ".join(reason["code"] for reason in answer["reasons"])
     return [*(answer[name] for name in ANSWER_COLUMNS[:-1]), None]

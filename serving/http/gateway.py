@@ -1,9 +1,10 @@
-"""The perimeter: everything about a request that is not its contents is settled here, before the application is called.
+"""The perimeter: everything about a request that is not its contents is settled here, before the
+application is called.
 
-One plain ASGI application around another. In this order: which request it is (request id, trace), which rule holds for its route,
-whose key it carries, whether they may, how often they may, what it carries and how much of it. What is refused here never reaches
-the application, and is told why as a problem (RFC 9457). What the application answers gets the headers that keep it to the one
-who asked.
+One plain ASGI application around another. In this order: which request it is (request id, trace),
+which rule holds for its route, whose key it carries, whether they may, how often they may, what it
+carries and how much of it. What is refused here never reaches the application, and is told why as a
+problem (RFC 9457). What the application answers gets the headers that keep it to the one who asked.
 """
 
 import asyncio
@@ -36,19 +37,37 @@ log = structlog.get_logger()
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 OWN_HOST = re.compile(rb"(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?")
-JSON_UTF8 = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
-ONE_VALUE = (b"authorization", b"x-api-key", b"content-type", b"content-encoding", b"x-request-id", b"host")
+JSON_UTF8 = (
+    b"application/json",
+    b"application/json; charset=utf-8",
+    b"application/json;charset=utf-8",
+)
+ONE_VALUE = (
+    b"authorization",
+    b"x-api-key",
+    b"content-type",
+    b"content-encoding",
+    b"x-request-id",
+    b"host",
+)
 """Headers that two of would mean two things."""
 
 SLOWEST_STREAM = 1_024
-"""Bytes a second, over the time that the API waits for a streamed body: slower ones only hold a place."""
+"""Bytes a second, over the time that the API waits for a streamed body: slower ones only hold a
+place.
+"""
 
 DROPPED_BYTES = 65_536
 DROPPED_SECONDS = 0.5
-"""What is still read of a request that is refused, so that the client can ask again on the same connection."""
+"""What is still read of a request that is refused, so that the client can ask again on the same
+connection.
+"""
 
 LOGGED_PATH_LENGTH = 200
-HOW_TO_SEND_A_KEY = "; valid: `Authorization: Bearer <key>`, or `X-API-Key: <key>`; `creditrisk keys create` makes one"
+HOW_TO_SEND_A_KEY = (
+    "; valid: `Authorization: Bearer <key>`, or `X-API-Key: <key>`; `creditrisk keys create` "
+    "makes one"
+)
 FOREIGN_HOST = (
     "without API keys the API answers only to this machine, as localhost or 127.0.0.1; "
     "`creditrisk keys create NAME --scope predict` makes a key"
@@ -75,7 +94,15 @@ class Exchange:
         "trace",
     )
 
-    def __init__(self, method: str, path: str, rule: Rule, request_id: str, trace: Trace, state: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        rule: Rule,
+        request_id: str,
+        trace: Trace,
+        state: dict[str, Any],
+    ) -> None:
         self.method = method
         self.path = path
         self.rule = rule
@@ -103,7 +130,9 @@ class Observer(Protocol):
 class Refused(HTTPException):
     """A request that the perimeter does not let through; `why` is a word for log and metrics."""
 
-    def __init__(self, status: int, why: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, why: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(status, detail, dict(headers or {}))
         self.why = why
 
@@ -111,18 +140,21 @@ class Refused(HTTPException):
 class Perimeter:
     """The application, closed to strangers.
 
-    It sets `caller`, `request_id`, `trace` and `received_at` (time.perf_counter()) in `scope["state"]`.
+    It sets `caller`, `request_id`, `trace` and `received_at` (time.perf_counter()) in
+    `scope["state"]`.
 
     Args:
         app: the application.
         routes: what holds for which route.
         ring: the keys.
-        limiter: how much a caller may ask, None for as much as they like. Anonymous callers are not limited: on their own machine
-            there is nobody to protect from them.
-        open_beyond_loopback: whether callers without a key may come by another name than this machine's own.
+        limiter: how much a caller may ask, None for as much as they like. Anonymous callers are not
+            limited: on their own machine there is nobody to protect from them.
+        open_beyond_loopback: whether callers without a key may come by another name than this
+            machine's own.
         log_all: whether answers below 400 are logged too.
         observers: who looks on.
-        shortcuts: by method and path, what answers without going through the application; not for streamed bodies.
+        shortcuts: by method and path, what answers without going through the application; not for
+            streamed bodies.
     """
 
     def __init__(
@@ -160,7 +192,9 @@ class Perimeter:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         trace = trace_of(headers.get(b"traceparent"))
         sent_id = headers.get(b"x-request-id")
-        request_id = sent_id.decode() if sent_id and REQUEST_ID.fullmatch(sent_id) else trace.trace_id
+        request_id = (
+            sent_id.decode() if sent_id and REQUEST_ID.fullmatch(sent_id) else trace.trace_id
+        )
         method, path = scope["method"], scope["path"]
         root = scope.get("root_path")
         if root and path.startswith(root):
@@ -176,12 +210,16 @@ class Perimeter:
                 own = ((b"x-request-id", request_id.encode()), (b"traceparent", trace.header))
                 message["headers"] = [*message.get("headers", ()), *rule.headers, *own]
                 if not exchange.body_is_read:
-                    message["headers"].append((b"connection", b"close"))  # who asks again must not do so behind the rest of this
+                    message["headers"].append(
+                        (b"connection", b"close")
+                    )  # who asks again must not do so behind the rest of this
             await send(message)
 
         for observer in self._observers:
             observer.started()
-        exchange.body_is_read = not (b"content-length" in headers or b"transfer-encoding" in headers)
+        exchange.body_is_read = not (
+            b"content-length" in headers or b"transfer-encoding" in headers
+        )
         try:
             self._admit(exchange, headers, scope["headers"])
             state["caller"] = exchange.caller
@@ -190,7 +228,9 @@ class Perimeter:
             answered = self._shortcuts.get((method, path))
             if answered is None:
                 # The server leaves the body of an answer to HEAD out; the routes know GET alone.
-                await self.app({**scope, "method": "GET"} if method == "HEAD" else scope, receive, answer)
+                await self.app(
+                    {**scope, "method": "GET"} if method == "HEAD" else scope, receive, answer
+                )
                 return
             content = await answered(scope, exchange.body)
             if not isinstance(content, bytes):
@@ -205,13 +245,18 @@ class Perimeter:
             if not exchange.status:
                 if not exchange.body_is_read and refused.status_code not in (408, 413):
                     exchange.body_is_read = await _dropped(receive, rule.body)
-                response = problem_response(refused.status_code, refused.detail, instance=request_id, headers=refused.headers)
+                response = problem_response(
+                    refused.status_code,
+                    refused.detail,
+                    instance=request_id,
+                    headers=refused.headers,
+                )
                 await response(scope, receive, answer)
         except Exception as error:
             log_failure(error, request_id)
-            if (
-                not exchange.status
-            ):  # the application has answered already if it could; returning closes a half answered connection
+            # The application has answered already if it could; returning closes a half answered
+            # connection.
+            if not exchange.status:
                 await failure_response(request_id)(scope, receive, answer)
         finally:
             for observer in self._observers:
@@ -219,7 +264,9 @@ class Perimeter:
             if exchange.status >= 400 or exchange.status == 0 or self._log_all:
                 _log(exchange, scope)
 
-    def _admit(self, exchange: Exchange, headers: dict[bytes, bytes], sent: Sequence[tuple[bytes, bytes]]) -> None:
+    def _admit(
+        self, exchange: Exchange, headers: dict[bytes, bytes], sent: Sequence[tuple[bytes, bytes]]
+    ) -> None:
         """Settle who asks, and refuse those who may not."""
         rule, method = exchange.rule, exchange.method
         if len(headers) != len(sent):
@@ -228,7 +275,9 @@ class Perimeter:
             _require_method(method, rule)
             return
         if method == "POST" and headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
-            raise Refused(403, "cross_site", "another site's page may not ask this in its reader's name")
+            raise Refused(
+                403, "cross_site", "another site's page may not ask this in its reader's name"
+            )
         if not self._ring.asks_for_keys:
             host = headers.get(b"host")
             if host is not None and not self._any_host and OWN_HOST.fullmatch(host) is None:
@@ -243,21 +292,30 @@ class Perimeter:
             if rule.page and method in ("GET", "HEAD"):
                 asked = f'Basic realm="creditrisk", charset="UTF-8", {asked}'
             why, detail = (
-                ("no_key", "an API key is needed") if key is None else ("bad_key", "the API key is not valid, or expired")
+                ("no_key", "an API key is needed")
+                if key is None
+                else ("bad_key", "the API key is not valid, or expired")
             )
             raise Refused(401, why, detail + HOW_TO_SEND_A_KEY, {"WWW-Authenticate": asked})
         exchange.caller = caller
         if caller.scopes.isdisjoint(rule.scopes):
             needed = " or ".join(sorted(rule.scopes))
-            raise Refused(403, "scope", f"{caller.name} may not do this: the scope {needed} is missing")
+            raise Refused(
+                403, "scope", f"{caller.name} may not do this: the scope {needed} is missing"
+            )
         if self._limiter is not None:
             over = self._limiter.refusal(caller.name)
             if over is not None:
-                detail = f"{caller.name} asks more than {over.rate:g} times a second; wait {over.seconds:.3f} s"
+                detail = (
+                    f"{caller.name} asks more than {over.rate:g} times a second; wait "
+                    f"{over.seconds:.3f} s"
+                )
                 raise Refused(429, "rate", detail, over.headers)
         _require_method(method, rule)
 
-    async def _body(self, body: Body, headers: dict[bytes, bytes], receive: Receive, exchange: Exchange) -> Receive:
+    async def _body(
+        self, body: Body, headers: dict[bytes, bytes], receive: Receive, exchange: Exchange
+    ) -> Receive:
         """What the application receives from, once the body is known to be one that it takes."""
         length = headers.get(b"content-length")
         if length is not None and int(length) > body.limit:
@@ -282,9 +340,12 @@ class Perimeter:
 def _written(exchange: Exchange, scope: Scope, content: bytes) -> bool:
     """Answer 200 with JSON at one stroke, where the server can; whether it could."""
     write = scope.get("extensions", {}).get(WHOLE_ANSWER, {}).get("write")
-    head = b"content-length: %d\r\ncontent-type: application/json\r\n%bx-request-id: %b\r\ntraceparent: %b\r\n"
+    head = b"content-length: %d\r\ncontent-type: application/json\r\n%bx-request-id: %b\r\ntraceparent: %b\r\n"  # noqa: E501
     if write is None or not write(
-        200, head % (len(content), exchange.rule.head, exchange.request_id.encode(), exchange.trace.header), content
+        200,
+        head
+        % (len(content), exchange.rule.head, exchange.request_id.encode(), exchange.trace.header),
+        content,
     ):
         return False
     exchange.status = 200
@@ -316,14 +377,18 @@ def _refuse_contradictions(headers: Sequence[tuple[bytes, bytes]]) -> None:
     names = [name for name, _ in headers]
     for name in ONE_VALUE:
         if names.count(name) > 1:
-            raise Refused(400, "contradiction", f"the header {name.decode()} is there twice; valid: once")
+            raise Refused(
+                400, "contradiction", f"the header {name.decode()} is there twice; valid: once"
+            )
 
 
 def _require_method(method: str, rule: Rule) -> None:
     """Those who may not ask at all are told that first."""
     if rule.allow:
         valid = ", ".join(rule.allow)
-        raise Refused(405, "method", f"{method} is not answered here; valid: {valid}", {"Allow": valid})
+        raise Refused(
+            405, "method", f"{method} is not answered here; valid: {valid}", {"Allow": valid}
+        )
 
 
 def _require_type(given: bytes | None, body: Body) -> None:
@@ -335,7 +400,12 @@ def _require_type(given: bytes | None, body: Body) -> None:
             known = False
     if not known:
         valid = ", ".join(body.types)
-        raise Refused(415, "content_type", f"Content-Type {_shown(given)}; valid: {valid}, in UTF-8", {"Accept-Post": valid})
+        raise Refused(
+            415,
+            "content_type",
+            f"Content-Type {_shown(given)}; valid: {valid}, in UTF-8",
+            {"Accept-Post": valid},
+        )
 
 
 def _shown(header: bytes | None) -> str:
@@ -377,9 +447,13 @@ async def _whole(receive: Receive, body: Body) -> Message:
 
 
 async def _dropped(receive: Receive, body: Body) -> bool:
-    """Whether what a refused request still sends came to its end soon, so that the connection can go on."""
+    """Whether what a refused request still sends came to its end soon, so that the connection can
+    go on.
+    """
     try:
-        await _whole(receive, Body(min(body.limit, DROPPED_BYTES), (), min(body.seconds, DROPPED_SECONDS)))
+        await _whole(
+            receive, Body(min(body.limit, DROPPED_BYTES), (), min(body.seconds, DROPPED_SECONDS))
+        )
     except (Refused, _Gone):
         return False
     return True
@@ -399,7 +473,9 @@ def _replayed(message: Message, receive: Receive) -> Receive:
 
 
 class _Stream:
-    """A streamed body, piece by piece. What is wrong with it is raised where the application asks for the next piece."""
+    """A streamed body, piece by piece. What is wrong with it is raised where the application asks
+    for the next piece.
+    """
 
     def __init__(self, receive: Receive, body: Body, exchange: Exchange) -> None:
         self._receive = receive
@@ -420,7 +496,10 @@ class _Stream:
             if self._size > body.limit:
                 raise _too_large(body)
             if self._size < (self._waited - body.seconds) * SLOWEST_STREAM:
-                raise _too_slow(body.seconds, f"{SLOWEST_STREAM} bytes a second of the body did not come, nor any")
+                raise _too_slow(
+                    body.seconds,
+                    f"{SLOWEST_STREAM} bytes a second of the body did not come, nor any",
+                )
         except Refused as refused:
             self._exchange.refused = refused.why
             raise
@@ -431,8 +510,8 @@ class _Stream:
 async def _next(receive: Receive, seconds: float) -> Message:
     """The next message, if it comes in time.
 
-    It nearly always is there already. A timer for nothing would cost as much as most of the rest here, so the first step is made
-    by hand; a timer is set only if that was not enough.
+    It nearly always is there already. A timer for nothing would cost as much as most of the rest
+    here, so the first step is made by hand; a timer is set only if that was not enough.
     """
     asked: Any = receive()
     try:
@@ -460,7 +539,9 @@ class _GoneOn:
             try:
                 try:
                     sent = yield waiting
-                except BaseException as error:  # cancelled, or timed out: the coroutine's to deal with
+                except (
+                    BaseException
+                ) as error:  # cancelled, or timed out: the coroutine's to deal with
                     waiting = self._asked.throw(error)
                 else:
                     waiting = self._asked.send(sent)

@@ -1,13 +1,13 @@
 """JSON read strictly: what two parsers could understand in two ways is refused.
 
-A decision is logged and may be disputed, so a body must mean one thing: no key twice in an object, no NaN or Infinity, no invalid
-UTF-8, no byte order mark, no deeper nesting than the request has. A number too large for a float comes out infinite, which no
-field's range admits.
+A decision is logged and may be disputed, so a body must mean one thing: no key twice in an object,
+no NaN or Infinity, no invalid UTF-8, no byte order mark, no deeper nesting than the request has. A
+number too large for a float comes out infinite, which no field's range admits.
 
-pydantic-core's parser is much faster than the standard one but takes a repeated key silently, which the standard one finds with
-`object_pairs_hook`. So the fast one parses, and the keys that came out are counted against the colons in the text: as many colons
-as keys means that no key was lost. Only a body with more colons, in a text value or by a repeated key, is parsed again to tell
-which.
+pydantic-core's parser is much faster than the standard one but takes a repeated key silently, which
+the standard one finds with `object_pairs_hook`. So the fast one parses, and the keys that came out
+are counted against the colons in the text: as many colons as keys means that no key was lost. Only
+a body with more colons, in a text value or by a repeated key, is parsed again to tell which.
 """
 
 import json
@@ -20,7 +20,9 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
 DEPTH = 8
-"""Levels of objects and lists: /predict has one, a batch three; the rest is for the page's requests."""
+"""Levels of objects and lists: /predict has one, a batch three; the rest is for the page's
+requests.
+"""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

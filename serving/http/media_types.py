@@ -1,4 +1,6 @@
-"""Which format the body of `/predict/batch` has: by its content type, by another name of that, or by the name of a file."""
+"""Which format the body of `/predict/batch` has: by its content type, by another name of that, or
+by the name of a file.
+"""
 
 from email.message import Message
 
@@ -63,11 +65,13 @@ def format_of(content_type: str, disposition: str | None) -> Format:
     name = content_type.split(";")[0].strip().lower()
     if name == BYTES:
         file = _file_name(disposition)
-        name = next((kind for suffix, kind in SUFFIXES.items() if file.lower().endswith(suffix)), "")
+        name = next(
+            (kind for suffix, kind in SUFFIXES.items() if file.lower().endswith(suffix)), ""
+        )
         if not name:
             raise UnknownFormat(
-                f"content type {BYTES!r} with file name {file!r:.100}; valid: one of {', '.join(FORMATS)}, or "
-                f'Content-Disposition: attachment; filename="x", where x ends with {", ".join(SUFFIXES)}'
+                f"content type {BYTES!r} with file name {file!r:.100}; valid: one of {', '.join(FORMATS)}, or "  # noqa: E501
+                f'Content-Disposition: attachment; filename="x", where x ends with {", ".join(SUFFIXES)}'  # noqa: E501
             )
     return FORMATS[OTHER_NAMES.get(name, name)]
 

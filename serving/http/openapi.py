@@ -1,4 +1,6 @@
-"""What the OpenAPI document says that no signature does: keys, and the formats of batches, with examples that work as printed."""
+"""What the OpenAPI document says that no signature does: keys, and the formats of batches, with
+examples that work as printed.
+"""
 
 import csv
 import io
@@ -19,8 +21,17 @@ from serving.http.batch_formats import (
 )
 
 SCHEMES = {
-    "key": {"type": "http", "scheme": "bearer", "description": "An API key: `cr_…`, as `creditrisk keys create` prints it."},
-    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, in a header of its own."},
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key: `cr_…`, as `creditrisk keys create` prints it.",
+    },
+    "header": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same key, in a header of its own.",
+    },
 }
 
 DECISION_ID_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}-[0-9]{1,12}$"
@@ -45,8 +56,9 @@ def key_parameter(length: int) -> dict[str, Any]:
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "description": f"Up to {length} printable ASCII characters of your own: the same key gives the same answer and one "
-        "decision, however often it is sent; with another request it is refused.",
+        "description": f"Up to {length} printable ASCII characters of your own: the same key "
+        "gives the same answer and one decision, however often it is sent; with another request "
+        "it is refused.",
         "schema": {"type": "string", "minLength": 1, "maxLength": length, "pattern": "^[!-~]+$"},
     }
 
@@ -60,9 +72,21 @@ def batch_bodies(portfolio: Portfolio) -> dict[str, Any]:
     bodies: dict[str, Any] = {
         JSON: {},
         NDJSON: {"schema": {**TEXT, "description": "One customer a line, each as in /predict."}},
-        CSV: {"schema": {**TEXT, "description": "UTF-8, `,` or `;` between cells; the header names the fields, in any order."}},
+        CSV: {
+            "schema": {
+                **TEXT,
+                "description": "UTF-8, `,` or `;` between cells; the header names the fields, in "
+                "any order.",
+            }
+        },
         PARQUET: {"schema": {**BINARY, "description": "A column for each field."}},
-        ARROW: {"schema": {**BINARY, "description": "A column for each field, in the stream format (not the file format)."}},
+        ARROW: {
+            "schema": {
+                **BINARY,
+                "description": "A column for each field, in the stream format (not the file "
+                "format).",
+            }
+        },
     }
     if portfolio.example:
         customers = [{portfolio.identifier: str(number), **portfolio.example} for number in (1, 2)]
@@ -76,7 +100,12 @@ def batch_answers() -> dict[str, Any]:
     """What a batch is answered with, in kind."""
     columns = f"Columns: row, the identifier, {', '.join(ANSWER_COLUMNS)}."
     return {
-        NDJSON: {"schema": {**TEXT, "description": "A line for each row, as the elements of the JSON array."}},
+        NDJSON: {
+            "schema": {
+                **TEXT,
+                "description": "A line for each row, as the elements of the JSON array.",
+            }
+        },
         CSV: {"schema": {**TEXT, "description": columns}},
         PARQUET: {"schema": {**BINARY, "description": columns}},
         ARROW: {"schema": {**BINARY, "description": columns}},
@@ -110,8 +139,13 @@ def document_keys(app: FastAPI, routes: RouteTable) -> None:
                 needed = routes.rule(method.upper(), path).scopes
                 operation["security"] = [{name: []} for name in SCHEMES] if needed else []
                 if needed:
-                    told = f"Needs a key with the scope {' or '.join(f'`{one}`' for one in sorted(needed))}."
-                    operation["description"] = f"{operation.get('description', '')}\n\n{told}".strip()
+                    told = (
+                        "Needs a key with the scope "
+                        f"{' or '.join(f'`{one}`' for one in sorted(needed))}."
+                    )
+                    operation["description"] = (
+                        f"{operation.get('description', '')}\n\n{told}".strip()
+                    )
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way

@@ -1,7 +1,9 @@
-"""HTTP over one connection, as uvicorn speaks it, with the patience that uvicorn has without end made finite.
+"""HTTP over one connection, as uvicorn speaks it, with the patience that uvicorn has without end
+made finite.
 
-A connection is closed on which no whole request head comes in time, whose head is too large, which sends what is no HTTP, or
-whose client does not take its answer. Time limits of bodies are the perimeter's matter.
+A connection is closed on which no whole request head comes in time, whose head is too large, which
+sends what is no HTTP, or whose client does not take its answer. Time limits of bodies are the
+perimeter's matter.
 """
 
 import asyncio
@@ -11,21 +13,25 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from creditrisk_assets.settings import ServingSettings
 from serving.inference.batch_yield import COURTESY
 
 LINGER_SECONDS = 2.0
-"""After an answer to a request that is still being sent, what comes is dropped for so long. Closing at once would reset the
-connection, and the client might never read why it was refused.
+"""After an answer to a request that is still being sent, what comes is dropped for so long. Closing
+at once would reset the connection, and the client might never read why it was refused.
 """
 
 
 WHOLE_ANSWER = "creditrisk.whole_answer"
-"""Extension of the ASGI scope: `write` is a function of status, head and body that answers at one stroke. The head are whole
-lines of header fields, among them Content-Length, at which nobody looks again. It gives False where it cannot; then nothing was
-sent.
+"""Extension of the ASGI scope: `write` is a function of status, head and body that answers at one
+stroke. The head are whole lines of header fields, among them Content-Length, at which nobody looks
+again. It gives False where it cannot; then nothing was sent.
 """
 
 
@@ -108,7 +114,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, or was sent away."""
-        for timer in (self._head_timer, self._write_timer, self._linger_timer, self.timeout_keep_alive_task):
+        for timer in (
+            self._head_timer,
+            self._write_timer,
+            self._linger_timer,
+            self.timeout_keep_alive_task,
+        ):
             if timer is not None:
                 timer.cancel()
         self._deaf = True
@@ -129,7 +140,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_size += len(data)
         else:
-            self._head_size = len(data)  # which may be the rest of a body and a head, so it is looked at more closely below
+            self._head_size = len(
+                data
+            )  # which may be the rest of a body and a head, so it is looked at more closely below
         super().data_received(data)
         if self._in_head and self._head_size > self._patience.head_bytes:
             self._refuse(431, self._too_large())
@@ -146,7 +159,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         if len(self.headers) > self._patience.headers or (
             self._head_size > self._patience.head_bytes
-            and len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._patience.head_bytes
+            and len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            > self._patience.head_bytes
         ):
             self._head_too_large = True
             raise _HeadTooLarge
@@ -196,7 +210,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._linger_timer = self.loop.call_later(LINGER_SECONDS, self._close)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """The request is answered as if it had not asked for another protocol, as it may be (RFC 9110, 7.8)."""
+        """The request is answered as if it had not asked for another protocol, as it may be (RFC
+        9110, 7.8).
+        """
 
     @property
     def _answering(self) -> bool:
@@ -204,7 +220,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_large(self) -> str:
         return (
-            f"the request's head is too large; valid: up to {self._patience.headers} headers, {self._patience.head_bytes:,} bytes"
+            f"the request's head is too large; valid: up to {self._patience.headers} headers, "
+            f"{self._patience.head_bytes:,} bytes"
         )
 
     def _head_is_late(self) -> None:
@@ -214,7 +231,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._answering:  # the head of the next request, sent while this one is being answered
             self._head_timer = self.loop.call_later(self._patience.head_seconds, self._head_is_late)
         elif self._in_head:
-            self._refuse(408, f"the request's head did not come within {self._patience.head_seconds:g} s")
+            self._refuse(
+                408, f"the request's head did not come within {self._patience.head_seconds:g} s"
+            )
         else:
             self._close()
 
@@ -235,8 +254,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._close()
                 return
         title = STATUS_LINE[status].split(b" ", 2)[2].strip().decode()
-        body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
-        head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        body = json.dumps(
+            {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        ).encode()
+        head = (
+            b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"  # noqa: E501
+            % len(body)
+        )
         self.transport.write(STATUS_LINE[status] + head + body)
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -251,7 +275,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def _watch_writing(self) -> None:
         if self._write_timer is None:
             self._unsent = self.transport.get_write_buffer_size()
-            self._write_timer = self.loop.call_later(self._patience.write_seconds, self._writing_is_late)
+            self._write_timer = self.loop.call_later(
+                self._patience.write_seconds, self._writing_is_late
+            )
 
     def _writing_is_late(self) -> None:
         self._write_timer = None

@@ -1,7 +1,8 @@
-"""Routes whose handler gets the request itself, while their function's signature is what the documentation shows.
+"""Routes whose handler gets the request itself, while their function's signature is what the
+documentation shows.
 
-FastAPI's own way from a request to a function costs more than deciding does; here a handler reads the body and gives the
-response, and the busiest route is reached without going by all others.
+FastAPI's own way from a request to a function costs more than deciding does; here a handler reads
+the body and gives the response, and the busiest route is reached without going by all others.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -15,7 +16,9 @@ from starlette.types import Scope
 Handler = Callable[[Request], Awaitable[Response]]
 Answer = Callable[[Scope, bytes], Awaitable[bytes]]
 Shortcut = Callable[[Scope, bytes], Awaitable[bytes | Response]]
-"""Answers a request whose whole body is there: with JSON, or with a response where there is none."""
+"""Answers a request whose whole body is there: with JSON, or with a response where there is
+none.
+"""
 
 ErrorHandlers = Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]]
 
@@ -54,6 +57,8 @@ def shortcut(answer: Answer, errors: ErrorHandlers) -> Shortcut:
         try:
             return await answer(scope, body)
         except known as error:
-            return await next(errors[kind] for kind in type(error).__mro__ if kind in errors)(Request(scope), error)
+            return await next(errors[kind] for kind in type(error).__mro__ if kind in errors)(
+                Request(scope), error
+            )
 
     return answered

@@ -54,7 +54,8 @@ def _whole_number(value: object) -> object:
 
 
 def request_model(portfolio: Portfolio) -> type[BaseModel]:
-    """The body of `/predict`: one customer, each field by its name in any spelling that a file's header may have.
+    """The body of `/predict`: one customer, each field by its name in any spelling that a file's
+    header may have.
 
     Args:
         portfolio: whose contract and example it is.
@@ -76,8 +77,9 @@ def request_model(portfolio: Portfolio) -> type[BaseModel]:
 
 
 def contract_spelling(record: Any, names: frozenset[str]) -> Any:
-    """A record with names as files spell them (`Loan.Amount`, `LOAN AMOUNT`) in the contract's spelling, by the rule for a file's
-    header; what is no object is given back as it is, for the model to refuse.
+    """A record with names as files spell them (`Loan.Amount`, `LOAN AMOUNT`) in the contract's
+    spelling, by the rule for a file's header; what is no object is given back as it is, for the
+    model to refuse.
 
     Args:
         record: parsed JSON.
@@ -94,15 +96,19 @@ def contract_spelling(record: Any, names: frozenset[str]) -> Any:
         spelt.setdefault(canonical if canonical in names else name, []).append(name)
     for name, given in spelt.items():
         if len(given) > 1:
-            raise ValueError(f"{name} stands twice, as {' and '.join(map(repr, given))}; valid: once")
+            raise ValueError(
+                f"{name} stands twice, as {' and '.join(map(repr, given))}; valid: once"
+            )
     return {name: record[given[0]] for name, given in spelt.items()}
 
 
 class RecordReader:
-    """Reads records: parsed JSON in, values by field in the contract's order out, and the identifier where there is one.
+    """Reads records: parsed JSON in, values by field in the contract's order out, and the
+    identifier where there is one.
 
-    Most clients spell names in lower case and whole numbers as such. Their records are read without a call of Python for each
-    field; what is spelt otherwise, or is wrong, is read again by the request model, whose word counts.
+    Most clients spell names in lower case and whole numbers as such. Their records are read without
+    a call of Python for each field; what is spelt otherwise, or is wrong, is read again by the
+    request model, whose word counts.
 
     Args:
         portfolio: whose contract it is.
@@ -111,7 +117,9 @@ class RecordReader:
 
     def __init__(self, portfolio: Portfolio, model: type[BaseModel]) -> None:
         fields: dict[str, Any] = {field.name: _exact_field(field) for field in portfolio.fields}
-        plain = Annotated[str, Strict(), Field(max_length=LONGEST_IDENTIFIER, pattern=PLAIN_IDENTIFIER)]
+        plain = Annotated[
+            str, Strict(), Field(max_length=LONGEST_IDENTIFIER, pattern=PLAIN_IDENTIFIER)
+        ]
         fields[portfolio.identifier] = (plain | None, None)
         exact = create_model("Exact", __base__=_Request, **fields)
         self._exact = exact.__pydantic_validator__.validate_python
@@ -136,24 +144,42 @@ class RecordReader:
 def _exact_field(field: ContractField) -> tuple[Any, Any]:
     values: Any
     if field.codes is not None:
-        values = Literal[tuple(field.codes)] if field.is_text else Annotated[int, GetPydanticSchema(_strict_code(field.codes))]
+        values = (
+            Literal[tuple(field.codes)]
+            if field.is_text
+            else Annotated[int, GetPydanticSchema(_strict_code(field.codes))]
+        )
     elif field.decimal:
-        values = Annotated[float, Strict(), Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False)]
+        values = Annotated[
+            float, Strict(), Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False)
+        ]
     else:
         values = Annotated[int, Strict(), Field(ge=field.minimum, le=field.maximum)]
     return (values, ...) if field.required else (values | None, None)
 
 
 def _strict_code(codes: Iterable[Code]) -> Callable[[Any, GetCoreSchemaHandler], CoreSchema]:
-    """A whole number out of a table. A literal alone would take false for 0, which it equals in Python."""
-    known = core_schema.chain_schema([core_schema.int_schema(strict=True), core_schema.literal_schema(list(codes))])
+    """A whole number out of a table. A literal alone would take false for 0, which it equals in
+    Python.
+    """
+    known = core_schema.chain_schema(
+        [core_schema.int_schema(strict=True), core_schema.literal_schema(list(codes))]
+    )
     return lambda _type, _handler: known
 
 
 def _identifier_field() -> tuple[Any, Any]:
     documented = WithJsonSchema({"anyOf": [IDENTIFIER_TEXT, {"type": "integer"}]})
-    identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=LONGEST_IDENTIFIER), documented]
-    meaning = "Your identifier of the customer, by which the outcome will be known; without it that is the decision's own id."
+    identifier = Annotated[
+        str,
+        BeforeValidator(_identifier),
+        Field(min_length=1, max_length=LONGEST_IDENTIFIER),
+        documented,
+    ]
+    meaning = (
+        "Your identifier of the customer, by which the outcome will be known; without it that is "
+        "the decision's own id."
+    )
     return identifier | None, Field(default=None, description=meaning)
 
 
@@ -181,8 +207,12 @@ def _request_field(field: ContractField) -> tuple[Any, Any]:
         meaning += ": " + "; ".join(f"{code} = {text}" for code, text in field.codes.items())
     else:
         number, read = (float, _number) if field.decimal else (int, _whole_number)
-        limits = Field(ge=field.minimum, le=field.maximum, allow_inf_nan=False if field.decimal else None)
-        values = Annotated[number, limits, BeforeValidator(read)]  # limits inside, or the document does not name them
+        limits = Field(
+            ge=field.minimum, le=field.maximum, allow_inf_nan=False if field.decimal else None
+        )
+        values = Annotated[
+            number, limits, BeforeValidator(read)
+        ]  # limits inside, or the document does not name them
     if not field.required:
         values, settings["default"] = values | None, None
     return values, Field(description=meaning, **settings)
@@ -194,7 +224,9 @@ class Model(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: str = Field(description="Version of the registered model.")
-    bundle_sha256: str = Field(description="Hash over the graph, the manifest and the golden requests that decided.")
+    bundle_sha256: str = Field(
+        description="Hash over the graph, the manifest and the golden requests that decided."
+    )
 
 
 class ReasonGiven(BaseModel):
@@ -207,24 +239,36 @@ class ReasonGiven(BaseModel):
 class Answer(BaseModel):
     """The decision on one customer."""
 
-    prediction: int = Field(description="1 = default, where the probability is at or above the cut-off.")
+    prediction: int = Field(
+        description="1 = default, where the probability is at or above the cut-off."
+    )
     default_probability: float = Field(description="PD: probability of default in the next month.")
-    score: float = Field(description="Points; higher is safer: 600 at odds of 50:1, 20 more for each doubling.")
+    score: float = Field(
+        description="Points; higher is safer: 600 at odds of 50:1, 20 more for each doubling."
+    )
     reasons: list[ReasonGiven] = Field(
-        description="Up to four things that raise the risk against a customer just under the cut-off, the largest first."
+        description="Up to four things that raise the risk against a customer just under the "
+        "cut-off, the largest first."
     )
 
 
 class PredictResponse(Answer, Model):
     """The decision on one customer and which model made it. It is in the decision log."""
 
-    decision_id: str = Field(description="Ask for the decision again by this: `GET /decisions/{id}`, `creditrisk replay`.")
+    decision_id: str = Field(
+        description="Ask for the decision again by this: `GET /decisions/{id}`, `creditrisk "
+        "replay`."
+    )
     cut_off: float = Field(description="PD from which the prediction is 1.")
-    degraded: bool = Field(description="The champion could not be loaded, and its fallback scorecard has answered.")
+    degraded: bool = Field(
+        description="The champion could not be loaded, and its fallback scorecard has answered."
+    )
 
 
 class FieldChanged(BaseModel):
-    """A field of the record, what was given, and what the reference profile has instead; null where it has no value."""
+    """A field of the record, what was given, and what the reference profile has instead; null where
+    it has no value.
+    """
 
     field: str
     given: int | float | str | None
@@ -237,37 +281,51 @@ class Alternative(BaseModel):
     prediction: int
     default_probability: float
     score: float
-    changes: list[FieldChanged] = Field(description="What was changed; every other field is as it was given.")
+    changes: list[FieldChanged] = Field(
+        description="What was changed; every other field is as it was given."
+    )
 
 
 class ReasonTried(ReasonGiven):
     """A reason for the risk, and what would change it."""
 
     instead: Alternative | None = Field(
-        description="The answer if the fields of this reason alone were those of the reference profile. A field is only moved "
-        "the way that helps, such as towards a larger payment; null where no such change lowers the PD."
+        description="The answer if the fields of this reason alone were those of the reference "
+        "profile. A field is only moved the way that helps, such as towards a larger payment; "
+        "null where no such change lowers the PD."
     )
 
 
 class WhatIfResponse(Model):
-    """What the champion says of a customer who is only tried. It is no decision: nothing is logged, and there is no id."""
+    """What the champion says of a customer who is only tried. It is no decision: nothing is logged,
+    and there is no id.
+    """
 
-    prediction: int = Field(description="1 = default, where the probability is at or above the cut-off.")
+    prediction: int = Field(
+        description="1 = default, where the probability is at or above the cut-off."
+    )
     default_probability: float = Field(description="PD: probability of default in the next month.")
     score: float = Field(description="Points; higher is safer.")
     cut_off: float = Field(description="PD from which the prediction is 1.")
-    reasons: list[ReasonTried] = Field(description="Up to four things that raise the risk, the largest first.")
-    together: Alternative | None = Field(
-        description="The answer if all reasons that can be put right were, together; null where there are fewer than two."
+    reasons: list[ReasonTried] = Field(
+        description="Up to four things that raise the risk, the largest first."
     )
-    note: Literal["a trial, not a decision: nothing was logged"] = "a trial, not a decision: nothing was logged"
+    together: Alternative | None = Field(
+        description="The answer if all reasons that can be put right were, together; null where "
+        "there are fewer than two."
+    )
+    note: Literal["a trial, not a decision: nothing was logged"] = (
+        "a trial, not a decision: nothing was logged"
+    )
 
 
 class RowRefused(BaseModel):
     """A row of a batch on which nothing was decided."""
 
     row: int = Field(description="Its number in the batch, from 0.")
-    problems: list[dict[str, Any]] = Field(description="Each thing wrong with it: field, value, problem, what would be valid.")
+    problems: list[dict[str, Any]] = Field(
+        description="Each thing wrong with it: field, value, problem, what would be valid."
+    )
 
 
 class Health(BaseModel):
@@ -277,11 +335,17 @@ class Health(BaseModel):
 
 
 class DecisionKept(BaseModel):
-    """A decision as it was kept. What the API did not know, or does not tell this caller, is null."""
+    """A decision as it was kept. What the API did not know, or does not tell this caller, is
+    null.
+    """
 
     decision_id: str
-    at: str | None = Field(None, description="When it was made, UTC; null for a decision on a day's file.")
-    latency_ms: float | None = Field(None, description="From the receipt of the request until it was decided.")
+    at: str | None = Field(
+        None, description="When it was made, UTC; null for a decision on a day's file."
+    )
+    latency_ms: float | None = Field(
+        None, description="From the receipt of the request until it was decided."
+    )
     caller: str | None = Field(None, description="Owner of the API key that asked for it.")
     request_id: str | None = None
     trace_id: str | None = None
@@ -290,7 +354,9 @@ class DecisionKept(BaseModel):
 
 
 class Ready(Model):
-    """A champion is loaded, or its fallback (`degraded`). `problem` says why the champion in force could not be, if so."""
+    """A champion is loaded, or its fallback (`degraded`). `problem` says why the champion in force
+    could not be, if so.
+    """
 
     status: Literal["ready"] = "ready"
     degraded: bool

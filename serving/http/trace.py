@@ -1,15 +1,21 @@
-"""W3C trace context: the ids by which one request is followed through several systems (https://www.w3.org/TR/trace-context/)."""
+"""W3C trace context: the ids by which one request is followed through several systems
+(https://www.w3.org/TR/trace-context/).
+"""
 
 import os
 import re
 from typing import NamedTuple
 
-TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+TRACEPARENT = re.compile(
+    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
+)
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 
 
 class Trace(NamedTuple):
-    """Where a request stands in its trace: `span_id` is this API's span, `parent_id` the caller's, or None."""
+    """Where a request stands in its trace: `span_id` is this API's span, `parent_id` the caller's,
+    or None.
+    """
 
     trace_id: str
     span_id: str
@@ -23,10 +29,22 @@ class Trace(NamedTuple):
 
 
 def trace_of(header: bytes | None) -> Trace:
-    """The trace that a `traceparent` goes on, with a new span; a new trace where there is none, or none that is valid."""
-    if header is not None and (found := TRACEPARENT.fullmatch(header.decode("latin-1"))) is not None:
+    """The trace that a `traceparent` goes on, with a new span; a new trace where there is none, or
+    none that is valid.
+    """
+    if (
+        header is not None
+        and (found := TRACEPARENT.fullmatch(header.decode("latin-1"))) is not None
+    ):
         version, trace_id, parent_id, flags, more = found.groups()
-        if not (version == "ff" or (version == "00" and more) or trace_id == NO_TRACE or parent_id == NO_SPAN):
-            return Trace(trace_id, os.urandom(8).hex(), parent_id, "01" if int(flags, 16) & 1 else "00")
+        if not (
+            version == "ff"
+            or (version == "00" and more)
+            or trace_id == NO_TRACE
+            or parent_id == NO_SPAN
+        ):
+            return Trace(
+                trace_id, os.urandom(8).hex(), parent_id, "01" if int(flags, 16) & 1 else "00"
+            )
     fresh = os.urandom(24).hex()
     return Trace(fresh[16:], fresh[:16], None, "01")

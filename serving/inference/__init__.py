@@ -1,1 +1,3 @@
-"""The champion in this process and the decisions that it makes. The graph itself belongs in `creditrisk_assets.scoring`."""
+"""The champion in this process and the decisions that it makes. The graph itself belongs in
+`creditrisk_assets.scoring`.
+"""

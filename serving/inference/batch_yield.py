@@ -1,8 +1,9 @@
 """Threads with many rows let the event loop go first.
 
-Python runs one thread at a time. The loop lets go of the lock several times while it answers one customer (for the socket, the
-graph, the disk), and each time would have to wait until a thread that turns ten thousand rows into objects hands it over. So such
-a thread asks between its rows whether something has come, and sleeps until that is answered.
+Python runs one thread at a time. The loop lets go of the lock several times while it answers one
+customer (for the socket, the graph, the disk), and each time would have to wait until a thread that
+turns ten thousand rows into objects hands it over. So such a thread asks between its rows whether
+something has come, and sleeps until that is answered.
 """
 
 import time
@@ -23,10 +24,13 @@ class Courtesy:
 
     Args:
         answer_seconds: how long threads stay away after something has come.
-        patience_seconds: how long they do so at most when more and more comes; then they work for as long.
+        patience_seconds: how long they do so at most when more and more comes; then they work for
+            as long.
     """
 
-    def __init__(self, answer_seconds: float = ANSWER_SECONDS, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self, answer_seconds: float = ANSWER_SECONDS, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._answer_seconds = answer_seconds
         self._patience_seconds = patience_seconds
         self._busy_until = 0.0

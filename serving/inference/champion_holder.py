@@ -1,4 +1,6 @@
-"""The champion in this process: which bundle the `champion` asset names, loaded, proven, and swapped without a pause."""
+"""The champion in this process: which bundle the `champion` asset names, loaded, proven, and
+swapped without a pause.
+"""
 
 import threading
 import time
@@ -27,8 +29,9 @@ from serving.inference.last_known import LastKnown
 log = structlog.get_logger()
 
 RETRY_SECONDS_LIMIT = 8.0
-"""A bundle that was refused is read again after 1, 2, 4 and so on up to this many seconds, for one that comes back should answer
-soon; another one at once."""
+"""A bundle that was refused is read again after 1, 2, 4 and so on up to this many seconds, for one
+that comes back should answer soon; another one at once.
+"""
 
 FALLBACK_SUFFIX = "-fallback"
 """What the version of an answer by the fallback scorecard ends with."""
@@ -41,8 +44,8 @@ WARM_UP_ROWS = (1, 8)
 class LoadedChampion:
     """A champion's record and its bundle; answers are made from one of these, whole.
 
-    `degraded` says that the bundle is not the champion's own, but the scorecard of the same rows, for as long as the champion's
-    cannot be loaded. The record is then the scorecard's.
+    `degraded` says that the bundle is not the champion's own, but the scorecard of the same rows,
+    for as long as the champion's cannot be loaded. The record is then the scorecard's.
     """
 
     record: ChampionRecord
@@ -52,7 +55,10 @@ class LoadedChampion:
     @cached_property
     def reasons(self) -> dict[str, dict[str, str]]:
         """Each reason by its code, as answers have it."""
-        return {reason.code: {"code": reason.code, "text": reason.text} for reason in self.bundle.manifest.reasons}
+        return {
+            reason.code: {"code": reason.code, "text": reason.text}
+            for reason in self.bundle.manifest.reasons
+        }
 
 
 class Watcher(Protocol):
@@ -81,15 +87,17 @@ class _Refused:
 class ChampionHolder:
     """Holds the champion and follows it.
 
-    A new champion is loaded and proven beside the old one, then one reference is switched. A bundle that cannot be proven is
-    reported and the old one goes on. With no old one there answers, in this order: the copy of the same bundle, the bundle's
-    fallback scorecard, the last known champion. The last known champion answers too while the source cannot be read.
+    A new champion is loaded and proven beside the old one, then one reference is switched. A bundle
+    that cannot be proven is reported and the old one goes on. With no old one there answers, in
+    this order: the copy of the same bundle, the bundle's fallback scorecard, the last known
+    champion. The last known champion answers too while the source cannot be read.
 
     Args:
         source: where the record is read.
         portfolio: whose contract the champion must be able to answer on.
         bundles: where the bundles of this API's store are.
-        ledger: of this API's store; a champion that it does not have is another store's and does not answer.
+        ledger: of this API's store; a champion that it does not have is another store's and does
+            not answer.
         last_known: where the champion that answers is kept for the next start.
         poll_seconds: how often the source is read.
         watchers: who looks on.
@@ -116,7 +124,9 @@ class ChampionHolder:
         self._problem: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
-        self._settled: ChampionRecord | None = None  # the one that answers, by the bundle that its record names
+        self._settled: ChampionRecord | None = (
+            None  # the one that answers, by the bundle that its record names
+        )
         self._refused: _Refused | None = None
         self._watchers = tuple(watchers)
 
@@ -140,7 +150,10 @@ class ChampionHolder:
         """Why there is no champion, and what to do."""
         if self._problem is not None:
             return f"a champion could not be loaded ({self._problem})"
-        return "a champion does not exist yet; run `make train`, or launch the job train in the Dagster UI"
+        return (
+            "a champion does not exist yet; run `make train`, or launch the job train in the "
+            "Dagster UI"
+        )
 
     def history(self) -> list[PastRecord]:
         """What was said of the champion so far, the newest first, at most `HISTORY_LIMIT`.
@@ -161,7 +174,9 @@ class ChampionHolder:
         self._thread.join()
 
     def refresh(self) -> None:
-        """Look once. Whatever goes wrong is kept in `problem`; the champion that is loaded stays."""
+        """Look once. Whatever goes wrong is kept in `problem`; the champion that is loaded
+        stays.
+        """
         try:
             problem = self._looked()
         except Exception as error:  # the boundary of the background thread: nothing may end it
@@ -173,7 +188,9 @@ class ChampionHolder:
             watcher.looked(problem)
 
     def _looked(self) -> str | None:
-        """Read which champion is in force and load it if it is another one; what the problem is, if there is one."""
+        """Read which champion is in force and load it if it is another one; what the problem is, if
+        there is one.
+        """
         try:
             record = self._named()
         except Exception as error:
@@ -196,14 +213,19 @@ class ChampionHolder:
         """
         record = champion_in(self._source)
         if record is None and (self._current is not None or self._last_known.record() is not None):
-            raise SourceError("it names no champion, although there was one; valid: the store that the champion is recorded in")
+            raise SourceError(
+                "it names no champion, although there was one; valid: the store that the champion "
+                "is recorded in"
+            )
         if record is not None and record != self._recorded:
             self._ledger.require_recorded(record)
             self._recorded = record
         return record
 
     def _take(self, record: ChampionRecord) -> None:
-        """Let a champion answer by its own bundle; if that cannot be, let the best that there is stand in."""
+        """Let a champion answer by its own bundle; if that cannot be, let the best that there is
+        stand in.
+        """
         before = self._refused
         try:
             self._serve(LoadedChampion(record, self._own_bundle(record)))
@@ -221,7 +243,11 @@ class ChampionHolder:
 
     def _own_bundle(self, record: ChampionRecord) -> Bundle:
         """The bundle of a record, not read again where only the rule is new."""
-        if self._current is not None and self._settled is not None and self._settled.bundle_sha256 == record.bundle_sha256:
+        if (
+            self._current is not None
+            and self._settled is not None
+            and self._settled.bundle_sha256 == record.bundle_sha256
+        ):
             return self._current.bundle
         return self._stored(record)
 
@@ -229,11 +255,15 @@ class ChampionHolder:
         return self._proven(record, str(self._bundles.folder(record.bundle_sha256)))
 
     def _stand_in_for(self, record: ChampionRecord) -> None:
-        """Let answer what is nearest to a champion whose own bundle cannot be read; an old champion goes on."""
+        """Let answer what is nearest to a champion whose own bundle cannot be read; an old champion
+        goes on.
+        """
         current = self._current
         if current is not None and current.bundle.sha256 == record.bundle_sha256:
             if current.record != record:
-                self._serve(LoadedChampion(record, current.bundle))  # the same bytes, by the rule in force
+                self._serve(
+                    LoadedChampion(record, current.bundle)
+                )  # the same bytes, by the rule in force
             return
         if self._serve_copy(record) or (current is not None and not current.degraded):
             return
@@ -242,7 +272,9 @@ class ChampionHolder:
             self._serve_last_known()
 
     def _serve_copy(self, record: ChampionRecord) -> bool:
-        """Answer by the copy of a record's bundle; whether that could be. It is the same bytes, so nothing is degraded."""
+        """Answer by the copy of a record's bundle; whether that could be. It is the same bytes, so
+        nothing is degraded.
+        """
         location = self._last_known.location(record.bundle_sha256)
         if location is None:
             return False
@@ -277,17 +309,26 @@ class ChampionHolder:
         for watcher in self._watchers:
             watcher.serving(champion)
         record = champion.record
-        log.info("champion", version=record.model_version, bundle_sha256=record.bundle_sha256, degraded=champion.degraded)
+        log.info(
+            "champion",
+            version=record.model_version,
+            bundle_sha256=record.bundle_sha256,
+            degraded=champion.degraded,
+        )
 
     def _keep(self, record: ChampionRecord) -> None:
-        """Keep the champion for the next start. That it cannot be kept takes nothing from the one that answers now."""
+        """Keep the champion for the next start. That it cannot be kept takes nothing from the one
+        that answers now.
+        """
         try:
             self._last_known.keep(record)
         except Exception as error:
             log.error("last_known_not_kept", problem=_said(error))
 
     def _proven(self, record: ChampionRecord, location: str) -> Bundle:
-        """A record's bundle from a location: hash and golden requests checked, fitting the contract, warm."""
+        """A record's bundle from a location: hash and golden requests checked, fitting the
+        contract, warm.
+        """
         bundle = load_bundle(location, record.bundle_sha256)
         if not bundle.golden:
             raise BundleError(f"bundle {location} has no golden requests; valid: at least one")
@@ -307,14 +348,17 @@ def _said(error: Exception) -> str:
 
 
 def fallback_record(record: ChampionRecord) -> ChampionRecord:
-    """The fallback scorecard as a record of its own: its bundle, and the rule in force, which is about calibrated PDs and so
-    holds for both. Its version says that it is not the champion itself.
+    """The fallback scorecard as a record of its own: its bundle, and the rule in force, which is
+    about calibrated PDs and so holds for both. Its version says that it is not the champion itself.
 
     Raises:
         ValueError: if the champion has no fallback.
     """
     if record.fallback is None:
-        raise ValueError(f"version {record.model_version} has no fallback; valid: one whose model is not the scorecard itself")
+        raise ValueError(
+            f"version {record.model_version} has no fallback; valid: one whose model is not the "
+            "scorecard itself"
+        )
     return record.model_copy(
         update={
             "artifact_uri": record.fallback.artifact_uri,

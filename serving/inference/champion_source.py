@@ -1,4 +1,6 @@
-"""Where the API reads which champion is in force: the `champion` asset, in a Dagster instance or behind a Dagster webserver."""
+"""Where the API reads which champion is in force: the `champion` asset, in a Dagster instance or
+behind a Dagster webserver.
+"""
 
 import datetime
 import http.client
@@ -94,11 +96,12 @@ class Source(Protocol):
 
 
 class DagsterInstanceSource:
-    """A Dagster instance's event log. One materialization of the champion carries plots, and to read it takes some milliseconds
-    in which this process answers nobody; so each is read once.
+    """A Dagster instance's event log. One materialization of the champion carries plots, and to
+    read it takes some milliseconds in which this process answers nobody; so each is read once.
 
     Args:
-        opened: opens the instance; called when it is first read, and again until it could be opened.
+        opened: opens the instance; called when it is first read, and again until it could be
+            opened.
     """
 
     def __init__(self, opened: Callable[[], "DagsterInstance"]) -> None:
@@ -121,7 +124,10 @@ class DagsterInstanceSource:
                 latest = [
                     Materialization(
                         datetime.datetime.fromtimestamp(record.timestamp, datetime.UTC),
-                        {name: value.value for name, value in record.asset_materialization.metadata.items()},
+                        {
+                            name: value.value
+                            for name, value in record.asset_materialization.metadata.items()
+                        },
                     )
                     for record in records
                     if record.asset_materialization is not None
@@ -132,7 +138,8 @@ class DagsterInstanceSource:
 
 
 class DagsterWebserverSource:
-    """A Dagster webserver's GraphQL, which may be a read-only one: the API then holds no database password and no Dagster.
+    """A Dagster webserver's GraphQL, which may be a read-only one: the API then holds no database
+    password and no Dagster.
 
     Args:
         url: of the webserver, such as `http://dagster:3000`.
@@ -154,7 +161,9 @@ class DagsterWebserverSource:
                     datetime.datetime.fromtimestamp(float(one["timestamp"]) / 1000, datetime.UTC),
                     dict(_value(entry) for entry in one["metadataEntries"]),
                 )
-                for one in found.get("assetMaterializations", [])  # an asset that nobody has heard of has none
+                for one in found.get(
+                    "assetMaterializations", []
+                )  # an asset that nobody has heard of has none
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise self._unclear(error) from error
@@ -168,16 +177,31 @@ class DagsterWebserverSource:
             if answer.get("errors"):
                 raise ValueError(f"{answer['errors'][0]['message']:.200}")
             return dict(answer["data"]["assetOrError"])
-        except (OSError, http.client.HTTPException, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (
+            OSError,
+            http.client.HTTPException,
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise self._unclear(error) from error
 
     def _unclear(self, error: Exception) -> SourceError:
-        return SourceError(f"{self._url} does not say which champion is in force: {type(error).__name__}: {error}")
+        return SourceError(
+            f"{self._url} does not say which champion is in force: {type(error).__name__}: {error}"
+        )
 
 
 def source_of(setting: str) -> Source:
-    """The source that `CREDITRISK_CHAMPION_SOURCE` names: `dagster`, the instance of `DAGSTER_HOME`, or a webserver's URL."""
-    return DagsterInstanceSource(_instance_of_home) if setting == IN_DAGSTER else DagsterWebserverSource(setting)
+    """The source that `CREDITRISK_CHAMPION_SOURCE` names: `dagster`, the instance of
+    `DAGSTER_HOME`, or a webserver's URL.
+    """
+    return (
+        DagsterInstanceSource(_instance_of_home)
+        if setting == IN_DAGSTER
+        else DagsterWebserverSource(setting)
+    )
 
 
 def _instance_of_home() -> "DagsterInstance":
@@ -193,7 +217,10 @@ def champion_in(source: Source) -> ChampionRecord | None:
 
 def champions_in(source: Source, limit: int = HISTORY_LIMIT) -> list[PastRecord]:
     """What a source says of the champion so far, the newest first."""
-    return [PastRecord(one.at, ChampionRecord.of_values(one.metadata)) for one in source.materializations(CHAMPION, limit)]
+    return [
+        PastRecord(one.at, ChampionRecord.of_values(one.metadata))
+        for one in source.materializations(CHAMPION, limit)
+    ]
 
 
 def contender_in(source: Source) -> Contender | None:

@@ -1,7 +1,8 @@
-"""Where decisions are made: requests that come at the same time share one run of the graph and one wait for the disk.
+"""Where decisions are made: requests that come at the same time share one run of the graph and one
+wait for the disk.
 
-What was asked is decided with the champion of that moment, written to the log, and only then told. So a decision is on the disk
-before its answer leaves, and every answer of a group is of one model.
+What was asked is decided with the champion of that moment, written to the log, and only then told.
+So a decision is on the disk before its answer leaves, and every answer of a group is of one model.
 """
 
 import asyncio
@@ -37,8 +38,8 @@ T = TypeVar("T")
 
 IDLE_SECONDS = 1.0
 AT_ONCE_SECONDS = 0.001
-"""A disk that has just taken less than this is waited for in the event loop, if no group is on its way: handing over to a thread
-and back costs more.
+"""A disk that has just taken less than this is waited for in the event loop, if no group is on its
+way: handing over to a thread and back costs more.
 """
 
 SINGLES_AT_ONCE = 64
@@ -65,7 +66,8 @@ class Asked:
     """Customers to decide on together, and who asks.
 
     Attributes:
-        customers: of each its values by field, and its identifier if it has one, as the contract allows them.
+        customers: of each its values by field, and its identifier if it has one, as the contract
+            allows them.
         caller: name of the API key's owner.
         request_id: of the HTTP request.
         received_at: when it came, `time.perf_counter`.
@@ -84,7 +86,9 @@ class Asked:
 
     def key_of(self, place: int) -> str | None:
         """The idempotency key of one customer."""
-        return self.key if self.key is None or self.rows is None else f"{self.key}/{self.rows[place]}"
+        return (
+            self.key if self.key is None or self.rows is None else f"{self.key}/{self.rows[place]}"
+        )
 
 
 @dataclass(slots=True)
@@ -126,7 +130,9 @@ class Group:
 
 
 class Watcher(Protocol):
-    """Somebody who looks on, in the event loop, after the answers have left. What it raises is logged."""
+    """Somebody who looks on, in the event loop, after the answers have left. What it raises is
+    logged.
+    """
 
     def decided(self, group: Group) -> None:
         """A group is on the disk."""
@@ -138,9 +144,10 @@ class Watcher(Protocol):
 class Decider:
     """Makes decisions and keeps them.
 
-    Single customers are decided in the event loop, all that came in one turn of it together; a thread brings them to the disk,
-    all that wait for it together. Requests with many customers, or with an idempotency key, are decided in another thread, which
-    may wait for other processes meanwhile. Each of the two ways has a log of its own.
+    Single customers are decided in the event loop, all that came in one turn of it together; a
+    thread brings them to the disk, all that wait for it together. Requests with many customers, or
+    with an idempotency key, are decided in another thread, which may wait for other processes
+    meanwhile. Each of the two ways has a log of its own.
 
     Args:
         holder: the champion in force.
@@ -188,7 +195,9 @@ class Decider:
         self._asked.start()
 
     def stop(self) -> None:
-        """Keep what has been decided, finish the segments, end. Called in the event loop, when nobody asks any more."""
+        """Keep what has been decided, finish the segments, end. Called in the event loop, when
+        nobody asks any more.
+        """
         if self._pending:
             self._decide_pending()
         for lane in (self._planned, self._asked):
@@ -211,7 +220,10 @@ class Decider:
         """
         loop, rows = self._running, len(asked.customers)
         if self._rows_waiting + rows > WAITING_ROWS_LIMIT:
-            raise Overloaded(f"{self._rows_waiting} customers wait for a decision; valid: up to {WAITING_ROWS_LIMIT}")
+            raise Overloaded(
+                f"{self._rows_waiting} customers wait for a decision; valid: up to "
+                f"{WAITING_ROWS_LIMIT}"
+            )
         waiting = _Waiting(asked, loop.create_future())
         self._rows_waiting += rows
         if rows != 1 or asked.key is not None:
@@ -223,8 +235,9 @@ class Decider:
         return await waiting.future
 
     def _decide_pending(self) -> None:
-        """In the event loop: decide on the single customers that came in this turn, and bring them to the disk: at once where the
-        last time took less than handing them to the writer's thread is worth.
+        """In the event loop: decide on the single customers that came in this turn, and bring them
+        to the disk: at once where the last time took less than handing them to the writer's thread
+        is worth.
         """
         group, self._pending = self._pending[:SINGLES_AT_ONCE], self._pending[SINGLES_AT_ONCE:]
         if self._pending:
@@ -241,16 +254,24 @@ class Decider:
             self._planned.put(decided)
 
     def _write(self, groups: list["_Decided"]) -> None:
-        """In the writer's thread: bring groups to the disk, those of one segment at once, and let the answers be told."""
+        """In the writer's thread: bring groups to the disk, those of one segment at once, and let
+        the answers be told.
+        """
         for _, together in groupby(groups, key=lambda group: group.header):
             some = list(together)
-            self._running.call_soon_threadsafe(self._deliver_written, len(some), *self._written(some))
+            self._running.call_soon_threadsafe(
+                self._deliver_written, len(some), *self._written(some)
+            )
 
     def _written(self, groups: list["_Decided"]) -> tuple[list[_Waiting], list[Group]]:
-        """Bring groups of one segment to the disk: the requests that are answered now, and what can be told of the groups."""
+        """Bring groups of one segment to the disk: the requests that are answered now, and what can
+        be told of the groups.
+        """
         waiting = [one.waiting for group in groups for one in group.customers]
         try:
-            self._write_seconds = self._logs[0].write(groups[0].header, [line for group in groups for line in group.lines])
+            self._write_seconds = self._logs[0].write(
+                groups[0].header, [line for group in groups for line in group.lines]
+            )
         except Exception as error:
             self._write_seconds = AT_ONCE_SECONDS
             return _failed(waiting, error), []
@@ -271,10 +292,16 @@ class Decider:
                 with self._index.exclusive() if one.asked.key is not None else nullcontext():
                     told = self._decide_and_write(one)
             except sqlite3.Error as error:
-                # What was written is found there by the next who asks with the same key, once this process has let go of it.
+                # What was written is found there by the next who asks with the same key, once this
+                # process has let go of it.
                 self._logs[1].give_up()
                 full = is_full(error)
-                _failed([one], LogUnwritable(OSError(errno.ENOSPC if full else errno.EIO, f"idempotency index: {error}")))
+                _failed(
+                    [one],
+                    LogUnwritable(
+                        OSError(errno.ENOSPC if full else errno.EIO, f"idempotency index: {error}")
+                    ),
+                )
             except Exception as error:
                 _failed([one], error)
             self._tell([one], told)
@@ -291,7 +318,8 @@ class Decider:
                 waiting.answers[place] = kept.answer
             else:
                 raise KeyUsed(
-                    f"Idempotency-Key {customer.key!r:.100} was used for another request; valid: a new key for each decision"
+                    f"Idempotency-Key {customer.key!r:.100} was used for another request; valid: "
+                    "a new key for each decision"
                 )
         if not new:
             return []
@@ -300,10 +328,17 @@ class Decider:
         decided.hand_over()
         for customer in new:
             if customer.key is not None:
-                self._index.enter(asked.caller, customer.key, customer.digest, waiting.answers[customer.place])
+                self._index.enter(
+                    asked.caller, customer.key, customer.digest, waiting.answers[customer.place]
+                )
         return [decided.told(seconds)]
 
-    def _decided(self, customers: list["_Customer"], decision_log: DecisionLog, one_by_one: "_OneByOne" = iter) -> "_Decided":
+    def _decided(
+        self,
+        customers: list["_Customer"],
+        decision_log: DecisionLog,
+        one_by_one: "_OneByOne" = iter,
+    ) -> "_Decided":
         champion = self._holder.current
         if champion is None:
             raise NoChampion(self._holder.why_none)
@@ -313,7 +348,10 @@ class Decider:
         header, ids = decision_log.plan(champion, now.date(), len(customers))
         answers = _answers(champion, decisions, one_by_one(ids))
         at = now.isoformat(timespec="microseconds")
-        lines = [_line(at, clock, one, answer) for one, answer in zip(customers, one_by_one(answers), strict=True)]
+        lines = [
+            _line(at, clock, one, answer)
+            for one, answer in zip(customers, one_by_one(answers), strict=True)
+        ]
         return _Decided(champion, header, customers, raw, decisions, ids, answers, lines)
 
     def _tell(self, waiting: list[_Waiting], groups: list[Group]) -> None:
@@ -331,7 +369,9 @@ class Decider:
             else:
                 waiting.future.set_result(waiting.answers)
         unwritten = any(isinstance(waiting.error, LogUnwritable) for waiting in answered)
-        if unwritten or groups:  # behind the requests, which go on in the order in which they were told
+        if (
+            unwritten or groups
+        ):  # behind the requests, which go on in the order in which they were told
             self._running.call_soon(self._watch, unwritten, groups)
 
     def _watch(self, unwritten: bool, groups: Sequence[Group]) -> None:
@@ -354,7 +394,9 @@ class _Lane(Generic[T]):
         idle: called after a second without anything.
     """
 
-    def __init__(self, name: str, work: Callable[[list[T]], None], idle: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, work: Callable[[list[T]], None], idle: Callable[[], None]
+    ) -> None:
         self._work = work
         self._idle = idle
         self._queue: queue.SimpleQueue[T | None] = queue.SimpleQueue()
@@ -398,7 +440,9 @@ class _OneByOne(Protocol):
 
 
 class _Customer:
-    """One customer of a request: its place there, its values, and its idempotency key with the digest of the values."""
+    """One customer of a request: its place there, its values, and its idempotency key with the
+    digest of the values.
+    """
 
     __slots__ = ("digest", "key", "place", "values", "waiting")
 
@@ -412,7 +456,9 @@ class _Customer:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """Customers that were decided on together: answers and lines of the log stand in their order."""
+    """Customers that were decided on together: answers and lines of the log stand in their
+    order.
+    """
 
     champion: LoadedChampion
     header: SegmentHeader
@@ -431,7 +477,16 @@ class _Decided:
     def told(self, write_seconds: float) -> Group:
         """What others may know of it."""
         oldest = min(one.waiting.asked.received_at for one in self.customers)
-        return Group(self.champion, self.raw, self.decisions, self.header, self.ids, self.answers, write_seconds, oldest)
+        return Group(
+            self.champion,
+            self.raw,
+            self.decisions,
+            self.header,
+            self.ids,
+            self.answers,
+            write_seconds,
+            oldest,
+        )
 
 
 def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:
@@ -472,10 +527,17 @@ def _answers(champion: LoadedChampion, decisions: Decisions, ids: Iterable[str])
 
 
 def _line(at: str, clock: float, one: _Customer, answer: bytes) -> bytes:
-    """A decision as a line of the log. What the service says of it comes before the customer's own words."""
+    """A decision as a line of the log. What the service says of it comes before the customer's own
+    words.
+    """
     asked = one.waiting.asked
     latency_ms = round((clock - asked.received_at) * 1000, 3)
-    about: dict[str, Any] = {"at": at, "latency_ms": latency_ms, "caller": asked.caller, "request_id": asked.request_id}
+    about: dict[str, Any] = {
+        "at": at,
+        "latency_ms": latency_ms,
+        "caller": asked.caller,
+        "request_id": asked.request_id,
+    }
     if asked.trace_id is not None:
         about["trace_id"] = asked.trace_id
     if one.key is not None:

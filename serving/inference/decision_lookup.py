@@ -11,7 +11,15 @@ from creditrisk_assets.settings import Settings
 from serving.access.keys import Caller
 from serving.http.schemas import DecisionKept
 
-ANSWERED = ("prediction", "default_probability", "score", "decision_id", "model_version", "bundle_sha256", "cut_off")
+ANSWERED = (
+    "prediction",
+    "default_probability",
+    "score",
+    "decision_id",
+    "model_version",
+    "bundle_sha256",
+    "cut_off",
+)
 
 
 class DecisionLookUp:
@@ -49,14 +57,22 @@ class DecisionLookUp:
         except DecisionsError as error:
             raise HTTPException(422, str(error)) from error
         try:
-            champion, record = archive.decision_found(archive.LiveDecisions.of(self._settings), decision_id)
+            champion, record = archive.decision_found(
+                archive.LiveDecisions.of(self._settings), decision_id
+            )
         except NoSuchDecision as error:
             raise _unknown(decision_id) from error
         row: dict[str, Any] = record.to_pylist()[0]
         portfolio = self._settings.portfolio
         customer = {name: row[name] for name in (portfolio.identifier, *portfolio.field_names)}
-        answer = json.loads(row[archive.ANSWER]) if archive.ANSWER in row else self._answer(row, champion.bundle_sha256)
-        about = {name: row.get(name) for name in ("at", "latency_ms", "caller", "request_id", "trace_id")}
+        answer = (
+            json.loads(row[archive.ANSWER])
+            if archive.ANSWER in row
+            else self._answer(row, champion.bundle_sha256)
+        )
+        about = {
+            name: row.get(name) for name in ("at", "latency_ms", "caller", "request_id", "trace_id")
+        }
         return DecisionKept(decision_id=decision_id, customer=customer, answer=answer, **about)
 
     def _answer(self, row: dict[str, Any], bundle_sha256: str) -> dict[str, Any]:
@@ -64,9 +80,15 @@ class DecisionLookUp:
         from creditrisk_assets.decisions.sets import REASONS
 
         bundles = BundleStore(self._settings.data_dir)
-        manifest = Manifest.model_validate_json((bundles.folder(bundle_sha256) / MANIFEST).read_bytes())
+        manifest = Manifest.model_validate_json(
+            (bundles.folder(bundle_sha256) / MANIFEST).read_bytes()
+        )
         texts = {reason.code: reason.text for reason in manifest.reasons}
-        reasons = [{"code": row[name], "text": texts[row[name]]} for name in REASONS if row[name] is not None]
+        reasons = [
+            {"code": row[name], "text": texts[row[name]]}
+            for name in REASONS
+            if row[name] is not None
+        ]
         return {**{name: row[name] for name in ANSWERED}, "reasons": reasons, "degraded": False}
 
 

@@ -1,7 +1,8 @@
-"""The champion that this API answered by last, kept on a disk of its own: with it the API starts without the orchestrator and
-without the artifact store.
+"""The champion that this API answered by last, kept on a disk of its own: with it the API starts
+without the orchestrator and without the artifact store.
 
-The copy cannot lie by accident: the bundle's hash is proven again whenever it is read, and the record carries one of its own.
+The copy cannot lie by accident: the bundle's hash is proven again whenever it is read, and the
+    record carries one of its own.
 """
 
 import fcntl
@@ -37,7 +38,8 @@ class _Document(BaseModel):
 
 
 class LastKnown:
-    """The last known champion of one API: its record, and the files of its bundle that decide. Its processes share it.
+    """The last known champion of one API: its record, and the files of its bundle that decide. Its
+    processes share it.
 
     Args:
         folder: on a disk of this machine.
@@ -63,18 +65,25 @@ class LastKnown:
             return None
 
     def location(self, bundle_sha256: str) -> str | None:
-        """Where the copy of a bundle is; None if there is none. Whoever loads it proves its hash."""
+        """Where the copy of a bundle is; None if there is none. Whoever loads it proves its
+        hash.
+        """
         copy = self._folder / bundle_sha256
         return str(copy) if copy.is_dir() else None
 
     def keep(self, record: ChampionRecord) -> None:
-        """Keep a champion that has been proven, in place of the one before; a crash leaves the one or the other.
+        """Keep a champion that has been proven, in place of the one before; a crash leaves the one
+        or the other.
 
         Raises:
             BundleError: if its bundle cannot be read any more.
             OSError: if the disk does not take it.
         """
-        undumped = {name: getattr(record, name) for name, field in ChampionRecord.model_fields.items() if field.exclude}
+        undumped = {
+            name: getattr(record, name)
+            for name, field in ChampionRecord.model_fields.items()
+            if field.exclude
+        }
         values = {**record.model_dump(mode="json"), **undumped}
         content = to_json(_Document(champion=values, sha256=_digest(values)))
         document, copy = self._folder / RECORD, self._folder / record.bundle_sha256

@@ -1,7 +1,8 @@
 """What the source says of the champion, in a file of this machine.
 
-One process beside the workers reads the source and publishes what it says; the workers read the file. So a worker needs neither
-Dagster nor its database, a source that hangs holds up nobody who answers, and all workers see the same.
+One process beside the workers reads the source and publishes what it says; the workers read the
+file. So a worker needs neither Dagster nor its database, a source that hangs holds up nobody who
+answers, and all workers see the same.
 """
 
 import os
@@ -29,7 +30,9 @@ STALE_SECONDS = 10.0
 """A file in which nobody has written for so long says nothing any more."""
 
 START_SECONDS = 15.0
-"""So long a worker waits for the first word of the process that reads the source, which starts at the same time."""
+"""So long a worker waits for the first word of the process that reads the source, which starts at
+the same time.
+"""
 
 LOOK_SECONDS = 0.02
 
@@ -42,7 +45,8 @@ class Published(BaseModel):
 
     Attributes:
         problem: why it could not be read, or None.
-        materializations: of each asset that the API reads, the newest first; none if there is a problem.
+        materializations: of each asset that the API reads, the newest first; none if there is a
+            problem.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,7 +70,9 @@ class Publisher:
         self._told: str | None = None
 
     def publish(self) -> None:
-        """Read once. What goes wrong with the source is published, too; a file that cannot be written goes stale."""
+        """Read once. What goes wrong with the source is published, too; a file that cannot be
+        written goes stale.
+        """
         said = self._read()
         problem = said.problem
         try:
@@ -85,11 +91,20 @@ class Publisher:
 
     def _read(self) -> Published:
         try:
-            found = {asset: self._source.materializations(asset, HISTORY_LIMIT) for asset in (CHAMPION, *CONTENDERS)}
+            found = {
+                asset: self._source.materializations(asset, HISTORY_LIMIT)
+                for asset in (CHAMPION, *CONTENDERS)
+            }
         except Exception as error:  # the source's, whatever it is
-            problem = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
+            problem = (
+                str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
+            )
             return Published(problem=problem)
-        return Published(materializations={asset: [_wanted(one) for one in some] for asset, some in found.items()})
+        return Published(
+            materializations={
+                asset: [_wanted(one) for one in some] for asset, some in found.items()
+            }
+        )
 
 
 class PublishedSource:
@@ -121,7 +136,9 @@ class PublishedSource:
         self._wait_until = 0.0
         if content is None:
             unread = f"which champion is in force was not read for {STALE_SECONDS:g} s"
-            raise SourceError(f"{unread}; `creditrisk serve` runs the process that does, beside the API")
+            raise SourceError(
+                f"{unread}; `creditrisk serve` runs the process that does, beside the API"
+            )
         try:
             return Published.model_validate_json(content)
         except ValidationError as error:
@@ -140,4 +157,6 @@ class PublishedSource:
 
 
 def _wanted(one: Materialization) -> Materialization:
-    return Materialization(one.at, {name: value for name, value in one.metadata.items() if name in WANTED})
+    return Materialization(
+        one.at, {name: value for name, value in one.metadata.items() if name in WANTED}
+    )

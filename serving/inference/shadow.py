@@ -1,8 +1,9 @@
-"""Shadow mode: the challenger scores the customers that the champion has decided on, off the request path.
+"""Shadow mode: the challenger scores the customers that the champion has decided on, off the
+request path.
 
-Decisions are handed over when they are on the disk and their answers have left. A thread scores them some at a time: one run for
-a quarter of a second's customers costs a fraction of what as many runs would. When it cannot follow, customers are dropped and
-counted; nobody waits.
+Decisions are handed over when they are on the disk and their answers have left. A thread scores
+them some at a time: one run for a quarter of a second's customers costs a fraction of what as many
+runs would. When it cannot follow, customers are dropped and counted; nobody waits.
 """
 
 import os
@@ -72,19 +73,29 @@ class _Challenger(NamedTuple):
     def probability(self, raw: NDArray[np.float32], champion: Bundle) -> FloatArray:
         """PD of each row; NaN where the challenger cannot score them."""
         try:
-            if self.bundle.manifest.inputs != champion.manifest.inputs:  # made by another state of the contract
-                raw = self.bundle.encoder([record_of(row, champion.manifest.inputs) for row in raw.tolist()])
+            if (
+                self.bundle.manifest.inputs != champion.manifest.inputs
+            ):  # made by another state of the contract
+                raw = self.bundle.encoder(
+                    [record_of(row, champion.manifest.inputs) for row in raw.tolist()]
+                )
             return self.bundle.score(raw).default_probability
-        except Exception as error:  # whatever it is: the gate is to know that these could not be scored
-            log.error("shadow_not_scored", version=self.contender.model_version, error=f"{type(error).__name__}: {error}")
+        except (
+            Exception
+        ) as error:  # whatever it is: the gate is to know that these could not be scored
+            log.error(
+                "shadow_not_scored",
+                version=self.contender.model_version,
+                error=f"{type(error).__name__}: {error}",
+            )
             return np.full(len(raw), np.nan)
 
 
 class Shadow:
     """Follows the challenger and lets it score. It looks on at the decider.
 
-    The challenger is the model registered last, unless it is champion or was: one that was taken out of force is not judged
-    again, while one that was only refused may be.
+    The challenger is the model registered last, unless it is champion or was: one that was taken
+    out of force is not judged again, while one that was only refused may be.
 
     Args:
         source: where champion and contenders are read.
@@ -95,7 +106,12 @@ class Shadow:
     """
 
     def __init__(
-        self, source: Source, portfolio: Portfolio, bundles: BundleStore, shadow_log: "ShadowLog", metrics: Metrics
+        self,
+        source: Source,
+        portfolio: Portfolio,
+        bundles: BundleStore,
+        shadow_log: "ShadowLog",
+        metrics: Metrics,
     ) -> None:
         self._source = source
         self._portfolio = portfolio
@@ -130,7 +146,15 @@ class Shadow:
             self._metrics.observe_shadow_dropped("too_many_wait", rows)
             return
         self._rows_put += rows
-        self._waiting.append(_Decided(champion, group.header.day, group.ids, group.raw, group.decisions.default_probability))
+        self._waiting.append(
+            _Decided(
+                champion,
+                group.header.day,
+                group.ids,
+                group.raw,
+                group.decisions.default_probability,
+            )
+        )
 
     def not_written(self) -> None:
         """A group could not be brought to the disk: none of it was decided."""
@@ -161,7 +185,9 @@ class Shadow:
             if wanted != known:
                 self._challenger = None if wanted is None else self._loaded(wanted)
             self._problem = None
-        except Exception as error:  # the source's, or the bundle's; whoever is challenger already goes on
+        except (
+            Exception
+        ) as error:  # the source's, or the bundle's; whoever is challenger already goes on
             problem = f"{type(error).__name__}: {error}"
             if problem != self._problem:
                 log.error("challenger_not_loaded", problem=problem)
@@ -169,18 +195,27 @@ class Shadow:
 
     def _wanted(self) -> Contender | None:
         contender = contender_in(self._source)
-        self._former |= {one.record.model_version for one in champions_in(self._source, 1 if self._former else HISTORY_LIMIT)}
+        self._former |= {
+            one.record.model_version
+            for one in champions_in(self._source, 1 if self._former else HISTORY_LIMIT)
+        }
         return None if contender is None or contender.model_version in self._former else contender
 
     def _loaded(self, contender: Contender) -> _Challenger | None:
         """The contender, proven; None while it is too early to try again."""
-        if self._refused is not None and self._refused[0] == contender and time.monotonic() < self._refused[1]:
+        if (
+            self._refused is not None
+            and self._refused[0] == contender
+            and time.monotonic() < self._refused[1]
+        ):
             return None
         self._challenger, self._refused = None, (contender, time.monotonic() + AGAIN_SECONDS)
         bundle = self._bundles.load(contender.bundle_sha256)
         bundle.require_fits(self._portfolio)
         self._refused = None
-        log.info("challenger", version=contender.model_version, bundle_sha256=contender.bundle_sha256)
+        log.info(
+            "challenger", version=contender.model_version, bundle_sha256=contender.bundle_sha256
+        )
         return _Challenger(contender, bundle)
 
     def _score_waiting(self) -> None:
@@ -204,15 +239,21 @@ class Shadow:
             probability = challenger.probability(raw[part], champion.bundle)
             scored = int(np.isfinite(probability).sum())
             if self._log.write(
-                day, champion.record.model_version, challenger.contender, line_of(ids[part], told[part], probability)
+                day,
+                champion.record.model_version,
+                challenger.contender,
+                line_of(ids[part], told[part], probability),
             ):
-                self._metrics.observe_shadow(challenger.contender.model_version, scored, len(probability) - scored)
+                self._metrics.observe_shadow(
+                    challenger.contender.model_version, scored, len(probability) - scored
+                )
             else:
                 self._metrics.observe_shadow_dropped("not_written", len(probability))
 
 
 class ShadowLog:
-    """A sequence of shadow segments, each of one day, one champion and one challenger. For one thread.
+    """A sequence of shadow segments, each of one day, one champion and one challenger. For one
+    thread.
 
     Args:
         folder: of the segments, on a disk of this machine.
@@ -222,7 +263,9 @@ class ShadowLog:
         segment_seconds: so is one that was begun so long ago.
     """
 
-    def __init__(self, folder: Path, portfolio: str, codec: Codec, segment_bytes: int, segment_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, portfolio: str, codec: Codec, segment_bytes: int, segment_seconds: float
+    ) -> None:
         self._folder = folder
         self._portfolio = portfolio
         self._codec = codec
@@ -239,7 +282,9 @@ class ShadowLog:
         try:
             if self._segment is None or about != self._about:
                 self.close()
-                self._segment = SegmentWriter(self._folder, self._header(*about), self._codec, durable=False)
+                self._segment = SegmentWriter(
+                    self._folder, self._header(*about), self._codec, durable=False
+                )
                 self._about, self._begun = about, time.monotonic()
             self._segment.append([line])
         except OSError as error:
@@ -254,7 +299,8 @@ class ShadowLog:
     def look_after(self) -> None:
         """Finish a segment that is large or old enough, so that it is kept."""
         if self._segment is not None and (
-            self._segment.size >= self._segment_bytes or time.monotonic() - self._begun > self._segment_seconds
+            self._segment.size >= self._segment_bytes
+            or time.monotonic() - self._begun > self._segment_seconds
         ):
             self.close()
 

@@ -24,7 +24,9 @@ class Counting:
             decisions.default_probability.tolist(),
             degraded=champion.degraded,
         )
-        self._metrics.observe_group(len(group.answers), group.write_seconds, group.oldest_received_at)
+        self._metrics.observe_group(
+            len(group.answers), group.write_seconds, group.oldest_received_at
+        )
 
     def not_written(self) -> None:
         """A group could not be brought to the disk."""
@@ -33,7 +35,9 @@ class Counting:
     def serving(self, champion: LoadedChampion) -> None:
         """A champion answers from now on."""
         record = champion.record
-        self._metrics.observe_champion(record.model_version, record.bundle_sha256, degraded=champion.degraded)
+        self._metrics.observe_champion(
+            record.model_version, record.bundle_sha256, degraded=champion.degraded
+        )
 
     def looked(self, problem: str | None) -> None:
         """The champion in force was looked for: why it could not be read or loaded, or None."""

@@ -11,7 +11,12 @@ class _Without(MetaPathFinder):
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:  # noqa: ARG002
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
         if fullname == self._name:
             raise ModuleNotFoundError(f"{fullname} is not imported in this process", name=fullname)
         return None
@@ -20,6 +25,7 @@ class _Without(MetaPathFinder):
 def do_without(name: str) -> None:
     """Let this process find no library of a name, as if it were not installed.
 
-    pyarrow imports pandas, where there is one, at the first array that it makes of a list: half a second and 40 MB for nothing.
+    pyarrow imports pandas, where there is one, at the first array that it makes of a list: half a
+    second and 40 MB for nothing.
     """
     sys.meta_path.insert(0, _Without(name))

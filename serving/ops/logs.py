@@ -1,4 +1,6 @@
-"""The log of the API process: one JSON line for each event, on stdout, also of what logs by Python's own means."""
+"""The log of the API process: one JSON line for each event, on stdout, also of what logs by
+Python's own means.
+"""
 
 import logging
 import re
@@ -28,7 +30,10 @@ def configure_logs(wanted: LogFormat | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     # Without the variables of a traceback's frames: a customer may be among them.
-    plain: list[Processor] = [structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)), redact]
+    plain: list[Processor] = [
+        structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+        redact,
+    ]
     shown: list[Processor] = [structlog.processors.format_exc_info, redact]
     last: list[Processor] = [*plain, structlog.processors.JSONRenderer()]
     if not as_json:

@@ -1,7 +1,9 @@
-"""Metrics for Prometheus. Each worker writes its own files in one folder, so that any worker tells about all of them.
+"""Metrics for Prometheus. Each worker writes its own files in one folder, so that any worker tells
+about all of them.
 
-prometheus_client's multi-process values cost some microseconds for each number, several of which change with each request. So a
-worker counts in plain lists and dictionaries, and a thread carries what has changed over into the files, four times a second.
+prometheus_client's multi-process values cost some microseconds for each number, several of which
+change with each request. So a worker counts in plain lists and dictionaries, and a thread carries
+what has changed over into the files, four times a second.
 """
 
 import bisect
@@ -16,7 +18,15 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    values,
+)
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.http.gateway import Exchange
@@ -27,26 +37,51 @@ CARRY_SECONDS = 0.25
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for the folder."""
 
-SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SECONDS = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
 PROBABILITIES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024, 4_096)
 
-RESERVED = {"counter": 1 << 17, "histogram": 1 << 19, "gauge_livesum": 1 << 16, "gauge_livemax": 1 << 16}
-"""Bytes of a worker's files: more than its numbers take with every route and status, and some hundred models."""
+RESERVED = {
+    "counter": 1 << 17,
+    "histogram": 1 << 19,
+    "gauge_livesum": 1 << 16,
+    "gauge_livemax": 1 << 16,
+}
+"""Bytes of a worker's files: more than its numbers take with every route and status, and some
+hundred models.
+"""
 
 LIVE_GAUGE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
 
 
 def empty_metrics(folder: Path) -> None:
-    """Forget what former processes counted. For whoever starts the workers, before the first of them."""
+    """Forget what former processes counted. For whoever starts the workers, before the first of
+    them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         file.unlink()
 
 
 def _reserve(folder: Path) -> None:
-    """Give this worker's files their space now. They are written to as memory, where a page that a full disk has no room for ends
-    the process.
+    """Give this worker's files their space now. They are written to as memory, where a page that a
+    full disk has no room for ends the process.
 
     Raises:
         OSError: if there is no space.
@@ -73,7 +108,9 @@ class _Distribution:
         self._sum += value
 
     def carry(self) -> None:
-        """The package can only observe one value at a time, so this goes to the numbers behind its histogram."""
+        """The package can only observe one value at a time, so this goes to the numbers behind its
+        histogram.
+        """
         for place, count in enumerate(self._counts):
             if count != self._carried[place]:
                 self._target._buckets[place].inc(count - self._carried[place])
@@ -107,7 +144,8 @@ class Metrics:
 
     A worker that finds no space for its files counts in its own memory, and tells of itself alone.
 
-    It looks on at the perimeter (`started`, `ended`). Each of the other functions is called by what it is about, from one thread.
+    It looks on at the perimeter (`started`, `ended`). Each of the other functions is called by what
+    it is about, from one thread.
 
     Args:
         folder: what the workers of one API share.
@@ -129,10 +167,17 @@ class Metrics:
             self._shared, values.ValueClass = True, values.MultiProcessValue()  # type: ignore[no-untyped-call]
         self._own = own = CollectorRegistry()  # only what is in the folder is told
         self._seconds = Histogram(
-            "creditrisk_request_seconds", "Time to answer", ("route", "status"), buckets=SECONDS, registry=own
+            "creditrisk_request_seconds",
+            "Time to answer",
+            ("route", "status"),
+            buckets=SECONDS,
+            registry=own,
         )
         self._in_flight = Gauge(
-            "creditrisk_requests_in_flight", "Requests being answered", multiprocess_mode="livesum", registry=own
+            "creditrisk_requests_in_flight",
+            "Requests being answered",
+            multiprocess_mode="livesum",
+            registry=own,
         )
         self._model = Gauge(
             "creditrisk_model_info",
@@ -155,20 +200,40 @@ class Metrics:
         def counts(name: str, what: str, labels: Sequence[str] = ()) -> _Counts:
             return _Counts(Counter(name, what, labels, registry=own))
 
-        self._probability = distribution("creditrisk_default_probability", "PDs given", PROBABILITIES)
-        self._group = distribution("creditrisk_decision_group_size", "Decisions made durable at once", GROUP_SIZES)
-        self._fsync = distribution("creditrisk_decision_log_fsync_seconds", "Time of one flush to disk", SECONDS)
-        self._lag = distribution(
-            "creditrisk_decision_log_lag_seconds", "From a request's receipt to its decision on disk", SECONDS
+        self._probability = distribution(
+            "creditrisk_default_probability", "PDs given", PROBABILITIES
         )
-        self._refused = counts("creditrisk_requests_refused", "Requests that were not answered as asked", ("reason",))
-        self._decisions = counts("creditrisk_decisions", "Decisions", ("model_version", "prediction", "degraded"))
+        self._group = distribution(
+            "creditrisk_decision_group_size", "Decisions made durable at once", GROUP_SIZES
+        )
+        self._fsync = distribution(
+            "creditrisk_decision_log_fsync_seconds", "Time of one flush to disk", SECONDS
+        )
+        self._lag = distribution(
+            "creditrisk_decision_log_lag_seconds",
+            "From a request's receipt to its decision on disk",
+            SECONDS,
+        )
+        self._refused = counts(
+            "creditrisk_requests_refused", "Requests that were not answered as asked", ("reason",)
+        )
+        self._decisions = counts(
+            "creditrisk_decisions", "Decisions", ("model_version", "prediction", "degraded")
+        )
         self._log_errors = counts("creditrisk_decision_log_errors", "Flushes that failed")
         self._loads = counts("creditrisk_champion_loads", "Champions taken into force")
-        self._refusals = counts("creditrisk_champion_refusals", "Champions that could not be proven")
-        self._shadowed = counts("creditrisk_shadow_scores", "Decisions that a challenger scored too", ("model_version", "scored"))
+        self._refusals = counts(
+            "creditrisk_champion_refusals", "Champions that could not be proven"
+        )
+        self._shadowed = counts(
+            "creditrisk_shadow_scores",
+            "Decisions that a challenger scored too",
+            ("model_version", "scored"),
+        )
         self._not_shadowed = counts(
-            "creditrisk_shadow_dropped", "Decisions that have no shadow though there is a challenger", ("reason",)
+            "creditrisk_shadow_dropped",
+            "Decisions that have no shadow though there is a challenger",
+            ("reason",),
         )
         self._by_answer: dict[tuple[str, int], _Distribution] = {}
         self._answering_by: Gauge | None = None
@@ -208,7 +273,12 @@ class Metrics:
             self._refused.counts[(exchange.refused or f"status_{status}",)] += 1
 
     def observe_decisions(
-        self, model_version: str, predictions: Sequence[int], probabilities: Sequence[float], *, degraded: bool = False
+        self,
+        model_version: str,
+        predictions: Sequence[int],
+        probabilities: Sequence[float],
+        *,
+        degraded: bool = False,
     ) -> None:
         """Decisions of one model that are being answered."""
         counts, word = self._decisions.counts, _word(degraded)
@@ -242,7 +312,9 @@ class Metrics:
         """Decisions will have no shadow. Each reason is told by one thread."""
         self._not_shadowed.counts[(reason,)] += rows
 
-    def observe_champion(self, model_version: str, bundle_sha256: str, *, degraded: bool = False) -> None:
+    def observe_champion(
+        self, model_version: str, bundle_sha256: str, *, degraded: bool = False
+    ) -> None:
         """The model that this worker answers by from now on."""
         if self._answering_by is not None:
             self._answering_by.set(0)
@@ -252,7 +324,9 @@ class Metrics:
         self._problem.set(0)
 
     def observe_champion_problem(self, *, refused: bool) -> None:
-        """The champion in force could not be read, or was read and could not be proven (`refused`)."""
+        """The champion in force could not be read, or was read and could not be proven
+        (`refused`).
+        """
         self._problem.set(1)
         if refused:
             self._refusals.counts[()] += 1
@@ -262,7 +336,9 @@ class Metrics:
         self._problem.set(0)
 
     def text(self) -> bytes:
-        """What all workers have counted, as Prometheus reads it. Gauges of workers that are gone do not count."""
+        """What all workers have counted, as Prometheus reads it. Gauges of workers that are gone do
+        not count.
+        """
         self._carry()
         if not self._shared:
             return generate_latest(self._own)

@@ -20,7 +20,9 @@ PR_SET_PDEATHSIG = 1
 END_SECONDS = 20.0
 AGAIN_SECONDS = 1.0
 AGAIN_SECONDS_LIMIT = 60.0
-"""A companion that ended by itself, or was killed, is started again after so long; twice as long if that happens soon again."""
+"""A companion that ended by itself, or was killed, is started again after so long; twice as long if
+that happens soon again.
+"""
 
 
 def end_with_parent() -> None:
@@ -30,7 +32,9 @@ def end_with_parent() -> None:
 
 
 def becomes_companion() -> bool:
-    """Called first in a companion: let it end with its parent, whose number is its argument. False if that has ended already."""
+    """Called first in a companion: let it end with its parent, whose number is its argument. False
+    if that has ended already.
+    """
     end_with_parent()
     return os.getppid() == int(sys.argv[1])
 
@@ -42,7 +46,8 @@ def companion(module: str) -> list[str]:
 
 @contextmanager
 def beside(command: Sequence[str], again_seconds: float = AGAIN_SECONDS) -> Iterator[None]:
-    """Within it, a companion is at work; where one is killed, another takes over. Afterwards it is told to end, and waited for.
+    """Within it, a companion is at work; where one is killed, another takes over. Afterwards it is
+    told to end, and waited for.
 
     Args:
         command: of the companion.
@@ -85,11 +90,20 @@ class _Companion:
             with self._changing:
                 if self._stopping.is_set():
                     return
-                self._process = process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, start_new_session=True)
+                self._process = process = subprocess.Popen(
+                    self._command, stdin=subprocess.DEVNULL, start_new_session=True
+                )
             code = process.wait()
             if self._stopping.is_set():
                 return
-            seconds = self._again_seconds if time.monotonic() - begun > AGAIN_SECONDS_LIMIT else seconds
-            log.error("companion_ended", command=" ".join(self._command[1:3]), code=code, again_in_seconds=seconds)
+            seconds = (
+                self._again_seconds if time.monotonic() - begun > AGAIN_SECONDS_LIMIT else seconds
+            )
+            log.error(
+                "companion_ended",
+                command=" ".join(self._command[1:3]),
+                code=code,
+                again_in_seconds=seconds,
+            )
             self._stopping.wait(seconds)
             seconds = min(2 * seconds, AGAIN_SECONDS_LIMIT)

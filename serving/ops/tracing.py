@@ -1,7 +1,9 @@
-"""Spans of requests for OpenTelemetry, where an operator wants them: `CREDITRISK_OTLP_ENDPOINT` and the extra `otel`.
+"""Spans of requests for OpenTelemetry, where an operator wants them: `CREDITRISK_OTLP_ENDPOINT` and
+the extra `otel`.
 
-The perimeter has settled a request's trace already, so a span is written down whole when the request is over, and handed to the
-SDK's queue. A thread of the SDK sends it; a receiver that is slow or gone costs spans, never a request.
+The perimeter has settled a request's trace already, so a span is written down whole when the
+request is over, and handed to the SDK's queue. A thread of the SDK sends it; a receiver that is
+slow or gone costs spans, never a request.
 """
 
 import time
@@ -35,14 +37,18 @@ def telemetry(endpoint: str) -> "Telemetry":
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
         raise TelemetryMissing(
-            f"CREDITRISK_OTLP_ENDPOINT is set, but {error.name} is not installed: pip install 'creditrisk[otel]', or unset it"
+            f"CREDITRISK_OTLP_ENDPOINT is set, but {error.name} is not installed: pip install "
+            "'creditrisk[otel]', or unset it"
         ) from error
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
+    exporter = OTLPSpanExporter(
+        endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS
+    )
     return Telemetry(BatchSpanProcessor(exporter, schedule_delay_millis=1_000))
 
 
 class Telemetry:
-    """Looks on at the perimeter and writes one server span for each request whose caller wants it traced.
+    """Looks on at the perimeter and writes one server span for each request whose caller wants it
+    traced.
 
     Args:
         processor: what takes spans that have ended.
@@ -70,7 +76,11 @@ class Telemetry:
             return
         end = time.time_ns()
         trace_id = int(trace.trace_id, 16)
-        parent = None if trace.parent_id is None else SpanContext(trace_id, int(trace.parent_id, 16), True, flags)
+        parent = (
+            None
+            if trace.parent_id is None
+            else SpanContext(trace_id, int(trace.parent_id, 16), True, flags)
+        )
         attributes: dict[str, str | int] = {
             "http.request.method": exchange.method,
             "http.route": exchange.rule.template,

@@ -1,4 +1,6 @@
-"""Charts over days as SVG, drawn here: they need no script, and the style of the page colours them."""
+"""Charts over days as SVG, drawn here: they need no script, and the style of the page colours
+them.
+"""
 
 import datetime
 import math
@@ -100,7 +102,8 @@ def chart(
         title: what it shows.
         series: of which one has a point at least.
         marks: days on which something was done; those outside the days of the series are left out.
-        compared: levels to compare with; each is drawn over its own days, with room of half a day on both sides.
+        compared: levels to compare with; each is drawn over its own days, with room of half a day
+            on both sides.
         from_zero: whether the scale begins at 0.
 
     Returns:
@@ -109,16 +112,24 @@ def chart(
     points = [point for one in series for point in one.points]
     if not points:
         return None
-    first, last = (datetime.date.fromisoformat(found(point.day for point in points)) for found in (min, max))
+    first, last = (
+        datetime.date.fromisoformat(found(point.day for point in points)) for found in (min, max)
+    )
     span = max((last - first).days, 1)
     reach = [
-        edge for point in points for edge in (point.value, point.low, point.high) if edge is not None and math.isfinite(edge)
+        edge
+        for point in points
+        for edge in (point.value, point.low, point.high)
+        if edge is not None and math.isfinite(edge)
     ]
     reach += [level.value for level in compared]
     bottom, top, step = _scale(0.0 if from_zero else min(reach), max(reach))
 
     def x(day: str) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * (datetime.date.fromisoformat(day) - first).days / span, 1)
+        return round(
+            LEFT + (WIDTH - LEFT - RIGHT) * (datetime.date.fromisoformat(day) - first).days / span,
+            1,
+        )
 
     half = (WIDTH - LEFT - RIGHT) / span / 2
 
@@ -127,18 +138,28 @@ def chart(
         return round(left, 1), round(right, 1), y(level.value), f"{level.name} {level.value:.3f}"
 
     def y(value: float) -> float:
-        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bottom) / (top - bottom), 1)
+        return round(
+            HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - bottom) / (top - bottom), 1
+        )
 
     levels = tuple(
-        (y(bottom + place * step), f"{bottom + place * step:.3g}") for place in range(round((top - bottom) / step) + 1)
+        (y(bottom + place * step), f"{bottom + place * step:.3g}")
+        for place in range(round((top - bottom) / step) + 1)
     )
     labelled = sorted({round(place * span / TICKS) for place in range(TICKS + 1)})
     return Chart(
         title=title,
         series=tuple(_drawn(one, x, y) for one in series),
         levels=levels,
-        days=tuple((x(day), day) for day in ((first + datetime.timedelta(days=ago)).isoformat() for ago in labelled)),
-        marks=tuple((x(mark.day), mark) for mark in marks if first.isoformat() <= mark.day <= last.isoformat()),
+        days=tuple(
+            (x(day), day)
+            for day in ((first + datetime.timedelta(days=ago)).isoformat() for ago in labelled)
+        ),
+        marks=tuple(
+            (x(mark.day), mark)
+            for mark in marks
+            if first.isoformat() <= mark.day <= last.isoformat()
+        ),
         lines=tuple(over(level) for level in compared),
     )
 
@@ -159,8 +180,20 @@ def _drawn(series: Series, x: Callable[[str], float], y: Callable[[float], float
     places, lines, line, before = [], [], [], None
     for point in sorted(series.points, key=lambda one: one.day):
         low, high = (None if edge is None else y(edge) for edge in (point.low, point.high))
-        between = "" if point.low is None or point.high is None else f" ({point.low:.3f} to {point.high:.3f})"
-        places.append(Place(x(point.day), y(point.value), low, high, f"{point.day}: {series.name} {point.value:.3f}{between}"))
+        between = (
+            ""
+            if point.low is None or point.high is None
+            else f" ({point.low:.3f} to {point.high:.3f})"
+        )
+        places.append(
+            Place(
+                x(point.day),
+                y(point.value),
+                low,
+                high,
+                f"{point.day}: {series.name} {point.value:.3f}{between}",
+            )
+        )
         today = datetime.date.fromisoformat(point.day)
         if before is not None and (today - before).days > 1:
             lines.append(line)
@@ -168,4 +201,9 @@ def _drawn(series: Series, x: Callable[[str], float], y: Callable[[float], float
         line.append(f"{places[-1].x},{places[-1].y}")
         before = today
     lines.append(line)
-    return Drawn(series.name, series.style, tuple(" ".join(one) for one in lines if len(one) > 1), tuple(places))
+    return Drawn(
+        series.name,
+        series.style,
+        tuple(" ".join(one) for one in lines if len(one) > 1),
+        tuple(places),
+    )

@@ -1,6 +1,7 @@
 """The page for people: try a customer, see what the model says and why, and what the model is.
 
-Rendered here, without a script or a style in the page itself, and with nothing from another host. A trial is not logged.
+Rendered here, without a script or a style in the page itself, and with nothing from another host. A
+trial is not logged.
 """
 
 from collections.abc import Callable, Mapping
@@ -82,7 +83,9 @@ def page_router(
         customer, problems = form.read(portfolio, Customer, filled.typed)
         if customer is None:
             return None, Filled(filled.typed, problems)
-        return _answered(champion, what_if(champion, form.values_of(portfolio, customer), portfolio)), filled
+        return _answered(
+            champion, what_if(champion, form.values_of(portfolio, customer), portfolio)
+        ), filled
 
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page(example: str = "") -> Response:
@@ -96,7 +99,9 @@ def page_router(
 
     @router.post("/", response_class=HTMLResponse, include_in_schema=False)
     async def trial_by_form(request: Request) -> Response:
-        """The page with what the champion says of the customer in the form, or with what is wrong in it."""
+        """The page with what the champion says of the customer in the form, or with what is wrong
+        in it.
+        """
         _require_form(request)
         body = await request.body()
 
@@ -111,7 +116,9 @@ def page_router(
 
     @router.post("/what-if")
     def trial(customer: Customer, champion: Champion) -> WhatIfResponse:  # type: ignore[valid-type]
-        """What the champion would say of a customer, and what it would say if each reason were put right. Nothing is logged."""
+        """What the champion would say of a customer, and what it would say if each reason were put
+        right. Nothing is logged.
+        """
         result = what_if(champion, form.values_of(portfolio, customer), portfolio)
         return WhatIfResponse(
             **asdict(result),
@@ -128,7 +135,12 @@ def page_router(
     @router.get("/model/plots/{name}.png", response_class=Response, include_in_schema=False)
     def curve(name: str, champion: Champion) -> Response:
         """A curve of the version in force."""
-        return _document(holder, champion, lambda data_dir, record: model_documents.curve(data_dir, record, name), "image/png")
+        return _document(
+            holder,
+            champion,
+            lambda data_dir, record: model_documents.curve(data_dir, record, name),
+            "image/png",
+        )
 
     return router
 
@@ -136,7 +148,9 @@ def page_router(
 def _answered(champion: LoadedChampion, trial: Trial) -> Answered:
     cut_off = champion.record.rule.cut_off
     known = [one.score for one in champion.bundle.golden]
-    scale = scale_of(trial.score, cut_off, champion.bundle.manifest.scaling, (min(known), max(known)))
+    scale = scale_of(
+        trial.score, cut_off, champion.bundle.manifest.scaling, (min(known), max(known))
+    )
     return Answered(champion.record.model_version, cut_off, trial, scale)
 
 
@@ -174,7 +188,9 @@ def _page(
     return HTMLResponse(content, status, RETRY_LATER if status == 503 else None)
 
 
-def _model(holder: ChampionHolder, champion: LoadedChampion, past: list[PastRecord]) -> dict[str, Any]:
+def _model(
+    holder: ChampionHolder, champion: LoadedChampion, past: list[PastRecord]
+) -> dict[str, Any]:
     """What the page says of the model in force."""
     manifest, record = champion.bundle.manifest, champion.record
     return {
@@ -191,7 +207,9 @@ def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
         (
             title,
             f"{metrics[name]:.4f}",
-            f"{metrics[f'{name}_low']:.4f} to {metrics[f'{name}_high']:.4f}" if f"{name}_low" in metrics else "",
+            f"{metrics[f'{name}_low']:.4f} to {metrics[f'{name}_high']:.4f}"
+            if f"{name}_low" in metrics
+            else "",
         )
         for name, title in HEADLINE_FIGURES.items()
         if name in metrics
@@ -199,8 +217,8 @@ def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
 
 
 def _since(record: ChampionRecord, past: list[PastRecord]) -> PastRecord | None:
-    """By which entry of the history the version, or the one that it is the fallback of, came into force; None if that is longer
-    ago than the history goes back.
+    """By which entry of the history the version, or the one that it is the fallback of, came into
+    force; None if that is longer ago than the history goes back.
     """
     mine, version = None, record.model_version.removesuffix(FALLBACK_SUFFIX)
     for one in past:
@@ -213,8 +231,14 @@ def _since(record: ChampionRecord, past: list[PastRecord]) -> PastRecord | None:
 def _documents(holder: ChampionHolder, record: ChampionRecord) -> dict[str, Any]:
     try:
         of = (holder.data_dir, record)
-        return {"has_card": model_documents.has_card(*of), "curves": model_documents.curves(*of), "documents_problem": False}
-    except OSError as error:  # of a store that does not answer; the rest of the page does not depend on it
+        return {
+            "has_card": model_documents.has_card(*of),
+            "curves": model_documents.curves(*of),
+            "documents_problem": False,
+        }
+    except (
+        OSError
+    ) as error:  # of a store that does not answer; the rest of the page does not depend on it
         log.warning("model_documents_not_read", problem=str(error))
         return {"has_card": False, "curves": {}, "documents_problem": True}
 
@@ -223,21 +247,30 @@ def _history(holder: ChampionHolder) -> tuple[list[PastRecord], bool]:
     """What was said of the champion so far, and whether that could not be read."""
     try:
         return holder.history(), False
-    except Exception as error:  # a boundary: whatever the source is, trying a customer does not depend on it
+    except (
+        Exception
+    ) as error:  # a boundary: whatever the source is, trying a customer does not depend on it
         log.warning("champion_history_not_read", problem=f"{type(error).__name__}: {error}")
         return [], True
 
 
 def _document(
-    holder: ChampionHolder, champion: LoadedChampion, read: Callable[[StoredPath, ChampionRecord], bytes], media_type: str
+    holder: ChampionHolder,
+    champion: LoadedChampion,
+    read: Callable[[StoredPath, ChampionRecord], bytes],
+    media_type: str,
 ) -> Response:
     try:
         content = read(holder.data_dir, champion.record)
     except FileNotFoundError as error:
-        raise HTTPException(404, f"version {champion.record.model_version} has no such document") from error
+        raise HTTPException(
+            404, f"version {champion.record.model_version} has no such document"
+        ) from error
     except OSError as error:
         log.warning("model_document_not_read", problem=str(error))
-        raise HTTPException(503, "the documents of the model cannot be read now", headers=RETRY_LATER) from error
+        raise HTTPException(
+            503, "the documents of the model cannot be read now", headers=RETRY_LATER
+        ) from error
     return Response(content, media_type=media_type)
 
 
@@ -250,6 +283,12 @@ def _require_form(request: Request) -> None:
 def _typed(body: bytes) -> dict[str, str]:
     """The form's fields as they were typed."""
     try:
-        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=FORM_FIELDS_LIMIT))
+        return dict(
+            parse_qsl(
+                body.decode("utf-8", "replace"),
+                keep_blank_values=True,
+                max_num_fields=FORM_FIELDS_LIMIT,
+            )
+        )
     except ValueError as error:
         raise HTTPException(400, f"a form of more than {FORM_FIELDS_LIMIT} fields") from error

@@ -1,4 +1,6 @@
-"""The documents of the model in force: its card and its curves, as the run that trained it has stored them."""
+"""The documents of the model in force: its card and its curves, as the run that trained it has
+stored them.
+"""
 
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.storage import StoredPath, store_errors
@@ -14,7 +16,9 @@ CURVES = {
     "importance": "The features that matter most",
     "monotone_profiles": "Mean PD along features that may only raise or lower it",
 }
-"""The curves that may be asked for, by name, and what each shows. Nothing of an address ever becomes part of a path."""
+"""The curves that may be asked for, by name, and what each shows. Nothing of an address ever
+becomes part of a path.
+"""
 
 
 def curves(data_dir: StoredPath, record: ChampionRecord) -> dict[str, str]:
@@ -27,7 +31,11 @@ def curves(data_dir: StoredPath, record: ChampionRecord) -> dict[str, str]:
     if folder is None:
         return {}
     with store_errors(folder):
-        written = {path.name for path in (folder / PLOTS).iterdir()} if (folder / PLOTS).is_dir() else set()
+        written = (
+            {path.name for path in (folder / PLOTS).iterdir()}
+            if (folder / PLOTS).is_dir()
+            else set()
+        )
     return {name: text for name, text in CURVES.items() if f"{name}.png" in written}
 
 
@@ -67,7 +75,9 @@ def curve(data_dir: StoredPath, record: ChampionRecord, name: str) -> bytes:
 
 
 def _folder(data_dir: StoredPath, record: ChampionRecord) -> StoredPath | None:
-    """The folder, which is there from the first moment of a version's run on; None where the record names none."""
+    """The folder, which is there from the first moment of a version's run on; None where the record
+    names none.
+    """
     if record.documents_uri is None:
         return None
     folder = data_dir / record.documents_uri

@@ -1,6 +1,7 @@
 """The monitoring page: the champion, its days, alarms, retrains and promotions on one time axis.
 
-It shows what the loop has written beside the reports, so it needs no database of the orchestrator, and nothing from another host.
+It shows what the loop has written beside the reports, so it needs no database of the orchestrator,
+and nothing from another host.
 """
 
 import datetime
@@ -68,15 +69,25 @@ def monitoring_router(settings: Settings) -> APIRouter:
     @router.get("/reports/drift/{day}", response_class=HTMLResponse)
     def drift_report(day: datetime.date) -> HTMLResponse:
         """The Evidently report of a day."""
-        return _report(settings, f"drift/{day.isoformat()}/report.html", f"no drift report for {day}")
+        return _report(
+            settings, f"drift/{day.isoformat()}/report.html", f"no drift report for {day}"
+        )
 
     @router.get("/reports/drift/windows/{until}/{days}", response_class=HTMLResponse)
-    def window_report(until: datetime.date, days: Annotated[int, Path(ge=1, le=366)]) -> HTMLResponse:
+    def window_report(
+        until: datetime.date, days: Annotated[int, Path(ge=1, le=366)]
+    ) -> HTMLResponse:
         """The Evidently report of some days up to one."""
-        return _report(settings, f"drift/windows/{until.isoformat()}/{days}/report.html", f"no report of {days} days to {until}")
+        return _report(
+            settings,
+            f"drift/windows/{until.isoformat()}/{days}/report.html",
+            f"no report of {days} days to {until}",
+        )
 
     @router.get("/reports/verdicts/{sha256}", response_class=HTMLResponse)
-    def verdict(sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of the verdict.")]) -> HTMLResponse:
+    def verdict(
+        sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="Of the verdict.")],
+    ) -> HTMLResponse:
         """A verdict of the promotion gate: every test, its figures and its limits."""
         return _report(settings, f"verdicts/{sha256}.html", f"no verdict {sha256}")
 
@@ -96,7 +107,11 @@ def _status(settings: Settings) -> tuple[LoopStatus | None, str | None]:
     try:
         return LoopStatus.read(settings.reports), None
     except FileNotFoundError:
-        return None, "The loop has written nothing yet. It does so within seconds once its daemon runs: make dev."
+        return (
+            None,
+            "The loop has written nothing yet. It does so within seconds once its daemon runs: "
+            "make dev.",
+        )
     except (OSError, ValidationError) as error:
         log.warning("loop_status_not_read", problem=str(error))
         return None, "What the loop has written cannot be read now."
@@ -104,18 +119,32 @@ def _status(settings: Settings) -> tuple[LoopStatus | None, str | None]:
 
 def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
     """Stability, ranking and level over the days, each with what was done on it."""
-    marks = [_mark(event) for event in status.events if event.day is not None and (event.kind != "kept" or event.challenger)]
+    marks = [
+        _mark(event)
+        for event in status.events
+        if event.day is not None and (event.kind != "kept" or event.challenger)
+    ]
     wanted = [
         chart(
             "PSI of the score, days judged together",
             [
                 Series(
-                    "PSI", "realised", [Point(day.day, day.score_psi_judged) for day in days if day.score_psi_judged is not None]
+                    "PSI",
+                    "realised",
+                    [
+                        Point(day.day, day.score_psi_judged)
+                        for day in days
+                        if day.score_psi_judged is not None
+                    ],
                 ),
                 Series(
                     "alarm line",
                     "limit",
-                    [Point(day.day, day.score_psi_threshold) for day in days if day.score_psi_threshold is not None],
+                    [
+                        Point(day.day, day.score_psi_threshold)
+                        for day in days
+                        if day.score_psi_threshold is not None
+                    ],
                 ),
             ],
             marks,
@@ -136,7 +165,11 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
                 Series(
                     "realised",
                     "realised",
-                    [_point(day.day, day.roc_auc, day.roc_auc_standard_error) for day in days if day.roc_auc is not None],
+                    [
+                        _point(day.day, day.roc_auc, day.roc_auc_standard_error)
+                        for day in days
+                        if day.roc_auc is not None
+                    ],
                 ),
             ],
             marks,
@@ -145,8 +178,14 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
         chart(
             "Bad rate and mean PD of matured decisions",
             [
-                Series("mean PD", "estimated", [Point(day.day, day.mean_pd) for day in days if day.mean_pd is not None]),
-                Series("bad rate", "realised", [_rate(day) for day in days if day.bad_rate is not None]),
+                Series(
+                    "mean PD",
+                    "estimated",
+                    [Point(day.day, day.mean_pd) for day in days if day.mean_pd is not None],
+                ),
+                Series(
+                    "bad rate", "realised", [_rate(day) for day in days if day.bad_rate is not None]
+                ),
             ],
             marks,
             from_zero=True,
@@ -156,7 +195,9 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
 
 
 def _at_validation(days: list[DayStatus]) -> list[Level]:
-    """The AUC at validation over the days of each version, which is the version's own and not that of the champion in force."""
+    """The AUC at validation over the days of each version, which is the version's own and not that
+    of the champion in force.
+    """
     levels = list[Level]()
     for day in days:
         if day.validation_roc_auc is None:
@@ -188,4 +229,6 @@ def _mark(event: Event) -> Mark:
     what = EVENTS.get(event.kind, event.kind)
     version = event.model_version if event.kind in MOVES else event.challenger
     of = f", version {version}" if version else ""
-    return Mark(str(event.day), f"{event.day}: {what}{of}", "move" if event.kind in MOVES else "tried")
+    return Mark(
+        str(event.day), f"{event.day}: {what}{of}", "move" if event.kind in MOVES else "tried"
+    )

@@ -1,4 +1,6 @@
-"""The scale of points as a picture: where the cut-off is, and where a customer is. Geometry only; the template draws it."""
+"""The scale of points as a picture: where the cut-off is, and where a customer is. Geometry only;
+the template draws it.
+"""
 
 import math
 from collections.abc import Iterable
@@ -31,7 +33,9 @@ class Mark:
 
 @dataclass(frozen=True)
 class Scale:
-    """Ticks from left (riskier) to right (safer), the customer, and the cut-off; None where every PD is on one side of it."""
+    """Ticks from left (riskier) to right (safer), the customer, and the cut-off; None where every
+    PD is on one side of it.
+    """
 
     ticks: tuple[Mark, ...]
     cut_off: Mark | None

@@ -21,7 +21,11 @@ VERDICTS = {
 def environment() -> Environment:
     """Every template, with what they write figures by; a name that is missing is an error."""
     made = Environment(
-        loader=PackageLoader("serving.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("serving.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     made.filters |= {"percent": _percent, "points": _points, "plain": form.plain, "moment": _moment}
     made.globals |= {"shown": form.shown, "beside": beside}
@@ -30,7 +34,9 @@ def environment() -> Environment:
 
 def _percent(share: float) -> str:
     """A share with two digits behind the point."""
-    return "below 0.01 %" if 0 < share < 5e-5 else f"{share:.2%}".replace("%", "\N{NO-BREAK SPACE}%")
+    return (
+        "below 0.01 %" if 0 < share < 5e-5 else f"{share:.2%}".replace("%", "\N{NO-BREAK SPACE}%")
+    )
 
 
 def _points(score: float) -> str:

@@ -1,8 +1,11 @@
-"""A trial: what the champion would say of a customer, and what it would say if the reasons were put right.
+"""A trial: what the champion would say of a customer, and what it would say if the reasons were put
+right.
 
-A trial is not a decision: nothing is logged, and it has no id. "Put right" means that a reason's fields are as those of the
-reference profile of the rule in force, a customer just under the cut-off, whom the reasons compare with. A field is only moved
-the way that the contract says helps: that customer may have paid less in some month, and nobody is told to pay less.
+A trial is not a decision: nothing is logged, and it has no id. "Put right" means that a reason's
+    fields are as those of the
+reference profile of the rule in force, a customer just under the cut-off, whom the reasons compare
+with. A field is only moved the way that the contract says helps: that customer may have paid less
+in some month, and nobody is told to pay less.
 """
 
 import math
@@ -50,7 +53,9 @@ class Alternative(Outcome):
 
 @dataclass(frozen=True)
 class ReasonTried:
-    """A reason for the risk, and the answer if its fields alone were put right; None where no change that helps lowers the PD."""
+    """A reason for the risk, and the answer if its fields alone were put right; None where no
+    change that helps lowers the PD.
+    """
 
     code: str
     text: str
@@ -59,8 +64,8 @@ class ReasonTried:
 
 @dataclass(frozen=True)
 class Trial(Outcome):
-    """The answer on the customer, its reasons, the strongest first, and the answer if all of them were put right together; None
-    where fewer than two can be.
+    """The answer on the customer, its reasons, the strongest first, and the answer if all of them
+    were put right together; None where fewer than two can be.
     """
 
     reasons: tuple[ReasonTried, ...]
@@ -68,7 +73,8 @@ class Trial(Outcome):
 
 
 def what_if(champion: LoadedChampion, customer: Mapping[str, Any], portfolio: Portfolio) -> Trial:
-    """Try a customer. Every number is the bundle's own, as `/predict` would give it on such a record.
+    """Try a customer. Every number is the bundle's own, as `/predict` would give it on such a
+    record.
 
     Args:
         champion: that is asked.
@@ -78,33 +84,48 @@ def what_if(champion: LoadedChampion, customer: Mapping[str, Any], portfolio: Po
     bundle, rule = champion.bundle, champion.record.rule
     raw = bundle.raw({name: [customer[name]] for name in bundle.input_names})
     own = bundle.decide(raw, rule)
-    named = [next(one for one in bundle.manifest.reasons if one.code == code) for code in bundle.reason_codes(own)[0]]
+    named = [
+        next(one for one in bundle.manifest.reasons if one.code == code)
+        for code in bundle.reason_codes(own)[0]
+    ]
     movable = _movable(bundle, raw[0], rule, portfolio)
     by_reason = [[name for name in reason.fields if name in movable] for reason in named]
     alternatives = _alternatives(champion, raw, by_reason)
-    tried = tuple(ReasonTried(one.code, one.text, by) for one, by in zip(named, alternatives, strict=True))
-    put_right = [fields for fields, by in zip(by_reason, alternatives, strict=True) if by is not None]
+    tried = tuple(
+        ReasonTried(one.code, one.text, by) for one, by in zip(named, alternatives, strict=True)
+    )
+    put_right = [
+        fields for fields, by in zip(by_reason, alternatives, strict=True) if by is not None
+    ]
     all_of_them = [[name for fields in put_right for name in fields]] if len(put_right) > 1 else []
     together = next(iter(_alternatives(champion, raw, all_of_them)), None)
     return Trial(**_outcome(own, 0), reasons=tried, together=together)
 
 
-def _movable(bundle: Bundle, given: FloatRows, rule: DecisionRule, portfolio: Portfolio) -> set[str]:
-    """The inputs that the reference profile has otherwise, in a way that the contract says helps, or of which it says nothing."""
+def _movable(
+    bundle: Bundle, given: FloatRows, rule: DecisionRule, portfolio: Portfolio
+) -> set[str]:
+    """The inputs that the reference profile has otherwise, in a way that the contract says helps,
+    or of which it says nothing.
+    """
     helps = {field.name: field.helps for field in portfolio.fields}
     movable = set()
     for name, was, instead in zip(bundle.input_names, given.tolist(), rule.reference, strict=True):
         wanted = math.nan if instead is None else instead
         same = was == wanted or (math.isnan(was) and math.isnan(wanted))
-        harmful = (helps.get(name) == "more" and wanted < was) or (helps.get(name) == "less" and wanted > was)
+        harmful = (helps.get(name) == "more" and wanted < was) or (
+            helps.get(name) == "less" and wanted > was
+        )
         if not (same or harmful):
             movable.add(name)
     return movable
 
 
-def _alternatives(champion: LoadedChampion, raw: FloatRows, changes: Sequence[Sequence[str]]) -> list[Alternative | None]:
-    """The answers on a customer with some fields as in the reference profile, one for each list of fields; None where that does
-    not lower the PD.
+def _alternatives(
+    champion: LoadedChampion, raw: FloatRows, changes: Sequence[Sequence[str]]
+) -> list[Alternative | None]:
+    """The answers on a customer with some fields as in the reference profile, one for each list of
+    fields; None where that does not lower the PD.
 
     Args:
         champion: that is asked.
@@ -124,7 +145,10 @@ def _alternatives(champion: LoadedChampion, raw: FloatRows, changes: Sequence[Se
     given = record_of(raw[0].tolist(), bundle.manifest.inputs)
     wanted = record_of(rule.reference, bundle.manifest.inputs)
     return [
-        Alternative(**_outcome(decided, row), changes=tuple(FieldChange(name, given[name], wanted[name]) for name in names))
+        Alternative(
+            **_outcome(decided, row),
+            changes=tuple(FieldChange(name, given[name], wanted[name]) for name in names),
+        )
         if decided.default_probability[row] < own
         else None
         for row, names in enumerate(changes)

@@ -12,10 +12,14 @@ from creditrisk_assets.simulation.card_customers import simulate
 from tests.support.examples import champion_of, written_bundle
 
 
-def handmade_champion(folder: Path, version: str, feature: str, shift: float) -> tuple[ChampionRecord, Bundle]:
+def handmade_champion(
+    folder: Path, version: str, feature: str, shift: float
+) -> tuple[ChampionRecord, Bundle]:
     """A champion whose log-odds are a feature plus a shift, and its bundle."""
     column = PORTFOLIO.feature_names.index(feature)
-    bundle = written_bundle(folder / version, column, simulate(10, 1), version=version, shift=shift, portfolio=PORTFOLIO).load()
+    bundle = written_bundle(
+        folder / version, column, simulate(10, 1), version=version, shift=shift, portfolio=PORTFOLIO
+    ).load()
     return champion_of(bundle, version), bundle
 
 

@@ -35,7 +35,12 @@ def project(tmp_path: Path) -> Path:
 
 def _run(project: Path, *arguments: str, expected: int = 0) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
-        [*CREDITRISK, *arguments], cwd=project, env=_environment(project), capture_output=True, text=True, check=False
+        [*CREDITRISK, *arguments],
+        cwd=project,
+        env=_environment(project),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == expected, result.stdout + result.stderr
     return result
@@ -45,7 +50,9 @@ def _called(project: Path, *arguments: str, expected: int = 0) -> Result:
     """A command in this process: one of its own spends seconds on imports, and these say the same in both."""
     with contextlib.chdir(project):
         result = CliRunner().invoke(
-            app, arguments, env={**_environment(project), "DAGSTER_HOME": None, "CREDITRISK_DATA_DIR": None}
+            app,
+            arguments,
+            env={**_environment(project), "DAGSTER_HOME": None, "CREDITRISK_DATA_DIR": None},
         )
     assert result.exit_code == expected, result.stdout + result.stderr
     return result
@@ -71,7 +78,11 @@ def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> No
         subprocess.run(
             [*CREDITRISK, "status", "--json"],
             cwd=store,
-            env={**_environment(project), "DAGSTER_HOME": str(store), "CREDITRISK_DATA_DIR": str(store / "data")},
+            env={
+                **_environment(project),
+                "DAGSTER_HOME": str(store),
+                "CREDITRISK_DATA_DIR": str(store / "data"),
+            },
             capture_output=True,
             text=True,
             check=True,
@@ -82,13 +93,31 @@ def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> No
     assert not status["failed_runs"]
 
 
-@pytest.mark.parametrize(("how", "exit_code"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)])
-def test_dev_starts_everything_and_leaves_nothing_behind(project: Path, how: signal.Signals, exit_code: int) -> None:
+@pytest.mark.parametrize(
+    ("how", "exit_code"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_dev_starts_everything_and_leaves_nothing_behind(
+    project: Path, how: signal.Signals, exit_code: int
+) -> None:
     """A Ctrl-C or a kill -9 that leaves a daemon behind would hold the ports and go on launching runs."""
     dagster, api, mlflow = reserved_ports(3)
-    command = [*CREDITRISK, "dev", "--dagster-port", str(dagster), "--api-port", str(api), "--mlflow-port", str(mlflow)]
+    command = [
+        *CREDITRISK,
+        "dev",
+        "--dagster-port",
+        str(dagster),
+        "--api-port",
+        str(api),
+        "--mlflow-port",
+        str(mlflow),
+    ]
     process = subprocess.Popen(
-        command, cwd=project, env=_environment(project), stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=project,
+        env=_environment(project),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert process.stdout is not None
@@ -124,15 +153,39 @@ def test_a_port_in_use_is_named(project: Path) -> None:
 
 
 def test_simulate_lands_days_that_are_the_same_for_the_same_seed(project: Path) -> None:
-    _called(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--scenario", "concept-drift")
-    landed = sorted(path.relative_to(project) for path in (project / "data" / "landing").rglob("*.csv"))
+    _called(
+        project,
+        "simulate",
+        "--days",
+        "2",
+        "--rows",
+        "50",
+        "--start",
+        "2026-06-01",
+        "--scenario",
+        "concept-drift",
+    )
+    landed = sorted(
+        path.relative_to(project) for path in (project / "data" / "landing").rglob("*.csv")
+    )
     assert [str(path) for path in landed] == [
         f"data/landing/{zone}/2026-06-0{day}/{name}.csv"
         for zone, name in (("outcomes", "outcomes"), ("production", "customers"))
         for day in (1, 2)
     ]
     before = [(project / path).read_bytes() for path in landed]
-    _called(project, "simulate", "--days", "2", "--rows", "50", "--start", "2026-06-01", "--scenario", "concept-drift")
+    _called(
+        project,
+        "simulate",
+        "--days",
+        "2",
+        "--rows",
+        "50",
+        "--start",
+        "2026-06-01",
+        "--scenario",
+        "concept-drift",
+    )
     assert [(project / path).read_bytes() for path in landed] == before
 
 
@@ -149,7 +202,9 @@ def test_what_cannot_be_read_is_in_the_status(project: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "customers.csv").write_text("id\n1\n")
     said = " ".join(_called(project, "status").stdout.split())
-    assert "production: '2026-1-5' is a date in another form; valid: a folder named YYYY-MM-DD" in said
+    assert (
+        "production: '2026-1-5' is a date in another form; valid: a folder named YYYY-MM-DD" in said
+    )
     assert "production: 1969-12-31 is before the earliest day; valid: 1970-01-01 to" in said
     assert "production: 2999-01-01 is in the future; valid: 1970-01-01 to" in said
 
@@ -157,11 +212,16 @@ def test_what_cannot_be_read_is_in_the_status(project: Path) -> None:
 @pytest.mark.parametrize(
     ("portfolio", "message"),
     [
-        ("no_such_module.PORTFOLIO", "CREDITRISK_PORTFOLIO: 'no_such_module.PORTFOLIO': Invalid python path: No module named"),
+        (
+            "no_such_module.PORTFOLIO",
+            "CREDITRISK_PORTFOLIO: 'no_such_module.PORTFOLIO': Invalid python path: No module named",
+        ),
         ("broken.PORTFOLIO", "field Amount: not a canonical name; valid: 'amount'"),
     ],
 )
-def test_a_portfolio_that_cannot_be_used_is_named_with_the_reason(project: Path, portfolio: str, message: str) -> None:
+def test_a_portfolio_that_cannot_be_used_is_named_with_the_reason(
+    project: Path, portfolio: str, message: str
+) -> None:
     (project / "broken.py").write_text(
         "from creditrisk_assets.portfolio.contract import Field\nPORTFOLIO = Field('Amount', 'how much', 'EUR', 0, 1)\n"
     )
@@ -204,7 +264,9 @@ def _descendants(pid: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                parents[int(entry.name)] = int(entry.joinpath("stat").read_text().rsplit(")", 1)[1].split()[1])
+                parents[int(entry.name)] = int(
+                    entry.joinpath("stat").read_text().rsplit(")", 1)[1].split()[1]
+                )
             except (FileNotFoundError, ProcessLookupError):
                 continue
     found, frontier = [], [pid]

@@ -13,9 +13,19 @@ from tests.conftest import REPOSITORY
 
 
 @pytest.mark.timeout(600)
-def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_lost(
+    tmp_path: Path,
+) -> None:
     shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "dagster.yaml")
-    command = [sys.executable, "-m", "creditrisk_assets.cli.main", "drill", "schema-break", "--daemon", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "creditrisk_assets.cli.main",
+        "drill",
+        "schema-break",
+        "--daemon",
+        "--json",
+    ]
     result = subprocess.run(
         [*command, "--days", "2", "--rows", "200", "--onset", "1", "--strength", "0.3"],
         cwd=tmp_path,

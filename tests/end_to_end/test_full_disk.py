@@ -23,9 +23,13 @@ def test_on_a_full_disk_nothing_is_decided_and_nothing_that_was_decided_is_lost(
     assert all(outcome.statuses[kind, status] > 0 for kind in KINDS for status in (200, 507))
 
 
-def test_decisions_wait_in_the_log_while_the_disk_that_they_are_kept_on_is_full(site: Site, tmp_path: Path) -> None:
+def test_decisions_wait_in_the_log_while_the_disk_that_they_are_kept_on_is_full(
+    site: Site, tmp_path: Path
+) -> None:
     """The process that keeps them once ended with the first error; from then on nothing was kept, and nobody was told."""
-    other = Site.over(tmp_path / "other", site.champion(), site.bundles.load(site.champion().bundle_sha256))
+    other = Site.over(
+        tmp_path / "other", site.champion(), site.bundles.load(site.champion().bundle_sha256)
+    )
     with small_disk(DISK_MEGABYTES) as disk:
         try:
             outcome = fill_store(other, disk)

@@ -7,7 +7,9 @@ IDLE = 2_000
 PATIENCE = 3.0
 
 
-def test_hostile_clients_are_answered_or_closed_and_a_good_one_beside_them_is_not_left_waiting(site: Site) -> None:
+def test_hostile_clients_are_answered_or_closed_and_a_good_one_beside_them_is_not_left_waiting(
+    site: Site,
+) -> None:
     site.environment = impatient(PATIENCE)
     headers = site.new_key("bank", "predict")
     with running(site):
@@ -15,4 +17,6 @@ def test_hostile_clients_are_answered_or_closed_and_a_good_one_beside_them_is_no
     assert not outcome.wrong, outcome.wrong
     assert outcome.idle == IDLE
     assert outcome.is_correct, outcome
-    assert outcome.slowdown < 20, outcome  # a busy machine's noise is allowed; a second of waiting is not
+    assert outcome.slowdown < 20, (
+        outcome
+    )  # a busy machine's noise is allowed; a second of waiting is not

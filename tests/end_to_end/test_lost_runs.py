@@ -47,20 +47,32 @@ def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
     processes.write_workspace(workspace, port)
     ports = processes.Ports(port, 0, 0, None)
     since = time.time()
-    every = processes.services(ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since))
-    server, daemon = (next(one for one in every if one.name == name) for name in ("code-server", "dagster-daemon"))
+    every = processes.services(
+        ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
+    )
+    server, daemon = (
+        next(one for one in every if one.name == name) for name in ("code-server", "dagster-daemon")
+    )
 
     def runs(*statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
         return list(instance.get_runs(dg.RunsFilter(job_name="train", statuses=[*statuses])))
 
-    with processes.running([server, daemon], REPOSITORY, {}, tmp_path / "logs", lambda _: None) as up:
+    with processes.running(
+        [server, daemon], REPOSITORY, {}, tmp_path / "logs", lambda _: None
+    ) as up:
         program = str(Path(sys.executable).with_name("dagster"))
-        subprocess.run([program, "job", "launch", "-w", str(workspace), "-j", "train"], cwd=REPOSITORY, check=True)
+        subprocess.run(
+            [program, "job", "launch", "-w", str(workspace), "-j", "train"],
+            cwd=REPOSITORY,
+            check=True,
+        )
         until(lambda: runs(dg.DagsterRunStatus.STARTED), 60)
         killed = up.services[0][1]
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
-        (orphan,) = end_orphaned_runs(instance)  # as every entry point does before it starts the next one
+        (orphan,) = end_orphaned_runs(
+            instance
+        )  # as every entry point does before it starts the next one
         with processes.running([server], REPOSITORY, {}, tmp_path / "logs", lambda _: None):
             until(lambda: runs(dg.DagsterRunStatus.SUCCESS), 120)
     (again,) = runs(dg.DagsterRunStatus.SUCCESS)

@@ -24,7 +24,9 @@ def served(site: Site, key: dict[str, str]) -> Iterator[Site]:
         yield site
 
 
-def test_every_answer_to_a_drawn_request_is_as_the_document_says(served: Site, key: dict[str, str]) -> None:
+def test_every_answer_to_a_drawn_request_is_as_the_document_says(
+    served: Site, key: dict[str, str]
+) -> None:
     found = fuzz(served, key, cases=1, seed=SEED, examples=5)
     assert not found.failures, found.failures[0]
     assert found.cases > 500
@@ -41,10 +43,14 @@ def test_every_example_of_the_document_works_as_printed(served: Site, key: dict[
     schemas = document["components"]["schemas"]
     sent = []
     for path, operations in document["paths"].items():
-        for media_type, content in operations.get("post", {}).get("requestBody", {}).get("content", {}).items():
+        for media_type, content in (
+            operations.get("post", {}).get("requestBody", {}).get("content", {}).items()
+        ):
             for example in _examples(content, schemas):
                 body = example if isinstance(example, str) else json.dumps(example)
-                answer = httpx.post(f"{served.url}{path}", content=body, headers={**key, "Content-Type": media_type})
+                answer = httpx.post(
+                    f"{served.url}{path}", content=body, headers={**key, "Content-Type": media_type}
+                )
                 assert answer.status_code == 200, (path, media_type, answer.text)
                 assert answer.headers["content-type"].split(";")[0] == media_type
                 assert "problem" not in answer.text
@@ -71,7 +77,9 @@ def test_the_document_names_limits_formats_and_scopes(served: Site) -> None:
         "application/vnd.apache.parquet",
         "application/vnd.apache.arrow.stream",
     }
-    assert set(batch["requestBody"]["content"]) == set(batch["responses"]["200"]["content"]) == formats
+    assert (
+        set(batch["requestBody"]["content"]) == set(batch["responses"]["200"]["content"]) == formats
+    )
     assert "Retry-After" in batch["responses"]["507"]["headers"]
     assert "`predict`" in batch["description"]
 

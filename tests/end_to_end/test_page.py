@@ -27,7 +27,9 @@ FLAGS = [
     "--disable-sync",
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-ANSWER = re.compile(r"PD \d+\.\d\d.%, \d{3}\.\d points: by the cut-off (not flagged|flagged)\.\s+(\d|No) reasons? given\.")
+ANSWER = re.compile(
+    r"PD \d+\.\d\d.%, \d{3}\.\d points: by the cut-off (not flagged|flagged)\.\s+(\d|No) reasons? given\."
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +71,25 @@ def browser(chromium: str, site: str) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def context(browser: Browser, site: str, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+def context(
+    browser: Browser, site: str, request: pytest.FixtureRequest
+) -> Iterator[BrowserContext]:
     """A visitor; whatever the page logs as an error, raises, or asks of another host fails the test."""
     complaints: list[str] = []
     visitor = browser.new_context(**getattr(request, "param", {}))
-    visitor.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    visitor.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text) if message.type in ("error", "warning") else None
+        ),
+    )
     visitor.on("weberror", lambda error: complaints.append(str(error.error)))
-    visitor.on("request", lambda asked: None if asked.url.startswith(site) else complaints.append(f"asked {asked.url}"))
+    visitor.on(
+        "request",
+        lambda asked: (
+            None if asked.url.startswith(site) else complaints.append(f"asked {asked.url}")
+        ),
+    )
     yield visitor
     visitor.close()
     assert not [one for one in complaints if "the server responded with a status of 422" not in one]
@@ -108,7 +122,9 @@ def test_a_person_fills_the_form_and_reads_what_the_model_says(page: Page, site:
     expect(page.get_by_role("status")).to_have_text(ANSWER)
     answer = page.request.post(f"{site}/predict", data=dict(PORTFOLIO.example)).json()
     result = page.get_by_role("region", name="What the model says")
-    expect(result).to_contain_text(f"{answer['default_probability']:.2%}".replace("%", "\N{NO-BREAK SPACE}%"))
+    expect(result).to_contain_text(
+        f"{answer['default_probability']:.2%}".replace("%", "\N{NO-BREAK SPACE}%")
+    )
     expect(result).to_contain_text(f"{answer['score']:.1f} points")
     for reason in answer["reasons"]:
         expect(result).to_contain_text(reason["text"])
@@ -116,7 +132,9 @@ def test_a_person_fills_the_form_and_reads_what_the_model_says(page: Page, site:
     expect(result.get_by_role("columnheader", name="Instead").first).to_be_visible()
     scale = result.get_by_role("img", name="Score on its scale")
     expect(scale).to_be_visible()
-    expect(scale).to_have_accessible_description(re.compile(r"points on a scale from .* The cut-off is at"))
+    expect(scale).to_have_accessible_description(
+        re.compile(r"points on a scale from .* The cut-off is at")
+    )
     assert page.url.rstrip("/") == site  # the answer came in place
 
 
@@ -131,7 +149,9 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_have_text(ANSWER)
     bad = page.get_by_role("status").inner_text()
-    fields = [name for reason in PORTFOLIO.reasons for name in reason.fields] + list(PORTFOLIO.protected)
+    fields = [name for reason in PORTFOLIO.reasons for name in reason.fields] + list(
+        PORTFOLIO.protected
+    )
     for name in fields:
         page.keyboard.press("Tab")
         expect(page.locator(f"#field-{name}")).to_be_focused()
@@ -141,7 +161,9 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("button")).to_be_focused()
     page.keyboard.press("Enter")
-    expect(page.locator("#problems")).to_contain_text("6 fields are not as the contract wants")  # "Choose" was chosen
+    expect(page.locator("#problems")).to_contain_text(
+        "6 fields are not as the contract wants"
+    )  # "Choose" was chosen
     expect(page.locator("#outcome")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -209,7 +231,9 @@ def test_without_javascript_it_does_the_same(page: Page, site: str) -> None:
     expect(page.locator("#result")).to_contain_text("Probability of default")
     page.locator("#field-age").fill("")
     page.get_by_role("button").click()
-    expect(page.locator("#problems")).to_contain_text("Age: missing; valid: a whole number from 18 to 120 (years)")
+    expect(page.locator("#problems")).to_contain_text(
+        "Age: missing; valid: a whole number from 18 to 120 (years)"
+    )
     expect(page.locator("#outcome")).to_be_focused()
     page.locator("#field-age").fill("40")
     page.get_by_role("button").click()
@@ -217,7 +241,9 @@ def test_without_javascript_it_does_the_same(page: Page, site: str) -> None:
     expect(page.locator("#outcome")).to_be_in_viewport()
 
 
-def test_before_there_is_a_champion_the_page_says_what_to_run(browser: Browser, tmp_path: Path) -> None:
+def test_before_there_is_a_champion_the_page_says_what_to_run(
+    browser: Browser, tmp_path: Path
+) -> None:
     with api(Loop.of(tmp_path / "site")) as client:
         page = browser.new_page()
         page.goto(str(client.base_url))
@@ -239,5 +265,9 @@ def test_curves_are_shown_and_the_card_opens(page: Page) -> None:
         assert curve.evaluate("image => image.naturalWidth") > 100
     expect(page.get_by_role("table").last).to_contain_text("first champion")
     page.get_by_role("link", name="Read the model card").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("Model card: credit_default, version 1")
-    assert page.evaluate("getComputedStyle(document.body).maxWidth") != "none"  # its own style is let through
+    expect(page.get_by_role("heading", level=1)).to_contain_text(
+        "Model card: credit_default, version 1"
+    )
+    assert (
+        page.evaluate("getComputedStyle(document.body).maxWidth") != "none"
+    )  # its own style is let through

@@ -5,7 +5,9 @@ from benchmarks.serving.swaps import swap
 from tests.end_to_end.conftest import handmade_champion
 
 
-def test_champions_take_turns_under_load_and_every_answer_is_the_named_bundle_s_own(site: Site) -> None:
+def test_champions_take_turns_under_load_and_every_answer_is_the_named_bundle_s_own(
+    site: Site,
+) -> None:
     """A worker that lags behind, or an answer made of two champions, would be noticed by nobody but the customer."""
     site.workers = 2
     headers = site.new_key("bank", "predict", "read")

@@ -57,7 +57,11 @@ class Loop(SteppedLoop):
 
     @classmethod
     def of(cls, home: Path, **settings: Any) -> "Loop":
-        defaults: dict[str, Any] = {"data_dir": home / "data", "settle_seconds": 0, "report_rows": 0}
+        defaults: dict[str, Any] = {
+            "data_dir": home / "data",
+            "settle_seconds": 0,
+            "report_rows": 0,
+        }
         defaults["simulated_rows"] = HISTORY_ROWS
         wanted = Settings(**(defaults | settings))
         wanted.mlflow_dir.mkdir(parents=True, exist_ok=True)
@@ -86,7 +90,9 @@ class Loop(SteppedLoop):
         """Materialize assets that no job selects so, with their checks, as somebody does in the UI."""
         every = self.definitions.resolve_implicit_global_asset_job_def()
         keys = [dg.AssetKey(asset) for asset in assets]
-        return every.execute_in_process(instance=self.instance, asset_selection=keys, run_config=QUIET, raise_on_error=False)
+        return every.execute_in_process(
+            instance=self.instance, asset_selection=keys, run_config=QUIET, raise_on_error=False
+        )
 
     def frame(self, asset: str, day: str) -> pd.DataFrame:
         with stored_path(self.settings.storage, asset, day).open("rb") as file:
@@ -109,7 +115,9 @@ class Loop(SteppedLoop):
         """
         with pytest.MonkeyPatch.context() as patch:
             for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-                patch.setenv(name, self.settings.tracking_uri)  # MLflow does so too, and other loops' settings would read them
+                patch.setenv(
+                    name, self.settings.tracking_uri
+                )  # MLflow does so too, and other loops' settings would read them
             mlflow.set_tracking_uri(self.settings.tracking_uri)
             mlflow.set_registry_uri(self.settings.tracking_uri)
             return mlflow.pyfunc.load_model(uri)
@@ -120,7 +128,10 @@ class Loop(SteppedLoop):
 
     def metadata(self, asset: str, day: str | None = None) -> dict[str, Any]:
         records = self.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[day] if day else None), limit=1
+            dg.AssetRecordsFilter(
+                asset_key=dg.AssetKey(asset), asset_partitions=[day] if day else None
+            ),
+            limit=1,
         ).records
         assert records, f"{asset} {day} was not materialized"
         materialization = records[0].asset_materialization
@@ -172,7 +183,9 @@ def until(happened: Any, seconds: float) -> None:
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    return {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    return {
+        evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()
+    }
 
 
 def customers(rows: int, seed: int, first_identifier: int = 1_000_000) -> pd.DataFrame:

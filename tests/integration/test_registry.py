@@ -31,10 +31,14 @@ def test_a_champion_is_challenger_no_longer(trained: Loop) -> None:
     registry.set_challenger(version)
     registry.set_champion(version)
     client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
-    assert {name: str(of) for name, of in client.get_registered_model("credit_default").aliases.items()} == {"champion": version}
+    assert {
+        name: str(of) for name, of in client.get_registered_model("credit_default").aliases.items()
+    } == {"champion": version}
 
 
-def test_a_bundle_that_was_changed_after_registration_is_refused(trained: Loop, tmp_path: Path) -> None:
+def test_a_bundle_that_was_changed_after_registration_is_refused(
+    trained: Loop, tmp_path: Path
+) -> None:
     record = trained.champion()
     copy = tmp_path / "bundle"
     shutil.copytree(trained.bundle(record).location, copy)

@@ -55,22 +55,43 @@ def test_a_book_too_small_for_a_first_champion_is_refused_before_anything_is_tra
     refused = called("train", expected=1)
     assert "held out to judge a model by; valid: at least 50 held out" in refused.stderr
     assert not (store / "models").exists()
-    drilled = called("drill", "stable", "--days", "2", "--rows", "100", "--from", str(tmp_path / "history.csv"), expected=1)
+    drilled = called(
+        "drill",
+        "stable",
+        "--days",
+        "2",
+        "--rows",
+        "100",
+        "--from",
+        str(tmp_path / "history.csv"),
+        expected=1,
+    )
     assert "Traceback" not in drilled.output
 
 
-def test_train_says_in_three_lines_what_it_made_and_retrain_asks_the_gate(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_says_in_three_lines_what_it_made_and_retrain_asks_the_gate(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CREDITRISK_SIMULATED_ROWS", "2000")
     lines = called("train").stdout.strip().splitlines()
     assert [line.split(":")[0] for line in lines] == ["history", "model", "champion"]
     assert "champion: version 1, first" in lines[2]
     document = json.loads(called("retrain", "--json").stdout)
-    assert (document["job"], document["verdict"], document["model_version"]) == ("retrain", "kept", "1")
+    assert (document["job"], document["verdict"], document["model_version"]) == (
+        "retrain",
+        "kept",
+        "1",
+    )
     assert document["failures"] == []
-    missing = called("retrain", "--action", "recalibrate", "--since", "2026-01-01", "--json", expected=1)
+    missing = called(
+        "retrain", "--action", "recalibrate", "--since", "2026-01-01", "--json", expected=1
+    )
     assert "no outcome of a customer of 2026-01-01 or later" in missing.stderr
     called("retrain", "--action", "recalibrate", expected=2)
 
 
 def test_the_kinds_of_retrain_are_those_of_triage() -> None:
-    assert {action.value for action in RetrainAction} == {Action.RECALIBRATE.value, Action.REFIT.value}
+    assert {action.value for action in RetrainAction} == {
+        Action.RECALIBRATE.value,
+        Action.REFIT.value,
+    }

@@ -38,7 +38,9 @@ def loop_of(data_dir: Path, **changed: Any) -> Loop:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CREDITRISK_DATA_DIR", str(data_dir))
         instance = dg.DagsterInstance.from_config(str(REPOSITORY))
-    settings = Settings(data_dir=UPath(data_dir), settle_seconds=0, report_rows=0, simulated_rows=2_000, **changed)
+    settings = Settings(
+        data_dir=UPath(data_dir), settle_seconds=0, report_rows=0, simulated_rows=2_000, **changed
+    )
     return Loop(REPOSITORY, settings, instance, build_definitions(settings))
 
 
@@ -70,7 +72,10 @@ def loop(data_dir: Path) -> Iterator[Loop]:
 
 
 def command(
-    data_dir: Path, *arguments: str, prefix: Sequence[str] = (), environment: dict[str, str] | None = None
+    data_dir: Path,
+    *arguments: str,
+    prefix: Sequence[str] = (),
+    environment: dict[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """A command in a process of its own, as a user runs it."""
     variables = {
@@ -90,12 +95,19 @@ def command(
     )
 
 
-def test_a_store_that_was_moved_verifies_replays_scores_decides_and_learns(loop: Loop, data_dir: Path, tmp_path: Path) -> None:
+def test_a_store_that_was_moved_verifies_replays_scores_decides_and_learns(
+    loop: Loop, data_dir: Path, tmp_path: Path
+) -> None:
     """Absolute addresses in it would point to where it was made, or fill a new store there."""
     for arguments in (
         ("champion", "verify"),
         ("replay", "--date", DAY),
-        ("score", str(data_dir / "landing" / "production" / DAY / "customers.csv"), "-o", str(tmp_path / "scored.csv")),
+        (
+            "score",
+            str(data_dir / "landing" / "production" / DAY / "customers.csv"),
+            "-o",
+            str(tmp_path / "scored.csv"),
+        ),
     ):
         done = command(data_dir, *arguments)
         assert done.returncode == 0, done.stderr
@@ -106,14 +118,20 @@ def test_a_store_that_was_moved_verifies_replays_scores_decides_and_learns(loop:
     assert checks(trained)["champion_records_agree"].passed
     client = mlflow.MlflowClient(loop.settings.tracking_uri, loop.settings.tracking_uri)
     run_id = Registry(loop.settings).version("1").record.run_id
-    assert client.get_run(run_id).info.artifact_uri.startswith((data_dir / "mlflow" / "artifacts").as_uri())
+    assert client.get_run(run_id).info.artifact_uri.startswith(
+        (data_dir / "mlflow" / "artifacts").as_uri()
+    )
     assert "model_card.html" in {file.path for file in client.list_artifacts(run_id)}
 
 
-def test_two_stores_of_one_clone_do_not_touch_each_other(loop: Loop, data_dir: Path, tmp_path: Path) -> None:
+def test_two_stores_of_one_clone_do_not_touch_each_other(
+    loop: Loop, data_dir: Path, tmp_path: Path
+) -> None:
     """Tried out in a second data folder, another model must not take over the API of the first."""
     first = loop.champion()
-    with api(loop, CREDITRISK_DATA_DIR=str(data_dir), CREDITRISK_API_DIR=str(tmp_path / "api")) as client:
+    with api(
+        loop, CREDITRISK_DATA_DIR=str(data_dir), CREDITRISK_API_DIR=str(tmp_path / "api")
+    ) as client:
         until(lambda: client.get("/ready").status_code == 200, 20)
         other = loop_of(tmp_path / "other", simulated_seed=7)
         assert other.run("train").success
@@ -124,12 +142,16 @@ def test_two_stores_of_one_clone_do_not_touch_each_other(loop: Loop, data_dir: P
             assert answer["bundle_sha256"] == first.bundle_sha256
         assert client.get("/ready").json()["problem"] is None
     assert command(data_dir, "champion", "verify").returncode == 0
-    taken = command(tmp_path / "other", "serve", environment={"CREDITRISK_API_DIR": str(tmp_path / "api")})
+    taken = command(
+        tmp_path / "other", "serve", environment={"CREDITRISK_API_DIR": str(tmp_path / "api")}
+    )
     assert taken.returncode == 1
     assert "api belongs to store" in taken.stderr.replace("\n", " ")
 
 
-def test_a_run_on_the_log_of_another_store_is_refused_before_anything_is_written(loop: Loop, tmp_path: Path) -> None:
+def test_a_run_on_the_log_of_another_store_is_refused_before_anything_is_written(
+    loop: Loop, tmp_path: Path
+) -> None:
     new, other = tmp_path / "new", tmp_path / "other"
     for folder in (new, other):
         settings = loop.settings.model_copy(update={"data_dir": UPath(folder)})
@@ -151,7 +173,11 @@ def test_a_dagster_instance_of_another_store_ends_a_command(data_dir: Path, tmp_
     (home / "dagster.yaml").write_text(
         f"storage: {{sqlite: {{base_dir: '{tmp_path / 'other' / 'dagster' / 'storage'}'}}}}\ntelemetry: {{enabled: false}}\n"
     )
-    for arguments in (("status",), ("champion", "cut-off", "0.3", "--why", "a try"), ("champion", "verify")):
+    for arguments in (
+        ("status",),
+        ("champion", "cut-off", "0.3", "--why", "a try"),
+        ("champion", "verify"),
+    ):
         done = command(data_dir, *arguments, environment={"DAGSTER_HOME": str(home)})
         assert done.returncode == 1
         assert "belongs to store" in done.stderr
@@ -168,7 +194,10 @@ def test_a_version_deleted_in_mlflow_is_registered_again_and_keeps_its_number(lo
     assert trained.success
     assert checks(trained)["champion_records_agree"].passed
     again = loop.champion()
-    assert (again.model_version, again.bundle_sha256) == (record.model_version, record.bundle_sha256)
+    assert (again.model_version, again.bundle_sha256) == (
+        record.model_version,
+        record.bundle_sha256,
+    )
     assert again.mlflow_uri == f"models:/{MODEL_NAME}/2"
     (version,) = client.search_model_versions(f"name = '{MODEL_NAME}'")
     assert version.tags["bundle_sha256"] == record.bundle_sha256
@@ -177,7 +206,9 @@ def test_a_version_deleted_in_mlflow_is_registered_again_and_keeps_its_number(lo
     raw = loop.bundle().raw({name: [value] for name, value in PORTFOLIO.example.items()})
     frame = pd.DataFrame(raw.astype(float), columns=loop.bundle().input_names)
     answer = loop.mlflow_model(f"models:/{MODEL_NAME}@champion").predict(frame)
-    assert float(answer["default_probability"].iloc[0]) == float(loop.bundle().score(raw).default_probability[0])
+    assert float(answer["default_probability"].iloc[0]) == float(
+        loop.bundle().score(raw).default_probability[0]
+    )
 
 
 def test_a_number_that_means_another_bundle_is_not_given_again(loop: Loop) -> None:
@@ -196,7 +227,12 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     """A team's server as `mlflow server` starts it: artifacts go through it."""
     (port,) = reserved_ports(1)
     folder.mkdir()
-    store = ["--backend-store-uri", f"sqlite:///{folder}/m.db", "--artifacts-destination", str(folder / "artifacts")]
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/m.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     (folder / "m.db").write_bytes(new_mlflow_store())
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     program = str(Path(sys.executable).with_name("mlflow"))
@@ -231,30 +267,49 @@ def test_an_mlflow_server_with_proxied_artifacts_is_one_stores_registry(tmp_path
         loop = loop_of(tmp_path / "data", mlflow_tracking_uri=url)
         assert loop.run("train").success
         location = {"MLFLOW_TRACKING_URI": url}
-        assert command(tmp_path / "data", "champion", "verify", environment=location).returncode == 0
+        assert (
+            command(tmp_path / "data", "champion", "verify", environment=location).returncode == 0
+        )
         assert loop.mlflow_model(f"models:/{MODEL_NAME}@champion")
         loop.instance.dispose()
 
         other = loop_of(tmp_path / "other", mlflow_tracking_uri=url)
         refused = other.run("train")
         assert not refused.success
-        assert f"registered model {MODEL_NAME} of MLflow {url} belongs to store" in str(refused.all_events)
+        assert f"registered model {MODEL_NAME} of MLflow {url} belongs to store" in str(
+            refused.all_events
+        )
         assert not (tmp_path / "other" / "storage").exists()
         other.instance.dispose()
-    away = command(tmp_path / "data", "champion", "verify", environment={**location, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    away = command(
+        tmp_path / "data",
+        "champion",
+        "verify",
+        environment={**location, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
+    )
     assert away.returncode == 1
-    assert "does not hold: MLflow's alias champion names the same bundle: MLFLOW_TRACKING_URI is" in away.stdout
+    assert (
+        "does not hold: MLflow's alias champion names the same bundle: MLFLOW_TRACKING_URI is"
+        in away.stdout
+    )
     assert "Traceback" not in away.stderr
 
 
-def test_commands_that_only_read_work_on_a_store_that_may_not_be_written(data_dir: Path, tmp_path: Path) -> None:
+def test_commands_that_only_read_work_on_a_store_that_may_not_be_written(
+    data_dir: Path, tmp_path: Path
+) -> None:
     """An auditor's copy."""
-    landed, scored = data_dir / "landing" / "production" / DAY / "customers.csv", tmp_path / "scored.csv"
+    landed, scored = (
+        data_dir / "landing" / "production" / DAY / "customers.csv",
+        tmp_path / "scored.csv",
+    )
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in data_dir.rglob("*")}
     for path in (data_dir, *before):
         path.chmod(path.stat().st_mode & ~0o222)
     prefix = OBEYING_MODES if os.geteuid() == 0 else ()
-    assert command(data_dir, "simulate", "--days", "1", "--rows", "100", prefix=prefix).returncode == 1  # it may not be written
+    assert (
+        command(data_dir, "simulate", "--days", "1", "--rows", "100", prefix=prefix).returncode == 1
+    )  # it may not be written
     for arguments in (
         ("champion", "verify"),
         ("champion", "show"),
@@ -266,4 +321,6 @@ def test_commands_that_only_read_work_on_a_store_that_may_not_be_written(data_di
         done = command(data_dir, *arguments, prefix=prefix)
         assert done.returncode == 0, (arguments, done.stderr)
     assert scored.read_text().count("\n") == 201
-    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in data_dir.rglob("*")} == before
+    assert {
+        path: (path.stat().st_mtime_ns, path.stat().st_size) for path in data_dir.rglob("*")
+    } == before

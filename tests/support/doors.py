@@ -51,10 +51,15 @@ DAY = "2026-03-01"
 ROWS = 12
 TARGET = "default.payment.next.month"
 
-CUSTOMERS = simulate(ROWS, 7).rename(columns=lambda name: TARGET if name == PORTFOLIO.target else name.upper())
+CUSTOMERS = simulate(ROWS, 7).rename(
+    columns=lambda name: TARGET if name == PORTFOLIO.target else name.upper()
+)
 CUSTOMERS = CUSTOMERS.astype({"ID": "int64"})
 NAMES = list(CUSTOMERS.columns)
-NUMBERED = {name: "ID" if name == "ID" else "Y" if name == TARGET else f"X{place}" for place, name in enumerate(NAMES)}
+NUMBERED = {
+    name: "ID" if name == "ID" else "Y" if name == TARGET else f"X{place}"
+    for place, name in enumerate(NAMES)
+}
 UUIDS = [str(uuid.uuid5(uuid.NAMESPACE_OID, str(number))) for number in range(ROWS)]
 TABLE = pa.Table.from_pandas(CUSTOMERS, preserve_index=False)
 
@@ -94,7 +99,9 @@ def text_of(frame: pd.DataFrame = CUSTOMERS, **options: object) -> bytes:
 
 def changed(**columns: Any) -> pd.DataFrame:
     """The customers with some columns otherwise."""
-    return CUSTOMERS.assign(**{TARGET if name == "TARGET" else name: values for name, values in columns.items()})
+    return CUSTOMERS.assign(
+        **{TARGET if name == "TARGET" else name: values for name, values in columns.items()}
+    )
 
 
 def each(column: str, change: Callable[[Any], Any]) -> pd.DataFrame:
@@ -127,7 +134,12 @@ def with_columns(**columns: pa.Array) -> bytes:
 
 def cast(**types: pa.DataType) -> bytes:
     """The customers as Parquet with columns cast."""
-    return with_columns(**{name: TABLE[TARGET if name == "TARGET" else name].cast(kind) for name, kind in types.items()})
+    return with_columns(
+        **{
+            name: TABLE[TARGET if name == "TARGET" else name].cast(kind)
+            for name, kind in types.items()
+        }
+    )
 
 
 def frame_parquet(frame: pd.DataFrame) -> bytes:
@@ -142,7 +154,9 @@ def zipped(**members: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name.replace("__", "/").replace("TYPES", "[Content_Types].xml"), content)
+            archive.writestr(
+                name.replace("__", "/").replace("TYPES", "[Content_Types].xml"), content
+            )
     return buffer.getvalue()
 
 
@@ -174,19 +188,36 @@ FORMS: Mapping[str, tuple[str, bytes]] = {
     "as published, comma-separated": ("a.csv", text_of()),
     "header in quotes": ("a.csv", text_of(quoting=csv.QUOTE_NONNUMERIC)),
     "every cell in quotes": ("a.csv", text_of(CUSTOMERS.astype(str), quoting=csv.QUOTE_ALL)),
-    "two header rows, X1 to X23 above the names": ("a.csv", joined([",".join(["", *list(NUMBERED.values())[1:]]), *BASE])),
+    "two header rows, X1 to X23 above the names": (
+        "a.csv",
+        joined([",".join(["", *list(NUMBERED.values())[1:]]), *BASE]),
+    ),
     "two header rows, the target written with spaces": (
         "a.csv",
-        joined([",".join(["", *list(NUMBERED.values())[1:]]), BASE[0].replace(".", " "), *BASE[1:]]),
+        joined(
+            [",".join(["", *list(NUMBERED.values())[1:]]), BASE[0].replace(".", " "), *BASE[1:]]
+        ),
     ),
     "X1 to X23 and Y with ID": ("a.csv", text_of(CUSTOMERS.rename(columns=NUMBERED))),
-    "X1 to X23 and Y without ID": ("a.csv", text_of(CUSTOMERS.rename(columns=NUMBERED).drop(columns="ID"))),
-    "x1 to x23 and y in small letters": ("a.csv", text_of(CUSTOMERS.rename(columns=NUMBERED).rename(columns=str.lower))),
+    "X1 to X23 and Y without ID": (
+        "a.csv",
+        text_of(CUSTOMERS.rename(columns=NUMBERED).drop(columns="ID")),
+    ),
+    "x1 to x23 and y in small letters": (
+        "a.csv",
+        text_of(CUSTOMERS.rename(columns=NUMBERED).rename(columns=str.lower)),
+    ),
     "X1 to X23 as Parquet": ("a.parquet", parquet(TABLE.rename_columns(list(NUMBERED.values())))),
     "X1 to X22 only": ("a.csv", text_of(CUSTOMERS.rename(columns=NUMBERED).drop(columns="X23"))),
     "names in small letters": ("a.csv", text_of(CUSTOMERS.rename(columns=str.lower))),
-    "names with spaces around them": ("a.csv", text_of(CUSTOMERS.rename(columns=lambda name: f" {name} "))),
-    "names with spaces for underscores": ("a.csv", text_of(CUSTOMERS.rename(columns=lambda name: name.replace("_", " ")))),
+    "names with spaces around them": (
+        "a.csv",
+        text_of(CUSTOMERS.rename(columns=lambda name: f" {name} ")),
+    ),
+    "names with spaces for underscores": (
+        "a.csv",
+        text_of(CUSTOMERS.rename(columns=lambda name: name.replace("_", " "))),
+    ),
     "camel case without underscores": (
         "a.csv",
         text_of(CUSTOMERS.rename(columns=lambda name: name.title().replace("_", ""))),
@@ -197,14 +228,20 @@ FORMS: Mapping[str, tuple[str, bytes]] = {
     "a column twice": ("a.csv", text_of(pd.concat([CUSTOMERS, CUSTOMERS[["AGE"]]], axis=1))),
     "columns in another order": ("a.csv", text_of(CUSTOMERS[NAMES[::-1]])),
     "a column of row numbers before the others": ("a.csv", text_of(index=True)),
-    "a comment above the header": ("a.csv", joined(["# exported 2026-03-01 by core banking", *BASE])),
+    "a comment above the header": (
+        "a.csv",
+        joined(["# exported 2026-03-01 by core banking", *BASE]),
+    ),
     "a title and an empty line above the header": ("a.csv", joined(["Card customers", "", *BASE])),
     "the header again in the middle": ("a.csv", joined([*BASE[:5], BASE[0], *BASE[5:]])),
     "a line of totals below": ("a.csv", joined([*BASE, "TOTAL,1000000" + "," * 23])),
     "a line of totals with fewer cells": ("a.csv", joined([*BASE, "TOTAL,1000000"])),
     "a line of separators below": ("a.csv", joined([*BASE, "," * 24])),
     "empty lines between": ("a.csv", joined([*BASE[:3], "", *BASE[3:], "", ""])),
-    "a separator at the end of each row": ("a.csv", joined([BASE[0], *(f"{line}," for line in BASE[1:])])),
+    "a separator at the end of each row": (
+        "a.csv",
+        joined([BASE[0], *(f"{line}," for line in BASE[1:])]),
+    ),
     "a separator at the end of each line": ("a.csv", joined([f"{line}," for line in BASE])),
     "each line in quotes as a whole": ("a.csv", joined([f'"{line}"' for line in BASE])),
     "semicolons": ("a.csv", text_of(sep=";")),
@@ -216,10 +253,19 @@ FORMS: Mapping[str, tuple[str, bytes]] = {
     "UTF-16 with a mark": ("a.csv", joined(BASE).decode().encode("utf-16")),
     "UTF-16 without a mark": ("a.csv", joined(BASE).decode().encode("utf-16-le")),
     "UTF-32": ("a.csv", joined(BASE).decode().encode("utf-32")),
-    "Windows-1252 with an umlaut": ("a.csv", text_of(changed(NAME="M\u00fcller")).decode().encode("cp1252")),
+    "Windows-1252 with an umlaut": (
+        "a.csv",
+        text_of(changed(NAME="M\u00fcller")).decode().encode("cp1252"),
+    ),
     "UTF-8 with an umlaut": ("a.csv", text_of(changed(NAME="M\u00fcller"))),
-    "a remark of two lines, passed over": ("a.csv", text_of(changed(REMARK=["first\nsecond", *["ok"] * (ROWS - 1)]))),
-    "remarks of many lines with quotes and separators": ("a.csv", text_of(changed(REMARK='said "no",\r\n\r\nand; left'))),
+    "a remark of two lines, passed over": (
+        "a.csv",
+        text_of(changed(REMARK=["first\nsecond", *["ok"] * (ROWS - 1)])),
+    ),
+    "remarks of many lines with quotes and separators": (
+        "a.csv",
+        text_of(changed(REMARK='said "no",\r\n\r\nand; left')),
+    ),
     'a quote amid a cell (5" pipe)': (
         "a.csv",
         joined([f"{BASE[0]},REMARK", *(f'{line},5" pipe' for line in BASE[1:])]),
@@ -232,19 +278,37 @@ FORMS: Mapping[str, tuple[str, bytes]] = {
     "floats everywhere (2.0)": ("a.csv", text_of(CUSTOMERS.astype(float))),
     "decimal commas, semicolons": ("a.csv", text_of(CUSTOMERS.astype(float), sep=";", decimal=",")),
     "thousands with a comma, quoted": ("a.csv", text_of(each("LIMIT_BAL", lambda v: f"{v:,}"))),
-    "thousands with a point, semicolons": ("a.csv", text_of(each("LIMIT_BAL", lambda v: f"{v:,}".replace(",", ".")), sep=";")),
-    "thousands with a space": ("a.csv", text_of(each("LIMIT_BAL", lambda v: f"{v:,}".replace(",", " ")))),
-    "thousands with a narrow space": ("a.csv", text_of(each("LIMIT_BAL", lambda v: f"{v:,}".replace(",", "\u202f")))),
-    "thousands with an apostrophe": ("a.csv", text_of(each("LIMIT_BAL", lambda v: f"{v:,}".replace(",", "'")))),
+    "thousands with a point, semicolons": (
+        "a.csv",
+        text_of(each("LIMIT_BAL", lambda v: f"{v:,}".replace(",", ".")), sep=";"),
+    ),
+    "thousands with a space": (
+        "a.csv",
+        text_of(each("LIMIT_BAL", lambda v: f"{v:,}".replace(",", " "))),
+    ),
+    "thousands with a narrow space": (
+        "a.csv",
+        text_of(each("LIMIT_BAL", lambda v: f"{v:,}".replace(",", "\u202f"))),
+    ),
+    "thousands with an apostrophe": (
+        "a.csv",
+        text_of(each("LIMIT_BAL", lambda v: f"{v:,}".replace(",", "'"))),
+    ),
     "one limit of 20.000": ("a.csv", text_of(one("LIMIT_BAL", "20.000"))),
     "one limit of 20,000": ("a.csv", text_of(one("LIMIT_BAL", "20,000"))),
     "one limit of 1.000.000": ("a.csv", text_of(one("LIMIT_BAL", "1.000.000"))),
     "one limit of 20.000,50": ("a.csv", text_of(one("LIMIT_BAL", "20.000,50"))),
     "one limit of 20000.50": ("a.csv", text_of(one("LIMIT_BAL", "20000.50"))),
-    "three decimals everywhere (2.000)": ("a.csv", text_of(CUSTOMERS.astype(float), float_format="%.3f")),
+    "three decimals everywhere (2.000)": (
+        "a.csv",
+        text_of(CUSTOMERS.astype(float), float_format="%.3f"),
+    ),
     "a currency before the amount": ("a.csv", text_of(each("LIMIT_BAL", lambda v: f"NT${v}"))),
     "scientific notation of a limit (2.0E+04)": ("a.csv", text_of(one("LIMIT_BAL", "2.0E+04"))),
-    "a protected space behind the amount": ("a.csv", text_of(each("LIMIT_BAL", lambda v: f"{v}\u00a0"))),
+    "a protected space behind the amount": (
+        "a.csv",
+        text_of(each("LIMIT_BAL", lambda v: f"{v}\u00a0")),
+    ),
     "a typographical minus": ("a.csv", text_of(one("PAY_0", "\u22121"))),
     "a minus behind the digits": ("a.csv", text_of(one("PAY_0", "1-"))),
     "an amount in brackets": ("a.csv", text_of(one("BILL_AMT1", "(100)"))),
@@ -273,7 +337,10 @@ FORMS: Mapping[str, tuple[str, bytes]] = {
     "JSON records called .csv": ("a.csv", CUSTOMERS.to_json(orient="records").encode()),
     "JSON lines called .csv": ("a.csv", CUSTOMERS.to_json(orient="records", lines=True).encode()),
     "gzip called .csv.gz": ("a.csv.gz", gzip.compress(joined(BASE), mtime=0)),
-    "gzip of two parts": ("a.csv.gz", gzip.compress(joined(BASE[:4]), mtime=0) + gzip.compress(joined(BASE[4:]), mtime=0)),
+    "gzip of two parts": (
+        "a.csv.gz",
+        gzip.compress(joined(BASE[:4]), mtime=0) + gzip.compress(joined(BASE[4:]), mtime=0),
+    ),
     "gzip called .csv": ("a.csv", gzip.compress(joined(BASE), mtime=0)),
     "gzip that breaks off": ("a.csv.gz", gzip.compress(joined(BASE), mtime=0)[:-20]),
     "plain text called .csv.gz": ("a.csv.gz", joined(BASE)),
@@ -293,32 +360,66 @@ FORMS: Mapping[str, tuple[str, bytes]] = {
     "Parquet that breaks off": ("a.parquet", parquet(TABLE)[:-30]),
     "a pickle called .parquet": ("a.parquet", b"\x80\x04\x95" + bytes(100)),
     "Parquet by pandas": ("a.parquet", frame_parquet(CUSTOMERS)),
-    "Parquet by pandas, ID as index": ("a.parquet", frame_parquet(CUSTOMERS.iloc[[1, 0, *range(2, ROWS)]].set_index("ID"))),
-    "Parquet by pandas, ID as a range, which is in no column": ("a.parquet", frame_parquet(CUSTOMERS.set_index("ID"))),
-    "Parquet by pandas, filtered": ("a.parquet", frame_parquet(CUSTOMERS[CUSTOMERS["AGE"] > 0].iloc[1:])),
+    "Parquet by pandas, ID as index": (
+        "a.parquet",
+        frame_parquet(CUSTOMERS.iloc[[1, 0, *range(2, ROWS)]].set_index("ID")),
+    ),
+    "Parquet by pandas, ID as a range, which is in no column": (
+        "a.parquet",
+        frame_parquet(CUSTOMERS.set_index("ID")),
+    ),
+    "Parquet by pandas, filtered": (
+        "a.parquet",
+        frame_parquet(CUSTOMERS[CUSTOMERS["AGE"] > 0].iloc[1:]),
+    ),
     "Parquet by pandas, nullable, one age missing": ("a.parquet", frame_parquet(NULLABLE)),
     "Parquet by pandas, two levels of column names": ("a.parquet", frame_parquet(MULTI)),
-    "Parquet, zstd, version 2.6": ("a.parquet", parquet(TABLE, compression="zstd", version="2.6", data_page_version="2.0")),
+    "Parquet, zstd, version 2.6": (
+        "a.parquet",
+        parquet(TABLE, compression="zstd", version="2.6", data_page_version="2.0"),
+    ),
     "Parquet, brotli": ("a.parquet", parquet(TABLE, compression="brotli")),
     "Parquet without rows": ("a.parquet", parquet(TABLE.slice(0, 0))),
-    "Parquet, whole numbers as doubles": ("a.parquet", cast(**{name: pa.float64() for name in NAMES[1:-1]})),
-    "Parquet, small and unsigned integers": ("a.parquet", cast(AGE=pa.uint8(), SEX=pa.int8(), LIMIT_BAL=pa.uint32())),
+    "Parquet, whole numbers as doubles": (
+        "a.parquet",
+        cast(**{name: pa.float64() for name in NAMES[1:-1]}),
+    ),
+    "Parquet, small and unsigned integers": (
+        "a.parquet",
+        cast(AGE=pa.uint8(), SEX=pa.int8(), LIMIT_BAL=pa.uint32()),
+    ),
     "Parquet, half-precision ages": ("a.parquet", cast(AGE=pa.float16())),
     "Parquet, decimals (38, 10)": ("a.parquet", cast(LIMIT_BAL=pa.decimal128(38, 10))),
     "Parquet, a decimal that is not whole": (
         "a.parquet",
-        with_columns(LIMIT_BAL=pa.array([1.5, *[20_000.0] * (ROWS - 1)]).cast(pa.decimal128(12, 2))),
+        with_columns(
+            LIMIT_BAL=pa.array([1.5, *[20_000.0] * (ROWS - 1)]).cast(pa.decimal128(12, 2))
+        ),
     ),
     "Parquet, numbers as text": ("a.parquet", cast(**{name: pa.string() for name in NAMES[:-1]})),
-    "Parquet, numbers as large text": ("a.parquet", cast(LIMIT_BAL=pa.large_string(), AGE=pa.large_string())),
-    "Parquet, text in views": ("a.parquet", with_columns(ID=TABLE["ID"].cast(pa.string()).cast(pa.string_view()))),
+    "Parquet, numbers as large text": (
+        "a.parquet",
+        cast(LIMIT_BAL=pa.large_string(), AGE=pa.large_string()),
+    ),
+    "Parquet, text in views": (
+        "a.parquet",
+        with_columns(ID=TABLE["ID"].cast(pa.string()).cast(pa.string_view())),
+    ),
     "Parquet, codes in dictionaries": (
         "a.parquet",
-        with_columns(SEX=TABLE["SEX"].cast(pa.string()).dictionary_encode(), PAY_0=TABLE["PAY_0"].dictionary_encode()),
+        with_columns(
+            SEX=TABLE["SEX"].cast(pa.string()).dictionary_encode(),
+            PAY_0=TABLE["PAY_0"].dictionary_encode(),
+        ),
     ),
     "Parquet, text as BINARY": (
         "a.parquet",
-        with_columns(**{name: TABLE[name].cast(pa.string()).cast(pa.binary()) for name in ("ID", "LIMIT_BAL", "SEX")}),
+        with_columns(
+            **{
+                name: TABLE[name].cast(pa.string()).cast(pa.binary())
+                for name in ("ID", "LIMIT_BAL", "SEX")
+            }
+        ),
     ),
     "Parquet, identifiers as BINARY that is no text": (
         "a.parquet",
@@ -326,27 +427,54 @@ FORMS: Mapping[str, tuple[str, bytes]] = {
     ),
     "Parquet, identifiers as FIXED_SIZE_BINARY text": (
         "a.parquet",
-        with_columns(ID=pa.array([f"{number:06d}".encode() for number in range(ROWS)], pa.binary(6))),
+        with_columns(
+            ID=pa.array([f"{number:06d}".encode() for number in range(ROWS)], pa.binary(6))
+        ),
     ),
-    "Parquet, UUIDs as UUID": ("a.parquet", with_columns(ID=pa.array([uuid.UUID(one).bytes for one in UUIDS], pa.uuid()))),
+    "Parquet, UUIDs as UUID": (
+        "a.parquet",
+        with_columns(ID=pa.array([uuid.UUID(one).bytes for one in UUIDS], pa.uuid())),
+    ),
     "Parquet, UUIDs as bare 16 bytes": (
         "a.parquet",
         with_columns(ID=pa.array([uuid.UUID(one).bytes for one in UUIDS], pa.binary(16))),
     ),
     "Parquet, numbers as 16 bytes": (
         "a.parquet",
-        with_columns(ID=pa.array([number.to_bytes(16, "big") for number in range(1, ROWS + 1)], pa.binary(16))),
+        with_columns(
+            ID=pa.array(
+                [number.to_bytes(16, "big") for number in range(1, ROWS + 1)], pa.binary(16)
+            )
+        ),
     ),
     "Parquet, identifiers as doubles": ("a.parquet", cast(ID=pa.float64())),
-    "Parquet, identifiers as doubles beyond 2**53": ("a.parquet", with_columns(ID=pa.array([2.0**60 + n for n in range(ROWS)]))),
+    "Parquet, identifiers as doubles beyond 2**53": (
+        "a.parquet",
+        with_columns(ID=pa.array([2.0**60 + n for n in range(ROWS)])),
+    ),
     "Parquet, identifiers as decimals (24, 3)": ("a.parquet", cast(ID=pa.decimal128(24, 3))),
-    "Parquet, identifiers of 64 bits": ("a.parquet", with_columns(ID=pa.array([2**60 + n for n in range(ROWS)]))),
+    "Parquet, identifiers of 64 bits": (
+        "a.parquet",
+        with_columns(ID=pa.array([2**60 + n for n in range(ROWS)])),
+    ),
     "Parquet, identifiers as timestamps": ("a.parquet", cast(ID=pa.timestamp("us"))),
-    "Parquet, identifiers as dates": ("a.parquet", with_columns(ID=pa.array(range(ROWS), pa.date32()))),
-    "Parquet, identifiers as lists": ("a.parquet", with_columns(ID=pa.array([[number] for number in range(ROWS)]))),
-    "Parquet, identifiers as structs": ("a.parquet", with_columns(ID=pa.array([{"a": number} for number in range(ROWS)]))),
+    "Parquet, identifiers as dates": (
+        "a.parquet",
+        with_columns(ID=pa.array(range(ROWS), pa.date32())),
+    ),
+    "Parquet, identifiers as lists": (
+        "a.parquet",
+        with_columns(ID=pa.array([[number] for number in range(ROWS)])),
+    ),
+    "Parquet, identifiers as structs": (
+        "a.parquet",
+        with_columns(ID=pa.array([{"a": number} for number in range(ROWS)])),
+    ),
     "Parquet, identifiers as truth values": ("a.parquet", with_columns(ID=pa.array([True] * ROWS))),
-    "Parquet, an age as a duration": ("a.parquet", with_columns(AGE=pa.array(range(ROWS), pa.duration("s")))),
+    "Parquet, an age as a duration": (
+        "a.parquet",
+        with_columns(AGE=pa.array(range(ROWS), pa.duration("s"))),
+    ),
     "Parquet, sex as truth values": ("a.parquet", with_columns(SEX=pa.array([True] * ROWS))),
     "Parquet, outcomes as truth values": ("a.parquet", cast(TARGET=pa.bool_())),
     "Parquet, a column without any value": ("a.parquet", with_columns(AGE=pa.nulls(ROWS))),
@@ -368,7 +496,11 @@ def verdicts(name: str, content: bytes, scorer: Scorer, folder: Path) -> dict[st
     day.mkdir(parents=True)
     path = day / name
     path.write_bytes(content)
-    found = {LANDED: _landed(day), SCORE: _scored(path, scorer, folder), HISTORY: _history(path, folder)}
+    found = {
+        LANDED: _landed(day),
+        SCORE: _scored(path, scorer, folder),
+        HISTORY: _history(path, folder),
+    }
     if kind_of(name) == "parquet":
         found[BATCH] = _batch(PARQUET, content)
         try:
@@ -389,7 +521,9 @@ def _landed(day: Path) -> Verdict:
     if not listing.files:
         (problem,) = look([listing], [], {}, DAY, DAY, 0.0, 0.0).problems
         return Verdict(refusal=problem.removeprefix(f"{DAY}: "))
-    return _ingested([file.path for file in listing.files], day.parent / "landed", with_target=False)
+    return _ingested(
+        [file.path for file in listing.files], day.parent / "landed", with_target=False
+    )
 
 
 def _history(path: Path, folder: Path) -> Verdict:
@@ -418,11 +552,17 @@ def _scored(path: Path, scorer: Scorer, folder: Path) -> Verdict:
         return scorer(records)
 
     try:
-        result = score_file(path, folder / "scored.parquet", PORTFOLIO, seen, lambda _done, _of: None)
+        result = score_file(
+            path, folder / "scored.parquet", PORTFOLIO, seen, lambda _done, _of: None
+        )
     except ScoringError as error:
         return Verdict(refusal=str(error).removeprefix(f"{path}: "))
-    records = tuple(record for frame in scored for record in frame.itertuples(index=False, name=None))
-    errors = [error for error in pq.read_table(folder / "scored.parquet")["error"].to_pylist() if error]
+    records = tuple(
+        record for frame in scored for record in frame.itertuples(index=False, name=None)
+    )
+    errors = [
+        error for error in pq.read_table(folder / "scored.parquet")["error"].to_pylist() if error
+    ]
     return Verdict(records, (*errors, *(why for _, why, _ in result.malformed)))
 
 
@@ -448,7 +588,9 @@ def _batch(media_type: str, content: bytes) -> Verdict:
 
 def a_scorer(folder: Path) -> Scorer:
     """Decisions by a small bundle of the portfolio."""
-    bundle = written_bundle(folder / "bundle", 0, pd.DataFrame({"x": np.zeros(1)}), portfolio=PORTFOLIO).load()
+    bundle = written_bundle(
+        folder / "bundle", 0, pd.DataFrame({"x": np.zeros(1)}), portfolio=PORTFOLIO
+    ).load()
     return local_scorer(bundle, champion_of(bundle, "1"))
 
 
@@ -470,14 +612,21 @@ def table_of(found: Mapping[str, Mapping[str, Verdict]]) -> str:
         for door, verdict in doors.items():
             by_text.setdefault(verdict.text, []).append(door)
         for place, (text, names) in enumerate(by_text.items()):
-            cells = (form if place == 0 else "", f"`{FORMS[form][0]}`" if place == 0 else "", ", ".join(names), _cell(text))
+            cells = (
+                form if place == 0 else "",
+                f"`{FORMS[form][0]}`" if place == 0 else "",
+                ", ".join(names),
+                _cell(text),
+            )
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:
     """Text in a cell of a table."""
-    shown = text.replace("valid: " + ", ".join(PORTFOLIO.field_names), "valid: …").replace(", ".join(PORTFOLIO.field_names), "…")
+    shown = text.replace("valid: " + ", ".join(PORTFOLIO.field_names), "valid: …").replace(
+        ", ".join(PORTFOLIO.field_names), "…"
+    )
     shown = shown if len(shown) <= 300 else f"{shown[:300]} …"
     return re.sub(r"([|<>*_`\\])", r"\\\1", shown)
 
@@ -491,7 +640,10 @@ def section_of(page: str) -> str:
 def measured(folder: Path) -> dict[str, dict[str, Verdict]]:
     """Every form at every door."""
     scorer = a_scorer(folder)
-    return {form: verdicts(*FORMS[form], scorer, folder / f"{place}") for place, form in enumerate(FORMS)}
+    return {
+        form: verdicts(*FORMS[form], scorer, folder / f"{place}")
+        for place, form in enumerate(FORMS)
+    }
 
 
 def main() -> None:
@@ -500,7 +652,10 @@ def main() -> None:
         table = table_of(measured(Path(folder)))
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# What becomes of what arrives\n"
     before = section_of(page)
-    PAGE.write_text(page.replace(before.rstrip(), table.rstrip()) if before else f"{page.rstrip()}\n\n{table}", encoding="utf-8")
+    PAGE.write_text(
+        page.replace(before.rstrip(), table.rstrip()) if before else f"{page.rstrip()}\n\n{table}",
+        encoding="utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -122,13 +122,21 @@ class Record:
     @property
     def members(self) -> dict[str, str]:
         """JSON text by name."""
-        named = {self.renamed(name): json.dumps(value) for name, value in EXAMPLE.items() if name not in self.without}
+        named = {
+            self.renamed(name): json.dumps(value)
+            for name, value in EXAMPLE.items()
+            if name not in self.without
+        }
         return {**named, **self.changes}
 
     @property
     def text(self) -> str:
         """The JSON object."""
-        return "{" + ", ".join(f"{json.dumps(name)}: {value}" for name, value in self.members.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(name)}: {value}" for name, value in self.members.items())
+            + "}"
+        )
 
     @property
     def row(self) -> bytes | None:
@@ -150,7 +158,11 @@ def _cell_of(literal: str) -> object:
     if isinstance(value, dict | list):
         return NO_VALUE
     if isinstance(value, str):
-        return value if value.isascii() or value.encode(errors="ignore").decode() == value else NO_VALUE
+        return (
+            value
+            if value.isascii() or value.encode(errors="ignore").decode() == value
+            else NO_VALUE
+        )
     return "" if value is None else literal
 
 
@@ -186,7 +198,9 @@ RECORDS: Mapping[str, Record] = {
     "an exponent beyond all floats (limit_bal 1e400)": having(limit_bal="1e400"),
     "a huge whole number (limit_bal, 400 digits)": having(limit_bal="9" * 400),
     "a whole number of 5,000 digits (limit_bal)": having(limit_bal="9" * 5_000),
-    "a whole number beyond 64 bits (limit_bal 18446744073709551617)": having(limit_bal="18446744073709551617"),
+    "a whole number beyond 64 bits (limit_bal 18446744073709551617)": having(
+        limit_bal="18446744073709551617"
+    ),
     "out of range (limit_bal -5)": having(limit_bal="-5"),
     "out of range by a little (age 17)": having(age="17"),
     "minus nought (bill_amt1 -0)": having(bill_amt1="-0"),
@@ -202,7 +216,9 @@ RECORDS: Mapping[str, Record] = {
     "identifier: a number (id 7)": having(id="7"),
     "identifier: a number with a fraction of nought (id 7.0)": having(id="7.0"),
     "identifier: a number with a fraction (id 7.5)": having(id="7.5"),
-    "identifier: a number above 2^53 with a point (id 12345678901234567890.0)": having(id="12345678901234567890.0"),
+    "identifier: a number above 2^53 with a point (id 12345678901234567890.0)": having(
+        id="12345678901234567890.0"
+    ),
     'identifier: a text (id "C-0007")': having(id='"C-0007"'),
     'identifier: a text beyond ASCII (id "Zoë")': having(id='"Zoë"'),
     'identifier: a text with a space inside (id "C 7")': having(id='"C 7"'),
@@ -242,7 +258,10 @@ BODIES: Mapping[str, tuple[str, Callable[[str], bytes]]] = {
     "nested a thousand deep": ('{"limit_bal": ' + "[" * 1_000 + "]" * 1_000 + "}", plain),
     "a byte order mark": (ONE, lambda text: b"\xef\xbb\xbf" + text.encode()),
     "UTF-16": (ONE, lambda text: text.encode("utf-16")),
-    'not UTF-8 (id "Zoë" in Latin-1)': (having(id='"Zoë"').text, lambda text: text.encode("latin-1")),
+    'not UTF-8 (id "Zoë" in Latin-1)': (
+        having(id='"Zoë"').text,
+        lambda text: text.encode("latin-1"),
+    ),
 }
 """What is no record, sent alike but not as CSV."""
 
@@ -264,13 +283,22 @@ def arrow() -> bytes:
     return buffer.getvalue()
 
 
-MANY, LINES, ROWS, COLUMNS = f"[{ONE}]".encode(), f"{ONE}\n".encode(), Record().row or b"", parquet()
+MANY, LINES, ROWS, COLUMNS = (
+    f"[{ONE}]".encode(),
+    f"{ONE}\n".encode(),
+    Record().row or b"",
+    parquet(),
+)
 BYTES = "application/octet-stream"
 
 
-def one(kind: str | None, body: bytes = ONE.encode(), path: str = "/predict", **headers: str) -> Sent:
+def one(
+    kind: str | None, body: bytes = ONE.encode(), path: str = "/predict", **headers: str
+) -> Sent:
     """A POST with a record."""
-    return Sent("POST", path, kind, body, {name.replace("_", "-"): value for name, value in headers.items()})
+    return Sent(
+        "POST", path, kind, body, {name.replace("_", "-"): value for name, value in headers.items()}
+    )
 
 
 def many(kind: str | None, body: bytes, **headers: str) -> Sent:
@@ -292,7 +320,9 @@ REQUESTS: Mapping[str, Sent] = {
     "application/json; charset=latin-1": one("application/json; charset=latin-1"),
     "application/problem+json": one("application/problem+json"),
     "a form": one("application/x-www-form-urlencoded", urlencode(EXAMPLE).encode()),
-    "a form to the trial": one("application/x-www-form-urlencoded", urlencode(EXAMPLE).encode(), "/what-if"),
+    "a form to the trial": one(
+        "application/x-www-form-urlencoded", urlencode(EXAMPLE).encode(), "/what-if"
+    ),
     "gzip": one("application/json", gzip.compress(ONE.encode(), mtime=0), Content_Encoding="gzip"),
     "gzip without saying so": one("application/json", gzip.compress(ONE.encode(), mtime=0)),
     "Content-Encoding: identity": one("application/json", Content_Encoding="identity"),
@@ -313,7 +343,9 @@ REQUESTS: Mapping[str, Sent] = {
     "batch: NDJSON called application/json": many(JSON, LINES),
     "batch: a JSON array called NDJSON": many(NDJSON, MANY),
     "batch: text/csv": many(CSV, ROWS),
-    "batch: text/csv; charset=utf-8; header=present": many("text/csv; charset=utf-8; header=present", ROWS),
+    "batch: text/csv; charset=utf-8; header=present": many(
+        "text/csv; charset=utf-8; header=present", ROWS
+    ),
     "batch: text/csv; charset=windows-1252": many("text/csv; charset=windows-1252", ROWS),
     "batch: application/csv": many("application/csv", ROWS),
     "batch: application/vnd.ms-excel": many("application/vnd.ms-excel", ROWS),
@@ -324,7 +356,9 @@ REQUESTS: Mapping[str, Sent] = {
     "batch: application/x-parquet": many("application/x-parquet", COLUMNS),
     "batch: CSV called Parquet": many(PARQUET, ROWS),
     "batch: application/vnd.apache.arrow.stream": many(ARROW, arrow()),
-    "batch: octet-stream with a file name of Parquet": many(BYTES, COLUMNS, **named("march.parquet")),
+    "batch: octet-stream with a file name of Parquet": many(
+        BYTES, COLUMNS, **named("march.parquet")
+    ),
     "batch: octet-stream with a file name of CSV": many(BYTES, ROWS, **named("march.CSV")),
     "batch: octet-stream with a file name of Excel": many(BYTES, ROWS, **named("march.xlsx")),
     "batch: octet-stream without a file name": many(BYTES, COLUMNS),
@@ -344,7 +378,9 @@ REQUESTS: Mapping[str, Sent] = {
     "GET, the OpenAPI document": Sent("GET", "/openapi.json"),
     "GET with a body": Sent("GET", "/health", "application/json", b"{}"),
     "GET, where only POST is answered": Sent("GET", "/predict"),
-    "GET, a decision that was not made": Sent("GET", "/decisions/20260301T000000000000Z-0000-000000"),
+    "GET, a decision that was not made": Sent(
+        "GET", "/decisions/20260301T000000000000Z-0000-000000"
+    ),
     "GET, an unknown path": Sent("GET", "/nothing"),
     "GET, a slash at the end": Sent("GET", "/health/"),
     "POST, a slash at the end": one("application/json", path="/predict/"),
@@ -355,7 +391,9 @@ REQUESTS: Mapping[str, Sent] = {
     "DELETE": Sent("DELETE", "/"),
     "OPTIONS": Sent("OPTIONS", "/predict"),
     "OPTIONS, asked by another site's page": Sent(
-        "OPTIONS", "/predict", headers={"Origin": "http://example.com", "Access-Control-Request-Method": "POST"}
+        "OPTIONS",
+        "/predict",
+        headers={"Origin": "http://example.com", "Access-Control-Request-Method": "POST"},
     ),
     "a foreign Host": Sent("GET", "/ready", headers={"Host": "example.com"}),
     "POST from another site's page": one("application/json", Sec_Fetch_Site="cross-site"),
@@ -376,10 +414,18 @@ class Door:
         """Send a request on a connection of its own."""
         length = {} if sent.body is None else {"Content-Length": f"{len(sent.body)}"}
         kind = {} if sent.kind is None else {"Content-Type": sent.kind}
-        headers = {"Host": f"127.0.0.1:{self.port}", "Connection": "close", **kind, **length, **sent.headers}
+        headers = {
+            "Host": f"127.0.0.1:{self.port}",
+            "Connection": "close",
+            **kind,
+            **length,
+            **sent.headers,
+        }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            connection.sendall(f"{sent.method} {sent.path} HTTP/1.1\r\n{head}\r\n".encode() + (sent.body or b""))
+            connection.sendall(
+                f"{sent.method} {sent.path} HTTP/1.1\r\n{head}\r\n".encode() + (sent.body or b"")
+            )
             came = b"".join(iter(lambda: connection.recv(1 << 16), b""))
         status, _, rest = came.partition(b"\r\n")
         head_came, _, body = rest.partition(b"\r\n\r\n")
@@ -424,12 +470,21 @@ def read_answer(answered: Answered) -> Verdict:
     """What an answer says, in whichever format."""
     status, kind = answered.status, answered.headers.get("content-type", "").partition(";")[0]
     if not answered.body:
-        heads = {name: answered.headers[name] for name in ("content-type", "allow", "location") if name in answered.headers}
+        heads = {
+            name: answered.headers[name]
+            for name in ("content-type", "allow", "location")
+            if name in answered.headers
+        }
         told = [f"{name}: {re.sub(r'^http://[^/]*', '', value)}" for name, value in heads.items()]
         return Verdict(status, said=(*told, "no body"))
     if kind == "application/problem+json":
         problem = json.loads(answered.body)
-        return Verdict(status, said=tuple(map(said_of, problem["problems"])) if "problems" in problem else (problem["detail"],))
+        return Verdict(
+            status,
+            said=tuple(map(said_of, problem["problems"]))
+            if "problems" in problem
+            else (problem["detail"],),
+        )
     results: list[dict[str, Any]]
     if kind == CSV:
         results = list(csv.DictReader(io.StringIO(answered.body.decode())))
@@ -447,7 +502,12 @@ def read_answer(answered: Answered) -> Verdict:
     if not any({"default_probability", "problems", "error"} & result.keys() for result in results):
         return Verdict(status, said=(kind,))
     if len(results) > 1:
-        return Verdict(status, said=tuple(f"row {row}: {read_result(status, one).text}" for row, one in enumerate(results)))
+        return Verdict(
+            status,
+            said=tuple(
+                f"row {row}: {read_result(status, one).text}" for row, one in enumerate(results)
+            ),
+        )
     return read_result(status, results[0])
 
 
@@ -455,7 +515,10 @@ def read_result(status: int, result: Mapping[str, Any]) -> Verdict:
     """What came of one row of a batch, or of one record."""
     if result.get("default_probability") not in (None, ""):
         return Verdict(status, float(result["default_probability"]))
-    return Verdict(status, said=(result["error"],) if "error" in result else tuple(map(said_of, result["problems"])))
+    return Verdict(
+        status,
+        said=(result["error"],) if "error" in result else tuple(map(said_of, result["problems"])),
+    )
 
 
 def said_of(problem: dict[str, Any]) -> str:
@@ -469,9 +532,13 @@ def said_of(problem: dict[str, Any]) -> str:
 def opened(folder: Path) -> Iterator[Door]:
     """The API in this process over a champion of its own; nothing is trained."""
     column = PORTFOLIO.feature_names.index("late_sum")
-    written = written_bundle(folder / "bundle", column, simulate(10, 1), shift=-3.0, portfolio=PORTFOLIO)
+    written = written_bundle(
+        folder / "bundle", column, simulate(10, 1), shift=-3.0, portfolio=PORTFOLIO
+    )
     bundle = written.load()
-    loop = SteppedLoop.in_folder(folder / "home", Settings(data_dir=UPath(folder / "data"), settle_seconds=0, report_rows=0))
+    loop = SteppedLoop.in_folder(
+        folder / "home", Settings(data_dir=UPath(folder / "data"), settle_seconds=0, report_rows=0)
+    )
     loop.name_champion(champion_of(bundle, written.version), bundle)
     app = api(ServingSettings(), loop.settings, DagsterInstanceSource(lambda: loop.instance))
     try:
@@ -514,9 +581,16 @@ def table_of(found: Mapping[str, Mapping[str, Verdict]]) -> str:
     for form, ways in found.items():
         alike: dict[tuple[int, str], list[str]] = {}
         for way, verdict in ways.items():
-            alike.setdefault((verdict.status, verdict.text), []).append(WAYS[way] if way else _request(REQUESTS[form]))
+            alike.setdefault((verdict.status, verdict.text), []).append(
+                WAYS[way] if way else _request(REQUESTS[form])
+            )
         for place, ((status, text), requests) in enumerate(alike.items()):
-            cells = (_cell(form) if place == 0 else "", ", ".join(requests), f"{status}", _cell(text))
+            cells = (
+                _cell(form) if place == 0 else "",
+                ", ".join(requests),
+                f"{status}",
+                _cell(text),
+            )
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -529,7 +603,9 @@ def _cell(text: str) -> str:
     """Text in a cell of a table."""
     shown = text.replace(", ".join(PORTFOLIO.field_names), "…")
     shown = shown if len(shown) <= SHOWN_LENGTH else f"{shown[:SHOWN_LENGTH]} …"
-    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in shown)
+    shown = "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in shown
+    )
     return re.sub(r"([|<>*_`\\])", r"\\\1", shown)
 
 
@@ -545,7 +621,10 @@ def main() -> None:
         table = table_of(measured(door))
     page = PAGE.read_text(encoding="utf-8")
     before = section_of(page)
-    PAGE.write_text(page.replace(before.rstrip(), table.rstrip()) if before else f"{page.rstrip()}\n\n{table}", encoding="utf-8")
+    PAGE.write_text(
+        page.replace(before.rstrip(), table.rstrip()) if before else f"{page.rstrip()}\n\n{table}",
+        encoding="utf-8",
+    )
 
 
 if __name__ == "__main__":

@@ -50,7 +50,10 @@ TINY = Portfolio(
     features=(Feature("amount_again", +1), Feature("code_again")),
     compute_features=lambda raw: raw,
     performance_window_days=31,
-    reasons=(Reason("R01", "the amount is high", ("amount",)), Reason("R02", "the code is two", ("code",))),
+    reasons=(
+        Reason("R01", "the amount is high", ("amount",)),
+        Reason("R02", "the code is two", ("code",)),
+    ),
 )
 """Two fields that are their own features: cheap to validate and to train on."""
 
@@ -113,7 +116,10 @@ HANDMADE = Portfolio(
     target="bad",
     target_description="went bad",
     fields=(
-        *(Field(f"column_{place}", "a view of the log-odds", "", -100, 100, decimal=True) for place in range(3)),
+        *(
+            Field(f"column_{place}", "a view of the log-odds", "", -100, 100, decimal=True)
+            for place in range(3)
+        ),
         Field("group", "one of two groups", codes={1: "left", 2: "right"}),
     ),
     protected=("group",),
@@ -164,14 +170,22 @@ def written_bundle(
     """Write a bundle whose log-odds are one column of a portfolio's features, by default a handmade customer's, on a line."""
     calibration = Calibration(slope=slope, intercept=shift)
     graphs = build_graphs(portfolio, OneColumn(column), calibration, Scaling())
-    example = [float(value) for value in portfolio.example.values()] or [1.0] * len(portfolio.fields)
+    example = [float(value) for value in portfolio.example.values()] or [1.0] * len(
+        portfolio.fields
+    )
     manifest = Manifest(
         portfolio=portfolio.name,
         inputs=[field.model_copy(update={"required": True}) for field in input_fields(portfolio)],
         features=portfolio.feature_names,
         protected=list(portfolio.protected),
-        reasons=[ReasonText(code=one.code, text=one.text, fields=list(one.fields)) for one in portfolio.reasons],
-        rule=DecisionRule(cut_off=cut_off, reference=example if portfolio.example else [0.0] * len(portfolio.fields)),
+        reasons=[
+            ReasonText(code=one.code, text=one.text, fields=list(one.fields))
+            for one in portfolio.reasons
+        ],
+        rule=DecisionRule(
+            cut_off=cut_off,
+            reference=example if portfolio.example else [0.0] * len(portfolio.fields),
+        ),
         scaling=Scaling(),
         calibration=calibration,
         training=TrainingFacts(
@@ -189,7 +203,14 @@ def written_bundle(
         parity=parity,
         libraries={},
     )
-    unproven = Bundle(str(directory), "", manifest, (), open_session(graphs.decision), open_session(graphs.reasons))
+    unproven = Bundle(
+        str(directory),
+        "",
+        manifest,
+        (),
+        open_session(graphs.decision),
+        open_session(graphs.reasons),
+    )
     asked = np.array([example], dtype=np.float32)
     answer = unproven.decide(asked, manifest.rule)
     golden = GoldenRequest(

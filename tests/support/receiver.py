@@ -12,14 +12,22 @@ from pathlib import Path
 
 
 def main() -> None:
-    port, log, script = int(sys.argv[1]), Path(sys.argv[2]), [one for one in sys.argv[3].split(",") if one]
+    port, log, script = (
+        int(sys.argv[1]),
+        Path(sys.argv[2]),
+        [one for one in sys.argv[3].split(",") if one],
+    )
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             answer = script.pop(0) if script else "200"
             status, _, patience = answer.partition(":")
-            line = {"body": body, "headers": {name.lower(): value for name, value in self.headers.items()}, "answer": answer}
+            line = {
+                "body": body,
+                "headers": {name.lower(): value for name, value in self.headers.items()},
+                "answer": answer,
+            }
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             if status == "hang":

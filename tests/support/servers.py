@@ -39,10 +39,15 @@ def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
 
 @contextlib.contextmanager
 def served(
-    app: ASGIApp, protocol: type[GuardedProtocol] = PatientProtocol, lifespan: Literal["on", "off"] = "off", **more: Any
+    app: ASGIApp,
+    protocol: type[GuardedProtocol] = PatientProtocol,
+    lifespan: Literal["on", "off"] = "off",
+    **more: Any,
 ) -> Iterator[int]:
     """The port on which an application is served."""
-    config = uvicorn.Config(app, port=0, http=protocol, lifespan=lifespan, server_header=False, log_config=None, **more)
+    config = uvicorn.Config(
+        app, port=0, http=protocol, lifespan=lifespan, server_header=False, log_config=None, **more
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

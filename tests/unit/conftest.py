@@ -16,7 +16,13 @@ from creditrisk_assets.simulation.card_customers import simulate
 from tests.support.examples import FloatMatrix, raw_matrix
 
 # The same examples on every run, and no time limit for one: the machine may be busy.
-settings.register_profile("unit", derandomize=True, max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "unit",
+    derandomize=True,
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("unit")
 
 

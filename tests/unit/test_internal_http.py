@@ -19,7 +19,11 @@ from tests.conftest import REFUSING_PROXY
 class _Answering(http.server.BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        document = {"model_version": "3", "bundle_sha256": "abc", "data": {"assetOrError": {"__typename": "AssetNotFoundError"}}}
+        document = {
+            "model_version": "3",
+            "bundle_sha256": "abc",
+            "data": {"assetOrError": {"__typename": "AssetNotFoundError"}},
+        }
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(document).encode())
@@ -57,9 +61,13 @@ def test_a_service_on_loopback_is_asked_directly(service: str) -> None:
     assert champion_in(DagsterWebserverSource(service)) is None
 
 
-def test_libraries_are_told_to_leave_the_proxy_out(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+def test_libraries_are_told_to_leave_the_proxy_out(
+    monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
     monkeypatch.setenv("NO_PROXY", "bank.example")
-    internal_http.exempt_from_proxies("http://mlflow.bank.example:5000", "sqlite:////data/mlflow.db")
+    internal_http.exempt_from_proxies(
+        "http://mlflow.bank.example:5000", "sqlite:////data/mlflow.db"
+    )
     internal_http.exempt_from_proxies("http://mlflow.bank.example:5000")
     exempt = "bank.example,127.0.0.1,localhost,::1,mlflow.bank.example"
     assert (os.environ["NO_PROXY"], os.environ["no_proxy"]) == (exempt, exempt)

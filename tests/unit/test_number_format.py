@@ -11,7 +11,9 @@ from creditrisk_assets.number_format import beside
 
 
 @given(st.floats(-10, 10), st.floats(-1e-3, 1e-3), st.sampled_from([".3f", "+.4f", ".2%"]))
-def test_whatever_is_beside_its_limit_is_shown_in_the_order_that_it_has(limit: float, more: float, spec: str) -> None:
+def test_whatever_is_beside_its_limit_is_shown_in_the_order_that_it_has(
+    limit: float, more: float, spec: str
+) -> None:
     figure = limit + more
     shown = [float(text.rstrip("%")) for text in beside(figure, limit, spec)]
     assert (shown[0] > shown[1]) == (figure > limit)
@@ -27,7 +29,17 @@ def test_no_more_digits_are_shown_than_it_takes() -> None:
 
 
 def test_a_table_in_the_dagster_ui_tells_a_figure_from_its_limit() -> None:
-    frame = pd.DataFrame({"column": ["a", "b", "c"], "observed": [0.150001, 0.5, math.nan], "limit": [0.15, 0.2, 0.1]})
+    frame = pd.DataFrame(
+        {
+            "column": ["a", "b", "c"],
+            "observed": [0.150001, 0.5, math.nan],
+            "limit": [0.15, 0.2, 0.1],
+        }
+    )
     rows = table(frame, compared=("observed", "limit")).md_str.splitlines()[2:]  # type: ignore[union-attr]
-    assert rows == ["| a | 0.150001 | 0.150000 |", "| b | 0.5000 | 0.2000 |", "| c | nan | 0.1000 |"]
+    assert rows == [
+        "| a | 0.150001 | 0.150000 |",
+        "| b | 0.5000 | 0.2000 |",
+        "| c | nan | 0.1000 |",
+    ]
     assert frame["observed"].iloc[0] == 0.150001

@@ -10,7 +10,11 @@ README = (REPOSITORY / "README.md").read_text()
 
 def test_every_setting_is_in_the_readme_and_nothing_else_is() -> None:
     """A setting that nobody can find is none; one that is gone misleads."""
-    told = {name for name in re.findall(r"`CREDITRISK_([A-Z_]+)`", README) if not name.startswith("TEST_")}
+    told = {
+        name
+        for name in re.findall(r"`CREDITRISK_([A-Z_]+)`", README)
+        if not name.startswith("TEST_")
+    }
     known = {name.upper() for model in (Settings, ServingSettings) for name in model.model_fields}
     assert told == known - {"MLFLOW_TRACKING_URI"}
 
@@ -22,5 +26,7 @@ def test_every_file_that_the_readme_points_to_is_there() -> None:
 
 
 def test_the_commands_of_the_readme_are_targets_of_the_makefile() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
+    )
     assert set(re.findall(r"^make ([a-z]+)", README, flags=re.MULTILINE)) <= targets

@@ -12,7 +12,9 @@ from creditrisk_assets.storage import (
 )
 
 
-def test_a_scratch_folder_is_gone_afterwards_and_what_was_put_in_its_place_stays(tmp_path: Path) -> None:
+def test_a_scratch_folder_is_gone_afterwards_and_what_was_put_in_its_place_stays(
+    tmp_path: Path,
+) -> None:
     with scratch_folder(tmp_path / "scratch") as folder:
         staged = folder / "scores.parquet"
         staged.write_bytes(b"rows")

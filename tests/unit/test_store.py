@@ -66,11 +66,16 @@ def test_a_folder_of_another_store_is_refused(tmp_path: Path) -> None:
     folder = UPath(tmp_path / "api")
     claim_folder(folder, first)
     claim_folder(folder, first)
-    with pytest.raises(StoreMismatch, match=f"belongs to store {first.id}, and CREDITRISK_DATA_DIR names store {second.id}"):
+    with pytest.raises(
+        StoreMismatch,
+        match=f"belongs to store {first.id}, and CREDITRISK_DATA_DIR names store {second.id}",
+    ):
         claim_folder(folder, second)
 
 
-def test_the_default_store_is_beside_the_dagster_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_store_is_beside_the_dagster_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A command that is run in another folder must not begin a store of its own there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
@@ -86,10 +91,14 @@ def bundle(tmp_path: Path) -> Bundle:
     return written_bundle(tmp_path / "made", 0, pd.DataFrame({"a": [1.0]})).load()
 
 
-def test_a_bundle_is_stored_whole_and_a_damaged_copy_is_replaced(tmp_path: Path, bundle: Bundle) -> None:
+def test_a_bundle_is_stored_whole_and_a_damaged_copy_is_replaced(
+    tmp_path: Path, bundle: Bundle
+) -> None:
     store = BundleStore(UPath(tmp_path / "data"))
     place = store.put(bundle)
-    assert place == BundlePlace(artifact_uri=f"bundles/{bundle.sha256}", bundle_sha256=bundle.sha256)
+    assert place == BundlePlace(
+        artifact_uri=f"bundles/{bundle.sha256}", bundle_sha256=bundle.sha256
+    )
     graph = tmp_path / "data" / place.artifact_uri / GRAPH
     graph.write_bytes(b"")
     with pytest.raises(BundleError, match="has SHA-256"):
@@ -108,13 +117,24 @@ def test_a_number_means_one_bundle_for_ever(tmp_path: Path) -> None:
         models.record("7")
     for version, mlflow_version, sha256 in (("2", "2", "b"), ("10", "12", "c"), ("1", "1", "a")):
         place = BundlePlace(artifact_uri=f"bundles/{sha256}", bundle_sha256=sha256)
-        models.write(ModelRecord(version=version, mlflow_version=mlflow_version, run_id="r", bundle=place, fallback=None))
+        models.write(
+            ModelRecord(
+                version=version,
+                mlflow_version=mlflow_version,
+                run_id="r",
+                bundle=place,
+                fallback=None,
+            )
+        )
     assert models.versions() == [1, 2, 10]
     found = models.find("c")
     assert found is not None
     assert (found.version, found.mlflow_version) == ("10", "12")
     assert models.find("d") is None
-    assert models.put_documents("10", {"card.html": "<p>", "roc.png": b"png"}, "plots") == "models/10/plots"
+    assert (
+        models.put_documents("10", {"card.html": "<p>", "roc.png": b"png"}, "plots")
+        == "models/10/plots"
+    )
     assert models.documents("10") == {"plots/card.html": b"<p>", "plots/roc.png": b"png"}
     assert models.has_document("10", "plots/roc.png")
     assert not models.has_document("10", "roc.png")
@@ -131,7 +151,8 @@ def test_addresses_of_a_moved_store_are_rewritten_and_others_stay(tmp_path: Path
         ):
             connection.execute(f"create table {table} ({columns})")
         connection.executemany(
-            "insert into runs values (?)", [("file:///old/a_b/1",), ("file:///old/a_bc",), ("file:///old/aXb/1",), (None,)]
+            "insert into runs values (?)",
+            [("file:///old/a_b/1",), ("file:///old/a_bc",), ("file:///old/aXb/1",), (None,)],
         )
         connection.execute("insert into experiments values ('file:///old/a_b')")
         connection.execute("insert into model_versions values ('models:/m-1', 'file:///old/a_b/m')")
@@ -139,8 +160,12 @@ def test_addresses_of_a_moved_store_are_rewritten_and_others_stay(tmp_path: Path
     with sqlite3.connect(database) as connection:
         addresses = [row[0] for row in connection.execute("select artifact_uri from runs")]
         assert addresses == ["file:///new place/1", "file:///old/a_bc", "file:///old/aXb/1", None]
-        assert connection.execute("select * from experiments").fetchall() == [("file:///new place",)]
-        assert connection.execute("select * from model_versions").fetchall() == [("models:/m-1", "file:///new place/m")]
+        assert connection.execute("select * from experiments").fetchall() == [
+            ("file:///new place",)
+        ]
+        assert connection.execute("select * from model_versions").fetchall() == [
+            ("models:/m-1", "file:///new place/m")
+        ]
 
 
 @pytest.fixture(params=[0o077, 0o027, 0o002])
@@ -177,7 +202,9 @@ def test_make_renews_the_environment_of_a_clone_that_was_renamed(tmp_path: Path)
 
     def planned(made_in: Path) -> str:
         (clone / ".venv" / ".ready").write_text(str(made_in))
-        made = subprocess.run(["make", "-n", "setup"], cwd=clone, capture_output=True, text=True, check=True)
+        made = subprocess.run(
+            ["make", "-n", "setup"], cwd=clone, capture_output=True, text=True, check=True
+        )
         return made.stdout
 
     assert "-m venv" not in planned(clone)

@@ -15,7 +15,12 @@ from typing import Any
 import pytest
 
 from creditrisk_assets.monitoring import alert_outbox
-from creditrisk_assets.monitoring.alert_outbox import LONGEST_RETRY_SECONDS, Delivery, Outbox, Receiver
+from creditrisk_assets.monitoring.alert_outbox import (
+    LONGEST_RETRY_SECONDS,
+    Delivery,
+    Outbox,
+    Receiver,
+)
 from creditrisk_assets.monitoring.alerting import Links, Reading
 from creditrisk_assets.simulation.processes import reserved_ports
 from tests.conftest import REPOSITORY
@@ -25,10 +30,18 @@ LINKS = Links(None, "http://api")
 NOW = 1_000_000.0
 
 
-def reading(number: int, passed: bool = False, check: str = "score_distribution_is_stable", **changed: Any) -> Reading:
+def reading(
+    number: int, passed: bool = False, check: str = "score_distribution_is_stable", **changed: Any
+) -> Reading:
     day = f"2026-02-{number:02d}"
     metadata = {"summary": "s", "observed": float("nan"), "model_version": "1"}
-    values: dict[str, Any] = {"severity": "WARN", "at": float(number), "metadata": metadata, "partition": day, "day": day}
+    values: dict[str, Any] = {
+        "severity": "WARN",
+        "at": float(number),
+        "metadata": metadata,
+        "partition": day,
+        "day": day,
+    }
     return Reading(str(number), "drift_report", check, passed=passed, **(values | changed))
 
 
@@ -38,7 +51,9 @@ def receiver(folder: Path, script: str = "", port: int | None = None) -> Iterato
     port = port or reserved_ports(1)[0]
     log = folder / "received.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.receiver", str(port), str(log), script], cwd=REPOSITORY, start_new_session=True
+        [sys.executable, "-m", "tests.support.receiver", str(port), str(log), script],
+        cwd=REPOSITORY,
+        start_new_session=True,
     )
     try:
 
@@ -72,7 +87,11 @@ def test_an_alert_arrives_with_its_signature_and_is_sent_once(tmp_path: Path) ->
         assert delivered(outbox, Receiver(url, "secret"), NOW) == Delivery(0, 0, 0, ())
         (sent,) = received(log)
         body = json.loads(sent["body"])
-        assert (body["kind"], body["check"], body["observed"]) == ("started", "score_distribution_is_stable", None)
+        assert (body["kind"], body["check"], body["observed"]) == (
+            "started",
+            "score_distribution_is_stable",
+            None,
+        )
         assert sent["headers"]["x-creditrisk-alert"] == body["id"]
         expected = hmac.new(b"secret", sent["body"].encode(), hashlib.sha256).hexdigest()
         assert sent["headers"]["x-creditrisk-signature"] == f"sha256={expected}"
@@ -80,9 +99,14 @@ def test_an_alert_arrives_with_its_signature_and_is_sent_once(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("answer", ["500", "503", "429", "408", "hang", "drop"])
-def test_what_did_not_arrive_is_sent_again_and_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+def test_what_did_not_arrive_is_sent_again_and_keeps_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
     monkeypatch.setattr(alert_outbox, "POST_TIMEOUT_SECONDS", 1.0)
-    with receiver(tmp_path, f"{answer},{answer}") as (url, log), Outbox(tmp_path / "alerts") as outbox:
+    with (
+        receiver(tmp_path, f"{answer},{answer}") as (url, log),
+        Outbox(tmp_path / "alerts") as outbox,
+    ):
         outbox.take([reading(1)], 7, LINKS)
         to = Receiver(url)
         first = delivered(outbox, to, NOW)
@@ -103,7 +127,9 @@ def test_a_receiver_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
         assert delivered(outbox, Receiver(url), NOW + 301).delivered == 1
 
 
-def test_a_receiver_that_is_down_for_a_while_gets_everything_in_order_after_a_restart_of_ours(tmp_path: Path) -> None:
+def test_a_receiver_that_is_down_for_a_while_gets_everything_in_order_after_a_restart_of_ours(
+    tmp_path: Path,
+) -> None:
     (port,) = reserved_ports(1)
     url = f"http://127.0.0.1:{port}/hook"
     with Outbox(tmp_path / "alerts") as outbox:
@@ -114,11 +140,19 @@ def test_a_receiver_that_is_down_for_a_while_gets_everything_in_order_after_a_re
         for tries in range(12):
             delivered(outbox, Receiver(url), NOW + 1_000 * (tries + 1))
     with receiver(tmp_path, port=port) as (_, log), Outbox(tmp_path / "alerts") as outbox:
-        assert delivered(outbox, Receiver(url), NOW + 12_000 + LONGEST_RETRY_SECONDS + 1).delivered == 2
-        assert [json.loads(sent["body"])["kind"] for sent in received(log)] == ["started", "resolved"]
+        assert (
+            delivered(outbox, Receiver(url), NOW + 12_000 + LONGEST_RETRY_SECONDS + 1).delivered
+            == 2
+        )
+        assert [json.loads(sent["body"])["kind"] for sent in received(log)] == [
+            "started",
+            "resolved",
+        ]
 
 
-def test_what_the_receiver_will_never_take_is_not_sent_for_ever_and_stops_nothing_else(tmp_path: Path) -> None:
+def test_what_the_receiver_will_never_take_is_not_sent_for_ever_and_stops_nothing_else(
+    tmp_path: Path,
+) -> None:
     with receiver(tmp_path, "422") as (url, log), Outbox(tmp_path / "alerts") as outbox:
         outbox.take([reading(1), reading(2, check="data_quality_is_stable")], 7, LINKS)
         done = delivered(outbox, Receiver(url), NOW)
@@ -132,7 +166,11 @@ def test_what_the_receiver_will_never_take_is_not_sent_for_ever_and_stops_nothin
 
 def test_an_alert_that_is_refused_for_now_holds_back_only_its_own_episode(tmp_path: Path) -> None:
     with receiver(tmp_path, "500") as (url, log), Outbox(tmp_path / "alerts") as outbox:
-        for one in (reading(1), reading(2, check="data_quality_is_stable"), reading(3, passed=True)):
+        for one in (
+            reading(1),
+            reading(2, check="data_quality_is_stable"),
+            reading(3, passed=True),
+        ):
             outbox.take([one], 7, LINKS)
         assert delivered(outbox, Receiver(url), NOW).delivered == 1
         assert delivered(outbox, Receiver(url), NOW + 1_000).delivered == 2
@@ -149,7 +187,10 @@ def test_the_past_of_a_check_is_passed_over_but_for_an_alarm_that_goes_on(tmp_pa
     with Outbox(tmp_path) as outbox:
         assert outbox.take([reading(1), reading(2, passed=True), reading(3)], 7, LINKS) == 1
         assert outbox.messages()[0]["partition"] == "2026-02-03"
-        assert outbox.take([reading(4, passed=True), reading(5), reading(6, passed=True)], 7, LINKS) == 3
+        assert (
+            outbox.take([reading(4, passed=True), reading(5), reading(6, passed=True)], 7, LINKS)
+            == 3
+        )
 
 
 def _both(folder: Path, url: str, rounds: int) -> None:
@@ -163,7 +204,9 @@ def test_two_deliverers_at_once_send_nothing_twice_and_lose_nothing(tmp_path: Pa
     rounds = 30
     with receiver(tmp_path) as (url, log):
         spawn = multiprocessing.get_context("spawn")
-        both = [spawn.Process(target=_both, args=(tmp_path / "alerts", url, rounds)) for _ in range(3)]
+        both = [
+            spawn.Process(target=_both, args=(tmp_path / "alerts", url, rounds)) for _ in range(3)
+        ]
         for one in both:
             one.start()
         for one in both:

@@ -96,10 +96,15 @@ def entries(loop: Loop) -> list[Entry]:
 
 
 def everything_agrees(loop: Loop) -> bool:
-    return all(finding.holds for finding in champion_commands.verify(loop.instance, loop.settings, every_version=True))
+    return all(
+        finding.holds
+        for finding in champion_commands.verify(loop.instance, loop.settings, every_version=True)
+    )
 
 
-def test_first_and_promoted_champion_are_in_the_ledger_with_evidence_and_who_did_it(moved: Loop) -> None:
+def test_first_and_promoted_champion_are_in_the_ledger_with_evidence_and_who_did_it(
+    moved: Loop,
+) -> None:
     first, second = entries(moved)[:2]
     assert (first.action, first.before, first.after.model_version) == ("first", None, "1")
     assert (second.action, second.after.model_version, second.challenger) == ("promoted", "2", "2")
@@ -118,7 +123,9 @@ def test_history_and_show_tell_who_was_in_force_when(moved: Loop) -> None:
     first, second = entries(moved)[:2]
     between = first.at + datetime.timedelta(seconds=1)
     assert between < second.at
-    shown = command(moved, "champion", "show", "--at", between.strftime("%Y-%m-%dT%H:%M:%S"), "--json")
+    shown = command(
+        moved, "champion", "show", "--at", between.strftime("%Y-%m-%dT%H:%M:%S"), "--json"
+    )
     assert shown.exit_code == 0, shown.stderr
     assert json.loads(shown.stdout)["model_version"] == "1"
     early = command(moved, "champion", "show", "--at", "2001-01-01")
@@ -140,12 +147,18 @@ def test_a_rollback_is_one_command_that_the_api_follows_and_no_run_undoes(moved:
         other = moved.champion().model_version
         until(lambda: client.get("/ready").json()["model_version"] == other, 5)
     last = entries(moved)[-1]
-    assert (last.action, last.actor, last.why) == ("rolled_back", "the test", "complaints about version 2")
+    assert (last.action, last.actor, last.why) == (
+        "rolled_back",
+        "the test",
+        "complaints about version 2",
+    )
     assert {now, other} == {"1", "2"}
     assert (len(entries(moved)), last.after.model_version) == (before + 1, other)
     assert moved.champion().verdict == "rolled_back"
     check = dg.AssetCheckKey(dg.AssetKey("champion"), champion_commands.RECORDS_AGREE)
-    looked_at = moved.instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check]
+    looked_at = moved.instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[
+        check
+    ]
     assert looked_at.status == AssetCheckExecutionRecordStatus.SUCCEEDED
     assert looked_at.event is not None
     assert looked_at.event.timestamp > last.at.timestamp()
@@ -162,7 +175,10 @@ def test_what_cannot_be_rolled_back_to_is_refused_with_what_is_valid(moved: Loop
     for version in ("7", now, "x"):
         result = command(moved, "champion", "rollback", version, "--why", "a try")
         assert result.exit_code == 1
-        assert f"version {version} cannot be rolled back to; valid: {({'1', '2'} - {now}).pop()}" in result.stderr
+        assert (
+            f"version {version} cannot be rolled back to; valid: {({'1', '2'} - {now}).pop()}"
+            in result.stderr
+        )
     assert command(moved, "champion", "rollback").exit_code == 2
     assert len(entries(moved)) == before
 
@@ -181,14 +197,18 @@ def test_a_cut_off_is_a_ledger_entry_no_retrain_and_decides_from_then_on(moved: 
     assert new.rule.reference != old.rule.reference
     assert entries(moved)[-1].after.cut_off_by == "policy"
     assert moved.run("score_production", "2026-04-01").success
-    assert first.equals(moved.frame("production_scores", "2026-04-01"))  # what was acted on is the record
+    assert first.equals(
+        moved.frame("production_scores", "2026-04-01")
+    )  # what was acted on is the record
     _, later = scorings_of(moved.settings.decisions, "2026-04-01")
     second = pd.read_parquet(str(moved.settings.decisions / "2026-04-01" / f"{later.name}.parquet"))
     assert first["default_probability"].equals(second["default_probability"])
     assert second["prediction"].equals((second["default_probability"] >= stricter).astype("int8"))
     assert second["prediction"].sum() > first["prediction"].sum()
     assert not first["reason_1"].equals(second["reason_1"])
-    assert len(sets_of(moved.settings.decisions, "2026-04-01")) == 2  # the first decisions were made and stay
+    assert (
+        len(sets_of(moved.settings.decisions, "2026-04-01")) == 2
+    )  # the first decisions were made and stay
     told = json.loads(command(moved, "replay", "--date", "2026-04-01", "--json").stdout)["sets"]
     assert [(one["rows"], one["different"], one["problem"]) for one in told] == [(300, 0, None)] * 2
     again = command(moved, "champion", "cut-off", str(stricter), "--why", "twice")
@@ -205,7 +225,9 @@ def test_a_pinned_cut_off_decides_as_before_and_stays_when_the_model_changes(mov
     assert result.exit_code == 0, result.stderr
     assert "it stays when the model changes" in result.stdout
     assert (moved.champion().rule, entries(moved)[-1].after.cut_off_by) == (before.rule, "policy")
-    assert f"PD {before.rule.cut_off:.4f}, set by policy" in " ".join(command(moved, "status").stdout.split())
+    assert f"PD {before.rule.cut_off:.4f}, set by policy" in " ".join(
+        command(moved, "status").stdout.split()
+    )
     twice = command(moved, "champion", "cut-off", "--pin", "--why", "again")
     assert (twice.exit_code, "is in force already, set by policy" in twice.stderr) == (1, True)
     assert command(moved, "champion", "cut-off", "0.3", "--pin", "--why", "both").exit_code == 2
@@ -213,10 +235,15 @@ def test_a_pinned_cut_off_decides_as_before_and_stays_when_the_model_changes(mov
     assert rolled.exit_code == 0, rolled.stderr
     assert moved.champion().rule.cut_off == before.rule.cut_off
     assert "set by policy" in rolled.stdout
-    assert command(moved, "champion", "rollback", before.model_version, "--why", "and back").exit_code == 0
+    assert (
+        command(moved, "champion", "rollback", before.model_version, "--why", "and back").exit_code
+        == 0
+    )
     assert command(moved, "champion", "cut-off", "--why", "the model's own again").exit_code == 0
     assert moved.champion().rule == before.rule
-    assert "the model's own: a promotion moves it" in " ".join(command(moved, "status").stdout.split())
+    assert "the model's own: a promotion moves it" in " ".join(
+        command(moved, "status").stdout.split()
+    )
 
 
 def test_simulate_lands_the_customers_of_the_history_that_no_model_learns_from(moved: Loop) -> None:
@@ -227,33 +254,62 @@ def test_simulate_lands_the_customers_of_the_history_that_no_model_learns_from(m
     asked = ["simulate", "--days", "2", "--rows", "60", "--start", "2026-04-20", "--no-outcomes"]
     result = CliRunner().invoke(app, asked, env=unnamed)
     assert result.exit_code == 0, result.stderr
-    history = pd.read_csv(moved.settings.raw_data, dtype={PORTFOLIO.identifier: str}).set_index(PORTFOLIO.identifier)
+    history = pd.read_csv(moved.settings.raw_data, dtype={PORTFOLIO.identifier: str}).set_index(
+        PORTFOLIO.identifier
+    )
     held_out = is_held_out(history.index)
-    assert f"customers: {held_out.sum():,} of file history-good-7.csv that no model learns from" in " ".join(
-        result.stdout.split()
+    assert (
+        f"customers: {held_out.sum():,} of file history-good-7.csv that no model learns from"
+        in " ".join(result.stdout.split())
     )
     for day in ("2026-04-20", "2026-04-21"):
-        landed = pd.read_csv(str(moved.settings.landing_production / day / "customers.csv"), dtype={PORTFOLIO.identifier: str})
+        landed = pd.read_csv(
+            str(moved.settings.landing_production / day / "customers.csv"),
+            dtype={PORTFOLIO.identifier: str},
+        )
         own = landed[PORTFOLIO.identifier].str.removeprefix("new_")
         assert len(set(own)) == 60
         assert set(own) <= set(history.index[held_out])
-        assert landed[PORTFOLIO.field_names].equals(history[PORTFOLIO.field_names].loc[own.tolist()].reset_index(drop=True))
-    same = command(moved, "simulate", "--from", moved.settings.raw_data, "--rows", "60", "--start", "2026-04-22")
+        assert landed[PORTFOLIO.field_names].equals(
+            history[PORTFOLIO.field_names].loc[own.tolist()].reset_index(drop=True)
+        )
+    same = command(
+        moved,
+        "simulate",
+        "--from",
+        moved.settings.raw_data,
+        "--rows",
+        "60",
+        "--start",
+        "2026-04-22",
+    )
     assert "that no model learns from" in " ".join(same.stdout.split())
     too_many = command(moved, "simulate", "--rows", "2000", "--start", "2026-04-23")
-    assert (too_many.exit_code, "2,000 customers wanted for a day; valid: at most the" in too_many.stderr) == (1, True)
+    assert (
+        too_many.exit_code,
+        "2,000 customers wanted for a day; valid: at most the" in too_many.stderr,
+    ) == (1, True)
 
 
-def test_policy_shows_what_each_cut_off_would_bring_and_writes_it(moved: Loop, tmp_path: Path) -> None:
+def test_policy_shows_what_each_cut_off_would_bring_and_writes_it(
+    moved: Loop, tmp_path: Path
+) -> None:
     result = command(moved, "champion", "policy", "--output", str(tmp_path))
     assert result.exit_code == 0, result.stderr
     assert "LGD 0.75, EAD 1.0 of limit_bal" in result.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"trade_off.csv", "trade_off.png", "grades.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "trade_off.csv",
+        "trade_off.png",
+        "grades.csv",
+    }
     told = json.loads(command(moved, "champion", "policy", "--json").stdout)
     cut_offs = [row["cut_off"] for row in told["trade_off"]]
     assert moved.champion().rule.cut_off in cut_offs
     assert cut_offs == sorted(cut_offs)
-    assert all(row["bad_rate_refused"] is None or 0 <= row["bad_rate_refused"] <= 1 for row in told["trade_off"])
+    assert all(
+        row["bad_rate_refused"] is None or 0 <= row["bad_rate_refused"] <= 1
+        for row in told["trade_off"]
+    )
     held_out = moved.bundle().manifest.metrics["rows"]
     assert sum(row["customers"] for row in told["grades"]) == held_out
 
@@ -275,7 +331,9 @@ def test_one_decision_of_the_day_is_explained_a_year_later(moved: Loop) -> None:
     assert command(moved, "replay").exit_code == 2
 
 
-def test_a_changed_byte_of_a_logged_decision_is_found_by_replay_and_by_the_audit(moved: Loop) -> None:
+def test_a_changed_byte_of_a_logged_decision_is_found_by_replay_and_by_the_audit(
+    moved: Loop,
+) -> None:
     moved.land_day("2026-04-03", customers(150, 8))
     assert moved.run("score_production", "2026-04-03").success
     audit = moved.run("audit")
@@ -348,7 +406,10 @@ def test_of_several_moves_at_once_each_waits_for_the_others(moved: Loop) -> None
     """Real processes; the last entry of the ledger is what alias, asset and API have."""
     before = len(entries(moved))
     asked = [("rollback",), ("cut-off", "0.31")]
-    started = [process(moved, COMMAND, "champion", *arguments, "--why", "all at once") for arguments in asked]
+    started = [
+        process(moved, COMMAND, "champion", *arguments, "--why", "all at once")
+        for arguments in asked
+    ]
     for one in started:
         _, stderr = one.communicate(timeout=120)
         assert one.returncode == 0, stderr.decode()
@@ -397,10 +458,14 @@ Loop.in_folder(Path.cwd(), Settings()).make("champion")
 """
 
 
-def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it(tmp_path: Path) -> None:
+def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it(
+    tmp_path: Path,
+) -> None:
     loop = Loop.of(tmp_path / "site", **ANY_GAIN)
     train(loop, poor=True)
-    for seed, (step, in_alias) in enumerate([("after the ledger", False), ("after the alias", True)]):
+    for seed, (step, in_alias) in enumerate(
+        [("after the ledger", False), ("after the alias", True)]
+    ):
         old = loop.champion().model_version
         loop.settings.raw_data = history(loop.home, poor=False, seed=seed)
         assert loop.make("raw_data", "features", "model").success
@@ -409,7 +474,9 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
         killed.communicate(timeout=120)
         assert killed.returncode == -signal.SIGKILL
         registry = champion_commands.registry_of(loop.settings)
-        assert registry.champion_bundle() == registry.version(new if in_alias else old).bundle_sha256
+        assert (
+            registry.champion_bundle() == registry.version(new if in_alias else old).bundle_sha256
+        )
         assert entries(loop)[-1].after.model_version == new
         assert loop.champion().model_version == old  # what the API serves: the old one, whole
         findings = champion_commands.verify(loop.instance, loop.settings, every_version=True)
@@ -418,7 +485,9 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
         assert loop.make("champion").success
         assert loop.champion().model_version == new
         assert everything_agrees(loop)
-        champion_commands.rollback(loop.instance, loop.settings, "1", "so that the next one is better again")
+        champion_commands.rollback(
+            loop.instance, loop.settings, "1", "so that the next one is better again"
+        )
     assert [entry.after.model_version for entry in entries(loop)] == ["1", "2", "1", "3", "1"]
     loop.instance.dispose()
 
@@ -427,7 +496,16 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
 def test_a_rollback_killed_at_any_step_is_healed_by_the_next_run(moved: Loop, step: str) -> None:
     served = moved.champion().model_version
     other = ({"1", "2"} - {served}).pop()
-    killed = process(moved, KILLED + COMMAND.replace("import sys", ""), step, "champion", "rollback", other, "--why", "killed")
+    killed = process(
+        moved,
+        KILLED + COMMAND.replace("import sys", ""),
+        step,
+        "champion",
+        "rollback",
+        other,
+        "--why",
+        "killed",
+    )
     killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
     assert moved.champion().model_version == served
@@ -439,7 +517,13 @@ def test_a_rollback_killed_at_any_step_is_healed_by_the_next_run(moved: Loop, st
 
 
 def test_without_any_champion_each_command_says_what_to_do(fresh: Loop) -> None:
-    for arguments in (("show",), ("history",), ("rollback", "--why", "x"), ("cut-off", "0.3", "--why", "x"), ("verify",)):
+    for arguments in (
+        ("show",),
+        ("history",),
+        ("rollback", "--why", "x"),
+        ("cut-off", "0.3", "--why", "x"),
+        ("verify",),
+    ):
         result = command(fresh, "champion", *arguments)
         assert result.exit_code == 1, arguments
         assert "make train" in result.stderr + result.stdout, arguments

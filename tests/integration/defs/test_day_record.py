@@ -38,7 +38,9 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 def status_of(loop: Loop, asset: str, day: str) -> StaleStatus:
     """What the Dagster UI shows of a day."""
-    resolver = CachingStaleStatusResolver(loop.instance, loop.definitions.resolve_asset_graph(), _loading(loop))
+    resolver = CachingStaleStatusResolver(
+        loop.instance, loop.definitions.resolve_asset_graph(), _loading(loop)
+    )
     return resolver.get_status(dg.AssetKey(asset), day)
 
 
@@ -53,7 +55,9 @@ def test_a_promotion_does_not_make_past_decisions_unsynced(promoted: Loop) -> No
         assert status_of(promoted, asset, DAY) is StaleStatus.FRESH, asset
 
 
-def test_scoring_an_old_day_again_leaves_record_performance_and_alarm_and_keeps_the_scoring_beside(promoted: Loop) -> None:
+def test_scoring_an_old_day_again_leaves_record_performance_and_alarm_and_keeps_the_scoring_beside(
+    promoted: Loop,
+) -> None:
     """The new champion's own answers on the days that it has learned from used to become that day's performance."""
     record = promoted.frame("production_scores", DAY)
     before = promoted.metadata("performance_report", DAY)
@@ -69,11 +73,16 @@ def test_scoring_an_old_day_again_leaves_record_performance_and_alarm_and_keeps_
     assert (again["model_version"], again["mean_pd"]) == ("1", first["mean_pd"])
     assert again["latest_scoring"].startswith("scoring 2 of the day, by version 2 ")
     scorings = scorings_of(promoted.settings.decisions, DAY)
-    assert [(one.number, one.champion.model_version, one.rows) for one in scorings] == [(1, "1", ROWS), (2, "2", ROWS)]
+    assert [(one.number, one.champion.model_version, one.rows) for one in scorings] == [
+        (1, "1", ROWS),
+        (2, "2", ROWS),
+    ]
     assert status_of(promoted, "drift_report", DAY) is StaleStatus.FRESH
 
 
-def test_of_a_corrected_file_decided_records_keep_their_decision_and_the_others_are_decided_now(promoted: Loop) -> None:
+def test_of_a_corrected_file_decided_records_keep_their_decision_and_the_others_are_decided_now(
+    promoted: Loop,
+) -> None:
     record = promoted.frame("production_scores", LATER)
     landed = customers(200, 32, 1_500_000)
     corrected = landed.copy()
@@ -95,7 +104,11 @@ def test_of_a_corrected_file_decided_records_keep_their_decision_and_the_others_
     assert said["model_version"] == "1"
     assert "| 2 |" in said["decided_by"]
     assert "| 7 |" in said["decided_by"]
-    assert all(one.metadata["model_version"].value == "1" for one in checks(result).values() if "model_version" in one.metadata)
+    assert all(
+        one.metadata["model_version"].value == "1"
+        for one in checks(result).values()
+        if "model_version" in one.metadata
+    )
 
 
 def test_rows_that_the_champion_has_learned_from_are_no_performance(promoted: Loop) -> None:
@@ -111,7 +124,9 @@ def test_rows_that_the_champion_has_learned_from_are_no_performance(promoted: Lo
     assert said["not_counted_in_sample"] == ROWS - held_out
 
 
-def test_what_is_said_of_the_champion_is_why_it_is_champion_and_not_why_another_was_refused(promoted: Loop) -> None:
+def test_what_is_said_of_the_champion_is_why_it_is_champion_and_not_why_another_was_refused(
+    promoted: Loop,
+) -> None:
     because = promoted.champion().moved_because
     assert "the cut-off moves with the model from PD " in because
     promoted.land_day("2026-05-03", customers(400, 35, 1_900_000))

@@ -33,13 +33,16 @@ def graph() -> Any:
 
 def test_the_graph_is_the_one_of_the_design(graph: Any) -> None:
     seen = {
-        key.to_user_string(): {one.to_user_string() for one in graph.get(key).parent_keys} for key in graph.get_all_asset_keys()
+        key.to_user_string(): {one.to_user_string() for one in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
     }
     assert seen == EDGES
 
 
 def test_daily_assets_share_one_time_axis(graph: Any) -> None:
-    partitioned = {key.to_user_string(): graph.get(key).partitions_def for key in graph.get_all_asset_keys()}
+    partitioned = {
+        key.to_user_string(): graph.get(key).partitions_def for key in graph.get_all_asset_keys()
+    }
     assert {name for name, axis in partitioned.items() if axis} == DAILY
     assert len({axis for axis in partitioned.values() if axis}) == 1
 
@@ -56,7 +59,9 @@ def test_every_asset_says_what_it_is_and_whose(graph: Any) -> None:
 
 def test_jobs_and_sensors_have_the_names_that_others_rely_on() -> None:
     repository = build_definitions(Settings()).get_repository_def()
-    assert {"train", "score_production", "retrain"} <= {job.name for job in repository.get_all_jobs()}
+    assert {"train", "score_production", "retrain"} <= {
+        job.name for job in repository.get_all_jobs()
+    }
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "new_production_partitions",
         "new_outcome_partitions",
@@ -65,7 +70,9 @@ def test_jobs_and_sensors_have_the_names_that_others_rely_on() -> None:
         "status_for_people",
         "deliver_alerts",
     }
-    assert all(sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs)
+    assert all(
+        sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs
+    )
 
 
 def test_contract_checks_block_and_drift_checks_do_not(graph: Any) -> None:
@@ -88,6 +95,8 @@ def test_loading_the_definitions_imports_nothing_heavy(tmp_path: Path) -> None:
         "from creditrisk_assets.settings import Settings; build_definitions(Settings()); "
         "print([name for name in ('sklearn', 'mlflow', 'evidently', 'matplotlib', 'onnx', 'scipy') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert result.stdout.strip() == "[]"
     assert list(tmp_path.iterdir()) == [], "loading wrote files"

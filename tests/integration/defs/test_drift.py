@@ -58,7 +58,9 @@ def test_a_small_shift_that_stays_is_found_by_its_nights_together(
     assert loop.metadata("drift_report", DAYS[2])["drifted"] == "pay_0"
 
 
-def test_the_same_day_checked_again_gives_the_same_bytes(nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]]) -> None:
+def test_the_same_day_checked_again_gives_the_same_bytes(
+    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+) -> None:
     """Also when later days have come since: only nights before it count."""
     loop, _ = nights
     path = Path(str(loop.settings.storage / "drift_report" / f"{DAYS[1]}.parquet"))
@@ -67,7 +69,9 @@ def test_the_same_day_checked_again_gives_the_same_bytes(nights: tuple[Loop, dic
     assert path.read_bytes() == before
 
 
-def test_nights_of_another_champion_do_not_count(nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]]) -> None:
+def test_nights_of_another_champion_do_not_count(
+    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+) -> None:
     loop, _ = nights
     kept = loop.settings.storage / "drift_report" / f"{DAYS[1]}.parquet"
     before = kept.read_bytes()
@@ -100,23 +104,35 @@ def test_broken_data_is_told_from_drift_and_names_its_field(trained: Loop) -> No
     assert quiet["summary"] == "stable"
 
 
-def test_a_bundle_from_before_there_were_profiles_is_compared_by_its_sample(trained: Loop, tmp_path: Path) -> None:
+def test_a_bundle_from_before_there_were_profiles_is_compared_by_its_sample(
+    trained: Loop, tmp_path: Path
+) -> None:
     record = trained.champion()
     bundle = trained.bundle(record)
     made = reference_profile_of(bundle)
     assert made.rows == bundle.manifest.training.rows
     old = tmp_path / "old"
-    for name in ("model.onnx", *(f"extra_files/{one}" for one in ("reasons.onnx", "manifest.json", "golden_requests.json"))):
+    for name in (
+        "model.onnx",
+        *(
+            f"extra_files/{one}"
+            for one in ("reasons.onnx", "manifest.json", "golden_requests.json")
+        ),
+    ):
         (old / name).parent.mkdir(parents=True, exist_ok=True)
         (old / name).write_bytes(bundle.document(name))
-    (old / "extra_files/reference.parquet").write_bytes(bundle.document("extra_files/reference.parquet"))
+    (old / "extra_files/reference.parquet").write_bytes(
+        bundle.document("extra_files/reference.parquet")
+    )
     sampled = reference_profile_of(load_bundle(str(old)))
     assert not (old / REFERENCE_PROFILE).exists()
     assert sampled.names == made.names
     assert sampled.rows == min(10_000, made.rows)
 
 
-def test_the_last_days_together_are_a_report_of_their_own(nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]]) -> None:
+def test_the_last_days_together_are_a_report_of_their_own(
+    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+) -> None:
     loop, _ = nights
     report = write_window_report(loop.instance, loop.settings, 7, DAYS[2])
     assert (report.used, report.rows) == (DAYS[::-1], 600)
@@ -135,12 +151,17 @@ def test_a_window_without_a_day_says_what_is_missing(trained: Loop) -> None:
         write_window_report(trained.instance, without, 7, DAYS[2])
 
 
-def test_the_window_job_reports_on_the_latest_days(nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]]) -> None:
+def test_the_window_job_reports_on_the_latest_days(
+    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+) -> None:
     loop, _ = nights
     last = max(loop.instance.get_materialized_partitions(dg.AssetKey("production_scores")))
     job = loop.definitions.get_job_def("window_reports")
     assert job.execute_in_process(instance=loop.instance).success
-    assert all((loop.settings.reports / "drift" / "windows" / last / str(days) / "report.html").exists() for days in (7, 30))
+    assert all(
+        (loop.settings.reports / "drift" / "windows" / last / str(days) / "report.html").exists()
+        for days in (7, 30)
+    )
 
 
 def test_the_command_writes_the_report_and_says_what_moved(

@@ -42,7 +42,15 @@ def test_the_run_in_mlflow_holds_parameters_metrics_and_plots(trained: Loop) -> 
     assert float(run.data.metrics["roc_auc"]) == trained.metadata("model")["held_out_roc_auc"]
     assert run.data.params["kind"] == "history"
     assert {file.path for file in client.list_artifacts(run.info.run_id, "plots")} == {
-        f"plots/{name}.png" for name in ("roc", "calibration", "ks", "score_distribution", "importance", "monotone_profiles")
+        f"plots/{name}.png"
+        for name in (
+            "roc",
+            "calibration",
+            "ks",
+            "score_distribution",
+            "importance",
+            "monotone_profiles",
+        )
     }
 
 
@@ -51,23 +59,33 @@ def _artifact(loop: Loop, run_id: str, path: str, folder: Path) -> str:
     return Path(client.download_artifacts(run_id, path, str(folder))).read_text()
 
 
-def test_every_version_has_a_model_card_and_an_inventory_entry(trained: Loop, tmp_path: Path) -> None:
+def test_every_version_has_a_model_card_and_an_inventory_entry(
+    trained: Loop, tmp_path: Path
+) -> None:
     run_id, version = trained.metadata("model")["mlflow_run_id"], trained.champion().model_version
     card = _artifact(trained, run_id, "model_card.md", tmp_path)
     assert card.startswith(f"# Model card: credit_default, version {version}\n")
     assert "| score_distribution_is_stable |" in card
     assert "| history_satisfies_contract |" in card
     assert all(limit in card for limit in PORTFOLIO.limits)
-    assert trained.champion().bundle_sha256 in _artifact(trained, run_id, "model_card.html", tmp_path)
-    entry = InventoryEntry.model_validate_json(_artifact(trained, run_id, "inventory.json", tmp_path))
+    assert trained.champion().bundle_sha256 in _artifact(
+        trained, run_id, "model_card.html", tmp_path
+    )
+    entry = InventoryEntry.model_validate_json(
+        _artifact(trained, run_id, "inventory.json", tmp_path)
+    )
     assert (entry.version, entry.kind_of_change) == (version, "first")
 
 
-def test_the_verdict_is_a_document_in_mlflow_and_the_asset_names_its_digest(trained: Loop, tmp_path: Path) -> None:
+def test_the_verdict_is_a_document_in_mlflow_and_the_asset_names_its_digest(
+    trained: Loop, tmp_path: Path
+) -> None:
     metadata = trained.metadata("champion")
     digest = metadata["verdict_sha256"]
     folder = f"verdicts/{digest[:16]}"
-    text = _artifact(trained, trained.metadata("model")["mlflow_run_id"], f"{folder}/verdict.json", tmp_path)
+    text = _artifact(
+        trained, trained.metadata("model")["mlflow_run_id"], f"{folder}/verdict.json", tmp_path
+    )
     assert hashlib.sha256(text.encode()).hexdigest() == digest
     verdict = Verdict.model_validate_json(text)
     assert (verdict.verdict, verdict.reason) == ("first", metadata["reason"])
@@ -90,8 +108,13 @@ def test_the_fairness_command_reads_the_champion_and_names_small_groups(
     report = json.loads(result.stdout)
     assert report["bundle_sha256"] == trained.champion().bundle_sha256
     assert [field["field"] for field in report["fields"]] == list(PORTFOLIO.protected)
-    assert all(sum(group["n"] for group in field["groups"]) == report["rows"] for field in report["fields"])
-    assert {group["judged"] for field in report["fields"] for group in field["groups"]} == {True, False}
+    assert all(
+        sum(group["n"] for group in field["groups"]) == report["rows"] for field in report["fields"]
+    )
+    assert {group["judged"] for field in report["fields"] for group in field["groups"]} == {
+        True,
+        False,
+    }
     assert report["proxy_rows"] == 2_000
     missing = CliRunner().invoke(app, ["fairness", "--data", str(tmp_path / "nowhere.csv")])
     assert missing.exit_code == 1
@@ -107,7 +130,9 @@ def test_the_run_in_mlflow_says_what_was_chosen_and_where_it_came_from(trained: 
     for name in training.parameters:
         assert float(run.data.params[name]) == training.parameters[name]
     for candidate, figures in training.candidates.items():
-        assert run.data.metrics[f"selection/{candidate}/log_loss"] == pytest.approx(figures["log_loss"])
+        assert run.data.metrics[f"selection/{candidate}/log_loss"] == pytest.approx(
+            figures["log_loss"]
+        )
     for figure in (
         "gini",
         "ks",
@@ -176,14 +201,20 @@ def test_training_again_on_the_same_history_gives_no_second_version(tmp_path: Pa
     assert loop.run("train").success
     second = loop.champion()
     assert second.verdict == "kept"
-    assert (second.model_version, second.bundle_sha256) == (first.model_version, first.bundle_sha256)
+    assert (second.model_version, second.bundle_sha256) == (
+        first.model_version,
+        first.bundle_sha256,
+    )
     assert loop.metadata("model")["new_version"] is False
     loop.instance.dispose()
 
 
 def test_a_history_file_with_published_column_names_is_read(tmp_path: Path) -> None:
     history = simulate(3_000, 5)
-    history.columns = ["default.payment.next.month" if name == PORTFOLIO.target else name.upper() for name in history.columns]
+    history.columns = [
+        "default.payment.next.month" if name == PORTFOLIO.target else name.upper()
+        for name in history.columns
+    ]
     path = tmp_path / "history.csv"
     history.to_csv(path, index=False)
     loop = Loop.of(tmp_path / "site", raw_data=str(path))
@@ -192,7 +223,9 @@ def test_a_history_file_with_published_column_names_is_read(tmp_path: Path) -> N
     loop.instance.dispose()
 
 
-def test_a_history_that_breaks_the_contract_trains_nothing_and_names_the_cell(tmp_path: Path) -> None:
+def test_a_history_that_breaks_the_contract_trains_nothing_and_names_the_cell(
+    tmp_path: Path,
+) -> None:
     history = simulate(2_000, 5).astype({"pay_0": "object"})
     history.loc[17, "pay_0"] = "late"
     path = tmp_path / "history.csv"
@@ -202,9 +235,13 @@ def test_a_history_that_breaks_the_contract_trains_nothing_and_names_the_cell(tm
     assert not result.success
     evaluation = checks(result)["history_satisfies_contract"]
     assert not evaluation.passed
-    assert "pay_0: 'late' is not a number; valid: one of -2, -1, 0" in str(evaluation.metadata["first_problems"].value)
+    assert "pay_0: 'late' is not a number; valid: one of -2, -1, 0" in str(
+        evaluation.metadata["first_problems"].value
+    )
     assert not result.get_asset_materialization_events() or {
-        event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key
+        event.asset_key.to_user_string()
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
     } == {"raw_data"}
     loop.instance.dispose()
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData, TickData, TickStatus
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
 from dagster._core.storage.dagster_run import DagsterRun
 from dagster_shared.error import DagsterError, SerializableErrorInfo
 
@@ -24,7 +30,9 @@ from tests.integration.conftest import Loop, api, checks
 from tests.integration.defs.test_alert_delivery import received, receiver
 
 
-def ticked(loop: Loop, sensor: dg.SensorDefinition, status: TickStatus = TickStatus.SKIPPED, ago: float = 1) -> None:
+def ticked(
+    loop: Loop, sensor: dg.SensorDefinition, status: TickStatus = TickStatus.SKIPPED, ago: float = 1
+) -> None:
     """What the daemon leaves of a tick."""
     from dagster._core.remote_origin import (
         InProcessCodeLocationOrigin,
@@ -34,7 +42,8 @@ def ticked(loop: Loop, sensor: dg.SensorDefinition, status: TickStatus = TickSta
     from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
     location = InProcessCodeLocationOrigin(
-        LoadableTargetOrigin(module_name="creditrisk_assets.definitions"), location_name="creditrisk"
+        LoadableTargetOrigin(module_name="creditrisk_assets.definitions"),
+        location_name="creditrisk",
     )
     origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), sensor.name)
     state = InstigatorState(
@@ -45,7 +54,11 @@ def ticked(loop: Loop, sensor: dg.SensorDefinition, status: TickStatus = TickSta
     )
     if loop.instance.get_instigator_state(state.instigator_origin_id, state.selector_id) is None:
         loop.instance.add_instigator_state(state)
-    error = SerializableErrorInfo("ValueError: the disk is gone\n", [], "ValueError") if status is TickStatus.FAILURE else None
+    error = (
+        SerializableErrorInfo("ValueError: the disk is gone\n", [], "ValueError")
+        if status is TickStatus.FAILURE
+        else None
+    )
     loop.instance.create_tick(
         TickData(
             instigator_origin_id=state.instigator_origin_id,
@@ -59,13 +72,21 @@ def ticked(loop: Loop, sensor: dg.SensorDefinition, status: TickStatus = TickSta
     )
 
 
-def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(fresh: Loop, tmp_path: Path) -> None:
+def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
+    fresh: Loop, tmp_path: Path
+) -> None:
     """Dagster itself says nothing of a sensor that fails."""
     for sensor in loop_checks.SENSORS:
         ticked(fresh, sensor)
     found = checks(fresh.run("watch"))
     assert {name: one.passed for name, one in found.items()} == dict.fromkeys((*found,), True)
-    assert set(found) == {"sensors_tick", "no_run_hangs", "no_run_failed", "api_serves_the_champion", "data_is_fresh"}
+    assert set(found) == {
+        "sensors_tick",
+        "no_run_hangs",
+        "no_run_failed",
+        "api_serves_the_champion",
+        "data_is_fresh",
+    }
     with receiver(tmp_path) as (url, log):
         fresh.settings = fresh.settings.model_copy(
             update={"alert_webhook": type(fresh.settings)(alert_webhook=url).alert_webhook}
@@ -79,7 +100,9 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(f
             failed.metadata["summary"].value
             == "A sensor is late, stopped or failing: new_outcome_partitions failed: ValueError: the disk is gone"
         )
-        context = dg.build_sensor_context(instance=fresh.instance, resources={"settings": fresh.settings})
+        context = dg.build_sensor_context(
+            instance=fresh.instance, resources={"settings": fresh.settings}
+        )
         assert "1 delivered" in str(alerts.deliver_alerts(context))
         fresh.run("watch")
         assert "0 delivered" in str(alerts.deliver_alerts(context))
@@ -94,7 +117,11 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(f
 
 
 def test_a_run_that_hangs_is_named(fresh: Loop) -> None:
-    run = DagsterRun("retrain", run_id="0" * 8 + "-0000-4000-8000-" + "0" * 12, status=dg.DagsterRunStatus.STARTED)
+    run = DagsterRun(
+        "retrain",
+        run_id="0" * 8 + "-0000-4000-8000-" + "0" * 12,
+        status=dg.DagsterRunStatus.STARTED,
+    )
     fresh.instance.add_run(run)
     assert loop_checks.watch_runs(fresh.instance, fresh.settings).passed
     time.sleep(0.2)
@@ -112,16 +139,21 @@ def test_a_run_that_failed_is_named_until_a_later_one_succeeds(fresh: Loop) -> N
     failed = fresh.run("score_production", "2025-03-01")
     assert not failed.success
     found = loop_checks.watch_failures(fresh.instance, fresh.settings)
-    assert (found.passed, found.summary) == (False, f"run {failed.run_id} of score_production on 2025-03-01 failed")
+    assert (found.passed, found.summary) == (
+        False,
+        f"run {failed.run_id} of score_production on 2025-03-01 failed",
+    )
     assert not fresh.run("score_production", "2025-03-02").success
     assert loop_checks.watch_failures(fresh.instance, fresh.settings).observed == 2
     again = fresh.instance.create_run_for_job(
-        fresh.definitions.resolve_job_def("score_production"), tags={"dagster/partition": "2025-03-01"}
+        fresh.definitions.resolve_job_def("score_production"),
+        tags={"dagster/partition": "2025-03-01"},
     )
     fresh.instance.report_run_failed(again)
     assert loop_checks.watch_failures(fresh.instance, fresh.settings).observed == 2
     fresh.instance.report_dagster_event(
-        dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "score_production"), run_id=again.run_id
+        dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "score_production"),
+        run_id=again.run_id,
     )
     found = loop_checks.watch_failures(fresh.instance, fresh.settings)
     assert (found.observed, "2025-03-02" in found.summary) == (1, True)
@@ -143,7 +175,10 @@ def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -
         url = str(client.base_url)
         settings = trained.settings.model_copy(update={"watch_api_url": url})
         found = loop_checks.watch_api(trained.instance, settings)
-        assert (found.passed, found.summary) == (True, f"the API serves version {trained.champion().model_version}")
+        assert (found.passed, found.summary) == (
+            True,
+            f"the API serves version {trained.champion().model_version}",
+        )
     monkeypatch.setattr(loop_checks, "CONVERGE_SECONDS", 0.0)
     found = loop_checks.watch_api(trained.instance, settings)
     assert not found.passed
@@ -153,7 +188,11 @@ def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -
 
 
 def command(loop: Loop, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    own = {"DAGSTER_HOME": str(loop.home), "CREDITRISK_DATA_DIR": str(loop.settings.data_dir), "PYTHONPATH": str(REPOSITORY)}
+    own = {
+        "DAGSTER_HOME": str(loop.home),
+        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+        "PYTHONPATH": str(REPOSITORY),
+    }
     return subprocess.run(
         [sys.executable, "-m", "creditrisk_assets.cli.main", "watch", *arguments],
         env={"PATH": os.environ["PATH"]} | own | environment,
@@ -173,13 +212,19 @@ def test_who_looks_from_outside_sees_a_dead_daemon_and_tells(fresh: Loop, tmp_pa
         assert document["well"] is False
         wrong = {one["check"]: one["summary"] for one in document["findings"] if not one["passed"]}
         assert set(wrong) == {"sensors_tick"}
-        assert "new_production_partitions has never ticked; is the daemon running?" in wrong["sensors_tick"]
+        assert (
+            "new_production_partitions has never ticked; is the daemon running?"
+            in wrong["sensors_tick"]
+        )
         for sensor in loop_checks.SENSORS:
             ticked(fresh, sensor)
         alive = command(fresh, CREDITRISK_ALERT_WEBHOOK=url)
         assert (alive.returncode, "well: sensors_tick" in alive.stdout) == (0, True), alive.stderr
         sent = [json.loads(one["body"]) for one in received(log)]
-        assert [(one["kind"], one["observer"]) for one in sent] == [("started", "outside"), ("resolved", "outside")]
+        assert [(one["kind"], one["observer"]) for one in sent] == [
+            ("started", "outside"),
+            ("resolved", "outside"),
+        ]
 
 
 def test_an_alert_that_cannot_be_delivered_is_an_error_and_waits(fresh: Loop) -> None:
@@ -192,14 +237,19 @@ def test_an_alert_that_cannot_be_delivered_is_an_error_and_waits(fresh: Loop) ->
         assert [one["check"] for one in outbox.messages("waiting")] == ["sensors_tick"]
 
 
-def test_a_storage_that_cannot_be_read_is_told(fresh: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_cannot_be_read_is_told(
+    fresh: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object) -> None:
         raise DagsterError("the database is gone")
 
     monkeypatch.setattr("creditrisk_assets.defs.status.open_instance", broken)
     seen = look(fresh.home, fresh.settings)
     assert not seen.well
-    assert seen.findings[0].summary == "Dagster's instance cannot be read: DagsterError: the database is gone"
+    assert (
+        seen.findings[0].summary
+        == "Dagster's instance cannot be read: DagsterError: the database is gone"
+    )
 
 
 def test_every_check_of_the_graph_is_in_the_table(fresh: Loop) -> None:
@@ -213,4 +263,6 @@ def test_every_check_of_the_graph_is_in_the_table(fresh: Loop) -> None:
 def test_a_run_that_makes_a_champion_does_not_wait_for_the_watch(fresh: Loop, job: str) -> None:
     steps = {node.name for node in fresh.definitions.resolve_job_def(job).nodes}
     assert "champion_champion_records_agree" in steps
-    assert not any(name in step for step in steps for name in ("sensors_tick", "api_serves_the_champion"))
+    assert not any(
+        name in step for step in steps for name in ("sensors_tick", "api_serves_the_champion")
+    )

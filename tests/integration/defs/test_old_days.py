@@ -11,7 +11,11 @@ from upath import UPath
 
 from creditrisk_assets.defs import landing_scan
 from creditrisk_assets.defs.event_log import SCORES
-from creditrisk_assets.defs.sensors import RUNS_PER_TICK, new_outcome_partitions, new_production_partitions
+from creditrisk_assets.defs.sensors import (
+    RUNS_PER_TICK,
+    new_outcome_partitions,
+    new_production_partitions,
+)
 from creditrisk_assets.landing.cursor import SLICE_DAYS, WINDOW_DAYS, ZoneMemory
 from creditrisk_assets.landing.listing import (
     glimpse,
@@ -40,8 +44,12 @@ def write(zone: UPath, name: str, text: str = "id\n1\n") -> None:
 def old(fresh: Loop) -> Loop:
     """A loop with a champion, 300 days that were dealt with, and zones that have been still for a while."""
     rule = dg.MetadataValue.json({"cut_off": 0.2, "reference": [0.5]})
-    words = dict.fromkeys(("mlflow_uri", "artifact_uri", "model_version", "bundle_sha256", "verdict", "reason"), "x")
-    fresh.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata={**words, "rule": rule}))
+    words = dict.fromkeys(
+        ("mlflow_uri", "artifact_uri", "model_version", "bundle_sha256", "verdict", "reason"), "x"
+    )
+    fresh.instance.report_runless_asset_event(
+        dg.AssetMaterialization("champion", metadata={**words, "rule": rule})
+    )
     for zone in (fresh.settings.landing_production, fresh.settings.landing_outcomes):
         for number in range(COUNT):
             write(zone, day(number))
@@ -57,18 +65,24 @@ def still(loop: Loop) -> None:
 
 
 def asked(loop: Loop, sensor: dg.SensorDefinition, ticks: int = 1) -> list[str]:
-    return [str(one.partition_key) for _ in range(ticks) for one in loop.tick(sensor).run_requests or []]
+    return [
+        str(one.partition_key) for _ in range(ticks) for one in loop.tick(sensor).run_requests or []
+    ]
 
 
 def test_many_days_at_once_are_all_asked_for_once_some_at_a_time(fresh: Loop, old: Loop) -> None:
     old.cursors.clear()
     assert len(first := asked(old, new_production_partitions)) == RUNS_PER_TICK
-    assert sorted(first + asked(old, new_production_partitions)) == [day(number) for number in range(COUNT)]
+    assert sorted(first + asked(old, new_production_partitions)) == [
+        day(number) for number in range(COUNT)
+    ]
     assert asked(old, new_production_partitions, 3) == []
 
 
 @pytest.mark.parametrize("number", [0, 1, COUNT - WINDOW_DAYS - 1])
-def test_a_file_of_an_old_day_that_is_changed_in_place_is_found_in_its_turn(old: Loop, number: int) -> None:
+def test_a_file_of_an_old_day_that_is_changed_in_place_is_found_in_its_turn(
+    old: Loop, number: int
+) -> None:
     write(old.settings.landing_production, day(number), "id\n2\n3\n")
     still(old)
     assert asked(old, new_production_partitions, TURNS + 1) == [day(number)]
@@ -84,7 +98,9 @@ def test_a_file_of_one_of_the_newest_days_or_of_a_new_old_day_is_found_at_once(o
     assert asked(old, new_production_partitions) == ["2015-02-03", day(COUNT + 30)]
 
 
-def test_a_tick_looks_at_a_bounded_number_of_days(old: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tick_looks_at_a_bounded_number_of_days(
+    old: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked: list[int] = []
     listed: list[UPath] = []
 
@@ -98,7 +114,9 @@ def test_a_tick_looks_at_a_bounded_number_of_days(old: Loop, monkeypatch: pytest
 
     monkeypatch.setattr(landing_scan, "glimpse", glimpsed)
     monkeypatch.setattr(landing_scan, "zone_names", names)
-    monkeypatch.setattr(landing_scan, "list_day", lambda folder: pytest.fail(f"{folder} was listed"))
+    monkeypatch.setattr(
+        landing_scan, "list_day", lambda folder: pytest.fail(f"{folder} was listed")
+    )
     assert asked(old, new_production_partitions, 2 * TURNS) == []
     assert max(looked) == WINDOW_DAYS + SLICE_DAYS
     assert 1 <= len(listed) <= 3
@@ -108,7 +126,9 @@ def test_outcomes_are_assessed_again_at_once_when_their_old_day_is_scored_again(
     """And those that waited for their day, however old it is, when it is scored at last."""
     assert asked(old, new_outcome_partitions, TURNS + 1) == [], "300 days wait to be scored"
     for number in (3, 3):
-        old.instance.report_runless_asset_event(dg.AssetMaterialization(SCORES, partition=day(number)))
+        old.instance.report_runless_asset_event(
+            dg.AssetMaterialization(SCORES, partition=day(number))
+        )
         assert asked(old, new_outcome_partitions) == [day(number)]
         assert asked(old, new_outcome_partitions, TURNS + 1) == []
 

@@ -34,19 +34,29 @@ def test_a_run_of_a_killed_code_server_ends_and_one_of_a_person_goes_on(fresh: L
     assert by_hand != orphan
 
 
-def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(fresh: Loop) -> None:
+def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(
+    fresh: Loop,
+) -> None:
     fresh.tick(lost_runs)
     assert fresh.skip_reasons["lost_runs"].startswith("0 runs were lost in a day")
     about = {PARTITION_TAG: "2026-03-01", "creditrisk/content": "abc"}
     lost = _started_run(fresh, "score_production", {LAUNCHED_BY_CODE_SERVER_TAG: "{}", **about})
     assert end_orphaned_runs(fresh.instance) == [lost]
     (request,) = fresh.tick(lost_runs).run_requests or []
-    assert (request.job_name, request.partition_key, request.run_key) == ("score_production", "2026-03-01", f"again:{lost}")
+    assert (request.job_name, request.partition_key, request.run_key) == (
+        "score_production",
+        "2026-03-01",
+        f"again:{lost}",
+    )
     assert request.tags == {"creditrisk/content": "abc", AGAIN_OF_TAG: lost, TRIES_TAG: "2"}
-    third = _started_run(fresh, "score_production", {LAUNCHED_BY_CODE_SERVER_TAG: "{}", **about, TRIES_TAG: "3"})
+    third = _started_run(
+        fresh, "score_production", {LAUNCHED_BY_CODE_SERVER_TAG: "{}", **about, TRIES_TAG: "3"}
+    )
     assert not fresh.tick(lost_runs).run_requests  # the day runs
     end_orphaned_runs(fresh.instance)
-    assert third not in [str(one.tags[AGAIN_OF_TAG]) for one in fresh.tick(lost_runs).run_requests or []]
+    assert third not in [
+        str(one.tags[AGAIN_OF_TAG]) for one in fresh.tick(lost_runs).run_requests or []
+    ]
 
 
 def test_a_failed_run_on_a_day_without_a_file_is_no_alarm_that_nothing_can_end(fresh: Loop) -> None:

@@ -38,7 +38,9 @@ def borrowers(rows: int, seed: int, first: int = 1) -> pd.DataFrame:
     amount = np.clip(np.round(np.exp(rng.normal(9.2, 0.7, rows))), 500, 75_000)
     arrears = np.minimum(rng.poisson(0.6, rows), 12)
     purpose = rng.choice(["car", "home", "debt", "other"], rows)
-    log_odds = -2.6 + 0.9 * arrears + 0.8 * (purpose == "debt") + 40 * amount / 36 / income / 10 - 0.4
+    log_odds = (
+        -2.6 + 0.9 * arrears + 0.8 * (purpose == "debt") + 40 * amount / 36 / income / 10 - 0.4
+    )
     return pd.DataFrame(
         {
             "contract": [f"L-{number:07d}" for number in range(first, first + rows)],
@@ -46,7 +48,9 @@ def borrowers(rows: int, seed: int, first: int = 1) -> pd.DataFrame:
             "term_months": rng.choice([12, 24, 36, 60], rows),
             "purpose": purpose,
             "income": np.where(rng.random(rows) < 0.15, np.nan, income),
-            "years_employed": np.where(rng.random(rows) < 0.05, np.nan, np.round(np.minimum(rng.gamma(2, 4, rows), 50), 1)),
+            "years_employed": np.where(
+                rng.random(rows) < 0.05, np.nan, np.round(np.minimum(rng.gamma(2, 4, rows), 50), 1)
+            ),
             "arrears": arrears,
             "gender": rng.choice(["f", "m", "x"], rows, p=[0.49, 0.49, 0.02]),
             "age": rng.integers(18, 90, rows),
@@ -73,14 +77,20 @@ def loans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portfolio]:
 def loop(loans: Portfolio) -> Iterator[Loop]:
     home = Path(str(sys.modules[loans.compute_features.__module__].__file__)).parent
     history = home / "history.csv"
-    land(history.parent, history.name, borrowers(4_000, 1).rename(columns={"loan_amount": "Loan.Amount"}))
+    land(
+        history.parent,
+        history.name,
+        borrowers(4_000, 1).rename(columns={"loan_amount": "Loan.Amount"}),
+    )
     loop = Loop.of(home, portfolio=loans, raw_data=str(history))
     assert loop.run("train").success
     yield loop
     loop.instance.dispose()
 
 
-def test_the_page_s_portfolio_is_read_by_its_dotted_path(loans: Portfolio, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_s_portfolio_is_read_by_its_dotted_path(
+    loans: Portfolio, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CREDITRISK_PORTFOLIO", "loans.PORTFOLIO")
     assert type(loop.settings)().portfolio is loans
     page = data_dictionary(loans)
@@ -122,7 +132,10 @@ def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
     pool = borrowers(6_000, 3, 200_001)
     rng = np.random.default_rng(3)
     drifted = redrawn_outcomes(
-        loop.settings.portfolio, chosen(pool, risk_index(loop.settings.portfolio, pool), 1_500, rng), 0.8, rng
+        loop.settings.portfolio,
+        chosen(pool, risk_index(loop.settings.portfolio, pool), 1_500, rng),
+        0.8,
+        rng,
     )
     folder = loop.settings.landing_production / "2026-01-02"
     folder.mkdir()
@@ -134,12 +147,16 @@ def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
     assert not drifted_checks["feature_distributions_are_stable"].passed
     assert loop.metadata("production_batch", "2026-01-01")["rows_rejected"] == 1
     rejected = loop.rejected("production_batch", "2026-01-01")
-    assert rejected["message"].tolist() == ["purpose: 'boat' is not a known code; valid: one of car, home, debt, other"]
+    assert rejected["message"].tolist() == [
+        "purpose: 'boat' is not a known code; valid: one of car, home, debt, other"
+    ]
 
     loop.land_outcomes("2026-01-01", stable)
     loop.land_outcomes("2026-01-02", drifted)
     loop.settle()
-    assert loop.metadata("outcomes", "2026-01-01")["rows_rejected"] == 1  # of the row that was rejected there is no decision
+    assert (
+        loop.metadata("outcomes", "2026-01-01")["rows_rejected"] == 1
+    )  # of the row that was rejected there is no decision
     assert loop.metadata("performance_report", "2026-01-02")["matured"] == 1_500
     candidate = loop.metadata("candidate_model")
     assert candidate["production_days"] == "2026-01-01,2026-01-02"
@@ -153,7 +170,9 @@ def test_a_day_whose_optional_field_is_empty_is_measured_and_drawn_without_it(lo
         loop.land_day("2026-01-05", borrowers(400, 9, 500_001).assign(income=np.nan))
         loop.land_day("2026-01-06", borrowers(400, 10, 600_001))
         first = loop.run("score_production", "2026-01-05")
-        stored_path(loop.settings.storage, "production_scores", "2026-01-06").unlink(missing_ok=True)
+        stored_path(loop.settings.storage, "production_scores", "2026-01-06").unlink(
+            missing_ok=True
+        )
         unwritable = Path(str(loop.settings.reports)) / "drift" / "2026-01-06"
         unwritable.parent.mkdir(parents=True, exist_ok=True)
         unwritable.write_text("a file where the report's folder should be")
@@ -165,8 +184,13 @@ def test_a_day_whose_optional_field_is_empty_is_measured_and_drawn_without_it(lo
     assert "income" in str(checks(first)["data_quality_is_stable"].metadata["summary"].value)
     drawn = loop.metadata("drift_report", "2026-01-05")
     assert drawn["evidently_left_out"] == "income"
-    assert "Not drawn, for there is no value on one of the two sides: income." in Path(drawn["evidently_html"]).read_text()
-    assert {"score_distribution_is_stable", "feature_distributions_are_stable"} <= set(checks(second))
+    assert (
+        "Not drawn, for there is no value on one of the two sides: income."
+        in Path(drawn["evidently_html"]).read_text()
+    )
+    assert {"score_distribution_is_stable", "feature_distributions_are_stable"} <= set(
+        checks(second)
+    )
     assert "Error" in loop.metadata("drift_report", "2026-01-06")["picture_problem"]
 
 
@@ -181,7 +205,10 @@ def test_online_equals_batch_and_the_request_is_the_contract(loop: Loop, loans: 
 
         answer = client.post("/predict", json=dict(loans.example)).json()
         record = loop.champion()
-        assert (answer["model_version"], answer["bundle_sha256"]) == (record.model_version, record.bundle_sha256)
+        assert (answer["model_version"], answer["bundle_sha256"]) == (
+            record.model_version,
+            record.bundle_sha256,
+        )
 
         scores = loop.frame("production_scores", "2026-01-02").head(200)
         bundle = loop.bundle(record)
@@ -206,7 +233,11 @@ def test_online_equals_batch_and_the_request_is_the_contract(loop: Loop, loans: 
             (problem, *_) = refused.json()["problems"]
             assert problem["field"].split(".")[0] == field
             assert problem["valid"] == next(one.valid for one in loans.fields if one.name == field)
-        without = {name: value for name, value in loans.example.items() if name not in ("income", "years_employed")}
+        without = {
+            name: value
+            for name, value in loans.example.items()
+            if name not in ("income", "years_employed")
+        }
         assert client.post("/predict", json=without).status_code == 200
 
 
@@ -248,6 +279,11 @@ def test_a_champion_of_another_portfolio_is_refused(loop: Loop, loans: Portfolio
 
 def test_no_column_of_the_uci_data_is_named_outside_its_own_modules() -> None:
     names = re.compile(rf"\b({'|'.join([*UCI.field_names, UCI.target])})\b", re.IGNORECASE)
-    for path in [*REPOSITORY.glob("creditrisk_assets/**/*.py"), *REPOSITORY.glob("serving/**/*.py")]:
+    for path in [
+        *REPOSITORY.glob("creditrisk_assets/**/*.py"),
+        *REPOSITORY.glob("serving/**/*.py"),
+    ]:
         if path.name != "uci_card.py" and not path.name.startswith("simulator"):
-            assert not names.findall(path.read_text()), f"{path.name} names {set(names.findall(path.read_text()))}"
+            assert not names.findall(path.read_text()), (
+                f"{path.name} names {set(names.findall(path.read_text()))}"
+            )

@@ -48,7 +48,9 @@ def matured_night(loop: Loop, day: str, landed: pd.DataFrame) -> dict[str, dg.As
 
 
 def nights(first: str, count: int) -> list[str]:
-    return [(date.fromisoformat(first) + timedelta(days=place)).isoformat() for place in range(count)]
+    return [
+        (date.fromisoformat(first) + timedelta(days=place)).isoformat() for place in range(count)
+    ]
 
 
 # Estimated
@@ -80,7 +82,9 @@ def test_what_the_pds_promise_is_told_with_its_error_before_any_outcome(trained:
 def test_a_population_that_the_model_cannot_tell_apart_fails_the_estimate(apart: Loop) -> None:
     """A feed that sends nearly the same customer over and over: PDs in a narrow band promise no ranking."""
     landed = customers(500, 52)
-    alike = pd.concat([landed.iloc[[0]]] * 500, ignore_index=True).assign(id=landed["id"].to_numpy())
+    alike = pd.concat([landed.iloc[[0]]] * 500, ignore_index=True).assign(
+        id=landed["id"].to_numpy()
+    )
     apart.land_day("2026-06-02", alike)
     result = apart.run("score_production", "2026-06-02")
     evaluation = checks(result)["estimated_performance_holds"]
@@ -93,16 +97,24 @@ def test_a_population_that_the_model_cannot_tell_apart_fails_the_estimate(apart:
 # Realised
 
 
-def test_a_report_has_what_was_realised_and_what_was_promised_of_the_same_rows(trained: Loop) -> None:
+def test_a_report_has_what_was_realised_and_what_was_promised_of_the_same_rows(
+    trained: Loop,
+) -> None:
     day, landed = "2026-06-03", customers(500, 53)
     trained.land_day(day, landed)
     assert trained.run("score_production", day).success
     trained.land_outcomes(day, landed.iloc[:400])
     assert trained.run("assess_performance", day).success
     scores = trained.frame("production_scores", day).iloc[:400]
-    probability, target = scores["default_probability"].to_numpy(), landed[TARGET].to_numpy()[:400].astype(np.int64)
+    probability, target = (
+        scores["default_probability"].to_numpy(),
+        landed[TARGET].to_numpy()[:400].astype(np.int64),
+    )
     metadata = trained.metadata("performance_report", day)
-    realised, expected = ranking_and_calibration(target, probability), expected_performance(probability)
+    realised, expected = (
+        ranking_and_calibration(target, probability),
+        expected_performance(probability),
+    )
     same = {
         "rows": 400,
         "bads": int(target.sum()),
@@ -114,7 +126,8 @@ def test_a_report_has_what_was_realised_and_what_was_promised_of_the_same_rows(t
         "expected_roc_auc": expected["roc_auc"].value,
         "expected_roc_auc_standard_error": expected["roc_auc"].standard_error,
         "estimate_roc_auc_error": realised["roc_auc"] - expected["roc_auc"].value,
-        "estimate_roc_auc_z": (realised["roc_auc"] - expected["roc_auc"].value) / expected["roc_auc"].standard_error,
+        "estimate_roc_auc_z": (realised["roc_auc"] - expected["roc_auc"].value)
+        / expected["roc_auc"].standard_error,
         "estimate_bad_rate_error": realised["bad_rate"] - realised["mean_pd"],
     }
     assert {name: metadata[name] for name in same} == pytest.approx(same)
@@ -133,10 +146,14 @@ def test_figures_that_do_not_exist_are_absent(apart: Loop) -> None:
     assert "expected_roc_auc" in metadata
     ranking = evaluations["ranking_is_as_at_validation"]
     assert ranking.passed
-    assert metadata_of(ranking)["summary"] == "0 rows of the rarer class have matured; tested from 10"
+    assert (
+        metadata_of(ranking)["summary"] == "0 rows of the rarer class have matured; tested from 10"
+    )
 
 
-def test_nights_are_put_together_from_what_is_stored_and_a_fall_too_small_for_one_is_found(apart: Loop) -> None:
+def test_nights_are_put_together_from_what_is_stored_and_a_fall_too_small_for_one_is_found(
+    apart: Loop,
+) -> None:
     """A bad rate some eight points too high on 150 customers a night; only nights together prove it."""
     champion = apart.bundle()
     found: dict[str, dict[str, dg.AssetCheckEvaluation]] = {}
@@ -145,8 +162,12 @@ def test_nights_are_put_together_from_what_is_stored_and_a_fall_too_small_for_on
         landed = customers(150, 60 + place, 2_000_000 + 1_000 * place)
         probability = champion.score(champion.raw(landed)).default_probability
         wanted = round(float(probability.sum()) + 0.08 * 150)
-        bads = np.random.default_rng(place).choice(150, wanted, replace=False, p=probability / probability.sum())
-        found[day] = matured_night(apart, day, landed.assign(**{TARGET: np.isin(np.arange(150), bads).astype(int)}))
+        bads = np.random.default_rng(place).choice(
+            150, wanted, replace=False, p=probability / probability.sum()
+        )
+        found[day] = matured_night(
+            apart, day, landed.assign(**{TARGET: np.isin(np.arange(150), bads).astype(int)})
+        )
     level = [found[day]["default_rate_is_as_predicted"] for day in days]
     assert level[0].passed
     assert not level[-1].passed
@@ -162,7 +183,9 @@ def test_nights_are_put_together_from_what_is_stored_and_a_fall_too_small_for_on
     metadata = apart.metadata("performance_report", days[-1])
     errors = [one["bad_rate"] - one["mean_pd"] for one in alone]
     assert metadata["estimated_bad_rate_nights"] == 6
-    assert metadata["estimated_bad_rate_mean_absolute_error"] == pytest.approx(np.mean(np.abs(errors)))
+    assert metadata["estimated_bad_rate_mean_absolute_error"] == pytest.approx(
+        np.mean(np.abs(errors))
+    )
     stored = stored_path(apart.settings.storage, "performance_report", days[2])
     first = stored.read_bytes()
     assert apart.run("assess_performance", days[2]).success
@@ -173,7 +196,9 @@ def test_nights_of_another_champion_and_of_older_reports_do_not_count(apart: Loo
     days = nights("2026-06-20", 3)
     for place, day in enumerate(days[:2]):
         matured_night(apart, day, customers(120, 70 + place))
-    other, older = (str(stored_path(apart.settings.storage, "performance_report", day)) for day in days[:2])
+    other, older = (
+        str(stored_path(apart.settings.storage, "performance_report", day)) for day in days[:2]
+    )
     pd.read_parquet(other).assign(model_version="999").to_parquet(other)
     pd.DataFrame({"test": ["ranking"], "passed": [True], "model_version": ["1"]}).to_parquet(older)
     matured_night(apart, days[2], customers(120, 72))
@@ -184,13 +209,17 @@ def test_nights_of_another_champion_and_of_older_reports_do_not_count(apart: Loo
 # Fairness
 
 
-def test_small_nights_are_watched_by_group_together_until_there_are_enough_decisions(apart: Loop) -> None:
+def test_small_nights_are_watched_by_group_together_until_there_are_enough_decisions(
+    apart: Loop,
+) -> None:
     apart.settings.fairness_rows = 500
     days = nights("2026-07-01", 4)
     said = {}
     for place, day in enumerate(days):
         apart.land_day(day, customers(200, 80 + place))
-        said[day] = metadata_of(checks(apart.run("score_production", day))["live_decisions_treat_groups_alike"])
+        said[day] = metadata_of(
+            checks(apart.run("score_production", day))["live_decisions_treat_groups_alike"]
+        )
     assert [said[day]["nights"] for day in days] == [1, 2, 3, 3]
     assert [said[day]["rows"] for day in days] == [200, 400, 600, 600]
     assert said[days[-1]]["threshold"] == 0.8
@@ -204,11 +233,15 @@ def test_a_group_that_is_surely_below_the_line_fails(apart: Loop) -> None:
     refused = bundle.score(bundle.raw(landed)).prediction == 1
     landed = landed.assign(sex=np.where(refused, 2, 1)).groupby("sex").head(400)
     apart.land_day("2026-07-10", landed)
-    evaluation = checks(apart.run("score_production", "2026-07-10"))["live_decisions_treat_groups_alike"]
+    evaluation = checks(apart.run("score_production", "2026-07-10"))[
+        "live_decisions_treat_groups_alike"
+    ]
     assert not evaluation.passed
     said = metadata_of(evaluation)
     assert said["observed"] < 0.1
-    assert said["summary"].startswith("A group is under the adverse-impact line: sex female: ratio ")
+    assert said["summary"].startswith(
+        "A group is under the adverse-impact line: sex female: ratio "
+    )
     assert said["tier"] == "look today"
 
 
@@ -222,7 +255,9 @@ def asked(loop: Loop, day: str, landed: pd.DataFrame, **wrong: object) -> None:
     lines = []
     live = LiveDecisions.of(loop.settings)
     header = SegmentHeader(name=new_name(), day=day, portfolio=PORTFOLIO.name, champion=champion)
-    for row, customer in enumerate(landed[["id", *PORTFOLIO.field_names]].astype({"id": "str"}).to_dict("records")):
+    for row, customer in enumerate(
+        landed[["id", *PORTFOLIO.field_names]].astype({"id": "str"}).to_dict("records")
+    ):
         answer = {
             "default_probability": float(scores.default_probability[row]),
             "score": float(scores.score[row]),
@@ -233,7 +268,14 @@ def asked(loop: Loop, day: str, landed: pd.DataFrame, **wrong: object) -> None:
             "degraded": False,
             "reasons": [],
         }
-        lines.append({"at": f"{day}T10:00:00Z", "customer": customer, "answer": answer | wrong, "latency_ms": 1.0})
+        lines.append(
+            {
+                "at": f"{day}T10:00:00Z",
+                "customer": customer,
+                "answer": answer | wrong,
+                "latency_ms": 1.0,
+            }
+        )
     writer = SegmentWriter(live.open_segments, header, live.codec)
     writer.append([to_json(line) for line in lines])
     writer.close()
@@ -277,8 +319,15 @@ def test_a_pd_that_differs_in_the_last_bit_is_found_and_pages_somebody(apart: Lo
     passed, said, severity = online(apart, day)
     assert not passed
     assert severity is dg.AssetCheckSeverity.ERROR
-    assert (said["decisions"], said["compared"], said["other_bundle"], said["observed"]) == (20, 8, 12, 1.0)
-    (decision,) = [one for one in sets_of(apart.settings.decisions, day) if one.segment and one.rows == 1]
+    assert (said["decisions"], said["compared"], said["other_bundle"], said["observed"]) == (
+        20,
+        8,
+        12,
+        1.0,
+    )
+    (decision,) = [
+        one for one in sets_of(apart.settings.decisions, day) if one.segment and one.rows == 1
+    ]
     assert said["differing"] == f"{day}-{decision.name}-0"
     assert 0 < said["largest_difference"] < 1e-15
 

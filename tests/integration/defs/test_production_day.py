@@ -32,7 +32,9 @@ def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Lo
     }
     scores = trained.frame("production_scores", day)
     record = trained.champion()
-    expected = trained.bundle(record).score(landed[PORTFOLIO.field_names].to_numpy(dtype=np.float32))
+    expected = trained.bundle(record).score(
+        landed[PORTFOLIO.field_names].to_numpy(dtype=np.float32)
+    )
     assert list(scores["id"]) == list(landed["id"])
     assert np.array_equal(scores["default_probability"], expected.default_probability)
     assert set(scores["model_version"]) == {record.model_version}
@@ -55,7 +57,10 @@ def test_the_drift_report_is_a_page_and_json_that_agree_with_the_checks(trained:
 def test_the_same_files_give_the_same_bytes(trained: Loop) -> None:
     day = "2026-02-03"
     trained.land_day(day, customers(300, 13))
-    stored = [trained.settings.storage / asset / f"{day}.parquet" for asset in ("production_batch", "production_scores")]
+    stored = [
+        trained.settings.storage / asset / f"{day}.parquet"
+        for asset in ("production_batch", "production_scores")
+    ]
     assert trained.run("score_production", day).success
     first = [path.read_bytes() for path in stored]
     assert trained.run("score_production", day).success
@@ -69,7 +74,11 @@ def test_ten_percent_bad_rows_are_quarantined_and_the_rest_is_scored(trained: Lo
     result = trained.run("score_production", day)
     assert result.success
     metadata = trained.metadata("production_batch", day)
-    assert (metadata["rows_in"], metadata["dagster/row_count"], metadata["rows_rejected"]) == (200, 180, 20)
+    assert (metadata["rows_in"], metadata["dagster/row_count"], metadata["rows_rejected"]) == (
+        200,
+        180,
+        20,
+    )
     quarantined = trained.rejected("production_batch", day)
     assert list(quarantined["line"]) == [2 + 10 * position for position in range(20)]
     assert set(quarantined["field"]) == {"bill_amt1"}
@@ -115,13 +124,23 @@ BROKEN: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "empty": ("a.csv", lambda _: b"", "the file is empty"),
     "header only": ("a.csv", lambda good: good.split(b"\n")[0] + b"\n", "a header and no rows"),
     "binary": ("a.csv", lambda _: b"\x89PNG\r\n\x1a\n\x00\xff" * 50, "not a text file"),
-    "truncated Parquet": ("a.parquet", lambda good: b"PAR1" + good[:100], "not a readable Parquet file"),
-    "missing column": ("a.csv", lambda good: good.replace(b"pay_amt6", b"something_else"), "missing column pay_amt6"),
+    "truncated Parquet": (
+        "a.parquet",
+        lambda good: b"PAR1" + good[:100],
+        "not a readable Parquet file",
+    ),
+    "missing column": (
+        "a.csv",
+        lambda good: good.replace(b"pay_amt6", b"something_else"),
+        "missing column pay_amt6",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_file_fails_a_check_that_names_it(trained: Loop, tmp_path: Path, kind: str) -> None:
+def test_a_broken_file_fails_a_check_that_names_it(
+    trained: Loop, tmp_path: Path, kind: str
+) -> None:
     name, break_it, problem = BROKEN[kind]
     day = f"2026-03-{1 + list(BROKEN).index(kind):02d}"
     folder = trained.settings.landing_production / day
@@ -156,7 +175,10 @@ def test_yesterdays_file_delivered_again_is_noticed_and_does_not_block(trained: 
     assert checks(first)["batch_is_not_an_earlier_day_again"].passed
     found = checks(second)["batch_is_not_an_earlier_day_again"]
     assert (second.success, found.passed) == (True, False)
-    assert found.metadata["summary"].value == "A delivery was repeated: 100.0% of the rows are those of 2026-10-05, limit 50%"
+    assert (
+        found.metadata["summary"].value
+        == "A delivery was repeated: 100.0% of the rows are those of 2026-10-05, limit 50%"
+    )
 
 
 def test_a_partition_that_somebody_added_by_hand_and_is_no_day_is_named(trained: Loop) -> None:
@@ -173,7 +195,10 @@ def test_a_broken_day_stops_no_other_day(trained: Loop) -> None:
     broken.write_bytes(b"\xff\xfe\x00")
     loop.land_day("2026-03-11", customers(150, 21))
     requests = loop.tick(new_production_partitions).run_requests or []
-    outcome = {str(one.partition_key): loop.run("score_production", one.partition_key).success for one in requests}
+    outcome = {
+        str(one.partition_key): loop.run("score_production", one.partition_key).success
+        for one in requests
+    }
     assert outcome == {"2026-03-10": False, "2026-03-11": True}
 
 
@@ -199,7 +224,11 @@ def test_performance_is_computed_on_matured_rows_and_says_how_many(trained: Loop
     assert 0.6 < metadata["roc_auc"] < 0.95
     assert trained.metadata("outcomes", day)["rows_rejected"] == 1
     (rejected,) = trained.rejected("outcomes", day).to_dict("records")
-    assert (rejected["rule"], rejected["value"], rejected["line"]) == ("unknown customer", 9999999, 402)
+    assert (rejected["rule"], rejected["value"], rejected["line"]) == (
+        "unknown customer",
+        9999999,
+        402,
+    )
 
 
 def test_a_corrected_outcome_counts_and_the_first_one_is_kept(trained: Loop) -> None:
@@ -207,7 +236,9 @@ def test_a_corrected_outcome_counts_and_the_first_one_is_kept(trained: Loop) -> 
     target = PORTFOLIO.target
     trained.land_day(day, landed)
     assert trained.run("score_production", day).success
-    mistaken = landed.assign(**{target: np.where(landed.index < 3, 1 - landed[target], landed[target])})
+    mistaken = landed.assign(
+        **{target: np.where(landed.index < 3, 1 - landed[target], landed[target])}
+    )
     trained.land_outcomes(day, mistaken.iloc[:200], "outcomes-1.csv")
     assert trained.run("assess_performance", day).success
     wrong = trained.metadata("performance_report", day)
@@ -226,11 +257,16 @@ def test_a_corrected_outcome_counts_and_the_first_one_is_kept(trained: Loop) -> 
     assert trained.metadata("outcomes", day)["corrected"] == 3
 
 
-def test_outcomes_of_a_day_that_never_landed_are_quarantined_and_looked_at_again_when_it_does(trained: Loop) -> None:
+def test_outcomes_of_a_day_that_never_landed_are_quarantined_and_looked_at_again_when_it_does(
+    trained: Loop,
+) -> None:
     loop = trained.apart(trained.home / "unknown")
     day, landed = "2026-03-20", customers(200, 22)
     loop.land_outcomes(day, landed)
-    arrivals = (new_production_partitions, new_outcome_partitions)  # a retrain would move the champion of other tests
+    arrivals = (
+        new_production_partitions,
+        new_outcome_partitions,
+    )  # a retrain would move the champion of other tests
     (result,) = loop.settle(arrivals)
     assert not result.success
     assert len(loop.rejected("outcomes", day)) == 200

@@ -27,7 +27,9 @@ from tests.integration.conftest import Loop, api, until
 ROWS = 1_600
 STABLE_DAYS = 3
 SHIFTED_DAYS = 3
-PLAN = Plan("prior-shift", date(2026, 3, 1), STABLE_DAYS + SHIFTED_DAYS + 1, ROWS, 1.0, 3, STABLE_DAYS, 31)
+PLAN = Plan(
+    "prior-shift", date(2026, 3, 1), STABLE_DAYS + SHIFTED_DAYS + 1, ROWS, 1.0, 3, STABLE_DAYS, 31
+)
 """The odds of default double on the fourth day; the last day's outcomes are not there yet."""
 
 
@@ -64,8 +66,13 @@ def test_a_right_calibration_is_kept(loop: Loop) -> None:
     assert recalibrate(loop, PLAN.date(0))
     candidate, verdict = loop.metadata("candidate_model"), loop.metadata("champion")
     assert candidate["kind"] == RECALIBRATION
-    assert candidate["production_days"] == ",".join(PLAN.date(offset) for offset in range(STABLE_DAYS))
-    assert (verdict["verdict"], verdict["challenger_version"]) == ("kept", candidate["model_version"])
+    assert candidate["production_days"] == ",".join(
+        PLAN.date(offset) for offset in range(STABLE_DAYS)
+    )
+    assert (verdict["verdict"], verdict["challenger_version"]) == (
+        "kept",
+        candidate["model_version"],
+    )
     assert loop.champion().model_version == first.model_version
     failed = [test["name"] for test in verdict["verdict_document"]["tests"] if not test["passed"]]
     assert "likelihood_is_greater" in failed
@@ -82,7 +89,9 @@ def promoted(loop: Loop) -> Loop:
     return loop
 
 
-def test_after_a_prior_shift_the_recalibration_is_promoted_and_says_what_it_is(promoted: Loop) -> None:
+def test_after_a_prior_shift_the_recalibration_is_promoted_and_says_what_it_is(
+    promoted: Loop,
+) -> None:
     candidate, verdict = promoted.metadata("candidate_model"), promoted.metadata("champion")
     assert verdict["verdict"] == "promoted", verdict["reason"]
     assert verdict["reason"].startswith("challenger is the champion, better calibrated")
@@ -90,7 +99,9 @@ def test_after_a_prior_shift_the_recalibration_is_promoted_and_says_what_it_is(p
     assert (candidate["parent_version"], candidate["since"]) == ("1", PLAN.date(STABLE_DAYS))
     assert candidate["recalibration_update"] == "intercept"
     assert candidate["recalibration_intercept"] == pytest.approx(np.log(2), abs=0.2)
-    assert candidate["production_days"] == ",".join(PLAN.date(STABLE_DAYS + day) for day in range(SHIFTED_DAYS))
+    assert candidate["production_days"] == ",".join(
+        PLAN.date(STABLE_DAYS + day) for day in range(SHIFTED_DAYS)
+    )
     document = verdict["verdict_document"]
     assert (document["kind"], document["not_applied"]) == (
         RECALIBRATION,
@@ -99,7 +110,9 @@ def test_after_a_prior_shift_the_recalibration_is_promoted_and_says_what_it_is(p
     assert promoted.champion().model_version == candidate["model_version"]
 
 
-def test_ranking_decisions_and_reasons_are_the_former_champion_s_and_the_level_is_right(promoted: Loop) -> None:
+def test_ranking_decisions_and_reasons_are_the_former_champion_s_and_the_level_is_right(
+    promoted: Loop,
+) -> None:
     record = promoted.champion()
     new = promoted.bundle(record)
     former = promoted.frame("production_scores", PLAN.date(0))
@@ -113,7 +126,10 @@ def test_ranking_decisions_and_reasons_are_the_former_champion_s_and_the_level_i
     assert np.array_equal(before.prediction, after.prediction)
     assert np.array_equal(before.reasons, after.reasons)
     last = STABLE_DAYS + SHIFTED_DAYS
-    scored, bad_rate = promoted.frame("production_scores", PLAN.date(last)), customers_of(last)[PORTFOLIO.target].mean()
+    scored, bad_rate = (
+        promoted.frame("production_scores", PLAN.date(last)),
+        customers_of(last)[PORTFOLIO.target].mean(),
+    )
     assert set(scored["model_version"]) == {record.model_version}
     assert abs(scored["default_probability"].mean() - bad_rate) < 0.03
     stale = old.score(new.raw(customers_of(last))).default_probability
@@ -127,18 +143,33 @@ def test_the_fallback_is_recalibrated_on_the_same_rows(promoted: Loop) -> None:
         assert record.fallback is None
         return
     assert record.fallback is not None
-    beside = BundleStore(promoted.settings.data_dir).load(record.fallback.bundle_sha256).manifest.training
-    assert (beside.family, beside.kind, beside.fingerprint) == ("scorecard", RECALIBRATION, training.fingerprint)
+    beside = (
+        BundleStore(promoted.settings.data_dir)
+        .load(record.fallback.bundle_sha256)
+        .manifest.training
+    )
+    assert (beside.family, beside.kind, beside.fingerprint) == (
+        "scorecard",
+        RECALIBRATION,
+        training.fingerprint,
+    )
 
 
 def test_decisions_of_before_and_after_replay_to_the_bit(promoted: Loop) -> None:
-    replayed = replay_sample(promoted.settings.decisions, BundleStore(promoted.settings.data_dir), 1)
+    replayed = replay_sample(
+        promoted.settings.decisions, BundleStore(promoted.settings.data_dir), 1
+    )
     assert all(one.exact for one in replayed)
-    assert {one.decisions.day for one in replayed} <= {PLAN.date(offset) for offset in range(PLAN.days)}
+    assert {one.decisions.day for one in replayed} <= {
+        PLAN.date(offset) for offset in range(PLAN.days)
+    }
     command = CliRunner().invoke(
         app,
         ["replay", "--date", PLAN.date(PLAN.days - 1)],
-        env={"DAGSTER_HOME": str(promoted.home), "CREDITRISK_DATA_DIR": str(promoted.settings.data_dir)},
+        env={
+            "DAGSTER_HOME": str(promoted.home),
+            "CREDITRISK_DATA_DIR": str(promoted.settings.data_dir),
+        },
     )
     assert command.exit_code == 0, command.output
 
@@ -148,7 +179,9 @@ def test_any_mlflow_client_and_the_api_answer_with_the_recalibrated_bits(promote
     bundle = promoted.bundle(record)
     frame = simulate(200, 79)
     expected = bundle.score(bundle.raw(frame))
-    answers = promoted.mlflow_model("models:/credit_default@champion").predict(frame[PORTFOLIO.field_names].astype("float64"))
+    answers = promoted.mlflow_model("models:/credit_default@champion").predict(
+        frame[PORTFOLIO.field_names].astype("float64")
+    )
     assert np.array_equal(answers["default_probability"], expected.default_probability)
     with api(promoted) as client:
         until(lambda: client.get("/ready").status_code == 200, 30)
@@ -161,7 +194,8 @@ def test_card_inventory_and_the_command_say_the_kind(promoted: Loop, tmp_path: P
     client = mlflow.MlflowClient(promoted.settings.tracking_uri, promoted.settings.tracking_uri)
     run_id = promoted.metadata("candidate_model")["mlflow_run_id"]
     card, inventory = (
-        Path(client.download_artifacts(run_id, name, str(tmp_path))).read_text() for name in ("model_card.md", "inventory.json")
+        Path(client.download_artifacts(run_id, name, str(tmp_path))).read_text()
+        for name in ("model_card.md", "inventory.json")
     )
     assert "| kind of model | recalibration: " in card
     assert "| rows recalibrated on | " in card
@@ -180,18 +214,35 @@ def test_card_inventory_and_the_command_say_the_kind(promoted: Loop, tmp_path: P
         },
     )
     assert "(recalibration)" in shown.output
-    in_one_line = "".join(shown.output.replace("│", " ").split())  # a narrow terminal breaks the hash
+    in_one_line = "".join(
+        shown.output.replace("│", " ").split()
+    )  # a narrow terminal breaks the hash
     assert f"{entry.recalibration.parent_sha256}(intercept)" in in_one_line
 
 
 @pytest.mark.parametrize(
     ("tags", "told"),
     [
-        ({ACTION_TAG: "rebuild"}, "run tag creditrisk/action is 'rebuild'; valid: recalibrate, refit"),
-        ({ACTION_TAG: "recalibrate"}, "run tag creditrisk/since is missing; valid with creditrisk/action recalibrate: a day"),
-        ({ACTION_TAG: "recalibrate", SINCE_TAG: "yesterday"}, "run tag creditrisk/since is 'yesterday'; valid"),
-        ({ACTION_TAG: "recalibrate", SINCE_TAG: "20260301"}, "run tag creditrisk/since is '20260301'; valid"),
-        ({ACTION_TAG: "recalibrate", SINCE_TAG: "2027-01-01"}, "2027-01-01 or later has arrived; valid: a day up to 2026-03-06"),
+        (
+            {ACTION_TAG: "rebuild"},
+            "run tag creditrisk/action is 'rebuild'; valid: recalibrate, refit",
+        ),
+        (
+            {ACTION_TAG: "recalibrate"},
+            "run tag creditrisk/since is missing; valid with creditrisk/action recalibrate: a day",
+        ),
+        (
+            {ACTION_TAG: "recalibrate", SINCE_TAG: "yesterday"},
+            "run tag creditrisk/since is 'yesterday'; valid",
+        ),
+        (
+            {ACTION_TAG: "recalibrate", SINCE_TAG: "20260301"},
+            "run tag creditrisk/since is '20260301'; valid",
+        ),
+        (
+            {ACTION_TAG: "recalibrate", SINCE_TAG: "2027-01-01"},
+            "2027-01-01 or later has arrived; valid: a day up to 2026-03-06",
+        ),
     ],
 )
 def test_a_tag_that_cannot_be_followed_fails_the_run_and_says_what_is_valid(
@@ -212,6 +263,6 @@ def test_without_a_champion_there_is_nothing_to_recalibrate(fresh: Loop) -> None
     assert not result.success
     failure = result.failure_data_for_node("candidate_model")
     assert failure is not None
-    assert "there is no champion to recalibrate; valid: run the job train first" in str(failure.error) + str(
-        failure.user_failure_data
-    )
+    assert "there is no champion to recalibrate; valid: run the job train first" in str(
+        failure.error
+    ) + str(failure.user_failure_data)

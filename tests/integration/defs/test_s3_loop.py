@@ -13,7 +13,9 @@ def test_days_land_are_scored_and_judged_in_an_object_store(
     bucket: UPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MLflow's own store is local
-    loop = Loop.of(tmp_path / "site", data_dir=str(bucket / "credit"), simulated_rows=2_000, report_rows=500)
+    loop = Loop.of(
+        tmp_path / "site", data_dir=str(bucket / "credit"), simulated_rows=2_000, report_rows=500
+    )
     assert loop.settings.data_dir.protocol == "s3"
     assert loop.run("train").success
     landed = customers(200, 3)

@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from creditrisk_assets.defs.sensors import new_outcome_partitions, new_production_partitions, retrain_on_drift
+from creditrisk_assets.defs.sensors import (
+    new_outcome_partitions,
+    new_production_partitions,
+    retrain_on_drift,
+)
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.simulation.scenarios import chosen, redrawn_outcomes, risk_index
@@ -53,10 +57,14 @@ def test_a_file_touched_but_not_changed_keeps_its_run_key(waiting: Loop) -> None
     first = waiting.tick(new_production_partitions)
     os.utime(path.path, (time.time() - 60, time.time() - 60))
     second = waiting.tick(new_production_partitions)
-    assert [one.run_key for one in first.run_requests or []] == [one.run_key for one in second.run_requests or []]
+    assert [one.run_key for one in first.run_requests or []] == [
+        one.run_key for one in second.run_requests or []
+    ]
 
 
-def test_a_file_that_is_still_being_written_waits_and_stops_nothing_else(trained: Loop, tmp_path: Path) -> None:
+def test_a_file_that_is_still_being_written_waits_and_stops_nothing_else(
+    trained: Loop, tmp_path: Path
+) -> None:
     settings = trained.settings.model_copy(update={"data_dir": tmp_path, "settle_seconds": 30.0})
     loop = Loop(trained.home, settings, trained.instance, trained.definitions)
     done = loop.land_day("2026-04-03", customers(20, 1))
@@ -95,18 +103,25 @@ def test_outcomes_wait_until_their_day_is_scored(waiting: Loop) -> None:
     assert "2026-04-08 has outcomes but was not scored yet" in _skip(result)
 
 
-def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challenger_is_promoted(tmp_path: Path) -> None:
+def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challenger_is_promoted(
+    tmp_path: Path,
+) -> None:
     """The closed loop, stepped: stable days start nothing, drift waits for outcomes, then one retrain, once."""
     loop = Loop.of(tmp_path / "site")
     assert loop.run("train").success
-    rng = np.random.default_rng(132)  # not the pool's seed: the choice would follow whatever that stream drew first
+    rng = np.random.default_rng(
+        132
+    )  # not the pool's seed: the choice would follow whatever that stream drew first
     pool = customers(8_000, 32, 3_000_000)
     riskier = chosen(pool, risk_index(PORTFOLIO, pool), 2_200, rng)
     stable, drifted = customers(600, 31, 2_000_000), redrawn_outcomes(PORTFOLIO, riskier, 0.5, rng)
     for day, landed in (("2026-05-01", stable), ("2026-05-02", drifted)):
         loop.land_day(day, landed)
         loop.land_outcomes(day, landed)
-    requested = [str(request.partition_key) for request in loop.tick(new_production_partitions).run_requests or []]
+    requested = [
+        str(request.partition_key)
+        for request in loop.tick(new_production_partitions).run_requests or []
+    ]
     assert requested == ["2026-05-01", "2026-05-02"]
     results = {day: loop.run("score_production", day) for day in requested}
     assert checks(results["2026-05-01"])["feature_distributions_are_stable"].passed
@@ -120,7 +135,10 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     (request,) = loop.tick(retrain_on_drift).run_requests or []
     assert request.tags["creditrisk/cause_partitions"] == "2026-05-02"
     assert "feature_distributions_are_stable" in request.tags["creditrisk/cause_checks"]
-    assert "Fields have shifted on 1 day, the latest 2026-05-02: pay_" in request.tags["creditrisk/cause_values"]
+    assert (
+        "Fields have shifted on 1 day, the latest 2026-05-02: pay_"
+        in request.tags["creditrisk/cause_values"]
+    )
     assert request.tags["creditrisk/cause_evidence"].startswith(
         "2,200 matured decisions of 2026-05-02 to 2026-05-02: ranking fell (AUC "
     )
@@ -147,7 +165,9 @@ def test_a_retrain_before_any_day_learns_from_the_history_alone(fresh: Loop) -> 
     assert fresh.metadata("candidate_model")["production_days"] == ""
 
 
-def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both_sides(tmp_path: Path) -> None:
+def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both_sides(
+    tmp_path: Path,
+) -> None:
     loop = Loop.of(tmp_path / "site")
     assert loop.run("train").success
     first = loop.champion()
@@ -159,7 +179,9 @@ def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both
     assert loop.run("retrain").success
     record, metadata = loop.champion(), loop.metadata("champion")
     assert (record.verdict, record.model_version) == ("kept", first.model_version)
-    assert {"champion_roc_auc", "challenger_roc_auc", "champion_brier", "challenger_brier"} <= set(metadata)
+    assert {"champion_roc_auc", "challenger_roc_auc", "champion_brier", "challenger_brier"} <= set(
+        metadata
+    )
     assert metadata["challenger_version"] != record.model_version
     registry = Registry(loop.settings)
     assert registry.champion_bundle() == first.bundle_sha256

@@ -24,7 +24,9 @@ from tests.integration.conftest import Loop
 
 
 @pytest.mark.uci
-def test_the_published_file_satisfies_the_contract_and_the_recipe_ranks_it_as_claimed(uci: Path) -> None:
+def test_the_published_file_satisfies_the_contract_and_the_recipe_ranks_it_as_claimed(
+    uci: Path,
+) -> None:
     """Held-out AUC in the range of careful studies: below it something broke, above 0.80 something leaks."""
     history = read_history(str(uci), PORTFOLIO)
     assert history.sha256 == UCI_SHA256
@@ -33,7 +35,9 @@ def test_the_published_file_satisfies_the_contract_and_the_recipe_ranks_it_as_cl
     assert history.rows.accepted[PORTFOLIO.target].mean() == pytest.approx(0.2212)
     learning = history_set(with_features(history.rows.accepted, PORTFOLIO), PORTFOLIO)
     fitted = fit(PORTFOLIO, learning.fit)
-    figures = ranking_and_calibration(learning.held_out.target, predict(fitted, learning.held_out.features))
+    figures = ranking_and_calibration(
+        learning.held_out.target, predict(fitted, learning.held_out.features)
+    )
     assert 0.775 < figures["roc_auc"] < 0.80
     assert abs(figures["calibration_in_the_large"]) < 0.01
     assert np.isfinite(fitted.cut_off)
@@ -41,7 +45,9 @@ def test_the_published_file_satisfies_the_contract_and_the_recipe_ranks_it_as_cl
 
 @pytest.mark.uci
 @pytest.mark.timeout(300)
-def test_ten_quiet_days_of_the_real_file_give_no_alarm_and_a_drifted_one_is_told(uci: Path, tmp_path: Path) -> None:
+def test_ten_quiet_days_of_the_real_file_give_no_alarm_and_a_drifted_one_is_told(
+    uci: Path, tmp_path: Path
+) -> None:
     loop = Loop.of(tmp_path / "site", raw_data=str(uci))
     assert loop.run("train").success
     history = stored_history(loop.home, loop.settings)
@@ -59,7 +65,9 @@ def test_ten_quiet_days_of_the_real_file_give_no_alarm_and_a_drifted_one_is_told
     loop.land_day(drifted.date(10), day_of_customers(drifted, PORTFOLIO, draw, 10))
     loop.settle()
     told = {one.check: one.summary for one in failed_checks(loop.instance)}
-    found = re.match(r"The score has shifted: score ([\d.]+) > ([\d.]+)", told["score_distribution_is_stable"])
+    found = re.match(
+        r"The score has shifted: score ([\d.]+) > ([\d.]+)", told["score_distribution_is_stable"]
+    )
     assert found is not None
     assert float(found[1]) > float(found[2])
     loop.instance.dispose()

@@ -102,12 +102,17 @@ def test_hidden_and_temporary_objects_are_ignored_and_others_named(zone: UPath) 
     ],
     ids=range(6),
 )
-def test_a_key_that_leads_elsewhere_is_a_problem_of_its_day_and_is_not_read(zone: UPath, key: str, shown: str) -> None:
+def test_a_key_that_leads_elsewhere_is_a_problem_of_its_day_and_is_not_read(
+    zone: UPath, key: str, shown: str
+) -> None:
     put_key("2026-02-01/in.csv")
     put_key(key)
     days, strangers = list_days(zone)
     assert days == [list_day(zone / "2026-02-01")]
-    assert days[0].problem == f"{shown} is not a plain name; valid: a file directly in the day's folder"
+    assert (
+        days[0].problem
+        == f"{shown} is not a plain name; valid: a file directly in the day's folder"
+    )
     assert (days[0].files, strangers) == ((), [])
 
 
@@ -115,11 +120,20 @@ def test_a_folder_that_is_called_a_data_file_is_a_problem(zone: UPath) -> None:
     """Spark writes such folders."""
     put_key("2026-02-01/out.parquet/part-0.parquet")
     listing = list_day(zone / "2026-02-01")
-    assert listing == DayListing("2026-02-01", (), "out.parquet is a folder; only regular files are read")
+    assert listing == DayListing(
+        "2026-02-01", (), "out.parquet is a folder; only regular files are read"
+    )
 
 
 def test_what_lies_in_the_zone_and_in_no_day_is_named(zone: UPath) -> None:
-    for key in ("loose.csv", "2026-02-30/in.csv", "../in.csv", "/in.csv", ".hidden/in.csv", "2026-02-01/in.csv"):
+    for key in (
+        "loose.csv",
+        "2026-02-30/in.csv",
+        "../in.csv",
+        "/in.csv",
+        ".hidden/in.csv",
+        "2026-02-01/in.csv",
+    ):
         put_key(key)
     days, strangers = list_days(zone)
     assert [day.day for day in days] == ["2026-02-01"]
@@ -133,10 +147,17 @@ def test_an_odd_but_plain_name_is_read_as_it_stands(zone: UPath, name: str) -> N
     assert listing.problem is None
     (file,) = listing.files
     assert file.path.name == name
-    assert b"".join(batch.cells.to_pandas()["id"].str.cat().encode() for batch in read_batches(file.path)) == b"9"
+    assert (
+        b"".join(
+            batch.cells.to_pandas()["id"].str.cat().encode() for batch in read_batches(file.path)
+        )
+        == b"9"
+    )
 
 
-def test_a_store_that_does_not_answer_is_a_problem_and_no_empty_zone(monkeypatch: pytest.MonkeyPatch, zone: UPath) -> None:
+def test_a_store_that_does_not_answer_is_a_problem_and_no_empty_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: UPath
+) -> None:
     """What could not be read is never taken for what is not there."""
     land(zone / "2026-02-01", "a.csv", ROWS)
     with pytest.raises(OSError, match="bucket does not exist"):
@@ -159,7 +180,11 @@ def test_a_store_that_does_not_answer_is_a_problem_and_no_empty_zone(monkeypatch
 def test_csv_and_parquet_are_read_from_a_bucket_as_from_disk(zone: UPath, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     frame = pd.DataFrame(
-        {"id": np.arange(200_000), "amount": rng.integers(0, 1_100, 200_000), "code": rng.integers(1, 4, 200_000)}
+        {
+            "id": np.arange(200_000),
+            "amount": rng.integers(0, 1_100, 200_000),
+            "code": rng.integers(1, 4, 200_000),
+        }
     )
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.iloc[50_000:].to_parquet(tmp_path / "b.parquet", row_group_size=40_000)
@@ -168,7 +193,10 @@ def test_csv_and_parquet_are_read_from_a_bucket_as_from_disk(zone: UPath, tmp_pa
         put_file(tmp_path / f"copy-{name}", zone / "2026-02-01" / name)
     local = [tmp_path / "a.csv", tmp_path / "b.parquet"]
     stored = [file.path for file in list_day(zone / "2026-02-01").files]
-    here, there = (ingest(paths, TINY, TINY.fields, tmp_path / name) for paths, name in ((local, "here"), (stored, "there")))
+    here, there = (
+        ingest(paths, TINY, TINY.fields, tmp_path / name)
+        for paths, name in ((local, "here"), (stored, "there"))
+    )
     assert there.files == here.files
     assert there.accepted_file.read_bytes() == here.accepted_file.read_bytes()
     assert there.rejected_file is not None
@@ -219,7 +247,9 @@ def test_a_file_appears_in_a_bucket_whole_or_not_at_all(zone: UPath) -> None:
     assert [file.path.name for file in list_day(path.parent).files] == ["out.csv"]
 
 
-def test_a_finished_file_of_many_megabytes_is_sent_in_parts_and_is_the_same_there(zone: UPath, tmp_path: Path) -> None:
+def test_a_finished_file_of_many_megabytes_is_sent_in_parts_and_is_the_same_there(
+    zone: UPath, tmp_path: Path
+) -> None:
     local = tmp_path / "large.csv"
     content = np.random.default_rng(1).bytes(120 << 20)
     local.write_bytes(content)
@@ -247,6 +277,9 @@ def test_a_history_is_read_from_a_bucket(zone: UPath) -> None:
     put_key("past.csv", content)
     history = read_history(f"s3://{BUCKET}/landing/production/past.csv", TINY)
     assert history.rows.accepted["bad"].tolist() == [0, 1]
-    assert (history.source, history.sha256) == ("file past.csv", hashlib.sha256(content).hexdigest())
+    assert (history.source, history.sha256) == (
+        "file past.csv",
+        hashlib.sha256(content).hexdigest(),
+    )
     with pytest.raises(NoHistory):
         read_history(f"s3://{BUCKET}/landing/production/none.csv", TINY)

@@ -29,20 +29,30 @@ EXAMPLE = dict(PORTFOLIO.example)
 
 
 @pytest.fixture(scope="module")
-def closed_api(trained: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, dict[str, str], Path]]:
+def closed_api(
+    trained: Loop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[httpx.Client, dict[str, str], Path]]:
     """The API with two workers and keys; of each caller the header that it sends; and the API's own folder."""
     folder = tmp_path_factory.mktemp("api")
     keys = folder / "keys.json"
     callers: dict[str, Scope] = {"bank": "predict", "fintech": "predict", "analyst": "read"}
     headers = {name: f"Bearer {create_key(keys, name, [scope])}" for name, scope in callers.items()}
-    environment = {"CREDITRISK_API_KEYS_FILE": str(keys), "CREDITRISK_API_DIR": str(folder), "CREDITRISK_WORKERS": "2"}
+    environment = {
+        "CREDITRISK_API_KEYS_FILE": str(keys),
+        "CREDITRISK_API_DIR": str(folder),
+        "CREDITRISK_WORKERS": "2",
+    }
     with api(trained, **environment) as client:
         until(lambda: client.get("/ready").status_code == 200, 30)
         yield client, headers, folder
 
 
-def predict(client: httpx.Client, authorization: str, customer: dict[str, Any], **headers: str) -> httpx.Response:
-    return client.post("/predict", json=customer, headers={"Authorization": authorization, **headers})
+def predict(
+    client: httpx.Client, authorization: str, customer: dict[str, Any], **headers: str
+) -> httpx.Response:
+    return client.post(
+        "/predict", json=customer, headers={"Authorization": authorization, **headers}
+    )
 
 
 def run(loop: Loop, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -54,13 +64,21 @@ def run(loop: Loop, folder: Path, *arguments: str) -> "subprocess.CompletedProce
         "PYTHONPATH": str(Path(__file__).parents[3]),
     }
     command = [sys.executable, "-m", "creditrisk_assets.cli.main", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=loop.home, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, cwd=loop.home, check=False
+    )
 
 
-def test_a_decision_is_found_by_those_who_may_see_it(closed_api: tuple[httpx.Client, dict[str, str], Path]) -> None:
+def test_a_decision_is_found_by_those_who_may_see_it(
+    closed_api: tuple[httpx.Client, dict[str, str], Path],
+) -> None:
     """Sex, marital status and age are nobody's business who only asks for decisions; another bank's customer is none at all."""
     client, keys, _ = closed_api
-    answer = predict(client, keys["bank"], {**EXAMPLE, "id": "4711"}, **{"X-Request-ID": "mine"}).raise_for_status().json()
+    answer = (
+        predict(client, keys["bank"], {**EXAMPLE, "id": "4711"}, **{"X-Request-ID": "mine"})
+        .raise_for_status()
+        .json()
+    )
     address = f"/decisions/{answer['decision_id']}"
     seen = {name: client.get(address, headers={"Authorization": key}) for name, key in keys.items()}
     assert client.get(address).status_code == 401
@@ -97,8 +115,14 @@ def test_one_key_is_one_decision_on_whatever_worker_and_after_a_restart(
     answers: list[dict[str, Any]] = []
 
     def ask() -> None:
-        with httpx.Client(base_url=client.base_url, timeout=30) as mine:  # a connection of its own: any worker
-            answers.append(predict(mine, keys["bank"], EXAMPLE, **{"Idempotency-Key": "once"}).raise_for_status().json())
+        with httpx.Client(
+            base_url=client.base_url, timeout=30
+        ) as mine:  # a connection of its own: any worker
+            answers.append(
+                predict(mine, keys["bank"], EXAMPLE, **{"Idempotency-Key": "once"})
+                .raise_for_status()
+                .json()
+            )
 
     threads = [threading.Thread(target=ask) for _ in range(12)]
     for thread in threads:
@@ -107,26 +131,44 @@ def test_one_key_is_one_decision_on_whatever_worker_and_after_a_restart(
         thread.join()
     assert len(answers) == 12
     assert all(answer == answers[0] for answer in answers)
-    other = predict(client, keys["bank"], {**EXAMPLE, "limit_bal": 5}, **{"Idempotency-Key": "once"})
+    other = predict(
+        client, keys["bank"], {**EXAMPLE, "limit_bal": 5}, **{"Idempotency-Key": "once"}
+    )
     assert other.status_code == 422
     assert "was used for another request" in other.json()["detail"]
     for wrong in ("", "x" * 256, "two words", "tab\there"):
-        assert predict(client, keys["bank"], EXAMPLE, **{"Idempotency-Key": wrong}).status_code == 400
-    theirs = predict(client, keys["fintech"], EXAMPLE, **{"Idempotency-Key": "once"}).raise_for_status().json()
+        assert (
+            predict(client, keys["bank"], EXAMPLE, **{"Idempotency-Key": wrong}).status_code == 400
+        )
+    theirs = (
+        predict(client, keys["fintech"], EXAMPLE, **{"Idempotency-Key": "once"})
+        .raise_for_status()
+        .json()
+    )
     assert theirs["decision_id"] != answers[0]["decision_id"]
-    environment = {"CREDITRISK_API_KEYS_FILE": str(folder / "keys.json"), "CREDITRISK_API_DIR": str(folder)}
+    environment = {
+        "CREDITRISK_API_KEYS_FILE": str(folder / "keys.json"),
+        "CREDITRISK_API_DIR": str(folder),
+    }
     with api(trained, **environment) as again:
         until(lambda: again.get("/ready").status_code == 200, 30)
-        assert predict(again, keys["bank"], EXAMPLE, **{"Idempotency-Key": "once"}).json() == answers[0]
+        assert (
+            predict(again, keys["bank"], EXAMPLE, **{"Idempotency-Key": "once"}).json()
+            == answers[0]
+        )
 
 
-def test_a_batch_that_is_sent_again_is_not_decided_again(closed_api: tuple[httpx.Client, dict[str, str], Path]) -> None:
+def test_a_batch_that_is_sent_again_is_not_decided_again(
+    closed_api: tuple[httpx.Client, dict[str, str], Path],
+) -> None:
     """Its connection broke; some rows had been decided, others not."""
     client, keys, _ = closed_api
     rows = simulate(700, 81)[PORTFOLIO.field_names].to_dict("records")
     rows[5] = {**rows[5], "pay_0": 99}
     headers = {"Authorization": keys["bank"], "Idempotency-Key": "batch"}
-    first = client.post("/predict/batch", json=rows[:300], headers=headers).raise_for_status().json()
+    first = (
+        client.post("/predict/batch", json=rows[:300], headers=headers).raise_for_status().json()
+    )
     whole = client.post("/predict/batch", json=rows, headers=headers).raise_for_status().json()
     assert whole[:300] == first
     assert [row for row, one in enumerate(whole) if "problems" in one] == [5]
@@ -147,7 +189,9 @@ def test_an_open_decision_is_replayed_and_the_day_too_once_it_is_kept(
     assert json.loads(document["kept"]["answer"]) == answer
 
 
-def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_other(tmp_path: Path) -> None:
+def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_other(
+    tmp_path: Path,
+) -> None:
     """What nobody lands is never monitored, matures nowhere and teaches the next model nothing."""
     loop = Loop.of(tmp_path / "site", simulated_rows=2_000)
     assert loop.run("train").success
@@ -168,27 +212,43 @@ def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_ot
     assert not list(loop.settings.sealed_segments.iterdir())
     assert keep_finished(live, index, tomorrow) == type(kept)((), (), ())
     labels = pd.concat(
-        [customers[["id", PORTFOLIO.target]], pd.DataFrame({"id": [unnamed["decision_id"]], PORTFOLIO.target: [1]})]
+        [
+            customers[["id", PORTFOLIO.target]],
+            pd.DataFrame({"id": [unnamed["decision_id"]], PORTFOLIO.target: [1]}),
+        ]
     )
     loop.land_outcomes(day, labels.astype({"id": "str"}))
     results = loop.settle()
     assert all(result.success for result in results)
-    (agreement,) = [checks(result)["batch_equals_online"] for result in results if "batch_equals_online" in checks(result)]
+    (agreement,) = [
+        checks(result)["batch_equals_online"]
+        for result in results
+        if "batch_equals_online" in checks(result)
+    ]
     assert agreement.passed
-    assert agreement.metadata["summary"].value == "121 of 121 live decisions compared, all to the bit"
+    assert (
+        agreement.metadata["summary"].value == "121 of 121 live decisions compared, all to the bit"
+    )
     scores = loop.frame("production_scores", day).set_index("id")
     assert len(scores) == 121
-    told = {str(row["id"]): answer["default_probability"] for row, answer in zip(rows, answers, strict=True)}
+    told = {
+        str(row["id"]): answer["default_probability"]
+        for row, answer in zip(rows, answers, strict=True)
+    }
     told[unnamed["decision_id"]] = unnamed["default_probability"]
     assert scores["default_probability"].to_dict() == told
     assert loop.metadata("outcomes", day)["customers"] == 121
     for decisions in sets_of(loop.settings.decisions, day):
-        assert replay_set(loop.settings.decisions, BundleStore(loop.settings.data_dir), decisions).exact
+        assert replay_set(
+            loop.settings.decisions, BundleStore(loop.settings.data_dir), decisions
+        ).exact
     index.close()
     loop.instance.dispose()
 
 
-def test_after_crashes_nothing_that_was_told_is_missing_doubled_or_otherwise(trained: Loop, tmp_path: Path) -> None:
+def test_after_crashes_nothing_that_was_told_is_missing_doubled_or_otherwise(
+    trained: Loop, tmp_path: Path
+) -> None:
     """Killed at random moments, one worker or all, started again, asked again with the same keys."""
     site = Site(trained, workers=2, environment={"CREDITRISK_API_DIR": str(tmp_path / "api")})
     before = trained.settings.api_dir

@@ -57,7 +57,9 @@ class Site:
         assert record.fallback is not None
         loop = Loop.of(folder / "site")
         artifacts = Path(str(loop.settings.data_dir / BUNDLES))
-        return cls(loop, shutil.copytree(str(trained.settings.data_dir / BUNDLES), artifacts), record)
+        return cls(
+            loop, shutil.copytree(str(trained.settings.data_dir / BUNDLES), artifacts), record
+        )
 
     @property
     def bundle(self) -> Path:
@@ -84,7 +86,11 @@ class Site:
         """What a bundle says of the example: PD, score, prediction, reasons."""
         bundle = load_bundle(str(place))
         said_of = bundle.decide(bundle.encoder([CUSTOMER]), rule)
-        numbers = float(said_of.default_probability[0]), float(said_of.score[0]), int(said_of.prediction[0])
+        numbers = (
+            float(said_of.default_probability[0]),
+            float(said_of.score[0]),
+            int(said_of.prediction[0]),
+        )
         return *numbers, bundle.reason_codes(said_of)[0]
 
 
@@ -112,7 +118,13 @@ def named(site: Site, trained: Loop) -> ChampionRecord:
 @contextlib.contextmanager
 def webserver(home: Path, port: int) -> Iterator[str]:
     """A read-only Dagster webserver over a store: its address."""
-    command = [str(Path(sys.executable).with_name("dagster-webserver")), "--read-only", "--empty-workspace", "--port", str(port)]
+    command = [
+        str(Path(sys.executable).with_name("dagster-webserver")),
+        "--read-only",
+        "--empty-workspace",
+        "--port",
+        str(port),
+    ]
     environment = {"DAGSTER_HOME": str(home), "PATH": "/usr/bin:/bin"}
     with (home / "webserver.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
@@ -133,11 +145,16 @@ def webserver(home: Path, port: int) -> Iterator[str]:
         process.wait(20)
 
 
-def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(site: Site, trained: Loop) -> None:
+def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(
+    site: Site, trained: Loop
+) -> None:
     """An API that holds no database password and no Dagster: it waits for the webserver, follows it, and outlives it."""
     (port,) = reserved_ports(1)
     url = f"http://127.0.0.1:{port}"
-    behind, instance = DagsterWebserverSource(url), DagsterInstanceSource(lambda: site.loop.instance)
+    behind, instance = (
+        DagsterWebserverSource(url),
+        DagsterInstanceSource(lambda: site.loop.instance),
+    )
     first = site.name(trained.champion())
     apart = {"CREDITRISK_CHAMPION_SOURCE": f"{url}/", "DAGSTER_HOME": None}
     with pytest.raises(SourceError, match="does not say which champion is in force: URLError"):
@@ -151,21 +168,35 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(site: Site, tr
             until(lambda: client.get("/ready").status_code == 200, 10)
             until(lambda: client.get("/ready").json()["problem"] is None, 5)
             assert champion_in(behind) == champion_in(instance) == first
-            second = site.name(first, model_version="2", rule=first.rule.model_copy(update={"cut_off": 0.5}), reason="it's “so”")
+            second = site.name(
+                first,
+                model_version="2",
+                rule=first.rule.model_copy(update={"cut_off": 0.5}),
+                reason="it's “so”",
+            )
             assert champion_in(behind) == second
             assert champion_in(behind).documents_uri == first.documents_uri  # type: ignore[union-attr]
             seen, known = champions_in(behind), champions_in(instance)
-            assert [past.record for past in seen] == [past.record for past in known] == [second, first]
-            assert all(abs((a.at - b.at).total_seconds()) < 0.001 for a, b in zip(seen, known, strict=True))
+            assert (
+                [past.record for past in seen] == [past.record for past in known] == [second, first]
+            )
+            assert all(
+                abs((a.at - b.at).total_seconds()) < 0.001 for a, b in zip(seen, known, strict=True)
+            )
             assert behind.materializations("nobody_has_heard_of_it", 1) == []
             until(lambda: client.post("/predict", json=CUSTOMER).json()["model_version"] == "2", 5)
         until(lambda: client.get("/ready").json()["problem"] is not None, 10)
         ready = client.get("/ready").json()
         assert (ready["model_version"], ready["degraded"]) == ("2", False)
         assert "does not say which champion is in force" in ready["problem"]
-        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(site.bundle, second.rule)
+        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(
+            site.bundle, second.rule
+        )
         page = said(client.get("/").text)
-        assert "The champion in force could not be read or loaded. Version 2 goes on answering." in page
+        assert (
+            "The champion in force could not be read or loaded. Version 2 goes on answering."
+            in page
+        )
         assert "The history cannot be read now." in page
     with api(site.loop, **apart) as client:  # a start while nobody can say who is champion
         assert "does not say which champion is in force" in client.get("/ready").json()["problem"]
@@ -174,7 +205,9 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(site: Site, tr
         assert told(body) == site.answer(site.bundle, second.rule)
 
 
-def test_the_process_that_reads_the_source_may_die_or_hang_and_nobody_who_asks_notices(site: Site, named: ChampionRecord) -> None:
+def test_the_process_that_reads_the_source_may_die_or_hang_and_nobody_who_asks_notices(
+    site: Site, named: ChampionRecord
+) -> None:
     with api(site.loop) as client:
         version = client.get("/ready").raise_for_status().json()["model_version"]
         (reader,) = readers(site.loop)
@@ -187,7 +220,10 @@ def test_the_process_that_reads_the_source_may_die_or_hang_and_nobody_who_asks_n
         try:
             until(lambda: client.get("/ready").json()["problem"] is not None, 15)
             assert "was not read for 10 s" in client.get("/ready").json()["problem"]
-            assert client.post("/predict", json=CUSTOMER).raise_for_status().json()["model_version"] == "2"
+            assert (
+                client.post("/predict", json=CUSTOMER).raise_for_status().json()["model_version"]
+                == "2"
+            )
         finally:
             os.kill(another, signal.SIGCONT)
         until(lambda: client.get("/ready").json()["problem"] is None, 5)
@@ -198,7 +234,10 @@ def readers(loop: Loop) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if b"serving.ops.reader" in (process / "cmdline").read_bytes() and (process / "cwd").resolve() == loop.home.resolve():
+            if (
+                b"serving.ops.reader" in (process / "cmdline").read_bytes()
+                and (process / "cwd").resolve() == loop.home.resolve()
+            ):
                 found.append(int(process.name))
     return found
 
@@ -211,8 +250,14 @@ def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_i
     (site.bundle / GRAPH).write_bytes(graph[:-1] + bytes([graph[-1] ^ 1]))
     with api(site.loop) as client:
         body = client.post("/predict", json=CUSTOMER).raise_for_status().json()
-        assert (body["degraded"], body["model_version"]) == (True, f"{named.model_version}-fallback")
-        assert (body["bundle_sha256"], body["cut_off"]) == (named.fallback.bundle_sha256, named.rule.cut_off)
+        assert (body["degraded"], body["model_version"]) == (
+            True,
+            f"{named.model_version}-fallback",
+        )
+        assert (body["bundle_sha256"], body["cut_off"]) == (
+            named.fallback.bundle_sha256,
+            named.rule.cut_off,
+        )
         assert told(body) == site.answer(site.fallback, named.rule)
         ready = client.get("/ready").json()
         assert ready["degraded"] is True
@@ -228,7 +273,9 @@ def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_i
 
         lower = site.name(named, rule=named.rule.model_copy(update={"cut_off": 0.01}))
         until(lambda: client.get("/model-info").json()["cut_off"] == 0.01, 5)
-        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(site.fallback, lower.rule)
+        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(
+            site.fallback, lower.rule
+        )
 
         (site.bundle / GRAPH).write_bytes(graph)
         until(lambda: client.get("/ready").json()["degraded"] is False, 10)
@@ -256,11 +303,17 @@ def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_i
         )
 
 
-def test_with_neither_bundle_nor_fallback_it_lives_and_asks_to_come_again(site: Site, named: ChampionRecord) -> None:
+def test_with_neither_bundle_nor_fallback_it_lives_and_asks_to_come_again(
+    site: Site, named: ChampionRecord
+) -> None:
     shutil.rmtree(site.artifacts)
     with api(site.loop) as client:
         assert client.get("/health").status_code == 200
-        for response in (client.get("/ready"), client.post("/predict", json=CUSTOMER), client.get("/model-info")):
+        for response in (
+            client.get("/ready"),
+            client.post("/predict", json=CUSTOMER),
+            client.get("/model-info"),
+        ):
             assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
             assert "could not be loaded (BundleError" in response.json()["detail"]
         assert "Nothing can be answered until it is." in said(client.get("/").text)
@@ -281,15 +334,21 @@ def test_the_copy_of_the_same_bundle_answers_undegraded_while_the_artifact_store
         assert {name: body[name] for name in body if name != "decision_id"} == {
             name: before[name] for name in before if name != "decision_id"
         }
-        moved = site.name(named, rule=named.rule.model_copy(update={"cut_off": 0.9}))  # a new rule for the same bytes
+        moved = site.name(
+            named, rule=named.rule.model_copy(update={"cut_off": 0.9})
+        )  # a new rule for the same bytes
         until(lambda: client.get("/model-info").json()["cut_off"] == 0.9, 5)
         assert client.get("/ready").json()["problem"] is not None
         away.rename(site.artifacts)
         until(lambda: client.get("/ready").json()["problem"] is None, 12)
-        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(site.bundle, moved.rule)
+        assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(
+            site.bundle, moved.rule
+        )
 
 
-def test_a_copy_that_was_damaged_does_not_answer_and_the_fallback_does(site: Site, named: ChampionRecord) -> None:
+def test_a_copy_that_was_damaged_does_not_answer_and_the_fallback_does(
+    site: Site, named: ChampionRecord
+) -> None:
     holder(site).refresh()
     copy = site.last_known / named.bundle_sha256 / GRAPH
     copy.write_bytes(copy.read_bytes()[:-1])
@@ -318,7 +377,9 @@ def test_the_last_known_champion_answers_while_the_dagster_store_is_gone(
     again.refresh()
     assert again.current is not None
     assert (again.current.record, again.current.degraded) == (named, False)
-    assert ("DAGSTER_HOME" if loss == "the home" else "it names no champion, although there was one") in str(again.problem)
+    assert (
+        "DAGSTER_HOME" if loss == "the home" else "it names no champion, although there was one"
+    ) in str(again.problem)
     monkeypatch.setenv("DAGSTER_HOME", str(site.loop.home))
     if loss == "the history":
         shutil.rmtree(site.loop.home / "history")
@@ -330,7 +391,9 @@ def test_the_last_known_champion_answers_while_the_dagster_store_is_gone(
     assert again.current.bundle.location == str(site.bundle)
 
 
-def test_a_damaged_new_bundle_leaves_the_old_champion_in_force_undegraded(site: Site, named: ChampionRecord) -> None:
+def test_a_damaged_new_bundle_leaves_the_old_champion_in_force_undegraded(
+    site: Site, named: ChampionRecord
+) -> None:
     """Also if it has a fallback that could be loaded: a champion of yesterday is better than a scorecard."""
     held = holder(site)
     held.refresh()
@@ -356,18 +419,33 @@ def holder(site: Site, source: Source | None = None) -> ChampionHolder:
     """A holder as in the API, that looks when it is told to."""
     read = source or DagsterInstanceSource(lambda: site.loop.instance)
     ledger = Ledger(site.loop.settings.ledger)
-    return ChampionHolder(read, PORTFOLIO, site.bundles, ledger, LastKnown(site.last_known, site.bundles), 1.0)
+    return ChampionHolder(
+        read, PORTFOLIO, site.bundles, ledger, LastKnown(site.last_known, site.bundles), 1.0
+    )
 
 
-def test_a_champion_that_the_ledger_does_not_have_does_not_answer(site: Site, named: ChampionRecord) -> None:
+def test_a_champion_that_the_ledger_does_not_have_does_not_answer(
+    site: Site, named: ChampionRecord
+) -> None:
     """Another store's run in the same log, or an asset that was materialized by hand, is no promotion."""
     held = holder(site)
     held.refresh()
-    for wrong in ({"model_version": "2"}, {"ledger_sha256": "0" * 64}, {"ledger_entry": 7}, {"ledger_entry": None}):
+    for wrong in (
+        {"model_version": "2"},
+        {"ledger_sha256": "0" * 64},
+        {"ledger_entry": 7},
+        {"ledger_entry": None},
+    ):
         values = {name: getattr(named, name) for name in ChampionRecord.model_fields} | wrong
         told = {name: value for name, value in values.items() if value is not None}
-        told |= {name: dg.MetadataValue.json(told[name].model_dump()) for name in ("rule", "fallback") if name in told}
-        site.loop.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=told))
+        told |= {
+            name: dg.MetadataValue.json(told[name].model_dump())
+            for name in ("rule", "fallback")
+            if name in told
+        }
+        site.loop.instance.report_runless_asset_event(
+            dg.AssetMaterialization("champion", metadata=told)
+        )
         held.refresh()
         assert held.current is not None
         assert held.current.record == named
@@ -383,7 +461,9 @@ def test_a_champion_that_the_ledger_does_not_have_does_not_answer(site: Site, na
     assert held.current.record == again
 
 
-def test_only_the_copy_of_the_current_champion_is_kept_and_a_changed_record_is_none(site: Site, named: ChampionRecord) -> None:
+def test_only_the_copy_of_the_current_champion_is_kept_and_a_changed_record_is_none(
+    site: Site, named: ChampionRecord
+) -> None:
     assert named.fallback is not None
     last_known = LastKnown(site.last_known, site.bundles)
     assert last_known.record() is None

@@ -57,24 +57,39 @@ def test_a_customer_typed_into_the_form_gets_the_numbers_of_predict(client: http
     text = said(page.text)
     assert f"{answer['default_probability']:.2%}".replace("%", " %") in text
     assert f"{answer['score']:.1f} points" in text
-    assert ("By the cut-off: flagged" if answer["prediction"] else "By the cut-off: not flagged") in text
+    assert (
+        "By the cut-off: flagged" if answer["prediction"] else "By the cut-off: not flagged"
+    ) in text
     places = [text.index(reason["text"], text.index("Why")) for reason in answer["reasons"]]
     assert places == sorted(places)
     assert Page(page.text).by_id("field-limit_bal")["value"] == "120000"
 
 
-def test_what_if_says_what_would_change_each_reason_and_that_it_is_no_decision(client: httpx.Client) -> None:
+def test_what_if_says_what_would_change_each_reason_and_that_it_is_no_decision(
+    client: httpx.Client,
+) -> None:
     answer = client.post("/predict", json=EXAMPLE_CUSTOMER).json()
     body = client.post("/what-if", json=EXAMPLE_CUSTOMER).raise_for_status().json()
-    same = ("prediction", "default_probability", "score", "cut_off", "model_version", "bundle_sha256")
+    same = (
+        "prediction",
+        "default_probability",
+        "score",
+        "cut_off",
+        "model_version",
+        "bundle_sha256",
+    )
     assert {name: body[name] for name in same} == {name: answer[name] for name in same}
-    assert [(one["code"], one["text"]) for one in body["reasons"]] == [(one["code"], one["text"]) for one in answer["reasons"]]
+    assert [(one["code"], one["text"]) for one in body["reasons"]] == [
+        (one["code"], one["text"]) for one in answer["reasons"]
+    ]
     proposed = [one for one in body["reasons"] if one["instead"] is not None]
     assert proposed
     for one in proposed:
         changed = {change["field"]: change["instead"] for change in one["instead"]["changes"]}
         again = client.post("/predict", json={**EXAMPLE_CUSTOMER, **changed}).json()
-        told = {name: one["instead"][name] for name in ("prediction", "default_probability", "score")}
+        told = {
+            name: one["instead"][name] for name in ("prediction", "default_probability", "score")
+        }
         assert told == {name: again[name] for name in told}
         assert told["default_probability"] < answer["default_probability"]
     assert body["note"] == "a trial, not a decision: nothing was logged"
@@ -85,7 +100,9 @@ def test_what_if_says_what_would_change_each_reason_and_that_it_is_no_decision(c
 
 
 @pytest.mark.parametrize("name", ["good", "borderline", "bad"])
-def test_an_example_is_a_link_that_fills_the_form_and_answers(client: httpx.Client, name: str) -> None:
+def test_an_example_is_a_link_that_fills_the_form_and_answers(
+    client: httpx.Client, name: str
+) -> None:
     start = client.get("/")
     assert f'href="/?example={name}#outcome"' in start.text
     assert "Nothing yet: take an example" in said(start.text)
@@ -122,7 +139,13 @@ def test_problems_stand_beside_their_fields_and_what_was_typed_stays(client: htt
 
 @pytest.mark.parametrize(
     "attempt",
-    ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' autofocus onfocus='alert(1)", "{{ 7 * 7 }}", "</select>"],
+    [
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=alert(1)>',
+        "' autofocus onfocus='alert(1)",
+        "{{ 7 * 7 }}",
+        "</select>",
+    ],
 )
 def test_nothing_that_is_typed_becomes_part_of_the_page(client: httpx.Client, attempt: str) -> None:
     """A page that repeats what it was given must repeat it as text."""
@@ -130,20 +153,28 @@ def test_nothing_that_is_typed_becomes_part_of_the_page(client: httpx.Client, at
     dirty_page = client.post("/", data={**TYPED, "age": attempt, "sex": attempt, attempt: attempt})
     dirty = Page(dirty_page.text)
     assert [tag for tag, _ in dirty.tags] == [tag for tag, _ in clean.tags]
-    assert [sorted(attributes) for _, attributes in dirty.tags] == [sorted(attributes) for _, attributes in clean.tags]
+    assert [sorted(attributes) for _, attributes in dirty.tags] == [
+        sorted(attributes) for _, attributes in clean.tags
+    ]
     assert dirty.by_id("field-age")["value"] == attempt
     assert "49" not in dirty.by_id("age-problem")
 
 
-@pytest.mark.parametrize("body", [b"", b"&&&===", b"%ff%fe=%00", b"\xff\xfe", b"age=1&age=2", b"=" * 5_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"&&&===", b"%ff%fe=%00", b"\xff\xfe", b"age=1&age=2", b"=" * 5_000]
+)
 def test_nonsense_in_the_form_is_answered_with_the_form(client: httpx.Client, body: bytes) -> None:
-    page = client.post("/", content=body, headers={"content-type": "application/x-www-form-urlencoded"})
+    page = client.post(
+        "/", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
+    )
     assert page.status_code == 422
     assert "23 fields are not as the contract wants" in said(page.text) or b"age=" in body
 
 
 def test_a_form_of_more_fields_than_any_page_has_is_refused(client: httpx.Client) -> None:
-    page = client.post("/", content=b"a=1&" * 5_000, headers={"content-type": "application/x-www-form-urlencoded"})
+    page = client.post(
+        "/", content=b"a=1&" * 5_000, headers={"content-type": "application/x-www-form-urlencoded"}
+    )
     assert page.status_code == 400
     assert page.json()["detail"] == "a form of more than 1000 fields"
 
@@ -153,7 +184,9 @@ def test_another_content_type_is_refused(client: httpx.Client) -> None:
     assert client.post("/", content=b"a=1").status_code == 415
 
 
-def test_the_page_has_no_script_or_style_of_its_own_and_names_no_other_host(client: httpx.Client) -> None:
+def test_the_page_has_no_script_or_style_of_its_own_and_names_no_other_host(
+    client: httpx.Client,
+) -> None:
     """It must work under its own policy, and without a network."""
     page = client.get("/", params={"example": "bad"})
     policy = page.headers["Content-Security-Policy"]
@@ -167,15 +200,26 @@ def test_the_page_has_no_script_or_style_of_its_own_and_names_no_other_host(clie
             address = attributes.get(name)
             assert address is None or re.match(r"/(?!/)|#", address), f"{tag} {name}={address}"
         assert tag != "script" or attributes.get("src")
-    files = [str(attributes.get("src") or attributes.get("href")) for tag, attributes in Page(page.text).tags]
+    files = [
+        str(attributes.get("src") or attributes.get("href"))
+        for tag, attributes in Page(page.text).tags
+    ]
     for address in {file for file in files if file.startswith("/static/")}:
         assert client.get(address).status_code == 200
-        assert b"http" not in client.get(address).content.replace(b"http://www.w3.org/2000/svg", b"")
+        assert b"http" not in client.get(address).content.replace(
+            b"http://www.w3.org/2000/svg", b""
+        )
 
 
-def test_every_field_has_a_label_and_the_protected_ones_say_that_nothing_uses_them(client: httpx.Client) -> None:
+def test_every_field_has_a_label_and_the_protected_ones_say_that_nothing_uses_them(
+    client: httpx.Client,
+) -> None:
     made = Page(client.get("/").text)
-    labelled = [str(attributes["for"]).removeprefix("field-") for tag, attributes in made.tags if tag == "label"]
+    labelled = [
+        str(attributes["for"]).removeprefix("field-")
+        for tag, attributes in made.tags
+        if tag == "label"
+    ]
     named = [attributes["name"] for tag, attributes in made.tags if tag in ("input", "select")]
     assert labelled == named
     assert set(named) == set(PORTFOLIO.field_names)
@@ -183,7 +227,9 @@ def test_every_field_has_a_label_and_the_protected_ones_say_that_nothing_uses_th
     assert "No feature of the model uses these fields" in said(client.get("/").text)
 
 
-def test_the_model_in_force_is_described_with_its_card_and_its_curves(trained: Loop, client: httpx.Client) -> None:
+def test_the_model_in_force_is_described_with_its_card_and_its_curves(
+    trained: Loop, client: httpx.Client
+) -> None:
     record = trained.champion()
     page = client.get("/")
     text = said(page.text)
@@ -203,7 +249,9 @@ def test_the_model_in_force_is_described_with_its_card_and_its_curves(trained: L
         assert curve.content.startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", ["nothing", "..%2f..%2fmodel_card", "%2e%2e", "roc.png%00", "C:%5croc"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "..%2f..%2fmodel_card", "%2e%2e", "roc.png%00", "C:%5croc"]
+)
 def test_only_the_curves_of_the_list_can_be_asked_for(client: httpx.Client, name: str) -> None:
     answer = client.get(f"/model/plots/{name}.png")
     assert answer.status_code == 404
@@ -224,7 +272,9 @@ def test_without_a_champion_the_page_says_what_to_run_and_keeps_what_was_typed(f
         assert client.get("/model/card").status_code == 503
 
 
-def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_is_said(tmp_path: Path) -> None:
+def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_is_said(
+    tmp_path: Path,
+) -> None:
     loop = Loop.of(tmp_path / "site")
     assert loop.run("train").success
     set_cut_off(loop.instance, loop.settings, 0.25, "<b>a bad year</b>")
@@ -233,9 +283,13 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
         assert "<b>a bad year" not in page.text
         text = said(page.text)
         history = text[text.index("History of the champion") :]
-        assert history.index("cut-off changed <b>a bad year</b>") < history.index("first champion no champion before")
+        assert history.index("cut-off changed <b>a bad year</b>") < history.index(
+            "first champion no champion before"
+        )
         assert "Cut-off PD 25.00 %" in text
-        assert "Not written yet" not in text  # ROC and calibration are written whatever the reports' setting
+        assert (
+            "Not written yet" not in text
+        )  # ROC and calibration are written whatever the reports' setting
         assert client.get("/model/plots/ks.png").status_code == 404
 
         record = loop.champion()
@@ -243,11 +297,18 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
         until(lambda: "The model card is not written yet" in said(client.get("/").text), 10)
         assert client.get("/model/card").status_code == 404
         loop.name_champion(record.model_copy(update={"documents_uri": "models/77"}))
-        until(lambda: "The model card and the curves cannot be read now" in said(client.get("/").text), 10)
+        until(
+            lambda: (
+                "The model card and the curves cannot be read now" in said(client.get("/").text)
+            ),
+            10,
+        )
         assert client.get("/model/card").status_code == 503
 
         loop.name_champion(record.model_copy(update={"bundle_sha256": "0" * 64}))
-        until(lambda: "The champion in force could not be read or loaded" in client.get("/").text, 10)
+        until(
+            lambda: "The champion in force could not be read or loaded" in client.get("/").text, 10
+        )
         page = client.get("/", params={"example": "good"})
         assert page.status_code == 200
         assert "cannot read" in said(page.text)

@@ -68,24 +68,34 @@ def found(door: Door) -> dict[str, dict[str, Verdict]]:
     return measured(door)
 
 
-def test_the_page_says_what_is_answered_to_each_form_of_request(found: dict[str, dict[str, Verdict]]) -> None:
+def test_the_page_says_what_is_answered_to_each_form_of_request(
+    found: dict[str, dict[str, Verdict]],
+) -> None:
     """`python -m tests.support.doors_requests` writes it anew."""
     assert len(FORMS) == len({*FORMS}) >= 60
     assert section_of(PAGE.read_text(encoding="utf-8")) == table_of(found)
 
 
 @pytest.mark.parametrize("form", RECORDS)
-def test_a_record_has_one_verdict_alone_tried_and_in_a_batch(found: dict[str, dict[str, Verdict]], form: str) -> None:
+def test_a_record_has_one_verdict_alone_tried_and_in_a_batch(
+    found: dict[str, dict[str, Verdict]], form: str
+) -> None:
     """The same PD, or the same words about the same fields."""
     ways = found[form]
-    assert ways[PREDICT].outcome == ways[TRIAL].outcome == ways[ELEMENT].outcome == ways[LINE].outcome
+    assert (
+        ways[PREDICT].outcome == ways[TRIAL].outcome == ways[ELEMENT].outcome == ways[LINE].outcome
+    )
     assert (ways[PREDICT].status == 200) == (ways[PREDICT].probability is not None)
     assert ways[PREDICT].status == ways[TRIAL].status
     assert ways[PREDICT].status in (200, 400, 422)
 
 
-@pytest.mark.parametrize("form", [form for form, record in RECORDS.items() if record.row is not None])
-def test_a_cell_is_taken_where_the_same_value_is(found: dict[str, dict[str, Verdict]], form: str) -> None:
+@pytest.mark.parametrize(
+    "form", [form for form, record in RECORDS.items() if record.row is not None]
+)
+def test_a_cell_is_taken_where_the_same_value_is(
+    found: dict[str, dict[str, Verdict]], form: str
+) -> None:
     """Or there is a reason why a table is read otherwise."""
     alone, row = found[form][PREDICT], found[form][ROW]
     if form in CELL_OTHERWISE:
@@ -100,7 +110,9 @@ def test_every_exception_is_a_form(found: dict[str, dict[str, Verdict]]) -> None
 
 
 @pytest.mark.parametrize("form", BODIES)
-def test_a_body_that_is_no_record_is_accepted_nowhere(found: dict[str, dict[str, Verdict]], form: str) -> None:
+def test_a_body_that_is_no_record_is_accepted_nowhere(
+    found: dict[str, dict[str, Verdict]], form: str
+) -> None:
     """A trial reads as strictly as a decision: `/what-if` took the last of two equal keys, and UTF-16."""
     ways = found[form]
     assert [verdict.probability for verdict in ways.values()] == [None] * 4
@@ -109,7 +121,9 @@ def test_a_body_that_is_no_record_is_accepted_nowhere(found: dict[str, dict[str,
 
 
 def test_no_form_is_a_fault_of_the_api(found: dict[str, dict[str, Verdict]]) -> None:
-    assert [form for form, ways in found.items() for verdict in ways.values() if verdict.status >= 500] == []
+    assert [
+        form for form, ways in found.items() for verdict in ways.values() if verdict.status >= 500
+    ] == []
 
 
 def test_a_method_that_is_not_answered_is_told_all_that_are(door: Door) -> None:
@@ -119,7 +133,9 @@ def test_a_method_that_is_not_answered_is_told_all_that_are(door: Door) -> None:
     assert door.ask(REQUESTS["PUT"]).headers["allow"] == "POST"
 
 
-def test_a_missing_field_is_what_a_name_that_is_near_was_meant_for(found: dict[str, dict[str, Verdict]]) -> None:
+def test_a_missing_field_is_what_a_name_that_is_near_was_meant_for(
+    found: dict[str, dict[str, Verdict]],
+) -> None:
     said = found["pay_1 for pay_0"][PREDICT].said
     assert "pay_1 '-1': Extra inputs are not permitted; valid: did you mean pay_0?" in said
 
@@ -127,14 +143,23 @@ def test_a_missing_field_is_what_a_name_that_is_near_was_meant_for(found: dict[s
 def get_paths(app: FastAPI, door: Door) -> dict[str, str]:
     """By route the path of a request; those of `Mount` have a file in them."""
     decision = json.loads(door.ask(one(JSON)).body)["decision_id"]
-    values = {"decision_id": decision, "day": "2026-03-01", "until": "2026-03-01", "days": "7", "sha256": "0" * 64, "name": "roc"}
+    values = {
+        "decision_id": decision,
+        "day": "2026-03-01",
+        "until": "2026-03-01",
+        "days": "7",
+        "sha256": "0" * 64,
+        "name": "roc",
+    }
     files = {"/static": "/page.css", "/static-offline-docs": "/swagger-ui.css"}
     paths = {}
     for route in every_route(app.routes):
         if isinstance(route, Mount):
             paths[route.path] = f"{route.path}{files[route.path]}"
         elif isinstance(route, Route) and "GET" in (route.methods or ()):
-            paths[route.path] = re.sub(r"{(\w+)(:\w+)?}", lambda match: values[match[1]], route.path)
+            paths[route.path] = re.sub(
+                r"{(\w+)(:\w+)?}", lambda match: values[match[1]], route.path
+            )
     return paths
 
 
@@ -149,7 +174,10 @@ def test_head_answers_as_get_does_without_a_body(door: Door) -> None:
         got, head = door.ask(Sent("GET", path)), door.ask(Sent("HEAD", path))
         assert got.body, path
         assert head.body == b"", path
-        assert (head.status, head.headers["content-type"]) == (got.status, got.headers["content-type"]), path
+        assert (head.status, head.headers["content-type"]) == (
+            got.status,
+            got.headers["content-type"],
+        ), path
         assert int(got.headers["content-length"]) == len(got.body), path
         if path in LIVE_LENGTH:
             assert int(head.headers["content-length"]) > 0

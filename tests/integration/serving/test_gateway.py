@@ -47,7 +47,11 @@ def application() -> Any:
     async def predict(customer: Customer, request: Request) -> dict[str, Any]:  # type: ignore[valid-type]
         state = request.state
         assert time.perf_counter() - state.received_at < 5
-        return {"caller": state.caller.name, "scopes": sorted(state.caller.scopes), "trace": state.trace.trace_id}
+        return {
+            "caller": state.caller.name,
+            "scopes": sorted(state.caller.scopes),
+            "trace": state.trace.trace_id,
+        }
 
     @app.post("/predict/batch")
     async def batch(request: Request) -> dict[str, int]:
@@ -116,7 +120,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def settings() -> ServingSettings:
-    return ServingSettings(predict_body_limit=BODY_LIMIT, batch_body_limit=BATCH_LIMIT, body_seconds=SECONDS)
+    return ServingSettings(
+        predict_body_limit=BODY_LIMIT, batch_body_limit=BATCH_LIMIT, body_seconds=SECONDS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -134,18 +140,30 @@ def site(tmp_path_factory: pytest.TempPathFactory, settings: ServingSettings) ->
     watch = Watch(0, [])
     limiter = RateLimiter(folder / "table", 100_000, 100_000)
     perimeter = Perimeter(
-        application(), route_table(settings, (JSON_TYPE, "text/csv")), KeyRing(file), limiter=limiter, observers=[watch]
+        application(),
+        route_table(settings, (JSON_TYPE, "text/csv")),
+        KeyRing(file),
+        limiter=limiter,
+        observers=[watch],
     )
-    with served(perimeter) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+    with (
+        served(perimeter) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+    ):
         yield Site(client, port, keys, file, watch)
 
 
 @pytest.fixture(scope="module")
-def open_site(tmp_path_factory: pytest.TempPathFactory, settings: ServingSettings) -> Iterator[httpx.Client]:
+def open_site(
+    tmp_path_factory: pytest.TempPathFactory, settings: ServingSettings
+) -> Iterator[httpx.Client]:
     """Without keys, on loopback."""
     ring = KeyRing(tmp_path_factory.mktemp("open") / "keys.json")
     perimeter = Perimeter(application(), route_table(settings), ring)
-    with served(perimeter) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+    with (
+        served(perimeter) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+    ):
         yield client
 
 
@@ -184,7 +202,11 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
 def test_a_key_lets_in_by_each_of_its_three_ways(site: Site) -> None:
     key = site.keys["scorer"]
     basic = base64.b64encode(f"anything:{key}".encode()).decode()
-    for headers in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}, {"Authorization": f"Basic {basic}"}):
+    for headers in (
+        {"Authorization": f"Bearer {key}"},
+        {"X-API-Key": key},
+        {"Authorization": f"Basic {basic}"},
+    ):
         answer = site.client.post("/predict", json=EXAMPLE, headers=headers)
         assert answer.status_code == 200, answer.text
         assert answer.json()["caller"] == "scorer"
@@ -234,7 +256,9 @@ def test_a_browser_is_asked_for_a_key_on_pages_only(site: Site) -> None:
         ("GET", "//metrics", 403, 403, 404),
     ],
 )
-def test_each_scope_opens_what_it_is_for(site: Site, method: str, path: str, scorer: int, reader: int, boss: int) -> None:
+def test_each_scope_opens_what_it_is_for(
+    site: Site, method: str, path: str, scorer: int, reader: int, boss: int
+) -> None:
     """What no table names, and a path that goes around the table, is closed to all but admin."""
     got = {}
     url = httpx.URL(scheme="http", host="127.0.0.1", port=site.port, raw_path=path.encode())
@@ -251,19 +275,41 @@ def test_what_a_caller_may_not_do_names_the_scope(site: Site) -> None:
 
 
 def test_a_revoked_key_is_refused_within_two_seconds(site: Site) -> None:
-    assert site.client.post("/predict", json=EXAMPLE, headers=site.auth("leaver")).status_code == 200
+    assert (
+        site.client.post("/predict", json=EXAMPLE, headers=site.auth("leaver")).status_code == 200
+    )
     revoke_keys(site.file, "leaver")
     time.sleep(keys.LOOK_SECONDS + 0.2)
-    assert site.client.post("/predict", json=EXAMPLE, headers=site.auth("leaver")).status_code == 401
-    assert site.client.post("/predict", json=EXAMPLE, headers=site.auth("scorer")).status_code == 200
+    assert (
+        site.client.post("/predict", json=EXAMPLE, headers=site.auth("leaver")).status_code == 401
+    )
+    assert (
+        site.client.post("/predict", json=EXAMPLE, headers=site.auth("scorer")).status_code == 200
+    )
 
 
-def test_who_asks_too_often_is_told_when_to_come_again(tmp_path: Path, settings: ServingSettings) -> None:
+def test_who_asks_too_often_is_told_when_to_come_again(
+    tmp_path: Path, settings: ServingSettings
+) -> None:
     file = tmp_path / "keys.json"
     key = create_key(file, "hasty", ["predict"])
-    perimeter = Perimeter(application(), route_table(settings), KeyRing(file), limiter=RateLimiter(tmp_path / "table", 0.1, 3))
-    with served(perimeter) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": key}) as client:
-        assert [client.post("/predict", json=EXAMPLE).status_code for _ in range(5)] == [200, 200, 200, 429, 429]
+    perimeter = Perimeter(
+        application(),
+        route_table(settings),
+        KeyRing(file),
+        limiter=RateLimiter(tmp_path / "table", 0.1, 3),
+    )
+    with (
+        served(perimeter) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": key}) as client,
+    ):
+        assert [client.post("/predict", json=EXAMPLE).status_code for _ in range(5)] == [
+            200,
+            200,
+            200,
+            429,
+            429,
+        ]
         answer = client.post("/predict", json=EXAMPLE)
         assert "hasty asks more than 0.1 times a second" in problem(answer, 429)["detail"]
         assert 9 <= int(answer.headers["retry-after"]) <= 10
@@ -285,9 +331,13 @@ def test_who_asks_too_often_is_told_when_to_come_again(tmp_path: Path, settings:
         ("application/x-www-form-urlencoded", 415),
     ],
 )
-def test_only_json_in_utf_8_is_a_decision_s_question(site: Site, content_type: str, status: int) -> None:
+def test_only_json_in_utf_8_is_a_decision_s_question(
+    site: Site, content_type: str, status: int
+) -> None:
     answer = site.client.post(
-        "/predict", content=json.dumps(EXAMPLE), headers={"Content-Type": content_type, **site.auth("scorer")}
+        "/predict",
+        content=json.dumps(EXAMPLE),
+        headers={"Content-Type": content_type, **site.auth("scorer")},
     )
     assert answer.status_code == status, answer.text
     if status == 415:
@@ -298,9 +348,16 @@ def test_only_json_in_utf_8_is_a_decision_s_question(site: Site, content_type: s
 def test_the_batch_takes_the_types_that_it_was_given(site: Site) -> None:
     def post(content_type: str) -> int:
         headers = {"Content-Type": content_type, **site.auth("scorer")}
-        return site.client.post("/predict/batch", content=b"a,b\n1,2\n", headers=headers).status_code
+        return site.client.post(
+            "/predict/batch", content=b"a,b\n1,2\n", headers=headers
+        ).status_code
 
-    assert [post("text/csv; charset=utf-8"), post("application/json"), post("text/csv; charset=utf-16"), post("text/html")] == [
+    assert [
+        post("text/csv; charset=utf-8"),
+        post("application/json"),
+        post("text/csv; charset=utf-16"),
+        post("text/html"),
+    ] == [
         200,
         200,
         415,
@@ -327,8 +384,12 @@ def test_a_compressed_body_is_not_read(site: Site) -> None:
         (b"null", 422, "contract"),
     ],
 )
-def test_json_that_could_mean_two_things_is_refused(site: Site, body: bytes, status: int, told: str) -> None:
-    answer = site.client.post("/predict", content=body, headers={"Content-Type": JSON_TYPE, **site.auth("scorer")})
+def test_json_that_could_mean_two_things_is_refused(
+    site: Site, body: bytes, status: int, told: str
+) -> None:
+    answer = site.client.post(
+        "/predict", content=body, headers={"Content-Type": JSON_TYPE, **site.auth("scorer")}
+    )
     assert told in problem(answer, status)["detail"]
 
 
@@ -341,7 +402,12 @@ def test_protected_values_are_told_to_those_who_may_read_only(site: Site) -> Non
         return {one["field"].lower(): one for one in problem(answer, 422)["problems"]}
 
     secret, boss = told("scorer"), told("boss")
-    assert secret["sex"] == {"field": "sex", "value": "redacted", "problem": "not valid", "valid": "one of 1, 2"}
+    assert secret["sex"] == {
+        "field": "sex",
+        "value": "redacted",
+        "problem": "not valid",
+        "valid": "one of 1, 2",
+    }
     assert secret["age"]["value"] == "redacted"
     assert "77" not in json.dumps([secret["sex"], secret["age"]])
     assert "ninety" not in json.dumps(secret)
@@ -372,7 +438,9 @@ def test_a_chunked_body_is_counted_while_it_comes(site: Site) -> None:
 
     problem(site.client.post("/predict", content=pieces(5), headers=headers), 413)
     problem(site.client.post("/predict/batch", content=pieces(200), headers=headers), 413)
-    assert site.client.post("/predict/batch", content=pieces(90), headers=headers).json() == {"bytes": 90_000}
+    assert site.client.post("/predict/batch", content=pieces(90), headers=headers).json() == {
+        "bytes": 90_000
+    }
 
 
 def settle() -> None:
@@ -393,13 +461,18 @@ def head(site: Site, path: str, *headers: str, name: str = "scorer") -> bytes:
 
 def test_a_body_that_does_not_come_is_not_waited_for(site: Site) -> None:
     start = time.monotonic()
-    for sent in (head(site, "/predict", "Content-Length: 100"), head(site, "/predict", "Content-Length: 100") + b"{"):
+    for sent in (
+        head(site, "/predict", "Content-Length: 100"),
+        head(site, "/predict", "Content-Length: 100") + b"{",
+    ):
         answer = raw(site.port, sent)
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"connection: close" in answer
         assert not answer.endswith(b"(not closed)")
     dripping = [(SECONDS / 4, b" ")] * 8
-    assert raw(site.port, head(site, "/predict", "Content-Length: 100"), *dripping).startswith(b"HTTP/1.1 408 ")
+    assert raw(site.port, head(site, "/predict", "Content-Length: 100"), *dripping).startswith(
+        b"HTTP/1.1 408 "
+    )
     assert time.monotonic() - start < 20
 
 
@@ -408,7 +481,9 @@ def test_a_batch_may_take_its_time_but_not_be_silent_nor_drip(site: Site) -> Non
     chunked = head(site, "/predict/batch", "Transfer-Encoding: chunked", "Connection: close")
     assert b'{"bytes":4096}' in raw(site.port, chunked, *slow, (0, b"0\r\n\r\n"))
     assert raw(site.port, chunked, (0, b"1\r\nx\r\n")).startswith(b"HTTP/1.1 408 ")
-    assert raw(site.port, chunked, *[(SECONDS / 4, b"1\r\nx\r\n")] * 12).startswith(b"HTTP/1.1 408 ")
+    assert raw(site.port, chunked, *[(SECONDS / 4, b"1\r\nx\r\n")] * 12).startswith(
+        b"HTTP/1.1 408 "
+    )
 
 
 def test_a_client_that_leaves_before_its_body_is_there_is_logged_as_gone(site: Site) -> None:
@@ -421,14 +496,27 @@ def test_a_client_that_leaves_before_its_body_is_there_is_logged_as_gone(site: S
 
 def test_what_is_sent_twice_is_a_contradiction(site: Site) -> None:
     answer = raw(
-        site.port, head(site, "/predict", f"X-API-Key: {site.keys['boss']}", "Content-Length: 2", "Connection: close") + b"{}"
+        site.port,
+        head(
+            site,
+            "/predict",
+            f"X-API-Key: {site.keys['boss']}",
+            "Content-Length: 2",
+            "Connection: close",
+        )
+        + b"{}",
     )
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert b"x-api-key is there twice" in answer
 
 
 def test_another_site_s_page_asks_nothing_in_its_reader_s_name(site: Site) -> None:
-    for origin, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+    for origin, status in (
+        ("cross-site", 403),
+        ("same-site", 403),
+        ("same-origin", 200),
+        ("none", 200),
+    ):
         headers = {**site.auth("scorer"), "Sec-Fetch-Site": origin}
         assert site.client.post("/predict", json=EXAMPLE, headers=headers).status_code == status
 
@@ -437,15 +525,26 @@ def test_who_was_refused_can_ask_again_on_the_same_connection(site: Site) -> Non
     """Most clients send head and body apart, so the refusal is ready before the body has come."""
     for _ in range(20):
         assert site.client.post("/predict", json=EXAMPLE).status_code == 401
-        assert site.client.post("/predict/batch", json=EXAMPLE, headers=site.auth("reader")).status_code == 403
-        answer = site.client.post("/predict", content=b"x", headers={"Content-Type": "text/html", **site.auth("scorer")})
+        assert (
+            site.client.post(
+                "/predict/batch", json=EXAMPLE, headers=site.auth("reader")
+            ).status_code
+            == 403
+        )
+        answer = site.client.post(
+            "/predict", content=b"x", headers={"Content-Type": "text/html", **site.auth("scorer")}
+        )
         assert answer.status_code == 415
         assert "connection" not in answer.headers
 
 
 def test_a_request_s_id_and_trace_go_in_and_out(site: Site) -> None:
     trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-    headers = {**site.auth("scorer"), "X-Request-ID": "case-4711", "traceparent": f"00-{trace}-{parent}-01"}
+    headers = {
+        **site.auth("scorer"),
+        "X-Request-ID": "case-4711",
+        "traceparent": f"00-{trace}-{parent}-01",
+    }
     answer = site.client.post("/predict", json=EXAMPLE, headers=headers)
     assert answer.headers["x-request-id"] == "case-4711"
     version, trace_id, span, flags = answer.headers["traceparent"].split("-")
@@ -503,7 +602,9 @@ def test_a_fault_in_the_middle_of_an_answer_closes_the_connection(site: Site) ->
         with pytest.raises(httpx.RemoteProtocolError):
             site.client.get("/model/half", headers=site.auth("boss"))
         settle()
-    assert [line["error"] for line in lines if line["event"] == "failed"] == ["builtins.RuntimeError"]
+    assert [line["error"] for line in lines if line["event"] == "failed"] == [
+        "builtins.RuntimeError"
+    ]
 
 
 def test_errors_of_the_application_keep_their_headers(site: Site) -> None:
@@ -515,7 +616,9 @@ def test_errors_of_the_application_keep_their_headers(site: Site) -> None:
 
 def test_what_is_refused_is_one_line_in_the_log_without_key_or_customer(site: Site) -> None:
     with capture_logs() as lines:
-        site.client.post("/predict", json=EXAMPLE, headers=site.auth("reader") | {"X-Request-ID": "case-1"})
+        site.client.post(
+            "/predict", json=EXAMPLE, headers=site.auth("reader") | {"X-Request-ID": "case-1"}
+        )
         site.client.post("/predict", json={**EXAMPLE, "age": "ninety"}, headers=site.auth("scorer"))
         site.client.post("/predict", json=EXAMPLE, headers=site.auth("scorer"))
         settle()
@@ -538,7 +641,11 @@ def test_who_looks_on_sees_each_request_once(site: Site) -> None:
     site.client.get("/model-info")
     site.client.post("/predict", json={}, headers=site.auth("scorer"))
     settle()
-    assert site.watch.seen[seen:] == [("/health", 200, None), ("/model-info", 401, "no_key"), ("/predict", 422, None)]
+    assert site.watch.seen[seen:] == [
+        ("/health", 200, None),
+        ("/model-info", 401, "no_key"),
+        ("/predict", 422, None),
+    ]
     assert site.watch.begun - begun == 3
 
 
@@ -551,15 +658,24 @@ def test_without_keys_everybody_on_this_machine_is_anonymous(open_site: httpx.Cl
     assert open_site.delete("/predict").status_code == 405
 
 
-def test_without_keys_a_name_that_only_leads_here_is_not_this_machine(open_site: httpx.Client) -> None:
+def test_without_keys_a_name_that_only_leads_here_is_not_this_machine(
+    open_site: httpx.Client,
+) -> None:
     """A page of another site, whose name has been pointed at 127.0.0.1, must not read what the API says."""
-    for host, status in (("evil.example", 403), ("localhost.evil.example", 403), ("localhost:8000", 200), ("[::1]:1", 200)):
+    for host, status in (
+        ("evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("localhost:8000", 200),
+        ("[::1]:1", 200),
+    ):
         answer = open_site.post("/predict", json=EXAMPLE, headers={"Host": host})
         assert answer.status_code == status
 
 
 @pytest.fixture(scope="module")
-def short_site(tmp_path_factory: pytest.TempPathFactory, settings: ServingSettings) -> Iterator[tuple[int, Watch]]:
+def short_site(
+    tmp_path_factory: pytest.TempPathFactory, settings: ServingSettings
+) -> Iterator[tuple[int, Watch]]:
     """Without keys; /predict does not go through the application."""
 
     async def doubled(_: Scope, body: bytes) -> bytes:
@@ -572,17 +688,26 @@ def short_site(tmp_path_factory: pytest.TempPathFactory, settings: ServingSettin
     watch = Watch(0, [])
     ring = KeyRing(tmp_path_factory.mktemp("short") / "keys.json")
     shortcuts = {("POST", "/predict"): shortcut(doubled, problem_handlers(PORTFOLIO))}
-    perimeter = Perimeter(application(), route_table(settings), ring, observers=[watch], shortcuts=shortcuts)
+    perimeter = Perimeter(
+        application(), route_table(settings), ring, observers=[watch], shortcuts=shortcuts
+    )
     with served(perimeter) as port:
         yield port, watch
 
 
 def asked(body: bytes, *more: bytes, version: bytes = b"1.1") -> bytes:
-    head = [b"POST /predict HTTP/%b" % version, b"Host: localhost", b"Content-Type: application/json", *more]
+    head = [
+        b"POST /predict HTTP/%b" % version,
+        b"Host: localhost",
+        b"Content-Type: application/json",
+        *more,
+    ]
     return b"\r\n".join([*head, b"Content-Length: %d" % len(body), b"", body])
 
 
-def test_an_answer_that_leaves_at_one_stroke_has_what_every_answer_has(short_site: tuple[int, Watch], site: Site) -> None:
+def test_an_answer_that_leaves_at_one_stroke_has_what_every_answer_has(
+    short_site: tuple[int, Watch], site: Site
+) -> None:
     port, watch = short_site
     watch.seen.clear()
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -599,9 +724,13 @@ def test_an_answer_that_leaves_at_one_stroke_has_what_every_answer_has(short_sit
     assert watch.seen == [("/predict", 200, None)]
 
 
-def test_pipelined_answers_at_one_stroke_come_in_order_and_the_last_one_closes(short_site: tuple[int, Watch]) -> None:
+def test_pipelined_answers_at_one_stroke_come_in_order_and_the_last_one_closes(
+    short_site: tuple[int, Watch],
+) -> None:
     port, _ = short_site
-    answer = raw(port, asked(b"1") + asked(b"2", b"Expect: 100-continue") + asked(b"3", b"Connection: close"))
+    answer = raw(
+        port, asked(b"1") + asked(b"2", b"Expect: 100-continue") + asked(b"3", b"Connection: close")
+    )
     answers = answer.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"").split(b"HTTP/1.1 200 OK")[1:]
     bodies = [one.rpartition(b"\r\n\r\n")[2] for one in answers]
     assert bodies == [b"[1,1]", b"[2,2]", b"[3,3]"]
@@ -609,7 +738,9 @@ def test_pipelined_answers_at_one_stroke_come_in_order_and_the_last_one_closes(s
     assert b"connection: close" in raw(port, asked(b"4", version=b"1.0"))
 
 
-def test_what_a_shortcut_refuses_or_fails_at_is_told_as_a_problem(short_site: tuple[int, Watch]) -> None:
+def test_what_a_shortcut_refuses_or_fails_at_is_told_as_a_problem(
+    short_site: tuple[int, Watch],
+) -> None:
     port, watch = short_site
     watch.seen.clear()
     for body, status in ((b'"refused"', 503), (b'"wrong"', 500)):

@@ -80,7 +80,10 @@ def test_one_worker_tells_about_all_and_the_dead_leave_their_counts_only(tmp_pat
     command = [sys.executable, "-c", WORKER, str(folder)]
     workers = [
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         )
         for _ in range(2)
     ]
@@ -89,7 +92,10 @@ def test_one_worker_tells_about_all_and_the_dead_leave_their_counts_only(tmp_pat
         assert worker.stdout.readline() == b"counted\n"
     own = Metrics(folder)
     model = (("bundle_sha256", "abc"), ("degraded", "false"), ("model_version", "7"))
-    decided = ("creditrisk_decisions_total", (("degraded", "false"), ("model_version", "7"), ("prediction", "1")))
+    decided = (
+        "creditrisk_decisions_total",
+        (("degraded", "false"), ("model_version", "7"), ("prediction", "1")),
+    )
     told = samples(own.text())
     assert told[("creditrisk_requests_in_flight", ())] == 2
     assert told[("creditrisk_model_info", model)] == 2
@@ -125,10 +131,14 @@ def test_a_swap_moves_the_worker_to_the_other_model(metrics: Metrics) -> None:
     assert samples(metrics.text())[("creditrisk_champion_problem", ())] == 0
 
 
-def test_requests_are_counted_by_route_and_refused_by_reason(metrics: Metrics, tmp_path: Path) -> None:
+def test_requests_are_counted_by_route_and_refused_by_reason(
+    metrics: Metrics, tmp_path: Path
+) -> None:
     app = FastAPI()
     add_metrics_route(app, metrics)
-    perimeter = Perimeter(app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), observers=[metrics])
+    perimeter = Perimeter(
+        app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), observers=[metrics]
+    )
     with served(perimeter) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         for place in range(3):
             assert client.get(f"/decisions/{place}").status_code == 404
@@ -137,17 +147,26 @@ def test_requests_are_counted_by_route_and_refused_by_reason(metrics: Metrics, t
         answer = client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=")
         told = samples(answer.content)
-    assert told[("creditrisk_request_seconds_count", (("route", "/decisions/{id}"), ("status", "4xx")))] == 3
+    assert (
+        told[
+            ("creditrisk_request_seconds_count", (("route", "/decisions/{id}"), ("status", "4xx")))
+        ]
+        == 3
+    )
     assert told[("creditrisk_requests_refused_total", (("reason", "content_type"),))] == 1
     assert told[("creditrisk_requests_refused_total", (("reason", "status_404"),))] == 3
     assert told[("creditrisk_requests_in_flight", ())] == 1  # the one that asks
     assert len({dict(labels).get("route") for _, labels in told}) < 10
 
 
-def test_dashboard_and_alerts_name_only_what_the_api_exports(metrics: Metrics, tmp_path: Path) -> None:
+def test_dashboard_and_alerts_name_only_what_the_api_exports(
+    metrics: Metrics, tmp_path: Path
+) -> None:
     """A renamed metric leaves a panel empty and an alert silent, and nobody notices."""
     app = FastAPI()
-    perimeter = Perimeter(app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), observers=[metrics])
+    perimeter = Perimeter(
+        app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), observers=[metrics]
+    )
     all_observed(metrics)
     with served(perimeter) as port:
         httpx.post(f"http://127.0.0.1:{port}/predict")
@@ -163,7 +182,9 @@ def test_dashboard_and_alerts_name_only_what_the_api_exports(metrics: Metrics, t
     assert named <= set(exported), named - set(exported)
     for text in expressions:
         used = set(re.findall(r"(\w+)=~?\"", text)) | {
-            label for group in re.findall(r"by \(([^)]*)\)", text) for label in group.replace(" ", "").split(",")
+            label
+            for group in re.findall(r"by \(([^)]*)\)", text)
+            for label in group.replace(" ", "").split(",")
         }
         of_these = set.union(*(exported[name] for name in re.findall(r"\bcreditrisk_\w+", text)))
         assert used <= of_these, (text, used - of_these)

@@ -21,7 +21,11 @@ STABLE, SHIFTED = "2026-06-01", "2026-06-02"
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a stable and a shifted day; the outcomes of the first have come."""
-    loop = Loop.of(tmp_path_factory.mktemp("watched") / "site", report_rows=500, dagster_url="http://dagster:3000")
+    loop = Loop.of(
+        tmp_path_factory.mktemp("watched") / "site",
+        report_rows=500,
+        dagster_url="http://dagster:3000",
+    )
     assert loop.run("train").success
     stable, pool = customers(600, 61, 2_000_000), customers(4_000, 62, 3_000_000)
     shifted = chosen(pool, risk_index(PORTFOLIO, pool), 800, np.random.default_rng(6))
@@ -43,7 +47,9 @@ def said(content: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", content)).split())
 
 
-def test_before_the_loop_has_written_anything_the_page_says_what_to_run(watched: Loop, client: httpx.Client) -> None:
+def test_before_the_loop_has_written_anything_the_page_says_what_to_run(
+    watched: Loop, client: httpx.Client
+) -> None:
     """A new installation: the API is up before the daemon has ticked."""
     (watched.settings.reports / "status.json").unlink(missing_ok=True)
     page = client.get("/monitoring")
@@ -51,7 +57,9 @@ def test_before_the_loop_has_written_anything_the_page_says_what_to_run(watched:
     assert "The loop has written nothing yet." in said(page.text)
 
 
-def test_the_page_shows_the_champion_the_days_and_each_alarm_with_its_run(watched: Loop, client: httpx.Client) -> None:
+def test_the_page_shows_the_champion_the_days_and_each_alarm_with_its_run(
+    watched: Loop, client: httpx.Client
+) -> None:
     watched.tick(status_for_people)
     content = client.get("/monitoring").text
     text = said(content)
@@ -90,7 +98,9 @@ def test_nothing_is_fetched_from_another_host(client: httpx.Client) -> None:
     assert "<script" not in content
 
 
-def test_a_status_that_cannot_be_read_is_said_and_the_api_goes_on(watched: Loop, client: httpx.Client) -> None:
+def test_a_status_that_cannot_be_read_is_said_and_the_api_goes_on(
+    watched: Loop, client: httpx.Client
+) -> None:
     (watched.settings.reports / "status.json").write_text('{"days": [')
     page = client.get("/monitoring")
     assert page.status_code == 200

@@ -21,7 +21,11 @@ from tests.support.servers import every_route
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[FastAPI]:
     with dg.DagsterInstance.ephemeral() as instance:
-        made = api(ServingSettings(), Settings(data_dir=UPath(tmp_path)), DagsterInstanceSource(lambda: instance)).app
+        made = api(
+            ServingSettings(),
+            Settings(data_dir=UPath(tmp_path)),
+            DagsterInstanceSource(lambda: instance),
+        ).app
         assert isinstance(made, FastAPI)
         yield made
 
@@ -35,7 +39,9 @@ def test_every_route_of_the_api_is_in_the_table(app: FastAPI) -> None:
     assert [one for one in own if routes.rule(*one).scopes == ADMIN] == []
 
 
-def test_the_document_names_the_scope_of_each_route_and_what_a_refusal_looks_like(app: FastAPI) -> None:
+def test_the_document_names_the_scope_of_each_route_and_what_a_refusal_looks_like(
+    app: FastAPI,
+) -> None:
     document_keys(app, route_table(ServingSettings()))
     document = app.openapi()
     assert document is app.openapi()
@@ -44,7 +50,18 @@ def test_the_document_names_the_scope_of_each_route_and_what_a_refusal_looks_lik
     assert predict["security"] == [{"key": []}, {"header": []}]
     assert predict["description"].endswith("Needs a key with the scope `predict`.")
     assert document["paths"]["/health"]["get"]["security"] == []
-    assert set(predict["responses"]) >= {"200", "400", "401", "403", "413", "415", "422", "429", "500", "503"}
+    assert set(predict["responses"]) >= {
+        "200",
+        "400",
+        "401",
+        "403",
+        "413",
+        "415",
+        "422",
+        "429",
+        "500",
+        "503",
+    }
     refusal = predict["responses"]["422"]["content"]
     assert set(refusal) == {"application/problem+json"}
     assert set(refusal["application/problem+json"]["schema"]["properties"]) == {

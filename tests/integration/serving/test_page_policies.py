@@ -56,7 +56,12 @@ class Watched:
         self.page = page
         self.complaints: list[str] = []
         self.asked: list[str] = []
-        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: (
+                self.complaints.append(message.text) if message.type == "error" else None
+            ),
+        )
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", self._asked)
 
@@ -97,10 +102,14 @@ def test_redoc_is_shown(watched: Watched, address: str) -> None:
     watched.page.get_by_role("heading", name="creditrisk").first.wait_for()
     watched.page.wait_for_load_state("networkidle")
     # The page would fetch a picture of its makers from their host; the policy keeps it from that.
-    assert all("cdn.redoc.ly/redoc/logo-mini.svg" in complaint for complaint in watched.complaints), watched.complaints
+    assert all(
+        "cdn.redoc.ly/redoc/logo-mini.svg" in complaint for complaint in watched.complaints
+    ), watched.complaints
 
 
-def test_an_evidently_report_draws_itself_and_can_ask_the_api_nothing(watched: Watched, address: str) -> None:
+def test_an_evidently_report_draws_itself_and_can_ask_the_api_nothing(
+    watched: Watched, address: str
+) -> None:
     watched.page.goto(f"{address}/reports/drift/2026-01-01")
     watched.page.get_by_text("Drift is detected for").wait_for()
     watched.page.locator("tbody button").first.click()  # opens the picture of a column

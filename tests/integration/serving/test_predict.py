@@ -27,11 +27,15 @@ def client(trained: Loop) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_an_answer_names_the_model_that_made_it_and_is_the_bundle_s_own(trained: Loop, client: httpx.Client) -> None:
+def test_an_answer_names_the_model_that_made_it_and_is_the_bundle_s_own(
+    trained: Loop, client: httpx.Client
+) -> None:
     body = client.post("/predict", json=EXAMPLE_CUSTOMER).raise_for_status().json()
     record = trained.champion()
     bundle = trained.bundle(record)
-    expected = bundle.decide(np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32), record.rule)
+    expected = bundle.decide(
+        np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32), record.rule
+    )
     texts = {reason.code: reason.text for reason in PORTFOLIO.reasons}
     assert bundle.reason_codes(expected)[0]
     assert body.pop("decision_id").endswith("-0")
@@ -39,7 +43,9 @@ def test_an_answer_names_the_model_that_made_it_and_is_the_bundle_s_own(trained:
         "prediction": int(expected.prediction[0]),
         "default_probability": float(expected.default_probability[0]),
         "score": float(expected.score[0]),
-        "reasons": [{"code": code, "text": texts[code]} for code in bundle.reason_codes(expected)[0]],
+        "reasons": [
+            {"code": code, "text": texts[code]} for code in bundle.reason_codes(expected)[0]
+        ],
         "model_version": record.model_version,
         "bundle_sha256": record.bundle_sha256,
         "cut_off": bundle.manifest.cut_off,
@@ -49,7 +55,9 @@ def test_an_answer_names_the_model_that_made_it_and_is_the_bundle_s_own(trained:
 
 def test_published_upper_case_names_are_the_same_request(client: httpx.Client) -> None:
     upper = {name.upper(): value for name, value in EXAMPLE_CUSTOMER.items()}
-    answers = [client.post("/predict", json=customer).json() for customer in (upper, EXAMPLE_CUSTOMER)]
+    answers = [
+        client.post("/predict", json=customer).json() for customer in (upper, EXAMPLE_CUSTOMER)
+    ]
     for answer in answers:
         del answer["decision_id"]
     assert answers[0] == answers[1]
@@ -90,7 +98,9 @@ def test_a_field_out_of_order_is_refused_by_name(
 def test_every_missing_field_is_named(client: httpx.Client) -> None:
     response = client.post("/predict", json={})
     assert response.status_code == 422
-    assert {problem["field"] for problem in response.json()["problems"]} == set(PORTFOLIO.field_names)
+    assert {problem["field"] for problem in response.json()["problems"]} == set(
+        PORTFOLIO.field_names
+    )
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"limit_bal": NaN}', b"\xff\xfe"])
@@ -100,11 +110,19 @@ def test_nonsense_is_refused_and_never_a_server_error(client: httpx.Client, body
     assert client.get("/ready").status_code == 200
 
 
-def test_a_bad_record_in_a_batch_is_named_by_its_row_and_the_good_ones_are_decided(client: httpx.Client) -> None:
-    response = client.post("/predict/batch", json=[EXAMPLE_CUSTOMER, {**EXAMPLE_CUSTOMER, "pay_2": 77}])
+def test_a_bad_record_in_a_batch_is_named_by_its_row_and_the_good_ones_are_decided(
+    client: httpx.Client,
+) -> None:
+    response = client.post(
+        "/predict/batch", json=[EXAMPLE_CUSTOMER, {**EXAMPLE_CUSTOMER, "pay_2": 77}]
+    )
     good, bad = response.raise_for_status().json()
     assert good["decision_id"]
-    assert (bad["row"], bad["problems"][0]["field"], bad["problems"][0]["value"]) == (1, "pay_2", "77")
+    assert (bad["row"], bad["problems"][0]["field"], bad["problems"][0]["value"]) == (
+        1,
+        "pay_2",
+        "77",
+    )
 
 
 def test_model_info_tells_what_the_model_is(trained: Loop, client: httpx.Client) -> None:
@@ -142,7 +160,9 @@ def test_with_no_champion_the_api_lives_and_says_what_to_run(fresh: Loop) -> Non
             assert "run `make train`" in response.json()["detail"]
 
 
-def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(tmp_path: Path) -> None:
+def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
+    tmp_path: Path,
+) -> None:
     """The swap under load: every answer is whole, by the old version or by the new one; a bundle that cannot be proven is
     refused and the champion before it goes on.
     """
@@ -160,7 +180,10 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
     bundles = BundleStore(loop.settings.data_dir)
     hashes = {old.model_version: old.bundle_sha256, new["model_version"]: new["bundle_sha256"]}
     raw = np.array([list(EXAMPLE_CUSTOMER.values())], dtype=np.float32)
-    expected = {version: float(bundles.load(sha256).score(raw).default_probability[0]) for version, sha256 in hashes.items()}
+    expected = {
+        version: float(bundles.load(sha256).score(raw).default_probability[0])
+        for version, sha256 in hashes.items()
+    }
 
     with api(loop) as client:
         answers: list[tuple[str, float]] = []
@@ -185,7 +208,11 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
             other = next(version for version in expected if version != served)
 
             def name_champion(version: str, sha256: str) -> None:
-                loop.name_champion(old.model_copy(update={"model_version": version, "bundle_sha256": sha256, "fallback": None}))
+                loop.name_champion(
+                    old.model_copy(
+                        update={"model_version": version, "bundle_sha256": sha256, "fallback": None}
+                    )
+                )
 
             name_champion(other, hashes[other])
             until(lambda: client.get("/ready").json()["model_version"] == other, 5)
@@ -205,7 +232,9 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
     loop.instance.dispose()
 
 
-def test_a_worker_holds_neither_training_libraries_nor_the_orchestrator(trained: Loop, client: httpx.Client) -> None:
+def test_a_worker_holds_neither_training_libraries_nor_the_orchestrator(
+    trained: Loop, client: httpx.Client
+) -> None:
     """It unpickles nothing, starts fast and is small because they are not in it."""
     assert client.get("/ready").status_code == 200
     code = (
@@ -222,7 +251,12 @@ def test_a_worker_holds_neither_training_libraries_nor_the_orchestrator(trained:
         "PATH": "/usr/bin:/bin",
     }
     result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=trained.home
+        [sys.executable, "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=trained.home,
     )
     modules, megabytes = json.loads(result.stdout.strip().splitlines()[-1])
     assert modules == []
@@ -245,10 +279,23 @@ def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(
     }
     results = []
     for name, extra in (("local.csv", []), ("api.parquet", ["--url", str(client.base_url)])):
-        command = [sys.executable, "-m", "creditrisk_assets.cli.main", "score", str(source), "-o", str(tmp_path / name), *extra]
+        command = [
+            sys.executable,
+            "-m",
+            "creditrisk_assets.cli.main",
+            "score",
+            str(source),
+            "-o",
+            str(tmp_path / name),
+            *extra,
+        ]
         subprocess.run(command, env=environment, check=True, cwd=trained.home, capture_output=True)
         path = tmp_path / name
-        results.append(pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip"))
+        results.append(
+            pd.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pd.read_csv(path, float_precision="round_trip")
+        )
     local, remote = results
     assert list(local.columns[:24]) == list(rows.columns)
     by_mlflow = trained.mlflow_model(trained.champion().mlflow_uri).predict(
@@ -257,7 +304,9 @@ def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(
     for column in ("default_probability", "score"):
         assert np.array_equal(local[column].to_numpy(), remote[column].to_numpy())
         assert np.array_equal(local[column].to_numpy(), by_mlflow[column].to_numpy())
-    assert np.array_equal(local["prediction"].to_numpy(), remote["prediction"].to_numpy(dtype=np.int64))
+    assert np.array_equal(
+        local["prediction"].to_numpy(), remote["prediction"].to_numpy(dtype=np.int64)
+    )
     assert local["reasons"].fillna("").tolist() == remote["reasons"].fillna("").tolist()
     assert local["reasons"].str.contains("R0").any()
     assert set(local["model_version"].astype(str)) == {trained.champion().model_version}

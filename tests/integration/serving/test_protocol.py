@@ -105,7 +105,10 @@ def test_an_idle_connection_is_closed_after_its_answer(port: int) -> None:
         (b"SSH-2.0-OpenSSH_9.6\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n", 400),
         (b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost a\r\n\r\n", 400),
@@ -116,7 +119,9 @@ def test_an_idle_connection_is_closed_after_its_answer(port: int) -> None:
         (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
     ],
 )
-def test_what_is_no_request_is_answered_once_and_closed(port: int, sent: bytes, status: int) -> None:
+def test_what_is_no_request_is_answered_once_and_closed(
+    port: int, sent: bytes, status: int
+) -> None:
     with connected(port) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(sent)
@@ -159,7 +164,9 @@ def test_a_client_that_closes_in_the_middle_of_its_body_leaves_nothing_behind(po
                 connection.shutdown(ending)
                 assert everything(connection) == b""
             else:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+                connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )  # a reset
     assert httpx.get(f"http://127.0.0.1:{port}/after").status_code == 200
 
 
@@ -167,7 +174,9 @@ def test_who_is_refused_while_sending_can_read_why(port: int) -> None:
     """Closing at once would reset the connection and lose the answer on its way."""
     for _ in range(10):
         with connected(port) as connection:
-            connection.sendall(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n")
+            connection.sendall(
+                b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n"
+            )
             for _ in range(30):
                 connection.sendall(b"x" * 100_000)
             assert everything(connection).startswith(b"HTTP/1.1 413 ")
@@ -239,15 +248,22 @@ def test_two_thousand_idle_connections_do_not_slow_a_good_client() -> None:
 
     idle: list[socket.socket] = []
     try:
-        with served(application, Impatience, backlog=4_096) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with (
+            served(application, Impatience, backlog=4_096) as port,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
             median_latency(client, 100)
             alone = median_latency(client)
             idle += [connected(port) for _ in range(2_000)]
             for place, connection in enumerate(idle):
                 if place % 2:
                     connection.sendall(b"GET / HTTP/1.1\r\nHost: ")
-            among = min(median_latency(client) for _ in range(3))  # the machine may be busy for a moment
-            assert among < alone * 2, f"{alone * 1e6:.0f} us alone, {among * 1e6:.0f} us among idle connections"
+            among = min(
+                median_latency(client) for _ in range(3)
+            )  # the machine may be busy for a moment
+            assert among < alone * 2, (
+                f"{alone * 1e6:.0f} us alone, {among * 1e6:.0f} us among idle connections"
+            )
             print(f"{alone * 1e6:.0f} us alone, {among * 1e6:.0f} us among 2,000 idle connections")  # noqa: T201
             for connection in idle:
                 connection.close()
@@ -257,7 +273,12 @@ def test_two_thousand_idle_connections_do_not_slow_a_good_client() -> None:
 
 def test_many_bad_connections_at_once_leave_the_server_whole(port: int) -> None:
     def misbehave(place: int) -> None:
-        kinds = (b"\x16\x03\x01", b"GET / HT", b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx", b"\r\n" * 50)
+        kinds = (
+            b"\x16\x03\x01",
+            b"GET / HT",
+            b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+            b"\r\n" * 50,
+        )
         for _ in range(20):
             with connected(port) as connection, contextlib.suppress(OSError):
                 connection.sendall(kinds[place % len(kinds)])

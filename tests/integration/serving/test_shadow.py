@@ -80,13 +80,19 @@ def kept_shadows(loop: Loop) -> pa.Table:
     def all_are_kept() -> bool:
         with contextlib.closing(live.index(settings.idempotency_file)) as index:
             keep_finished(live, index, today())
-        keep_shadows(settings.shadow_segments, settings.shadow, settings.decision_log_codec, settings.scratch)
-        return not open_segments(settings.open_segments) and not open_segments(settings.shadow_segments)
+        keep_shadows(
+            settings.shadow_segments, settings.shadow, settings.decision_log_codec, settings.scratch
+        )
+        return not open_segments(settings.open_segments) and not open_segments(
+            settings.shadow_segments
+        )
 
     until(all_are_kept, 10)
     days = shadow_days(settings.shadow)
     return pa.concat_tables(
-        table for day in days for table in shadow_scores(settings.shadow, day, loop.metadata("model")["bundle_sha256"])
+        table
+        for day in days
+        for table in shadow_scores(settings.shadow, day, loop.metadata("model")["bundle_sha256"])
     )
 
 
@@ -95,20 +101,30 @@ def assert_made_again(loop: Loop, kept: pa.Table) -> None:
     bundle = challenger(loop)
     for row in kept.to_pylist():
         champion, record = kept_decision(loop.settings.decisions, row["decision_id"])
-        columns = {name: record.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names}
-        assert row["challenger_probability"] == bundle.score(bundle.raw(columns)).default_probability[0]
+        columns = {
+            name: record.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names
+        }
+        assert (
+            row["challenger_probability"]
+            == bundle.score(bundle.raw(columns)).default_probability[0]
+        )
         assert row["champion_probability"] == record.column("default_probability")[0].as_py()
         assert row["champion_version"] == champion.model_version == "1"
         assert (row["challenger_version"], row["bundle_sha256"]) == ("2", bundle.sha256)
 
 
-def test_a_challenger_killed_with_its_process_takes_shadows_with_it_and_no_decision(loop: Loop, site: Site) -> None:
+def test_a_challenger_killed_with_its_process_takes_shadows_with_it_and_no_decision(
+    loop: Loop, site: Site
+) -> None:
     start(site)
     acknowledged: list[dict[str, Any]] = []
 
     def ask() -> None:
         with httpx.Client(base_url=site.url) as client, contextlib.suppress(httpx.HTTPError):
-            acknowledged.extend(client.post("/predict", json=one).raise_for_status().json() for one in CUSTOMERS * 20)
+            acknowledged.extend(
+                client.post("/predict", json=one).raise_for_status().json()
+                for one in CUSTOMERS * 20
+            )
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -128,7 +144,9 @@ def test_a_challenger_killed_with_its_process_takes_shadows_with_it_and_no_decis
 def test_every_decision_is_shadowed_to_the_bit_and_the_gate_is_told(loop: Loop, site: Site) -> None:
     start(site)
     with httpx.Client(base_url=site.url) as client:
-        singles = [client.post("/predict", json=one).raise_for_status().json() for one in CUSTOMERS[:60]]
+        singles = [
+            client.post("/predict", json=one).raise_for_status().json() for one in CUSTOMERS[:60]
+        ]
         batch = client.post("/predict/batch", json=CUSTOMERS[60:]).raise_for_status().json()
     answers = {one["decision_id"]: one for one in (*singles, *batch)}
     until(lambda: counted(site, "creditrisk_shadow_scores_total") == len(answers), 10)
@@ -139,15 +157,22 @@ def test_every_decision_is_shadowed_to_the_bit_and_the_gate_is_told(loop: Loop, 
     assert sorted(mine["decision_id"].to_pylist()) == sorted(answers)
     told = [answers[one]["default_probability"] for one in mine["decision_id"].to_pylist()]
     assert mine["champion_probability"].to_pylist() == told
-    assert not np.array_equal(mine["champion_probability"].to_numpy(), mine["challenger_probability"].to_numpy())
+    assert not np.array_equal(
+        mine["champion_probability"].to_numpy(), mine["challenger_probability"].to_numpy()
+    )
     assert_made_again(loop, mine)
 
     assert loop.make("champion").success
     assert loop.champion().model_version == "2", loop.champion().reason
-    (test,) = [one for one in loop.metadata("champion")["verdict_document"]["tests"] if one["name"] == "shadow_agrees"]
+    (test,) = [
+        one
+        for one in loop.metadata("champion")["verdict_document"]["tests"]
+        if one["name"] == "shadow_agrees"
+    ]
     assert (test["passed"], test["n"]) == (True, len(kept))
     assert (
-        f"{len(kept):,} decisions of 1 days up to {today()} were shadowed; 0 could not be scored and 0 do not" in test["sentence"]
+        f"{len(kept):,} decisions of 1 days up to {today()} were shadowed; 0 could not be scored and 0 do not"
+        in test["sentence"]
     )
     site.start()  # the challenger is champion now, and nobody is beside it
     httpx.post(f"{site.url}/predict", json=CUSTOMERS[0]).raise_for_status()

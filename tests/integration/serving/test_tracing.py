@@ -40,9 +40,15 @@ class Take(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         assert self.path == "/v1/traces"
-        received = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+        received = ExportTraceServiceRequest.FromString(
+            self.rfile.read(int(self.headers["Content-Length"]))
+        )
         for resource in received.resource_spans:
-            self.server.services |= {one.value.string_value for one in resource.resource.attributes if one.key == "service.name"}
+            self.server.services |= {
+                one.value.string_value
+                for one in resource.resource.attributes
+                if one.key == "service.name"
+            }
             for scope in resource.scope_spans:
                 self.server.spans += scope.spans
         self.send_response(200)
@@ -75,14 +81,21 @@ def perimeter(observer: Telemetry, folder: Path) -> Perimeter:
     async def metrics() -> str:
         raise RuntimeError
 
-    return Perimeter(app, route_table(ServingSettings()), KeyRing(folder / "none.json"), observers=[observer])
+    return Perimeter(
+        app, route_table(ServingSettings()), KeyRing(folder / "none.json"), observers=[observer]
+    )
 
 
 def test_each_request_is_one_span_in_its_caller_s_trace(receiver: Receiver, tmp_path: Path) -> None:
     observer = telemetry(f"http://127.0.0.1:{receiver.server_port}/")
     trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-    with served(perimeter(observer, tmp_path)) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        answer = client.get("/ready", headers={"traceparent": f"00-{trace}-{parent}-01", "X-Request-ID": "case-1"})
+    with (
+        served(perimeter(observer, tmp_path)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        answer = client.get(
+            "/ready", headers={"traceparent": f"00-{trace}-{parent}-01", "X-Request-ID": "case-1"}
+        )
         client.get("/ready", headers={"traceparent": f"00-{trace}-{parent}-00"})
         client.get("/metrics")
         time.sleep(0.1)
@@ -110,7 +123,10 @@ def test_each_request_is_one_span_in_its_caller_s_trace(receiver: Receiver, tmp_
 
 def test_a_receiver_that_is_gone_costs_no_request(tmp_path: Path) -> None:
     observer = telemetry(f"http://127.0.0.1:{reserved_ports(1)[0]}")
-    with served(perimeter(observer, tmp_path)) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with (
+        served(perimeter(observer, tmp_path)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
         taken = []
         for _ in range(200):
             start = time.perf_counter()

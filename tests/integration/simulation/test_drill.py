@@ -46,10 +46,15 @@ def drill(project: Path, scenario: str, **changes: int) -> DrillReport:
     )
 
 
-def test_broken_files_block_their_days_call_for_a_person_and_cost_no_decision(project: Path) -> None:
+def test_broken_files_block_their_days_call_for_a_person_and_cost_no_decision(
+    project: Path,
+) -> None:
     report = drill(project, "schema-break")
     assert report.first_alarm is not None
-    assert (report.first_alarm.what, report.first_alarm.day) == ("Too much of the day was rejected or unreadable", "2025-01-04")
+    assert (report.first_alarm.what, report.first_alarm.day) == (
+        "Too much of the day was rejected or unreadable",
+        "2025-01-04",
+    )
     assert report.detection_delay_days == 0
     assert report.actions == ("page a human",)
     assert (report.landed, report.lost, report.alarms_before) == (8 * 250, 0, 0)
@@ -58,7 +63,9 @@ def test_broken_files_block_their_days_call_for_a_person_and_cost_no_decision(pr
     assert "creditrisk drill schema-break --days 8 --rows 250 --strength 1 --seed 3" in page
 
 
-def test_a_new_concept_is_seen_when_its_outcomes_arrive_and_answered_by_a_better_model(project: Path) -> None:
+def test_a_new_concept_is_seen_when_its_outcomes_arrive_and_answered_by_a_better_model(
+    project: Path,
+) -> None:
     report = drill(project, "concept-drift", days=11, rows=800, onset=2)
     assert report.first_alarm is not None
     assert report.detection_delay_days == 4  # not before the first outcomes of that day
@@ -70,6 +77,9 @@ def test_a_new_concept_is_seen_when_its_outcomes_arrive_and_answered_by_a_better
 
 
 def test_two_drills_of_one_scenario_at_once_are_refused(project: Path) -> None:
-    with fresh_site(project / "data" / "drill" / "stable", project), pytest.raises(SiteInUse, match="in use by another process"):
+    with (
+        fresh_site(project / "data" / "drill" / "stable", project),
+        pytest.raises(SiteInUse, match="in use by another process"),
+    ):
         drill(project, "stable")
     assert datetime.date.fromisoformat("2025-01-01") == START

@@ -21,7 +21,9 @@ DAY = "2026-03-01"
 IDENTIFIER = PORTFOLIO.identifier
 
 
-def scored(folder: Path, bundle: Bundle, customers: pd.DataFrame, version: str, batch: str) -> tuple[DecisionSet, pd.DataFrame]:
+def scored(
+    folder: Path, bundle: Bundle, customers: pd.DataFrame, version: str, batch: str
+) -> tuple[DecisionSet, pd.DataFrame]:
     """A scoring of a day, kept; and its decisions."""
     champion = champion_of(bundle, version)
     records = pa.RecordBatch.from_pandas(customers, preserve_index=False)
@@ -36,13 +38,19 @@ def scored(folder: Path, bundle: Bundle, customers: pd.DataFrame, version: str, 
     pq.write_table(pa.table(columns), folder / "staged")
     frame = pd.read_parquet(folder / "staged")
     digest = hashlib.sha256((folder / "staged").read_bytes()).hexdigest()
-    made = DecisionSet(day=DAY, batch_sha256=batch, champion=champion, rows=len(records), file_sha256=digest)
+    made = DecisionSet(
+        day=DAY, batch_sha256=batch, champion=champion, rows=len(records), file_sha256=digest
+    )
     return store.keep(folder, folder / "staged", made), frame
 
 
-def record_of(folder: Path, earlier: list[DecisionSet], frame: pd.DataFrame, portfolio: Portfolio = PORTFOLIO) -> pd.DataFrame:
+def record_of(
+    folder: Path, earlier: list[DecisionSet], frame: pd.DataFrame, portfolio: Portfolio = PORTFOLIO
+) -> pd.DataFrame:
     pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / "scored.parquet")
-    write_day_record(folder, earlier, folder / "scored.parquet", folder / "record.parquet", portfolio)
+    write_day_record(
+        folder, earlier, folder / "scored.parquet", folder / "record.parquet", portfolio
+    )
     return pd.read_parquet(folder / "record.parquet")
 
 
@@ -51,10 +59,19 @@ def customers(strangers: pd.DataFrame) -> pd.DataFrame:
     return strangers.head(60).drop(columns=PORTFOLIO.target).reset_index(drop=True)
 
 
-def test_scorings_of_a_day_are_numbered_in_their_order(bundle: Bundle, customers: pd.DataFrame, tmp_path: Path) -> None:
-    numbers = [scored(tmp_path, bundle, customers, version, "b" * 64)[0].number for version in ("7", "3", "5", "3")]
+def test_scorings_of_a_day_are_numbered_in_their_order(
+    bundle: Bundle, customers: pd.DataFrame, tmp_path: Path
+) -> None:
+    numbers = [
+        scored(tmp_path, bundle, customers, version, "b" * 64)[0].number
+        for version in ("7", "3", "5", "3")
+    ]
     assert numbers == [1, 2, 3, 2]
-    assert [one.champion.model_version for one in store.scorings_of(tmp_path, DAY)] == ["7", "3", "5"]
+    assert [one.champion.model_version for one in store.scorings_of(tmp_path, DAY)] == [
+        "7",
+        "3",
+        "5",
+    ]
 
 
 def test_the_first_decision_on_the_same_fields_of_the_same_customer_counts(
@@ -78,7 +95,9 @@ def test_the_first_decision_on_the_same_fields_of_the_same_customer_counts(
         pd.testing.assert_frame_equal(same, frame.set_index(IDENTIFIER).loc[same.index.tolist()])
 
 
-def test_a_set_that_was_changed_gives_no_record(bundle: Bundle, customers: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_set_that_was_changed_gives_no_record(
+    bundle: Bundle, customers: pd.DataFrame, tmp_path: Path
+) -> None:
     first, _ = scored(tmp_path, bundle, customers.head(40), "1", "a" * 64)
     _, frame = scored(tmp_path, bundle, customers, "2", "b" * 64)
     (tmp_path / DAY / f"{first.name}.parquet").write_bytes(b"x")

@@ -22,7 +22,13 @@ def index_in(folder: Path) -> IdempotencyIndex:
 
 def line(key: str, caller: str = "bank") -> bytes:
     return to_json(
-        {"at": "now", "caller": caller, "idempotency": {"key": key, "digest": "d"}, "answer": ANSWER, "customer": {"id": key}}
+        {
+            "at": "now",
+            "caller": caller,
+            "idempotency": {"key": key, "digest": "d"},
+            "answer": ANSWER,
+            "customer": {"id": key},
+        }
     )
 
 
@@ -53,7 +59,9 @@ def test_what_was_entered_before_a_failure_does_not_count(tmp_path: Path) -> Non
     assert find(index, "k") is None
 
 
-def test_a_key_that_a_dead_process_wrote_but_did_not_enter_is_known_with_the_same_answer(tmp_path: Path) -> None:
+def test_a_key_that_a_dead_process_wrote_but_did_not_enter_is_known_with_the_same_answer(
+    tmp_path: Path,
+) -> None:
     """Between the disk and the index the process was killed: a retry would decide a second time."""
     index = index_in(tmp_path)
     writer = SegmentWriter(tmp_path / "open", header(), PLAIN)
@@ -68,7 +76,11 @@ def test_a_key_that_a_dead_process_wrote_but_did_not_enter_is_known_with_the_sam
 def test_a_customer_who_writes_like_the_log_enters_no_key(tmp_path: Path) -> None:
     index = index_in(tmp_path)
     writer = SegmentWriter(tmp_path / "open", header(), PLAIN)
-    forged = {"caller": "bank", "answer": ANSWER, "customer": {"id": '"idempotency":{"key":"forged","digest":"d"}'}}
+    forged = {
+        "caller": "bank",
+        "answer": ANSWER,
+        "customer": {"id": '"idempotency":{"key":"forged","digest":"d"}'},
+    }
     writer.append([to_json(forged)])
     writer.close()
     assert find(index, "forged") is None
@@ -113,7 +125,9 @@ def test_of_several_processes_one_decides(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     made: multiprocessing.Queue[str] = context.Queue()
     keys = [f"key {number}" for number in range(50)]
-    processes = [context.Process(target=_decide_once, args=(tmp_path, keys, made)) for _ in range(3)]
+    processes = [
+        context.Process(target=_decide_once, args=(tmp_path, keys, made)) for _ in range(3)
+    ]
     for process in processes:
         process.start()
     found = sorted(made.get(timeout=60) for _ in keys)

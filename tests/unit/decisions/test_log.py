@@ -41,7 +41,9 @@ CHAMPION = ChampionRecord(
 )
 
 Groups = list[list[bytes]]
-lines = st.lists(st.dictionaries(st.text(max_size=20), st.text(max_size=40)).map(to_json), min_size=1, max_size=4)
+lines = st.lists(
+    st.dictionaries(st.text(max_size=20), st.text(max_size=40)).map(to_json), min_size=1, max_size=4
+)
 groups = st.lists(lines, min_size=1, max_size=5)
 
 
@@ -61,7 +63,9 @@ def written(folder: Path, decisions: Groups) -> tuple[Path, list[int]]:
 
 
 @given(decisions=groups)
-def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, decisions: Groups) -> None:
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, decisions: Groups
+) -> None:
     path, sizes = written(tmp_path_factory.mktemp("log"), decisions)
     segment = read_segment(path, PLAIN)
     assert segment is not None
@@ -140,7 +144,9 @@ def _write_for_ever(folder: Path, acknowledged: "multiprocessing.connection.Conn
 
 
 @pytest.mark.parametrize("_", range(5))
-def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(tmp_path: Path, _: int) -> None:
+def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(
+    tmp_path: Path, _: int
+) -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_write_for_ever, args=(tmp_path, theirs), daemon=True)
@@ -162,7 +168,9 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(
         assert segment.rows in (last, last + 3)
 
 
-def test_who_reads_while_another_writes_sees_all_that_was_acknowledged_and_takes_nothing_for_damage(tmp_path: Path) -> None:
+def test_who_reads_while_another_writes_sees_all_that_was_acknowledged_and_takes_nothing_for_damage(
+    tmp_path: Path,
+) -> None:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_write_for_ever, args=(tmp_path, theirs), daemon=True)
@@ -183,7 +191,9 @@ def test_who_reads_while_another_writes_sees_all_that_was_acknowledged_and_takes
     process.join()
 
 
-def test_what_is_written_after_a_segment_was_read_is_no_part_of_what_was_read(tmp_path: Path) -> None:
+def test_what_is_written_after_a_segment_was_read_is_no_part_of_what_was_read(
+    tmp_path: Path,
+) -> None:
     writer = SegmentWriter(tmp_path, header(), PLAIN)
     empty = read_segment(writer.path, PLAIN)
     writer.append([b'{"n":1}'])
@@ -267,7 +277,9 @@ def test_an_encrypted_log_shows_nothing_and_is_read_with_its_key_only(tmp_path: 
         read_segment(writer.path, Encrypted())
 
 
-def test_the_zeros_ahead_of_a_killed_process_are_a_torn_tail_and_hide_nothing(tmp_path: Path) -> None:
+def test_the_zeros_ahead_of_a_killed_process_are_a_torn_tail_and_hide_nothing(
+    tmp_path: Path,
+) -> None:
     """They are on the disk before the frames that take their place; damage among them is still seen."""
     writer = SegmentWriter(tmp_path, header(), PLAIN)
     for number in range(3):

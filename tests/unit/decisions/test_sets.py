@@ -22,7 +22,9 @@ from tests.support.examples import champion_of
 DAY = "2026-03-01"
 
 
-def decided(folder: Path, bundle: Bundle, customers: pd.DataFrame, champion: ChampionRecord, day: str = DAY) -> DecisionSet:
+def decided(
+    folder: Path, bundle: Bundle, customers: pd.DataFrame, champion: ChampionRecord, day: str = DAY
+) -> DecisionSet:
     """Decide on customers and keep the decisions, as the production day does."""
     records = pa.RecordBatch.from_pandas(customers, preserve_index=False)
     name = store.set_name(day, "b" * 64, champion)
@@ -35,7 +37,9 @@ def decided(folder: Path, bundle: Bundle, customers: pd.DataFrame, champion: Cha
     local = folder / "staged"
     pq.write_table(pa.table(columns), local)
     digest = hashlib.sha256(local.read_bytes()).hexdigest()
-    kept = DecisionSet(day=day, batch_sha256="b" * 64, champion=champion, rows=len(records), file_sha256=digest)
+    kept = DecisionSet(
+        day=day, batch_sha256="b" * 64, champion=champion, rows=len(records), file_sha256=digest
+    )
     store.keep(folder, local, kept)
     return kept
 
@@ -114,7 +118,9 @@ def test_a_decision_changed_together_with_its_digests_does_not_come_out_again(
     explained = int(np.flatnonzero(frame["reason_1"].notna())[-1])
     frame.loc[explained, "reason_1"] = None
     frame.to_parquet(path, index=False)
-    forged = before.model_copy(update={"file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    forged = before.model_copy(
+        update={"file_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    )
     forged = forged.model_copy(update={"sha256": forged.digest()})
     (copy / DAY / f"{before.name}.json").unlink()
     (copy / DAY / f"{before.name}.json").write_bytes(forged.content())
@@ -147,7 +153,9 @@ def test_deciding_again_by_the_same_champion_keeps_what_is_kept_and_by_another_r
     before = only_set(copy)
     decided(copy, bundle, strangers.head(300), champion_of(bundle, "3"))
     assert only_set(copy) == before
-    stricter = champion_of(bundle, "3", DecisionRule(cut_off=0.05, reference=bundle.manifest.rule.reference))
+    stricter = champion_of(
+        bundle, "3", DecisionRule(cut_off=0.05, reference=bundle.manifest.rule.reference)
+    )
     decided(copy, bundle, strangers.head(300), stricter)
     sets = store.sets_of(copy, DAY)
     assert len(sets) == 2
@@ -173,7 +181,9 @@ def test_other_decisions_on_the_same_inputs_are_refused_and_the_first_ones_stay(
         ("2031-01-01-0123456789abcdef-1", "does not exist"),
     ],
 )
-def test_a_decision_that_was_never_made_is_not_found(bundles: BundleStore, kept: Path, decision: str, message: str) -> None:
+def test_a_decision_that_was_never_made_is_not_found(
+    bundles: BundleStore, kept: Path, decision: str, message: str
+) -> None:
     with pytest.raises(DecisionsError, match=message):
         replay_decision(bundles, *store.kept_decision(kept, decision))
 
@@ -197,7 +207,9 @@ def test_a_sample_of_past_days_is_made_again(
     assert not any(one.exact for one in replay_sample(copy, bundles, 1))
 
 
-def test_where_a_model_is_documented_is_no_part_of_its_decisions(kept: Path, bundle: Bundle) -> None:
+def test_where_a_model_is_documented_is_no_part_of_its_decisions(
+    kept: Path, bundle: Bundle
+) -> None:
     """Sets that were written before the champion said so must keep their bytes, for they are kept for ever."""
     told = champion_of(bundle, "3").model_copy(update={"documents_uri": "/documents"})
     found = only_set(kept)

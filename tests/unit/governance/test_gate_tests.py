@@ -35,13 +35,22 @@ def answers(log_odds: FloatArray, cut_off: float = 0.3) -> Scores:
     return Scores(probability, -log_odds, (probability >= cut_off).astype(np.int8))
 
 
-def comparison(challenger_noise: float, champion_noise: float, rows: int = 4_000, seed: int = 1) -> Comparison:
+def comparison(
+    challenger_noise: float, champion_noise: float, rows: int = 4_000, seed: int = 1
+) -> Comparison:
     """Two noisy views of the true log-odds of the outcomes, as good as their noise is small; two groups by a coin."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(-1.3, 1.2, rows)
     target = (rng.random(rows) < logistic(truth)).astype(np.int64)
-    new, old = (truth + noise * rng.normal(size=rows) for noise in (challenger_noise, champion_noise))
-    return Comparison(target, answers(new), answers(old), {"group": Grouping(("left", "right"), rng.integers(0, 2, rows))})
+    new, old = (
+        truth + noise * rng.normal(size=rows) for noise in (challenger_noise, champion_noise)
+    )
+    return Comparison(
+        target,
+        answers(new),
+        answers(old),
+        {"group": Grouping(("left", "right"), rng.integers(0, 2, rows))},
+    )
 
 
 def result(name: str, on: Comparison, limits: GateLimits = LIMITS) -> GateTest:
@@ -93,7 +102,10 @@ def test_a_gain_that_may_be_chance_does_not_pass() -> None:
 def test_a_certain_gain_below_the_minimum_does_not_pass() -> None:
     on = comparison(0.0, 1.0)
     gain = result("ranks_better", on).observed or 0.0
-    passed = [result("ranks_better", on, LIMITS.model_copy(update={"minimum_gain": gain + by})).passed for by in (-1e-6, 1e-6)]
+    passed = [
+        result("ranks_better", on, LIMITS.model_copy(update={"minimum_gain": gain + by})).passed
+        for by in (-1e-6, 1e-6)
+    ]
     assert passed == [True, False]
 
 
@@ -107,7 +119,9 @@ def test_a_stricter_alpha_stops_what_a_looser_one_lets_through() -> None:
 def test_a_challenger_that_ranks_alike_and_is_overconfident_has_worse_losses(name: str) -> None:
     one = comparison(0.0, 0.0)
     assert result(name, one).passed
-    sharper = dataclasses.replace(one, challenger=answers(2.0 * np.log(1 / one.champion.default_probability - 1) * -1))
+    sharper = dataclasses.replace(
+        one, challenger=answers(2.0 * np.log(1 / one.champion.default_probability - 1) * -1)
+    )
     assert result("ranks_no_worse", sharper).passed
     assert not result(name, sharper).passed
 
@@ -117,8 +131,12 @@ def test_losses_are_those_of_scikit_learn() -> None:
 
     on = comparison(0.3, 0.3)
     probability = on.challenger.default_probability
-    assert gate_tests.brier_losses(on.target, probability).mean() == pytest.approx(brier_score_loss(on.target, probability))
-    assert row_log_loss(on.target, probability).mean() == pytest.approx(log_loss(on.target, probability))
+    assert gate_tests.brier_losses(on.target, probability).mean() == pytest.approx(
+        brier_score_loss(on.target, probability)
+    )
+    assert row_log_loss(on.target, probability).mean() == pytest.approx(
+        log_loss(on.target, probability)
+    )
     assert np.isfinite(row_log_loss(np.array([1, 0]), np.array([0.0, 1.0]))).all()
 
 
@@ -126,11 +144,16 @@ def test_a_wrong_level_fails_unless_the_champion_s_is_worse_still() -> None:
     """Ranking decides who is declined; the level decides what they are held against."""
     one = comparison(0.0, 0.0)
     shifted = {
-        by: answers(np.log(one.champion.default_probability / (1 - one.champion.default_probability)) + by) for by in (0.5, 1)
+        by: answers(
+            np.log(one.champion.default_probability / (1 - one.champion.default_probability)) + by
+        )
+        for by in (0.5, 1)
     }
     for side, champion, passes in ((0.5, None, False), (0.5, 1, True), (1, 0.5, False)):
         judged = dataclasses.replace(
-            one, challenger=shifted[side], champion=one.champion if champion is None else shifted[champion]
+            one,
+            challenger=shifted[side],
+            champion=one.champion if champion is None else shifted[champion],
         )
         assert result("level_is_right", judged).passed is passes
 
@@ -143,7 +166,10 @@ def test_on_few_rows_a_gap_that_chance_gives_does_not_fail() -> None:
 
 def test_scores_that_are_all_different_fail_and_somewhat_different_ones_ask_for_a_look() -> None:
     one = comparison(0.0, 0.0)
-    look, stop = (dataclasses.replace(one, challenger=answers(one.champion.score * -1 + by)) for by in (0.7, 1.5))
+    look, stop = (
+        dataclasses.replace(one, challenger=answers(one.champion.score * -1 + by))
+        for by in (0.7, 1.5)
+    )
     seen = result("judges_alike", look)
     assert (seen.passed, seen.warning) == (True, True)
     assert "worth a look" in seen.sentence
@@ -153,7 +179,10 @@ def test_scores_that_are_all_different_fail_and_somewhat_different_ones_ask_for_
 def test_an_approval_rate_that_swings_either_way_fails() -> None:
     one = comparison(0.0, 0.0)
     for cut_off in (0.12, 0.9):
-        swung = result("approval_rate_holds", dataclasses.replace(one, challenger=answers(-one.champion.score, cut_off)))
+        swung = result(
+            "approval_rate_holds",
+            dataclasses.replace(one, challenger=answers(-one.champion.score, cut_off)),
+        )
         assert not swung.passed
         assert (swung.observed or 0) > LIMITS.swing_limit
     assert result("approval_rate_holds", one).passed
@@ -169,7 +198,10 @@ def test_fairness_stops_a_fall_below_the_line_and_not_what_was_below_before() ->
     assert not fallen.passed
     assert "group must not fall below 0.8" in fallen.sentence
     assert (fallen.observed or 1) < 0.8
-    before = result("fairness_holds", dataclasses.replace(one, challenger=biased(one, 1.5), champion=biased(one, 1.6)))
+    before = result(
+        "fairness_holds",
+        dataclasses.replace(one, challenger=biased(one, 1.5), champion=biased(one, 1.6)),
+    )
     assert (before.passed, before.warning) == (True, True)
     assert result("fairness_holds", one).passed
 
@@ -184,26 +216,44 @@ def test_groups_that_are_too_small_are_not_compared() -> None:
 
 def test_a_test_that_crashes_has_failed_with_the_error_s_words() -> None:
     """Seen elsewhere: "missing; continuing without check"."""
-    on = dataclasses.replace(comparison(0.0, 1.0), groups={"group": Grouping(("left", "right"), np.arange(400) % 2)})
+    on = dataclasses.replace(
+        comparison(0.0, 1.0), groups={"group": Grouping(("left", "right"), np.arange(400) % 2)}
+    )
     results = {test.name: test for test in compare(on, LIMITS)}
     assert not results["fairness_holds"].passed
-    assert results["fairness_holds"].sentence.startswith("fairness_holds could not be tested: ValueError: ")
+    assert results["fairness_holds"].sentence.startswith(
+        "fairness_holds could not be tested: ValueError: "
+    )
     assert results["ranks_better"].passed
 
 
 @pytest.mark.parametrize(
-    "name", ["ranks_better", "ranks_no_worse", "brier_is_no_worse", "log_loss_is_no_worse", "level_is_right"]
+    "name",
+    [
+        "ranks_better",
+        "ranks_no_worse",
+        "brier_is_no_worse",
+        "log_loss_is_no_worse",
+        "level_is_right",
+    ],
 )
 def test_pds_that_are_no_numbers_pass_no_test_of_quality(name: str) -> None:
     one = comparison(0.0, 1.0)
     spoiled = one.challenger.default_probability.copy()
     spoiled[5] = np.nan
-    on = dataclasses.replace(one, challenger=dataclasses.replace(one.challenger, default_probability=spoiled))
+    on = dataclasses.replace(
+        one, challenger=dataclasses.replace(one.challenger, default_probability=spoiled)
+    )
     assert name in failed(on)
 
 
 def recalibrations(
-    true_shift: float, true_slope: float, shift: float, slope: float = 1.0, rows: int = 4_000, seed: int = 1
+    true_shift: float,
+    true_slope: float,
+    shift: float,
+    slope: float = 1.0,
+    rows: int = 4_000,
+    seed: int = 1,
 ) -> Comparison:
     """The champion's log-odds, outcomes on one line of them, a challenger on another with its cut-off at the champion's place."""
     rng = np.random.default_rng(seed)
@@ -220,9 +270,9 @@ def failed_recalibration(on: Comparison, limits: GateLimits = LIMITS) -> list[st
 
 def test_a_recalibration_is_put_to_its_own_tests_and_every_other_one_has_a_reason() -> None:
     assert set(NOT_FOR_A_RECALIBRATION) == set(COMPARISONS) - set(RECALIBRATION_COMPARISONS)
-    assert [test.name for test in compare(recalibrations(0.7, 1, 0.7), LIMITS, recalibration=True)] == [
-        *RECALIBRATION_COMPARISONS
-    ]
+    assert [
+        test.name for test in compare(recalibrations(0.7, 1, 0.7), LIMITS, recalibration=True)
+    ] == [*RECALIBRATION_COMPARISONS]
 
 
 @pytest.mark.parametrize(("shift", "slope"), [(0.7, 1.0), (-0.7, 1.0), (-0.4, 0.6)])
@@ -230,12 +280,24 @@ def test_the_right_line_passes_where_the_champion_s_is_wrong(shift: float, slope
     assert failed_recalibration(recalibrations(shift, slope, shift, slope)) == []
 
 
-def test_a_right_champion_is_not_replaced_by_itself_nor_by_a_line_that_was_fitted_to_noise() -> None:
-    assert failed_recalibration(recalibrations(0, 1, 0)) == ["champion_is_miscalibrated", "likelihood_is_greater"]
-    assert {"champion_is_miscalibrated", "likelihood_is_greater"} <= set(failed_recalibration(recalibrations(0, 1, 0.15)))
+def test_a_right_champion_is_not_replaced_by_itself_nor_by_a_line_that_was_fitted_to_noise() -> (
+    None
+):
+    assert failed_recalibration(recalibrations(0, 1, 0)) == [
+        "champion_is_miscalibrated",
+        "likelihood_is_greater",
+    ]
+    assert {"champion_is_miscalibrated", "likelihood_is_greater"} <= set(
+        failed_recalibration(recalibrations(0, 1, 0.15))
+    )
 
 
-@given(st.lists(st.floats(-6, 6), min_size=6, max_size=6), st.floats(-5, 5), st.floats(0.1, 5), st.floats(0.001, 0.499))
+@given(
+    st.lists(st.floats(-6, 6), min_size=6, max_size=6),
+    st.floats(-5, 5),
+    st.floats(0.1, 5),
+    st.floats(0.001, 0.499),
+)
 def test_the_likelihood_ratio_of_a_right_champion_is_expected_to_be_1_and_seldom_passes_whatever_the_line(
     log_odds: list[float], shift: float, slope: float, alpha: float
 ) -> None:
@@ -247,7 +309,9 @@ def test_the_likelihood_ratio_of_a_right_champion_is_expected_to_be_1_and_seldom
     for outcomes in itertools.product((0, 1), repeat=len(old)):
         target = np.array(outcomes)
         chance = float(np.where(target == 1, logistic(old), logistic(-old)).prod())
-        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](Comparison(target, challenger, champion, {}), limits)
+        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](
+            Comparison(target, challenger, champion, {}), limits
+        )
         assert test.observed is not None
         expected += chance * float(np.exp(test.observed))
         passing += chance * test.passed
@@ -260,7 +324,9 @@ def test_a_likelihood_has_to_be_greater_by_the_factor_and_not_only_greater() -> 
     for rows, passes in ((50, False), (400, True)):
         target = np.repeat([1, 0], [rows // 10, rows - rows // 10])
         new, old = (answers(np.full(rows, np.log(odds))) for odds in (1 / 9, 1 / 4))
-        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](Comparison(target, new, old, {}), LIMITS)
+        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](
+            Comparison(target, new, old, {}), LIMITS
+        )
         by_hand = rows * (0.1 * np.log(0.1 / 0.2) + 0.9 * np.log(0.9 / 0.8))
         assert test.observed == pytest.approx(by_hand)
         assert test.passed is passes
@@ -269,19 +335,27 @@ def test_a_likelihood_has_to_be_greater_by_the_factor_and_not_only_greater() -> 
         assert by_hand > 0
 
 
-def test_outcomes_that_the_champion_held_impossible_are_finite_and_speak_for_the_challenger() -> None:
+def test_outcomes_that_the_champion_held_impossible_are_finite_and_speak_for_the_challenger() -> (
+    None
+):
     certain = Scores(np.array([0.0, 1.0, 0.5]), np.zeros(3), np.zeros(3, dtype=np.int8))
     doubting = Scores(np.array([0.01, 0.99, 0.5]), np.zeros(3), np.zeros(3, dtype=np.int8))
     target = np.array([1, 0, 1])
     for new, old, sign in ((doubting, certain, 1), (certain, doubting, -1)):
-        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](Comparison(target, new, old, {}), LIMITS)
+        test = RECALIBRATION_COMPARISONS["likelihood_is_greater"](
+            Comparison(target, new, old, {}), LIMITS
+        )
         assert test.observed == pytest.approx(sign * 2 * np.log(0.01 / SMALLEST_PD))
         assert test.passed is (sign > 0)
 
 
 def test_a_line_that_goes_too_far_or_the_wrong_way_is_kept_out() -> None:
-    assert {"likelihood_is_greater", "level_holds"} <= set(failed_recalibration(recalibrations(0.5, 1, 1.4)))
-    assert {"likelihood_is_greater", "level_holds"} <= set(failed_recalibration(recalibrations(0.5, 1, -0.5)))
+    assert {"likelihood_is_greater", "level_holds"} <= set(
+        failed_recalibration(recalibrations(0.5, 1, 1.4))
+    )
+    assert {"likelihood_is_greater", "level_holds"} <= set(
+        failed_recalibration(recalibrations(0.5, 1, -0.5))
+    )
 
 
 def test_a_level_that_is_still_wrong_is_not_excused_by_the_champion_s() -> None:
@@ -295,21 +369,30 @@ def test_pds_that_are_too_bold_at_the_right_level_are_found() -> None:
     level = float(logistic(np.random.default_rng(1).normal(-1.3, 1.2, 200_000)).mean())
     shifts = np.linspace(-1, 1, 2_001)
     old = np.random.default_rng(2).normal(-1.3, 1.2, 20_000)
-    shift = float(shifts[np.argmin([abs(logistic(by + 0.6 * old).mean() - level) for by in shifts])])
+    shift = float(
+        shifts[np.argmin([abs(logistic(by + 0.6 * old).mean() - level) for by in shifts])]
+    )
     on = recalibrations(shift, 0.6, shift, 0.6)
     assert abs(on.champion.default_probability.mean() - on.target.mean()) < LIMITS.level_floor
     assert failed_recalibration(on) == []
 
 
 @given(st.integers(0, 10_000), st.floats(-2, 2), st.floats(0.3, 3))
-def test_any_rising_line_ranks_identically_and_one_exchange_does_not(seed: int, shift: float, slope: float) -> None:
+def test_any_rising_line_ranks_identically_and_one_exchange_does_not(
+    seed: int, shift: float, slope: float
+) -> None:
     on = recalibrations(0, 1, shift, slope, rows=300, seed=seed)
     ranks = RECALIBRATION_COMPARISONS["ranks_identically"]
     assert ranks(on, LIMITS).passed
     assert RECALIBRATION_COMPARISONS["approval_rate_holds"](on, LIMITS).observed == 0
     exchanged = on.challenger.default_probability.copy()
     exchanged[[0, 1]] = exchanged[[1, 0]]
-    moved = ranks(dataclasses.replace(on, challenger=dataclasses.replace(on.challenger, default_probability=exchanged)), LIMITS)
+    moved = ranks(
+        dataclasses.replace(
+            on, challenger=dataclasses.replace(on.challenger, default_probability=exchanged)
+        ),
+        LIMITS,
+    )
     assert not moved.passed
     assert moved.observed == 2
 
@@ -319,7 +402,9 @@ def test_a_tie_that_the_champion_does_not_have_is_another_order() -> None:
     tied = on.challenger.default_probability.copy()
     order = np.argsort(tied)
     tied[order[10]] = tied[order[11]]
-    spoiled = dataclasses.replace(on, challenger=dataclasses.replace(on.challenger, default_probability=tied))
+    spoiled = dataclasses.replace(
+        on, challenger=dataclasses.replace(on.challenger, default_probability=tied)
+    )
     assert failed_recalibration(spoiled) == ["ranks_identically"]
 
 
@@ -338,7 +423,11 @@ def test_pds_that_are_no_numbers_pass_no_test_of_a_recalibration_s_quality(side:
     spoiled = scores.default_probability.copy()
     spoiled[5] = np.nan
     odd = dataclasses.replace(scores, default_probability=spoiled)
-    on = dataclasses.replace(one, challenger=odd) if side == "challenger" else dataclasses.replace(one, champion=odd)
+    on = (
+        dataclasses.replace(one, challenger=odd)
+        if side == "challenger"
+        else dataclasses.replace(one, champion=odd)
+    )
     wanted = {
         "ranks_identically",
         "likelihood_is_greater",
@@ -347,7 +436,9 @@ def test_pds_that_are_no_numbers_pass_no_test_of_a_recalibration_s_quality(side:
     assert wanted <= set(failed_recalibration(on))
 
 
-def test_shadowed_customers_of_a_recalibration_must_be_in_the_champion_s_order_and_may_have_other_pds() -> None:
+def test_shadowed_customers_of_a_recalibration_must_be_in_the_champion_s_order_and_may_have_other_pds() -> (
+    None
+):
     old = np.random.default_rng(1).normal(-1.3, 1.0, 3_000)
     shifted, mixed = logistic(old + 2.5), logistic(old[::-1] + 0.1)
     days = ("2026-03-01",)
@@ -355,5 +446,7 @@ def test_shadowed_customers_of_a_recalibration_must_be_in_the_champion_s_order_a
         shadow = ShadowEvidence(days=days, rows=3_000, champion=logistic(old), challenger=pds)
         assert shadow_agrees(shadow, LIMITS).passed is as_refit
         assert shadow_agrees(shadow, LIMITS, recalibration=True).passed is as_recalibration
-    unsound = ShadowEvidence(days=days, rows=3_000, different=1, champion=logistic(old), challenger=shifted)
+    unsound = ShadowEvidence(
+        days=days, rows=3_000, different=1, champion=logistic(old), challenger=shifted
+    )
     assert not shadow_agrees(unsound, LIMITS, recalibration=True).passed

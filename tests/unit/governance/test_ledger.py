@@ -62,7 +62,9 @@ def test_entries_are_read_back_as_they_were_written_in_a_chain(tmp_path: Path) -
     assert [entry.number for entry in entries] == [1, 2, 3]
     assert [entry.after for entry in entries] == [version(1), version(2), version(3)]
     assert entries[0].previous_sha256 == "0" * 64
-    assert [entry.previous_sha256 for entry in entries[1:]] == [entry.sha256 for entry in entries[:-1]]
+    assert [entry.previous_sha256 for entry in entries[1:]] == [
+        entry.sha256 for entry in entries[:-1]
+    ]
     assert Ledger(tmp_path / "ledger").head() == entries[-1]
 
 
@@ -72,7 +74,9 @@ def test_an_empty_ledger_has_no_entries_and_no_head(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-def test_one_changed_byte_anywhere_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_one_changed_byte_anywhere_is_found(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     folder = tmp_path_factory.mktemp("ledger")
     written(folder, 1, 2, 3)
     path = folder / f"00000{data.draw(st.integers(1, 3))}.json"
@@ -98,7 +102,9 @@ def test_an_entry_forged_with_a_digest_of_its_own_breaks_the_chain(tmp_path: Pat
 def test_a_removed_entry_is_missed_by_name(tmp_path: Path, number: int) -> None:
     written(tmp_path, 1, 2, 3)
     (tmp_path / f"00000{number}.json").unlink()
-    with pytest.raises(LedgerError, match=f"entry {number} is missing; valid: every number from 1 to 3"):
+    with pytest.raises(
+        LedgerError, match=f"entry {number} is missing; valid: every number from 1 to 3"
+    ):
         Ledger(tmp_path).entries()
 
 
@@ -113,7 +119,10 @@ def test_an_entry_put_in_another_place_is_refused(tmp_path: Path) -> None:
 
 def test_whoever_decided_on_an_older_head_must_decide_again(tmp_path: Path) -> None:
     first, second = written(tmp_path, 1, 2)
-    with pytest.raises(LedgerMoved, match=r"000002.json is there already: the champion was moved meanwhile; decide again"):
+    with pytest.raises(
+        LedgerMoved,
+        match=r"000002.json is there already: the champion was moved meanwhile; decide again",
+    ):
         Ledger(tmp_path).append(move(3, 1), first)
     assert Ledger(tmp_path).entries() == [first, second]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000001.json", "000002.json"]
@@ -144,7 +153,9 @@ def test_what_was_in_force_at_a_moment(tmp_path: Path) -> None:
     assert in_force_at(entries, entries[1].at + datetime.timedelta(days=400)) == entries[1]
 
 
-def test_what_is_in_force_came_into_force_by_a_move_and_not_by_the_refusal_of_another(tmp_path: Path) -> None:
+def test_what_is_in_force_came_into_force_by_a_move_and_not_by_the_refusal_of_another(
+    tmp_path: Path,
+) -> None:
     """`champion show` used to say of version 2 that it was champion since, and because, version 3 was refused."""
     ledger, head = Ledger(tmp_path), None
     for one in (move(1, action="first"), move(2, 1), move(2, 2, "kept")):

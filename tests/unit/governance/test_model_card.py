@@ -33,7 +33,9 @@ def documents(subject: Subject) -> dict[str, str]:
     return model_documents(subject, Settings(model_owner="A. Owner & Sons"))
 
 
-def test_the_card_has_every_fact_of_the_bundle_and_the_portfolio(documents: dict[str, str], bundle: Bundle) -> None:
+def test_the_card_has_every_fact_of_the_bundle_and_the_portfolio(
+    documents: dict[str, str], bundle: Bundle
+) -> None:
     card, manifest = documents["model_card.md"], bundle.manifest
     for told in (
         bundle.sha256,
@@ -57,14 +59,19 @@ def test_the_card_has_every_fact_of_the_bundle_and_the_portfolio(documents: dict
         assert told in card, told
 
 
-def test_the_monitoring_plan_has_every_check_and_every_setting_with_its_value(documents: dict[str, str]) -> None:
+def test_the_monitoring_plan_has_every_check_and_every_setting_with_its_value(
+    documents: dict[str, str],
+) -> None:
     card = documents["model_card.md"]
     assert "| score_is_stable | the score \\| has not moved |" in card
     settings = Settings()
     names = [name for name in Settings.model_fields if name.startswith(MONITORING_SETTINGS)]
     assert len(names) > 10
     for name in names:
-        assert f"| {name} | {getattr(settings, name)} | {Settings.model_fields[name].description} |" in card
+        assert (
+            f"| {name} | {getattr(settings, name)} | {Settings.model_fields[name].description} |"
+            in card
+        )
 
 
 def test_the_page_is_whole_by_itself_and_says_the_same(documents: dict[str, str]) -> None:
@@ -73,18 +80,24 @@ def test_the_page_is_whole_by_itself_and_says_the_same(documents: dict[str, str]
     assert "http" not in page
     assert "A. Owner &amp; Sons" in page
     rows = re.findall(r"^\| (.+) \|$", documents["model_card.md"], flags=re.MULTILINE)
-    cells = [cell.strip().replace("\\|", "|") for row in rows for cell in re.split(r"(?<!\\)\|", row)]
+    cells = [
+        cell.strip().replace("\\|", "|") for row in rows for cell in re.split(r"(?<!\\)\|", row)
+    ]
     assert len(cells) > 300
     assert [cell for cell in cells if cell not in unescape(page)] == []
 
 
-def test_tables_in_markdown_have_as_many_cells_in_every_row_as_in_their_header(documents: dict[str, str]) -> None:
+def test_tables_in_markdown_have_as_many_cells_in_every_row_as_in_their_header(
+    documents: dict[str, str],
+) -> None:
     for text in re.split(r"\n\n+", documents["model_card.md"]):
         rows = [line for line in text.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) <= 1, text
 
 
-def test_the_inventory_entry_is_json_that_reads_back(documents: dict[str, str], subject: Subject) -> None:
+def test_the_inventory_entry_is_json_that_reads_back(
+    documents: dict[str, str], subject: Subject
+) -> None:
     entry = InventoryEntry.model_validate_json(documents["inventory.json"])
     assert entry == inventory_entry(subject, Settings(model_owner="A. Owner & Sons"))
     assert (entry.model, entry.version, entry.kind_of_change, entry.champion_when_registered) == (
@@ -96,22 +109,32 @@ def test_the_inventory_entry_is_json_that_reads_back(documents: dict[str, str], 
     assert entry.metrics == subject.bundle.manifest.metrics
 
 
-def test_the_same_version_gives_the_same_documents(documents: dict[str, str], subject: Subject) -> None:
+def test_the_same_version_gives_the_same_documents(
+    documents: dict[str, str], subject: Subject
+) -> None:
     assert model_documents(subject, Settings(model_owner="A. Owner & Sons")) == documents
 
 
-def test_a_refit_is_minor_other_features_are_major_another_population_is_material(bundle: Bundle) -> None:
+def test_a_refit_is_minor_other_features_are_major_another_population_is_material(
+    bundle: Bundle,
+) -> None:
     manifest = bundle.manifest
     training = manifest.training
-    refit = manifest.model_copy(update={"training": training.model_copy(update={"rows": 1, "fingerprint": "other"})})
+    refit = manifest.model_copy(
+        update={"training": training.model_copy(update={"rows": 1, "fingerprint": "other"})}
+    )
     other_family = training.model_copy(update={"family": "another"})
-    other_parameters = training.model_copy(update={"parameters": {**training.parameters, "max_iter": 5}})
+    other_parameters = training.model_copy(
+        update={"parameters": {**training.parameters, "max_iter": 5}}
+    )
     assert kind_of_change(manifest, None) == "first"
     assert kind_of_change(refit, manifest) == "minor"
     others = ({"training": other_parameters}, {"training": other_family})
     for update in ({"features": manifest.features[1:]}, {"inputs": manifest.inputs[1:]}, *others):
         assert kind_of_change(manifest.model_copy(update=update), manifest) == "major"
-    assert kind_of_change(manifest.model_copy(update={"portfolio": "loans"}), manifest) == "material"
+    assert (
+        kind_of_change(manifest.model_copy(update={"portfolio": "loans"}), manifest) == "material"
+    )
 
 
 def test_nothing_of_one_portfolio_is_in_the_code() -> None:

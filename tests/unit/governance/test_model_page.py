@@ -29,7 +29,10 @@ def test_every_row_of_the_page_has_the_figures_that_the_command_printed(protocol
         for figure in (mean["roc_auc"], mean["brier"], mean["log_loss"], result["pooled_ece"]):
             assert f" {figure:.4f} " in row, row
         if result["name"] != "ours":
-            assert f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]" in row, row
+            assert (
+                f"{difference['value']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
+                in row
+            ), row
 
 
 def test_the_readme_s_figures_of_the_recipe_are_those_of_the_command() -> None:

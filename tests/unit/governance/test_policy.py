@@ -31,7 +31,9 @@ def test_without_a_policy_the_rule_is_the_models_own(bundle: Bundle) -> None:
     assert rule_of(bundle, None) == bundle.manifest.rule
 
 
-def test_a_policys_cut_off_comes_with_the_profile_of_its_own_marginal_customer(bundle: Bundle) -> None:
+def test_a_policys_cut_off_comes_with_the_profile_of_its_own_marginal_customer(
+    bundle: Bundle,
+) -> None:
     """A stricter cut-off compares with better customers."""
     strict, loose = rule_of(bundle, 0.08), rule_of(bundle, 0.6)
     assert (strict.cut_off, loose.cut_off) == (0.08, 0.6)
@@ -41,7 +43,9 @@ def test_a_policys_cut_off_comes_with_the_profile_of_its_own_marginal_customer(b
     assert better < 0.08
 
 
-def test_the_models_own_cut_off_as_a_policy_gives_nearly_the_models_own_rule(bundle: Bundle) -> None:
+def test_the_models_own_cut_off_as_a_policy_gives_nearly_the_models_own_rule(
+    bundle: Bundle,
+) -> None:
     """The reference rows in the bundle are all training rows here, only in another order."""
     reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
     assert len(reference) == bundle.manifest.training.rows
@@ -49,12 +53,22 @@ def test_the_models_own_cut_off_as_a_policy_gives_nearly_the_models_own_rule(bun
 
 
 def test_a_cut_off_that_approves_nobody_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(ValueError, match=r"cut-off 1e-09: none of .* is under it; valid: above 0\."):
+    with pytest.raises(
+        ValueError, match=r"cut-off 1e-09: none of .* is under it; valid: above 0\."
+    ):
         rule_of(bundle, 1e-9)
 
 
 def test_a_pd_at_a_bound_is_in_the_worse_grade() -> None:
-    assert grades_of(np.array([0.0, 0.0999, 0.1, 0.2, 0.39, 0.4, 1.0]), BOUNDS).tolist() == [0, 0, 1, 2, 2, 3, 3]
+    assert grades_of(np.array([0.0, 0.0999, 0.1, 0.2, 0.39, 0.4, 1.0]), BOUNDS).tolist() == [
+        0,
+        0,
+        1,
+        2,
+        2,
+        3,
+        3,
+    ]
 
 
 def test_the_grade_table_has_the_jeffreys_posterior_of_each_grade() -> None:
@@ -79,7 +93,12 @@ def test_the_jeffreys_test_of_a_true_pd_fails_as_often_as_it_says() -> None:
     failed = 0
     for _ in range(500):
         target = (rng.random(400) < 0.15).astype(np.int64)
-        failed += float(grade_table(np.full(400, 0.15), target, BOUNDS)["p_value"].to_numpy(dtype=float)[1]) < 0.05
+        failed += (
+            float(
+                grade_table(np.full(400, 0.15), target, BOUNDS)["p_value"].to_numpy(dtype=float)[1]
+            )
+            < 0.05
+        )
     assert 0.025 < failed / 500 < 0.075
 
 
@@ -110,21 +129,30 @@ def test_each_cut_off_of_the_trade_off_approves_exactly_who_is_under_it(
 def test_the_approval_rates_of_the_table_are_reached_where_pds_differ() -> None:
     pds = np.arange(1, 1_001) / 1_001
     table = trade_off_table(Judged(pds, (pds > 0.5).astype(np.int64), None), [])
-    assert table["approval_rate"].tolist() == pytest.approx([step / 100 for step in range(5, 101, 5)])
+    assert table["approval_rate"].tolist() == pytest.approx(
+        [step / 100 for step in range(5, 101, 5)]
+    )
     assert table["expected_loss"].isna().all()
 
 
 def test_expected_loss_is_pd_times_lgd_times_ead(bundle: Bundle) -> None:
-    judged = judged_held_out(bundle, PORTFOLIO, LossAssumptions(loss_given_default=0.5, exposure_share=0.4))
+    judged = judged_held_out(
+        bundle, PORTFOLIO, LossAssumptions(loss_given_default=0.5, exposure_share=0.4)
+    )
     assert judged.expected_loss is not None
     evidence = pd.read_parquet(io.BytesIO(bundle.document("extra_files/held_out.parquet")))
-    assert np.allclose(judged.expected_loss, judged.probability * 0.5 * 0.4 * evidence["limit_bal"].to_numpy(dtype=float))
+    assert np.allclose(
+        judged.expected_loss,
+        judged.probability * 0.5 * 0.4 * evidence["limit_bal"].to_numpy(dtype=float),
+    )
     assert np.array_equal(judged.target, evidence[PORTFOLIO.target])
     assert TINY.exposure is None
 
 
 @pytest.mark.parametrize("bounds", ["[]", "[0.2, 0.1]", "[0.1, 0.1]", "[0, 0.5]", "[0.5, 1]"])
-def test_grade_bounds_rise_between_nothing_and_one(bounds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grade_bounds_rise_between_nothing_and_one(
+    bounds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CREDITRISK_GRADE_BOUNDS", bounds)
     with pytest.raises(ValidationError, match="valid: 1 to 25 rising PDs between 0 and 1"):
         Settings()

@@ -13,13 +13,24 @@ import onnx
 import pandas as pd
 import pytest
 
-from creditrisk_assets.governance.gate_tests import NOT_FOR_A_RECALIBRATION, RECALIBRATION_COMPARISONS
+from creditrisk_assets.governance.gate_tests import (
+    NOT_FOR_A_RECALIBRATION,
+    RECALIBRATION_COMPARISONS,
+)
 from creditrisk_assets.governance.promotion_gate import held_out_evidence, judge
 from creditrisk_assets.governance.verdict import GateLimits, Verdict
 from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 from creditrisk_assets.modelling.decision_graph import INTERCEPT, SLOPE
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
-from creditrisk_assets.scoring.bundle import GRAPH, HELD_OUT, MANIFEST, RECALIBRATION, Bundle, InputField, load_bundle
+from creditrisk_assets.scoring.bundle import (
+    GRAPH,
+    HELD_OUT,
+    MANIFEST,
+    RECALIBRATION,
+    Bundle,
+    InputField,
+    load_bundle,
+)
 from creditrisk_assets.settings import Settings
 from tests.support.examples import (
     HANDMADE,
@@ -38,9 +49,15 @@ def held_out(rows: int = 4_000, seed: int = 1) -> pd.DataFrame:
     """Customers with the true log-odds of their outcome, two noisy views of them, and a group by a coin."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(-1.3, 1.2, rows)
-    columns = {"column_0": truth, "column_1": truth + rng.normal(0, 0.7, rows), "column_2": truth + rng.normal(0, 1.5, rows)}
+    columns = {
+        "column_0": truth,
+        "column_1": truth + rng.normal(0, 0.7, rows),
+        "column_2": truth + rng.normal(0, 1.5, rows),
+    }
     target = (rng.random(rows) < logistic(truth)).astype(np.int64)
-    return pd.DataFrame({**columns, "group": rng.integers(1, 3, rows), "bad": target}).astype(dict.fromkeys(columns, "float32"))
+    return pd.DataFrame({**columns, "group": rng.integers(1, 3, rows), "bad": target}).astype(
+        dict.fromkeys(columns, "float32")
+    )
 
 
 @pytest.fixture
@@ -54,7 +71,9 @@ def make(tmp_path: Path) -> Make:
     return write
 
 
-def verdict_on(challenger: WrittenBundle, champion: WrittenBundle | None, limits: GateLimits = LIMITS) -> Verdict:
+def verdict_on(
+    challenger: WrittenBundle, champion: WrittenBundle | None, limits: GateLimits = LIMITS
+) -> Verdict:
     return judge(challenger, champion, HANDMADE, limits).verdict
 
 
@@ -68,12 +87,22 @@ def test_a_better_challenger_is_promoted_with_the_figures_of_both(make: Make) ->
     verdict, rows = judgement.verdict, held_out()
     assert (verdict.verdict, failed(verdict)) == ("promoted", [])
     target = rows["bad"].to_numpy()
-    for side, bundle, name in ((verdict.challenger, challenger, "challenger"), (verdict.champion, champion, "champion")):
-        probability = bundle.load().score(rows[HANDMADE.field_names].to_numpy(dtype=np.float32)).default_probability
+    for side, bundle, name in (
+        (verdict.challenger, challenger, "challenger"),
+        (verdict.champion, champion, "champion"),
+    ):
+        probability = (
+            bundle.load()
+            .score(rows[HANDMADE.field_names].to_numpy(dtype=np.float32))
+            .default_probability
+        )
         assert side is not None
         assert (side.version, side.bundle_sha256) == (bundle.version, bundle.bundle_sha256)
         assert side.figures == ranking_and_calibration(target, probability)
-        assert [group.group for field in side.fairness for group in field.groups] == ["left", "right"]
+        assert [group.group for field in side.fairness for group in field.groups] == [
+            "left",
+            "right",
+        ]
         assert np.array_equal(judgement.probabilities[name], probability)
     assert "on 4,000 held-out rows of the history" in verdict.reason
     assert f"AUC {verdict.challenger.figures['roc_auc']:.4f} against" in verdict.reason
@@ -98,7 +127,9 @@ def test_the_champion_s_own_bundle_is_kept_at_once(make: Make) -> None:
     verdict = verdict_on(same, same)
     assert verdict.verdict == "kept"
     assert verdict.reason == f"the challenger is the champion: both are bundle {same.bundle_sha256}"
-    assert failed(verdict) == [test.name for test in verdict.tests] == ["challenger_is_another_model"]
+    assert (
+        failed(verdict) == [test.name for test in verdict.tests] == ["challenger_is_another_model"]
+    )
 
 
 def test_the_first_model_needs_a_valid_bundle_and_evidence_only(make: Make) -> None:
@@ -114,7 +145,9 @@ def test_the_first_model_needs_a_valid_bundle_and_evidence_only(make: Make) -> N
 
 @pytest.mark.parametrize("with_champion", [False, True])
 @pytest.mark.parametrize(("bads", "goods"), [(49, 500), (500, 49), (0, 500), (0, 0)])
-def test_too_few_held_out_bads_or_goods_promote_nobody(make: Make, with_champion: bool, bads: int, goods: int) -> None:
+def test_too_few_held_out_bads_or_goods_promote_nobody(
+    make: Make, with_champion: bool, bads: int, goods: int
+) -> None:
     rows = held_out(bads + goods).assign(bad=np.repeat([1, 0], [bads, goods]))
     verdict = verdict_on(make(TRUE, rows), make(NOISY) if with_champion else None)
     assert verdict.verdict == "kept"
@@ -129,7 +162,9 @@ def test_as_many_bads_as_needed_are_enough(make: Make) -> None:
 
 
 @pytest.mark.parametrize("outcome", [None, 2.0])
-def test_a_missing_or_strange_outcome_promotes_nobody_and_is_named(make: Make, outcome: float | None) -> None:
+def test_a_missing_or_strange_outcome_promotes_nobody_and_is_named(
+    make: Make, outcome: float | None
+) -> None:
     rows = held_out().astype({"bad": "float64"})
     rows.loc[3, "bad"] = outcome
     verdict = verdict_on(make(TRUE, rows), make(NOISY))
@@ -144,16 +179,22 @@ def test_each_side_gets_the_rows_in_its_own_order_and_only_with_its_own_codes(ma
     evidence = held_out_evidence(bundle, HANDMADE)
 
     def with_inputs(inputs: list[InputField]) -> Bundle:
-        return dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"inputs": inputs}))
+        return dataclasses.replace(
+            bundle, manifest=bundle.manifest.model_copy(update={"inputs": inputs})
+        )
 
     inputs = bundle.manifest.inputs
     assert np.array_equal(evidence.raw_for(with_inputs(inputs[::-1])), evidence.raw[:, ::-1])
     with pytest.raises(ValueError, match="the held-out rows lack income; valid: column_0"):
         evidence.raw_for(with_inputs([*inputs, inputs[0].model_copy(update={"name": "income"})]))
-    south, north = (inputs[3].model_copy(update={"codes": codes}) for codes in (["s", "n"], ["n", "s"]))
+    south, north = (
+        inputs[3].model_copy(update={"codes": codes}) for codes in (["s", "n"], ["n", "s"])
+    )
     with pytest.raises(ValueError, match=r"group: codes .* were numbered otherwise"):
         dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(with_inputs([south]))
-    assert dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(with_inputs([north])).shape == (4_000, 1)
+    assert dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(
+        with_inputs([north])
+    ).shape == (4_000, 1)
 
 
 def test_evidence_that_is_gone_promotes_nobody(make: Make) -> None:
@@ -207,7 +248,9 @@ def test_a_champion_that_followed_production_is_not_judged_by_the_days_before(ma
     assert verdict_on(make(TRUE, production_days=days), champion).verdict == "promoted"
 
 
-def test_an_answer_that_takes_too_long_stops_a_challenger_and_its_time_is_not_in_the_document(make: Make) -> None:
+def test_an_answer_that_takes_too_long_stops_a_challenger_and_its_time_is_not_in_the_document(
+    make: Make,
+) -> None:
     challenger, champion = make(TRUE), make(NOISY)
     slow = judge(challenger, champion, HANDMADE, LIMITS.model_copy(update={"latency_ms": 1e-6}))
     assert (slow.verdict.verdict, failed(slow.verdict)) == ("kept", ["answers_in_time"])
@@ -264,11 +307,18 @@ def shifted_customers(shift: float, rows: int = 4_000, seed: int = 5) -> pd.Data
     return frame.assign(bad=(np.random.default_rng(seed).random(rows) < chance).astype(np.int64))
 
 
-RECALIBRATED: dict[str, Any] = {"kind": RECALIBRATION, "shift": 0.7, "cut_off": 0.3 / (0.3 + 0.7 * np.exp(-0.7)) - 1e-12}
+RECALIBRATED: dict[str, Any] = {
+    "kind": RECALIBRATION,
+    "shift": 0.7,
+    "cut_off": 0.3 / (0.3 + 0.7 * np.exp(-0.7)) - 1e-12,
+}
 
 
 def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make: Make) -> None:
-    challenger, champion = make(TRUE, shifted_customers(0.7), version="2", **RECALIBRATED), make(TRUE)
+    challenger, champion = (
+        make(TRUE, shifted_customers(0.7), version="2", **RECALIBRATED),
+        make(TRUE),
+    )
     judgement = judge(challenger, champion, HANDMADE, LIMITS)
     verdict = judgement.verdict
     assert (verdict.verdict, failed(verdict), verdict.kind) == ("promoted", [], RECALIBRATION)
@@ -287,15 +337,22 @@ def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make:
         *RECALIBRATION_COMPARISONS,
         "answers_in_time",
     ]
-    assert verdict.not_applied == {"shadow_agrees": "no live traffic was shadowed", **NOT_FOR_A_RECALIBRATION}
+    assert verdict.not_applied == {
+        "shadow_agrees": "no live traffic was shadowed",
+        **NOT_FOR_A_RECALIBRATION,
+    }
     assert Verdict.model_validate_json(verdict.text) == verdict
     page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words)
     assert "or where\nanother test asks a recalibration for more" in page
-    rows = [f"<td>{name.replace('_', ' ')}</td><td>not applicable</td>" for name in verdict.not_applied]
+    rows = [
+        f"<td>{name.replace('_', ' ')}</td><td>not applicable</td>" for name in verdict.not_applied
+    ]
     assert all(row in page for row in rows)
 
 
-def test_without_live_traffic_agreement_on_it_is_not_applicable_and_has_not_passed(make: Make) -> None:
+def test_without_live_traffic_agreement_on_it_is_not_applicable_and_has_not_passed(
+    make: Make,
+) -> None:
     """It used to say "passed: nothing was shadowed", although what cannot be tested has failed."""
     judgement = judge(make(TRUE, version="2"), make(NOISY), HANDMADE, LIMITS)
     assert judgement.verdict.not_applied == {"shadow_agrees": "no live traffic was shadowed"}
@@ -305,11 +362,15 @@ def test_without_live_traffic_agreement_on_it_is_not_applicable_and_has_not_pass
     assert "A test is not applicable where what it is about does not exist" in page
 
 
-def test_a_promotion_says_what_becomes_of_the_cut_off_and_of_the_approval_rate_on_the_same_rows(make: Make) -> None:
+def test_a_promotion_says_what_becomes_of_the_cut_off_and_of_the_approval_rate_on_the_same_rows(
+    make: Make,
+) -> None:
     challenger, champion = make(TRUE, version="2", cut_off=0.25), make(NOISY, cut_off=0.3)
     judgement = judge(challenger, champion, HANDMADE, LIMITS)
     rows = held_out()[HANDMADE.field_names].to_numpy(dtype=np.float32)
-    rates = [float((one.load().score(rows).prediction == 0).mean()) for one in (champion, challenger)]
+    rates = [
+        float((one.load().score(rows).prediction == 0).mean()) for one in (champion, challenger)
+    ]
     move = judgement.verdict.cut_off
     assert move is not None
     assert (move.by, move.before, move.after) == ("model", 0.3, 0.25)
@@ -332,7 +393,9 @@ def test_a_figure_is_shown_with_the_digits_that_tell_it_from_its_limit(make: Mak
             update={"tests": [swing.model_copy(update={"observed": 0.15000001, "limit": 0.15})]}
         ),
     )
-    assert '<td class="number">0.15000001</td><td class="number">0.15000000</td>' in verdict_page(near, {}, HANDMADE.words)
+    assert '<td class="number">0.15000001</td><td class="number">0.15000000</td>' in verdict_page(
+        near, {}, HANDMADE.words
+    )
 
 
 def test_a_right_calibration_is_kept(make: Make) -> None:
@@ -340,24 +403,39 @@ def test_a_right_calibration_is_kept(make: Make) -> None:
     assert verdict.verdict == "kept"
     assert {"likelihood_is_greater", "level_holds"} <= set(failed(verdict))
     same = verdict_on(make(TRUE, shifted_customers(0.0), kind=RECALIBRATION), make(TRUE))
-    assert (same.verdict, failed(same)) == ("kept", ["champion_is_miscalibrated", "likelihood_is_greater"])
+    assert (same.verdict, failed(same)) == (
+        "kept",
+        ["champion_is_miscalibrated", "likelihood_is_greater"],
+    )
 
 
 @pytest.mark.parametrize(
-    "otherwise", [{"column": NOISY}, {"column": TRUE, "slope": -1.0}, {"column": TRUE, "cut_off": 0.9}, {"column": VERY_NOISY}]
+    "otherwise",
+    [
+        {"column": NOISY},
+        {"column": TRUE, "slope": -1.0},
+        {"column": TRUE, "cut_off": 0.9},
+        {"column": VERY_NOISY},
+    ],
 )
-def test_what_says_that_it_is_a_recalibration_and_is_more_is_kept_out(make: Make, otherwise: dict[str, Any]) -> None:
+def test_what_says_that_it_is_a_recalibration_and_is_more_is_kept_out(
+    make: Make, otherwise: dict[str, Any]
+) -> None:
     """The kind decides which tests apply, so a lie about it must not open the gate."""
     how = RECALIBRATED | otherwise
     verdict = verdict_on(make(how.pop("column"), shifted_customers(0.7), **how), make(TRUE))
     assert verdict.verdict == "kept"
-    assert failed(verdict)[0] == ("approval_rate_holds" if "cut_off" in otherwise else "graph_is_the_champions")
+    assert failed(verdict)[0] == (
+        "approval_rate_holds" if "cut_off" in otherwise else "graph_is_the_champions"
+    )
 
 
 def test_a_better_model_that_calls_itself_a_recalibration_is_kept_out(make: Make) -> None:
     verdict = verdict_on(make(TRUE, kind=RECALIBRATION), make(NOISY))
     assert (verdict.verdict, failed(verdict)) == ("kept", ["graph_is_the_champions"])
-    assert "model.onnx differs from the champion's in more than slope and intercept" in verdict.reason
+    assert (
+        "model.onnx differs from the champion's in more than slope and intercept" in verdict.reason
+    )
 
 
 def test_a_recalibration_of_nothing_is_no_first_champion(make: Make) -> None:
@@ -366,16 +444,25 @@ def test_a_recalibration_of_nothing_is_no_first_champion(make: Make) -> None:
 
 
 @pytest.mark.parametrize("side", ["challenger", "champion"])
-def test_a_graph_without_named_numbers_cannot_be_compared_and_is_kept_out(make: Make, side: str) -> None:
-    bundles = {"challenger": make(TRUE, shifted_customers(0.7), **RECALIBRATED), "champion": make(TRUE)}
+def test_a_graph_without_named_numbers_cannot_be_compared_and_is_kept_out(
+    make: Make, side: str
+) -> None:
+    bundles = {
+        "challenger": make(TRUE, shifted_customers(0.7), **RECALIBRATED),
+        "champion": make(TRUE),
+    }
     path = bundles[side].location / GRAPH
     model = onnx.load(path)
     for one in model.graph.initializer:
         one.name = f"old_{one.name}"
     for node in model.graph.node:
-        node.input[:] = [f"old_{name}" if name in (SLOPE, INTERCEPT) else name for name in node.input]
+        node.input[:] = [
+            f"old_{name}" if name in (SLOPE, INTERCEPT) else name for name in node.input
+        ]
     path.write_bytes(model.SerializeToString(deterministic=True))
-    bundles[side] = dataclasses.replace(bundles[side], bundle_sha256=load_bundle(str(bundles[side].location)).sha256)
+    bundles[side] = dataclasses.replace(
+        bundles[side], bundle_sha256=load_bundle(str(bundles[side].location)).sha256
+    )
     verdict = verdict_on(bundles["challenger"], bundles["champion"])
     assert (verdict.verdict, failed(verdict)) == ("kept", ["graph_is_the_champions"])
     assert "LookupError" in verdict.reason

@@ -32,20 +32,35 @@ def test_every_figure_of_the_page_comes_from_the_results(results: dict[str, Any]
     assert with_block(page, block(results)) == page
 
 
-def test_the_results_were_found_with_the_limits_that_are_the_defaults(results: dict[str, Any]) -> None:
+def test_the_results_were_found_with_the_limits_that_are_the_defaults(
+    results: dict[str, Any],
+) -> None:
     """Changed limits need the benchmark again."""
     assert GateLimits(**results["limits"]) == GateLimits.of(Settings())
 
 
-def test_a_challenger_that_is_no_better_is_promoted_as_seldom_as_the_page_says(results: dict[str, Any]) -> None:
+def test_a_challenger_that_is_no_better_is_promoted_as_seldom_as_the_page_says(
+    results: dict[str, Any],
+) -> None:
     """The stand-in of refits with another seed, 50 bads: all trials again, the same counts, and the error within its bound."""
-    (cell,) = (Cell(**one) for one in results["cells"] if (one["kind"], one["bads"]) == ("stand-in: seed", 50))
+    (cell,) = (
+        Cell(**one)
+        for one in results["cells"]
+        if (one["kind"], one["bads"]) == ("stand-in: seed", 50)
+    )
     stand_in = StandIn(**results["stand_ins"]["seed"])
-    assert stand_in_cell(cell.kind, stand_in, cell.bads, cell.gain, cell.trials, GateLimits(**results["limits"])) == cell
+    assert (
+        stand_in_cell(
+            cell.kind, stand_in, cell.bads, cell.gain, cell.trials, GateLimits(**results["limits"])
+        )
+        == cell
+    )
     assert jeffreys_interval(cell.promoted, cell.trials)[0] <= 0.05
 
 
-def test_every_simulated_challenger_that_is_no_better_is_within_the_bound(results: dict[str, Any]) -> None:
+def test_every_simulated_challenger_that_is_no_better_is_within_the_bound(
+    results: dict[str, Any],
+) -> None:
     nulls = [Cell(**one) for one in results["cells"] if one["kind"] in ("seed", "bootstrap")]
     assert len(nulls) == 8
     assert min(cell.trials for cell in nulls) >= 1_000

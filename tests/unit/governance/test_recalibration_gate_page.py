@@ -39,7 +39,9 @@ def test_every_figure_of_the_page_comes_from_the_results(results: dict[str, Any]
     assert with_block(page, block(results), BEGIN, END) == page
 
 
-def test_the_results_were_found_with_the_limits_that_are_the_defaults(results: dict[str, Any]) -> None:
+def test_the_results_were_found_with_the_limits_that_are_the_defaults(
+    results: dict[str, Any],
+) -> None:
     """Changed limits need the benchmark again."""
     assert GateLimits(**results["limits"]) == GateLimits.of(Settings())
     assert set(cells(results)) == {(truth.name, bads) for truth in TRUTHS for bads in BADS}
@@ -52,13 +54,17 @@ def test_right_pds_are_replaced_less_often_than_alpha_allows(results: dict[str, 
         assert jeffreys_interval(cell.promoted, cell.trials)[1] <= GateLimits.of(Settings()).alpha
 
 
-def test_a_rise_by_half_is_mended_on_enough_rows_and_the_ranking_never_moves(results: dict[str, Any]) -> None:
+def test_a_rise_by_half_is_mended_on_enough_rows_and_the_ranking_never_moves(
+    results: dict[str, Any],
+) -> None:
     found = cells(results)
     assert found["bad rate x 1.5", 400].promoted > 0.9 * found["bad rate x 1.5", 400].trials
     assert all(cell.passed["ranks_identically"] == cell.trials for cell in found.values())
 
 
-def test_the_power_that_a_recalibration_waits_for_is_the_measured_one(results: dict[str, Any]) -> None:
+def test_the_power_that_a_recalibration_waits_for_is_the_measured_one(
+    results: dict[str, Any],
+) -> None:
     setting = Settings.model_fields["retrain_minimum_bads"]
     cell = cells(results)["bad rate x 1.5", setting.default // 4]
     assert f"{cell.promoted / cell.trials:.0%}".replace("%", " %") in str(setting.description)

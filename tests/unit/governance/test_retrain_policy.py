@@ -67,10 +67,22 @@ def cause(record_id: int = 1, partition: str = "2026-02-10", model_version: str 
 def test_the_causes_of_a_retrain_are_counted_by_check_with_performance_first() -> None:
     """The first five by date used to be listed, "pay_amt2 0.024 > 0.024" among them, and not what decided."""
     drift = [
-        Cause(place, "feature_distributions_are_stable", f"2026-02-{place:02d}", f"Fields have shifted: pay_0 0.1{place}", "3")
+        Cause(
+            place,
+            "feature_distributions_are_stable",
+            f"2026-02-{place:02d}",
+            f"Fields have shifted: pay_0 0.1{place}",
+            "3",
+        )
         for place in range(1, 8)
     ]
-    ranking = Cause(9, "ranking_is_as_at_validation", "2026-02-04", "Discrimination is down: AUC 0.646, limit 0.733", "3")
+    ranking = Cause(
+        9,
+        "ranking_is_as_at_validation",
+        "2026-02-04",
+        "Discrimination is down: AUC 0.646, limit 0.733",
+        "3",
+    )
     assert causes_counted([*drift, ranking]) == (
         "Discrimination is down on 1 day, the latest 2026-02-04: AUC 0.646, limit 0.733; "
         "Fields have shifted on 7 days, the latest 2026-02-07: pay_0 0.17"
@@ -101,11 +113,16 @@ def test_an_alarm_whose_outcomes_are_as_expected_starts_nothing() -> None:
     assert decision.causes == ()
     assert decision.triage is not None
     assert decision.triage.action is Action.NOTHING
-    assert "nothing to do: 5,000 matured decisions of 2026-02-10 to 2026-02-10: ranking holds" in decision.reason
+    assert (
+        "nothing to do: 5,000 matured decisions of 2026-02-10 to 2026-02-10: ranking holds"
+        in decision.reason
+    )
 
 
 def test_a_wrong_level_alone_asks_for_a_recalibration() -> None:
-    decision = decide([cause()], with_evidence({"2026-02-10": night(1_000, mean_pd=0.13, auc=0.78)}), LIMITS)
+    decision = decide(
+        [cause()], with_evidence({"2026-02-10": night(1_000, mean_pd=0.13, auc=0.78)}), LIMITS
+    )
     assert decision.triage is not None
     assert decision.triage.action is Action.RECALIBRATE
     assert decision.causes == (cause(),)
@@ -146,9 +163,13 @@ def test_without_failed_checks_nothing_is_retrained() -> None:
 
 def test_a_cause_is_answered_once() -> None:
     """A failed check stays in the log for ever; without memory each tick would train again."""
-    decision = decide([cause(1), cause(2, "2026-02-11")], replace(CALM, answered=frozenset({1, 2})), LIMITS)
+    decision = decide(
+        [cause(1), cause(2, "2026-02-11")], replace(CALM, answered=frozenset({1, 2})), LIMITS
+    )
     assert decision.causes == ()
-    assert decision.reason.startswith("no open cause: 2 failed checks known, 0 of them judged a former champion, 2 answered")
+    assert decision.reason.startswith(
+        "no open cause: 2 failed checks known, 0 of them judged a former champion, 2 answered"
+    )
 
 
 def test_a_new_evaluation_of_the_same_day_is_a_new_cause() -> None:
@@ -167,9 +188,14 @@ def test_a_failure_of_a_former_champion_is_history() -> None:
 def test_runs_in_flight_are_waited_for() -> None:
     """A retrain started a minute too early would learn from half of a day."""
     decision = decide([cause()], replace(CALM, retrains_in_flight=2), LIMITS)
-    assert decision.reason == "1 open causes since 2026-02-10; waiting for 2 training run(s) in flight"
+    assert (
+        decision.reason == "1 open causes since 2026-02-10; waiting for 2 training run(s) in flight"
+    )
     decision = decide([cause()], replace(CALM, outcomes_in_flight=1), LIMITS)
-    assert decision.reason == "1 open causes since 2026-02-10; waiting for 1 run(s) that are bringing outcomes"
+    assert (
+        decision.reason
+        == "1 open causes since 2026-02-10; waiting for 1 run(s) that are bringing outcomes"
+    )
     assert decision.causes == ()
 
 
@@ -182,20 +208,27 @@ def test_outcomes_from_before_the_cause_do_not_count() -> None:
     )
     earlier = [cause(1), cause(2, "2026-02-01")]
     assert decide(earlier, CALM, replace(LIMITS, minimum_bads=1_001)).causes == tuple(earlier)
-    assert "0 bads matured since then, 1000 needed" in decide([cause()], with_evidence({}), LIMITS).reason
+    assert (
+        "0 bads matured since then, 1000 needed"
+        in decide([cause()], with_evidence({}), LIMITS).reason
+    )
 
 
 def test_a_day_of_which_only_the_first_outcomes_have_come_is_no_evidence() -> None:
     """They are no fair sample, and the first to be corrected."""
     half = night(1_000) | {"missing": 5_000.0}
-    decision = decide([cause()], with_evidence({"2026-02-10": half, "2026-02-11": night(300)}), LIMITS)
+    decision = decide(
+        [cause()], with_evidence({"2026-02-10": half, "2026-02-11": night(300)}), LIMITS
+    )
     assert decision.causes == ()
     assert decision.reason.endswith(
         "300 bads matured since then, 1000 needed to learn from; 1 days are left out, whose outcomes are not complete"
     )
     most = night(1_000) | {"pending": 1_000.0, "missing": 1_000.0}
     assert decide([cause()], with_evidence({"2026-02-10": most}), LIMITS).causes == (cause(),)
-    assert decide([cause()], with_evidence({"2026-02-10": half}), replace(LIMITS, complete_share=0.5)).causes == (cause(),)
+    assert decide(
+        [cause()], with_evidence({"2026-02-10": half}), replace(LIMITS, complete_share=0.5)
+    ).causes == (cause(),)
 
 
 def test_after_a_retrain_the_next_waits_for_so_many_days_of_data() -> None:
@@ -204,14 +237,20 @@ def test_after_a_retrain_the_next_waits_for_so_many_days_of_data() -> None:
     assert early.causes == ()
     assert early.reason.endswith("cooling down: 6 days of data since the last retrain, 7 wanted")
     assert decide([cause()], replace(CALM, past=past(7)), LIMITS).causes == (cause(),)
-    assert decide([cause()], replace(CALM, past=past(0)), replace(LIMITS, cooldown_days=0)).causes == (cause(),)
+    assert decide(
+        [cause()], replace(CALM, past=past(0)), replace(LIMITS, cooldown_days=0)
+    ).causes == (cause(),)
 
 
 def test_a_month_has_a_budget() -> None:
     spent = decide([cause()], replace(CALM, past=past(8, 15, 22, promoted=True)), LIMITS)
     assert spent.causes == ()
-    assert spent.reason.endswith("the budget is spent: 3 retrains in the last 30 days of data, 3 allowed")
-    assert decide([cause()], replace(CALM, past=past(8, 15, BUDGET_DAYS, promoted=True)), LIMITS).causes == (cause(),)
+    assert spent.reason.endswith(
+        "the budget is spent: 3 retrains in the last 30 days of data, 3 allowed"
+    )
+    assert decide(
+        [cause()], replace(CALM, past=past(8, 15, BUDGET_DAYS, promoted=True)), LIMITS
+    ).causes == (cause(),)
     assert decide([cause()], CALM, replace(LIMITS, monthly_budget=0)).causes == ()
 
 
@@ -231,7 +270,10 @@ def test_after_so_many_rejections_a_person_is_asked_and_their_own_retrain_begins
 def test_the_kill_switch_stops_everything_and_names_its_setting() -> None:
     decision = decide([cause()], CALM, replace(LIMITS, enabled=False))
     assert decision.causes == ()
-    assert decision.reason == "1 open causes since 2026-02-10; retraining is switched off (CREDITRISK_RETRAINING)"
+    assert (
+        decision.reason
+        == "1 open causes since 2026-02-10; retraining is switched off (CREDITRISK_RETRAINING)"
+    )
 
 
 def test_the_limits_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,8 +289,12 @@ def test_the_limits_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     st.integers(0, 5),
     st.integers(1, 5),
 )
-def test_whatever_the_history_no_bound_is_ever_exceeded(days_ago: list[int], cooldown: int, budget: int, rejections: int) -> None:
-    limits = replace(LIMITS, cooldown_days=cooldown, monthly_budget=budget, rejection_limit=rejections)
+def test_whatever_the_history_no_bound_is_ever_exceeded(
+    days_ago: list[int], cooldown: int, budget: int, rejections: int
+) -> None:
+    limits = replace(
+        LIMITS, cooldown_days=cooldown, monthly_budget=budget, rejection_limit=rejections
+    )
     history = past(*days_ago)
     if decide([cause()], replace(CALM, past=history), limits).causes:
         assert not days_ago or days_ago[0] >= cooldown

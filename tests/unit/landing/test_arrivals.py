@@ -12,12 +12,16 @@ def file(name: str, modified: float = NOW - 60, tag: str = "a") -> LandedFile:
     return LandedFile(zone_path(name), 10, modified, tag)
 
 
-def day(name: str, *modified: float, tag: str = "a", passed_over: tuple[str, ...] = ()) -> DayListing:
+def day(
+    name: str, *modified: float, tag: str = "a", passed_over: tuple[str, ...] = ()
+) -> DayListing:
     files = tuple(file(f"{number}.csv", when, tag) for number, when in enumerate(modified))
     return DayListing(name, files, None, passed_over)
 
 
-def looked(*days: DayListing, remembered: dict[str, str] | None = None, strangers: tuple[str, ...] = ()) -> Arrivals:
+def looked(
+    *days: DayListing, remembered: dict[str, str] | None = None, strangers: tuple[str, ...] = ()
+) -> Arrivals:
     return look(days, strangers, remembered or {}, FIRST, LAST, NOW, SETTLE)
 
 
@@ -96,7 +100,9 @@ def test_a_file_of_another_kind_is_told_and_the_day_is_read_without_it() -> None
 def test_a_problem_of_a_remembered_day_is_still_told() -> None:
     before = day("2026-02-01", NOW - 60)
     broken = DayListing("2026-02-01", (), "cannot be listed")
-    assert looked(broken, remembered=looked(before).stamps).problems == ("2026-02-01: cannot be listed",)
+    assert looked(broken, remembered=looked(before).stamps).problems == (
+        "2026-02-01: cannot be listed",
+    )
 
 
 def test_before_the_first_day_every_day_is_a_problem_and_none_is_ready() -> None:

@@ -42,7 +42,10 @@ def test_a_cursor_says_what_was_remembered(stamps: dict[int, str]) -> None:
         memory.dealt_with(day(number), stamp)
     again = ZoneMemory.of(memory.text())
     assert again.days_dealt_with == len(stamps)
-    assert all(again.knows(day(number), stamp) and not again.knows(day(number), stamp + "x") for number, stamp in stamps.items())
+    assert all(
+        again.knows(day(number), stamp) and not again.knows(day(number), stamp + "x")
+        for number, stamp in stamps.items()
+    )
     assert not any(again.knows(day(number), "") for number in range(4_010) if number not in stamps)
 
 
@@ -124,7 +127,9 @@ def test_a_glimpse_says_what_a_listing_says(tmp_path: Path) -> None:
     assert seen == {days[name]: None for name in ("stranger", "folder", "link", "odd")}
 
 
-def test_a_signature_differs_when_a_name_came_and_says_nothing_of_a_zone_that_just_changed(tmp_path: Path) -> None:
+def test_a_signature_differs_when_a_name_came_and_says_nothing_of_a_zone_that_just_changed(
+    tmp_path: Path,
+) -> None:
     assert zone_signature(tmp_path / "none", 0) == ""
     now = tmp_path.stat().st_mtime
     assert zone_signature(tmp_path, now + 1) == ""

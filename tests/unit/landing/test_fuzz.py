@@ -26,15 +26,22 @@ Mutation = Callable[[bytes, random.Random], bytes]
 
 def customers(rng: random.Random) -> pd.DataFrame:
     """Some good customers, some bad, some twice."""
-    rows = [(rng.randint(1, 60), rng.choice([0, 10, 500, 1_000, 1_001]), rng.choice([1, 2, 2, 2, 3])) for _ in range(40)]
+    rows = [
+        (rng.randint(1, 60), rng.choice([0, 10, 500, 1_000, 1_001]), rng.choice([1, 2, 2, 2, 3]))
+        for _ in range(40)
+    ]
     return pd.DataFrame(rows, columns=["id", "amount", "code"])
 
 
 def csv_bytes(rng: random.Random) -> bytes:
     """A file as somebody might deliver it."""
     frame = customers(rng).astype("str")
-    frame["note"] = [rng.choice(["", "plain", "é", 'say "so"', "a, b; c"]) for _ in range(len(frame))]
-    text = frame.to_csv(index=False, sep=rng.choice([",", ";"]), lineterminator=rng.choice(["\n", "\r\n", "\r"]))
+    frame["note"] = [
+        rng.choice(["", "plain", "é", 'say "so"', "a, b; c"]) for _ in range(len(frame))
+    ]
+    text = frame.to_csv(
+        index=False, sep=rng.choice([",", ";"]), lineterminator=rng.choice(["\n", "\r\n", "\r"])
+    )
     return (b"\xef\xbb\xbf" if rng.random() < 0.3 else b"") + text.encode()
 
 
@@ -42,7 +49,9 @@ def parquet_bytes(rng: random.Random) -> bytes:
     """The same as Parquet, in one of the ways in which it can be written."""
     frame, buffer = customers(rng), io.BytesIO()
     frame["note"] = rng.choice(["", "é", None])
-    table = pa.Table.from_pandas(frame.astype(rng.choice([{}, {"id": "str"}, {"amount": "float64"}, {"code": "category"}])))
+    table = pa.Table.from_pandas(
+        frame.astype(rng.choice([{}, {"id": "str"}, {"amount": "float64"}, {"code": "category"}]))
+    )
     pq.write_table(
         table,
         buffer,
@@ -126,10 +135,17 @@ def mutated(number: int) -> tuple[str, str, bytes]:
     """The name of a file, what is the matter with it, and its bytes; the same for the same number."""
     rng = random.Random(number)  # noqa: S311
     name = rng.choice(NAMES).format(number)
-    is_parquet = name.endswith(".parquet") != (rng.random() < 0.1)  # now and then it is called what it is not
+    is_parquet = name.endswith(".parquet") != (
+        rng.random() < 0.1
+    )  # now and then it is called what it is not
     content = parquet_bytes(rng) if is_parquet else csv_bytes(rng)
-    usual = "bytes flipped" if is_parquet else "quote inserted"  # what a reader survives most often, and so tells most about it
-    kinds = [usual if rng.random() < 0.3 else rng.choice(list(MUTATIONS)) for _ in range(rng.choice([1, 1, 2]))]
+    usual = (
+        "bytes flipped" if is_parquet else "quote inserted"
+    )  # what a reader survives most often, and so tells most about it
+    kinds = [
+        usual if rng.random() < 0.3 else rng.choice(list(MUTATIONS))
+        for _ in range(rng.choice([1, 1, 2]))
+    ]
     for kind in kinds:
         content = MUTATIONS[kind](content, rng)
     return name, " and ".join(kinds), content
@@ -143,12 +159,16 @@ def most_and_fewest_rows(content: bytes) -> tuple[int, int]:
     fewest, may_go_on = 0, False
     for line in lines:
         fewest += bool(line.strip().strip('",; \t')) and not may_go_on
-        may_go_on = '"' in line or may_go_on  # from the first quote on, any line may belong to the row above it
+        may_go_on = (
+            '"' in line or may_go_on
+        )  # from the first quote on, any line may belong to the row above it
     return sum(bool(line.strip()) for line in lines), fewest
 
 
 @pytest.mark.parametrize("first", range(0, FILES, FILES_A_DAY))
-def test_broken_files_never_stop_a_day_and_every_file_and_line_is_accounted_for(tmp_path: Path, first: int) -> None:
+def test_broken_files_never_stop_a_day_and_every_file_and_line_is_accounted_for(
+    tmp_path: Path, first: int
+) -> None:
     day = tmp_path / "2026-02-01"
     day.mkdir()
     landed = {}
@@ -161,7 +181,10 @@ def test_broken_files_never_stop_a_day_and_every_file_and_line_is_accounted_for(
     listing = list_day(day)
     assert listing.problem is None
     listed = {file.path.name for file in listing.files}
-    assert listed | set(listing.passed_over) | {name for name in landed if is_passing(name)} == {*landed, "zz-good.csv"}
+    assert listed | set(listing.passed_over) | {name for name in landed if is_passing(name)} == {
+        *landed,
+        "zz-good.csv",
+    }
 
     result = ingest([file.path for file in listing.files], TINY, TINY.fields, tmp_path / "out")
     if first % 100 == 0:

@@ -30,7 +30,18 @@ def test_every_calendar_day_is_a_day(day: datetime.date) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["2026-02-30", "2026-13-01", "20260201", "2026-2-1", "2026-02-01 ", "2026-02-01\n", "today", "", "\uff12026-02-01"]
+    "name",
+    [
+        "2026-02-30",
+        "2026-13-01",
+        "20260201",
+        "2026-2-1",
+        "2026-02-01 ",
+        "2026-02-01\n",
+        "today",
+        "",
+        "\uff12026-02-01",
+    ],
 )
 def test_a_folder_that_is_no_calendar_day_is_not_taken_for_one(name: str) -> None:
     """One such name given to Dagster as a partition stops the sensor for every other day."""
@@ -53,7 +64,15 @@ def test_only_data_files_of_a_day_are_listed_by_name(tmp_path: Path) -> None:
         "h.swp",
         "b.csv~",
     ]
-    for name in ("b.csv", "a.PARQUET", "readme.txt", "customers.xlsx", "in.csv.zip", "in.csv.gz", *passing):
+    for name in (
+        "b.csv",
+        "a.PARQUET",
+        "readme.txt",
+        "customers.xlsx",
+        "in.csv.zip",
+        "in.csv.gz",
+        *passing,
+    ):
         (tmp_path / name).write_text("x")
     (tmp_path / "archive").mkdir()
     (tmp_path / ".git").mkdir()
@@ -101,7 +120,10 @@ def test_a_name_that_is_not_plain_is_a_problem(tmp_path: Path, name: bytes) -> N
     """It could lead elsewhere, forge a line of the log, or stop whatever writes it down as text."""
     (tmp_path / os.fsdecode(name)).write_text("x")
     problem = list_day(tmp_path).problem
-    assert problem == f"{os.fsdecode(name)!r} is not a plain name; valid: a file directly in the day's folder"
+    assert (
+        problem
+        == f"{os.fsdecode(name)!r} is not a plain name; valid: a file directly in the day's folder"
+    )
     assert problem.isprintable()
 
 
@@ -113,7 +135,9 @@ def test_a_linked_day_is_a_problem_and_is_not_followed(tmp_path: Path) -> None:
     (zone / "2026-02-01").symlink_to(tmp_path / "elsewhere")
     (zone / "backup").symlink_to(tmp_path / "elsewhere")
     days, strangers = list_days(zone)
-    assert days == [DayListing("2026-02-01", (), "2026-02-01 is a link; valid: a folder of its own in the zone")]
+    assert days == [
+        DayListing("2026-02-01", (), "2026-02-01 is a link; valid: a folder of its own in the zone")
+    ]
     assert strangers == ["backup"]
 
 
@@ -142,7 +166,9 @@ def test_a_zone_that_does_not_exist_yet_is_empty(tmp_path: Path) -> None:
     assert list_days(tmp_path / "production") == ([], [])
 
 
-def test_the_content_digest_tells_any_change_of_name_content_or_number_of_files(tmp_path: Path) -> None:
+def test_the_content_digest_tells_any_change_of_name_content_or_number_of_files(
+    tmp_path: Path,
+) -> None:
     """It is part of a run's key: a corrected file that gave the same key would never be read."""
     one, two = tmp_path / "one.csv", tmp_path / "two.csv"
     one.write_bytes(b"a")
@@ -156,7 +182,11 @@ def test_the_content_digest_tells_any_change_of_name_content_or_number_of_files(
     assert len(seen) == 5
 
 
-@given(old=st.none() | st.binary(), new=st.binary(min_size=1), fails_after=st.none() | st.integers(0, 20))
+@given(
+    old=st.none() | st.binary(),
+    new=st.binary(min_size=1),
+    fails_after=st.none() | st.integers(0, 20),
+)
 def test_a_file_is_replaced_whole_or_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, old: bytes | None, new: bytes, fails_after: int | None
 ) -> None:
@@ -207,9 +237,13 @@ def test_a_written_file_can_be_read_by_other_users(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("name", ["../in.csv", "in.xlsx", ".in.csv", "in.csv.tmp", "", "..", "a/b.csv"])
+@pytest.mark.parametrize(
+    "name", ["../in.csv", "in.xlsx", ".in.csv", "in.csv.tmp", "", "..", "a/b.csv"]
+)
 def test_nothing_is_landed_under_a_name_that_would_not_be_read(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"would not be read; valid: a plain name that ends in \.csv"):
+    with pytest.raises(
+        ValueError, match=r"would not be read; valid: a plain name that ends in \.csv"
+    ):
         land(tmp_path / "2026-02-01", name, pd.DataFrame({"id": [1], "x": [2]}))
     assert list(tmp_path.iterdir()) == []
 
@@ -248,5 +282,7 @@ def test_the_digest_of_a_large_file_is_over_all_of_it(tmp_path: Path) -> None:
     path = tmp_path / "large.csv"
     content = bytes(3 << 20)
     path.write_bytes(content)
-    expected = hashlib.sha256(f"large.csv\0{hashlib.sha256(content).hexdigest()}\n".encode()).hexdigest()
+    expected = hashlib.sha256(
+        f"large.csv\0{hashlib.sha256(content).hexdigest()}\n".encode()
+    ).hexdigest()
     assert content_digest([path]) == expected

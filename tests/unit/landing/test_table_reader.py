@@ -29,7 +29,9 @@ from tests.support.examples import TINY, write_lines
 Cells = dict[str, list[object]]
 
 
-def read_all(path: Path, batch_rows: int = table_reader.BATCH_ROWS) -> tuple[Cells, list[int], list[Malformed]]:
+def read_all(
+    path: Path, batch_rows: int = table_reader.BATCH_ROWS
+) -> tuple[Cells, list[int], list[Malformed]]:
     """All batches of a file together: cells, lines, malformed lines."""
     cells: Cells = {}
     lines: list[int] = []
@@ -46,29 +48,49 @@ def read_all(path: Path, batch_rows: int = table_reader.BATCH_ROWS) -> tuple[Cel
 @pytest.mark.parametrize("delimiter", [",", ";"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
-def test_csv_is_read_the_same_in_every_dialect(tmp_path: Path, delimiter: str, mark: bytes, ending: str) -> None:
+def test_csv_is_read_the_same_in_every_dialect(
+    tmp_path: Path, delimiter: str, mark: bytes, ending: str
+) -> None:
     """Excel writes semicolons, a byte-order mark and carriage returns."""
     lines = ["ID,Pay.0,note", '1,"2","a b"', "2,3,"]
     text = ending.join(lines).replace(",", delimiter) + ending
     path = tmp_path / "in.csv"
     path.write_bytes(mark + text.encode())
-    assert read_all(path) == ({"id": ["1", "2"], "pay_0": ["2", "3"], "note": ["a b", ""]}, [2, 3], [])
+    assert read_all(path) == (
+        {"id": ["1", "2"], "pay_0": ["2", "3"], "note": ["a b", ""]},
+        [2, 3],
+        [],
+    )
     with read_batches(path) as stream:
-        assert (stream.file, stream.headers, stream.names) == ("in.csv", ["ID", "Pay.0", "note"], ["id", "pay_0", "note"])
+        assert (stream.file, stream.headers, stream.names) == (
+            "in.csv",
+            ["ID", "Pay.0", "note"],
+            ["id", "pay_0", "note"],
+        )
 
 
 def test_rows_keep_their_line_numbers_past_empty_and_malformed_lines(tmp_path: Path) -> None:
     """The line in a quarantine entry is what a person looks up in the file."""
-    path = write_lines(tmp_path / "in.csv", ["id,x", "1,a", "", "2,b,extra", "3,c", "4", " ", ",", " , ", ",,,", "5,d"])
+    path = write_lines(
+        tmp_path / "in.csv",
+        ["id,x", "1,a", "", "2,b,extra", "3,c", "4", " ", ",", " , ", ",,,", "5,d"],
+    )
     cells, lines, malformed = read_all(path)
     assert cells["id"] == ["1", "3", "5"]
     assert lines == [2, 5, 11]
-    assert malformed == [(4, "3 cells where the header has 2", "2,b,extra"), (6, "1 cells where the header has 2", "4")]
+    assert malformed == [
+        (4, "3 cells where the header has 2", "2,b,extra"),
+        (6, "1 cells where the header has 2", "4"),
+    ]
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 4, 5, 100])
-def test_line_numbers_do_not_depend_on_where_the_file_is_cut(tmp_path: Path, batch_rows: int) -> None:
-    path = write_lines(tmp_path / "in.csv", ["id,x", "1,a", "", "2,b,extra", "3,c", '4,"', "", "5,d"])
+def test_line_numbers_do_not_depend_on_where_the_file_is_cut(
+    tmp_path: Path, batch_rows: int
+) -> None:
+    path = write_lines(
+        tmp_path / "in.csv", ["id,x", "1,a", "", "2,b,extra", "3,c", '4,"', "", "5,d"]
+    )
     cells, lines, malformed = read_all(path, batch_rows)
     assert (cells["id"], lines) == (["1", "3", "5"], [2, 5, 8])
     assert [line for line, *_ in malformed] == [4, 6]
@@ -86,7 +108,9 @@ def test_malformed_lines_are_found_beyond_the_first_block_of_a_large_file(tmp_pa
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """No batch has more rows than asked for, and long lines make batches of fewer rows."""
-    path = write_lines(tmp_path / "long.csv", ["id,x", *(f"{number},{'x' * 900_000}" for number in range(80))])
+    path = write_lines(
+        tmp_path / "long.csv", ["id,x", *(f"{number},{'x' * 900_000}" for number in range(80))]
+    )
     sizes = [batch.cells.nbytes for batch in read_batches(path)]
     assert sum(sizes) > 70e6
     assert max(sizes) <= 34 << 20
@@ -117,7 +141,9 @@ def test_how_much_has_been_read_is_known_while_reading(tmp_path: Path) -> None:
         '3,"30\n4",1,2',  # a cell of two lines in a record that the header does not have
     ],
 )
-def test_a_quote_that_is_left_open_costs_its_own_line_and_not_the_lines_behind_it(tmp_path: Path, broken: str) -> None:
+def test_a_quote_that_is_left_open_costs_its_own_line_and_not_the_lines_behind_it(
+    tmp_path: Path, broken: str
+) -> None:
     """Seen: a reader that takes everything up to the next quote, or to the end of the file, for one cell."""
     good = [f"{number},20,1" for number in range(4, 40)]
     path = write_lines(tmp_path / "in.csv", ["id,amount,code", "1,10,1", broken, "2,20,1", *good])
@@ -131,8 +157,14 @@ def test_a_quote_that_is_left_open_costs_its_own_line_and_not_the_lines_behind_i
 
 
 def test_quotes_within_quotes_and_separators_within_quotes_are_read(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "in.csv", ["id,note", '1,"a ""b"" c"', '2,"x,y;z"', '3,""', '"4",""""'])
-    assert read_all(path) == ({"id": ["1", "2", "3", "4"], "note": ['a "b" c', "x,y;z", "", '"']}, [2, 3, 4, 5], [])
+    path = write_lines(
+        tmp_path / "in.csv", ["id,note", '1,"a ""b"" c"', '2,"x,y;z"', '3,""', '"4",""""']
+    )
+    assert read_all(path) == (
+        {"id": ["1", "2", "3", "4"], "note": ['a "b" c', "x,y;z", "", '"']},
+        [2, 3, 4, 5],
+        [],
+    )
 
 
 LINES = st.lists(st.text(alphabet='1a,;"é ', max_size=12), min_size=1, max_size=30)
@@ -142,17 +174,25 @@ LINES = st.lists(st.text(alphabet='1a,;"é ', max_size=12), min_size=1, max_size
 @example(['a"b,"c', "1,2,3"], "\n", 4, True)
 @example(['"', '"'], "\r\n", 1, True)
 def test_every_line_is_a_row_a_malformed_line_or_blank_wherever_the_file_is_cut(
-    tmp_path_factory: pytest.TempPathFactory, text: list[str], ending: str, size: int, last_ends: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    text: list[str],
+    ending: str,
+    size: int,
+    last_ends: bool,
 ) -> None:
     """The same rows and lines with blocks of a few bytes, which cut through quotes, characters and line ends; and Python's own
     reader finds the same cells in the lines of each row.
     """
     path = tmp_path_factory.mktemp("lines") / "in.csv"
-    path.write_bytes(ending.join(["a,b,c", *text]).encode() + (ending.encode() if last_ends else b""))
+    path.write_bytes(
+        ending.join(["a,b,c", *text]).encode() + (ending.encode() if last_ends else b"")
+    )
     try:
         whole = read_all(path)
     except UnreadableFile as error:
-        assert all(not line.strip(", ") or not "".join(*csv.reader([line])).strip() for line in text), error  # noqa: PT017
+        assert all(  # noqa: PT017
+            not line.strip(", ") or not "".join(*csv.reader([line])).strip() for line in text
+        ), error
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_reader, "BLOCK_BYTES", size)
@@ -169,7 +209,12 @@ def test_every_line_is_a_row_a_malformed_line_or_blank_wherever_the_file_is_cut(
         elif number in rows:
             within = number + "".join(map(str, rows[number])).count("\n")
             try:
-                expected = next(csv.reader([f"{one}\n" for one in text[number - 2 : within - 1]], strict=within > number))
+                expected = next(
+                    csv.reader(
+                        [f"{one}\n" for one in text[number - 2 : within - 1]],
+                        strict=within > number,
+                    )
+                )
             except csv.Error as error:
                 raise AssertionError(rows[number]) from error
             assert list(rows[number]) == expected
@@ -187,7 +232,11 @@ CELLS = st.text(alphabet='1a,;"é\n ', max_size=8)
     size=st.integers(1, 40),
 )
 def test_what_a_writer_of_csv_quotes_is_read_as_it_was_with_the_lines_that_an_editor_shows(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], ending: str, quoting: Any, size: int
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[str, str, str]],
+    ending: str,
+    quoting: Any,
+    size: int,
 ) -> None:
     """RFC 4180. Seen: a remark of two lines made two rejected rows of one customer."""
     text = io.StringIO(newline="")
@@ -207,7 +256,9 @@ def test_what_a_writer_of_csv_quotes_is_read_as_it_was_with_the_lines_that_an_ed
 
 
 def test_a_line_end_in_a_column_that_nobody_reads_is_within_one_row(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "in.csv", ["id,note", '1,"one\n\ntwo ""three"""', "2,x", '3,5" pipe', "4"])
+    path = write_lines(
+        tmp_path / "in.csv", ["id,note", '1,"one\n\ntwo ""three"""', "2,x", '3,5" pipe', "4"]
+    )
     cells, lines, malformed = read_all(path)
     assert cells == {"id": ["1", "2", "3"], "note": ['one\n\ntwo "three"', "x", '5" pipe']}
     assert (lines, malformed) == ([2, 5, 6], [(7, "1 cells where the header has 2", "4")])
@@ -227,14 +278,24 @@ def test_an_open_quote_is_followed_so_far_and_no_further(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("delimiter", ["\t", "|"])
 def test_tabs_and_bars_separate_too(tmp_path: Path, delimiter: str) -> None:
-    path = write_lines(tmp_path / "in.csv", [delimiter.join(one) for one in (("id", '"a,b,c"'), ("1", "2"))])
+    path = write_lines(
+        tmp_path / "in.csv", [delimiter.join(one) for one in (("id", '"a,b,c"'), ("1", "2"))]
+    )
     assert read_all(path)[0] == {"id": ["1"], "a_b_c": ["2"]}
 
 
 @pytest.mark.parametrize(
-    "above", [[",X1,X2"], ["# exported 2026-03-01"], ["Customers", "", "as of,2026-03-01"], ['"a title\nof two lines"']]
+    "above",
+    [
+        [",X1,X2"],
+        ["# exported 2026-03-01"],
+        ["Customers", "", "as of,2026-03-01"],
+        ['"a title\nof two lines"'],
+    ],
 )
-def test_the_header_is_found_below_the_lines_that_exports_put_above_it(tmp_path: Path, above: list[str]) -> None:
+def test_the_header_is_found_below_the_lines_that_exports_put_above_it(
+    tmp_path: Path, above: list[str]
+) -> None:
     path = write_lines(tmp_path / "in.csv", [*above, '"ID",Amount,"the\ncode"', "1,10,1", "2,20,x"])
     plain = write_lines(tmp_path / "plain.csv", [*above, "ID,Amount,Code", "1,10,1", "2,20,x"])
     with read_batches(plain, portfolio=TINY) as stream:
@@ -244,7 +305,9 @@ def test_the_header_is_found_below_the_lines_that_exports_put_above_it(tmp_path:
     assert batch.cells.to_pydict() == {"id": ["1", "2"], "amount": ["10", "20"], "code": ["1", "x"]}
     assert batch.lines.tolist() == [above_lines + 2, above_lines + 3]
     with pytest.raises(UnreadableFile) if len(above) != 1 or "," not in above[0] else nullcontext():
-        list(read_batches(path, portfolio=TINY))  # no line names each field: the first is the header, or none is
+        list(
+            read_batches(path, portfolio=TINY)
+        )  # no line names each field: the first is the header, or none is
 
 
 def test_a_header_may_have_a_line_end_in_a_name(tmp_path: Path) -> None:
@@ -259,7 +322,11 @@ def test_compressed_csv_is_read_as_csv(tmp_path: Path) -> None:
     cells, lines, _ = read_all(path, 1_000)
     assert cells["id"] == [str(number) for number in range(50_000)]
     assert lines[-1] == 50_001
-    for content in (gzip.compress(text.encode())[:-9], b"id,x\n1,2\n", gzip.compress(text.encode())[:60] + b"x" * 60):
+    for content in (
+        gzip.compress(text.encode())[:-9],
+        b"id,x\n1,2\n",
+        gzip.compress(text.encode())[:60] + b"x" * 60,
+    ):
         path.write_bytes(content)
         with pytest.raises(UnreadableFile, match="not a readable gzip file"):
             read_all(path)
@@ -277,7 +344,9 @@ def test_a_cell_is_kept_as_its_own_text(tmp_path: Path) -> None:
 def test_parquet_is_read_whatever_index_pandas_stored_in_it(tmp_path: Path) -> None:
     """A frame hides columns that were an index; a filtered frame carries its old row numbers."""
     frame = pd.DataFrame({"ID": ["1", "2", "3"], "x": [5, 6, 7]})
-    for number, stored in enumerate((frame, frame.set_index("ID"), frame.iloc[1:], frame[frame["x"] != 6])):
+    for number, stored in enumerate(
+        (frame, frame.set_index("ID"), frame.iloc[1:], frame[frame["x"] != 6])
+    ):
         path = tmp_path / f"{number}.parquet"
         stored.to_parquet(path)
         cells, lines, _ = read_all(path, 2)
@@ -288,10 +357,17 @@ def test_parquet_is_read_whatever_index_pandas_stored_in_it(tmp_path: Path) -> N
 
 
 def test_parquet_is_read_with_its_own_types_from_any_number_of_row_groups(tmp_path: Path) -> None:
-    table = pa.table({"ID": pa.array([2**60 + 1, None, 3], pa.int64()), "When": pa.array([1, 2, 3], pa.timestamp("ms"))})
+    table = pa.table(
+        {
+            "ID": pa.array([2**60 + 1, None, 3], pa.int64()),
+            "When": pa.array([1, 2, 3], pa.timestamp("ms")),
+        }
+    )
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=1)
     batches = list(read_batches(tmp_path / "in.parquet"))
-    assert pa.Table.from_batches([batch.cells for batch in batches]).equals(table.rename_columns(["id", "when"]))
+    assert pa.Table.from_batches([batch.cells for batch in batches]).equals(
+        table.rename_columns(["id", "when"])
+    )
     assert np.concatenate([batch.lines for batch in batches]).tolist() == [1, 2, 3]
 
 
@@ -304,16 +380,24 @@ def test_parquet_is_read_with_its_own_types_from_any_number_of_row_groups(tmp_pa
         (b"\xef\xbb\xbf", "is no header"),
         (b'id,"x\n1,2\n', "is no header: a quote is left open"),
         (b"id,x\n1,2\n3,4\x00\n", "a zero byte near position 12"),
-        (b"id,x\n" + b"1,2\n" * 400_000 + b"3,\xfc\n", "byte 0xfc near position 1600007; valid: UTF-8 CSV"),
+        (
+            b"id,x\n" + b"1,2\n" * 400_000 + b"3,\xfc\n",
+            "byte 0xfc near position 1600007; valid: UTF-8 CSV",
+        ),
         (b"id,x\n" + b"1,2\n" * 400_000 + b"3,\xc3", "it ends within a character"),
         (b"id,x\n1,2\n3," + b"4" * LONGEST_LINE + b"\n", "line 3 is longer than 1,048,576 bytes"),
         (b"id," + b"x" * LONGEST_LINE, "line 1 is longer than 1,048,576 bytes"),
-        (",".join(f"c{number}" for number in range(MOST_COLUMNS + 1)).encode() + b"\n1\n", "4,097 columns; valid: at most 4,096"),
+        (
+            ",".join(f"c{number}" for number in range(MOST_COLUMNS + 1)).encode() + b"\n1\n",
+            "4,097 columns; valid: at most 4,096",
+        ),
         (b"id,x,X\n1,2,3\n", "names a column twice: x"),
     ],
     ids=range(12),
 )
-def test_what_is_no_table_says_why_however_late_it_turns_out(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_no_table_says_why_however_late_it_turns_out(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
     """A byte that cannot be read in the last line: what came before may be as wrong, so nothing of the file is kept."""
     path = tmp_path / "in.csv"
     path.write_bytes(content)
@@ -335,7 +419,9 @@ def test_a_file_that_cannot_be_opened_is_no_unreadable_file(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
-def test_a_file_that_somebody_writes_into_while_it_is_read_is_given_up(tmp_path: Path, name: str) -> None:
+def test_a_file_that_somebody_writes_into_while_it_is_read_is_given_up(
+    tmp_path: Path, name: str
+) -> None:
     """The first half of one file and the second half of another, both with the same header, would look like one."""
     frame = pd.DataFrame({"id": range(10), "x": 1.5})
     path = tmp_path / name

@@ -38,7 +38,9 @@ MIXED = Portfolio(
         Field("years", "in the job", "years", 0, 60, required=False),
         Field("grade", "bureau grade", codes={1: "good", 5: "bad"}, required=False),
         Field("share", "of the limit", "", -1, 1, decimal=True, required=False),
-        Field("region", "where", codes={"north": "the north", "south": "the south"}, required=False),
+        Field(
+            "region", "where", codes={"north": "the north", "south": "the south"}, required=False
+        ),
     ),
     protected=(),
     features=(Feature("rate_again"),),
@@ -50,7 +52,9 @@ MIXED = Portfolio(
 # One cell
 
 
-def test_a_row_with_text_in_a_number_is_rejected_with_the_field_the_value_and_what_is_valid(tmp_path: Path) -> None:
+def test_a_row_with_text_in_a_number_is_rejected_with_the_field_the_value_and_what_is_valid(
+    tmp_path: Path,
+) -> None:
     rows = one_file(tmp_path, "1,10,1", "2,ten,1", "3,30,2")
     assert only_rejection(rows) == {
         "file": "in.csv",
@@ -89,27 +93,36 @@ def test_a_row_with_text_in_a_number_is_rejected_with_the_field_the_value_and_wh
         ("9007199254740993", "out of range"),
     ],
 )
-def test_a_cell_that_breaks_the_contract_is_rejected_by_its_rule(tmp_path: Path, cell: str, rule: str) -> None:
+def test_a_cell_that_breaks_the_contract_is_rejected_by_its_rule(
+    tmp_path: Path, cell: str, rule: str
+) -> None:
     entry = only_rejection(one_file(tmp_path, f"1,{cell},1"))
     assert (entry["field"], entry["rule"]) == ("amount", rule)
     assert str(entry["message"]).endswith("; valid: a whole number from 0 to 1000 (NT$)")
 
 
 @pytest.mark.parametrize(
-    ("cell", "number"), [("31", 31), (" 31 ", 31), ("31.0", 31), ("3.1e1", 31), ("+31", 31), ("-0", 0), ("31.", 31)]
+    ("cell", "number"),
+    [("31", 31), (" 31 ", 31), ("31.0", 31), ("3.1e1", 31), ("+31", 31), ("-0", 0), ("31.", 31)],
 )
-def test_a_whole_number_is_accepted_however_it_is_written(tmp_path: Path, cell: str, number: int) -> None:
+def test_a_whole_number_is_accepted_however_it_is_written(
+    tmp_path: Path, cell: str, number: int
+) -> None:
     rows = one_file(tmp_path, f"1,{cell},1")
     assert rows.accepted["amount"].tolist() == [number]
     assert rows.accepted["amount"].dtype == np.int64
 
 
-def test_a_code_that_the_contract_does_not_know_is_rejected_with_the_codes_it_knows(tmp_path: Path) -> None:
+def test_a_code_that_the_contract_does_not_know_is_rejected_with_the_codes_it_knows(
+    tmp_path: Path,
+) -> None:
     entry = only_rejection(one_file(tmp_path, "1,10,3"))
     assert entry["message"] == "code: '3' is not a known code; valid: one of 1, 2"
 
 
-def test_a_row_with_several_faults_is_one_rejected_row_and_an_entry_for_each(tmp_path: Path) -> None:
+def test_a_row_with_several_faults_is_one_rejected_row_and_an_entry_for_each(
+    tmp_path: Path,
+) -> None:
     rows = one_file(tmp_path, ",ten,9")
     assert rows.rejected["field"].tolist() == ["id", "amount", "code"]
     assert rows.rejected["record"].tolist() == ['{"id": "", "amount": "ten", "code": "9"}', "", ""]
@@ -120,10 +133,15 @@ def test_a_row_with_several_faults_is_one_rejected_row_and_an_entry_for_each(tmp
 @pytest.mark.parametrize("cell", ["", "   "])
 def test_a_row_without_an_identifier_is_rejected(tmp_path: Path, cell: str) -> None:
     """Its outcome could never be joined."""
-    assert only_rejection(one_file(tmp_path, f"{cell},10,1"))["message"] == f"id: missing; valid: {VALID_IDENTIFIER}"
+    assert (
+        only_rejection(one_file(tmp_path, f"{cell},10,1"))["message"]
+        == f"id: missing; valid: {VALID_IDENTIFIER}"
+    )
 
 
-def test_a_very_long_cell_is_shortened_in_the_message_and_whole_in_the_record(tmp_path: Path) -> None:
+def test_a_very_long_cell_is_shortened_in_the_message_and_whole_in_the_record(
+    tmp_path: Path,
+) -> None:
     entry = only_rejection(one_file(tmp_path, f"1,{'x' * 5_000},1"))
     assert len(str(entry["message"])) < 200
     assert json.loads(str(entry["record"]))["amount"] == "x" * 5_000
@@ -136,7 +154,9 @@ def test_an_outcome_is_zero_or_one_and_nothing_else(tmp_path: Path) -> None:
     assert rows.rejected["value"].tolist() == ["2", "0.5", "yes"]
 
 
-def test_columns_that_the_contract_does_not_know_are_named_and_not_carried_on(tmp_path: Path) -> None:
+def test_columns_that_the_contract_does_not_know_are_named_and_not_carried_on(
+    tmp_path: Path,
+) -> None:
     rows = validated(write_lines(tmp_path / "in.csv", [HEADER + ",Branch,ZIP code", "1,10,1,x,y"]))
     assert rows.ignored_columns == ("branch", "zip_code")
     assert rows.accepted.columns.tolist() == ["id", "amount", "code"]
@@ -152,21 +172,45 @@ def mixed(folder: Path, *rows: str) -> ValidatedRows:
 
 def test_every_kind_of_field_is_accepted_as_what_it_is(tmp_path: Path) -> None:
     accepted = mixed(tmp_path, "1,4.25,car,3,1,-0.5,north", "2,99.5, NA ,0,5,1e-3,south").accepted
-    expected = {"id": ["1", "2"], "rate": [4.25, 99.5], "purpose": ["car", "NA"], "years": [3, 0], "grade": [1, 5]}
-    assert accepted.to_dict("list") == {**expected, "share": [-0.5, 0.001], "region": ["north", "south"]}
-    types = {"id": "str", "rate": "float64", "purpose": "str", "years": "int64", "grade": "int64", "share": "float64"}
+    expected = {
+        "id": ["1", "2"],
+        "rate": [4.25, 99.5],
+        "purpose": ["car", "NA"],
+        "years": [3, 0],
+        "grade": [1, 5],
+    }
+    assert accepted.to_dict("list") == {
+        **expected,
+        "share": [-0.5, 0.001],
+        "region": ["north", "south"],
+    }
+    types = {
+        "id": "str",
+        "rate": "float64",
+        "purpose": "str",
+        "years": "int64",
+        "grade": "int64",
+        "share": "float64",
+    }
     assert accepted.dtypes.astype("str").to_dict() == {**types, "region": "str"}
 
 
 @pytest.mark.parametrize("nothing", ["", "  ", "NA", "NaN", "null", "None", " nan "])
 def test_what_is_not_required_may_be_missing(tmp_path: Path, nothing: str) -> None:
-    rows = mixed(tmp_path, f"1,4,car,{nothing},{nothing},{nothing},{nothing}", "2,4,car,3,1,0,north")
+    rows = mixed(
+        tmp_path, f"1,4,car,{nothing},{nothing},{nothing},{nothing}", "2,4,car,3,1,0,north"
+    )
     assert rows.rejected.empty
-    assert rows.accepted[["years", "grade", "share", "region"]].isna().to_numpy().tolist() == [[True] * 4, [False] * 4]
+    assert rows.accepted[["years", "grade", "share", "region"]].isna().to_numpy().tolist() == [
+        [True] * 4,
+        [False] * 4,
+    ]
     assert rows.accepted["years"].dtype == np.float64
 
 
-def test_what_is_required_may_not_be_missing_unless_that_is_a_code_of_its_own(tmp_path: Path) -> None:
+def test_what_is_required_may_not_be_missing_unless_that_is_a_code_of_its_own(
+    tmp_path: Path,
+) -> None:
     rows = mixed(tmp_path, "1,,NA,3,1,0,north", "2,4,null,3,1,0,north")
     assert rows.rejected["message"].tolist() == [
         "rate: missing; valid: a number from 0 to 99.5 (% a year)",
@@ -177,22 +221,42 @@ def test_what_is_required_may_not_be_missing_unless_that_is_a_code_of_its_own(tm
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("x,car,3,1,0,north", "rate: 'x' is not a number; valid: a number from 0 to 99.5 (% a year)"),
-        ("inf,car,3,1,0,north", "rate: 'inf' is out of range; valid: a number from 0 to 99.5 (% a year)"),
+        (
+            "x,car,3,1,0,north",
+            "rate: 'x' is not a number; valid: a number from 0 to 99.5 (% a year)",
+        ),
+        (
+            "inf,car,3,1,0,north",
+            "rate: 'inf' is out of range; valid: a number from 0 to 99.5 (% a year)",
+        ),
         ("4,Car,3,1,0,north", "purpose: 'Car' is not a known code; valid: one of car, home, NA"),
         ("4,na,3,1,0,north", "purpose: missing; valid: one of car, home, NA"),
         ("4,0,3,1,0,north", "purpose: '0' is not a known code; valid: one of car, home, NA"),
-        ("4,car,3.5,1,0,north", "years: '3.5' is not a whole number; valid: a whole number from 0 to 60 (years), or nothing"),
-        ("4,car,-,1,0,north", "years: '-' is not a number; valid: a whole number from 0 to 60 (years), or nothing"),
+        (
+            "4,car,3.5,1,0,north",
+            "years: '3.5' is not a whole number; valid: a whole number from 0 to 60 (years), or nothing",
+        ),
+        (
+            "4,car,-,1,0,north",
+            "years: '-' is not a number; valid: a whole number from 0 to 60 (years), or nothing",
+        ),
         ("4,car,3,2,0,north", "grade: '2' is not a known code; valid: one of 1, 5, or nothing"),
         ("4,car,3,1.5,0,north", "grade: '1.5' is not a known code; valid: one of 1, 5, or nothing"),
         ("4,car,3,one,0,north", "grade: 'one' is not a number; valid: one of 1, 5, or nothing"),
-        ("4,car,3,1,-1.001,north", "share: '-1.001' is out of range; valid: a number from -1 to 1, or nothing"),
-        ("4,car,3,1,0,east", "region: 'east' is not a known code; valid: one of north, south, or nothing"),
+        (
+            "4,car,3,1,-1.001,north",
+            "share: '-1.001' is out of range; valid: a number from -1 to 1, or nothing",
+        ),
+        (
+            "4,car,3,1,0,east",
+            "region: 'east' is not a known code; valid: one of north, south, or nothing",
+        ),
     ],
     ids=range(12),
 )
-def test_every_kind_of_field_says_what_it_would_accept(tmp_path: Path, row: str, message: str) -> None:
+def test_every_kind_of_field_says_what_it_would_accept(
+    tmp_path: Path, row: str, message: str
+) -> None:
     assert only_rejection(mixed(tmp_path, f"1,{row}"))["message"] == message
 
 
@@ -202,7 +266,11 @@ def test_every_kind_of_field_says_what_it_would_accept(tmp_path: Path, row: str,
 def of_parquet(folder: Path, **columns: pa.Array) -> ValidatedRows:
     path = folder / "in.parquet"
     rows = len(next(iter(columns.values())))
-    others = {"id": [str(number) for number in range(rows)], "amount": [10] * rows, "code": [1] * rows}
+    others = {
+        "id": [str(number) for number in range(rows)],
+        "amount": [10] * rows,
+        "code": [1] * rows,
+    }
     pq.write_table(pa.table(others | columns), path)
     return validate_files([path], TINY, TINY.fields)
 
@@ -222,7 +290,9 @@ def of_parquet(folder: Path, **columns: pa.Array) -> ValidatedRows:
     ],
     ids=lambda values: str(values.type).replace("<", "-").replace(">", "").split(",")[0],
 )
-def test_a_number_is_accepted_in_every_type_that_holds_numbers(tmp_path: Path, values: pa.Array) -> None:
+def test_a_number_is_accepted_in_every_type_that_holds_numbers(
+    tmp_path: Path, values: pa.Array
+) -> None:
     accepted = of_parquet(tmp_path, amount=values).accepted
     assert accepted["amount"].tolist() == [5, 7]
     assert accepted["amount"].dtype == np.int64
@@ -240,7 +310,9 @@ def test_a_number_is_accepted_in_every_type_that_holds_numbers(tmp_path: Path, v
     ],
     ids=range(6),
 )
-def test_what_holds_no_number_of_the_range_is_rejected_whatever_its_type(tmp_path: Path, values: pa.Array, rule: str) -> None:
+def test_what_holds_no_number_of_the_range_is_rejected_whatever_its_type(
+    tmp_path: Path, values: pa.Array, rule: str
+) -> None:
     rows = of_parquet(tmp_path, amount=values)
     assert rows.rejected["rule"].tolist() == [rule, rule]
     assert rows.rejected["field"].tolist() == ["amount", "amount"]
@@ -263,7 +335,9 @@ NO_CELLS = [
 
 
 @pytest.mark.parametrize("column", ["id", "amount"])
-@pytest.mark.parametrize("values", NO_CELLS, ids=lambda values: re.sub("[^a-z0-9]+", "-", str(values.type)))
+@pytest.mark.parametrize(
+    "values", NO_CELLS, ids=lambda values: re.sub("[^a-z0-9]+", "-", str(values.type))
+)
 def test_a_column_of_a_type_that_is_neither_text_nor_number_is_refused_on_arrival(
     tmp_path: Path, column: str, values: pa.Array
 ) -> None:
@@ -301,7 +375,9 @@ UUIDS = [uuid.UUID(int=one << 64 | 7) for one in (1, 2)]
     ],
     ids=range(11),
 )
-def test_an_identifier_is_the_same_text_in_every_type(tmp_path: Path, values: pa.Array, expected: list[str]) -> None:
+def test_an_identifier_is_the_same_text_in_every_type(
+    tmp_path: Path, values: pa.Array, expected: list[str]
+) -> None:
     """Seen: Python's text of some bytes as the customer, and each outcome unknown weeks later."""
     assert of_parquet(tmp_path, id=values).accepted["id"].tolist() == expected
 
@@ -311,25 +387,43 @@ def test_an_identifier_is_the_same_text_in_every_type(tmp_path: Path, values: pa
     [
         (pa.array([b"a", b"\xff\x00"]), "'0xff00' is bytes that are no UTF-8 text"),
         (pa.array([b"a\0", b"b"], pa.binary()), "has characters that cannot be printed"),
-        (pa.array([(1).to_bytes(16, "big"), None], pa.binary(16)), "has characters that cannot be printed"),
+        (
+            pa.array([(1).to_bytes(16, "big"), None], pa.binary(16)),
+            "has characters that cannot be printed",
+        ),
         (pa.array([7.5, 1.0]), "'7.5' is not a whole number"),
         (pa.array([2.0**60, 1.0]), "is a float too large to tell neighbouring whole numbers apart"),
-        (pa.array(["4.00000E+15", "1"]), "'4.00000E+15' is in scientific notation, as spreadsheets round long numbers"),
+        (
+            pa.array(["4.00000E+15", "1"]),
+            "'4.00000E+15' is in scientific notation, as spreadsheets round long numbers",
+        ),
         (pa.array(["1E+09", "1"]), "is in scientific notation"),
         (pa.array(["20.000", "1"]), "is ambiguous: 20, or 20000 with a point between thousands"),
-        (pa.array(['="000012"', "1"]), "is a spreadsheet formula; export the column as text: 000012"),
+        (
+            pa.array(['="000012"', "1"]),
+            "is a spreadsheet formula; export the column as text: 000012",
+        ),
         (pa.array(["x" * 101, "1"]), "has 101 characters"),
     ],
     ids=range(10),
 )
-def test_an_identifier_that_names_nobody_for_sure_is_rejected_with_the_reason(tmp_path: Path, values: pa.Array, why: str) -> None:
+def test_an_identifier_that_names_nobody_for_sure_is_rejected_with_the_reason(
+    tmp_path: Path, values: pa.Array, why: str
+) -> None:
     rows = of_parquet(tmp_path, id=values)
     (message, *_) = rows.rejected.loc[rows.rejected["rule"] == "not an identifier", "message"]
     assert why in message
     assert message.endswith(f"; valid: {VALID_IDENTIFIER}")
 
 
-@given(st.lists(st.one_of(st.text(max_size=8), st.text(alphabet='0123456789.eE+-="', max_size=9), st.none()), min_size=1))
+@given(
+    st.lists(
+        st.one_of(
+            st.text(max_size=8), st.text(alphabet='0123456789.eE+-="', max_size=9), st.none()
+        ),
+        min_size=1,
+    )
+)
 def test_columns_of_identifiers_follow_the_rule_for_one(values: list[str | None]) -> None:
     """Columns ask the rule only about cells that it might refuse; JSON asks it about each."""
     texts, nameless = identifier_texts(pa.array(values, pa.string()))
@@ -347,10 +441,22 @@ def test_columns_of_identifiers_follow_the_rule_for_one(values: list[str | None]
 @pytest.mark.parametrize(
     ("cell", "rule", "said"),
     [
-        ("20.000", "ambiguous", "'20.000' is ambiguous: 20, or 20000 with a point between thousands; valid: a whole number"),
+        (
+            "20.000",
+            "ambiguous",
+            "'20.000' is ambiguous: 20, or 20000 with a point between thousands; valid: a whole number",
+        ),
         (" 1.000 ", "ambiguous", "1, or 1000 with a point between thousands"),
-        ('"20,000"', "not a number", "ambiguous: 20000 with a comma between thousands, or 20.000 with a decimal comma"),
-        ('"100000,0"', "not a number", "it has a decimal comma: write digits, with a decimal point"),
+        (
+            '"20,000"',
+            "not a number",
+            "ambiguous: 20000 with a comma between thousands, or 20.000 with a decimal comma",
+        ),
+        (
+            '"100000,0"',
+            "not a number",
+            "it has a decimal comma: write digits, with a decimal point",
+        ),
         ('"1,000,000"', "not a number", "it has ',' between thousands"),
         ("1.000.000", "not a number", "it has '.' between thousands"),
         ('"1.234,50"', "not a number", "it has '.' between thousands"),
@@ -365,7 +471,9 @@ def test_columns_of_identifiers_follow_the_rule_for_one(values: list[str | None]
     ],
     ids=range(15),
 )
-def test_a_number_that_could_be_another_is_asked_about_and_never_read(tmp_path: Path, cell: str, rule: str, said: str) -> None:
+def test_a_number_that_could_be_another_is_asked_about_and_never_read(
+    tmp_path: Path, cell: str, rule: str, said: str
+) -> None:
     """Seen: 20.000 of a German export as a limit of 20."""
     entry = only_rejection(one_file(tmp_path, f"1,{cell},1"))
     assert (entry["field"], entry["rule"]) == ("amount", rule)
@@ -373,7 +481,8 @@ def test_a_number_that_could_be_another_is_asked_about_and_never_read(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("cell", "number"), [("0.000", 0), ("20.00", 20), ("20.0000", 20), ("0020.000", 20), ("\u00a031\u00a0", 31)]
+    ("cell", "number"),
+    [("0.000", 0), ("20.00", 20), ("20.0000", 20), ("0020.000", 20), ("\u00a031\u00a0", 31)],
 )
 def test_a_whole_number_with_zeros_behind_its_point_is_read_where_it_can_be_no_other(
     tmp_path: Path, cell: str, number: int
@@ -391,7 +500,9 @@ def test_three_decimals_of_a_decimal_field_are_decimals(tmp_path: Path) -> None:
 
 def test_outcomes_are_read_in_the_words_that_the_portfolio_declares(tmp_path: Path) -> None:
     spoken = dataclasses.replace(TINY, target_words={"good": 0, "bad": 1})
-    path = write_lines(tmp_path / "out.csv", ["id,bad", "1,good", "2, BAD ", "3,1", "4,Yes", "5,0.0", "6,"])
+    path = write_lines(
+        tmp_path / "out.csv", ["id,bad", "1,good", "2, BAD ", "3,1", "4,Yes", "5,0.0", "6,"]
+    )
     rows = validate_files([path], spoken, [spoken.target_field])
     assert rows.accepted.to_dict("list") == {"id": ["1", "2", "3", "5"], "bad": [0, 1, 1, 0]}
     assert rows.rejected["message"].tolist() == [
@@ -400,7 +511,9 @@ def test_outcomes_are_read_in_the_words_that_the_portfolio_declares(tmp_path: Pa
     ]
     table = pa.table({"id": ["1", "2"], "bad": pa.array([b"good", b"bad"]).dictionary_encode()})
     pq.write_table(table, tmp_path / "out.parquet")
-    assert validate_files([tmp_path / "out.parquet"], spoken, [spoken.target_field]).accepted["bad"].tolist() == [0, 1]
+    assert validate_files([tmp_path / "out.parquet"], spoken, [spoken.target_field]).accepted[
+        "bad"
+    ].tolist() == [0, 1]
 
 
 # Huge and odd numbers
@@ -421,7 +534,11 @@ def test_a_number_is_accepted_exactly_if_it_is_whole_and_within_the_range(
     folder = tmp_path_factory.mktemp("numbers")
     rows = one_file(folder, *(f"{place},{value},1" for place, value in enumerate(values)))
     number = [float(str(value)) for value in values]
-    good = [str(place) for place, value in enumerate(number) if value == value and value % 1 == 0 and 0 <= value <= 1_000]
+    good = [
+        str(place)
+        for place, value in enumerate(number)
+        if value == value and value % 1 == 0 and 0 <= value <= 1_000
+    ]
     assert rows.accepted["id"].tolist() == good
     assert len(rows.accepted) + rows.rejected_rows == len(values)
 

@@ -23,7 +23,9 @@ EVALUATION_DAYS = 2
 def customers(first: int, count: int) -> pd.DataFrame:
     """Customers whose amount is their number, so that a row tells whose it is."""
     numbers = np.arange(first, first + count)
-    return pd.DataFrame({"id": numbers.astype(str), "amount": numbers, "code": 1 + numbers % 2, "bad": numbers % 2})
+    return pd.DataFrame(
+        {"id": numbers.astype(str), "amount": numbers, "code": 1 + numbers % 2, "bad": numbers % 2}
+    )
 
 
 def who(raw: FloatMatrix) -> set[int]:
@@ -80,7 +82,10 @@ def test_a_candidate_learns_from_matured_days_and_is_judged_by_the_latest_of_the
     assert who(result.fit.raw) == set(everyone["amount"]) - held_out_of(everyone)
     assert who(result.held_out.raw) == judging
     assert result.production_days == list(DAYS)
-    assert result.held_out_origin == f"{len(judging)} held-out matured rows of 2026-02-02 to 2026-02-03"
+    assert (
+        result.held_out_origin
+        == f"{len(judging)} held-out matured rows of 2026-02-02 to 2026-02-03"
+    )
     for rows in (result.fit, result.held_out):
         assert np.array_equal(rows.target, rows.raw[:, 0] % 2)
 
@@ -118,7 +123,10 @@ def test_production_weighs_as_much_as_the_history_but_no_row_more_than_the_limit
     past = len(history_set(PAST, TINY).fit.target)
     for count, expected in ((100, 2), (1_000, 1), (12, PRODUCTION_WEIGHT_LIMIT)):
         rows = customers(1_001, count)
-        result = candidate({"2026-02-01": rows.drop(columns="bad")}, {"2026-02-01": rows[["id", "bad"]].assign(version=1)})
+        result = candidate(
+            {"2026-02-01": rows.drop(columns="bad")},
+            {"2026-02-01": rows[["id", "bad"]].assign(version=1)},
+        )
         produced = result.fit.raw[:, 0] > 1_000
         assert set(result.fit.weight[~produced]) == {1}
         assert set(result.fit.weight[produced]) == {expected}
@@ -148,4 +156,6 @@ def test_a_customer_who_comes_on_several_judging_days_judges_once_by_the_latest(
     )
     assert len(learning.held_out.target) == len(held_out_of(again))
     assert learning.held_out.target.all()
-    assert len(learning.fit.target) == 200 - len(held_out_of(PAST)) + 2 * (100 - len(held_out_of(again)))
+    assert len(learning.fit.target) == 200 - len(held_out_of(PAST)) + 2 * (
+        100 - len(held_out_of(again))
+    )

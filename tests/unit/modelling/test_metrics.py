@@ -51,18 +51,24 @@ def judged(draw: st.DrawFn) -> tuple[IntArray, FloatArray, FloatArray]:
 
 
 @given(judged())
-def test_the_standard_error_of_the_auc_is_delongs(case: tuple[IntArray, FloatArray, FloatArray]) -> None:
+def test_the_standard_error_of_the_auc_is_delongs(
+    case: tuple[IntArray, FloatArray, FloatArray],
+) -> None:
     target, probability, _ = case
     expected = delong_covariance(target, probability, probability) ** 0.5
     assert auc_standard_error(target, probability) == pytest.approx(expected, abs=1e-9)
 
 
 @given(judged())
-def test_the_gain_and_its_error_are_delongs_for_paired_rows(case: tuple[IntArray, FloatArray, FloatArray]) -> None:
+def test_the_gain_and_its_error_are_delongs_for_paired_rows(
+    case: tuple[IntArray, FloatArray, FloatArray],
+) -> None:
     """var(A - B) = var A + var B - 2 cov: without the pairing a small true gain could never be shown."""
     target, challenger, champion = case
     gain, error = auc_gain(target, challenger, champion)
-    assert gain == pytest.approx(pairwise(target, challenger).mean() - pairwise(target, champion).mean(), abs=1e-9)
+    assert gain == pytest.approx(
+        pairwise(target, challenger).mean() - pairwise(target, champion).mean(), abs=1e-9
+    )
     variance = (
         delong_covariance(target, challenger, challenger)
         + delong_covariance(target, champion, champion)
@@ -89,7 +95,9 @@ def test_of_two_equally_good_models_one_is_called_better_as_often_as_the_test_sa
     for _ in range(draws):
         target = (rng.random(300) < 0.25).astype(np.int64)
         truth = rng.normal(target * 0.8, 1.0)
-        gain, error = auc_gain(target, truth + rng.normal(0, 0.5, 300), truth + rng.normal(0, 0.5, 300))
+        gain, error = auc_gain(
+            target, truth + rng.normal(0, 0.5, 300), truth + rng.normal(0, 0.5, 300)
+        )
         false_alarms += stats.norm.sf(gain / error) < 0.05
     assert 0.03 < false_alarms / draws < 0.075
 
@@ -112,8 +120,15 @@ def test_figures_of_ranking_do_not_change_when_every_pd_is_stretched_alike(
     case: tuple[IntArray, FloatArray, FloatArray],
 ) -> None:
     target, probability, _ = case
-    before, after = ranking_and_calibration(target, probability), ranking_and_calibration(target, probability**2 / 2 + 0.1)
-    ranking = [f"{name}{end}" for name in ("roc_auc", "gini", "ks", "average_precision") for end in ("", "_low", "_high")]
+    before, after = (
+        ranking_and_calibration(target, probability),
+        ranking_and_calibration(target, probability**2 / 2 + 0.1),
+    )
+    ranking = [
+        f"{name}{end}"
+        for name in ("roc_auc", "gini", "ks", "average_precision")
+        for end in ("", "_low", "_high")
+    ]
     for name in ("roc_auc_standard_error", *ranking):
         assert after[name] == pytest.approx(before[name], abs=1e-12)
     assert before["roc_auc"] == pytest.approx(pairwise(target, probability).mean(), abs=1e-12)
@@ -135,14 +150,21 @@ def test_figures_of_four_customers_are_what_a_person_works_out() -> None:
     assert figures["mean_pd"] == pytest.approx(0.5)
     assert figures["bad_rate"] == 0.5
     errors = np.array([0.04, 0.36, 0.36, 0.04])
-    assert figures["brier_high"] - figures["brier"] == pytest.approx(1.959964 * errors.std(ddof=1) / 2)
-    assert figures["calibration_in_the_large_low"] == pytest.approx(-figures["calibration_in_the_large_high"])
+    assert figures["brier_high"] - figures["brier"] == pytest.approx(
+        1.959964 * errors.std(ddof=1) / 2
+    )
+    assert figures["calibration_in_the_large_low"] == pytest.approx(
+        -figures["calibration_in_the_large_high"]
+    )
 
 
 @pytest.mark.parametrize("target", [[0, 0, 0], [1, 1, 1], []])
 def test_outcomes_of_one_class_are_refused_with_their_number(target: list[int]) -> None:
     """An AUC of one class does not exist and must not become 0 or 0.5."""
-    with pytest.raises(ValueError, match=f"{sum(target)} bads in {len(target)} rows; valid: at least one good and one bad"):
+    with pytest.raises(
+        ValueError,
+        match=f"{sum(target)} bads in {len(target)} rows; valid: at least one good and one bad",
+    ):
         ranking_and_calibration(np.array(target, dtype=np.int64), np.full(len(target), 0.3))
 
 
@@ -163,7 +185,9 @@ def test_pds_that_are_right_have_a_small_calibration_error_and_shifted_ones_thei
     assert expected_calibration_error(target, truth) < 0.02
     assert expected_calibration_error(target, truth + 0.3) == pytest.approx(0.3, abs=0.02)
     crossed = 0.7 - truth  # the level is right on average, every single PD is wrong
-    assert ranking_and_calibration(target, crossed)["calibration_in_the_large"] == pytest.approx(0.0, abs=0.02)
+    assert ranking_and_calibration(target, crossed)["calibration_in_the_large"] == pytest.approx(
+        0.0, abs=0.02
+    )
     assert expected_calibration_error(target, crossed) > 0.2
 
 
@@ -181,7 +205,9 @@ def test_every_row_is_in_one_calibration_bin(case: tuple[IntArray, FloatArray, F
 
 
 @given(judged())
-def test_every_interval_holds_its_figure_and_only_values_that_it_can_have(case: tuple[IntArray, FloatArray, FloatArray]) -> None:
+def test_every_interval_holds_its_figure_and_only_values_that_it_can_have(
+    case: tuple[IntArray, FloatArray, FloatArray],
+) -> None:
     target, probability, _ = case
     figures = ranking_and_calibration(target, probability)
     named = [name.removesuffix("_low") for name in figures if name.endswith("_low")]
@@ -190,7 +216,16 @@ def test_every_interval_holds_its_figure_and_only_values_that_it_can_have(case: 
         low, value, high = (figures[f"{name}{end}"] for end in ("_low", "", "_high"))
         assert least.get(name, 0.0) <= low <= value <= high, name
         assert high <= 1.0 or name in ("log_loss", "calibration_slope"), name
-    wanted = {"roc_auc", "gini", "ks", "average_precision", "brier", "log_loss", "ece", "calibration_in_the_large"}
+    wanted = {
+        "roc_auc",
+        "gini",
+        "ks",
+        "average_precision",
+        "brier",
+        "log_loss",
+        "ece",
+        "calibration_in_the_large",
+    }
     assert wanted <= set(named)
     assert np.isfinite(list(figures.values())).all()
 
@@ -199,10 +234,14 @@ def test_every_interval_holds_its_figure_and_only_values_that_it_can_have(case: 
 def test_figures_agree_with_scikit_learn(case: tuple[IntArray, FloatArray, FloatArray]) -> None:
     target, probability, _ = case
     figures = ranking_and_calibration(target, probability)
-    assert figures["average_precision"] == pytest.approx(average_precision_score(target, probability))
+    assert figures["average_precision"] == pytest.approx(
+        average_precision_score(target, probability)
+    )
     assert figures["brier"] == pytest.approx(brier_score_loss(target, probability))
     inside = np.clip(probability, 0.01, 0.99)
-    assert ranking_and_calibration(target, inside)["log_loss"] == pytest.approx(log_loss(target, inside))
+    assert ranking_and_calibration(target, inside)["log_loss"] == pytest.approx(
+        log_loss(target, inside)
+    )
 
 
 def test_the_error_of_the_average_precision_agrees_with_a_bootstrap() -> None:
@@ -244,7 +283,9 @@ def test_intervals_hold_the_true_figure_as_often_as_they_say(bend: float) -> Non
         for name in names:
             held[name] += figures[f"{name}_low"] <= truth[name] <= figures[f"{name}_high"]
     shares = {name: count / 200 for name, count in held.items()}
-    assert all(0.90 <= share <= 0.99 for name, share in shares.items() if name not in ("ks", "ece")), shares
+    assert all(
+        0.90 <= share <= 0.99 for name, share in shares.items() if name not in ("ks", "ece")
+    ), shares
     assert all(shares[name] >= 0.86 for name in ("ks", "ece")), shares
 
 
@@ -259,8 +300,12 @@ def test_the_calibration_slope_is_that_of_a_logistic_regression() -> None:
     assert estimate.low < 0.6 < estimate.high
 
 
-@pytest.mark.parametrize("probability", [[0.1, 0.2, 0.3, 0.4], [0.3, 0.3, 0.3, 0.3], [0.0, 0.0, 1.0, 1.0]])
-def test_there_is_no_calibration_slope_of_classes_that_the_pd_separates_or_of_pds_all_alike(probability: list[float]) -> None:
+@pytest.mark.parametrize(
+    "probability", [[0.1, 0.2, 0.3, 0.4], [0.3, 0.3, 0.3, 0.3], [0.0, 0.0, 1.0, 1.0]]
+)
+def test_there_is_no_calibration_slope_of_classes_that_the_pd_separates_or_of_pds_all_alike(
+    probability: list[float],
+) -> None:
     """It would be infinite, or anything; JSON can hold neither and nobody could read it."""
     target = np.array([0, 0, 1, 1])
     assert calibration_slope(target, np.array(probability)) is None

@@ -16,8 +16,18 @@ from scipy.special import expit, logit
 
 from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE, make_bundle
 from creditrisk_assets.modelling.calibration import Update, least_update
-from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, LearningSet, recalibration_set, with_features
-from creditrisk_assets.modelling.decision_graph import INTERCEPT, SLOPE, calibration_of, recalibrated_graph
+from creditrisk_assets.modelling.datasets import (
+    HELD_OUT_COLUMN,
+    LearningSet,
+    recalibration_set,
+    with_features,
+)
+from creditrisk_assets.modelling.decision_graph import (
+    INTERCEPT,
+    SLOPE,
+    calibration_of,
+    recalibrated_graph,
+)
 from creditrisk_assets.modelling.metrics import calibration_slope, ranking_and_calibration
 from creditrisk_assets.modelling.recalibration import (
     differences_beyond_calibration,
@@ -61,7 +71,9 @@ def same_order(one: Scores, other: Scores) -> bool:
     return np.array_equal(first, second)
 
 
-def drawn(champion: Bundle, rows: int, seed: int, shift: float = 0.0, slope: float = 1.0) -> TrainingRows:
+def drawn(
+    champion: Bundle, rows: int, seed: int, shift: float = 0.0, slope: float = 1.0
+) -> TrainingRows:
     """Simulated customers whose outcomes come from the champion's log-odds on a line."""
     customers = with_features(simulate(rows, seed, first_identifier=200_001), PORTFOLIO)
     raw = champion.raw(customers)
@@ -76,14 +88,20 @@ def judging(bundle: Bundle) -> TrainingRows:
 
 
 @pytest.fixture(scope="module")
-def successor(bundle: Bundle, judging: TrainingRows, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def successor(
+    bundle: Bundle, judging: TrainingRows, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
     """The bundle of the unit tests after the odds of default have doubled."""
     rows = drawn(bundle, 4_000, 30, math.log(2))
-    return recalibrated(tmp_path_factory.mktemp("successor"), bundle, rows, judging, DAYS, PORTFOLIO.target)
+    return recalibrated(
+        tmp_path_factory.mktemp("successor"), bundle, rows, judging, DAYS, PORTFOLIO.target
+    )
 
 
 @given(slopes, intercepts)
-def test_any_line_replaces_sixteen_bytes_of_a_graph_and_no_other(bundle: Bundle, slope: float, intercept: float) -> None:
+def test_any_line_replaces_sixteen_bytes_of_a_graph_and_no_other(
+    bundle: Bundle, slope: float, intercept: float
+) -> None:
     calibration = Calibration(slope=slope, intercept=intercept)
     for name in (GRAPH, REASONS_GRAPH):
         before = file(bundle, name)
@@ -96,7 +114,9 @@ def test_any_line_replaces_sixteen_bytes_of_a_graph_and_no_other(bundle: Bundle,
             for one in model.graph.initializer:
                 if one.name in (SLOPE, INTERCEPT):
                     one.raw_data = b""
-        assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(deterministic=True)
+        assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(
+            deterministic=True
+        )
         assert recalibrated_graph(after, bundle.manifest.calibration) == before
 
 
@@ -105,7 +125,9 @@ def test_any_rising_line_moves_the_log_odds_by_itself_and_keeps_the_order(
     bundle: Bundle, raw: FloatMatrix, slope: float, intercept: float
 ) -> None:
     update = Update("intercept and slope", intercept, slope, 0.0, 0.0)
-    session = open_session(recalibrated_graph(file(bundle, GRAPH), update.of(bundle.manifest.calibration)))
+    session = open_session(
+        recalibrated_graph(file(bundle, GRAPH), update.of(bundle.manifest.calibration))
+    )
     probability, score = session.run(["default_probability", "score"], {"raw": raw})
     before = bundle.score(raw)
     scaling = bundle.manifest.scaling
@@ -119,18 +141,29 @@ def test_any_rising_line_moves_the_log_odds_by_itself_and_keeps_the_order(
 
 
 @given(st.floats(1e-6, 1 - 1e-6), slopes, intercepts)
-def test_a_customer_exactly_on_the_cut_off_stays_refused(cut_off: float, slope: float, intercept: float) -> None:
+def test_a_customer_exactly_on_the_cut_off_stays_refused(
+    cut_off: float, slope: float, intercept: float
+) -> None:
     update = Update("intercept and slope", intercept, slope, 0.0, 0.0)
     assert expit(intercept + slope * logit(cut_off)) >= moved_cut_off(cut_off, update)
-    assert moved_cut_off(cut_off, update) == pytest.approx(expit(intercept + slope * logit(cut_off)), rel=1e-11)
+    assert moved_cut_off(cut_off, update) == pytest.approx(
+        expit(intercept + slope * logit(cut_off)), rel=1e-11
+    )
 
 
-def test_the_answers_do_not_depend_on_how_many_rows_are_scored_together(successor: Bundle, raw: FloatMatrix) -> None:
+def test_the_answers_do_not_depend_on_how_many_rows_are_scored_together(
+    successor: Bundle, raw: FloatMatrix
+) -> None:
     together = successor.score(raw).default_probability
     for size in (1, 7, 1_000):
-        parts = [successor.score(raw[start : start + size]).default_probability for start in range(0, 1_000, size)]
+        parts = [
+            successor.score(raw[start : start + size]).default_probability
+            for start in range(0, 1_000, size)
+        ]
         assert np.array_equal(np.concatenate(parts)[:1_000], together[:1_000])
-    assert np.array_equal(successor.decide(raw, successor.manifest.rule).default_probability, together)
+    assert np.array_equal(
+        successor.decide(raw, successor.manifest.rule).default_probability, together
+    )
 
 
 def test_a_doubling_of_the_odds_moves_the_level_and_neither_order_nor_decisions_nor_reasons(
@@ -141,7 +174,10 @@ def test_a_doubling_of_the_odds_moves_the_level_and_neither_order_nor_decisions_
     assert (facts.parent_sha256, facts.update, facts.slope) == (bundle.sha256, "intercept", 1.0)
     assert facts.intercept == pytest.approx(math.log(2), abs=0.15)
     assert facts.change_p < 1e-10 < facts.slope_p
-    before, after = bundle.decide(raw, bundle.manifest.rule), successor.decide(raw, successor.manifest.rule)
+    before, after = (
+        bundle.decide(raw, bundle.manifest.rule),
+        successor.decide(raw, successor.manifest.rule),
+    )
     assert same_order(before, after)
     assert np.array_equal(before.prediction, after.prediction)
     assert np.array_equal(before.reasons, after.reasons)
@@ -154,8 +190,12 @@ def test_a_doubling_of_the_odds_moves_the_level_and_neither_order_nor_decisions_
 
 
 @pytest.mark.parametrize(("shift", "slope"), [(0.4, 0.5), (-0.7, 1.8)])
-def test_reasons_stay_under_a_new_slope_too(bundle: Bundle, raw: FloatMatrix, tmp_path: Path, shift: float, slope: float) -> None:
-    rows, judged = (drawn(bundle, size, seed, shift, slope) for size, seed in ((4_000, 33), (1_000, 34)))
+def test_reasons_stay_under_a_new_slope_too(
+    bundle: Bundle, raw: FloatMatrix, tmp_path: Path, shift: float, slope: float
+) -> None:
+    rows, judged = (
+        drawn(bundle, size, seed, shift, slope) for size, seed in ((4_000, 33), (1_000, 34))
+    )
     made = recalibrated(tmp_path, bundle, rows, judged, DAYS, PORTFOLIO.target)
     facts = made.manifest.training.recalibration
     assert facts is not None
@@ -195,11 +235,15 @@ def test_the_bundle_says_what_it_is_and_carries_what_documents_the_model(
     assert np.array_equal(references[1]["default_probability"], scores.default_probability)
 
 
-def test_the_same_rows_give_the_same_bundle(bundle: Bundle, successor: Bundle, judging: TrainingRows, tmp_path: Path) -> None:
+def test_the_same_rows_give_the_same_bundle(
+    bundle: Bundle, successor: Bundle, judging: TrainingRows, tmp_path: Path
+) -> None:
     rows = drawn(bundle, 4_000, 30, math.log(2))
     again = recalibrated(tmp_path, bundle, rows, judging, DAYS, PORTFOLIO.target)
     assert again.sha256 == successor.sha256
-    assert {name: file(again, name) for name in DECIDING} == {name: file(successor, name) for name in DECIDING}
+    assert {name: file(again, name) for name in DECIDING} == {
+        name: file(successor, name) for name in DECIDING
+    }
 
 
 def test_a_recalibration_can_be_recalibrated_and_is_still_the_first_one_s_graph(
@@ -215,21 +259,37 @@ def test_a_recalibration_can_be_recalibrated_and_is_still_the_first_one_s_graph(
     assert differences_beyond_calibration(back, successor) == []
 
 
-def test_a_right_calibration_stays_to_the_bit(bundle: Bundle, tmp_path: Path, raw: FloatMatrix) -> None:
-    made = recalibrated(tmp_path, bundle, drawn(bundle, 3_000, 37), drawn(bundle, 1_000, 38), DAYS, PORTFOLIO.target)
+def test_a_right_calibration_stays_to_the_bit(
+    bundle: Bundle, tmp_path: Path, raw: FloatMatrix
+) -> None:
+    made = recalibrated(
+        tmp_path, bundle, drawn(bundle, 3_000, 37), drawn(bundle, 1_000, 38), DAYS, PORTFOLIO.target
+    )
     assert made.manifest.training.recalibration is not None
     assert made.manifest.training.recalibration.update == "none"
-    assert (made.manifest.calibration, made.manifest.rule) == (bundle.manifest.calibration, bundle.manifest.rule)
+    assert (made.manifest.calibration, made.manifest.rule) == (
+        bundle.manifest.calibration,
+        bundle.manifest.rule,
+    )
     assert file(made, GRAPH) == file(bundle, GRAPH)
-    assert np.array_equal(made.score(raw).default_probability, bundle.score(raw).default_probability)
+    assert np.array_equal(
+        made.score(raw).default_probability, bundle.score(raw).default_probability
+    )
 
 
-def test_a_scorecard_is_recalibrated_like_trees(learning_set: LearningSet, raw: FloatMatrix, tmp_path: Path) -> None:
+def test_a_scorecard_is_recalibrated_like_trees(
+    learning_set: LearningSet, raw: FloatMatrix, tmp_path: Path
+) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     learned = learning_set.fit, learning_set.held_out
     scorecard = make_bundle(
-        tmp_path / "old", PORTFOLIO, *learned, "history", [], cross_fits(PORTFOLIO, learning_set.fit, (SCORECARD,))
+        tmp_path / "old",
+        PORTFOLIO,
+        *learned,
+        "history",
+        [],
+        cross_fits(PORTFOLIO, learning_set.fit, (SCORECARD,)),
     )
     rows, judged = (drawn(scorecard, size, seed, -0.8) for size, seed in ((4_000, 39), (1_000, 40)))
     made = recalibrated(tmp_path / "new", scorecard, rows, judged, DAYS, PORTFOLIO.target)
@@ -264,21 +324,33 @@ def test_a_bundle_from_before_is_refused_and_said_why(
     bundle: Bundle, judging: TrainingRows, tmp_path: Path, which: tuple[str, ...]
 ) -> None:
     graphs = {"model": file(bundle, GRAPH), "reasons": file(bundle, REASONS_GRAPH)}
-    old = changed_copy(bundle, tmp_path / "old", **{name: without_names(graphs[name]) for name in which})
-    with pytest.raises(TrainingError, match=r"cannot be recalibrated: .*no initializer calibration_slope.*valid: refit once"):
-        recalibrated(tmp_path / "new", old, drawn(bundle, 3_000, 41, 0.7), judging, DAYS, PORTFOLIO.target)
+    old = changed_copy(
+        bundle, tmp_path / "old", **{name: without_names(graphs[name]) for name in which}
+    )
+    with pytest.raises(
+        TrainingError,
+        match=r"cannot be recalibrated: .*no initializer calibration_slope.*valid: refit once",
+    ):
+        recalibrated(
+            tmp_path / "new", old, drawn(bundle, 3_000, 41, 0.7), judging, DAYS, PORTFOLIO.target
+        )
     assert not (tmp_path / "new").exists()
 
 
 def test_a_graph_that_holds_another_calibration_than_its_manifest_is_refused(
     bundle: Bundle, judging: TrainingRows, tmp_path: Path
 ) -> None:
-    text = bundle.manifest.model_copy(update={"calibration": Calibration(slope=1.0, intercept=0.0)}).model_dump_json()
+    text = bundle.manifest.model_copy(
+        update={"calibration": Calibration(slope=1.0, intercept=0.0)}
+    ).model_dump_json()
     odd = changed_copy(bundle, tmp_path / "old", manifest=text.encode())
     with pytest.raises(
-        TrainingError, match=r"model\.onnx has slope=.* valid: slope=1\.0 intercept=0\.0, which its manifest states"
+        TrainingError,
+        match=r"model\.onnx has slope=.* valid: slope=1\.0 intercept=0\.0, which its manifest states",
     ):
-        recalibrated(tmp_path / "new", odd, drawn(bundle, 3_000, 41, 0.7), judging, DAYS, PORTFOLIO.target)
+        recalibrated(
+            tmp_path / "new", odd, drawn(bundle, 3_000, 41, 0.7), judging, DAYS, PORTFOLIO.target
+        )
 
 
 def test_a_manifest_from_before_still_loads(bundle: Bundle) -> None:
@@ -287,24 +359,40 @@ def test_a_manifest_from_before_still_loads(bundle: Bundle) -> None:
     assert Manifest.model_validate(fields) == bundle.manifest
 
 
-def test_outcomes_that_run_against_the_ranking_are_an_error(bundle: Bundle, judging: TrainingRows, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"gives slope -0\.\d+ and intercept .*; valid: a slope above 0.*refit"):
-        recalibrated(tmp_path, bundle, drawn(bundle, 3_000, 42, -1.0, -0.8), judging, DAYS, PORTFOLIO.target)
+def test_outcomes_that_run_against_the_ranking_are_an_error(
+    bundle: Bundle, judging: TrainingRows, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        TrainingError, match=r"gives slope -0\.\d+ and intercept .*; valid: a slope above 0.*refit"
+    ):
+        recalibrated(
+            tmp_path, bundle, drawn(bundle, 3_000, 42, -1.0, -0.8), judging, DAYS, PORTFOLIO.target
+        )
 
 
-def test_too_few_rows_or_one_class_are_an_error(bundle: Bundle, judging: TrainingRows, tmp_path: Path) -> None:
+def test_too_few_rows_or_one_class_are_an_error(
+    bundle: Bundle, judging: TrainingRows, tmp_path: Path
+) -> None:
     few = drawn(bundle, 100, 43)
-    with pytest.raises(TrainingError, match=r"\d+ bads in 100 rows to recalibrate on; valid: at least 50 bads"):
+    with pytest.raises(
+        TrainingError, match=r"\d+ bads in 100 rows to recalibrate on; valid: at least 50 bads"
+    ):
         recalibrated(tmp_path, bundle, few, judging, DAYS, PORTFOLIO.target)
     good = dataclasses.replace(judging, target=np.zeros(len(judging.target), np.int64))
     with pytest.raises(TrainingError, match="held-out rows of one class"):
         recalibrated(tmp_path, bundle, drawn(bundle, 3_000, 44), good, DAYS, PORTFOLIO.target)
 
 
-def test_what_is_more_than_a_recalibration_is_named(bundle: Bundle, successor: Bundle, tmp_path: Path) -> None:
+def test_what_is_more_than_a_recalibration_is_named(
+    bundle: Bundle, successor: Bundle, tmp_path: Path
+) -> None:
     assert differences_beyond_calibration(successor, bundle) == []
-    rule = successor.manifest.rule.model_copy(update={"reference": [*successor.manifest.rule.reference[:-1], 17.0]})
-    manifest = successor.manifest.model_copy(update={"rule": rule, "features": bundle.manifest.features[::-1]})
+    rule = successor.manifest.rule.model_copy(
+        update={"reference": [*successor.manifest.rule.reference[:-1], 17.0]}
+    )
+    manifest = successor.manifest.model_copy(
+        update={"rule": rule, "features": bundle.manifest.features[::-1]}
+    )
     odd = dataclasses.replace(successor, manifest=manifest)
     found = "; ".join(differences_beyond_calibration(odd, bundle))
     assert "manifest differs from the champion's in more than rule, calibration" in found
@@ -312,7 +400,10 @@ def test_what_is_more_than_a_recalibration_is_named(bundle: Bundle, successor: B
     old_line = dataclasses.replace(successor, manifest=bundle.manifest)
     assert "model.onnx has slope" in differences_beyond_calibration(old_line, bundle)[0]
     made = written_twin(bundle, tmp_path)
-    assert f"{GRAPH} differs from the champion's in more than slope and intercept" in differences_beyond_calibration(made, bundle)
+    assert (
+        f"{GRAPH} differs from the champion's in more than slope and intercept"
+        in differences_beyond_calibration(made, bundle)
+    )
 
 
 def written_twin(bundle: Bundle, folder: Path) -> Bundle:
@@ -329,7 +420,8 @@ def lines(rows: int, seed: int, shift: float, slope: float) -> tuple[FloatArray,
 
 
 @pytest.mark.parametrize(
-    ("shift", "slope", "kind"), [(0.0, 1.0, "none"), (0.7, 1.0, "intercept"), (0.3, 0.5, "intercept and slope")]
+    ("shift", "slope", "kind"),
+    [(0.0, 1.0, "none"), (0.7, 1.0, "intercept"), (0.3, 0.5, "intercept and slope")],
 )
 def test_the_least_update_that_is_enough_is_chosen(shift: float, slope: float, kind: str) -> None:
     found = least_update(*lines(6_000, 1, shift, slope))
@@ -354,24 +446,38 @@ def test_the_slope_is_that_of_cox() -> None:
 
 @pytest.mark.parametrize(
     ("log_odds", "target"),
-    [([0.1, 0.2, 0.3], [1, 1, 1]), ([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]), ([0.1] * 4, [0, 1, 0, 1]), ([], [])],
+    [
+        ([0.1, 0.2, 0.3], [1, 1, 1]),
+        ([0.1, 0.2, 0.3, 0.4], [0, 0, 1, 1]),
+        ([0.1] * 4, [0, 1, 0, 1]),
+        ([], []),
+    ],
 )
 def test_rows_that_no_line_fits_best_are_an_error(log_odds: list[float], target: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"no line fits best: .*valid: bads and goods whose log-odds overlap"):
+    with pytest.raises(
+        ValueError, match=r"no line fits best: .*valid: bads and goods whose log-odds overlap"
+    ):
         least_update(np.array(log_odds), np.array(target, dtype=np.int64))
 
 
 def matured(days: dict[str, range]) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
     customers = simulate(1_000, 50)
-    batches = {day: customers.iloc[list(places)].drop(columns=PORTFOLIO.target) for day, places in days.items()}
+    batches = {
+        day: customers.iloc[list(places)].drop(columns=PORTFOLIO.target)
+        for day, places in days.items()
+    }
     outcomes = {
-        day: customers.iloc[list(places)][[PORTFOLIO.identifier, PORTFOLIO.target]].assign(version=1)
+        day: customers.iloc[list(places)][[PORTFOLIO.identifier, PORTFOLIO.target]].assign(
+            version=1
+        )
         for day, places in days.items()
     }
     return batches, outcomes
 
 
-def test_the_evidence_is_matured_customers_since_the_day_each_once_and_held_out_ones_judge(bundle: Bundle) -> None:
+def test_the_evidence_is_matured_customers_since_the_day_each_once_and_held_out_ones_judge(
+    bundle: Bundle,
+) -> None:
     days = {"2026-03-01": range(300), "2026-03-02": range(200, 500), "2026-03-03": range(400, 700)}
     batches, outcomes = matured(days)
     batches["2026-03-04"] = batches["2026-03-03"]  # nothing has matured
@@ -384,13 +490,19 @@ def test_the_evidence_is_matured_customers_since_the_day_each_once_and_held_out_
         assert rows.target.sum() == mine[PORTFOLIO.target].sum()
         assert set(map(bytes, rows.raw)) == set(map(bytes, bundle.raw(mine)))
         assert (rows.weight == 1).all()
-    assert found.held_out_origin == f"{len(found.held_out.target)} held-out matured rows of 2026-03-02 to 2026-03-03"
+    assert (
+        found.held_out_origin
+        == f"{len(found.held_out.target)} held-out matured rows of 2026-03-02 to 2026-03-03"
+    )
 
 
-def test_a_day_after_everything_that_has_matured_is_an_error_that_names_the_latest(bundle: Bundle) -> None:
+def test_a_day_after_everything_that_has_matured_is_an_error_that_names_the_latest(
+    bundle: Bundle,
+) -> None:
     batches, outcomes = matured({"2026-03-01": range(100)})
     with pytest.raises(
-        TrainingError, match="no outcome of a customer of 2026-03-02 or later has arrived; valid: a day up to 2026-03-01"
+        TrainingError,
+        match="no outcome of a customer of 2026-03-02 or later has arrived; valid: a day up to 2026-03-01",
     ):
         recalibration_set(bundle, batches, outcomes, PORTFOLIO, "2026-03-02")
     with pytest.raises(TrainingError, match="valid: none yet, wait for outcomes"):

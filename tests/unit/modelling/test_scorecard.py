@@ -23,7 +23,13 @@ from tests.support.examples import FloatMatrix, logistic, plain_portfolio
 WIDTH = 5
 PORTFOLIO = replace(
     plain_portfolio(WIDTH),
-    features=(Feature("rises", +1), Feature("falls", -1), Feature("free"), Feature("sparse", +1), Feature("noise")),
+    features=(
+        Feature("rises", +1),
+        Feature("falls", -1),
+        Feature("free"),
+        Feature("sparse", +1),
+        Feature("noise"),
+    ),
 )
 Scorer = Callable[[FloatMatrix], NDArray[np.float64]]
 SCORECARD = Candidate("scorecard", Scorecard.fitted)
@@ -67,7 +73,17 @@ def in_graph(scorecard: Scorecard) -> Scorer:
 
 anything = st.one_of(
     st.floats(0, 1_000, width=32),
-    st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -0.0, float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)]),
+    st.sampled_from(
+        [
+            np.nan,
+            np.inf,
+            -np.inf,
+            0.0,
+            -0.0,
+            float(np.finfo(np.float32).max),
+            float(np.finfo(np.float32).tiny),
+        ]
+    ),
 )
 
 
@@ -80,12 +96,18 @@ def test_the_graph_gives_the_same_bits_as_the_table_for_any_values(
     assert np.isfinite(expected).all()
 
 
-def test_a_value_on_an_edge_and_its_neighbours_fall_into_the_same_bin_in_both(in_graph: Scorer, scorecard: Scorecard) -> None:
+def test_a_value_on_an_edge_and_its_neighbours_fall_into_the_same_bin_in_both(
+    in_graph: Scorer, scorecard: Scorecard
+) -> None:
     """In float64 an edge lies between two values; held as float32 it may become one of them."""
     cases = []
     for one in scorecard.features:
         for edge in one.edges:
-            for value in (np.nextafter(edge, np.float32(-np.inf)), edge, np.nextafter(edge, np.float32(np.inf))):
+            for value in (
+                np.nextafter(edge, np.float32(-np.inf)),
+                edge,
+                np.nextafter(edge, np.float32(np.inf)),
+            ):
                 row = np.full(WIDTH, 100, dtype=np.float32)
                 row[one.position] = value
                 cases.append(row)
@@ -96,20 +118,28 @@ def test_a_value_on_an_edge_and_its_neighbours_fall_into_the_same_bin_in_both(in
     assert (expected[2::3] != expected[1::3]).any()
 
 
-def test_a_row_has_the_same_bits_whatever_is_scored_beside_it(in_graph: Scorer, learned: TrainingRows) -> None:
+def test_a_row_has_the_same_bits_whatever_is_scored_beside_it(
+    in_graph: Scorer, learned: TrainingRows
+) -> None:
     together = in_graph(learned.features[:200])
     alone = np.concatenate([in_graph(learned.features[row : row + 1]) for row in range(10)])
     assert np.array_equal(together[:10], alone)
 
 
 def test_the_decision_graph_of_a_scorecard_gives_its_pd(fitted: Fit, learned: TrainingRows) -> None:
-    session = open_session(build_graphs(PORTFOLIO, fitted.model, fitted.calibration, Scaling()).decision)
+    session = open_session(
+        build_graphs(PORTFOLIO, fitted.model, fitted.calibration, Scaling()).decision
+    )
     probability = session.run(["default_probability"], {"raw": learned.raw})[0]
     assert np.abs(probability - predict(fitted, learned.features)).max() < 1e-12
     assert np.ptp(probability) > 0.5
 
 
-@given(hnp.arrays(np.float32, WIDTH, elements=anything), st.floats(0, 3_000, width=32), st.floats(0, 3_000, width=32))
+@given(
+    hnp.arrays(np.float32, WIDTH, elements=anything),
+    st.floats(0, 3_000, width=32),
+    st.floats(0, 3_000, width=32),
+)
 def test_a_feature_that_claims_a_direction_never_moves_the_pd_the_other_way(
     scorecard: Scorecard, row: FloatMatrix, first: float, second: float
 ) -> None:
@@ -130,7 +160,9 @@ def test_it_finds_what_matters_and_leaves_noise_out(scorecard: Scorecard) -> Non
     assert all(one.coefficient > 0 for one in scorecard.features)
 
 
-def test_missing_values_have_a_bin_of_their_own_that_counts(scorecard: Scorecard, learned: TrainingRows) -> None:
+def test_missing_values_have_a_bin_of_their_own_that_counts(
+    scorecard: Scorecard, learned: TrainingRows
+) -> None:
     """The fourth field is missing for the worse customers: a median in its place would hide them."""
     (sparse,) = [one for one in scorecard.features if one.position == 3]
     missing = np.isnan(learned.features[:, 3])
@@ -148,7 +180,9 @@ def test_a_value_that_was_never_missing_counts_as_average_when_it_is(scorecard: 
 def test_bins_hold_at_least_the_least_share_of_known_rows(scorecard: Scorecard) -> None:
     for one in scorecard.features:
         known = one.rows[:-1]
-        assert known.min() >= max(PARAMETERS["smallest_bin_share"] * known.sum(), PARAMETERS["smallest_bin_rows"])
+        assert known.min() >= max(
+            PARAMETERS["smallest_bin_share"] * known.sum(), PARAMETERS["smallest_bin_rows"]
+        )
         assert len(known) <= PARAMETERS["bins"]
 
 
@@ -159,7 +193,9 @@ def test_the_points_of_the_table_add_up_to_the_score_of_the_graph(
     scaling = Scaling()
     table = scorecard.table(PORTFOLIO.feature_names, fitted.calibration, scaling)
     assert table.columns.tolist() == ["feature", "bin", "share", "bad_rate", "woe", "points"]
-    session = open_session(build_graphs(PORTFOLIO, fitted.model, fitted.calibration, scaling).decision)
+    session = open_session(
+        build_graphs(PORTFOLIO, fitted.model, fitted.calibration, scaling).decision
+    )
     some = learned.raw[:50]
     score = session.run(["score"], {"raw": some})[0]
     added = np.full(50, table["points"].iloc[0])
@@ -171,7 +207,9 @@ def test_the_points_of_the_table_add_up_to_the_score_of_the_graph(
     np.testing.assert_allclose(added, score, rtol=0, atol=1e-9)
 
 
-def test_the_table_tells_the_bad_rates_of_the_training_rows(fitted: Fit, scorecard: Scorecard, learned: TrainingRows) -> None:
+def test_the_table_tells_the_bad_rates_of_the_training_rows(
+    fitted: Fit, scorecard: Scorecard, learned: TrainingRows
+) -> None:
     table = scorecard.table(PORTFOLIO.feature_names, fitted.calibration, Scaling())
     first = scorecard.features[0]
     inside = learned.features[:, first.position] <= first.edges[0]
@@ -182,19 +220,25 @@ def test_the_table_tells_the_bad_rates_of_the_training_rows(fitted: Fit, scoreca
     assert line["points"] * first.woe[0] > 0  # a safer bin has more points
 
 
-def test_the_same_rows_give_the_same_scorecard_and_weights_count_as_rows(learned: TrainingRows) -> None:
+def test_the_same_rows_give_the_same_scorecard_and_weights_count_as_rows(
+    learned: TrainingRows,
+) -> None:
     some = slice(0, 600)
     weight = np.where(learned.features[some, 0] > 150, 3, 1)
     ones = np.ones(int(weight.sum()), dtype=np.int64)
     features, target = learned.features[some], learned.target[some]
     weighted, again = (Scorecard.fitted(PORTFOLIO, features, target, weight, 1) for _ in range(2))
     assert weighted.log_odds(features).tobytes() == again.log_odds(features).tobytes()
-    repeated = Scorecard.fitted(PORTFOLIO, np.repeat(features, weight, axis=0), np.repeat(target, weight), ones, 1)
+    repeated = Scorecard.fitted(
+        PORTFOLIO, np.repeat(features, weight, axis=0), np.repeat(target, weight), ones, 1
+    )
     np.testing.assert_allclose(weighted.log_odds(features), repeated.log_odds(features), atol=0.02)
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=10))
-def test_a_threshold_in_float32_sends_every_float32_the_way_the_exact_one_does(exact: list[float]) -> None:
+def test_a_threshold_in_float32_sends_every_float32_the_way_the_exact_one_does(
+    exact: list[float],
+) -> None:
     thresholds = np.array(exact)
     held = float32_not_above(thresholds)
     near = held[:, None] + np.zeros(3, dtype=np.float32)

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from creditrisk_assets.modelling.boosting import SEED, BoostedTrees
 from creditrisk_assets.modelling.bundling import make_bundle
 from creditrisk_assets.modelling.scorecard import Scorecard
-from creditrisk_assets.modelling.selection import CANDIDATES, FOLDS, Candidate, Model, Selection, cross_fitted, select
+from creditrisk_assets.modelling.selection import (
+    CANDIDATES,
+    FOLDS,
+    Candidate,
+    Model,
+    Selection,
+    cross_fitted,
+    select,
+)
 from creditrisk_assets.modelling.training import TrainingRows, fit
 from creditrisk_assets.portfolio.contract import Portfolio
 from tests.support.examples import FloatMatrix, logistic, plain_portfolio
@@ -30,7 +38,11 @@ class Line:
     parameters: dict[str, float | int] = field(default_factory=dict)
 
     def log_odds(self, features: FloatMatrix) -> FloatArray:
-        return features[:, 0].astype(np.float64) / 250 - 2 + self.noise * (features[:, 1].astype(np.float64) / 250 - 2)
+        return (
+            features[:, 0].astype(np.float64) / 250
+            - 2
+            + self.noise * (features[:, 1].astype(np.float64) / 250 - 2)
+        )
 
     def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
         column = ndonnx.astype(features, ndonnx.float64) / 250.0 - 2.0
@@ -41,7 +53,9 @@ class Line:
 
 
 def line(noise: float, seen: list[FloatMatrix] | None = None) -> Candidate:
-    def fitted(portfolio: Portfolio, matrix: FloatMatrix, target: IntArray, weight: IntArray, seed: int) -> Model:
+    def fitted(
+        portfolio: Portfolio, matrix: FloatMatrix, target: IntArray, weight: IntArray, seed: int
+    ) -> Model:
         if seen is not None:
             seen.append(matrix)
         return Line(noise)
@@ -49,7 +63,9 @@ def line(noise: float, seen: list[FloatMatrix] | None = None) -> Candidate:
     return Candidate(f"line {noise}", fitted)
 
 
-def rows(count: int, seed: int, truth: Callable[[FloatMatrix], FloatArray] = Line(0.0).log_odds) -> TrainingRows:
+def rows(
+    count: int, seed: int, truth: Callable[[FloatMatrix], FloatArray] = Line(0.0).log_odds
+) -> TrainingRows:
     rng = np.random.default_rng(seed)
     raw = rng.integers(0, 1_001, (count, 4)).astype(np.float32)
     target = (rng.random(count) < logistic(truth(raw))).astype(np.int64)
@@ -57,7 +73,10 @@ def rows(count: int, seed: int, truth: Callable[[FloatMatrix], FloatArray] = Lin
 
 
 def selected(candidates: tuple[Candidate, ...], some: TrainingRows) -> Selection:
-    fits = [cross_fitted(one, PORTFOLIO, some.features, some.target, some.weight, SEED) for one in candidates]
+    fits = [
+        cross_fitted(one, PORTFOLIO, some.features, some.target, some.weight, SEED)
+        for one in candidates
+    ]
     return select(fits, some.weight)
 
 
@@ -113,9 +132,13 @@ def test_no_row_is_scored_by_a_model_that_was_fitted_on_it() -> None:
         known: frozenset[float] = frozenset()
 
         def log_odds(self, features: FloatMatrix) -> FloatArray:
-            return np.array([5.0 if float(value) in self.known else -0.1 for value in features[:, 0]])
+            return np.array(
+                [5.0 if float(value) in self.known else -0.1 for value in features[:, 0]]
+            )
 
-    def fitted(portfolio: Portfolio, matrix: FloatMatrix, target: IntArray, weight: IntArray, seed: int) -> Model:
+    def fitted(
+        portfolio: Portfolio, matrix: FloatMatrix, target: IntArray, weight: IntArray, seed: int
+    ) -> Model:
         assert len(matrix) == len(target) == len(weight) == 900 * (FOLDS - 1) / FOLDS
         return Rote(0.0, known=frozenset(matrix[:, 0].tolist()))
 
@@ -130,18 +153,29 @@ def test_selection_calibration_and_cut_off_see_no_held_out_row() -> None:
     fitted = fit(PORTFOLIO, some, (line(0.0, seen), line(1.0, seen)))
     training = {row.tobytes() for row in some.features}
     assert {row.tobytes() for matrix in seen for row in matrix} == training
-    assert [len(matrix) for matrix in seen] == [600] * 6 + [900]  # two candidates on three folds, then the chosen one on all
+    assert [len(matrix) for matrix in seen] == [600] * 6 + [
+        900
+    ]  # two candidates on three folds, then the chosen one on all
     assert fitted.selection.chosen.candidate.name == "line 0.0"
 
 
-def test_held_out_rows_change_figures_of_the_bundle_but_not_the_model(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_held_out_rows_change_figures_of_the_bundle_but_not_the_model(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     some = rows(600, 6)
     one, other = (
-        make_bundle(tmp_path_factory.mktemp("bundle"), PORTFOLIO, some, rows(300, seed), "history", []) for seed in (7, 8)
+        make_bundle(
+            tmp_path_factory.mktemp("bundle"), PORTFOLIO, some, rows(300, seed), "history", []
+        )
+        for seed in (7, 8)
     )
     assert one.manifest.metrics != other.manifest.metrics
-    assert one.manifest.model_dump(exclude={"metrics"}) == other.manifest.model_dump(exclude={"metrics"})
-    assert np.array_equal(one.score(some.raw).default_probability, other.score(some.raw).default_probability)
+    assert one.manifest.model_dump(exclude={"metrics"}) == other.manifest.model_dump(
+        exclude={"metrics"}
+    )
+    assert np.array_equal(
+        one.score(some.raw).default_probability, other.score(some.raw).default_probability
+    )
 
 
 def test_a_scorecard_is_chosen_where_effects_add_up_and_trees_where_they_do_not() -> None:
@@ -161,9 +195,13 @@ def test_the_candidates_stand_from_the_simplest_to_the_most_flexible() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_the_manifest_says_what_was_chosen_and_what_was_rejected(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_manifest_says_what_was_chosen_and_what_was_rejected(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
     some = rows(600, 10)
-    training = make_bundle(tmp_path_factory.mktemp("bundle"), PORTFOLIO, some, rows(300, 11), "history", []).manifest.training
+    training = make_bundle(
+        tmp_path_factory.mktemp("bundle"), PORTFOLIO, some, rows(300, 11), "history", []
+    ).manifest.training
     assert set(training.candidates) == {one.name for one in CANDIDATES}
     assert training.family in training.candidates
     chosen = training.candidates[training.family]

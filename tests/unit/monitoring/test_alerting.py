@@ -24,7 +24,13 @@ def reading(number: int, passed: bool, day: int = 1, **changed: Any) -> Reading:
         "passed": passed,
         "severity": "WARN",
         "at": float(number),
-        "metadata": {"summary": "score 0.3 > 0.1", "observed": 0.3, "threshold": 0.1, "rows": 500, "model_version": "1"},
+        "metadata": {
+            "summary": "score 0.3 > 0.1",
+            "observed": 0.3,
+            "threshold": 0.1,
+            "rows": 500,
+            "model_version": "1",
+        },
         "run_id": "r1",
     }
     return Reading(**(values | changed))
@@ -43,15 +49,27 @@ def test_an_alarm_that_persists_is_told_once_and_when_it_ends() -> None:
     assert kinds(messages) == ["started", "resolved"]
     started, resolved = (one.body for one in messages)
     assert started["episode"] == resolved["episode"]
-    assert (started["tier"], started["partition"], started["observed"], started["rows"]) == ("look today", "2026-02-01", 0.3, 500)
+    assert (started["tier"], started["partition"], started["observed"], started["rows"]) == (
+        "look today",
+        "2026-02-01",
+        0.3,
+        500,
+    )
     assert started["action"].startswith("Look at which features")
-    assert (started["run_url"], started["report_url"]) == ("http://dagster/runs/r1", "http://api/reports/drift/2026-02-01")
+    assert (started["run_url"], started["report_url"]) == (
+        "http://dagster/runs/r1",
+        "http://api/reports/drift/2026-02-01",
+    )
     assert (resolved["failures"], resolved["first_seen"]) == (5, 1.0)
 
 
 def test_it_is_told_again_after_some_days_of_data() -> None:
     readings = [reading(day, False, day) for day in range(1, 16)]
-    assert [one.body["partition"] for one in told(*readings)] == ["2026-02-01", "2026-02-08", "2026-02-15"]
+    assert [one.body["partition"] for one in told(*readings)] == [
+        "2026-02-01",
+        "2026-02-08",
+        "2026-02-15",
+    ]
     assert kinds(told(*readings, reminder_days=0)) == ["started"]
 
 
@@ -64,7 +82,11 @@ def test_it_is_told_when_it_becomes_more_urgent() -> None:
 
 def test_a_new_champion_ends_the_alarm_on_the_old_one_and_may_have_its_own() -> None:
     other = {"summary": "x", "model_version": "2"}
-    messages = told(reading(1, False, 1), reading(2, False, 2, metadata=other), reading(3, True, 3, metadata=other))
+    messages = told(
+        reading(1, False, 1),
+        reading(2, False, 2, metadata=other),
+        reading(3, True, 3, metadata=other),
+    )
     assert kinds(messages) == ["started", "resolved", "started", "resolved"]
     assert [one.body["model_version"] for one in messages] == ["1", "2", "2", "2"]
 
@@ -72,7 +94,10 @@ def test_a_new_champion_ends_the_alarm_on_the_old_one_and_may_have_its_own() -> 
 def test_a_good_old_day_does_not_end_the_alarm_of_a_later_one_and_a_corrected_day_does() -> None:
     assert kinds(told(reading(1, False, 9), reading(2, True, 3))) == ["started"]
     assert kinds(told(reading(1, False, 9), reading(2, True, 9))) == ["started", "resolved"]
-    assert kinds(told(reading(1, True, 9), reading(2, False, 3), reading(3, True, 10))) == ["started", "resolved"]
+    assert kinds(told(reading(1, True, 9), reading(2, False, 3), reading(3, True, 10))) == [
+        "started",
+        "resolved",
+    ]
 
 
 def test_an_alarm_that_two_observers_see_is_one_and_ends_when_both_say_so() -> None:
@@ -83,24 +108,40 @@ def test_an_alarm_that_two_observers_see_is_one_and_ends_when_both_say_so() -> N
     assert kinds(told(*both)) == ["started"]
     assert kinds(told(*both, seen(4, True, "outside"))) == ["started", "resolved"]
     silent = (*both[:2], reading(100_000, True, 1, observer="loop"))
-    assert kinds(told(*silent)) == ["started", "resolved"], "an observer that is silent for a day counts no more"
+    assert kinds(told(*silent)) == ["started", "resolved"], (
+        "an observer that is silent for a day counts no more"
+    )
 
 
 def test_a_check_that_is_in_no_table_is_a_note() -> None:
     (message,) = told(reading(1, False, check="somebody_elses", metadata={}))
-    assert (message.body["tier"], message.body["action"], message.body["model_version"]) == ("note", None, None)
+    assert (message.body["tier"], message.body["action"], message.body["model_version"]) == (
+        "note",
+        None,
+        None,
+    )
 
 
 READINGS = st.lists(
-    st.tuples(st.booleans(), st.integers(1, 28), st.sampled_from(["a", "b"]), st.sampled_from(["1", "2"]), st.sampled_from("lo")),
+    st.tuples(
+        st.booleans(),
+        st.integers(1, 28),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["1", "2"]),
+        st.sampled_from("lo"),
+    ),
     max_size=40,
 )
 
 
 @given(READINGS, st.lists(st.integers(0, 40), max_size=5), st.integers(0, 5))
-def test_no_alarm_is_lost_and_none_is_told_twice(drawn: list[tuple[Any, ...]], cuts: list[int], reminder_days: int) -> None:
+def test_no_alarm_is_lost_and_none_is_told_twice(
+    drawn: list[tuple[Any, ...]], cuts: list[int], reminder_days: int
+) -> None:
     readings = [
-        reading(number, passed, day, check=check, metadata={"model_version": version}, observer=observer)
+        reading(
+            number, passed, day, check=check, metadata={"model_version": version}, observer=observer
+        )
         for number, (passed, day, check, version, observer) in enumerate(drawn)
     ]
     episodes: dict[tuple[str, str], Episode] = {}
@@ -112,13 +153,24 @@ def test_no_alarm_is_lost_and_none_is_told_twice(drawn: list[tuple[Any, ...]], c
         messages += new
         for one in readings[begin:end]:
             if not one.passed:
-                at_once = advance(before, [other for other in readings[begin:end] if other.at <= one.at], reminder_days, LINKS)
-                assert (one.asset, one.check) in at_once[0], "every failure belongs to an alarm that somebody was told of"
+                at_once = advance(
+                    before,
+                    [other for other in readings[begin:end] if other.at <= one.at],
+                    reminder_days,
+                    LINKS,
+                )
+                assert (one.asset, one.check) in at_once[0], (
+                    "every failure belongs to an alarm that somebody was told of"
+                )
     assert (episodes, messages) == advance({}, readings, reminder_days, LINKS)
     assert len({one.identity for one in messages}) == len(messages)
-    for episode, count in Counter(one.episode for one in messages if one.body["kind"] == Kind.STARTED).items():
+    for episode, count in Counter(
+        one.episode for one in messages if one.body["kind"] == Kind.STARTED
+    ).items():
         assert count == 1
         of_it = [one.body["kind"] for one in messages if one.episode == episode]
         assert of_it[0] == "started"
-        assert of_it.count("resolved") == (episode not in {one.identity for one in episodes.values()})
+        assert of_it.count("resolved") == (
+            episode not in {one.identity for one in episodes.values()}
+        )
         assert "resolved" not in of_it[:-1]

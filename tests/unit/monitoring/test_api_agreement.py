@@ -32,7 +32,14 @@ def test_each_decision_is_compared_or_counted_apart() -> None:
             ("5", 5.0, "a", 0.6, "x"),
         ]
     )
-    batch = told([("1", 5.0, "a", 0.1, "x"), ("2", None, "a", 0.2, "x"), ("3", 5.0, "a", 0.9, "x"), ("4", 6.0, "a", 0.5, "x")])
+    batch = told(
+        [
+            ("1", 5.0, "a", 0.1, "x"),
+            ("2", None, "a", 0.2, "x"),
+            ("3", 5.0, "a", 0.9, "x"),
+            ("4", 6.0, "a", 0.5, "x"),
+        ]
+    )
     assert compared(live, batch) == (3, 1, 1, 1, ())
 
 

@@ -10,7 +10,11 @@ def test_the_table_of_watches_is_the_watch_list() -> None:
     text = (REPOSITORY / "docs" / "monitoring.md").read_text()
     section = text.split("## All watches", 1)[1].split("\n## ", 1)[0]
     rows = [
-        tuple(cell.strip() for cell in row.strip("| \n").split(" | ")) for row in re.findall(r"^\| `.*$", section, re.MULTILINE)
+        tuple(cell.strip() for cell in row.strip("| \n").split(" | "))
+        for row in re.findall(r"^\| `.*$", section, re.MULTILINE)
     ]
-    assert rows == [(f"`{one.check}`", f"`{one.asset}`", one.tier.value, one.question, one.action) for one in WATCHES]
+    assert rows == [
+        (f"`{one.check}`", f"`{one.asset}`", one.tier.value, one.question, one.action)
+        for one in WATCHES
+    ]
     assert len(BY_CHECK) == len(WATCHES)

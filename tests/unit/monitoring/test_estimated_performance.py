@@ -9,13 +9,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from creditrisk_assets.modelling.metrics import auc_with_error, row_log_loss
-from creditrisk_assets.monitoring.estimated_performance import Expected, expected_auc, expected_performance
+from creditrisk_assets.monitoring.estimated_performance import (
+    Expected,
+    expected_auc,
+    expected_performance,
+)
 from creditrisk_assets.monitoring.performance import estimate_held
 from tests.support.examples import logistic
 
 FloatArray = NDArray[np.float64]
 
-PDS = st.lists(st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.31, 0.5, 0.8, 0.97, 1.0]), min_size=2, max_size=7).map(np.array)
+PDS = st.lists(
+    st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.31, 0.5, 0.8, 0.97, 1.0]), min_size=2, max_size=7
+).map(np.array)
 INSIDE = st.lists(st.floats(0.01, 0.99), min_size=2, max_size=60).map(np.array)
 
 
@@ -23,7 +29,9 @@ def over_all_outcomes(probability: FloatArray) -> dict[str, FloatArray]:
     """Every outcome that n customers can have: its probability, the pairs of a bad and a good in it, those ranked rightly, and
     the figures.
     """
-    told: dict[str, list[float]] = {name: [] for name in ("chance", "pairs", "right", "bad_rate", "brier", "log_loss")}
+    told: dict[str, list[float]] = {
+        name: [] for name in ("chance", "pairs", "right", "bad_rate", "brier", "log_loss")
+    }
     above = (probability[:, None] > probability) + 0.5 * (probability[:, None] == probability)
     for outcome in itertools.product([0, 1], repeat=len(probability)):
         y = np.array(outcome)
@@ -32,7 +40,9 @@ def over_all_outcomes(probability: FloatArray) -> dict[str, FloatArray]:
             continue
         of_bads = np.outer(y, 1 - y)
         figures = (y.mean(), ((probability - y) ** 2).mean(), row_log_loss(y, probability).mean())
-        for name, value in zip(told, (chance, of_bads.sum(), (of_bads * above).sum(), *figures), strict=True):
+        for name, value in zip(
+            told, (chance, of_bads.sum(), (of_bads * above).sum(), *figures), strict=True
+        ):
             told[name].append(float(value))
     return {name: np.array(values) for name, values in told.items()}
 
@@ -61,7 +71,9 @@ def test_means_and_their_errors_are_those_over_all_outcomes(probability: FloatAr
             continue
         mean = every["chance"] @ every[name]
         assert expected.value == pytest.approx(mean, abs=1e-12)
-        assert expected.standard_error**2 == pytest.approx(every["chance"] @ (every[name] - mean) ** 2, abs=1e-12)
+        assert expected.standard_error**2 == pytest.approx(
+            every["chance"] @ (every[name] - mean) ** 2, abs=1e-12
+        )
 
 
 @given(INSIDE, st.randoms(use_true_random=False))
@@ -140,7 +152,9 @@ def test_the_sampling_error_is_how_far_estimates_of_one_population_lie_apart() -
     expected = [expected_performance(day(rng, 500)) for _ in range(500)]
     for name in ("roc_auc", "bad_rate", "brier", "log_loss"):
         spread = np.std([one[name].value for one in expected])
-        assert np.mean([one[name].sampling_error for one in expected]) == pytest.approx(spread, rel=0.12)
+        assert np.mean([one[name].sampling_error for one in expected]) == pytest.approx(
+            spread, rel=0.12
+        )
 
 
 def test_both_errors_together_are_delongs() -> None:

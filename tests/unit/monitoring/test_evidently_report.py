@@ -9,10 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from creditrisk_assets.monitoring.evidently_report import EvidentlyReport, Shown, drawn, evidently_report, sampled_rows
+from creditrisk_assets.monitoring.evidently_report import (
+    EvidentlyReport,
+    Shown,
+    drawn,
+    evidently_report,
+    sampled_rows,
+)
 from creditrisk_assets.scoring.bundle import InputField
 
-COLUMNS = [Shown("score", 0.42, 0.05, True), Shown("pay_0", 0.01, 0.05, False), Shown("limit_bal", 0.3, 9.0, False)]
+COLUMNS = [
+    Shown("score", 0.42, 0.05, True),
+    Shown("pay_0", 0.01, 0.05, False),
+    Shown("limit_bal", 0.3, 9.0, False),
+]
 
 
 def population(rows: int, seed: int) -> pd.DataFrame:
@@ -31,7 +41,9 @@ def population(rows: int, seed: int) -> pd.DataFrame:
 def sides() -> tuple[pd.DataFrame, pd.DataFrame]:
     """A reference, and a day on which score and limit have moved, the limit by less than anybody minds."""
     day = population(500, 2)
-    return population(2_000, 1), day.assign(score=day["score"] - 30, limit_bal=day["limit_bal"] + 40_000)
+    return population(2_000, 1), day.assign(
+        score=day["score"] - 30, limit_bal=day["limit_bal"] + 40_000
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +54,20 @@ def report(sides: tuple[pd.DataFrame, pd.DataFrame]) -> EvidentlyReport:
 
 def metrics(report: EvidentlyReport) -> dict[str, dict[str, object]]:
     """What the report says of each column."""
-    return {one["config"]["column"]: one for one in json.loads(report.json)["metrics"] if "column" in one.get("config", {})}
+    return {
+        one["config"]["column"]: one
+        for one in json.loads(report.json)["metrics"]
+        if "column" in one.get("config", {})
+    }
 
 
 def test_the_report_flags_exactly_the_columns_that_the_checks_flag(report: EvidentlyReport) -> None:
     """Seen with Evidently's own tests: another method above 1,000 rows, and other columns than the check's."""
     assert report.drifted_columns == 1
-    tests = {test["metric_config"]["params"].get("column"): test["status"] for test in json.loads(report.json)["tests"]}
+    tests = {
+        test["metric_config"]["params"].get("column"): test["status"]
+        for test in json.loads(report.json)["tests"]
+    }
     assert {name: tests[name] for name in ("score", "pay_0", "limit_bal")} == {
         "score": "FAIL",
         "pay_0": "SUCCESS",
@@ -62,7 +81,9 @@ def test_a_column_without_a_value_is_left_out_and_the_page_says_so(
 ) -> None:
     reference, day = (side.assign(pay_0=side["pay_0"].astype(str)) for side in sides)
     emptied = {"day": day, "reference": reference}[empty_side].assign(limit_bal=np.nan)
-    report = evidently_report(*((reference, emptied) if empty_side == "day" else (emptied, day)), COLUMNS, ["pay_0"])
+    report = evidently_report(
+        *((reference, emptied) if empty_side == "day" else (emptied, day)), COLUMNS, ["pay_0"]
+    )
     assert report.left_out == ("limit_bal",)
     assert "no value on one of the two sides: limit_bal." in report.html
     assert json.loads(report.json)["left_out"] == ["limit_bal"]
@@ -71,19 +92,30 @@ def test_a_column_without_a_value_is_left_out_and_the_page_says_so(
         evidently_report(reference, day.assign(limit_bal=np.nan), COLUMNS[2:])
 
 
-def test_a_day_of_one_row_and_a_column_of_one_value_are_drawn(sides: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def test_a_day_of_one_row_and_a_column_of_one_value_are_drawn(
+    sides: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
     reference, day = (side.assign(pay_0=side["pay_0"].astype(str)) for side in sides)
-    for odd in (day.head(1), day.assign(limit_bal=5.0), day.assign(limit_bal=[1.0, *[np.nan] * (len(day) - 1)])):
+    for odd in (
+        day.head(1),
+        day.assign(limit_bal=5.0),
+        day.assign(limit_bal=[1.0, *[np.nan] * (len(day) - 1)]),
+    ):
         assert evidently_report(reference, odd, COLUMNS, ["pay_0"]).left_out == ()
 
 
 def test_the_report_shows_the_checks_own_values(report: EvidentlyReport) -> None:
     """They are of all rows, not of the sample that is drawn."""
-    assert {name: one["value"] for name, one in metrics(report).items()} == {one.column: one.value for one in COLUMNS}
+    assert {name: one["value"] for name, one in metrics(report).items()} == {
+        one.column: one.value for one in COLUMNS
+    }
 
 
 def test_the_page_is_whole(report: EvidentlyReport) -> None:
-    assert report.html.lstrip().lower().startswith("<html") or "<!doctype html" in report.html[:200].lower()
+    assert (
+        report.html.lstrip().lower().startswith("<html")
+        or "<!doctype html" in report.html[:200].lower()
+    )
     assert all(one.column in report.html for one in COLUMNS)
     assert "not for the report" not in report.html
 
@@ -93,7 +125,9 @@ def test_a_sample_of_files_is_bounded_and_the_same_every_time(tmp_path: Path) ->
     whole = population(4_000, 3).assign(number=np.arange(4_000))
     files = [tmp_path / f"{place}.parquet" for place in range(3)]
     for path, part in zip(files, np.array_split(np.arange(4_000), [1_000, 1_010]), strict=True):
-        pq.write_table(pa.Table.from_pandas(whole.iloc[part], preserve_index=False), path, row_group_size=300)
+        pq.write_table(
+            pa.Table.from_pandas(whole.iloc[part], preserve_index=False), path, row_group_size=300
+        )
     first, second = (sampled_rows(files, ["number", "score"], 500) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
     assert list(first.columns) == ["number", "score"]
@@ -106,8 +140,17 @@ def test_a_sample_of_files_is_bounded_and_the_same_every_time(tmp_path: Path) ->
 def test_codes_are_drawn_as_people_know_them() -> None:
     inputs = [
         InputField(name="amount", kind="whole", minimum=0, maximum=9, codes=None, required=True),
-        InputField(name="status", kind="code", minimum=None, maximum=None, codes=[-1, 2], required=False),
-        InputField(name="place", kind="code", minimum=None, maximum=None, codes=["north", "south"], required=True),
+        InputField(
+            name="status", kind="code", minimum=None, maximum=None, codes=[-1, 2], required=False
+        ),
+        InputField(
+            name="place",
+            kind="code",
+            minimum=None,
+            maximum=None,
+            codes=["north", "south"],
+            required=True,
+        ),
     ]
     frame = drawn(np.array([[1, 2, 0], [2, np.nan, 1], [3, -1, 1]], dtype=np.float32), inputs)
     assert frame.to_dict("list") == {

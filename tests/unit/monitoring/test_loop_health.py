@@ -26,7 +26,10 @@ NOW = 1_000_000.0
         (SensorBeat("s", 5, NOW - 10), "1 sensors tick"),
         (SensorBeat("s", 5, NOW - 126), "s last ticked 126 s ago"),
         (SensorBeat("s", 5, None), "s has never ticked; is the daemon running?"),
-        (SensorBeat("s", 5, NOW, "Traceback\nValueError: no such file"), "s failed: ValueError: no such file"),
+        (
+            SensorBeat("s", 5, NOW, "Traceback\nValueError: no such file"),
+            "s failed: ValueError: no such file",
+        ),
         (SensorBeat("s", 5, NOW, ""), "s failed: no message"),
         (SensorBeat("s", 5, NOW, stopped=True), "s is stopped"),
     ],
@@ -55,8 +58,14 @@ def test_the_api_must_serve_the_version_and_the_bundle() -> None:
 
     assert found(ApiAnswer("2", "b" * 64)) == (True, "the API serves version 2")
     assert found(ApiAnswer("1", "b" * 64))[0] is False
-    assert "serves version 2 with bundle aaaaaaaaaaaa; champion is version 2, bbbbbbbbbbbb" in found(ApiAnswer("2", "a" * 64))[1]
-    assert found(ApiAnswer(None, None, "ConnectError")) == (False, "the API at http://x cannot be asked: ConnectError")
+    assert (
+        "serves version 2 with bundle aaaaaaaaaaaa; champion is version 2, bbbbbbbbbbbb"
+        in found(ApiAnswer("2", "a" * 64))[1]
+    )
+    assert found(ApiAnswer(None, None, "ConnectError")) == (
+        False,
+        "the API at http://x cannot be asked: ConnectError",
+    )
     assert found(None, None) == (True, "not watched: the settings say that there is no API")
     assert found(None) == (True, "no champion yet")
 
@@ -67,16 +76,24 @@ def test_a_night_without_data_is_told_by_the_days_of_business() -> None:
     assert data_is_fresh(friday.isoformat(), monday, range(1, 6), 0).passed
     late = data_is_fresh(friday.isoformat(), monday + timedelta(days=2), range(1, 6), 1)
     assert (late.passed, late.observed) == (False, 2)
-    assert late.summary == "the latest day scored is 2026-11-20; no file has come for 2 business days"
+    assert (
+        late.summary == "the latest day scored is 2026-11-20; no file has come for 2 business days"
+    )
     assert data_is_fresh(None, monday, range(1, 8), 0).passed
     assert data_is_fresh("2026-11-30", monday, range(1, 8), 0).passed
 
 
-@given(st.dates(date(2020, 1, 1), date(2030, 1, 1)), st.integers(0, 60), st.sets(st.integers(1, 7), min_size=1))
+@given(
+    st.dates(date(2020, 1, 1), date(2030, 1, 1)),
+    st.integers(0, 60),
+    st.sets(st.integers(1, 7), min_size=1),
+)
 def test_missing_days_are_counted_one_by_one(latest: date, days: int, weekdays: set[int]) -> None:
     today = latest + timedelta(days=days)
     between = [latest + timedelta(days=one) for one in range(1, days)]
-    assert data_is_fresh(latest.isoformat(), today, weekdays, 0).observed == sum(one.isoweekday() in weekdays for one in between)
+    assert data_is_fresh(latest.isoformat(), today, weekdays, 0).observed == sum(
+        one.isoweekday() in weekdays for one in between
+    )
 
 
 def test_a_webhook_is_an_http_address_and_is_not_shown() -> None:

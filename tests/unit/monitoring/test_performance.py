@@ -5,7 +5,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from creditrisk_assets.modelling.metrics import auc_gain, auc_standard_error, ranking_and_calibration
+from creditrisk_assets.modelling.metrics import (
+    auc_gain,
+    auc_standard_error,
+    ranking_and_calibration,
+)
 from creditrisk_assets.monitoring.performance import (
     MaturedDay,
     PerformanceTest,
@@ -28,7 +32,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-def drawn(rng: np.random.Generator, rows: int, tells: float = 1.0, worse: float = 0.0) -> tuple[IntArray, FloatArray]:
+def drawn(
+    rng: np.random.Generator, rows: int, tells: float = 1.0, worse: float = 0.0
+) -> tuple[IntArray, FloatArray]:
     """Outcomes and PDs; `tells` is how much the PD knows of the outcome, `worse` the log-odds that it misses."""
     log_odds = rng.normal(-1.4, 1.2, rows)
     truth = tells * log_odds - (1 - tells) * 1.4 + worse
@@ -41,7 +47,9 @@ def ranking(target: IntArray, probability: FloatArray) -> dict[str, float]:
     return {"roc_auc": auc, "roc_auc_standard_error": auc_standard_error(target, probability)}
 
 
-def judged_level(target: IntArray, probability: FloatArray, alpha: float = 0.05, floor: float = 0.0) -> PerformanceTest:
+def judged_level(
+    target: IntArray, probability: FloatArray, alpha: float = 0.05, floor: float = 0.0
+) -> PerformanceTest:
     return level_held(night_figures(target, probability), alpha, floor)
 
 
@@ -50,7 +58,9 @@ def judged_level(target: IntArray, probability: FloatArray, alpha: float = 0.05,
 
 def test_outcomes_are_joined_by_customer_whatever_their_order() -> None:
     scores = pd.DataFrame({"id": ["1", "2", "3"], "default_probability": [0.1, 0.2, 0.3]})
-    outcomes = pd.DataFrame({"id": ["9", "3", "1", "3", "8"], "bad": [1, 0, 0, 1, 0], "version": [1, 1, 1, 2, 1]})
+    outcomes = pd.DataFrame(
+        {"id": ["9", "3", "1", "3", "8"], "bad": [1, 0, 0, 1, 0], "version": [1, 1, 1, 2, 1]}
+    )
     day = join_outcomes(scores, outcomes, "id")
     assert day.rows.set_index("id")[["default_probability", "bad"]].to_dict("index") == {
         "1": {"default_probability": 0.1, "bad": 0},
@@ -71,14 +81,18 @@ def test_a_day_without_outcomes_is_all_pending() -> None:
 
 def test_of_two_versions_of_an_outcome_the_later_counts() -> None:
     scores = pd.DataFrame({"id": ["1"], "default_probability": [0.1]})
-    day = join_outcomes(scores, pd.DataFrame({"id": ["1", "1"], "bad": [1, 0], "version": [2, 1]}), "id")
+    day = join_outcomes(
+        scores, pd.DataFrame({"id": ["1", "1"], "bad": [1, 0], "version": [2, 1]}), "id"
+    )
     assert day.rows["bad"].tolist() == [1]
 
 
 def test_realised_figures_are_those_of_the_matured_rows() -> None:
     target, probability = drawn(np.random.default_rng(1), 200)
     rows = pd.DataFrame({"default_probability": probability, "bad": target})
-    assert realised_performance(MaturedDay(rows, 300), "bad") == ranking_and_calibration(target, probability)
+    assert realised_performance(MaturedDay(rows, 300), "bad") == ranking_and_calibration(
+        target, probability
+    )
 
 
 # Ranking
@@ -97,7 +111,10 @@ def test_a_day_like_validation_fails_the_test_of_ranking_as_often_as_alpha_says(
 def test_a_day_on_which_the_pd_tells_much_less_fails_the_test_of_ranking() -> None:
     rng = np.random.default_rng(3)
     validation = ranking(*drawn(rng, 2_000))
-    held = [ranking_held(ranking(*drawn(rng, 500, tells=0.3)), validation, 0.01, 0.02) for _ in range(100)]
+    held = [
+        ranking_held(ranking(*drawn(rng, 500, tells=0.3)), validation, 0.01, 0.02)
+        for _ in range(100)
+    ]
     assert sum(not one.passed for one in held) > 90
 
 
@@ -111,7 +128,8 @@ def test_a_day_that_ranks_better_than_validation_never_fails() -> None:
 def test_a_certain_fall_within_the_floor_passes_and_beyond_it_fails() -> None:
     validation = {"roc_auc": 0.78, "roc_auc_standard_error": 0.0005}
     results = [
-        ranking_held({"roc_auc": auc, "roc_auc_standard_error": 0.0005}, validation, 0.001, 0.03) for auc in (0.751, 0.749)
+        ranking_held({"roc_auc": auc, "roc_auc_standard_error": 0.0005}, validation, 0.001, 0.03)
+        for auc in (0.751, 0.749)
     ]
     assert [one.passed for one in results] == [True, False]
     assert all(one.p_value < 0.001 for one in results)
@@ -142,14 +160,19 @@ def test_pds_that_are_right_fail_the_test_of_level_as_often_as_alpha_says() -> N
 @pytest.mark.parametrize("worse", [0.5, -0.5])
 def test_more_or_fewer_bads_than_the_pds_say_fail_the_test_of_level(worse: float) -> None:
     rng = np.random.default_rng(5)
-    results = [judged_level(*drawn(rng, 1_000, worse=worse), alpha=0.01, floor=0.01) for _ in range(100)]
+    results = [
+        judged_level(*drawn(rng, 1_000, worse=worse), alpha=0.01, floor=0.01) for _ in range(100)
+    ]
     assert sum(not one.passed for one in results) > 90
     assert all(np.sign(one.observed) == np.sign(worse) for one in results)
 
 
 def test_a_certain_gap_within_the_floor_passes_and_beyond_it_fails() -> None:
     figures = {"rows": 1e6, "mean_pd": 0.20, "pd_variance": 0.14}
-    results = [level_held({**figures, "bad_rate": rate}, 0.001, 0.03) for rate in (0.229, 0.231, 0.171, 0.169)]
+    results = [
+        level_held({**figures, "bad_rate": rate}, 0.001, 0.03)
+        for rate in (0.229, 0.231, 0.171, 0.169)
+    ]
     assert [one.passed for one in results] == [True, False, True, False]
     assert all(one.p_value < 0.001 for one in results)
 
@@ -157,7 +180,9 @@ def test_a_certain_gap_within_the_floor_passes_and_beyond_it_fails() -> None:
 @pytest.mark.parametrize("floor", [0.0, 0.05])
 def test_the_limit_of_level_is_where_passing_ends(floor: float) -> None:
     results = [
-        level_held({"rows": 400.0, "mean_pd": 0.2, "pd_variance": 0.14, "bad_rate": 0.2 + gap}, 0.05, floor)
+        level_held(
+            {"rows": 400.0, "mean_pd": 0.2, "pd_variance": 0.14, "bad_rate": 0.2 + gap}, 0.05, floor
+        )
         for gap in np.linspace(-0.1003, 0.0997, 41).tolist()
     ]
     assert [one.passed for one in results] == [abs(one.observed) <= one.limit for one in results]
@@ -187,7 +212,10 @@ def test_of_few_outcomes_the_level_is_tested_by_binomial_tails() -> None:
     rng = np.random.default_rng(6)
     pds = rng.uniform(0.001, 0.05, 60)
     failures = sum(
-        not level_held(night_figures((rng.random(60) < pds).astype(np.int64), pds), 0.05, 0.0).passed for _ in range(2_000)
+        not level_held(
+            night_figures((rng.random(60) < pds).astype(np.int64), pds), 0.05, 0.0
+        ).passed
+        for _ in range(2_000)
     )
     assert failures / 2_000 < 0.06
 
@@ -205,7 +233,9 @@ def test_nights_put_together_are_one_night_of_all_their_rows() -> None:
         assert pooled[name] == pytest.approx(every[name])
     for name in ("roc_auc", "expected_roc_auc"):
         assert pooled[name] == pytest.approx(every[name], abs=0.02)
-        assert pooled[f"{name}_standard_error"] == pytest.approx(every[f"{name}_standard_error"], rel=0.2)
+        assert pooled[f"{name}_standard_error"] == pytest.approx(
+            every[f"{name}_standard_error"], rel=0.2
+        )
 
 
 def test_a_night_together_with_nothing_is_itself() -> None:
@@ -230,7 +260,9 @@ def test_the_error_of_nights_together_is_how_far_their_auc_lies_apart() -> None:
     rng = np.random.default_rng(23)
     pooled = [together([night_figures(*drawn(rng, 60)) for _ in range(7)]) for _ in range(400)]
     spread = np.std([one["roc_auc"] for one in pooled])
-    assert np.mean([one["roc_auc_standard_error"] for one in pooled]) == pytest.approx(spread, rel=0.12)
+    assert np.mean([one["roc_auc_standard_error"] for one in pooled]) == pytest.approx(
+        spread, rel=0.12
+    )
 
 
 def test_nights_that_differ_in_level_are_ranked_each_by_itself() -> None:
@@ -249,7 +281,9 @@ def test_the_spans_share_the_false_alarms() -> None:
     for _ in range(1_000):
         recent = [night_figures(*drawn(rng, 200)) for _ in range(4)]
         spans = spans_of(recent, 4)
-        failures["ranking"] += not all(one.passed for one in ranking_tests(spans, validation, 0.05, 0.0).values())
+        failures["ranking"] += not all(
+            one.passed for one in ranking_tests(spans, validation, 0.05, 0.0).values()
+        )
         failures["level"] += not all(one.passed for one in level_tests(spans, 0.05, 0.0).values())
     assert set(spans) == {1, 2, 4}
     assert 0.02 < failures["level"] / 1_000 < 0.065
@@ -258,7 +292,14 @@ def test_the_spans_share_the_false_alarms() -> None:
 
 @pytest.mark.parametrize(
     ("most", "there", "wanted"),
-    [(14, 20, [1, 3, 7, 14]), (14, 5, [1, 3, 5]), (14, 1, [1]), (1, 9, [1]), (2, 9, [1, 2]), (7, 7, [1, 3, 7])],
+    [
+        (14, 20, [1, 3, 7, 14]),
+        (14, 5, [1, 3, 5]),
+        (14, 1, [1]),
+        (1, 9, [1]),
+        (2, 9, [1, 2]),
+        (7, 7, [1, 3, 7]),
+    ],
 )
 def test_spans_are_the_last_nights_by_halves(most: int, there: int, wanted: list[int]) -> None:
     rng = np.random.default_rng(27)
@@ -279,7 +320,9 @@ def test_what_is_told_is_the_span_that_failed() -> None:
 
 def test_the_ranking_of_a_night_with_few_bads_is_not_tested() -> None:
     figures = {"rows": 200.0, "bads": 9.0, "roc_auc": 0.2, "roc_auc_standard_error": 0.02}
-    (test,) = ranking_tests({1: figures}, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.05, 0.0).values()
+    (test,) = ranking_tests(
+        {1: figures}, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.05, 0.0
+    ).values()
     assert test.passed
     assert test.explanation == "9 rows of the rarer class have matured; tested from 10"
 
@@ -290,12 +333,17 @@ def test_the_ranking_of_a_night_with_few_bads_is_not_tested() -> None:
 def test_past_estimates_are_held_against_what_came() -> None:
     rng = np.random.default_rng(26)
     right = estimates_so_far(estimate_misses([night_figures(*drawn(rng, 300)) for _ in range(300)]))
-    wrong = estimates_so_far(estimate_misses([night_figures(*drawn(rng, 300, worse=1.0)) for _ in range(300)]))
+    wrong = estimates_so_far(
+        estimate_misses([night_figures(*drawn(rng, 300, worse=1.0)) for _ in range(300)])
+    )
     assert (right["estimated_roc_auc_nights"], right["estimated_bad_rate_nights"]) == (300, 300)
     assert 0.92 < right["estimated_roc_auc_coverage"] < 0.98
     assert 0.92 < right["estimated_bad_rate_coverage"] < 0.98
     assert wrong["estimated_bad_rate_coverage"] < 0.1
-    assert wrong["estimated_bad_rate_mean_absolute_error"] > 5 * right["estimated_bad_rate_mean_absolute_error"]
+    assert (
+        wrong["estimated_bad_rate_mean_absolute_error"]
+        > 5 * right["estimated_bad_rate_mean_absolute_error"]
+    )
 
 
 def test_nights_without_a_figure_are_not_tracked() -> None:
@@ -303,4 +351,7 @@ def test_nights_without_a_figure_are_not_tracked() -> None:
     certain = night_figures(np.array([0, 0]), np.array([0.0, 0.0]))
     misses = estimate_misses([nothing, certain])
     assert misses["roc_auc_z"].isna().all()
-    assert estimates_so_far(misses) == {"estimated_roc_auc_nights": 0, "estimated_bad_rate_nights": 0}
+    assert estimates_so_far(misses) == {
+        "estimated_roc_auc_nights": 0,
+        "estimated_bad_rate_nights": 0,
+    }

@@ -24,7 +24,9 @@ VALUES = st.one_of(
 )
 
 
-def psi(reference: FloatArray, current: FloatArray, alpha: float = 0.05, floor: float = 0.0) -> Stability:
+def psi(
+    reference: FloatArray, current: FloatArray, alpha: float = 0.05, floor: float = 0.0
+) -> Stability:
     return population_stability("column", reference, current, alpha, floor)
 
 
@@ -44,7 +46,9 @@ def test_a_population_is_stable_against_itself(values: FloatArray) -> None:
 
 
 @given(VALUES)
-def test_every_reference_value_has_a_bin_and_every_bin_a_reference_value(reference: FloatArray) -> None:
+def test_every_reference_value_has_a_bin_and_every_bin_a_reference_value(
+    reference: FloatArray,
+) -> None:
     assume(len(np.unique(reference)) > 1)
     edges = bin_edges(reference)
     counts = np.bincount(np.searchsorted(edges, reference, side="left"), minlength=len(edges) + 1)
@@ -133,7 +137,10 @@ def test_the_floor_is_on_top_of_what_chance_gives() -> None:
     excess = []
     for _ in range(300):
         found = divergence(
-            *(np.bincount(np.searchsorted(bin_edges(reference), side)) for side in (reference, rng.normal(size=500)))
+            *(
+                np.bincount(np.searchsorted(bin_edges(reference), side))
+                for side in (reference, rng.normal(size=500))
+            )
         )
         excess.append(found.value - found.by_chance)
     assert abs(float(np.mean(excess))) < 0.0015
@@ -144,18 +151,24 @@ COUNTS = hnp.arrays(np.int64, 6, elements=st.integers(0, 50))
 
 
 @given(COUNTS, COUNTS, st.permutations(range(6)))
-def test_psi_of_counts_is_symmetric_in_bins_and_sides(first: FloatArray, second: FloatArray, order: list[int]) -> None:
+def test_psi_of_counts_is_symmetric_in_bins_and_sides(
+    first: FloatArray, second: FloatArray, order: list[int]
+) -> None:
     assume(first.sum() and second.sum())
     found = divergence(first, second)
     assert divergence(second, first).value == pytest.approx(float(found.value))
     assert divergence(first[order], second[order]).value == pytest.approx(float(found.value))
-    assert divergence(np.append(first, 0), np.append(second, 0)).value == pytest.approx(float(found.value))
+    assert divergence(np.append(first, 0), np.append(second, 0)).value == pytest.approx(
+        float(found.value)
+    )
     assert 0 <= float(found.p_value) <= 1
     assert (found.value > found.critical(0.01)) == (found.p_value < 0.01)
 
 
 @given(COUNTS, st.lists(COUNTS, min_size=1, max_size=4))
-def test_many_nights_at_once_are_each_night_alone(reference: FloatArray, nights: list[FloatArray]) -> None:
+def test_many_nights_at_once_are_each_night_alone(
+    reference: FloatArray, nights: list[FloatArray]
+) -> None:
     assume(reference.sum() and all(night.sum() for night in nights))
     together = divergence(reference, np.stack(nights))
     for place, night in enumerate(nights):
@@ -170,9 +183,13 @@ P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 def test_benjamini_and_hochberg_as_their_paper_has_it(p_values: list[float], alpha: float) -> None:
     """The largest k with p(k) <= k alpha / F; the k smallest are alarms."""
     ordered = sorted(p_values)
-    alarms = max((k for k, p in enumerate(ordered, start=1) if p <= alpha * k / len(p_values)), default=0)
+    alarms = max(
+        (k for k, p in enumerate(ordered, start=1) if p <= alpha * k / len(p_values)), default=0
+    )
     level = float(benjamini_hochberg(p_values, alpha))
-    assert sum(p <= level for p in p_values) == max(alarms, sum(p <= alpha / len(p_values) for p in p_values))
+    assert sum(p <= level for p in p_values) == max(
+        alarms, sum(p <= alpha / len(p_values) for p in p_values)
+    )
     assert alpha / len(p_values) <= level <= alpha * (1 + 1e-12)
 
 
@@ -195,7 +212,9 @@ def test_a_column_that_never_moved_and_does_now_is_an_alarm() -> None:
 @pytest.mark.parametrize(("reference", "current"), [(0, 5), (5, 0), (0, 0)])
 def test_an_empty_side_is_refused_with_the_columns_name(reference: int, current: int) -> None:
     """No rows are not "no drift"."""
-    with pytest.raises(ValueError, match=f"column: {reference} reference and {current} current values"):
+    with pytest.raises(
+        ValueError, match=f"column: {reference} reference and {current} current values"
+    ):
         psi(np.zeros(reference), np.zeros(current))
 
 
@@ -209,4 +228,6 @@ def test_missing_values_are_a_bin_of_their_own() -> None:
     assert (found.drifted, found.bins) == (True, 11)
     half = np.where(rng.random(5_000) < 0.3, np.nan, reference)
     assert not population_stability("income", half, emptied, 0.001, 0.1).drifted
-    assert not population_stability("income", half * np.nan, emptied[:100] * np.nan, 0.001, 0.1).drifted
+    assert not population_stability(
+        "income", half * np.nan, emptied[:100] * np.nan, 0.001, 0.1
+    ).drifted

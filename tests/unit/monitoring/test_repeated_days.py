@@ -37,9 +37,16 @@ def test_a_part_counts_as_a_part(tmp_path: Path) -> None:
     assert found == Repeated("monday", 0.25, 400)
 
 
-def test_other_customers_with_the_same_values_and_the_same_customers_with_other_values_are_new(tmp_path: Path) -> None:
+def test_other_customers_with_the_same_values_and_the_same_customers_with_other_values_are_new(
+    tmp_path: Path,
+) -> None:
     first = simulate(400, 1, 1)
-    assert compared(tmp_path, first.assign(id=[f"other-{row}" for row in range(400)]), monday=first).share == 0
+    assert (
+        compared(
+            tmp_path, first.assign(id=[f"other-{row}" for row in range(400)]), monday=first
+        ).share
+        == 0
+    )
     rng = np.random.default_rng(1)
     later = first.assign(bill_amt1=first["bill_amt1"] + rng.integers(1, 500, 400))
     assert compared(tmp_path, later, monday=first) == Repeated(None, 0.0, 400)
@@ -53,13 +60,17 @@ def test_ordinary_days_of_the_same_customers_do_not_alarm(tmp_path: Path, unchan
     alarms = 0
     for _ in range(100):
         moved = rng.random(1_000) >= unchanged
-        today = customers.assign(bill_amt1=customers["bill_amt1"] + np.where(moved, rng.integers(1, 900, 1_000), 0))
+        today = customers.assign(
+            bill_amt1=customers["bill_amt1"] + np.where(moved, rng.integers(1, 900, 1_000), 0)
+        )
         alarms += compared(tmp_path, today, before=customers).share > REPEATED_SHARE_LIMIT
         customers = today
     assert alarms == 0
 
 
-def test_a_large_day_is_compared_by_a_sample_of_its_customers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_day_is_compared_by_a_sample_of_its_customers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(repeated_days, "SAMPLE_ROWS", 500)
     first = simulate(4_000, 3, 1)
     half = pd.concat([first.head(2_400), simulate(1_600, 4, 90_000)])

@@ -30,7 +30,9 @@ def night(**changes: float) -> dict[str, float]:
 
 
 def weighed(*nights: dict[str, float], limits: TriageLimits = LIMITS) -> Triage:
-    return triage({f"2026-02-{number:02d}": one for number, one in enumerate(nights, 10)}, VALIDATION, limits)
+    return triage(
+        {f"2026-02-{number:02d}": one for number, one in enumerate(nights, 10)}, VALIDATION, limits
+    )
 
 
 def test_what_turned_out_as_expected_asks_for_nothing() -> None:
@@ -53,7 +55,10 @@ def test_a_ranking_below_both_figures_asks_for_a_refit_whatever_the_level_is() -
     for bads in (440, 640):
         found = weighed(night(roc_auc=0.70, bads=bads))
         assert found.action is Action.REFIT
-        assert "ranking fell (AUC 0.7000, 0.7800 at validation, 0.7800 by the PDs, p " in found.sentence
+        assert (
+            "ranking fell (AUC 0.7000, 0.7800 at validation, 0.7800 by the PDs, p "
+            in found.sentence
+        )
 
 
 def test_a_level_that_is_off_to_either_side_asks_for_a_recalibration() -> None:
@@ -93,7 +98,10 @@ def test_without_a_matured_row_there_is_nothing_to_weigh() -> None:
 @given(st.permutations(range(6)), st.integers(0, 2**32 - 1))
 def test_the_order_of_days_does_not_matter(order: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    nights = [night(bads=int(rng.integers(300, 600)), roc_auc=float(rng.uniform(0.65, 0.8))) for _ in range(6)]
+    nights = [
+        night(bads=int(rng.integers(300, 600)), roc_auc=float(rng.uniform(0.65, 0.8)))
+        for _ in range(6)
+    ]
     found, shuffled = weighed(*nights), weighed(*(nights[place] for place in order))
     assert found.action is shuffled.action
     assert math.isclose(found.ranking_p_value, shuffled.ranking_p_value, rel_tol=1e-6)

@@ -83,7 +83,10 @@ def test_a_field_says_in_words_what_it_accepts() -> None:
     assert Field("code", "", codes={9: "nine", 0: "none"}).valid == "one of 0, 9"
     assert Field("code", "", codes={"b": "second", "a": "first"}).valid == "one of b, a"
     assert Field("rate", "", "", 0, 1.5, decimal=True).valid == "a number from 0 to 1.5"
-    assert Field("rate", "", "", 0, 1, required=False).valid == "a whole number from 0 to 1, or nothing"
+    assert (
+        Field("rate", "", "", 0, 1, required=False).valid
+        == "a whole number from 0 to 1, or nothing"
+    )
     assert Field("age", "", "years", 18, 120).valid == "a whole number from 18 to 120 (years)"
     assert Field("count", "", "", 0, 5).valid == "a whole number from 0 to 5"
 
@@ -91,7 +94,11 @@ def test_a_field_says_in_words_what_it_accepts() -> None:
 @given(st.data())
 def test_every_value_that_the_contract_accepts_survives_float32(data: st.DataObject) -> None:
     field = data.draw(st.sampled_from(PORTFOLIO.fields))
-    least, most = (min(field.codes), max(field.codes)) if field.codes else (int(field.minimum or 0), int(field.maximum or 0))
+    least, most = (
+        (min(field.codes), max(field.codes))
+        if field.codes
+        else (int(field.minimum or 0), int(field.maximum or 0))
+    )
     for value in (data.draw(st.integers(least, most)), least, most):
         assert int(np.float32(value)) == value
 
@@ -102,19 +109,48 @@ def test_every_value_that_the_contract_accepts_survives_float32(data: st.DataObj
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: Field("Amount", "", "", 0, 1), "field 'Amount': not a canonical name; valid: 'amount'"),
+        (
+            lambda: Field("Amount", "", "", 0, 1),
+            "field 'Amount': not a canonical name; valid: 'amount'",
+        ),
         (lambda: Field("score", "", "", 0, 1), "field 'score': the system uses this name itself"),
-        (lambda: Field("kind", "", codes={}), "field kind: codes {} of a decimal field, or none at all"),
-        (lambda: Field("kind", "", codes={"a": "one", 2: "two"}), "field kind: codes .* valid: all whole numbers, or all texts"),
-        (lambda: Field("kind", "", codes={" a": "one"}), "field kind: code ' a'; valid: a text without spaces around it"),
-        (lambda: Field("kind", "", codes={True: "one"}), "field kind: code True; valid: a whole number"),
-        (lambda: Field("kind", "", codes={2**24 + 1: "one"}), "field kind: code 16777217; valid: a whole number up to 16777216"),
-        (lambda: Field("rate", "", "", 0, 1.5), "field rate: range 0..1.5; valid: whole numbers, or decimal=True"),
-        (lambda: Field("rate", "", "", 0, float("nan"), decimal=True), "field rate: minimum 0 is above maximum nan"),
-        (lambda: Field("rate", "", "", 0, 1e39, decimal=True), "field rate: 1e.39 cannot be held exactly by float32"),
+        (
+            lambda: Field("kind", "", codes={}),
+            "field kind: codes {} of a decimal field, or none at all",
+        ),
+        (
+            lambda: Field("kind", "", codes={"a": "one", 2: "two"}),
+            "field kind: codes .* valid: all whole numbers, or all texts",
+        ),
+        (
+            lambda: Field("kind", "", codes={" a": "one"}),
+            "field kind: code ' a'; valid: a text without spaces around it",
+        ),
+        (
+            lambda: Field("kind", "", codes={True: "one"}),
+            "field kind: code True; valid: a whole number",
+        ),
+        (
+            lambda: Field("kind", "", codes={2**24 + 1: "one"}),
+            "field kind: code 16777217; valid: a whole number up to 16777216",
+        ),
+        (
+            lambda: Field("rate", "", "", 0, 1.5),
+            "field rate: range 0..1.5; valid: whole numbers, or decimal=True",
+        ),
+        (
+            lambda: Field("rate", "", "", 0, float("nan"), decimal=True),
+            "field rate: minimum 0 is above maximum nan",
+        ),
+        (
+            lambda: Field("rate", "", "", 0, 1e39, decimal=True),
+            "field rate: 1e.39 cannot be held exactly by float32",
+        ),
     ],
 )
-def test_a_field_that_contradicts_itself_is_refused_by_name(wrong: Callable[[], Field], message: str) -> None:
+def test_a_field_that_contradicts_itself_is_refused_by_name(
+    wrong: Callable[[], Field], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()
 
@@ -128,20 +164,34 @@ def test_a_decimal_field_may_go_beyond_what_whole_numbers_may() -> None:
     [
         ({"identifier": "amount"}, "portfolio tiny: column amount stands twice"),
         ({"target": "Bad"}, "portfolio tiny: column 'Bad'; valid: a canonical name"),
-        ({"identifier": "version"}, "portfolio tiny: column 'version'; valid: a canonical name that is not reserved"),
+        (
+            {"identifier": "version"},
+            "portfolio tiny: column 'version'; valid: a canonical name that is not reserved",
+        ),
         ({"protected": ("sex",)}, "portfolio tiny: sex is no field; valid: amount, code"),
         ({"example": {"amuont": 3}}, "portfolio tiny: amuont is no field"),
         ({"features": (Feature("a"), Feature("a"))}, "portfolio tiny: feature a stands twice"),
-        ({"reasons": (Reason("R01", "", ("amount",)),)}, "portfolio tiny: reasons and fields differ in code"),
-        ({"reasons": (Reason("R01", "", ("amount", "code", "code")),)}, "field in the reasons code stands twice"),
+        (
+            {"reasons": (Reason("R01", "", ("amount",)),)},
+            "portfolio tiny: reasons and fields differ in code",
+        ),
+        (
+            {"reasons": (Reason("R01", "", ("amount", "code", "code")),)},
+            "field in the reasons code stands twice",
+        ),
         (
             {"protected": ("code",), "reasons": (Reason("R01", "", ("amount", "code")),)},
             "portfolio tiny: reasons and fields differ in code",
         ),
-        ({"reasons": (Reason("R01", "", ("amount",)), Reason("R01", "", ("code",)))}, "reason code R01 stands twice"),
+        (
+            {"reasons": (Reason("R01", "", ("amount",)), Reason("R01", "", ("code",)))},
+            "reason code R01 stands twice",
+        ),
     ],
 )
-def test_a_portfolio_that_contradicts_itself_is_refused_by_its_part(change: dict[str, Any], message: str) -> None:
+def test_a_portfolio_that_contradicts_itself_is_refused_by_its_part(
+    change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, **change)
 
@@ -161,15 +211,26 @@ def test_a_header_without_letters_is_called_by_its_place() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"target_words": {"bad": 2}}, "field bad: word 'bad' for 2; valid: text in lower case, .* for 0 or 1"),
+        (
+            {"target_words": {"bad": 2}},
+            "field bad: word 'bad' for 2; valid: text in lower case, .* for 0 or 1",
+        ),
         ({"target_words": {"Bad": 1}}, "field bad: word 'Bad' for 1"),
         ({"target_words": {"": 1}}, "field bad: word '' for 1"),
         ({"published_names": {"x1": "amount"}}, "published_names .*; valid: a name for each field"),
-        ({"published_names": {"x1": "amount", "x2": "code", "x3": "colour"}}, "published_names .*; valid: a name for each field"),
-        ({"fields": (Field("code", "", codes={1: "one"}, words={"one": 1}),)}, "words of code; valid: of the target"),
+        (
+            {"published_names": {"x1": "amount", "x2": "code", "x3": "colour"}},
+            "published_names .*; valid: a name for each field",
+        ),
+        (
+            {"fields": (Field("code", "", codes={1: "one"}, words={"one": 1}),)},
+            "words of code; valid: of the target",
+        ),
     ],
 )
-def test_words_and_published_names_that_mean_nothing_are_refused(change: dict[str, Any], message: str) -> None:
+def test_words_and_published_names_that_mean_nothing_are_refused(
+    change: dict[str, Any], message: str
+) -> None:
     reasons = (Reason("R01", "any", ("code",)),) if "fields" in change else TINY.reasons
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, reasons=reasons, **change)

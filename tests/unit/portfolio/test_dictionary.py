@@ -7,7 +7,9 @@ from tests.conftest import REPOSITORY
 
 def test_the_page_in_the_documentation_is_current() -> None:
     page = (REPOSITORY / "docs" / "data-dictionary.md").read_text()
-    assert page == data_dictionary(PORTFOLIO), "make it again: creditrisk portfolio describe -o docs/data-dictionary.md"
+    assert page == data_dictionary(PORTFOLIO), (
+        "make it again: creditrisk portfolio describe -o docs/data-dictionary.md"
+    )
 
 
 def test_it_names_every_field_code_feature_and_reason() -> None:

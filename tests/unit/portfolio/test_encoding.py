@@ -19,7 +19,12 @@ EXPECTED = np.array([[5, 0.1, 1, -2], [1_000, np.nan, np.nan, 7]], dtype=np.floa
 
 
 def test_a_frame_and_the_records_of_a_request_give_the_same_bits() -> None:
-    columns = {"amount": [5, 1_000], "rate": [0.1, None], "purpose": ["home", None], "status": [-2, 7]}
+    columns = {
+        "amount": [5, 1_000],
+        "rate": [0.1, None],
+        "purpose": ["home", None],
+        "status": [-2, 7],
+    }
     frame = pd.DataFrame({**columns, "unused": ["x", "y"]})
     for records in (columns, frame, frame.astype({"purpose": "object"})):
         matrix = raw_matrix(records, FIELDS)
@@ -28,7 +33,9 @@ def test_a_frame_and_the_records_of_a_request_give_the_same_bits() -> None:
 
 
 def test_a_text_that_is_no_code_is_an_error_that_names_it() -> None:
-    with pytest.raises(ValueError, match="purpose: 'boat' is not a known code; valid: one of car, home"):
+    with pytest.raises(
+        ValueError, match="purpose: 'boat' is not a known code; valid: one of car, home"
+    ):
         raw_matrix({"amount": [1], "rate": [0.0], "purpose": ["boat"], "status": [7]}, FIELDS)
 
 
@@ -58,4 +65,9 @@ def test_a_row_read_back_and_encoded_again_has_the_same_bits(
 
 def test_a_decimal_is_read_back_as_the_shortest_number_that_gives_it() -> None:
     row = raw_matrix({"amount": [5], "rate": [0.1], "purpose": ["home"], "status": [7]}, FIELDS)[0]
-    assert record_of(row.tolist(), FIELDS) == {"amount": 5, "rate": 0.1, "purpose": "home", "status": 7}
+    assert record_of(row.tolist(), FIELDS) == {
+        "amount": 5,
+        "rate": 0.1,
+        "purpose": "home",
+        "status": 7,
+    }

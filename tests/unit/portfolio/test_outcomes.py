@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditrisk_assets.portfolio.outcomes import Maturity, current_versions, maturity, merged_versions
+from creditrisk_assets.portfolio.outcomes import (
+    Maturity,
+    current_versions,
+    maturity,
+    merged_versions,
+)
 
 
 def told(*rows: tuple[str, int]) -> pd.DataFrame:
@@ -39,7 +44,9 @@ stories = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1)), min_siz
 
 
 @given(st.lists(stories, min_size=1, max_size=4))
-def test_nothing_kept_is_ever_lost_and_the_same_files_twice_change_nothing(tellings: list[list[tuple[str, int]]]) -> None:
+def test_nothing_kept_is_ever_lost_and_the_same_files_twice_change_nothing(
+    tellings: list[list[tuple[str, int]]],
+) -> None:
     kept = None
     for telling in tellings:
         observed = told(*telling)
@@ -53,7 +60,11 @@ def test_nothing_kept_is_ever_lost_and_the_same_files_twice_change_nothing(telli
         again = merged_versions(merged, observed, "id")
         pd.testing.assert_frame_equal(again, merged)
         assert (
-            list(merged.groupby("id")["version"].apply(list).map(lambda one: one == list(range(1, len(one) + 1))))
+            list(
+                merged.groupby("id")["version"]
+                .apply(list)
+                .map(lambda one: one == list(range(1, len(one) + 1)))
+            )
             == [True] * merged["id"].nunique()
         )
         kept = merged

@@ -8,7 +8,9 @@ from creditrisk_assets.portfolio.sampling import is_held_out
 
 
 @given(st.lists(st.text()), st.lists(st.text()), st.text())
-def test_a_customer_is_on_the_same_side_whoever_stands_beside_them(before: list[str], after: list[str], who: str) -> None:
+def test_a_customer_is_on_the_same_side_whoever_stands_beside_them(
+    before: list[str], after: list[str], who: str
+) -> None:
     """A side that depended on the batch would let training see the rows that later judge it."""
     assert is_held_out([*before, who, *after])[len(before)] == is_held_out([who])[0]
 
@@ -25,7 +27,9 @@ def test_a_quarter_of_the_customers_is_held_out() -> None:
 
 
 def test_a_number_and_its_text_are_the_same_customer() -> None:
-    assert np.array_equal(is_held_out(range(200)), is_held_out([str(number) for number in range(200)]))
+    assert np.array_equal(
+        is_held_out(range(200)), is_held_out([str(number) for number in range(200)])
+    )
 
 
 def test_no_customers_are_no_sides() -> None:

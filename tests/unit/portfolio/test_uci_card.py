@@ -17,7 +17,11 @@ def features_of(customer: dict[str, int]) -> dict[str, float]:
 def test_the_features_of_one_customer_are_what_a_person_works_out() -> None:
     """Each column of the matrix must be the feature whose name, direction and reason text it carries."""
     months = range(6)
-    status, bills, paid = [3, 1, -1, -2, 0, 2], [500, 400, 300, 200, 100, 0], [0, 50, 600, 70, 0, 10]
+    status, bills, paid = (
+        [3, 1, -1, -2, 0, 2],
+        [500, 400, 300, 200, 100, 0],
+        [0, 50, 600, 70, 0, 10],
+    )
     customer = EXAMPLE_CUSTOMER | {"limit_bal": 1_000}
     customer |= {PAY[month]: status[month] for month in months}
     customer |= {BILL[month]: bills[month] for month in months}
@@ -79,14 +83,23 @@ def test_no_feature_is_made_of_a_protected_field(raw: FloatMatrix) -> None:
 def test_every_feature_that_claims_a_direction_has_a_field_that_moves_it_that_way() -> None:
     """A payment status one month worse may only raise what is said to raise the risk; an amount paid more only lower it."""
     claims = {feature.name: feature.monotone for feature in PORTFOLIO.features}
-    customer = EXAMPLE_CUSTOMER | dict.fromkeys(PAY, 1) | dict.fromkeys(BILL, 5_000) | dict.fromkeys(PAID, 0)
+    customer = (
+        EXAMPLE_CUSTOMER
+        | dict.fromkeys(PAY, 1)
+        | dict.fromkeys(BILL, 5_000)
+        | dict.fromkeys(PAID, 0)
+    )
     before = features_of(customer)
     for name in PAY:
-        moved = {key: value - before[key] for key, value in features_of(customer | {name: 3}).items()}
+        moved = {
+            key: value - before[key] for key, value in features_of(customer | {name: 3}).items()
+        }
         assert all(change * claims[key] >= 0 for key, change in moved.items())
         assert any(change * claims[key] > 0 for key, change in moved.items())
     for name in PAID:
-        moved = {key: value - before[key] for key, value in features_of(customer | {name: 900}).items()}
+        moved = {
+            key: value - before[key] for key, value in features_of(customer | {name: 900}).items()
+        }
         assert all(change * claims[key] <= 0 for key, change in moved.items())
         assert any(change * claims[key] < 0 for key, change in moved.items())
 

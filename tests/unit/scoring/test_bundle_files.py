@@ -31,11 +31,15 @@ def copy(bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle.location, tmp_path / "bundle"))
 
 
-def test_a_bundle_read_back_decides_as_the_one_that_was_made(bundle: Bundle, copy: Path, raw: FloatMatrix) -> None:
+def test_a_bundle_read_back_decides_as_the_one_that_was_made(
+    bundle: Bundle, copy: Path, raw: FloatMatrix
+) -> None:
     again = load_bundle(str(copy), bundle.sha256)
     assert again.sha256 == bundle.sha256
     assert again.manifest == bundle.manifest
-    assert np.array_equal(again.score(raw).default_probability, bundle.score(raw).default_probability)
+    assert np.array_equal(
+        again.score(raw).default_probability, bundle.score(raw).default_probability
+    )
 
 
 def test_a_bundle_is_read_from_an_address_as_from_a_path(bundle: Bundle, copy: Path) -> None:
@@ -96,7 +100,9 @@ def test_a_graph_with_a_leaf_that_is_a_little_off_fails_its_golden_answers(copy:
 
 
 @pytest.mark.parametrize("name", DECIDING)
-def test_a_file_that_cannot_be_parsed_is_refused_as_a_bundle_also_without_an_expected_hash(copy: Path, name: str) -> None:
+def test_a_file_that_cannot_be_parsed_is_refused_as_a_bundle_also_without_an_expected_hash(
+    copy: Path, name: str
+) -> None:
     """Whoever loads a bundle catches `BundleError`; another exception would take the process down."""
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: len(content) // 2])
@@ -121,7 +127,9 @@ def test_the_hash_tells_which_file_holds_what(bundle: Bundle, copy: Path) -> Non
 
 
 @given(st.lists(st.integers(0, 400), max_size=8))
-def test_a_row_has_the_same_bits_in_any_batch(bundle: Bundle, raw: FloatMatrix, cuts: list[int]) -> None:
+def test_a_row_has_the_same_bits_in_any_batch(
+    bundle: Bundle, raw: FloatMatrix, cuts: list[int]
+) -> None:
     """Online equals batch: seen, two threads or a vectorised `exp` changed the last bit by batch size."""
     rows = raw[:401]
     rule = bundle.manifest.rule
@@ -130,13 +138,17 @@ def test_a_row_has_the_same_bits_in_any_batch(bundle: Bundle, raw: FloatMatrix, 
     for name in ("default_probability", "score"):
         assert np.array_equal(getattr(scores, name), getattr(together, name))
     for name in ("default_probability", "score", "prediction", "reasons"):
-        assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(together, name))
+        assert np.array_equal(
+            np.concatenate([getattr(part, name) for part in parts]), getattr(together, name)
+        )
 
 
 def test_a_row_has_the_same_bits_alone(bundle: Bundle, raw: FloatMatrix) -> None:
     together = bundle.score(raw)
     alone = [bundle.score(raw[row : row + 1]) for row in range(len(raw))]
-    assert np.array_equal(np.concatenate([one.default_probability for one in alone]), together.default_probability)
+    assert np.array_equal(
+        np.concatenate([one.default_probability for one in alone]), together.default_probability
+    )
     assert np.array_equal(np.concatenate([one.score for one in alone]), together.score)
 
 
@@ -145,10 +157,16 @@ def test_a_pd_at_the_cut_off_is_predicted_bad(bundle: Bundle, raw: FloatMatrix) 
     at = float(probability[700])
     scores = bundle.decide(raw, DecisionRule(cut_off=at, reference=bundle.manifest.rule.reference))
     assert np.array_equal(scores.prediction == 1, scores.default_probability >= at)
-    assert scores.prediction[scores.default_probability == at].tolist() == [1] * int((probability == at).sum())
+    assert scores.prediction[scores.default_probability == at].tolist() == [1] * int(
+        (probability == at).sum()
+    )
 
 
 def test_no_rows_are_no_answers(bundle: Bundle, raw: FloatMatrix) -> None:
     decisions = bundle.decide(raw[:0], bundle.manifest.rule)
-    assert (len(decisions.default_probability), len(decisions.score), len(decisions.prediction)) == (0, 0, 0)
+    assert (
+        len(decisions.default_probability),
+        len(decisions.score),
+        len(decisions.prediction),
+    ) == (0, 0, 0)
     assert bundle.reason_codes(decisions) == []

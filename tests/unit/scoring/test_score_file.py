@@ -53,14 +53,21 @@ def write(path: Path, frame: pd.DataFrame) -> Path:
 
 def read(path: Path) -> pd.DataFrame:
     return (
-        pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip", low_memory=False)
+        pd.read_parquet(path)
+        if path.suffix == ".parquet"
+        else pd.read_csv(path, float_precision="round_trip", low_memory=False)
     )
 
 
 @pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
 @pytest.mark.parametrize("destination", ["out.csv", "out.parquet"])
 def test_every_row_gets_the_bundles_own_decision_in_its_place(
-    tmp_path: Path, scorer: Scorer, bundle: Bundle, strangers: pd.DataFrame, source: str, destination: str
+    tmp_path: Path,
+    scorer: Scorer,
+    bundle: Bundle,
+    strangers: pd.DataFrame,
+    source: str,
+    destination: str,
 ) -> None:
     """Bit for bit, over several chunks, through text and Parquet."""
     progress: list[tuple[int, int | None]] = []
@@ -93,7 +100,10 @@ def test_the_files_own_columns_stay_as_they_were_also_those_unknown_to_the_contr
     rows.insert(3, "Note, of the branch", ['a "b"', "", "0012", "NA", "ü"])
     source = write(tmp_path / "in.csv", rows)
     score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
-    before, after = (pd.read_csv(path, dtype="str", keep_default_na=False) for path in (source, tmp_path / "out.csv"))
+    before, after = (
+        pd.read_csv(path, dtype="str", keep_default_na=False)
+        for path in (source, tmp_path / "out.csv")
+    )
     pd.testing.assert_frame_equal(after[before.columns.tolist()], before)
     assert after.columns.tolist()[: len(before.columns)] == before.columns.tolist()
     assert (after["prediction"] != "").all()
@@ -106,7 +116,9 @@ def test_a_row_that_breaks_the_contract_keeps_its_place_and_says_what_is_wrong(
     rows["age"] = ["20", "old", "22", "23", "24", "25"]
     rows["sex"] = [1, 3, 2, 1, 2, 1]
     rows["limit_bal"] = ["10000", "20000", "30000", "40000", "", "60000"]
-    result = score_file(write(tmp_path / "in.csv", rows), tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
+    result = score_file(
+        write(tmp_path / "in.csv", rows), tmp_path / "out.csv", PORTFOLIO, scorer, quiet
+    )
     assert (result.scored, result.rejected) == (4, 2)
     written = read(tmp_path / "out.csv")
     assert written["id"].astype(str).tolist() == rows["id"].tolist()
@@ -133,7 +145,9 @@ def test_a_file_without_one_good_row_is_written_with_its_errors(
     assert written[ANSWER_COLUMNS].isna().all(axis=None)
 
 
-def test_lines_that_are_no_rows_are_told_apart_from_rows(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
+def test_lines_that_are_no_rows_are_told_apart_from_rows(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame
+) -> None:
     source = write(tmp_path / "in.csv", strangers.head(2))
     source.write_text(source.read_text() + "1,2,3\n")
     result = score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
@@ -143,7 +157,9 @@ def test_lines_that_are_no_rows_are_told_apart_from_rows(tmp_path: Path, scorer:
     assert len(read(tmp_path / "out.csv")) == 2
 
 
-def test_a_file_without_identifiers_or_outcomes_is_scored(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
+def test_a_file_without_identifiers_or_outcomes_is_scored(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame
+) -> None:
     source = write(tmp_path / "in.csv", strangers.head(4)[PORTFOLIO.field_names])
     assert score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet).scored == 4
 
@@ -154,18 +170,32 @@ def test_a_file_that_already_has_an_answers_column_is_refused(
 ) -> None:
     """Two columns `score` in one file, and nobody knows which is the decision."""
     source = write(tmp_path / "in.csv", strangers.head(2).assign(**{column: 1}))
-    with pytest.raises(ScoringError, match=r"already has column .*; valid: a file that was not scored before"):
+    with pytest.raises(
+        ScoringError, match=r"already has column .*; valid: a file that was not scored before"
+    ):
         score_file(source, tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_scored_file_cannot_be_scored_again(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
-    score_file(write(tmp_path / "in.csv", strangers.head(2)), tmp_path / "out.csv", PORTFOLIO, scorer, quiet)
-    with pytest.raises(ScoringError, match="default_probability, score, prediction, reasons, model_version"):
+def test_a_scored_file_cannot_be_scored_again(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame
+) -> None:
+    score_file(
+        write(tmp_path / "in.csv", strangers.head(2)),
+        tmp_path / "out.csv",
+        PORTFOLIO,
+        scorer,
+        quiet,
+    )
+    with pytest.raises(
+        ScoringError, match="default_probability, score, prediction, reasons, model_version"
+    ):
         score_file(tmp_path / "out.csv", tmp_path / "again.csv", PORTFOLIO, scorer, quiet)
 
 
-def test_what_cannot_be_scored_is_told_in_words(tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame) -> None:
+def test_what_cannot_be_scored_is_told_in_words(
+    tmp_path: Path, scorer: Scorer, strangers: pd.DataFrame
+) -> None:
     good = write(tmp_path / "in.csv", strangers.head(2))
     lacking = write(tmp_path / "lacking.csv", strangers.head(2).drop(columns=["age", "pay_3"]))
     empty = tmp_path / "empty.csv"
@@ -222,7 +252,9 @@ LOANS = replace(
 )
 
 
-def test_a_scorer_gets_texts_decimals_and_what_is_missing_as_the_contract_means_them(tmp_path: Path) -> None:
+def test_a_scorer_gets_texts_decimals_and_what_is_missing_as_the_contract_means_them(
+    tmp_path: Path,
+) -> None:
     """A text code or a missing value that became a number on the way would be scored as another customer."""
     given: list[pd.DataFrame] = []
 
@@ -231,7 +263,9 @@ def test_a_scorer_gets_texts_decimals_and_what_is_missing_as_the_contract_means_
         answer = {"default_probability": 0.5, "score": 600.0, "prediction": 1, "reasons": "R01"}
         return pd.DataFrame([answer | {"model_version": "7", "bundle_sha256": "a"}] * len(records))
 
-    source = write_lines(tmp_path / "in.csv", ["rate,purpose,years", "4.5, car ,7", "5,,NA", "x,boat,61", "6,home,"])
+    source = write_lines(
+        tmp_path / "in.csv", ["rate,purpose,years", "4.5, car ,7", "5,,NA", "x,boat,61", "6,home,"]
+    )
     result = score_file(source, tmp_path / "out.csv", LOANS, remembering, quiet)
     assert (result.scored, result.rejected) == (3, 1)
     (records,) = given
@@ -254,7 +288,13 @@ def test_a_long_file_is_scored_batch_by_batch_with_an_estimate_of_its_length(
     rows = pd.concat([strangers] * 50, ignore_index=True)
     rows.loc[[5, 70_000], "age"] = 5
     source, progress = write(tmp_path / f"in{suffix}", rows), list[tuple[int, int | None]]()
-    result = score_file(source, tmp_path / f"out{suffix}", PORTFOLIO, scorer, lambda done, of: progress.append((done, of)))
+    result = score_file(
+        source,
+        tmp_path / f"out{suffix}",
+        PORTFOLIO,
+        scorer,
+        lambda done, of: progress.append((done, of)),
+    )
     assert (result.scored, result.rejected) == (74_998, 2)
     assert [done for done, _ in progress] == sorted(done for done, _ in progress)
     assert progress[-1] == (75_000, 75_000)
@@ -296,7 +336,10 @@ class ApiHandler(BaseHTTPRequestHandler):
         if status == 200:
             bundle = self.server.bundle
             frame = local_scorer(bundle, champion_of(bundle, "7"))(pd.DataFrame(body))
-            given = [[{"code": code, "text": "any"} for code in codes.split()] for codes in frame["reasons"]]
+            given = [
+                [{"code": code, "text": "any"} for code in codes.split()]
+                for codes in frame["reasons"]
+            ]
             answers = frame.drop(columns="reasons").to_dict("records")
             answer = [{"reasons": why, **one} for why, one in zip(given, answers, strict=True)]
         content = json.dumps(answer).encode()
@@ -334,17 +377,24 @@ def test_decisions_by_the_api_are_the_bundles_own_bit_for_bit(
     pd.testing.assert_frame_equal(decided, expected, check_dtype=False, check_exact=True)
 
 
-def test_the_api_gets_whole_numbers_texts_and_null_for_what_is_missing(api: Api, client: httpx.Client) -> None:
+def test_the_api_gets_whole_numbers_texts_and_null_for_what_is_missing(
+    api: Api, client: httpx.Client
+) -> None:
     """JSON has no NaN, and 7.0 years are refused by a field of whole numbers."""
     api.prepared = [422]
     records = pd.DataFrame({"rate": [4.5, 5.0], "purpose": ["car", None], "years": [7, np.nan]})
     with pytest.raises(ScoringError):
         api_scorer(client, LOANS)(records)
-    assert api.records == [{"rate": 4.5, "purpose": "car", "years": 7}, {"rate": 5.0, "purpose": None, "years": None}]
+    assert api.records == [
+        {"rate": 4.5, "purpose": "car", "years": 7},
+        {"rate": 5.0, "purpose": None, "years": None},
+    ]
     assert [type(api.records[0][name]) for name in ("rate", "years")] == [float, int]
 
 
-def test_a_call_that_finds_no_champion_is_tried_again(api: Api, client: httpx.Client, strangers: pd.DataFrame) -> None:
+def test_a_call_that_finds_no_champion_is_tried_again(
+    api: Api, client: httpx.Client, strangers: pd.DataFrame
+) -> None:
     """While one champion follows another the API says 503; a long file must not be lost for it, nor decided on twice."""
     api.prepared = [503, 503]
     assert len(api_scorer(client, PORTFOLIO)(strangers[:2])) == 2
@@ -352,7 +402,9 @@ def test_a_call_that_finds_no_champion_is_tried_again(api: Api, client: httpx.Cl
     assert len(set(api.keys)) == 1
 
 
-def test_an_api_that_never_has_a_champion_ends_in_an_error(api: Api, client: httpx.Client, strangers: pd.DataFrame) -> None:
+def test_an_api_that_never_has_a_champion_ends_in_an_error(
+    api: Api, client: httpx.Client, strangers: pd.DataFrame
+) -> None:
     api.prepared = [503] * (RETRIES + 5)
     with pytest.raises(ScoringError, match="answered 503"):
         api_scorer(client, PORTFOLIO)(strangers[:2])
@@ -369,7 +421,9 @@ def test_an_answer_that_is_no_decision_ends_in_an_error_with_what_the_api_said(
     assert api.requests == 1
 
 
-def test_an_api_that_is_not_there_ends_in_an_error_with_its_address(strangers: pd.DataFrame) -> None:
+def test_an_api_that_is_not_there_ends_in_an_error_with_its_address(
+    strangers: pd.DataFrame,
+) -> None:
     with (
         httpx.Client(base_url="http://127.0.0.1:9", trust_env=False) as client,
         pytest.raises(ScoringError, match=r":9.*ConnectError"),

@@ -33,13 +33,26 @@ from serving.http.batch_formats import (
 )
 
 values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
 
-@given(elements=st.lists(values, max_size=6), size=st.integers(1, 9), indent=st.sampled_from([None, 1]), ascii_only=st.booleans())
+@given(
+    elements=st.lists(values, max_size=6),
+    size=st.integers(1, 9),
+    indent=st.sampled_from([None, 1]),
+    ascii_only=st.booleans(),
+)
 def test_an_array_comes_apart_into_its_elements_whatever_the_pieces(
     elements: list[Any], size: int, indent: int | None, ascii_only: bool
 ) -> None:
@@ -50,7 +63,9 @@ def test_an_array_comes_apart_into_its_elements_whatever_the_pieces(
 
 
 @given(elements=st.lists(values, min_size=1, max_size=3), data=st.data())
-def test_an_array_that_breaks_off_is_told_after_its_whole_elements(elements: list[Any], data: st.DataObject) -> None:
+def test_an_array_that_breaks_off_is_told_after_its_whole_elements(
+    elements: list[Any], data: st.DataObject
+) -> None:
     text = json.dumps(elements).encode()
     cut = data.draw(st.integers(0, len(text) - 1))
     found: list[Any] = []
@@ -59,7 +74,10 @@ def test_an_array_that_breaks_off_is_told_after_its_whole_elements(elements: lis
     assert found == elements[: len(found)]
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"1", b"[1] 2", b"[1]]", b"[1,]", b"[,1]", b"[1,,2]", b"[}", b"x[1]", b'["a'])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{}", b"1", b"[1] 2", b"[1]]", b"[1,]", b"[,1]", b"[1,,2]", b"[}", b"x[1]", b'["a'],
+)
 def test_what_is_no_array_is_refused(text: bytes) -> None:
     with pytest.raises(Unreadable):
         list(json_elements([text]))
@@ -127,9 +145,23 @@ def test_what_is_cut_off_is_unreadable_or_ends_in_no_record(media_type: str, res
 
 
 def test_a_line_that_is_no_record_does_not_end_the_others() -> None:
-    lines = [to_json(RECORDS[0]), b"nonsense", b'{"a": 1, "a": 2}', b"[1]", b"NaN", to_json(RECORDS[1])]
+    lines = [
+        to_json(RECORDS[0]),
+        b"nonsense",
+        b'{"a": 1, "a": 2}',
+        b"[1]",
+        b"NaN",
+        to_json(RECORDS[1]),
+    ]
     found = list(FORMATS[NDJSON].records(io.BytesIO(b"\n".join(lines)), PORTFOLIO))
-    assert [isinstance(record, NoRecord) for record in found] == [False, True, True, True, True, False]
+    assert [isinstance(record, NoRecord) for record in found] == [
+        False,
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]
     with pytest.raises(Unreadable, match="a line is longer"):
         list(FORMATS[NDJSON].records(io.BytesIO(b'"' + b"x" * RECORD_BYTES_LIMIT), PORTFOLIO))
 
@@ -141,7 +173,9 @@ def test_cells_of_a_table_are_judged_as_those_of_a_landed_file() -> None:
     rows = [row | {"limit_bal": amount} for amount in amounts]
     text = "\n".join([header, *(",".join(one.values()) for one in rows), "1,2", "", '"a'])
     found = records(CSV, text.encode())
-    assert [record.values.get("limit_bal") for record in found[:5] if isinstance(record, TableRow)] == [
+    assert [
+        record.values.get("limit_bal") for record in found[:5] if isinstance(record, TableRow)
+    ] == [
         20_000,
         20_000,
         None,
@@ -154,13 +188,19 @@ def test_cells_of_a_table_are_judged_as_those_of_a_landed_file() -> None:
         ("limit_bal", "many", "is not a number"),
         ("limit_bal", "20.000", "is ambiguous: 20, or 20000 with a point between thousands"),
     ]
-    assert [str(record) for record in found[5:]] == ["line 7: 2 cells where the header has 24", f"line 9: {OPEN_QUOTE}"]
+    assert [str(record) for record in found[5:]] == [
+        "line 7: 2 cells where the header has 24",
+        f"line 9: {OPEN_QUOTE}",
+    ]
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"a,b\n1,2\n", "missing columns limit_bal, sex, .*; the file's other columns: a, b; valid: limit_bal"),
+        (
+            b"a,b\n1,2\n",
+            "missing columns limit_bal, sex, .*; the file's other columns: a, b; valid: limit_bal",
+        ),
         (",".join([*CUSTOMERS.columns, "Limit.Bal"]).encode(), "names a column twice: limit_bal"),
         (b"\xff\xfe", "UTF-16 text; valid: CSV in UTF-8"),
     ],
@@ -182,7 +222,11 @@ ANSWER = {
     "degraded": False,
 }
 PROBLEM = {"field": "pay_0", "value": "99", "problem": "unknown", "valid": "one of 1, 2"}
-RESULTS = [Result(0, "4711", to_json(ANSWER)), Result(1, None, None, (PROBLEM,)), Result(2, "4713", to_json(ANSWER))]
+RESULTS = [
+    Result(0, "4711", to_json(ANSWER)),
+    Result(1, None, None, (PROBLEM,)),
+    Result(2, "4713", to_json(ANSWER)),
+]
 
 
 def written(media_type: str, parts: list[list[Result]]) -> bytes:
@@ -196,7 +240,9 @@ def test_answers_are_written_in_kind(parts: list[list[Result]]) -> None:
     assert json.loads(written(JSON, parts)) == documents
     assert [json.loads(line) for line in written(NDJSON, parts).splitlines()] == documents
     tables = [
-        pd.read_csv(io.BytesIO(written(CSV, parts)), dtype={"id": "str"}, float_precision="round_trip"),
+        pd.read_csv(
+            io.BytesIO(written(CSV, parts)), dtype={"id": "str"}, float_precision="round_trip"
+        ),
         pq.read_table(io.BytesIO(written(PARQUET, parts))).to_pandas(),
         pa.ipc.open_stream(written(ARROW, parts)).read_all().to_pandas(),
     ]
@@ -218,5 +264,9 @@ def test_no_rows_are_a_whole_answer_too(media_type: str) -> None:
     elif media_type == CSV:
         assert body.count(b"\n") == 1
     else:
-        table = pq.read_table(io.BytesIO(body)) if media_type == PARQUET else pa.ipc.open_stream(body).read_all()
+        table = (
+            pq.read_table(io.BytesIO(body))
+            if media_type == PARQUET
+            else pa.ipc.open_stream(body).read_all()
+        )
         assert table.num_rows == 0

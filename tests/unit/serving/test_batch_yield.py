@@ -48,7 +48,9 @@ def test_whatever_comes_on_a_connection_is_noted(monkeypatch: pytest.MonkeyPatch
         loop = asyncio.get_running_loop()
         config = Config(app=lambda *_: None, http=protocol.GuardedProtocol, ws="none")
         config.load()
-        server = await loop.create_server(lambda: protocol.GuardedProtocol(config, ServerState(), {}, loop), "127.0.0.1", 0)
+        server = await loop.create_server(
+            lambda: protocol.GuardedProtocol(config, ServerState(), {}, loop), "127.0.0.1", 0
+        )
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         for piece in (b"GET / HTT", b"P/1.1\r\n"):
             before = counting.have_come
@@ -68,7 +70,10 @@ def test_a_thread_that_decides_on_many_gives_way_between_them_and_the_event_loop
 ) -> None:
     counting = Counting()
     monkeypatch.setattr(decider, "COURTESY", counting)
-    logs = [DecisionLog(tmp_path / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed) for keyed in (False, True)]
+    logs = [
+        DecisionLog(tmp_path / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed)
+        for keyed in (False, True)
+    ]
     holder = cast(ChampionHolder, Holding(LoadedChampion(champion_of(bundle, "1"), bundle)))
     index = IdempotencyIndex(tmp_path / "keys.db", tmp_path / "open", PLAIN)
     deciding = decider.Decider(holder, logs[0], logs[1], index)
@@ -82,7 +87,9 @@ def test_a_thread_that_decides_on_many_gives_way_between_them_and_the_event_loop
     assert counting.gave_way == (2 * rows if rows > 1 else 0)
 
 
-def test_a_batch_gives_way_at_each_piece_that_is_read_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_gives_way_at_each_piece_that_is_read_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     counting = Counting()
     monkeypatch.setattr(batch, "COURTESY", counting)
     nested = b"[" + b"[],".join([b""] * 9_000) + b"[]]"
@@ -151,7 +158,9 @@ def test_patience_has_an_end_and_then_there_is_a_turn_as_long_as_the_wait(clock:
     assert clock.slept == pytest.approx(0.02)
 
 
-@given(every=st.floats(0.0001, 0.05), answer=st.floats(0.0005, 0.02), patience=st.floats(0.001, 0.05))
+@given(
+    every=st.floats(0.0001, 0.05), answer=st.floats(0.0005, 0.02), patience=st.floats(0.001, 0.05)
+)
 def test_however_much_comes_a_thread_has_half_of_the_time_and_nobody_waits_longer_than_a_turn(
     every: float, answer: float, patience: float
 ) -> None:

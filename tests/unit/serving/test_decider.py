@@ -42,10 +42,15 @@ class Watching:
 
 
 @pytest.mark.parametrize("together", [1, 3])
-def test_answers_leave_before_anybody_watches(bundle: Bundle, tmp_path: Path, together: int) -> None:
+def test_answers_leave_before_anybody_watches(
+    bundle: Bundle, tmp_path: Path, together: int
+) -> None:
     """Who counts and who shadows must not keep those waiting who asked."""
     order: list[str] = []
-    logs = [DecisionLog(tmp_path / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed) for keyed in (False, True)]
+    logs = [
+        DecisionLog(tmp_path / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed)
+        for keyed in (False, True)
+    ]
     holder = cast(ChampionHolder, Holding(LoadedChampion(champion_of(bundle, "1"), bundle)))
     index = IdempotencyIndex(tmp_path / "keys.db", tmp_path / "open", PLAIN)
     decider = Decider(holder, logs[0], logs[1], index, [Watching(order)])

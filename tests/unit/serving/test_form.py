@@ -66,7 +66,10 @@ def test_what_is_wrong_is_named_with_what_is_valid(typed: str, problem: str) -> 
     assert read(LOANS, purpose="car", arrears=typed) == (None, {"arrears": problem})
 
 
-@pytest.mark.parametrize("typed", ["nan", "inf", "1e3", "1_0", "٣", "1,5", "12,34", "0x10", "9" * 5_000, "1" + ",000" * 2_000])
+@pytest.mark.parametrize(
+    "typed",
+    ["nan", "inf", "1e3", "1_0", "٣", "1,5", "12,34", "0x10", "9" * 5_000, "1" + ",000" * 2_000],
+)
 def test_a_number_that_may_be_misread_is_refused(typed: str) -> None:
     """A decimal comma taken for a thousand would be another customer."""
     for field in ("income", "arrears"):
@@ -101,7 +104,10 @@ def test_fields_of_a_reason_stand_together_and_the_protected_ones_last() -> None
         *PORTFOLIO.protected,
     ]
     assert made[2].hint == "-16,777,216 to 16,777,216 NT$"
-    assert [control.keyboard for control in (made[1].controls[0], made[2].controls[0])] == ["numeric", "text"]
+    assert [control.keyboard for control in (made[1].controls[0], made[2].controls[0])] == [
+        "numeric",
+        "text",
+    ]
     assert "No feature of the model uses these fields" in made[-1].about
 
 
@@ -122,7 +128,9 @@ def test_examples_are_customers_of_the_bundle_that_can_be_sent_as_they_are(bundl
         typed = form.example(name, bundle, rule)
         customer, problems = form.read(PORTFOLIO, request_model(PORTFOLIO), typed)
         assert customer is not None, problems
-        raw = bundle.raw({field: [value] for field, value in form.values_of(PORTFOLIO, customer).items()})
+        raw = bundle.raw(
+            {field: [value] for field, value in form.values_of(PORTFOLIO, customer).items()}
+        )
         answers[name] = float(bundle.score(raw).default_probability[0])
     known = [one.default_probability for one in bundle.golden]
     assert (answers["good"], answers["bad"]) == (min(known), max(known))
@@ -136,7 +144,9 @@ def test_examples_follow_the_cut_off_in_force(bundle: Bundle) -> None:
 
 def test_any_bundle_has_examples(tmp_path: Path) -> None:
     columns = ["column_0", "column_1", "column_2", "group", "bad"]
-    bundle = written_bundle(tmp_path / "bundle", 0, pd.DataFrame(np.zeros((1, 5)), columns=columns)).load()
+    bundle = written_bundle(
+        tmp_path / "bundle", 0, pd.DataFrame(np.zeros((1, 5)), columns=columns)
+    ).load()
     typed = form.example("borderline", bundle, bundle.manifest.rule)
     assert typed == {"column_0": "1", "column_1": "1", "column_2": "1", "group": "1"}
     assert form.read(HANDMADE, request_model(HANDMADE), typed)[0] is not None
@@ -152,7 +162,9 @@ def test_values_are_shown_with_meaning_and_unit() -> None:
 
 def test_the_score_of_the_cut_off_is_where_the_graph_would_put_it(bundle: Bundle) -> None:
     for one in bundle.golden:
-        assert points_at(one.default_probability, bundle.manifest.scaling) == pytest.approx(one.score, abs=1e-6)
+        assert points_at(one.default_probability, bundle.manifest.scaling) == pytest.approx(
+            one.score, abs=1e-6
+        )
     assert points_at(0.0, Scaling()) is None
     assert points_at(1.0, Scaling()) is None
 
@@ -162,7 +174,9 @@ def test_the_score_of_the_cut_off_is_where_the_graph_would_put_it(bundle: Bundle
     cut_off=st.floats(0, 1),
     others=st.lists(st.floats(-5_000, 5_000), max_size=3),
 )
-def test_everything_that_is_marked_lies_on_the_scale(score: float, cut_off: float, others: list[float]) -> None:
+def test_everything_that_is_marked_lies_on_the_scale(
+    score: float, cut_off: float, others: list[float]
+) -> None:
     scale = scale_of(score, cut_off, Scaling(), others)
     marks = [scale.customer, *([scale.cut_off] if scale.cut_off else [])]
     assert all(scale.start <= mark.x <= scale.end for mark in marks)

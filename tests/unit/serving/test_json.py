@@ -30,7 +30,9 @@ def test_what_is_json_comes_out_as_the_standard_parser_reads_it(value: object) -
 def test_a_repeated_key_is_always_found(members: dict[str, object], data: some.DataObject) -> None:
     again = data.draw(some.sampled_from(sorted(members)))
     pairs = [*members.items(), (again, None)]
-    body = "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in pairs) + "}"
+    body = (
+        "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in pairs) + "}"
+    )
     for where in (body, f'{{"records": [{body}]}}'):
         with pytest.raises(NotStrictJson, match="is there twice"):
             parse(where.encode(), depth=50)

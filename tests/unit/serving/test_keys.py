@@ -92,9 +92,12 @@ def test_an_expired_key_does_not_work_and_makes_room(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "scopes"), [("", ["read"]), ("a b", ["read"]), ("anonymous", ["read"]), ("bank", []), ("bank", ["all"])]
+    ("name", "scopes"),
+    [("", ["read"]), ("a b", ["read"]), ("anonymous", ["read"]), ("bank", []), ("bank", ["all"])],
 )
-def test_a_caller_without_a_name_or_scopes_is_refused(file: Path, name: str, scopes: list[keys.Scope]) -> None:
+def test_a_caller_without_a_name_or_scopes_is_refused(
+    file: Path, name: str, scopes: list[keys.Scope]
+) -> None:
     with pytest.raises(KeysError, match="valid"):
         create_key(file, name, scopes)
 
@@ -121,7 +124,9 @@ def test_a_running_api_follows_the_file(file: Path, looks_at_once: None) -> None
     assert ring.caller(second.encode()) is not None
 
 
-def test_a_running_api_is_not_opened_by_the_loss_of_its_keys(file: Path, looks_at_once: None) -> None:
+def test_a_running_api_is_not_opened_by_the_loss_of_its_keys(
+    file: Path, looks_at_once: None
+) -> None:
     """Whoever can empty the file, or does so by mistake, must not let everybody in."""
     text = create_key(file, "bank", ["predict"])
     ring = KeyRing(file)
@@ -132,7 +137,9 @@ def test_a_running_api_is_not_opened_by_the_loss_of_its_keys(file: Path, looks_a
     assert ring.asks_for_keys
 
 
-def test_a_file_that_breaks_leaves_the_last_keys_in_force_and_is_reported(file: Path, looks_at_once: None) -> None:
+def test_a_file_that_breaks_leaves_the_last_keys_in_force_and_is_reported(
+    file: Path, looks_at_once: None
+) -> None:
     text = create_key(file, "bank", ["predict"])
     ring = KeyRing(file)
     good = file.read_bytes()
@@ -145,7 +152,9 @@ def test_a_file_that_breaks_leaves_the_last_keys_in_force_and_is_reported(file: 
     assert not ring.problem
 
 
-@pytest.mark.parametrize("content", ["{", '{"callers": {"bank": {"scopes": [], "keys": []}}}', '{"users": {}}', "[]"])
+@pytest.mark.parametrize(
+    "content", ["{", '{"callers": {"bank": {"scopes": [], "keys": []}}}', '{"users": {}}', "[]"]
+)
 def test_a_broken_file_is_refused_at_the_start(file: Path, content: str) -> None:
     file.parent.mkdir()
     file.write_text(content)
@@ -154,13 +163,19 @@ def test_a_broken_file_is_refused_at_the_start(file: Path, content: str) -> None
 
 
 def test_of_callers_that_are_made_at_once_none_is_lost(file: Path) -> None:
-    threads = [threading.Thread(target=create_key, args=(file, f"caller{place}", ["predict"])) for place in range(12)]
+    threads = [
+        threading.Thread(target=create_key, args=(file, f"caller{place}", ["predict"]))
+        for place in range(12)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(read_keys(file).callers) == 12
-    assert sorted(path.name for path in file.parent.iterdir()) == ["api-keys.json", "api-keys.json.lock"]
+    assert sorted(path.name for path in file.parent.iterdir()) == [
+        "api-keys.json",
+        "api-keys.json.lock",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,14 @@ def test_everything_is_json_lines_and_no_line_holds_a_key(tmp_path: Path) -> Non
     key, text = lines_of(tmp_path, "")
     lines = [json.loads(line) for line in text.splitlines()]
     assert key[16:40] not in text
-    assert [line["level"] for line in lines] == ["info", "error", "info", "warning", "warning", "error"]
+    assert [line["level"] for line in lines] == [
+        "info",
+        "error",
+        "info",
+        "warning",
+        "warning",
+        "error",
+    ]
     assert all(line["timestamp"].endswith("Z") for line in lines)
     assert lines[0]["path"] == "/decisions/cr_(redacted)"
     assert lines[0]["nested"] == {"headers": ["cr_(redacted)", ["x", "cr_(redacted)"]]}

@@ -64,13 +64,19 @@ def status(version: str = "2", **more: Any) -> LoopStatus:
 
 
 def day(name: str, version: str | None, validation: float | None = None, **more: Any) -> DayStatus:
-    return DayStatus(day=name, model_version=version, validation_roc_auc=validation, roc_auc=0.7, **more)
+    return DayStatus(
+        day=name, model_version=version, validation_roc_auc=validation, roc_auc=0.7, **more
+    )
 
 
 def page(folder: Path, seen: LoopStatus) -> str:
     settings = Settings(data_dir=folder)
     seen.write(settings.reports)
-    (route,) = [one for one in monitoring_router(settings).routes if isinstance(one, APIRoute) and one.path == "/monitoring"]
+    (route,) = [
+        one
+        for one in monitoring_router(settings).routes
+        if isinstance(one, APIRoute) and one.path == "/monitoring"
+    ]
     return bytes(route.endpoint().body).decode()
 
 
@@ -85,7 +91,9 @@ def terminal(seen: LoopStatus) -> str:
     return " ".join(printed.get().split())
 
 
-def test_alarms_about_days_of_former_champions_are_apart_from_those_that_stand(tmp_path: Path) -> None:
+def test_alarms_about_days_of_former_champions_are_apart_from_those_that_stand(
+    tmp_path: Path,
+) -> None:
     """Nineteen alarms used to be listed under "Alarms that stand: 0"."""
     days = tuple(day(f"2026-05-{number:02d}", "1", alarms=(FALLEN,)) for number in range(1, 20))
     seen = status(days=days)
@@ -109,16 +117,35 @@ def test_an_alarm_says_what_is_wrong_and_not_what_would_be_right(tmp_path: Path)
 
 
 def test_each_version_has_its_own_line_at_validation(tmp_path: Path) -> None:
-    days = (day("2026-05-01", "1", 0.71), day("2026-05-02", "1", 0.71), day("2026-05-03", "2", 0.78))
+    days = (
+        day("2026-05-01", "1", 0.71),
+        day("2026-05-02", "1", 0.71),
+        day("2026-05-03", "2", 0.78),
+    )
     content = page(tmp_path, status(days=days))
-    lines = re.findall(r'<line class="level-line" x1="([\d.]+)" x2="([\d.]+)".*?<title>(.*?)</title>', content)
-    assert [text for _, _, text in lines] == ["version 1 at validation 0.710", "version 2 at validation 0.780"]
+    lines = re.findall(
+        r'<line class="level-line" x1="([\d.]+)" x2="([\d.]+)".*?<title>(.*?)</title>', content
+    )
+    assert [text for _, _, text in lines] == [
+        "version 1 at validation 0.710",
+        "version 2 at validation 0.780",
+    ]
     assert float(lines[0][0]) < float(lines[0][1]) == float(lines[1][0]) < float(lines[1][1])
 
 
 def test_a_refused_retrain_is_drawn_as_the_page_says(tmp_path: Path) -> None:
-    refused = Event(at=2.0, day="2026-05-02", kind="kept", action="refit", text="no better", model_version="2", challenger="3")
-    unjudged = Event(at=3.0, day="2026-05-03", kind="kept", text="nothing to judge", model_version="2")
+    refused = Event(
+        at=2.0,
+        day="2026-05-02",
+        kind="kept",
+        action="refit",
+        text="no better",
+        model_version="2",
+        challenger="3",
+    )
+    unjudged = Event(
+        at=3.0, day="2026-05-03", kind="kept", text="nothing to judge", model_version="2"
+    )
     days = tuple(day(f"2026-05-0{number}", "2") for number in (1, 2, 3))
     content = page(tmp_path, status(days=days, events=(unjudged, refused)))
     assert content.count('<line class="mark tried"') == 1
@@ -131,7 +158,9 @@ def test_before_any_check_has_run_none_is_said_to_have_passed(tmp_path: Path) ->
     assert "passed" not in said(page(tmp_path, seen))
     assert "no alarm stands; 0 of 20 checks have run" in terminal(seen)
     text = said(page(tmp_path, status(checks_run=12)))
-    assert "None stands. 12 of 20 checks have run, and the latest evaluation of each passed." in text
+    assert (
+        "None stands. 12 of 20 checks have run, and the latest evaluation of each passed." in text
+    )
 
 
 def test_days_that_landed_and_were_not_scored_are_counted(tmp_path: Path) -> None:
@@ -153,5 +182,7 @@ def test_the_champion_is_shown_with_why_it_is_champion() -> None:
 
 
 def test_figures_are_shown_with_the_digits_that_make_their_comparison_true(tmp_path: Path) -> None:
-    seen = status(days=(day("2026-05-01", "2", score_psi_judged=0.0244, score_psi_threshold=0.0239),))
+    seen = status(
+        days=(day("2026-05-01", "2", score_psi_judged=0.0244, score_psi_threshold=0.0239),)
+    )
     assert "0.0244 / 0.0239" in said(page(tmp_path, seen))

@@ -49,7 +49,9 @@ def store() -> Store:
     return Store()
 
 
-def test_workers_see_what_the_source_says_to_the_bit_and_no_more_than_they_need(store: Store, tmp_path: Path) -> None:
+def test_workers_see_what_the_source_says_to_the_bit_and_no_more_than_they_need(
+    store: Store, tmp_path: Path
+) -> None:
     file = tmp_path / "run" / "champion.json"
     publisher, source = Publisher(store, file), PublishedSource(file, 0)
     publisher.publish()
@@ -65,8 +67,13 @@ def test_workers_see_what_the_source_says_to_the_bit_and_no_more_than_they_need(
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_a_source_that_cannot_be_read_is_told_and_so_is_its_return(store: Store, tmp_path: Path) -> None:
-    publisher, source = Publisher(store, tmp_path / "champion.json"), PublishedSource(tmp_path / "champion.json", 0)
+def test_a_source_that_cannot_be_read_is_told_and_so_is_its_return(
+    store: Store, tmp_path: Path
+) -> None:
+    publisher, source = (
+        Publisher(store, tmp_path / "champion.json"),
+        PublishedSource(tmp_path / "champion.json", 0),
+    )
     store.down = True
     publisher.publish()
     with pytest.raises(SourceError, match="ConnectionError: nobody is there"):
@@ -95,10 +102,15 @@ def test_what_nobody_writes_any_more_is_not_believed(store: Store, tmp_path: Pat
     assert champion_in(source) is None
 
 
-def test_a_file_that_cannot_be_written_goes_stale_and_is_written_as_soon_as_it_can_be(store: Store, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_goes_stale_and_is_written_as_soon_as_it_can_be(
+    store: Store, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     folder.write_text("a file where a folder should be")
-    publisher, source = Publisher(store, folder / "champion.json"), PublishedSource(folder / "champion.json", 0)
+    publisher, source = (
+        Publisher(store, folder / "champion.json"),
+        PublishedSource(folder / "champion.json", 0),
+    )
     publisher.publish()
     with pytest.raises(SourceError, match="Not a directory"):
         champion_in(source)
@@ -113,7 +125,9 @@ def test_what_is_no_publication_is_told(tmp_path: Path) -> None:
         champion_in(PublishedSource(tmp_path / "champion.json", 0))
 
 
-def test_at_its_start_a_worker_waits_for_the_first_word_and_later_for_nothing(store: Store, tmp_path: Path) -> None:
+def test_at_its_start_a_worker_waits_for_the_first_word_and_later_for_nothing(
+    store: Store, tmp_path: Path
+) -> None:
     file = tmp_path / "champion.json"
     source = PublishedSource(file, 30)
     later = threading.Timer(0.3, Publisher(store, file).publish)
@@ -128,7 +142,9 @@ def test_at_its_start_a_worker_waits_for_the_first_word_and_later_for_nothing(st
 
 
 @pytest.mark.parametrize("source", ["", "dagsterr", "ftp://dagster:3000"])
-def test_what_is_no_source_is_refused_by_its_name_before_anything_starts(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_source_is_refused_by_its_name_before_anything_starts(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CREDITRISK_CHAMPION_SOURCE", source)
     result = CliRunner().invoke(app, ["serve"])
     assert result.exit_code == 1

@@ -70,11 +70,18 @@ def test_two_processes_share_one_limit(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WORKER, str(tmp_path / "table"), str(rate), str(burst), "1.0"]
     folder = str(REPOSITORY)
     workers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": folder, "PATH": "/usr/bin:/bin"})
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": folder, "PATH": "/usr/bin:/bin"},
+        )
         for _ in range(2)
     ]
     spans = sorted(
-        tuple(map(float, line.split())) for worker in workers for line in worker.communicate(timeout=30)[0].splitlines()
+        tuple(map(float, line.split()))
+        for worker in workers
+        for line in worker.communicate(timeout=30)[0].splitlines()
     )
     assert len(spans) >= rate * 0.5
     for first, (start, _) in enumerate(spans):
@@ -91,7 +98,11 @@ def test_a_burst_is_let_through_and_the_next_is_told_when_to_come_again(tmp_path
     refusal = limiter.refusal("bank")
     assert refusal is not None
     assert 1.9 < refusal.seconds <= 2.0
-    assert refusal.headers == {"Retry-After": "2", "RateLimit-Policy": '"caller";q=3;w=6', "RateLimit": '"caller";r=0;t=2'}
+    assert refusal.headers == {
+        "Retry-After": "2",
+        "RateLimit-Policy": '"caller";q=3;w=6',
+        "RateLimit": '"caller";r=0;t=2',
+    }
     assert limiter.refusal("another") is None
 
 
@@ -99,7 +110,11 @@ def test_what_another_boot_or_a_torn_file_left_locks_nobody_out(tmp_path: Path) 
     limiter = RateLimiter(tmp_path / "table", 1.0, 5)
     assert limiter.refusal("bank") is None
     content = bytearray((tmp_path / "table").read_bytes())
-    place = next(at for at in range(0, len(content), SLOT.size) if content[at : at + HASH_BYTES] != bytes(HASH_BYTES))
+    place = next(
+        at
+        for at in range(0, len(content), SLOT.size)
+        if content[at : at + HASH_BYTES] != bytes(HASH_BYTES)
+    )
     for left in (time.monotonic() + 1e9, float("nan"), float("inf"), -1.0):
         with (tmp_path / "table").open("r+b") as file:
             file.seek(place + HASH_BYTES)
@@ -108,7 +123,9 @@ def test_what_another_boot_or_a_torn_file_left_locks_nobody_out(tmp_path: Path) 
     assert struct.calcsize("=Qd") == SLOT.size
 
 
-def test_more_callers_than_slots_are_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_callers_than_slots_are_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(rate_limit, "CALLERS_LIMIT", 8)
     limiter = RateLimiter(tmp_path / "table", 1.0, 5)
     assert all(limiter.refusal(f"caller{place}") is None for place in range(8))
@@ -118,6 +135,8 @@ def test_more_callers_than_slots_are_a_clear_error(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(("rate", "burst"), [(0.0, 1), (-1.0, 1), (1.0, 0)])
-def test_a_limit_that_lets_nobody_through_is_refused(tmp_path: Path, rate: float, burst: int) -> None:
+def test_a_limit_that_lets_nobody_through_is_refused(
+    tmp_path: Path, rate: float, burst: int
+) -> None:
     with pytest.raises(ValueError, match="valid: a rate above 0"):
         RateLimiter(tmp_path / "table", rate, burst)

@@ -34,26 +34,39 @@ MIXED = Portfolio(
     performance_window_days=31,
     reasons=(Reason("R01", "any", ("amount", "rate", "years", "purpose", "grade")),),
 )
-READERS = {one.name: (RecordReader(one, request_model(one)), request_model(one), one) for one in (PORTFOLIO, MIXED)}
+READERS = {
+    one.name: (RecordReader(one, request_model(one)), request_model(one), one)
+    for one in (PORTFOLIO, MIXED)
+}
 
 values: st.SearchStrategy[Any] = st.one_of(
     st.integers(-3, 70),
     st.integers(),
     st.floats(),
-    st.sampled_from([1.0, 2.0, -1.0, 0.5, "car", "home", " car", "1", True, False, None, "", [], {}, 1e308]),
+    st.sampled_from(
+        [1.0, 2.0, -1.0, 0.5, "car", "home", " car", "1", True, False, None, "", [], {}, 1e308]
+    ),
     st.text(max_size=5),
 )
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(READERS)))
-def test_a_record_is_read_as_the_request_model_reads_it_or_refused_as_it_refuses_it(data: st.DataObject, name: str) -> None:
+def test_a_record_is_read_as_the_request_model_reads_it_or_refused_as_it_refuses_it(
+    data: st.DataObject, name: str
+) -> None:
     """The quick way must never take what the model would refuse, nor understand it otherwise."""
     reader, model, portfolio = READERS[name]
     valid = {field.name: _valid(field) for field in portfolio.fields}
-    changed = data.draw(st.dictionaries(st.sampled_from([*valid, portfolio.identifier, "stranger"]), values, max_size=3))
+    changed = data.draw(
+        st.dictionaries(
+            st.sampled_from([*valid, portfolio.identifier, "stranger"]), values, max_size=3
+        )
+    )
     left_out = data.draw(st.sets(st.sampled_from(sorted(valid)), max_size=1))
     upper = data.draw(st.sets(st.sampled_from(sorted(valid)), max_size=2))
-    record = {field: value for field, value in {**valid, **changed}.items() if field not in left_out}
+    record = {
+        field: value for field, value in {**valid, **changed}.items() if field not in left_out
+    }
     record = {field.upper() if field in upper else field: value for field, value in record.items()}
     wrong = _problems(model.model_validate, record)
     assert _problems(reader, record) == wrong
@@ -65,7 +78,9 @@ def test_a_record_is_read_as_the_request_model_reads_it_or_refused_as_it_refuses
     assert given_values.pop(portfolio.identifier, None) == identifier
     assert list(given_values) == portfolio.field_names
     assert given_values == expected
-    assert [type(value) for value in given_values.values()] == [type(value) for value in expected.values()]
+    assert [type(value) for value in given_values.values()] == [
+        type(value) for value in expected.values()
+    ]
 
 
 def _problems(read: Callable[[Any], Any], record: Any) -> list[tuple[Any, str]]:
@@ -104,10 +119,16 @@ def test_an_identifier_that_files_ask_about_is_asked_about(identifier: object) -
     with pytest.raises(ValidationError) as error:
         reader({**portfolio.example, "id": identifier})
     (problem,) = ContractProblems(portfolio).of(error.value.errors(), may_read=True)
-    assert (problem["field"], problem["problem"], problem["valid"]) == ("id", str(refused.value), VALID_IDENTIFIER)
+    assert (problem["field"], problem["problem"], problem["valid"]) == (
+        "id",
+        str(refused.value),
+        VALID_IDENTIFIER,
+    )
 
 
-@pytest.mark.parametrize("identifier", ["", " 4711", "a\nb", "x" * 101, True, 1.5, [], datetime.date(2026, 1, 1)])
+@pytest.mark.parametrize(
+    "identifier", ["", " 4711", "a\nb", "x" * 101, True, 1.5, [], datetime.date(2026, 1, 1)]
+)
 def test_what_is_no_plain_text_is_no_identifier(identifier: object) -> None:
     """It becomes a cell of a file and a part of a log."""
     reader, _, portfolio = READERS["uci_card"]

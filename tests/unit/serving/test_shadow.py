@@ -20,7 +20,11 @@ from creditrisk_assets.decisions.shadow import keep_shadows, shadow_days, shadow
 from creditrisk_assets.decisions.shadow_log import ShadowHeader, line_of
 from creditrisk_assets.governance.gate_tests import nothing_shadowed, shadow_agrees
 from creditrisk_assets.governance.promotion_gate import judge
-from creditrisk_assets.governance.shadow_evidence import NOTHING_SHADOWED, ShadowEvidence, ShadowFolders
+from creditrisk_assets.governance.shadow_evidence import (
+    NOTHING_SHADOWED,
+    ShadowEvidence,
+    ShadowFolders,
+)
 from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.scoring.bundle import GRAPH, Bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -42,7 +46,8 @@ from tests.unit.governance.test_promotion_gate import held_out
 LIMITS = GateLimits.of(Settings())
 DAY, CHAMPION_SEGMENT, SHADOW_SEGMENT = "2026-03-01", "0" * 16, "1" * 16
 ROWS: list[dict[str, Any]] = [
-    {str(name): value for name, value in row.items()} for row in held_out(400, 3)[HANDMADE.field_names].to_dict("records")
+    {str(name): value for name, value in row.items()}
+    for row in held_out(400, 3)[HANDMADE.field_names].to_dict("records")
 ]
 
 
@@ -55,7 +60,10 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def say(instance: dg.DagsterInstance, asset: str, bundle: WrittenBundle) -> None:
     """Materialize an asset that names a bundle."""
     values = champion_of(bundle.load(), bundle.version).model_dump(exclude={"fallback", "rule"})
-    metadata = {**values, "rule": dg.MetadataValue.json({"cut_off": 0.3, "reference": [0.0] * len(HANDMADE.fields)})}
+    metadata = {
+        **values,
+        "rule": dg.MetadataValue.json({"cut_off": 0.3, "reference": [0.0] * len(HANDMADE.fields)}),
+    }
     instance.report_runless_asset_event(dg.AssetMaterialization(asset, metadata=metadata))
 
 
@@ -72,7 +80,9 @@ def champion(tmp_path: Path) -> WrittenBundle:
 
 @pytest.fixture
 def challenger(tmp_path: Path) -> WrittenBundle:
-    return stored(tmp_path, written_bundle(tmp_path / "challenger", 0, held_out(2_000), version="2"))
+    return stored(
+        tmp_path, written_bundle(tmp_path / "challenger", 0, held_out(2_000), version="2")
+    )
 
 
 @pytest.fixture
@@ -84,7 +94,13 @@ def metrics(tmp_path: Path) -> Iterator[Metrics]:
 
 def shadow_over(instance: dg.DagsterInstance, metrics: Metrics, folder: Path) -> Shadow:
     shadow_log = ShadowLog(folder, HANDMADE.name, PLAIN, 1 << 20, 60)
-    return Shadow(DagsterInstanceSource(lambda: instance), HANDMADE, BundleStore(folder.parent), shadow_log, metrics)
+    return Shadow(
+        DagsterInstanceSource(lambda: instance),
+        HANDMADE,
+        BundleStore(folder.parent),
+        shadow_log,
+        metrics,
+    )
 
 
 def group(champion: WrittenBundle, rows: Sequence[dict[str, Any]]) -> Group:
@@ -93,12 +109,25 @@ def group(champion: WrittenBundle, rows: Sequence[dict[str, Any]]) -> Group:
     header = SegmentHeader(name=CHAMPION_SEGMENT, day=DAY, portfolio=HANDMADE.name, champion=record)
     raw = bundle.encoder(rows)
     ids = [header.decision_id(row) for row in range(len(rows))]
-    return Group(LoadedChampion(record, bundle), raw, bundle.decide(raw, record.rule), header, ids, [b""] * len(rows), 0.0, 0.0)
+    return Group(
+        LoadedChampion(record, bundle),
+        raw,
+        bundle.decide(raw, record.rule),
+        header,
+        ids,
+        [b""] * len(rows),
+        0.0,
+        0.0,
+    )
 
 
 def scores(folder: Path, kept: Path, challenger: WrittenBundle) -> pd.DataFrame:
     keep_shadows(folder, kept, PLAIN, kept.with_name("scratch"))
-    found = [table.to_pandas() for day in shadow_days(kept) for table in shadow_scores(kept, day, challenger.bundle_sha256)]
+    found = [
+        table.to_pandas()
+        for day in shadow_days(kept)
+        for table in shadow_scores(kept, day, challenger.bundle_sha256)
+    ]
     return pd.concat(found) if found else pd.DataFrame()
 
 
@@ -138,7 +167,11 @@ def test_whoever_was_registered_last_is_challenger_unless_it_was_champion(
 
 
 def test_rows_are_dropped_and_counted_when_too_many_wait_and_answers_never_wait(
-    instance: dg.DagsterInstance, champion: WrittenBundle, challenger: WrittenBundle, metrics: Metrics, tmp_path: Path
+    instance: dg.DagsterInstance,
+    champion: WrittenBundle,
+    challenger: WrittenBundle,
+    metrics: Metrics,
+    tmp_path: Path,
 ) -> None:
     say(instance, "champion", champion)
     say(instance, "model", challenger)
@@ -148,15 +181,25 @@ def test_rows_are_dropped_and_counted_when_too_many_wait_and_answers_never_wait(
     for _ in range(fit + 2):
         shadow.decided(many)  # its thread has not begun
     assert len(shadow._waiting) == fit
-    assert b'creditrisk_shadow_dropped_total{reason="too_many_wait"} %d.0' % (2 * len(ROWS)) in metrics.text()
+    assert (
+        b'creditrisk_shadow_dropped_total{reason="too_many_wait"} %d.0' % (2 * len(ROWS))
+        in metrics.text()
+    )
     shadow.start()
     shadow.stop()
-    assert b'creditrisk_shadow_scores_total{model_version="2",scored="true"} %d.0' % (fit * len(ROWS)) in metrics.text()
+    assert (
+        b'creditrisk_shadow_scores_total{model_version="2",scored="true"} %d.0' % (fit * len(ROWS))
+        in metrics.text()
+    )
     assert len(scores(tmp_path / "log", tmp_path / "kept", challenger)) == fit * len(ROWS)
 
 
 def test_scores_are_kept_with_both_sides_to_the_bit_and_a_torn_tail_is_left_out(
-    instance: dg.DagsterInstance, champion: WrittenBundle, challenger: WrittenBundle, metrics: Metrics, tmp_path: Path
+    instance: dg.DagsterInstance,
+    champion: WrittenBundle,
+    challenger: WrittenBundle,
+    metrics: Metrics,
+    tmp_path: Path,
 ) -> None:
     say(instance, "champion", champion)
     say(instance, "model", challenger)
@@ -173,12 +216,18 @@ def test_scores_are_kept_with_both_sides_to_the_bit_and_a_torn_tail_is_left_out(
     assert list(kept["champion_probability"]) == probabilities(champion)
     assert set(kept["champion_version"]) == {"1"}
     assert set(kept["challenger_version"]) == {"2"}
-    assert list(kept["decision_id"]) == [f"{DAY}-{CHAMPION_SEGMENT}-{row}" for row in range(len(ROWS))]
+    assert list(kept["decision_id"]) == [
+        f"{DAY}-{CHAMPION_SEGMENT}-{row}" for row in range(len(ROWS))
+    ]
     assert list((tmp_path / "log").iterdir()) == []
 
 
 def test_a_disk_that_takes_no_shadows_costs_shadows_only(
-    instance: dg.DagsterInstance, champion: WrittenBundle, challenger: WrittenBundle, metrics: Metrics, tmp_path: Path
+    instance: dg.DagsterInstance,
+    champion: WrittenBundle,
+    challenger: WrittenBundle,
+    metrics: Metrics,
+    tmp_path: Path,
 ) -> None:
     say(instance, "champion", champion)
     say(instance, "model", challenger)
@@ -188,11 +237,17 @@ def test_a_disk_that_takes_no_shadows_costs_shadows_only(
     shadow.decided(group(champion, ROWS))
     shadow.start()
     shadow.stop()
-    assert b'creditrisk_shadow_dropped_total{reason="not_written"} %d.0' % len(ROWS) in metrics.text()
+    assert (
+        b'creditrisk_shadow_dropped_total{reason="not_written"} %d.0' % len(ROWS) in metrics.text()
+    )
 
 
 def test_a_challenger_whose_bundle_is_damaged_scores_nobody(
-    instance: dg.DagsterInstance, champion: WrittenBundle, challenger: WrittenBundle, metrics: Metrics, tmp_path: Path
+    instance: dg.DagsterInstance,
+    champion: WrittenBundle,
+    challenger: WrittenBundle,
+    metrics: Metrics,
+    tmp_path: Path,
 ) -> None:
     say(instance, "champion", champion)
     say(instance, "model", challenger)
@@ -205,13 +260,20 @@ def test_a_challenger_whose_bundle_is_damaged_scores_nobody(
 
 def test_a_segment_that_is_written_to_is_left_alone(tmp_path: Path) -> None:
     header = ShadowHeader(
-        name=SHADOW_SEGMENT, day=DAY, portfolio="any", champion_version="1", challenger_version="2", bundle_sha256="a"
+        name=SHADOW_SEGMENT,
+        day=DAY,
+        portfolio="any",
+        champion_version="1",
+        challenger_version="2",
+        bundle_sha256="a",
     )
     writer = SegmentWriter(tmp_path / "log", header, PLAIN, durable=False)
     writer.append([line_of([f"{DAY}-{CHAMPION_SEGMENT}-0"], np.array([0.5]), np.array([np.nan]))])
     assert keep_shadows(tmp_path / "log", tmp_path / "kept", PLAIN, tmp_path / "scratch") == ()
     writer.close()
-    assert keep_shadows(tmp_path / "log", tmp_path / "kept", PLAIN, tmp_path / "scratch") == (writer.path.name,)
+    assert keep_shadows(tmp_path / "log", tmp_path / "kept", PLAIN, tmp_path / "scratch") == (
+        writer.path.name,
+    )
     (table,) = shadow_scores(tmp_path / "kept", DAY, "a")
     assert table["challenger_probability"].to_pylist() == [None]
 
@@ -228,7 +290,9 @@ class Live:
     def decide(self) -> None:
         bundle = self.champion.load()
         record = champion_of(bundle, "1")
-        header = SegmentHeader(name=CHAMPION_SEGMENT, day=DAY, portfolio=HANDMADE.name, champion=record)
+        header = SegmentHeader(
+            name=CHAMPION_SEGMENT, day=DAY, portfolio=HANDMADE.name, champion=record
+        )
         lines = [
             b'{"answer":{"default_probability":%b,"score":600.0,"prediction":0,"reasons":[],"cut_off":0.3,"model_version":"1",'
             b'"bundle_sha256":"b","degraded":false},"customer":%b}'
@@ -240,11 +304,18 @@ class Live:
         pq.write_table(table, staged)
         digest = hashlib.sha256(staged.read_bytes()).hexdigest()
         decided = DecisionSet(
-            day=DAY, batch_sha256="", champion=record, rows=len(ROWS), file_sha256=digest, segment=CHAMPION_SEGMENT
+            day=DAY,
+            batch_sha256="",
+            champion=record,
+            rows=len(ROWS),
+            file_sha256=digest,
+            segment=CHAMPION_SEGMENT,
         )
         keep(self.folders.decisions, staged, decided)
 
-    def shadowed(self, challenger: list[float], first: int = 0, segment: str = SHADOW_SEGMENT) -> None:
+    def shadowed(
+        self, challenger: list[float], first: int = 0, segment: str = SHADOW_SEGMENT
+    ) -> None:
         header = ShadowHeader(
             name=segment,
             day=DAY,
@@ -267,23 +338,42 @@ class Live:
 
 @pytest.fixture
 def live(champion: WrittenBundle, challenger: WrittenBundle, tmp_path: Path) -> Live:
-    return Live(ShadowFolders(tmp_path / "shadow", tmp_path / "decisions", 30), tmp_path / "log", champion, challenger)
+    return Live(
+        ShadowFolders(tmp_path / "shadow", tmp_path / "decisions", 30),
+        tmp_path / "log",
+        champion,
+        challenger,
+    )
 
 
 def test_evidence_is_what_comes_out_again_from_the_kept_records(live: Live) -> None:
-    assert nothing_shadowed(live.evidence()) == nothing_shadowed(NOTHING_SHADOWED) == "no live traffic was shadowed"
+    assert (
+        nothing_shadowed(live.evidence())
+        == nothing_shadowed(NOTHING_SHADOWED)
+        == "no live traffic was shadowed"
+    )
     live.shadowed(probabilities(live.challenger))
     early = live.evidence()
     assert (early.rows, early.waiting) == (0, len(ROWS))
-    assert nothing_shadowed(early) == "no live traffic was shadowed; 400 decisions are not stored yet"
+    assert (
+        nothing_shadowed(early) == "no live traffic was shadowed; 400 decisions are not stored yet"
+    )
     live.decide()
     found = live.evidence()
-    assert (found.rows, found.failed, found.different, found.waiting, found.days) == (len(ROWS), 0, 0, 0, (DAY,))
+    assert (found.rows, found.failed, found.different, found.waiting, found.days) == (
+        len(ROWS),
+        0,
+        0,
+        0,
+        (DAY,),
+    )
     assert found.challenger.tolist() == probabilities(live.challenger)
     assert found.champion.tolist() == probabilities(live.champion)
     test = shadow_agrees(found, LIMITS)
     assert (test.passed, test.n) == (True, len(ROWS))
-    other = live.folders.evidence(live.challenger.load(), "7")  # a champion of another version has decided on none of them
+    other = live.folders.evidence(
+        live.challenger.load(), "7"
+    )  # a champion of another version has decided on none of them
     assert (other.rows, len(other.champion)) == (len(ROWS), 0)
     assert shadow_agrees(other, LIMITS).passed
 
@@ -301,7 +391,9 @@ def test_one_bit_or_one_row_without_a_pd_stops_a_challenger(live: Live) -> None:
     assert "1 could not be scored and 1 do not come out again to the bit" in test.sentence
 
 
-def test_a_challenger_that_judges_live_customers_quite_otherwise_is_stopped_and_chance_is_allowed() -> None:
+def test_a_challenger_that_judges_live_customers_quite_otherwise_is_stopped_and_chance_is_allowed() -> (
+    None
+):
     rng = np.random.default_rng(1)
     told = rng.uniform(0, 1, 1_000)
     far = ShadowEvidence(days=(DAY,), rows=1_000, champion=told, challenger=told * 0.1)
@@ -318,7 +410,9 @@ def test_the_gate_has_failed_a_challenger_whose_shadow_cannot_be_looked_at(live:
     live.shadowed(probabilities(live.challenger))
 
     def verdict() -> Any:
-        return judge(live.challenger, live.champion, HANDMADE, LIMITS, None, live.folders.evidence).verdict
+        return judge(
+            live.challenger, live.champion, HANDMADE, LIMITS, None, live.folders.evidence
+        ).verdict
 
     (sound,) = [test for test in verdict().tests if test.name == "shadow_agrees"]
     assert (sound.passed, sound.n) == (True, len(ROWS))
@@ -330,7 +424,9 @@ def test_the_gate_has_failed_a_challenger_whose_shadow_cannot_be_looked_at(live:
     assert verdict().verdict == "kept"
 
 
-def test_another_state_of_the_contract_is_encoded_again(champion: WrittenBundle, challenger: WrittenBundle) -> None:
+def test_another_state_of_the_contract_is_encoded_again(
+    champion: WrittenBundle, challenger: WrittenBundle
+) -> None:
     loaded, asked = champion.load(), challenger.load()
     turned = asked.manifest.model_copy(update={"inputs": asked.manifest.inputs[::-1]})
     bundle: Bundle = dataclasses.replace(asked, manifest=turned)

@@ -31,7 +31,10 @@ time.sleep(60)
 def begun(folder: Path, count: int) -> set[int]:
     """The processes that were begun, once there are so many."""
     deadline = time.monotonic() + 20
-    while len(found := {int(path.name.removeprefix("begun-")) for path in folder.glob("begun-*")}) < count:
+    while (
+        len(found := {int(path.name.removeprefix("begun-")) for path in folder.glob("begun-*")})
+        < count
+    ):
         assert time.monotonic() < deadline, found
         time.sleep(0.01)
     return found
@@ -53,7 +56,9 @@ def test_one_that_cannot_begin_holds_up_nobody() -> None:
     assert time.monotonic() - start < 10
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process that its parent has ended"
+)
 @pytest.mark.parametrize("module", ["serving.ops.keeper", "serving.ops.reader"])
 def test_it_does_not_begin_where_its_parent_has_ended_already(module: str) -> None:
     command = [sys.executable, "-m", module, str(os.getpid() + 1)]
@@ -81,7 +86,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process that its parent has ended"
+)
 def test_a_worker_whose_supervisor_was_killed_while_it_began_does_not_go_on(tmp_path: Path) -> None:
     """It would hold the port, and decide beside those who were started instead."""
     subprocess.run([sys.executable, "-c", SUPERVISOR, str(tmp_path)], check=False, timeout=30)
@@ -93,11 +100,17 @@ def test_a_worker_whose_supervisor_was_killed_while_it_began_does_not_go_on(tmp_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_keeper_that_is_told_to_end_before_it_has_begun_looks_once_all_the_same(tmp_path: Path) -> None:
+def test_a_keeper_that_is_told_to_end_before_it_has_begun_looks_once_all_the_same(
+    tmp_path: Path,
+) -> None:
     settings = Settings(data_dir=UPath(tmp_path))
-    SegmentWriter(settings.open_segments, header(), PLAIN).close()  # a process that decided nothing has left it
+    SegmentWriter(
+        settings.open_segments, header(), PLAIN
+    ).close()  # a process that decided nothing has left it
     environment = {**os.environ, "CREDITRISK_DATA_DIR": str(tmp_path)}
-    keeper = subprocess.Popen([sys.executable, "-m", "serving.ops.keeper", str(os.getpid())], env=environment)
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "serving.ops.keeper", str(os.getpid())], env=environment
+    )
     deadline = time.monotonic() + 20
     while signal.SIGTERM not in held_back(keeper.pid):
         assert time.monotonic() < deadline
@@ -110,5 +123,7 @@ def test_a_keeper_that_is_told_to_end_before_it_has_begun_looks_once_all_the_sam
 def held_back(process: int) -> set[signal.Signals]:
     """The signals that a process takes later."""
     status = Path(f"/proc/{process}/status").read_text()
-    (mask,) = (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigBlk:"))
+    (mask,) = (
+        int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigBlk:")
+    )
     return {one for one in signal.Signals if mask >> (one - 1) & 1}

@@ -33,7 +33,9 @@ def champion(bundle: Bundle) -> LoadedChampion:
 
 
 def customer_of(row: FloatMatrix) -> dict[str, Value]:
-    return {name: int(value) for name, value in zip(PORTFOLIO.field_names, row.tolist(), strict=True)}
+    return {
+        name: int(value) for name, value in zip(PORTFOLIO.field_names, row.tolist(), strict=True)
+    }
 
 
 def decided(champion: LoadedChampion, customer: dict[str, Value]) -> tuple[float, float, int]:
@@ -67,59 +69,96 @@ def test_each_alternative_is_the_bundle_s_answer_on_the_changed_record_to_the_bi
     trial = tried(champion, customer)
     assert (trial.default_probability, trial.score, trial.prediction) == decided(champion, customer)
     reference = dict(zip(PORTFOLIO.field_names, champion.record.rule.reference, strict=True))
-    put_right = [(one.instead, list(GROUPS[one.code])) for one in trial.reasons if one.instead is not None]
+    put_right = [
+        (one.instead, list(GROUPS[one.code])) for one in trial.reasons if one.instead is not None
+    ]
     if trial.together is not None:
         put_right.append((trial.together, [name for _, names in put_right for name in names]))
     for alternative, names in put_right:
         changed = {change.field: change.instead for change in alternative.changes}
-        assert changed == {name: reference[name] for name in names if helps(name, customer[name], reference[name])}
-        assert {change.field: change.given for change in alternative.changes} == {name: customer[name] for name in changed}
+        assert changed == {
+            name: reference[name] for name in names if helps(name, customer[name], reference[name])
+        }
+        assert {change.field: change.given for change in alternative.changes} == {
+            name: customer[name] for name in changed
+        }
         assert numbers(alternative) == decided(champion, {**customer, **changed})
 
 
-def test_nobody_is_told_to_pay_less_or_to_owe_more(champion: LoadedChampion, raw: FloatMatrix) -> None:
+def test_nobody_is_told_to_pay_less_or_to_owe_more(
+    champion: LoadedChampion, raw: FloatMatrix
+) -> None:
     """The reference profile is a customer, who has paid less in some month than the one who asks."""
     trials = [tried(champion, customer_of(row)) for row in raw[:300]]
-    instead = [one.instead for trial in trials for one in trial.reasons] + [trial.together for trial in trials]
+    instead = [one.instead for trial in trials for one in trial.reasons] + [
+        trial.together for trial in trials
+    ]
     changes = [change for one in instead if one is not None for change in one.changes]
     assert len(changes) > 1_000
     assert all(helps(change.field, change.given, change.instead) for change in changes)
 
 
-def test_what_is_proposed_for_a_reason_lowers_the_pd_and_otherwise_nothing_is(champion: LoadedChampion, raw: FloatMatrix) -> None:
+def test_what_is_proposed_for_a_reason_lowers_the_pd_and_otherwise_nothing_is(
+    champion: LoadedChampion, raw: FloatMatrix
+) -> None:
     trials = [tried(champion, customer_of(row)) for row in raw[:300]]
-    proposed = [(trial, one.instead) for trial in trials for one in trial.reasons if one.instead is not None]
+    proposed = [
+        (trial, one.instead) for trial in trials for one in trial.reasons if one.instead is not None
+    ]
     assert len(proposed) > 200
-    assert all(instead.default_probability < trial.default_probability for trial, instead in proposed)
+    assert all(
+        instead.default_probability < trial.default_probability for trial, instead in proposed
+    )
     assert all(instead.score > trial.score for trial, instead in proposed)
     assert all(instead.changes for _, instead in proposed)
 
 
-def test_all_together_is_said_where_there_are_several_reasons(champion: LoadedChampion, raw: FloatMatrix) -> None:
+def test_all_together_is_said_where_there_are_several_reasons(
+    champion: LoadedChampion, raw: FloatMatrix
+) -> None:
     trials = [tried(champion, customer_of(row)) for row in raw[:300]]
     several = [sum(one.instead is not None for one in trial.reasons) > 1 for trial in trials]
     assert {*several} == {True, False}
-    assert all((trial.together is not None) == more for trial, more in zip(trials, several, strict=True))
+    assert all(
+        (trial.together is not None) == more for trial, more in zip(trials, several, strict=True)
+    )
 
 
-def test_reasons_and_alternatives_are_those_of_the_rule_in_force(bundle: Bundle, raw: FloatMatrix) -> None:
+def test_reasons_and_alternatives_are_those_of_the_rule_in_force(
+    bundle: Bundle, raw: FloatMatrix
+) -> None:
     """With another cut-off the customer just under it is another one."""
     reference: list[float | None] = [float(value) for value in raw[0]]
-    other = LoadedChampion(champion_of(bundle, "1", DecisionRule(cut_off=0.01, reference=reference)), bundle)
+    other = LoadedChampion(
+        champion_of(bundle, "1", DecisionRule(cut_off=0.01, reference=reference)), bundle
+    )
     assert tried(other, customer_of(raw[0])).reasons == ()
-    (trial, *_) = [one for one in (tried(other, customer_of(row)) for row in raw[1:50]) if one.reasons]
+    (trial, *_) = [
+        one for one in (tried(other, customer_of(row)) for row in raw[1:50]) if one.reasons
+    ]
     assert trial.prediction == 1
     wanted = dict(zip(PORTFOLIO.field_names, reference, strict=True))
-    assert all(change.instead == wanted[change.field] for one in trial.reasons if one.instead for change in one.instead.changes)
+    assert all(
+        change.instead == wanted[change.field]
+        for one in trial.reasons
+        if one.instead
+        for change in one.instead.changes
+    )
 
 
 def test_a_customer_without_a_reason_has_no_alternative(tmp_path: Path) -> None:
     columns = ["column_0", "column_1", "column_2", "group", "bad"]
-    bundle = written_bundle(tmp_path / "bundle", 0, pd.DataFrame(np.zeros((1, 5)), columns=columns)).load()
+    bundle = written_bundle(
+        tmp_path / "bundle", 0, pd.DataFrame(np.zeros((1, 5)), columns=columns)
+    ).load()
     champion = LoadedChampion(champion_of(bundle, "1"), bundle)
-    trial = what_if(champion, {"column_0": -1.0, "column_1": 0.0, "column_2": 0.0, "group": 1}, HANDMADE)
+    trial = what_if(
+        champion, {"column_0": -1.0, "column_1": 0.0, "column_2": 0.0, "group": 1}, HANDMADE
+    )
     assert (trial.reasons, trial.together) == ((), None)
-    risky = what_if(champion, {"column_0": 1.25, "column_1": 0.0, "column_2": 0.0, "group": 1}, HANDMADE)
+    risky = what_if(
+        champion, {"column_0": 1.25, "column_1": 0.0, "column_2": 0.0, "group": 1}, HANDMADE
+    )
     ((change,),) = [reason.instead.changes for reason in risky.reasons if reason.instead]
     assert (change.field, change.given, change.instead) == ("column_0", 1.25, 0.0)
     assert risky.together is None

@@ -64,7 +64,9 @@ def test_customers_are_numbered_from_the_first_identifier_as_text(many: pd.DataF
     assert many["id"].is_unique
 
 
-def test_columns_are_identifier_fields_and_target_in_the_order_of_the_contract_and_whole_numbers(many: pd.DataFrame) -> None:
+def test_columns_are_identifier_fields_and_target_in_the_order_of_the_contract_and_whole_numbers(
+    many: pd.DataFrame,
+) -> None:
     """A float column would pass most checks and then be written as 120000.0 into a landing file."""
     assert list(many.columns) == [PORTFOLIO.identifier, *PORTFOLIO.field_names, PORTFOLIO.target]
     assert set(many.drop(columns=PORTFOLIO.identifier).dtypes.astype(str)) == {"int64"}
@@ -124,7 +126,8 @@ def test_bills_carry_over_and_stay_near_the_limit(many: pd.DataFrame) -> None:
 def test_a_model_trained_on_simulated_customers_ranks_other_simulated_customers() -> None:
     """The demo and most tests train on them; nothing would be noticed of a target that is drawn without its causes."""
     training, test = (
-        training_rows(with_features(simulate(rows, seed), PORTFOLIO), PORTFOLIO, 1) for rows, seed in ((3_000, 1), (6_000, 2))
+        training_rows(with_features(simulate(rows, seed), PORTFOLIO), PORTFOLIO, 1)
+        for rows, seed in ((3_000, 1), (6_000, 2))
     )
     figures = ranking_and_calibration(test.target, predict(fit(PORTFOLIO, training), test.features))
     assert 0.71 < figures["roc_auc"] < 0.80
@@ -146,7 +149,9 @@ def test_chances_in_the_table_add_up_and_quantiles_rise() -> None:
     for moves in (table.moves_of_all, *(one.moves for one in table.account_type)):
         chances += [row for one in moves.values() for row in (one.until_august, one.september)]
     chances += [one.april for one in table.account_type]
-    chances += [list(shares) for shares in zip(*(one.share for one in table.account_type), strict=True)]
+    chances += [
+        list(shares) for shares in zip(*(one.share for one in table.account_type), strict=True)
+    ]
     assert [sum(row) for row in chances] == pytest.approx([1.0] * len(chances), abs=0.005)
     cells: list[Cell] = [*table.amounts.opening, *table.amounts.payments, *table.amounts.spending]
     quantiles = [cell.quantiles for cell in cells] + [one.limit for one in table.account_type]
@@ -168,7 +173,9 @@ def test_a_fit_to_too_few_customers_says_of_which_there_are_too_few() -> None:
         fit_parameters(simulate(300, 1), data="simulated", sha256="")
 
 
-def test_customers_differ_from_themselves_in_nothing_and_from_shuffled_ones_in_their_correlations(many: pd.DataFrame) -> None:
+def test_customers_differ_from_themselves_in_nothing_and_from_shuffled_ones_in_their_correlations(
+    many: pd.DataFrame,
+) -> None:
     assert max(csi_of_fields(many, many, PORTFOLIO).values()) == 0
     assert correlation_difference(many, many, PORTFOLIO) == 0
     shuffled = many.copy()
@@ -184,13 +191,18 @@ def test_fitting_again_gives_the_committed_table(uci: Path) -> None:
     history = read_history(str(uci), PORTFOLIO)
     source = committed_parameters().source
     assert source.sha256 == history.sha256
-    assert to_toml(fit_parameters(history.rows.accepted, source.data, history.sha256)) == COMMITTED.read_text()
+    assert (
+        to_toml(fit_parameters(history.rows.accepted, source.data, history.sha256))
+        == COMMITTED.read_text()
+    )
 
 
 @pytest.mark.uci
 def test_the_simulator_is_as_near_to_the_real_customers_as_claimed(uci: Path) -> None:
     """A model trained on simulated customers ranks real ones that not even the parameters have seen."""
-    report = simulator_quality(read_history(str(uci), PORTFOLIO).rows.accepted, PORTFOLIO, rows=15_000, seed=1)
+    report = simulator_quality(
+        read_history(str(uci), PORTFOLIO).rows.accepted, PORTFOLIO, rows=15_000, seed=1
+    )
     assert 0.775 < report.auc_trained_on_real < 0.80
     for quality in (report.refitted, report.committed):
         assert quality.auc >= LOWEST_AUC

@@ -9,7 +9,9 @@ import pytest
 from creditrisk_assets.simulation.processes import HOST, reserved_ports
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port that is held cannot be listened on")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere a port that is held cannot be listened on"
+)
 def test_a_reserved_port_goes_to_nobody_else_and_may_be_listened_on_again_and_again() -> None:
     (port,) = reserved_ports(1)
     for _ in range(2):

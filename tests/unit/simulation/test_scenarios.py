@@ -28,22 +28,39 @@ TARGET, IDENTIFIER = PORTFOLIO.target, PORTFOLIO.identifier
 
 
 def plan(scenario: str, **changes: object) -> Plan:
-    usual = Plan(scenario, datetime.date(2025, 1, 1), days=12, rows=200, strength=1.0, seed=1, onset=4, outcomes_after_days=31)
+    usual = Plan(
+        scenario,
+        datetime.date(2025, 1, 1),
+        days=12,
+        rows=200,
+        strength=1.0,
+        seed=1,
+        onset=4,
+        outcomes_after_days=31,
+    )
     return dataclasses.replace(usual, **changes)  # type: ignore[arg-type]
 
 
 def landed(of: Plan) -> list[tuple[str, str, str, str, pd.DataFrame]]:
-    return [(day, one.zone, one.day, one.name, one.rows) for day, files in arrivals(of, PORTFOLIO, DRAW) for one in files]
+    return [
+        (day, one.zone, one.day, one.name, one.rows)
+        for day, files in arrivals(of, PORTFOLIO, DRAW)
+        for one in files
+    ]
 
 
-def test_newcomers_are_the_customers_that_training_never_uses_and_may_be_learned_from_when_they_come() -> None:
+def test_newcomers_are_the_customers_that_training_never_uses_and_may_be_learned_from_when_they_come() -> (
+    None
+):
     """Rows that a model has learned from, landed as new customers, would make its performance look better than it is."""
     history = simulate(4_000, 5)
     come = newcomers(history, PORTFOLIO)
     own = come[IDENTIFIER].str.removeprefix("new_")
     assert set(own) == set(history.loc[is_held_out(history[IDENTIFIER]), IDENTIFIER])
     fields = [*PORTFOLIO.field_names, TARGET]
-    assert come[fields].equals(history.set_index(IDENTIFIER)[fields].loc[own.tolist()].reset_index(drop=True))
+    assert come[fields].equals(
+        history.set_index(IDENTIFIER)[fields].loc[own.tolist()].reset_index(drop=True)
+    )
     assert 0.2 < is_held_out(come[IDENTIFIER]).mean() < 0.3
     assert come.equals(newcomers(history, PORTFOLIO))
 
@@ -61,16 +78,25 @@ def test_the_same_seed_lands_the_same_files_and_another_seed_others(scenario: st
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_every_customer_of_every_day_lands_in_the_end_with_an_outcome_after_the_window(scenario: str) -> None:
+def test_every_customer_of_every_day_lands_in_the_end_with_an_outcome_after_the_window(
+    scenario: str,
+) -> None:
     files = landed(plan(scenario))
     assert [one[0] for one in files] == sorted(one[0] for one in files)
     for offset in range(12):
         day = plan(scenario).date(offset)
-        production = {name: rows for _, zone, of, name, rows in files if zone == "production" and of == day}
+        production = {
+            name: rows for _, zone, of, name, rows in files if zone == "production" and of == day
+        }
         came = set(pd.concat(production.values())[IDENTIFIER])
         assert len(came) == (2_000 if scenario == "burst" and offset == 4 else 200)
-        assert all(list(rows.columns) == [IDENTIFIER, *PORTFOLIO.field_names] for rows in production.values())
-        outcomes = [(when, rows) for when, zone, of, _, rows in files if zone == "outcomes" and of == day]
+        assert all(
+            list(rows.columns) == [IDENTIFIER, *PORTFOLIO.field_names]
+            for rows in production.values()
+        )
+        outcomes = [
+            (when, rows) for when, zone, of, _, rows in files if zone == "outcomes" and of == day
+        ]
         assert set(pd.concat([rows for _, rows in outcomes])[IDENTIFIER]) == came
         assert min(when for when, _ in outcomes) == plan(scenario).date(offset + 31)
 
@@ -83,14 +109,20 @@ def test_without_strength_and_before_the_onset_nothing_is_disturbed(scenario: st
 
 
 def test_a_prior_shift_doubles_the_odds_of_default() -> None:
-    rates = [day_of_customers(plan(name, rows=4_000), PORTFOLIO, DRAW, 6)[TARGET].mean() for name in ("stable", "prior-shift")]
+    rates = [
+        day_of_customers(plan(name, rows=4_000), PORTFOLIO, DRAW, 6)[TARGET].mean()
+        for name in ("stable", "prior-shift")
+    ]
     odds = [rate / (1 - rate) for rate in rates]
     assert 1.7 < odds[1] / odds[0] < 2.2
 
 
-def test_a_covariate_shift_brings_other_customers_and_a_concept_drift_the_same_ones_with_other_outcomes() -> None:
+def test_a_covariate_shift_brings_other_customers_and_a_concept_drift_the_same_ones_with_other_outcomes() -> (
+    None
+):
     stable, shifted, drifted = (
-        day_of_customers(plan(name, rows=2_000), PORTFOLIO, DRAW, 6) for name in ("stable", "covariate-shift", "concept-drift")
+        day_of_customers(plan(name, rows=2_000), PORTFOLIO, DRAW, 6)
+        for name in ("stable", "covariate-shift", "concept-drift")
     )
     assert shifted["pay_0"].mean() > stable["pay_0"].mean() + 0.2
     assert drifted.drop(columns=TARGET).equals(stable.drop(columns=TARGET))
@@ -112,12 +144,17 @@ def test_customers_of_a_file_keep_their_names_and_come_at_most_once_a_day() -> N
         day = day_of_customers(plan(scenario, rows=90), PORTFOLIO, customers_of(file), 5)
         assert day[IDENTIFIER].is_unique
         assert set(day[IDENTIFIER]) <= set(file[IDENTIFIER])
-    with pytest.raises(ValueError, match="2,000 customers wanted for a day; valid: at most the 1,000 that there are"):
+    with pytest.raises(
+        ValueError,
+        match="2,000 customers wanted for a day; valid: at most the 1,000 that there are",
+    ):
         day_of_customers(plan("burst"), PORTFOLIO, customers_of(file), 4)
 
 
 def test_a_portfolio_without_a_simulator_says_so() -> None:
-    with pytest.raises(NoHistory, match="portfolio tiny has no simulator; valid: a file of its customers"):
+    with pytest.raises(
+        NoHistory, match="portfolio tiny has no simulator; valid: a file of its customers"
+    ):
         simulator_of(TINY)
 
 
