@@ -56,7 +56,7 @@ def points_at(probability: float, scaling: Scaling) -> float | None:
     """The score of a PD; None for 0 and 1, which have none."""
     if not 0 < probability < 1:
         return None
-    return scaling.offset + scaling.factor * math.log((1 - probability) / probability)
+    return scaling.offset + scaling.factor * (math.log1p(-probability) - math.log(probability))
 
 
 def scale_of(score: float, cut_off: float, scaling: Scaling, others: Iterable[float]) -> Scale:
