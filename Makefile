@@ -8,10 +8,10 @@ ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 $(shell rm -f .venv/.ready)
 endif
 
-.PHONY: help setup demo dev train test check lint lock clean
+.PHONY: help setup demo dev train test test-fast check lint lock clean
 
 help:  ## List what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: .venv/.ready  ## Install everything into .venv
 
@@ -25,7 +25,13 @@ train: .venv/.ready  ## Run the job train: from the history to a champion
 	$(BIN)/creditrisk train
 
 test: .venv/.ready  ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(IN_PARALLEL)
+
+test-fast: .venv/.ready  ## The unit tests that start no process
+	$(BIN)/python -m pytest tests/unit -m "not starts_processes" $(IN_PARALLEL)
+
+# A test file stays whole, for what its tests share, but where tests name a group of their own (tests/conftest.py).
+IN_PARALLEL := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 
 lint: .venv/.ready  ## Format, lint, types, import contracts, definitions
 	$(BIN)/ruff format --check .
