@@ -1,7 +1,7 @@
 """Everything that is watched, in one table: how soon a person must look, and what they do then.
 
-The page `docs/monitoring.md` is held against this table by a test; the checks take their severity
-and their advice from it.
+The page `docs/guide/monitor.md` is held against this table by a test; the checks take their
+severity and their advice from it.
 """
 
 from dataclasses import dataclass
