@@ -250,7 +250,7 @@ class Settings(StoreLocation):
         description="A retrain waits for this many matured bads since its cause that are new to "
         "the champion: a quarter of the customers, with about 100 of the bads, is held out to "
         "judge it. With so many the gate let 92 % of the recalibrations pass after a bad rate had "
-        "risen by half (docs/promotion-gate.md).",
+        "risen by half (docs/evidence/promotion-gate.md).",
     )
     retrain_complete_share: float = Field(
         0.6,

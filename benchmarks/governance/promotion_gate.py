@@ -10,8 +10,8 @@ evidence anew from a large pool of customers that no fit has seen. Stand-in part
 scores whose AUC, likeness and spread are those measured on the real fits; its true gain can be set.
 Both go through every test that the gate makes of two sides' answers.
 
-The figures go to `docs/promotion-gate.json`, and from there into the marked block of
-`docs/promotion-gate.md` and two pictures.
+The figures go to `docs/evidence/promotion-gate.json`, and from there into the marked block of
+`docs/evidence/promotion-gate.md` and two pictures.
 """
 
 import argparse
@@ -189,8 +189,10 @@ def main() -> None:
         "stand_ins": {kind: dataclasses.asdict(one) for kind, one in stand_ins.items()},
         "cells": [dataclasses.asdict(cell) for cell in cells],
     }
-    (options.folder / "promotion-gate.json").write_text(json.dumps(results, indent=1) + "\n")
-    page = options.folder / "promotion-gate.md"
+    (options.folder / "evidence" / "promotion-gate.json").write_text(
+        json.dumps(results, indent=1) + "\n"
+    )
+    page = options.folder / "evidence" / "promotion-gate.md"
     page.write_text(with_block(page.read_text(), block(results)))
     draw_power(cells, options.folder / "images" / "promotion-gate-power.svg")
     draw_false_promotions(cells, options.folder / "images" / "promotion-gate-false-promotions.svg")

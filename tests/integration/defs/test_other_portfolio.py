@@ -1,4 +1,4 @@
-"""Another book of customers, the one of docs/bring-your-own-portfolio.md, goes through the whole loop unchanged.
+"""Another book of customers, the one of docs/guide/bring-your-own-portfolio.md, goes through the whole loop unchanged.
 
 It has other columns, text codes, decimals, and fields that may be missing; its identifier and its target have other names.
 """
@@ -26,7 +26,7 @@ from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks, until
 from tests.support.champion_file import published
 
-PAGE = REPOSITORY / "docs" / "bring-your-own-portfolio.md"
+PAGE = REPOSITORY / "docs" / "guide" / "bring-your-own-portfolio.md"
 
 
 def borrowers(rows: int, seed: int, first: int = 1) -> pd.DataFrame:

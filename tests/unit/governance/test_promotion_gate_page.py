@@ -19,16 +19,16 @@ from creditrisk_assets.modelling.fairness import jeffreys_interval
 from creditrisk_assets.settings import Settings
 from tests.conftest import REPOSITORY
 
-DOCS = REPOSITORY / "docs"
+EVIDENCE = REPOSITORY / "docs" / "evidence"
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    return dict(json.loads((DOCS / "promotion-gate.json").read_text()))
+    return dict(json.loads((EVIDENCE / "promotion-gate.json").read_text()))
 
 
 def test_every_figure_of_the_page_comes_from_the_results(results: dict[str, Any]) -> None:
-    page = (DOCS / "promotion-gate.md").read_text()
+    page = (EVIDENCE / "promotion-gate.md").read_text()
     assert with_block(page, block(results)) == page
 
 

@@ -22,12 +22,12 @@ from creditrisk_assets.modelling.fairness import jeffreys_interval
 from creditrisk_assets.settings import Settings
 from tests.conftest import REPOSITORY
 
-DOCS = REPOSITORY / "docs"
+EVIDENCE = REPOSITORY / "docs" / "evidence"
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    return dict(json.loads((DOCS / "recalibration-gate.json").read_text()))
+    return dict(json.loads((EVIDENCE / "recalibration-gate.json").read_text()))
 
 
 def cells(results: dict[str, Any]) -> dict[tuple[str, int], Cell]:
@@ -35,7 +35,7 @@ def cells(results: dict[str, Any]) -> dict[tuple[str, int], Cell]:
 
 
 def test_every_figure_of_the_page_comes_from_the_results(results: dict[str, Any]) -> None:
-    page = (DOCS / "promotion-gate.md").read_text()
+    page = (EVIDENCE / "promotion-gate.md").read_text()
     assert with_block(page, block(results), BEGIN, END) == page
 
 
@@ -68,7 +68,9 @@ def test_the_power_that_a_recalibration_waits_for_is_the_measured_one(
     setting = Settings.model_fields["retrain_minimum_bads"]
     cell = cells(results)["bad rate x 1.5", setting.default // 4]
     assert f"{cell.promoted / cell.trials:.0%}".replace("%", " %") in str(setting.description)
-    decision = (DOCS / "decisions" / "0016-a-recalibration-is-two-numbers.md").read_text()
+    decision = (
+        REPOSITORY / "docs" / "decisions" / "0016-a-recalibration-is-two-numbers.md"
+    ).read_text()
     assert f"{cell.promoted / cell.trials:.1%}".replace("%", " %") in decision
 
 

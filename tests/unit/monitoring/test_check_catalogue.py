@@ -1,4 +1,4 @@
-"""The table of docs/monitoring.md is the watch list."""
+"""The table of docs/guide/monitor.md is the watch list."""
 
 import re
 
@@ -7,7 +7,7 @@ from tests.conftest import REPOSITORY
 
 
 def test_the_table_of_watches_is_the_watch_list() -> None:
-    text = (REPOSITORY / "docs" / "monitoring.md").read_text()
+    text = (REPOSITORY / "docs" / "guide" / "monitor.md").read_text()
     section = text.split("## All watches", 1)[1].split("\n## ", 1)[0]
     rows = [
         tuple(cell.strip() for cell in row.strip("| \n").split(" | "))
