@@ -299,7 +299,7 @@ def champion_records_agree(
 ) -> dg.AssetCheckResult:
     """The ledger is a whole chain, and it, MLflow's alias, the asset and the bundle name the same
     champion. Blocks: production must not be scored by a champion that nobody can prove. Runs every
-    night too, for an alias may be moved by hand.
+    day too, for an alias may be moved by hand.
     """
     findings = verify(context.instance, settings, every_version=False)
     return dg.AssetCheckResult(

@@ -44,8 +44,8 @@ audit = dg.define_asset_job(
     "the bit.",
 )
 
-nightly_audit = dg.ScheduleDefinition(
-    name="nightly_audit",
+daily_audit = dg.ScheduleDefinition(
+    name="daily_audit",
     job=audit,
     cron_schedule="0 3 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,

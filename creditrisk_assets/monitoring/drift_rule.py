@@ -1,8 +1,8 @@
 """When a population is said to have moved, and when data are said to be broken: the rule by which
 drift is an alarm.
 
-A night is judged by itself and together with those before it, so that a small shift that stays
-gathers evidence. Everything works on counts with any leading axes, so that one night and a
+A day is judged by itself and together with those before it, so that a small shift that stays
+gathers evidence. Everything works on counts with any leading axes, so that one day and a
 simulated year are judged by the same lines.
 """
 
@@ -26,7 +26,7 @@ class DriftLimits:
 
     stability_alpha: float
     stability_floor: float
-    stability_nights: int
+    stability_days: int
     stability_minimum_rows: int
     quality_floor: float
 
@@ -67,7 +67,7 @@ def stability_verdicts(
     Args:
         expected: for each column, the score first, the reference's rows in each bin, in equally
             weighted rows.
-        actual: for each column the rows of some nights together, bins in the last axis.
+        actual: for each column the rows of some days together, bins in the last axis.
         limits: the rule.
     """
     found = [

@@ -1,7 +1,7 @@
 """A day against the champion's training rows: one line for each column, with its counts and the
 verdict on them.
 
-The line keeps the day's counts, so that later nights are judged together with it without reading
+The line keeps the day's counts, so that later days are judged together with it without reading
 its rows again.
 """
 
@@ -32,7 +32,7 @@ KEPT = [
     "rows_in",
     "rows_rejected",
 ]
-"""What later nights need of a day."""
+"""What later days need of a day."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ def drift_table(
 ) -> pd.DataFrame:
     """The verdict on a day.
 
-    The day is judged by itself and together with the nights before it, each at half of alpha: a
-    large shift is seen on its first night, a small one when it has stayed. A column's line tells of
-    the one that decided; where neither or both did, of all nights together.
+    The day is judged by itself and together with the days before it, each at half of alpha: a
+    large shift is seen on its first day, a small one when it has stayed. A column's line tells of
+    the one that decided; where neither or both did, of all days together.
 
     Args:
         profile: of the champion that scored the day.
         day: what `counted_day` gives.
-        earlier: the same of nights before, by the same champion.
+        earlier: the same of days before, by the same champion.
         limits: the rule; of `earlier` so many are used as it says.
 
     Returns:
@@ -97,17 +97,15 @@ def drift_table(
 
         - `value`: PSI (CSI) of the day alone;
         - `bins`, `reference_rows`: of the comparison; the latter in equally weighted rows;
-        - `nights`, `pooled_rows`, `pooled_value`, `p_value`, `critical`, `threshold`, `drifted`: of
+        - `days`, `pooled_rows`, `pooled_value`, `p_value`, `critical`, `threshold`, `drifted`: of
           the comparison that decided;
         - `quality_problem`, `quality_share`, `quality_limit`, `quality_p_value`, `quality_rows`,
           `broken`: of the worst of the column's shares of bad values; on the score's line that of
           the rejected rows.
     """
     expected = [profile.effective_counts(column) for column in profile.columns]
-    nights = [day, *earlier[: limits.stability_nights - 1]]
-    samples = (
-        [(1, day)] if limits.stability_nights == 1 else [(1, day), (len(nights), together(nights))]
-    )
+    days = [day, *earlier[: limits.stability_days - 1]]
+    samples = [(1, day)] if limits.stability_days == 1 else [(1, day), (len(days), together(days))]
     shared = replace(limits, stability_alpha=limits.stability_alpha / len(samples))
     stability = [_stability(count, rows, expected, shared) for count, rows in samples]
     quality = [_quality(rows, profile, shared) for _, rows in samples]
@@ -136,7 +134,7 @@ def window_stability(
 
 
 def _stability(
-    nights: int, rows: pd.DataFrame, expected: list[np.ndarray], limits: DriftLimits
+    days: int, rows: pd.DataFrame, expected: list[np.ndarray], limits: DriftLimits
 ) -> pd.DataFrame:
     actual = [np.array(counts, dtype=np.int64) for counts in rows["counts"]]
     verdicts: StabilityVerdicts = stability_verdicts(expected, actual, limits)
@@ -144,7 +142,7 @@ def _stability(
         {
             "value": verdicts.value,
             "bins": verdicts.bins,
-            "nights": nights,
+            "days": days,
             "pooled_rows": rows["rows"].to_numpy(),
             "pooled_value": verdicts.value,
             "p_value": verdicts.p_value,
@@ -197,7 +195,7 @@ def _quality(rows: pd.DataFrame, profile: ReferenceProfile, limits: DriftLimits)
 
 def _deciding(samples: list[pd.DataFrame], alarm: str) -> pd.DataFrame:
     """For each column the line of the day where the day alone is an alarm, else that of all
-    nights.
+    days.
     """
     day, pooled = samples[0], samples[-1]
     alone = (day[alarm] & ~pooled[alarm]).to_numpy()

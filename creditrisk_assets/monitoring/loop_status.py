@@ -35,7 +35,7 @@ class FailedCheck(_Document):
 class DayStatus(_Document):
     """One production day as far as it has come; None where it has not come that far.
 
-    `score_psi` is of the day alone; `score_psi_judged` of the nights that were judged together,
+    `score_psi` is of the day alone; `score_psi_judged` of the days that were judged together,
     against `score_psi_threshold`. `estimated_roc_auc` is what the PDs let expect before any outcome
     is known, `roc_auc` what the matured rows show, `validation_roc_auc` what the version that
     decided showed at validation. `runs` names the run that made each asset.

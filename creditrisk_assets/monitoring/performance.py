@@ -1,7 +1,7 @@
 """How the champion's scores turned out, on matured rows only, against what it showed at validation.
 
-A night is tested alone and together with matured nights before it. What is kept of a night adds up
-(`night_figures`), so no row is read again to pool nights.
+A day is tested alone and together with matured days before it. What is kept of a day adds up
+(`day_figures`), so no row is read again to pool days.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 SMALLEST_CLASS = 10
-"""Bads, and goods, below which the ranking of a night is not tested: the AUC's error is then itself
+"""Bads, and goods, below which the ranking of a day is not tested: the AUC's error is then itself
 a guess.
 """
 
@@ -94,8 +94,8 @@ def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:
     return ranking_and_calibration(outcomes, probability)
 
 
-def night_figures(target: IntArray, probability: FloatArray) -> dict[str, float]:
-    """What is kept of a night's matured rows, so that nights can be put together without reading
+def day_figures(target: IntArray, probability: FloatArray) -> dict[str, float]:
+    """What is kept of a day's matured rows, so that days can be put together without reading
     rows.
 
     Args:
@@ -124,31 +124,28 @@ def night_figures(target: IntArray, probability: FloatArray) -> dict[str, float]
     return figures
 
 
-def together(nights: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The figures of several nights as those of one, from what `night_figures` keeps.
+def together(days: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The figures of several days as those of one, from what `day_figures` keeps.
 
-    Rows, bads and means add up. The AUC is the mean of the nights' AUCs, each weighted by bads x
-    goods / rows: customers are ranked within their night, so nights that differ in level do not
+    Rows, bads and means add up. The AUC is the mean of the days' AUCs, each weighted by bads x
+    goods / rows: customers are ranked within their day, so days that differ in level do not
     count as ranking, and the weight does not depend on the AUC.
     """
-    rows = sum(night["rows"] for night in nights)
-    figures = {"rows": rows, "bads": sum(night["bads"] for night in nights)}
+    rows = sum(day["rows"] for day in days)
+    figures = {"rows": rows, "bads": sum(day["bads"] for day in days)}
     if rows:
-        counted = [night for night in nights if night["rows"]]
+        counted = [day for day in days if day["rows"]]
         for name in ("mean_pd", "bad_rate", "pd_variance"):
-            figures[name] = sum(night["rows"] * night[name] for night in counted) / rows
+            figures[name] = sum(day["rows"] * day[name] for day in counted) / rows
     for prefix in ("", "expected_"):
-        ranked = [night for night in nights if "roc_auc" in night and f"{prefix}roc_auc" in night]
+        ranked = [day for day in days if "roc_auc" in day and f"{prefix}roc_auc" in day]
         if ranked:
             weight = np.array(
-                [
-                    night["bads"] * (night["rows"] - night["bads"]) / night["rows"]
-                    for night in ranked
-                ]
+                [day["bads"] * (day["rows"] - day["bads"]) / day["rows"] for day in ranked]
             )
             weight /= weight.sum()
-            auc = np.array([night[f"{prefix}roc_auc"] for night in ranked])
-            error = np.array([night[f"{prefix}roc_auc_standard_error"] for night in ranked])
+            auc = np.array([day[f"{prefix}roc_auc"] for day in ranked])
+            error = np.array([day[f"{prefix}roc_auc_standard_error"] for day in ranked])
             figures[f"{prefix}roc_auc"] = float(weight @ auc)
             figures[f"{prefix}roc_auc_standard_error"] = float(np.sqrt(weight**2 @ error**2))
     return figures
@@ -198,7 +195,7 @@ def level_held(figures: Mapping[str, float], alpha: float, floor: float) -> Perf
     floor.
 
     Args:
-        figures: of the matured rows, as `night_figures`; the variance of the number of bads is the
+        figures: of the matured rows, as `day_figures`; the variance of the number of bads is the
             sum of PD (1 - PD).
         alpha: false alarms by chance.
         floor: largest gap that does not matter.
@@ -245,24 +242,24 @@ def level_error(figures: Mapping[str, float]) -> float:
 
 
 Spans = Mapping[int, Mapping[str, float]]
-"""Figures of the last nights together, by how many they are; 1 is the night alone."""
+"""Figures of the last days together, by how many they are; 1 is the day alone."""
 
 
-def spans_of(nights: Sequence[Mapping[str, float]], most: int) -> dict[int, dict[str, float]]:
-    """The last nights together, by how many: the night alone, and as many as `most`, half of that,
+def spans_of(days: Sequence[Mapping[str, float]], most: int) -> dict[int, dict[str, float]]:
+    """The last days together, by how many: the day alone, and as many as `most`, half of that,
     a quarter and so on.
 
     Args:
-        nights: at least one, the night itself last.
-        most: nights of the longest span.
+        days: at least one, the day itself last.
+        most: days of the longest span.
     """
-    spans = {1: together(nights[-1:])}
+    spans = {1: together(days[-1:])}
     lengths = [most]
     while lengths[-1] > 1:
         lengths.append(lengths[-1] // 2)
     for length in reversed(lengths):
-        there = min(length, len(nights))
-        spans.setdefault(there, together(nights[-there:]))
+        there = min(length, len(days))
+        spans.setdefault(there, together(days[-there:]))
     return spans
 
 
@@ -273,10 +270,10 @@ def ranking_tests(
     (Bonferroni).
     """
     tests = {}
-    for nights, figures in spans.items():
+    for days, figures in spans.items():
         fewer = min(figures["bads"], figures["rows"] - figures["bads"])
         enough = fewer >= SMALLEST_CLASS
-        tests[nights] = (
+        tests[days] = (
             ranking_held(figures, validation, alpha / len(spans), floor)
             if enough
             else _untested(
@@ -288,29 +285,27 @@ def ranking_tests(
 
 def level_tests(spans: Spans, alpha: float, floor: float) -> dict[int, PerformanceTest]:
     """`level_held` of each span; the spans share the false alarms (Bonferroni)."""
-    return {
-        nights: level_held(figures, alpha / len(spans), floor) for nights, figures in spans.items()
-    }
+    return {days: level_held(figures, alpha / len(spans), floor) for days, figures in spans.items()}
 
 
 def most_telling(tests: Mapping[int, PerformanceTest]) -> int:
     """The span whose test failed, or came closest to it."""
-    return min(tests, key=lambda nights: (tests[nights].passed, tests[nights].p_value))
+    return min(tests, key=lambda days: (tests[days].passed, tests[days].p_value))
 
 
-def estimate_misses(nights: Sequence[Mapping[str, float]]) -> pd.DataFrame:
-    """Realised minus estimated figures of nights, on the same matured rows.
+def estimate_misses(days: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Realised minus estimated figures of days, on the same matured rows.
 
     Returns:
-        For each night roc_auc_error and bad_rate_error with roc_auc_z and bad_rate_z, their sizes
+        For each day roc_auc_error and bad_rate_error with roc_auc_z and bad_rate_z, their sizes
         in standard errors of the estimate; NaN where a figure does not exist.
     """
     rows = []
-    for night in nights:
-        auc = night.get("roc_auc", np.nan) - night.get("expected_roc_auc", np.nan)
-        level = night.get("bad_rate", np.nan) - night.get("mean_pd", np.nan)
-        auc_error = night.get("expected_roc_auc_standard_error", np.nan)
-        error = level_error(night) if "pd_variance" in night else np.nan
+    for day in days:
+        auc = day.get("roc_auc", np.nan) - day.get("expected_roc_auc", np.nan)
+        level = day.get("bad_rate", np.nan) - day.get("mean_pd", np.nan)
+        auc_error = day.get("expected_roc_auc_standard_error", np.nan)
+        error = level_error(day) if "pd_variance" in day else np.nan
         rows.append(
             (
                 auc,
@@ -327,7 +322,7 @@ def estimate_misses(nights: Sequence[Mapping[str, float]]) -> pd.DataFrame:
 
 
 def estimates_so_far(misses: pd.DataFrame) -> dict[str, float]:
-    """How good past estimates were: number of nights, mean absolute error, and the share whose 95 %
+    """How good past estimates were: number of days, mean absolute error, and the share whose 95 %
     interval held the truth.
 
     Args:
@@ -336,7 +331,7 @@ def estimates_so_far(misses: pd.DataFrame) -> dict[str, float]:
     tracked: dict[str, float] = {}
     for name in ("roc_auc", "bad_rate"):
         known = misses[misses[f"{name}_z"].notna()]
-        tracked[f"estimated_{name}_nights"] = float(len(known))
+        tracked[f"estimated_{name}_days"] = float(len(known))
         if len(known):
             tracked[f"estimated_{name}_mean_absolute_error"] = float(
                 known[f"{name}_error"].abs().mean()

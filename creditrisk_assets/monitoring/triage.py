@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-Nights = Mapping[str, Mapping[str, float]]
-"""How the decisions of days turned out: by day, what `monitoring.performance.night_figures` keeps,
+FiguresByDay = Mapping[str, Mapping[str, float]]
+"""How the decisions of days turned out: by day, what `monitoring.performance.day_figures` keeps,
 and more.
 """
 
@@ -66,12 +66,12 @@ class TriageLimits:
     level_floor: float
 
 
-def triage(nights: Nights, validation: Mapping[str, float], limits: TriageLimits) -> Triage:
-    """Weigh the matured nights since an alarm, by the tests that watch a night
+def triage(days: FiguresByDay, validation: Mapping[str, float], limits: TriageLimits) -> Triage:
+    """Weigh the matured days since an alarm, by the tests that watch a day
     (`monitoring.performance`).
 
     Args:
-        nights: of one champion, by day of the decisions; what `night_figures` keeps of each.
+        days: of one champion, by day of the decisions; what `day_figures` keeps of each.
         validation: roc_auc of that champion and roc_auc_standard_error.
         limits: when a figure counts.
 
@@ -81,9 +81,9 @@ def triage(nights: Nights, validation: Mapping[str, float], limits: TriageLimits
     # Here, for a sensor that has nothing to weigh must not wait for SciPy.
     from creditrisk_assets.monitoring.performance import level_held, ranking_held, together
 
-    figures = together(list(nights.values()))
+    figures = together(list(days.values()))
     if not figures["rows"]:
-        raise ValueError(f"{len(nights)} nights without a matured row; valid: at least one")
+        raise ValueError(f"{len(days)} days without a matured row; valid: at least one")
     ranking_p, fall = 1.0, "no AUC"
     fell = False
     if {"roc_auc", "expected_roc_auc"} <= figures.keys():
@@ -100,7 +100,7 @@ def triage(nights: Nights, validation: Mapping[str, float], limits: TriageLimits
         )
     level = level_held(figures, limits.alpha, limits.level_floor)
     action = Action.REFIT if fell else Action.NOTHING if level.passed else Action.RECALIBRATE
-    first, last = min(nights), max(nights)
+    first, last = min(days), max(days)
     sentence = (
         f"{figures['rows']:,.0f} matured decisions of {first} to {last}: ranking "
         f"{'fell' if fell else 'holds'} ({fall}), level {'holds' if level.passed else 'is off'} "

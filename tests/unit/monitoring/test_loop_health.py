@@ -70,7 +70,7 @@ def test_the_api_must_serve_the_version_and_the_bundle() -> None:
     assert found(None) == (True, "no champion yet")
 
 
-def test_a_night_without_data_is_told_by_the_days_of_business() -> None:
+def test_a_day_without_data_is_told_by_the_days_of_business() -> None:
     friday, monday = date(2026, 11, 20), date(2026, 11, 23)
     assert not data_is_fresh(friday.isoformat(), monday, range(1, 8), 1).passed
     assert data_is_fresh(friday.isoformat(), monday, range(1, 6), 0).passed

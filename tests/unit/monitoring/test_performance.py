@@ -13,13 +13,13 @@ from creditrisk_assets.modelling.metrics import (
 from creditrisk_assets.monitoring.performance import (
     MaturedDay,
     PerformanceTest,
+    day_figures,
     estimate_misses,
     estimates_so_far,
     join_outcomes,
     level_held,
     level_tests,
     most_telling,
-    night_figures,
     ranking_held,
     ranking_tests,
     realised_performance,
@@ -50,7 +50,7 @@ def ranking(target: IntArray, probability: FloatArray) -> dict[str, float]:
 def judged_level(
     target: IntArray, probability: FloatArray, alpha: float = 0.05, floor: float = 0.0
 ) -> PerformanceTest:
-    return level_held(night_figures(target, probability), alpha, floor)
+    return level_held(day_figures(target, probability), alpha, floor)
 
 
 # Joining
@@ -198,7 +198,7 @@ def test_a_single_outcome_proves_nothing() -> None:
 def test_a_large_day_without_a_single_bad_fails_the_test_of_level() -> None:
     """500 customers at a PD of 20 % and not one bad: a feed that sends zeros, and no chance in the world."""
     for outcome in (0, 1):
-        figures = night_figures(np.full(500, outcome), np.full(500, 0.2))
+        figures = day_figures(np.full(500, outcome), np.full(500, 0.2))
         assert not level_held(figures, 0.001, 0.02).passed
 
 
@@ -212,22 +212,20 @@ def test_of_few_outcomes_the_level_is_tested_by_binomial_tails() -> None:
     rng = np.random.default_rng(6)
     pds = rng.uniform(0.001, 0.05, 60)
     failures = sum(
-        not level_held(
-            night_figures((rng.random(60) < pds).astype(np.int64), pds), 0.05, 0.0
-        ).passed
+        not level_held(day_figures((rng.random(60) < pds).astype(np.int64), pds), 0.05, 0.0).passed
         for _ in range(2_000)
     )
     assert failures / 2_000 < 0.06
 
 
-# Nights together
+# Days together
 
 
-def test_nights_put_together_are_one_night_of_all_their_rows() -> None:
+def test_days_put_together_are_one_day_of_all_their_rows() -> None:
     rng = np.random.default_rng(20)
-    nights = [drawn(rng, rows) for rows in (50, 200, 120)]
-    every = night_figures(*(np.concatenate(parts) for parts in zip(*nights, strict=True)))
-    pooled = together([night_figures(*night) for night in nights])
+    days = [drawn(rng, rows) for rows in (50, 200, 120)]
+    every = day_figures(*(np.concatenate(parts) for parts in zip(*days, strict=True)))
+    pooled = together([day_figures(*day) for day in days])
     assert set(pooled) == set(every)
     for name in ("rows", "bads", "mean_pd", "bad_rate", "pd_variance"):
         assert pooled[name] == pytest.approx(every[name])
@@ -238,39 +236,39 @@ def test_nights_put_together_are_one_night_of_all_their_rows() -> None:
         )
 
 
-def test_a_night_together_with_nothing_is_itself() -> None:
-    night = night_figures(*drawn(np.random.default_rng(21), 100))
-    nothing = night_figures(np.zeros(0, dtype=np.int64), np.zeros(0))
+def test_a_day_together_with_nothing_is_itself() -> None:
+    day = day_figures(*drawn(np.random.default_rng(21), 100))
+    nothing = day_figures(np.zeros(0, dtype=np.int64), np.zeros(0))
     assert nothing == {"rows": 0.0, "bads": 0.0}
-    assert together([nothing, night]) == pytest.approx(night)
+    assert together([nothing, day]) == pytest.approx(day)
     assert together([nothing]) == nothing
 
 
-def test_a_night_of_one_class_counts_for_the_level_only() -> None:
+def test_a_day_of_one_class_counts_for_the_level_only() -> None:
     rng = np.random.default_rng(22)
-    night = night_figures(*drawn(rng, 200))
-    goods = night_figures(np.zeros(40, dtype=np.int64), np.full(40, 0.1))
+    day = day_figures(*drawn(rng, 200))
+    goods = day_figures(np.zeros(40, dtype=np.int64), np.full(40, 0.1))
     assert "roc_auc" not in goods
-    pooled = together([night, goods])
-    assert pooled["roc_auc"] == night["roc_auc"]
+    pooled = together([day, goods])
+    assert pooled["roc_auc"] == day["roc_auc"]
     assert pooled["rows"] == 240
 
 
-def test_the_error_of_nights_together_is_how_far_their_auc_lies_apart() -> None:
+def test_the_error_of_days_together_is_how_far_their_auc_lies_apart() -> None:
     rng = np.random.default_rng(23)
-    pooled = [together([night_figures(*drawn(rng, 60)) for _ in range(7)]) for _ in range(400)]
+    pooled = [together([day_figures(*drawn(rng, 60)) for _ in range(7)]) for _ in range(400)]
     spread = np.std([one["roc_auc"] for one in pooled])
     assert np.mean([one["roc_auc_standard_error"] for one in pooled]) == pytest.approx(
         spread, rel=0.12
     )
 
 
-def test_nights_that_differ_in_level_are_ranked_each_by_itself() -> None:
-    """A good night and a bad night, told apart by no PD: their customers are not compared with each other."""
+def test_days_that_differ_in_level_are_ranked_each_by_itself() -> None:
+    """A good day and a bad day, told apart by no PD: their customers are not compared with each other."""
     rng = np.random.default_rng(24)
-    nights = [drawn(rng, 20_000, worse=worse) for worse in (-1.0, 1.0)]
-    within = together([night_figures(*night) for night in nights])
-    aucs = [night_figures(*night)["roc_auc"] for night in nights]
+    days = [drawn(rng, 20_000, worse=worse) for worse in (-1.0, 1.0)]
+    within = together([day_figures(*day) for day in days])
+    aucs = [day_figures(*day)["roc_auc"] for day in days]
     assert min(aucs) < within["roc_auc"] < max(aucs)
 
 
@@ -279,7 +277,7 @@ def test_the_spans_share_the_false_alarms() -> None:
     failures = {"ranking": 0, "level": 0}
     validation = ranking(*drawn(rng, 100_000))
     for _ in range(1_000):
-        recent = [night_figures(*drawn(rng, 200)) for _ in range(4)]
+        recent = [day_figures(*drawn(rng, 200)) for _ in range(4)]
         spans = spans_of(recent, 4)
         failures["ranking"] += not all(
             one.passed for one in ranking_tests(spans, validation, 0.05, 0.0).values()
@@ -301,9 +299,9 @@ def test_the_spans_share_the_false_alarms() -> None:
         (7, 7, [1, 3, 7]),
     ],
 )
-def test_spans_are_the_last_nights_by_halves(most: int, there: int, wanted: list[int]) -> None:
+def test_spans_are_the_last_days_by_halves(most: int, there: int, wanted: list[int]) -> None:
     rng = np.random.default_rng(27)
-    recent = [night_figures(*drawn(rng, 40)) for _ in range(there)]
+    recent = [day_figures(*drawn(rng, 40)) for _ in range(there)]
     spans = spans_of(recent, most)
     assert list(spans) == wanted
     assert spans == {number: pytest.approx(together(recent[-number:])) for number in wanted}
@@ -318,7 +316,7 @@ def test_what_is_told_is_the_span_that_failed() -> None:
     assert most_telling({1: test(True, 0.2), 14: test(True, 0.2)}) == 1
 
 
-def test_the_ranking_of_a_night_with_few_bads_is_not_tested() -> None:
+def test_the_ranking_of_a_day_with_few_bads_is_not_tested() -> None:
     figures = {"rows": 200.0, "bads": 9.0, "roc_auc": 0.2, "roc_auc_standard_error": 0.02}
     (test,) = ranking_tests(
         {1: figures}, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.05, 0.0
@@ -332,11 +330,11 @@ def test_the_ranking_of_a_night_with_few_bads_is_not_tested() -> None:
 
 def test_past_estimates_are_held_against_what_came() -> None:
     rng = np.random.default_rng(26)
-    right = estimates_so_far(estimate_misses([night_figures(*drawn(rng, 300)) for _ in range(300)]))
+    right = estimates_so_far(estimate_misses([day_figures(*drawn(rng, 300)) for _ in range(300)]))
     wrong = estimates_so_far(
-        estimate_misses([night_figures(*drawn(rng, 300, worse=1.0)) for _ in range(300)])
+        estimate_misses([day_figures(*drawn(rng, 300, worse=1.0)) for _ in range(300)])
     )
-    assert (right["estimated_roc_auc_nights"], right["estimated_bad_rate_nights"]) == (300, 300)
+    assert (right["estimated_roc_auc_days"], right["estimated_bad_rate_days"]) == (300, 300)
     assert 0.92 < right["estimated_roc_auc_coverage"] < 0.98
     assert 0.92 < right["estimated_bad_rate_coverage"] < 0.98
     assert wrong["estimated_bad_rate_coverage"] < 0.1
@@ -346,12 +344,12 @@ def test_past_estimates_are_held_against_what_came() -> None:
     )
 
 
-def test_nights_without_a_figure_are_not_tracked() -> None:
-    nothing = night_figures(np.zeros(0, dtype=np.int64), np.zeros(0))
-    certain = night_figures(np.array([0, 0]), np.array([0.0, 0.0]))
+def test_days_without_a_figure_are_not_tracked() -> None:
+    nothing = day_figures(np.zeros(0, dtype=np.int64), np.zeros(0))
+    certain = day_figures(np.array([0, 0]), np.array([0.0, 0.0]))
     misses = estimate_misses([nothing, certain])
     assert misses["roc_auc_z"].isna().all()
     assert estimates_so_far(misses) == {
-        "estimated_roc_auc_nights": 0,
-        "estimated_bad_rate_nights": 0,
+        "estimated_roc_auc_days": 0,
+        "estimated_bad_rate_days": 0,
     }

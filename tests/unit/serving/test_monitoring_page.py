@@ -23,7 +23,7 @@ FALLEN = FailedCheck(
     check="ranking_is_as_at_validation",
     problem="Discrimination is down",
     tier="look today",
-    summary="Discrimination is down: AUC 0.6460, limit 0.7330, the night alone",
+    summary="Discrimination is down: AUC 0.6460, limit 0.7330, the day alone",
     run_id=None,
 )
 
@@ -111,7 +111,7 @@ def test_alarms_about_days_of_former_champions_are_apart_from_those_that_stand(
 def test_an_alarm_says_what_is_wrong_and_not_what_would_be_right(tmp_path: Path) -> None:
     seen = status(days=(day("2026-05-01", "2", alarms=(FALLEN,)),))
     content = page(tmp_path, seen)
-    assert "Discrimination is down: AUC 0.6460, limit 0.7330, the night alone" in said(content)
+    assert "Discrimination is down: AUC 0.6460, limit 0.7330, the day alone" in said(content)
     assert "ranking is as at validation" not in said(content)
     assert "alarm on 2026-05-01 (look today): Discrimination is down: AUC 0.6460" in terminal(seen)
 
