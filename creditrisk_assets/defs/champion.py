@@ -195,10 +195,10 @@ def _unchanged(
     """The champion stays, and what a killed run may have left undone is done."""
     head = entries[-1]
     registry.set_champion(head.after.model_version)
-    context.log.info(f"kept: {why}")
+    context.log.info(f"unchanged: {why}")
     bundle = BundleStore(settings.data_dir).load(head.after.bundle_sha256)
     return dg.MaterializeResult(
-        metadata=champion_metadata(registry, head.after, bundle, "kept", why, entries),
+        metadata=champion_metadata(registry, head.after, bundle, "unchanged", why, entries),
         data_version=dg.DataVersion(DATA_VERSION),
     )
 
@@ -234,7 +234,7 @@ def _compared(
     )
     with replacing(settings.reports / "verdicts" / f"{verdict.digest}.html") as file:
         file.write(html.encode())
-    if verdict.verdict != "kept":
+    if verdict.verdict != "rejected":
         after = in_force_of(contender, contender.load(), before)
     elif before is not None:
         after = before

@@ -98,8 +98,8 @@ class Event(_Document):
     Attributes:
         at: seconds since the epoch.
         day: the latest day of data then, None before the first.
-        kind: `first`, `promoted`, `kept`, `rolled_back`, `cut_off`, or `failed` and `in flight` for
-            a retrain without a verdict.
+        kind: `first`, `promoted`, `rejected`, `unchanged`, `rolled_back` or `cut_off`; a retrain
+            without a verdict is `failed` or `in flight`.
         action: what a retrain was to be, `recalibrate` or `refit`.
         text: the reason.
         cause: the failed checks that asked for it.

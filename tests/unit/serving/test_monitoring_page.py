@@ -34,7 +34,7 @@ def champion(version: str) -> ChampionRecord:
         artifact_uri="x",
         model_version=version,
         bundle_sha256="b" * 64,
-        verdict="kept",
+        verdict="rejected",
         reason="version 3 is no better",
         rule=DecisionRule(cut_off=0.2, reference=[]),
         in_force_verdict="promoted",
@@ -133,23 +133,23 @@ def test_each_version_has_its_own_line_at_validation(tmp_path: Path) -> None:
     assert float(lines[0][0]) < float(lines[0][1]) == float(lines[1][0]) < float(lines[1][1])
 
 
-def test_a_refused_retrain_is_drawn_as_the_page_says(tmp_path: Path) -> None:
-    refused = Event(
+def test_a_rejected_retrain_is_drawn_as_the_page_says(tmp_path: Path) -> None:
+    rejected = Event(
         at=2.0,
         day="2026-05-02",
-        kind="kept",
+        kind="rejected",
         action="refit",
         text="no better",
         model_version="2",
         challenger="3",
     )
     unjudged = Event(
-        at=3.0, day="2026-05-03", kind="kept", text="nothing to judge", model_version="2"
+        at=3.0, day="2026-05-03", kind="unchanged", text="nothing to judge", model_version="2"
     )
     days = tuple(day(f"2026-05-0{number}", "2") for number in (1, 2, 3))
-    content = page(tmp_path, status(days=days, events=(unjudged, refused)))
+    content = page(tmp_path, status(days=days, events=(unjudged, rejected)))
     assert content.count('<line class="mark tried"') == 1
-    assert "<title>2026-05-02: challenger refused, version 3</title>" in content
+    assert "<title>2026-05-02: challenger rejected, version 3</title>" in content
 
 
 def test_before_any_check_has_run_none_is_said_to_have_passed(tmp_path: Path) -> None:
