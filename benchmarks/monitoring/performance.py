@@ -39,7 +39,7 @@ from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.monitoring.estimated_performance import expected_auc, expected_performance
 from creditrisk_assets.monitoring.performance import (
     day_figures,
-    estimate_held,
+    estimate_test,
     level_tests,
     ranking_tests,
     spans_of,
@@ -372,7 +372,7 @@ class Watch:
         """
         pool, settings = self._pool, self._settings
         expected = expected_auc(pool.probability[places])
-        held = estimate_held(
+        held = estimate_test(
             expected, self._validation, settings.performance_alpha, settings.performance_floor
         )
         self._decided.appendleft(places)

@@ -50,7 +50,7 @@ from creditrisk_assets.monitoring.drift_rule import (
     quality_verdicts,
     stability_verdicts,
 )
-from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
+from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
 from creditrisk_assets.monitoring.population_stability import divergence
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.reference_profile import SCORE, ColumnCounts
@@ -150,7 +150,7 @@ def table_says(world: World, pool: Pool, cells: IntArray) -> bool:
         for column, bins, bad in zip(world.profile.columns, actual, strange.tolist(), strict=True):
             outside, new = (0, bad) if column.codes is not None else (bad, 0)
             counts[column.name] = ColumnCounts(bins, 0 if column.name == SCORE else outside, new)
-        days.append(counted_day(counts, Batch(rows, 0)))
+        days.append(day_counts(counts, Batch(rows, 0)))
     table = drift_table(world.profile, days[-1], days[-2::-1], LIMITS)
     return bool(table["drifted"].any() or table["broken"].any())
 

@@ -45,7 +45,7 @@ def drift_report(
     before; and an Evidently report as a page and as JSON.
     """
     from creditrisk_assets.monitoring.drift_rule import DriftLimits
-    from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
+    from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
     from creditrisk_assets.scoring.reference_profile import (
         BATCH_ROWS,
         RowCounter,
@@ -64,7 +64,7 @@ def drift_report(
             settings, days_before(day, settings.stability_days - 1), version
         )
     ]
-    today = counted_day(counts, Batch(*batch_of_day(context.instance, day)))
+    today = day_counts(counts, Batch(*batch_of_day(context.instance, day)))
     frame = drift_table(profile, today, earlier, DriftLimits.of(settings)).assign(
         model_version=version
     )
@@ -172,9 +172,9 @@ def _drawn(
     day: str, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
 ) -> dict[str, dg.MetadataValue | int | str]:
     from creditrisk_assets.modelling.plots import stability_plot
-    from creditrisk_assets.monitoring.evidently_report import report_on_rows, shown_columns
+    from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
 
-    shown = shown_columns(frame)
+    shown = report_columns(frame)
     report = report_on_rows([scores.path], bundle, shown, settings.report_rows)
     title = (
         f"{day}: {int(frame['rows'].iloc[0]):,} rows against "

@@ -70,8 +70,8 @@ def performance_report(
     from creditrisk_assets.monitoring.performance import (
         MaturedDay,
         day_figures,
-        estimate_misses,
-        estimates_so_far,
+        estimate_accuracy,
+        estimate_errors,
         in_sample,
         join_outcomes,
         realised_performance,
@@ -115,7 +115,7 @@ def performance_report(
             for number, span in spans.items()
         ]
     )
-    misses = estimate_misses([*days.values()])
+    misses = estimate_errors([*days.values()])
     plots = {}
     if "roc_auc" in alone and settings.report_rows:
         plots = {
@@ -135,7 +135,7 @@ def performance_report(
             **figures(alone),
             "validation_roc_auc": validation["roc_auc"],
             **figures({str(name): value for name, value in misses.iloc[-1].items()}, "estimate_"),
-            **figures(estimates_so_far(misses)),
+            **figures(estimate_accuracy(misses)),
             "estimate_assumes": ASSUMPTIONS,
             "vintages": table(_vintages(days, misses)),
             "grades": table(grade_table(probability, target, settings.grade_bounds)),
@@ -212,9 +212,9 @@ def _figures(row: "pd.Series[Any]") -> dict[str, float]:
 def _performance_result(
     check: str, report: pd.DataFrame, tests: "dict[int, PerformanceTest]", what: str
 ) -> dg.AssetCheckResult:
-    from creditrisk_assets.monitoring.performance import most_telling
+    from creditrisk_assets.monitoring.performance import decisive_span
 
-    shown = most_telling(tests)
+    shown = decisive_span(tests)
     test, row = tests[shown], report[report["days"] == shown].iloc[0]
     observed, limit = beside(test.observed, test.limit, ".4f")
     span = f"{shown} days since {row['first_day']}" if shown > 1 else "the day alone"

@@ -66,14 +66,14 @@ def estimated_performance_holds(
     another concept. Does not block: the day is scored all the same.
     """
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
-    from creditrisk_assets.monitoring.performance import estimate_held
+    from creditrisk_assets.monitoring.performance import estimate_test
     from creditrisk_assets.scoring.bundle_store import BundleStore
 
     version, bundle_sha256 = made_by(production_scores)
     validation = BundleStore(settings.data_dir).load(bundle_sha256).manifest.metrics
     probability = probability_of(production_scores)
     expected = expected_performance(probability).get("roc_auc")
-    test = estimate_held(
+    test = estimate_test(
         expected, validation, settings.performance_alpha, settings.performance_floor
     )
     interval = (

@@ -18,9 +18,9 @@ from creditrisk_assets.monitoring.drift_rule import (
 )
 from creditrisk_assets.monitoring.drift_table import (
     Batch,
-    counted_day,
+    day_counts,
     drift_table,
-    together,
+    pool_counts,
     window_stability,
 )
 from creditrisk_assets.scoring.reference_profile import (
@@ -67,7 +67,7 @@ def day(
             bin_counts(np.array(column.edges), found), bad.get(column.name, 0), new
         )
     rows = len(columns[SCORE])
-    return counted_day(counts, batch or Batch(rows, 0))
+    return day_counts(counts, batch or Batch(rows, 0))
 
 
 def verdict(profile: ReferenceProfile, days: list[pd.DataFrame], **limits: Any) -> pd.DataFrame:
@@ -149,7 +149,7 @@ def test_rows_of_several_days_are_the_days_rows(profile: ReferenceProfile) -> No
     rng = np.random.default_rng(8)
     parts = [values(rng, 300) for _ in range(3)]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
-    joined = together([day(profile, part, Batch(310, 10), amount=2) for part in parts])
+    joined = pool_counts([day(profile, part, Batch(310, 10), amount=2) for part in parts])
     pd.testing.assert_frame_equal(
         joined, day(profile, whole, Batch(930, 30), amount=6), check_dtype=False
     )

@@ -21,7 +21,7 @@ from serving.pages.monitoring_page import monitoring_router
 
 FALLEN = FailedCheck(
     check="ranking_is_as_at_validation",
-    problem="Discrimination is down",
+    failure="Discrimination is down",
     tier="look today",
     summary="Discrimination is down: AUC 0.6460, limit 0.7330, the day alone",
     run_id=None,
@@ -91,20 +91,20 @@ def terminal(seen: LoopStatus) -> str:
     return " ".join(printed.get().split())
 
 
-def test_alarms_about_days_of_former_champions_are_apart_from_those_that_stand(
+def test_alarms_about_days_of_former_champions_are_apart_from_open_ones(
     tmp_path: Path,
 ) -> None:
     """Nineteen alarms used to be listed under "Alarms that stand: 0"."""
     days = tuple(day(f"2026-05-{number:02d}", "1", alarms=(FALLEN,)) for number in range(1, 20))
     seen = status(days=days)
-    assert (len(seen.standing), len(seen.history)) == (0, 19)
+    assert (len(seen.open_alarms), len(seen.former_alarms)) == (0, 19)
     text = said(page(tmp_path, seen))
-    assert "Alarms that stand 0 and 19 about days of former champions" in text
+    assert "Open alarms 0 and 19 about days of former champions" in text
     alarms, former = text.split("About days that former champions have decided")
     assert "Discrimination is down" not in alarms
     assert former.count("Discrimination is down: AUC 0.6460, limit 0.7330") == 19
     told = terminal(seen)
-    assert "no alarm stands; 20 of 20 checks have run" in told
+    assert "no open alarm; 20 of 20 checks have run" in told
     assert "19 alarms about days of former champions: 19 days: 2026-05-01, " in told
 
 
@@ -156,10 +156,10 @@ def test_before_any_check_has_run_none_is_said_to_have_passed(tmp_path: Path) ->
     seen = status(checks_run=0)
     assert "No check has run yet." in said(page(tmp_path, seen))
     assert "passed" not in said(page(tmp_path, seen))
-    assert "no alarm stands; 0 of 20 checks have run" in terminal(seen)
+    assert "no open alarm; 0 of 20 checks have run" in terminal(seen)
     text = said(page(tmp_path, status(checks_run=12)))
     assert (
-        "None stands. 12 of 20 checks have run, and the latest evaluation of each passed." in text
+        "No open alarm. 12 of 20 checks have run, and the latest evaluation of each passed." in text
     )
 
 
