@@ -26,7 +26,7 @@ from creditrisk_assets.landing.table_reader import (
     read_batches,
 )
 from creditrisk_assets.landing.validation import (
-    Checked,
+    CheckedBatch,
     RefusedColumns,
     RowCheck,
     accepted_arrays,
@@ -257,7 +257,7 @@ def _estimate(rows: int, share: float) -> int | None:
     return round(rows / share) if share > 0 else None
 
 
-def _errors(batch: RawBatch, checked: Checked, check: RowCheck) -> list[str | None]:
+def _errors(batch: RawBatch, checked: CheckedBatch, check: RowCheck) -> list[str | None]:
     """For each row, everything that is wrong with it, or None."""
     errors: list[str | None] = [None] * batch.cells.num_rows
     for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
