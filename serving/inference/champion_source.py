@@ -218,7 +218,7 @@ def champion_in(source: Source) -> ChampionRecord | None:
 def champions_in(source: Source, limit: int = HISTORY_LIMIT) -> list[PastRecord]:
     """What a source says of the champion so far, the newest first."""
     return [
-        PastRecord(one.at, ChampionRecord.of_values(one.metadata))
+        PastRecord(one.at, ChampionRecord.from_values(one.metadata))
         for one in source.materializations(CHAMPION, limit)
     ]
 

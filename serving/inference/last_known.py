@@ -57,7 +57,7 @@ class LastKnown:
             kept = _Document.model_validate_json(document.read_bytes())
             if kept.sha256 != _digest(kept.champion):
                 raise ValueError(f"it has SHA-256 {_digest(kept.champion)}; valid: {kept.sha256}")
-            return ChampionRecord.of_values(kept.champion)
+            return ChampionRecord.from_values(kept.champion)
         except FileNotFoundError:
             return None
         except (OSError, ValidationError, ValueError) as error:
