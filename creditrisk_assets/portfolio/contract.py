@@ -64,7 +64,7 @@ Helps = Literal["more", "less"]
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a customer record.
+    """Field of a customer record.
 
     A field is a whole number, a decimal number (`decimal=True`) between `minimum` and `maximum`, or
     one of `codes`, which maps each allowed code, a whole number or a text, to its meaning. The

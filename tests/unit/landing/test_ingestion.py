@@ -53,7 +53,7 @@ CSV = GOOD.to_csv(index=False).encode()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "expected"),
     [
         ("empty.csv", b"", "the file is empty"),
         ("empty.parquet", b"", "the file is empty"),
@@ -91,7 +91,7 @@ CSV = GOOD.to_csv(index=False).encode()
     ids=named,
 )
 def test_a_file_that_is_no_table_is_one_named_entry_and_never_an_exception(
-    tmp_path: Path, name: str, content: bytes, said: str
+    tmp_path: Path, name: str, content: bytes, expected: str
 ) -> None:
     """An exception would fail the run and keep the day's good files from being scored."""
     broken, good = tmp_path / name, tmp_path / "zz-good.csv"
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_table_is_one_named_entry_and_never_an_exception(
     rows = validated(broken, good)
     entry = only_rejection(rows)
     assert (entry["file"], entry["line"], entry["rule"]) == (name, 0, "unreadable file")
-    assert said in str(entry["message"])
+    assert expected in str(entry["message"])
     assert len(rows.accepted) == 2
     assert all(file.holds for file in rows.files)
 
@@ -362,7 +362,7 @@ def test_an_outcome_of_a_customer_that_was_never_decided_on_is_rejected(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("known", "reported", "said"),
+    ("known", "reported", "expected"),
     [
         (
             "00000012",
@@ -379,7 +379,7 @@ def test_an_outcome_of_a_customer_that_was_never_decided_on_is_rejected(tmp_path
     ],
 )
 def test_identifiers_that_lost_their_leading_zeros_are_called_that(
-    tmp_path: Path, known: str, reported: str, said: str
+    tmp_path: Path, known: str, reported: str, expected: str
 ) -> None:
     """A spreadsheet opens the outcomes and saves them again."""
     path = write_lines(tmp_path / "in.csv", ["id,bad", f"{reported},1"])
@@ -392,7 +392,7 @@ def test_identifiers_that_lost_their_leading_zeros_are_called_that(
         known_customers=pd.Index([known]),
     )
     (message,) = result.first_rejected["message"]
-    assert message.startswith(f"id: {said}")
+    assert message.startswith(f"id: {expected}")
 
 
 def test_where_nobody_is_known_every_customer_is_rejected(tmp_path: Path) -> None:
@@ -452,10 +452,10 @@ def test_the_columns_of_the_accepted_file_have_the_contracts_types_also_without_
     assert empty == pa.schema([("id", pa.string()), ("amount", pa.int64()), ("code", pa.int64())])
     path = write_lines(tmp_path / "in.csv", [HEADER, "1,10,1"])
     assert pq.read_schema(ingest([path], TINY, TINY.fields, tmp_path / "b").accepted_file) == empty
-    kept = ingest(
+    accepted = ingest(
         [path], TINY, TINY.fields, tmp_path / "c", duplicate_rule="versions"
     ).accepted_file
-    assert pq.read_schema(kept) == empty.append(pa.field("version", pa.int64()))
+    assert pq.read_schema(accepted) == empty.append(pa.field("version", pa.int64()))
 
 
 def test_a_rejected_row_is_read_back_from_quarantine_as_it_was_written(tmp_path: Path) -> None:

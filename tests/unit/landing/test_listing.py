@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_and_not_an_empty_day(tmp_pa
 
 
 def test_days_come_in_order_strangers_are_named_and_empty_days_are_none(tmp_path: Path) -> None:
-    """A file that lies beside the days instead of in one would otherwise never be missed."""
+    """A file next to the day folders instead of in one would otherwise go unnoticed."""
     for name in ("2026-02-02", "2026-02-01"):
         land(tmp_path / name, "in.csv", pd.DataFrame({"id": [1], "x": [2]}))
     for name in ("2026-02-03", "2026-02-04", "backup", ".git", "2026-02-31"):

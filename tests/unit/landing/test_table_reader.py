@@ -372,7 +372,7 @@ def test_parquet_is_read_with_its_own_types_from_any_number_of_row_groups(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "the file is empty"),
         (b"id,x\n", "no rows"),
@@ -396,12 +396,12 @@ def test_parquet_is_read_with_its_own_types_from_any_number_of_row_groups(tmp_pa
     ids=range(12),
 )
 def test_what_is_no_table_says_why_however_late_it_turns_out(
-    tmp_path: Path, content: bytes, said: str
+    tmp_path: Path, content: bytes, expected: str
 ) -> None:
-    """A byte that cannot be read in the last line: what came before may be as wrong, so nothing of the file is kept."""
+    """A byte that cannot be read in the last line: earlier rows may be as wrong, so no row of the file is accepted."""
     path = tmp_path / "in.csv"
     path.write_bytes(content)
-    with pytest.raises(UnreadableFile, match=said):
+    with pytest.raises(UnreadableFile, match=expected):
         read_all(path)
 
 
