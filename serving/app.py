@@ -103,7 +103,9 @@ def create_app(
         **dict.fromkeys(REFUSALS, _refused),
     }.items():
         app.add_exception_handler(kind, handler)
-    batch = BatchHandler(decider, portfolio, read, serving.batch_rows_limit, settings.run_dir)
+    batch = BatchHandler(
+        decider, portfolio, read, serving.limits.batch_rows_limit, settings.run_dir
+    )
 
     async def predict(request: Request) -> Response:
         """The decision on one customer. It is in the decision log before the answer leaves."""
@@ -216,9 +218,9 @@ def api(serving: ServingSettings, settings: Settings) -> Gateway:
     if serving.otlp_endpoint is not None:
         listeners.append(tracing(serving.otlp_endpoint))
     portfolio, codec = settings.portfolio, settings.decision_log_codec
-    look_seconds = serving.champion_poll_seconds / LOOKS_A_POLL
+    look_seconds = serving.limits.champion_poll_seconds / LOOKS_A_POLL
     holder = ChampionHolder(ChampionFile.of(settings), portfolio, look_seconds, [metrics])
-    size, seconds = serving.segment_megabytes << 20, serving.segment_minutes * 60
+    size, seconds = serving.limits.segment_megabytes << 20, serving.limits.segment_minutes * 60
     singles, many = (
         DecisionLog(settings.open_segments, portfolio.name, codec, size, seconds, keyed=keyed)
         for keyed in (False, True)
@@ -248,7 +250,7 @@ def with_gateway(
         serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback
     )
     limiter = (
-        RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.rate_burst)
+        RateLimiter(settings.run_dir / "rate-limit", serving.rate_limit, serving.limits.rate_burst)
         if serving.rate_limit
         else None
     )

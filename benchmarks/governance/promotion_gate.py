@@ -31,15 +31,14 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from creditrisk_assets.governance.gate_tests import Comparison, compare
-from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.modelling.datasets import history_set, training_rows, with_features
 from creditrisk_assets.modelling.fairness import Groups, jeffreys_interval, protected_groups
 from creditrisk_assets.modelling.metrics import auc_gain
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.monitoring.population_stability import population_stability
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Scores
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 
 FloatArray = NDArray[np.float64]
@@ -149,7 +148,7 @@ def main() -> None:
     def told(news: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {news}", flush=True)
 
-    limits = GateLimits.of(Settings())
+    limits = GateLimits()
     with threadpool_limits(limits=1):
         pool, sides = real_sides(options.fits, told)
         pairs = {

@@ -36,14 +36,13 @@ from benchmarks.governance.promotion_gate import (
     with_block,
 )
 from creditrisk_assets.governance.gate_tests import Comparison, compare
-from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.datasets import training_rows, with_features
 from creditrisk_assets.modelling.fairness import Groups, jeffreys_interval, protected_groups
 from creditrisk_assets.modelling.recalibration import recalibrated_cut_off
 from creditrisk_assets.modelling.training import fit, predict
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 
 FloatArray = NDArray[np.float64]
@@ -129,7 +128,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     started = time.monotonic()
-    limits = GateLimits.of(Settings())
+    limits = GateLimits()
     cells = []
     with threadpool_limits(limits=1):
         pool = fitted_pool()

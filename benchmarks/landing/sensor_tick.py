@@ -23,6 +23,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from creditrisk_assets.policy import Policy, ReportLimits
 from creditrisk_assets.scoring.bundle_store import BUNDLES
 
 COPIED = ("event", "evaluation_event", "partition")
@@ -265,7 +266,12 @@ def champion_metadata(home: Path) -> Mapping[str, Any]:
 
     trained = home.exists()
     loop = SteppedLoop.in_folder(
-        home, Settings(data_dir=home / "data", report_rows=0, simulated_rows=4_000)
+        home,
+        Settings(
+            data_dir=home / "data",
+            policy=Policy(reports=ReportLimits(rows=0)),
+            raw_data="simulated:4000",
+        ),
     )
     if not trained and not loop.run("train").success:
         raise RuntimeError(f"no champion could be trained in {home}")

@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        site = Site.trained(Path(folder), simulated_rows=4_000)
+        site = Site.trained(Path(folder), raw_data="simulated:4000")
         site.workers = arguments.workers
         outcome = crash(site, arguments.rounds, arguments.seed)
     print(outcome)

@@ -44,7 +44,7 @@ def archive(
     from creditrisk_assets.store import StoreMismatch, claim_folder, open_store
 
     settings = settings_here()
-    api, hours = ApiDecisions.of(settings), settings_here(serving=True).idempotency_hours
+    api, hours = ApiDecisions.of(settings), settings_here(serving=True).limits.idempotency_hours
     index: IdempotencyIndex | None = None
     stop = StopSignal()
     signal.pthread_sigmask(

@@ -18,6 +18,7 @@ from creditrisk_assets.defs.champion_commands import (
     in_force_of,
     policy_metadata,
     registry_of,
+    stored_policy,
     verify,
 )
 from creditrisk_assets.defs.check_results import watched_result
@@ -73,7 +74,11 @@ def candidate_model(
     if _action(context.run.tags) == Action.RECALIBRATE:
         return _recalibration(context, settings, production_batch, outcomes, causes)
     learning = candidate_set(
-        features, production_batch, outcomes, settings.portfolio, settings.evaluation_days
+        features,
+        production_batch,
+        outcomes,
+        settings.portfolio,
+        settings.policy.gate.evaluation_days,
     )
     return train_and_register(context, settings, learning, "candidate", causes)
 
@@ -215,7 +220,6 @@ def _compared(
     """Judge a contender, write the verdict into the ledger, and put the winner in force."""
     from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.promotion_gate import judge
-    from creditrisk_assets.governance.verdict import GateLimits
     from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 
     registry = registry_of(settings)
@@ -223,10 +227,8 @@ def _compared(
     before = head.after if head else None
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
-    shadow = partial(shadow_scores, settings.decisions, settings.evaluation_days)
-    judgement = judge(
-        contender, current, settings.portfolio, GateLimits.of(settings), policy, shadow
-    )
+    shadow = partial(shadow_scores, settings.decisions, settings.policy.gate.evaluation_days)
+    judgement = judge(contender, current, settings.portfolio, settings.policy.gate, policy, shadow)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
     html = verdict_page(judgement, plots, settings.portfolio.words)
     page = registry.attach(
@@ -252,6 +254,7 @@ def _compared(
         challenger=contender.version,
         why=verdict.reason,
         evidence_sha256=verdict.digest,
+        policy_sha256=stored_policy(settings),
     )
     entry = ledger.append(move, head)
     registry.set_champion(after.model_version)
@@ -347,7 +350,6 @@ def challenger_agrees_in_shadow(
     """
     from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.gate_tests import NO_SHADOW, shadow_agrees
-    from creditrisk_assets.governance.verdict import GateLimits
 
     result = partial(watched_result, "challenger_agrees_in_shadow")
     challenger = _waiting_challenger(context.instance, settings)
@@ -356,11 +358,13 @@ def challenger_agrees_in_shadow(
     if challenger is None or in_force is None:
         return nothing(summary="no challenger waits")
     bundle, version = challenger.load(), in_force.model_version
-    shadow = shadow_scores(settings.decisions, settings.evaluation_days, bundle, version)
+    shadow = shadow_scores(
+        settings.decisions, settings.policy.gate.evaluation_days, bundle, version
+    )
     if not shadow.rows:
         return nothing(summary=NO_SHADOW)
     recalibrated = bundle.manifest.training.kind == RECALIBRATION
-    test = shadow_agrees(shadow, GateLimits.of(settings), recalibrated)
+    test = shadow_agrees(shadow, settings.policy.gate, recalibrated)
     return result(
         passed=test.passed,
         summary=f"version {challenger.version}: {test.sentence}",

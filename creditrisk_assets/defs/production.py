@@ -404,7 +404,7 @@ def _checks(
         rows=ingested.rows_in,
         files=table(pd.DataFrame(ingested.files)),
     )
-    share, limit = ingested.rejected_share, settings.rejected_share_limit
+    share, limit = ingested.rejected_share, settings.policy.landing.rejected_share
     unreadable = ", ".join(ingested.unreadable_files)
     passed = ingested.rows > 0 and not unreadable and share <= limit
     if unreadable:

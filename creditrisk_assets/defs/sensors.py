@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from creditrisk_assets.defs import event_log
+from creditrisk_assets.defs.champion_commands import record_policy
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
 from creditrisk_assets.defs.landing_scan import Seen, arrivals_in
 from creditrisk_assets.defs.partitions import DAYS
@@ -100,9 +101,11 @@ def retrain_on_drift(
 ) -> dg.SensorResult:
     """Failed drift or performance checks are weighed when there are outcomes; a recalibration or a
     refit is started once for each cause, if the evidence asks for one and the policy allows it. As
-    long as nothing has happened the last answer stands.
+    long as nothing has happened the last answer stands. A changed policy is recorded in the ledger
+    first.
     """
     instance = context.instance
+    record_policy(instance, settings)
     mark = f"{history_mark(instance)} {RetrainLimits.of(settings)}"
     remembered: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
     if remembered.get("mark") == mark:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from creditrisk_assets.decisions.shadow import ShadowScores
-from creditrisk_assets.governance.verdict import GateLimits, GateTest
+from creditrisk_assets.governance.verdict import GateTest
 from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.fairness import Groups, fields_surely_below, lowest_ratios
 from creditrisk_assets.modelling.metrics import auc_gain, row_log_loss
 from creditrisk_assets.monitoring.population_stability import population_stability
 from creditrisk_assets.number_format import beside
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.contract import DecisionWords
 from creditrisk_assets.scoring.bundle import Scores
 

@@ -22,7 +22,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from creditrisk_assets.scoring.bundle import BundlePlace, ChampionRecord, DecisionRule
 from creditrisk_assets.storage import StoredPath, create_file
 
-Action = Literal["first", "promoted", "rejected", "rolled_back", "cut_off"]
+Action = Literal["first", "promoted", "rejected", "rolled_back", "cut_off", "policy"]
+
+LEAVES_IN_FORCE = ("rejected", "policy")
+"""Actions that change neither version nor cut-off."""
 
 BEFORE_THE_FIRST = "0" * 64
 """What the first entry names as the one before it."""
@@ -60,7 +63,8 @@ class Move(_Document):
     """What is to be written down.
 
     Attributes:
-        action: what happened to the champion; `rejected` where the challenger failed the gate.
+        action: what happened to the champion; `rejected` where the challenger failed the gate,
+            `policy` where a limit of the policy changed.
         actor: who or what did it.
         day: the latest day of data then, None before the first.
         before: in force before; None before the first.
@@ -69,6 +73,7 @@ class Move(_Document):
         why: in words.
         evidence_sha256: digest of the document that the decision rests on, None where a person
             decided.
+        policy_sha256: hash of the policy then; the policy is stored below `policies`.
     """
 
     action: Action
@@ -79,6 +84,7 @@ class Move(_Document):
     challenger: str | None
     why: str
     evidence_sha256: str | None
+    policy_sha256: str
 
 
 class Entry(Move):
@@ -244,8 +250,8 @@ def version_before(entries: Sequence[Entry]) -> InForce | None:
 
 
 def last_move(entries: Sequence[Entry]) -> Entry:
-    """The entry by which what is in force came into force; a rejected challenger moves nothing."""
-    return next(entry for entry in reversed(entries) if entry.action != "rejected")
+    """The entry that put the current version and cut-off in force."""
+    return next(entry for entry in reversed(entries) if entry.action not in LEAVES_IN_FORCE)
 
 
 def rolled_back_from(entries: Sequence[Entry], version: str) -> Entry | None:

@@ -34,7 +34,6 @@ from creditrisk_assets.governance.gate_tests import (
 )
 from creditrisk_assets.governance.verdict import (
     CutOffMove,
-    GateLimits,
     GateTest,
     JudgedEvidence,
     JudgedSide,
@@ -44,6 +43,7 @@ from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
 from creditrisk_assets.modelling.fairness import Groups, fairness_by_group, protected_groups
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.recalibration import differences_beyond_calibration
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import HELD_OUT, RECALIBRATION, Bundle, InputField, Scores
 

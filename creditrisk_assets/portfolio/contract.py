@@ -278,6 +278,15 @@ class Portfolio:
             `{"good": 0, "bad": 1}`.
         published_names: alternative canonical column names of whole files, mapped to the contract's
             columns; see `contract_names`.
+        owner: person or unit that answers for the model, for model card and inventory.
+        developer: person or unit that develops it.
+        validator: person or unit that validates it, independently of the developer.
+        loss_given_default: LGD, share of the exposure that a default costs, 0 to 1: an assumption.
+        exposure_share: share of the exposure field that is owed in a default, 0 to 1: an
+            assumption.
+        grade_bounds: 1 to 25 rising PDs between the grades A, B, C and so on.
+        data_weekdays: weekdays on which data comes, 1 Monday to 7 Sunday.
+        late_days: business days that are over and were not scored without an alarm.
 
     Raises:
         ValueError: if its parts contradict each other; the message names the part.
@@ -302,6 +311,14 @@ class Portfolio:
     target_words: Mapping[str, int] = field(default_factory=dict)
     published_names: Mapping[str, str] = field(default_factory=dict)
     words: DecisionWords = DecisionWords()
+    owner: str = "not assigned"
+    developer: str = "not assigned"
+    validator: str = "not assigned"
+    loss_given_default: float = 0.75
+    exposure_share: float = 1.0
+    grade_bounds: tuple[float, ...] = (0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
+    data_weekdays: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
+    late_days: int = 1
 
     def __post_init__(self) -> None:
         names = self.field_names
@@ -331,6 +348,7 @@ class Portfolio:
                 "(target_words)"
             )
         _ = self.target_field  # checks its words
+        self._check_assumptions()
         unknown_columns = sorted(
             {*self.published_names.values()} - {self.identifier, self.target, *names}
         )
@@ -357,6 +375,25 @@ class Portfolio:
             raise ValueError(
                 f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field "
                 "but the protected ones"
+            )
+
+    def _check_assumptions(self) -> None:
+        bounds = self.grade_bounds
+        rising = list(bounds) == sorted({*bounds}) and 1 <= len(bounds) <= 25
+        if not rising or not 0 < bounds[0] <= bounds[-1] < 1:
+            raise ValueError(
+                f"portfolio {self.name}: grade_bounds {bounds}; valid: 1 to 25 rising PDs between "
+                "0 and 1"
+            )
+        for name in ("loss_given_default", "exposure_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"portfolio {self.name}: {name} {getattr(self, name)}; valid: 0 to 1"
+                )
+        if not self.data_weekdays or not {*self.data_weekdays} <= {*range(1, 8)}:
+            raise ValueError(
+                f"portfolio {self.name}: data_weekdays {self.data_weekdays}; valid: numbers from "
+                "1, Monday, to 7, Sunday"
             )
 
     @cached_property

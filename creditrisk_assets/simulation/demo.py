@@ -35,7 +35,7 @@ from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings, today
 from creditrisk_assets.simulation import processes
-from creditrisk_assets.simulation.sandbox import enter, fresh_site
+from creditrisk_assets.simulation.sandbox import fresh_site, use_site
 from creditrisk_assets.simulation.scenarios import (
     chosen,
     newcomers,
@@ -143,7 +143,7 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
         code_server, dagster, api = processes.reserved_ports(3)
         ports = processes.Ports(code_server, dagster, api, None)
         urls = {"API_URL": ports.api_url, "DAGSTER_URL": ports.dagster_url, "MLFLOW_URL": ""}
-        settings, environment = enter(site, RAW_DATA=str(history_file), REPORT_ROWS="2000", **urls)
+        settings, environment = use_site(site, 2_000, RAW_DATA=str(history_file), **urls)
         instance = status.open_instance(site)
         workspace = site / "data" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)

@@ -26,7 +26,7 @@ from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation import processes
-from creditrisk_assets.simulation.sandbox import enter, fresh_site
+from creditrisk_assets.simulation.sandbox import fresh_site, use_site
 from creditrisk_assets.simulation.scenarios import (
     SCENARIOS,
     Arrival,
@@ -44,7 +44,7 @@ START = date(2025, 1, 1)
 
 HISTORY_ROWS = 20_000
 DAEMON_TIMEOUT_SECONDS = 300.0
-NO_PICTURES = "0"
+NO_PICTURES = 0
 """The Evidently report is four fifths of a day's time, and nobody looks at those of a drill."""
 
 
@@ -155,8 +155,8 @@ def run_drill(
     with fresh_site(project / "data" / "drill" / plan.scenario, project) as site:
         history_file = site / "data" / "history.parquet"
         history.to_parquet(history_file, index=False)
-        settings, environment = enter(
-            site, RAW_DATA=str(history_file), SETTLE_SECONDS="0", REPORT_ROWS=NO_PICTURES
+        settings, environment = use_site(
+            site, NO_PICTURES, RAW_DATA=str(history_file), SETTLE_SECONDS="0"
         )
         seen = _Seen()
         last_day = plan.days + plan.outcomes_after_days

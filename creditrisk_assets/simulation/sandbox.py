@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from creditrisk_assets.settings import Settings
+from creditrisk_assets.settings import POLICY_FILE, Settings, default_policy
 
 
 class SiteInUse(RuntimeError):
@@ -39,14 +39,17 @@ def fresh_site(site: Path, project: Path) -> Iterator[Path]:
         shutil.rmtree(site, ignore_errors=True)
         (site / "data").mkdir(parents=True)
         shutil.copy(project / "dagster.yaml", site / "dagster.yaml")
+        if (project / POLICY_FILE).is_file():
+            shutil.copy(project / POLICY_FILE, site / POLICY_FILE)
         yield site.resolve()
 
 
-def enter(site: Path, **variables: str) -> tuple[Settings, dict[str, str]]:
-    """Make a site this process's own: working directory, settings, environment.
+def use_site(site: Path, report_rows: int, **variables: str) -> tuple[Settings, dict[str, str]]:
+    """Make a site this process's own: working directory, policy, settings, environment.
 
     Args:
         site: as `fresh_site` gives it.
+        report_rows: rows that a report of a day draws, in place of the policy's.
         variables: settings, `NAME=value` without their prefix.
 
     Returns:
@@ -56,6 +59,10 @@ def enter(site: Path, **variables: str) -> tuple[Settings, dict[str, str]]:
     environment = {"DAGSTER_HOME": str(site), "CREDITRISK_DATA_DIR": str(site / "data")}
     environment |= {f"CREDITRISK_{name}": value for name, value in variables.items()}
     os.environ.update(environment)
+    policy = default_policy()
+    reports = policy.reports.model_copy(update={"rows": report_rows})
+    text = policy.model_copy(update={"reports": reports}).toml()
+    (site / POLICY_FILE).write_text(text, encoding="utf-8")
     os.environ.pop(
         "MLFLOW_TRACKING_URI", None
     )  # a store of its own, whatever the environment names

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import sensors
+from creditrisk_assets.defs.champion_commands import stored_policy
 from creditrisk_assets.defs.partitions import add_days
 from creditrisk_assets.defs.store_mark import require_one_store
 from creditrisk_assets.governance.ledger import InForce, Ledger, Move
@@ -175,6 +176,7 @@ class SteppedLoop:
             challenger=None,
             why=record.reason,
             evidence_sha256=None,
+            policy_sha256=stored_policy(self.settings),
         )
         entry = ledger.append(move, head)
         named = record.model_copy(

@@ -179,14 +179,17 @@ def route_table(
         batch_types: media types that /predict/batch takes.
         other_names: other names of these.
     """
-    seconds = settings.body_seconds
-    small = Body(settings.predict_body_limit, (), seconds)
+    seconds = settings.limits.body_seconds
+    small = Body(settings.limits.predict_body_limit, (), seconds)
     one = Body(
-        settings.predict_body_limit, (JSON_TYPE,), seconds, other_names=frozenset({"text/json"})
+        settings.limits.predict_body_limit,
+        (JSON_TYPE,),
+        seconds,
+        other_names=frozenset({"text/json"}),
     )
-    form = Body(settings.predict_body_limit, (JSON_TYPE, FORM_TYPE), seconds)
+    form = Body(settings.limits.predict_body_limit, (JSON_TYPE, FORM_TYPE), seconds)
     many = Body(
-        settings.batch_body_limit,
+        settings.limits.batch_body_limit,
         tuple(batch_types),
         seconds,
         streamed=True,

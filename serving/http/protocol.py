@@ -47,7 +47,7 @@ class Patience:
 @cache
 def _of_environment() -> Patience:
     settings = ServingSettings()
-    return Patience(settings.head_seconds, settings.write_seconds)
+    return Patience(settings.limits.head_seconds, settings.limits.write_seconds)
 
 
 class _HeadTooLarge(Exception):

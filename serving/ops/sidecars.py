@@ -77,7 +77,7 @@ def publish_champion() -> None:
     publisher = Publisher(source, ledger.require_recorded, ChampionFile.of(settings))
     while not stop.requested:
         publisher.publish()
-        stop.wait(serving.champion_poll_seconds)
+        stop.wait(serving.limits.champion_poll_seconds)
 
 
 def archive_decisions() -> None:

@@ -38,6 +38,7 @@ from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 from creditrisk_assets.storage import zone_path
 from creditrisk_assets.store import IDENTITY
 from tests.conftest import REPOSITORY
+from tests.support.policies import policy_of
 
 HISTORY_ROWS = 4_000
 BUCKET = "bank"
@@ -61,9 +62,9 @@ class Loop(SteppedLoop):
         defaults: dict[str, Any] = {
             "data_dir": home / "data",
             "settle_seconds": 0,
-            "report_rows": 0,
+            "policy": policy_of({}),
         }
-        defaults["simulated_rows"] = HISTORY_ROWS
+        defaults["raw_data"] = f"simulated:{HISTORY_ROWS}"
         wanted = Settings(**(defaults | settings))
         wanted.mlflow_dir.mkdir(parents=True, exist_ok=True)
         (wanted.mlflow_dir / "mlflow.db").write_bytes(new_mlflow_store())
@@ -204,7 +205,9 @@ def fresh(tmp_path: Path) -> Iterator[Loop]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a first champion. Tests that share it use days of their own and do not move the champion."""
-    loop = Loop.of(tmp_path_factory.mktemp("trained") / "site", report_rows=5_000)
+    loop = Loop.of(
+        tmp_path_factory.mktemp("trained") / "site", policy=policy_of({"reports.rows": 5_000})
+    )
     assert loop.run("train").success
     yield loop
     loop.instance.dispose()

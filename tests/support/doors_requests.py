@@ -42,6 +42,7 @@ from tests.integration.conftest import until
 from tests.support.champion_file import published
 from tests.support.doors import PAGE
 from tests.support.examples import champion_of, written_bundle
+from tests.support.policies import policy_of
 from tests.support.servers import served
 
 SECTION = "## Requests"
@@ -537,7 +538,8 @@ def opened(folder: Path) -> Iterator[Door]:
     )
     bundle = written.load()
     loop = SteppedLoop.in_folder(
-        folder / "home", Settings(data_dir=UPath(folder / "data"), settle_seconds=0, report_rows=0)
+        folder / "home",
+        Settings(data_dir=UPath(folder / "data"), settle_seconds=0, policy=policy_of({})),
     )
     loop.name_champion(champion_of(bundle, written.version), bundle)
     published(loop)

@@ -25,6 +25,7 @@ from serving.inference.champion_holder import ChampionHolder
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks, until
 from tests.support.champion_file import published
+from tests.support.policies import policy_of
 
 PAGE = REPOSITORY / "docs" / "guide" / "bring-your-own-portfolio.md"
 
@@ -162,7 +163,7 @@ def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
 
 def test_a_day_whose_optional_field_is_empty_is_measured_and_drawn_without_it(loop: Loop) -> None:
     """Evidently raises on such a column, and took every measured check of the day with it."""
-    loop.settings.report_rows = 500
+    loop.settings.policy = policy_of({"reports.rows": 500})
     try:
         loop.land_day("2026-01-05", borrowers(400, 9, 500_001).assign(income=np.nan))
         loop.land_day("2026-01-06", borrowers(400, 10, 600_001))
@@ -175,7 +176,7 @@ def test_a_day_whose_optional_field_is_empty_is_measured_and_drawn_without_it(lo
         unwritable.write_text("a file where the report's folder should be")
         second = loop.run("score_production", "2026-01-06")
     finally:
-        loop.settings.report_rows = 0
+        loop.settings.policy = policy_of({})
     assert (first.success, second.success) == (True, True)
     assert not checks(first)["data_quality_is_stable"].passed
     assert "income" in str(checks(first)["data_quality_is_stable"].metadata["summary"].value)

@@ -193,7 +193,7 @@ def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_ot
     tmp_path: Path,
 ) -> None:
     """What nobody lands is never monitored, matures nowhere and teaches the next model nothing."""
-    loop = Loop.of(tmp_path / "site", simulated_rows=2_000)
+    loop = Loop.of(tmp_path / "site", raw_data="simulated:2000")
     assert loop.run("train").success
     customers = simulate(120, 91, 5_000)
     rows = customers[["id", *PORTFOLIO.field_names]].to_dict("records")

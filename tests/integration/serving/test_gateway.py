@@ -18,7 +18,7 @@ from fastapi_offline import FastAPIOffline
 from structlog.testing import capture_logs
 
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.settings import ServingSettings
+from creditrisk_assets.settings import ServingLimits, ServingSettings
 from serving.access import keys
 from serving.access.keys import KeyRing, create_key, revoke_keys
 from serving.access.rate_limit import RateLimiter
@@ -119,7 +119,9 @@ class Site:
 @pytest.fixture(scope="module")
 def settings() -> ServingSettings:
     return ServingSettings(
-        predict_body_limit=BODY_LIMIT, batch_body_limit=BATCH_LIMIT, body_seconds=SECONDS
+        limits=ServingLimits(
+            predict_body_limit=BODY_LIMIT, batch_body_limit=BATCH_LIMIT, body_seconds=SECONDS
+        )
     )
 
 

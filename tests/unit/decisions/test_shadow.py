@@ -16,13 +16,12 @@ from creditrisk_assets.decisions.sets import DecisionSet, store_set
 from creditrisk_assets.decisions.shadow import ShadowScores, shadow_scores
 from creditrisk_assets.governance.gate_tests import NO_SHADOW, shadow_agrees
 from creditrisk_assets.governance.promotion_gate import judge
-from creditrisk_assets.governance.verdict import GateLimits
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import Bundle
-from creditrisk_assets.settings import Settings
 from tests.support.examples import HANDMADE, WrittenBundle, champion_of, written_bundle
 from tests.unit.governance.test_promotion_gate import held_out
 
-LIMITS = GateLimits.of(Settings())
+LIMITS = GateLimits()
 DAY, EARLIER = "2026-03-01", "2026-02-27"
 ROWS: list[dict[str, Any]] = [
     {str(name): value for name, value in row.items()}

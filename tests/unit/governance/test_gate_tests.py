@@ -19,14 +19,14 @@ from creditrisk_assets.governance.gate_tests import (
     compare,
     shadow_agrees,
 )
-from creditrisk_assets.governance.verdict import GateLimits, GateTest
+from creditrisk_assets.governance.verdict import GateTest
 from creditrisk_assets.modelling.fairness import Grouping
 from creditrisk_assets.modelling.metrics import SMALLEST_PD, row_log_loss
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import Scores
-from creditrisk_assets.settings import Settings
 from tests.support.examples import logistic
 
-LIMITS = GateLimits.of(Settings())
+LIMITS = GateLimits()
 FloatArray = NDArray[np.float64]
 
 

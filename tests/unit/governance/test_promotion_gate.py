@@ -19,10 +19,11 @@ from creditrisk_assets.governance.gate_tests import (
     RECALIBRATION_COMPARISONS,
 )
 from creditrisk_assets.governance.promotion_gate import held_out_evidence, judge
-from creditrisk_assets.governance.verdict import GateLimits, Verdict
+from creditrisk_assets.governance.verdict import Verdict
 from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 from creditrisk_assets.modelling.decision_graph import INTERCEPT, SLOPE
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import (
     GRAPH,
     HELD_OUT,
@@ -32,7 +33,6 @@ from creditrisk_assets.scoring.bundle import (
     InputField,
     load_bundle,
 )
-from creditrisk_assets.settings import Settings
 from tests.support.examples import (
     HANDMADE,
     WrittenBundle,
@@ -40,7 +40,7 @@ from tests.support.examples import (
     written_bundle,
 )
 
-LIMITS = GateLimits.of(Settings())
+LIMITS = GateLimits()
 TRUE, NOISY, VERY_NOISY = 0, 1, 2
 
 Make = Callable[..., WrittenBundle]
