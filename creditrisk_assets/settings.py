@@ -4,13 +4,20 @@ import datetime
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, ImportString, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ImportString,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from upath import UPath
 
-from creditrisk_assets.decisions.codec import Codec
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.storage import is_local, zone_path
 
@@ -29,6 +36,15 @@ def _look_here(value: object) -> object:
             if folder and folder not in sys.path:
                 sys.path.append(folder)
     return value
+
+
+def _require_codec(codec: Any) -> Any:
+    """Raises:
+    ValueError: if it does not have the methods of `creditrisk_assets.decisions.codec.Codec`.
+    """
+    if not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
+        raise ValueError("valid: an object with the methods encode and decode")
+    return codec
 
 
 def default_data_dir() -> str:
@@ -306,13 +322,12 @@ class Settings(StoreLocation):
         "what its processes share; by default `api` in the data folder. Every process of one API "
         "must have the same.",
     )
-    decision_log_codec: Annotated[ImportString[Codec], NoDecode, BeforeValidator(_look_here)] = (
-        Field(
-            "creditrisk_assets.decisions.codec.PLAIN",  # type: ignore[assignment]  # validated, so imported
-            description="What decisions pass through on their way to the log and back, for "
-            "encryption at rest: dotted path of an object with `encode` and `decode` from bytes "
-            "to bytes.",
-        )
+    decision_log_codec: Annotated[
+        ImportString[Any], NoDecode, BeforeValidator(_look_here), AfterValidator(_require_codec)
+    ] = Field(
+        "creditrisk_assets.decisions.codec.PLAIN",  # validated, so imported
+        description="Encodes decisions in the log and decodes them again, for encryption at "
+        "rest: dotted path of an object with `encode` and `decode` from bytes to bytes.",
     )
 
     api_keys_file: Path | None = Field(
@@ -458,24 +473,14 @@ class Settings(StoreLocation):
         return self.api_folder / "log" / "sealed"
 
     @property
-    def shadow_segments(self) -> Path:
-        """Segments of what challengers would have answered."""
-        return self.api_folder / "log" / "shadow"
-
-    @property
-    def shadow(self) -> UPath:
-        """What challengers would have answered, kept by day."""
-        return self.data_dir / "shadow"
-
-    @property
     def idempotency_file(self) -> Path:
         """The index of idempotency keys."""
         return self.api_folder / "idempotency.db"
 
     @property
-    def last_known(self) -> Path:
-        """The champion that the API answered by last, for when nobody else can say."""
-        return self.api_folder / "last-known"
+    def champion_folder(self) -> Path:
+        """The API's own file of the champion in force, and copies of bundles that answer."""
+        return self.api_folder / "champion"
 
     @property
     def champion_lock(self) -> Path:
@@ -491,13 +496,6 @@ class Settings(StoreLocation):
     def run_dir(self) -> Path:
         """What the API's processes share while they run: the rate limit's table, the metrics."""
         return self.api_folder / "run"
-
-    @property
-    def published_champion(self) -> Path:
-        """What the source says of the champion, as the one process that reads it has published it
-        for the API's workers.
-        """
-        return self.run_dir / "champion.json"
 
     @property
     def metrics_dir(self) -> Path:
@@ -551,11 +549,6 @@ class ServingSettings(BaseSettings):
         gt=0,
         description="An Idempotency-Key is remembered for so long: as long as a client may be "
         "trying again.",
-    )
-    shadow: bool = Field(
-        True,
-        description="Let the challenger, when there is one, score the same customers off the "
-        "request path.",
     )
     open_beyond_loopback: bool = Field(
         False,

@@ -1,8 +1,10 @@
 """Who decides: the assets `candidate_model` and `champion`, and what must hold for a champion."""
 
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ from creditrisk_assets.defs.history import register_made, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
 from creditrisk_assets.monitoring.triage import Action
-from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.bundle import RECALIBRATION, Bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.storage import replacing
@@ -211,8 +213,8 @@ def _compared(
     contender: "RegisteredBundle",
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Judge a contender, write the verdict into the ledger, and put the winner in force."""
+    from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.promotion_gate import judge
-    from creditrisk_assets.governance.shadow_evidence import ShadowFolders
     from creditrisk_assets.governance.verdict import GateLimits
     from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 
@@ -221,9 +223,9 @@ def _compared(
     before = head.after if head else None
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
-    shadowed = ShadowFolders(settings.shadow, settings.decisions, settings.evaluation_days).evidence
+    shadow = partial(shadow_scores, settings.decisions, settings.evaluation_days)
     judgement = judge(
-        contender, current, settings.portfolio, GateLimits.of(settings), policy, shadowed
+        contender, current, settings.portfolio, GateLimits.of(settings), policy, shadow
     )
     verdict, plots = judgement.verdict, verdict_plots(judgement)
     html = verdict_page(judgement, plots, settings.portfolio.words)
@@ -334,3 +336,47 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
         days=", ".join(one.decisions.day for one in replayed) or "none decided yet",
         seed=seed,
     )
+
+
+@dg.asset_check(asset=candidate_model)
+def challenger_agrees_in_shadow(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """The newest challenger, scored on the decisions that the champion made by the API in the last
+    days, scores every record, and its PDs are like the champion's. No request waits for it.
+    """
+    from creditrisk_assets.decisions.shadow import shadow_scores
+    from creditrisk_assets.governance.gate_tests import NO_SHADOW, shadow_agrees
+    from creditrisk_assets.governance.verdict import GateLimits
+
+    result = partial(watched_result, "challenger_agrees_in_shadow")
+    challenger = _waiting_challenger(context.instance, settings)
+    in_force = champion_in_force(context.instance)
+    nothing = partial(result, passed=True, observed=math.nan, threshold=math.nan, rows=0)
+    if challenger is None or in_force is None:
+        return nothing(summary="no challenger waits")
+    bundle, version = challenger.load(), in_force.model_version
+    shadow = shadow_scores(settings.decisions, settings.evaluation_days, bundle, version)
+    if not shadow.rows:
+        return nothing(summary=NO_SHADOW)
+    recalibrated = bundle.manifest.training.kind == RECALIBRATION
+    test = shadow_agrees(shadow, GateLimits.of(settings), recalibrated)
+    return result(
+        passed=test.passed,
+        summary=f"version {challenger.version}: {test.sentence}",
+        observed=math.nan if test.observed is None else test.observed,
+        threshold=math.nan if test.limit is None else test.limit,
+        rows=shadow.rows,
+        days=", ".join(shadow.days),
+    )
+
+
+def _waiting_challenger(
+    instance: dg.DagsterInstance, settings: Settings
+) -> "RegisteredBundle | None":
+    """The newest model, unless it is or was the champion."""
+    version = latest_contender(instance)
+    entries = Ledger(settings.ledger).entries()
+    if version is None or any(entry.after.model_version == version for entry in entries):
+        return None
+    return registry_of(settings).version(version)

@@ -128,7 +128,7 @@ def production_scores(
             rows=rows,
             file_sha256=_file_digest(scored),
         )
-        kept = sets.keep(
+        kept = sets.store_set(
             settings.decisions, Path(shutil.copyfile(scored, folder / "kept.parquet")), scoring
         )
         scorings = [

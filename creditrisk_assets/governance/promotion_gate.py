@@ -22,16 +22,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from creditrisk_assets.decisions.shadow import ShadowScores
 from creditrisk_assets.governance.gate_tests import (
+    NO_SHADOW,
     NOT_FOR_A_RECALIBRATION,
     Comparison,
     compare,
     crashed,
     finite,
-    nothing_shadowed,
     shadow_agrees,
 )
-from creditrisk_assets.governance.shadow_evidence import NOTHING_SHADOWED, ShadowEvidence
 from creditrisk_assets.governance.verdict import (
     CutOffMove,
     GateLimits,
@@ -51,7 +51,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 T = TypeVar("T")
 
-Shadowed = Callable[[Bundle, str], ShadowEvidence]
+Shadow = Callable[[Bundle, str], ShadowScores]
 """Gives what a challenger said of live traffic, and the champion of a version."""
 
 LATENCY_REPEATS = 3
@@ -139,7 +139,7 @@ def judge(
     portfolio: Portfolio,
     limits: GateLimits,
     cut_off: float | None = None,
-    shadowed: Shadowed = lambda *_: NOTHING_SHADOWED,
+    shadow: Shadow = lambda *_: ShadowScores(),
 ) -> Judgement:
     """Judge a challenger by the held-out rows that came with it.
 
@@ -154,9 +154,9 @@ def judge(
         portfolio: whose customers the evidence is of.
         limits: what counts as evidence.
         cut_off: the policy's, by which both would decide; by default each side's own.
-        shadowed: gives what a challenger said of live traffic; by default nothing was shadowed.
+        shadow: scores stored decisions by a challenger; by default there are none.
     """
-    trial = _Trial(challenger, champion, portfolio, limits, cut_off, shadowed)
+    trial = _Trial(challenger, champion, portfolio, limits, cut_off, shadow)
     with contextlib.suppress(_NotProven):
         trial.hear()
     return trial.judgement()
@@ -176,10 +176,10 @@ class _Trial:
         portfolio: Portfolio,
         limits: GateLimits,
         cut_off: float | None,
-        shadowed: Shadowed,
+        shadow: Shadow,
     ) -> None:
         self._sides = challenger, champion
-        self._shadowed = shadowed
+        self._shadow = shadow
         self._portfolio, self._limits, self._cut_off = portfolio, limits, cut_off
         self._tests: list[GateTest] = []
         self._evidence: Evidence | None = None
@@ -316,15 +316,12 @@ class _Trial:
 
     def _compare_shadow(self, challenger: Bundle, champion: Side) -> None:
         try:
-            shadow = self._shadowed(challenger, champion.version)
-            why = nothing_shadowed(shadow)
-            if why is None:
+            shadow = self._shadow(challenger, champion.version)
+            if shadow.rows:
                 self._tests.append(shadow_agrees(shadow, self._limits, self._recalibrates))
             else:
-                self._not_applied["shadow_agrees"] = why
-        except (
-            Exception
-        ) as error:  # decisions that were changed, for one: not promoted, and said why
+                self._not_applied["shadow_agrees"] = NO_SHADOW
+        except Exception as error:  # such as changed decisions: no promotion, with the reason
             self._tests.append(crashed("shadow_agrees", error))
 
     def _score(self, who: str, side: Side, bundle: Bundle, evidence: Evidence) -> Scores:

@@ -128,6 +128,15 @@ WATCHES = (
         failure="Past decisions do not come out again",
     ),
     Watch(
+        "challenger_agrees_in_shadow",
+        "candidate_model",
+        Tier.NOTE,
+        "Does the waiting challenger score the champion's decisions of the last days like it?",
+        "Read the challenger's verdict before you promote it by hand; the gate holds the same "
+        "test.",
+        failure="The challenger differs in shadow",
+    ),
+    Watch(
         "score_distribution_is_stable",
         "drift_report",
         Tier.TODAY,

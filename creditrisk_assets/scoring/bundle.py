@@ -474,7 +474,7 @@ class ChampionRecord(BaseModel):
     by which what is in force came into force. Addresses are relative to the data folder.
     `documents_uri` is the folder of the model card and the plots; `ledger_entry` and
     `ledger_sha256` name the last entry of the ledger then. What decides nothing is in no dump of
-    the record: the same decisions keep their bytes.
+    the record: the same decisions archive their bytes.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from creditrisk_assets import internal_http
-from creditrisk_assets.decisions.archive import LiveDecisions, decision_found
+from creditrisk_assets.decisions.archive import ApiDecisions, find_decision
 from creditrisk_assets.decisions.replay import replay_decision, replay_set
-from creditrisk_assets.decisions.sets import kept_decision, sets_of
+from creditrisk_assets.decisions.sets import sets_of, stored_decision
 from creditrisk_assets.defs import champion_commands, status
 from creditrisk_assets.defs.status import DagsterInstance
 from creditrisk_assets.landing.history import read_history, simulator_of
@@ -301,7 +301,7 @@ class _Demo:
             f"{day}: {replayed.different} decisions differ; {replayed.problem}",
         )
         one = replay_decision(
-            bundles, *kept_decision(self.settings.decisions, f"{day}-{kept.name}-0")
+            bundles, *stored_decision(self.settings.decisions, f"{day}-{kept.name}-0")
         )
         reasons = (
             "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
@@ -310,7 +310,7 @@ class _Demo:
         self.console.print(f"  decision {day}-{kept.name}-0: {pd_told}. {reasons}", soft_wrap=True)
         for version, told in sorted(caller.last_by_version.items()):
             one = replay_decision(
-                bundles, *decision_found(LiveDecisions.of(self.settings), told["decision_id"])
+                bundles, *find_decision(ApiDecisions.of(self.settings), told["decision_id"])
             )
             self._expect(
                 one.exact and one.kept["default_probability"] == told["default_probability"],

@@ -17,12 +17,10 @@ from creditrisk_assets.defs import sensors
 from creditrisk_assets.defs.partitions import add_days
 from creditrisk_assets.defs.store_mark import require_one_store
 from creditrisk_assets.governance.ledger import InForce, Ledger, Move
+from creditrisk_assets.job_runner import QUIET
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster's own console log off; events go to the instance all the same."""
 
 CONFIGURATION = """\
 telemetry: {{enabled: false}}

@@ -26,6 +26,7 @@ from upath import UPath
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.io import stored_path
+from creditrisk_assets.job_runner import QUIET
 from creditrisk_assets.landing.listing import land
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BUNDLES, BundleStore
@@ -33,7 +34,7 @@ from creditrisk_assets.scoring.model_folders import MODELS
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.processes import reserved_ports
-from creditrisk_assets.simulation.stepped_loop import QUIET, SteppedLoop
+from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 from creditrisk_assets.storage import zone_path
 from creditrisk_assets.store import IDENTITY
 from tests.conftest import REPOSITORY

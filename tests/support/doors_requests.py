@@ -37,9 +37,9 @@ from serving.http.batch_formats import (
     PARQUET,
     problem_text,
 )
-from serving.http.gateway import Perimeter
-from serving.inference.champion_source import DagsterInstanceSource
+from serving.http.gateway import Gateway
 from tests.integration.conftest import until
+from tests.support.champion_file import published
 from tests.support.doors import PAGE
 from tests.support.examples import champion_of, written_bundle
 from tests.support.servers import served
@@ -408,7 +408,7 @@ class Door:
     """The API over a champion whose log-odds are one feature."""
 
     port: int
-    app: Perimeter
+    app: Gateway
 
     def ask(self, sent: Sent) -> Answered:
         """Send a request on a connection of its own."""
@@ -540,7 +540,8 @@ def opened(folder: Path) -> Iterator[Door]:
         folder / "home", Settings(data_dir=UPath(folder / "data"), settle_seconds=0, report_rows=0)
     )
     loop.name_champion(champion_of(bundle, written.version), bundle)
-    app = api(ServingSettings(), loop.settings, DagsterInstanceSource(lambda: loop.instance))
+    published(loop)
+    app = api(ServingSettings(), loop.settings)
     try:
         with served(app, lifespan="on") as port:
             door = Door(port, app)

@@ -15,19 +15,16 @@ import pandas as pd
 import pytest
 
 from creditrisk_assets.defs.io import stored_path
-from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.landing.listing import land
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.dictionary import data_dictionary
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO as UCI
 from creditrisk_assets.scoring.bundle import BundleError
-from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.scenarios import chosen, redrawn_outcomes, risk_index
 from serving.inference.champion_holder import ChampionHolder
-from serving.inference.champion_source import DagsterInstanceSource
-from serving.inference.last_known import LastKnown
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks, until
+from tests.support.champion_file import published
 
 PAGE = REPOSITORY / "docs" / "guide" / "bring-your-own-portfolio.md"
 
@@ -263,15 +260,7 @@ def test_a_champion_of_another_portfolio_is_refused(loop: Loop, loans: Portfolio
     bundle.require_fits(loans)
     with pytest.raises(BundleError, match="is of portfolio 'loans'; valid: 'uci_card'"):
         bundle.require_fits(UCI)
-    bundles = BundleStore(loop.settings.data_dir)
-    holder = ChampionHolder(
-        DagsterInstanceSource(lambda: loop.instance),
-        UCI,
-        bundles,
-        Ledger(loop.settings.ledger),
-        LastKnown(loop.home / "last-known", bundles),
-        1.0,
-    )
+    holder = ChampionHolder(published(loop), UCI, 1.0)
     holder.refresh()
     assert holder.current is None
     assert "is of portfolio 'loans'" in str(holder.problem)

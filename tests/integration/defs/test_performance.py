@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic_core import to_json
 
-from creditrisk_assets.decisions.archive import LiveDecisions, keep_finished
+from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
 from creditrisk_assets.decisions.log import SegmentHeader, SegmentWriter, new_name
 from creditrisk_assets.decisions.sets import sets_of
 from creditrisk_assets.defs.io import stored_path
@@ -253,7 +253,7 @@ def asked(loop: Loop, day: str, landed: pd.DataFrame, **wrong: object) -> None:
     champion, bundle = loop.champion(), loop.bundle()
     scores = bundle.decide(bundle.raw(landed), champion.rule)
     lines = []
-    live = LiveDecisions.of(loop.settings)
+    live = ApiDecisions.of(loop.settings)
     header = SegmentHeader(name=new_name(), day=day, portfolio=PORTFOLIO.name, champion=champion)
     for row, customer in enumerate(
         landed[["id", *PORTFOLIO.field_names]].astype({"id": "str"}).to_dict("records")
@@ -280,7 +280,7 @@ def asked(loop: Loop, day: str, landed: pd.DataFrame, **wrong: object) -> None:
     writer.append([to_json(line) for line in lines])
     writer.close()
     index = live.index(loop.settings.idempotency_file)
-    kept = keep_finished(live, index, date.fromisoformat(day) + timedelta(days=1))
+    kept = archive_finished(live, index, date.fromisoformat(day) + timedelta(days=1))
     index.close()
     assert not kept.problems
 

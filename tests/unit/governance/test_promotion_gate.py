@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from creditrisk_assets.governance.gate_tests import (
+    NO_SHADOW,
     NOT_FOR_A_RECALIBRATION,
     RECALIBRATION_COMPARISONS,
 )
@@ -338,7 +339,7 @@ def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make:
         "answers_in_time",
     ]
     assert verdict.not_applied == {
-        "shadow_agrees": "no live traffic was shadowed",
+        "shadow_agrees": NO_SHADOW,
         **NOT_FOR_A_RECALIBRATION,
     }
     assert Verdict.model_validate_json(verdict.text) == verdict
@@ -355,7 +356,7 @@ def test_without_live_traffic_agreement_on_it_is_not_applicable_and_has_not_pass
 ) -> None:
     """It used to say "passed: nothing was shadowed", although what cannot be tested has failed."""
     judgement = judge(make(TRUE, version="2"), make(NOISY), HANDMADE, LIMITS)
-    assert judgement.verdict.not_applied == {"shadow_agrees": "no live traffic was shadowed"}
+    assert judgement.verdict.not_applied == {"shadow_agrees": NO_SHADOW}
     assert "shadow_agrees" not in [test.name for test in judgement.verdict.tests]
     page = verdict_page(judgement, {}, HANDMADE.words)
     assert "<td>shadow agrees</td><td>not applicable</td>" in page
