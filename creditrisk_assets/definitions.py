@@ -61,7 +61,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             loop_checks.watch,
         ],
         schedules=[
-            jobs.nightly_audit,
+            jobs.daily_audit,
             window_reports.daily_window_reports,
             loop_checks.watch_schedule,
         ],

@@ -124,19 +124,19 @@ class Settings(StoreLocation):
         gt=0,
         lt=1,
         description="False alarms for each of the checks of score, features and data quality, and "
-        "night; over the columns by Benjamini and Hochberg.",
+        "day; over the columns by Benjamini and Hochberg.",
     )
-    stability_nights: int = Field(
+    stability_days: int = Field(
         3,
         ge=1,
         le=90,
-        description="Nights, the last of them the day itself, whose rows by the same champion are "
+        description="Days, the last of them the day itself, whose rows by the same champion are "
         "judged together.",
     )
     stability_minimum_rows: int = Field(
         100,
         ge=1,
-        description="Fewer rows than this in those nights are no evidence of drift: bins of ten "
+        description="Fewer rows than this in those days are no evidence of drift: bins of ten "
         "rows.",
     )
     quality_floor: float = Field(
@@ -155,18 +155,18 @@ class Settings(StoreLocation):
         description="A fall in AUC, or a gap between mean PD and bad rate, smaller than this is "
         "no alarm.",
     )
-    performance_nights: int = Field(
+    performance_days: int = Field(
         14,
         ge=1,
-        description="The performance checks test the last matured night alone and this many "
-        "together, and half as many, a quarter and so on: on small nights only several together "
+        description="The performance checks test the last matured day alone and this many "
+        "together, and half as many, a quarter and so on: on small days only several together "
         "prove a fall, and few of them see it sooner than many.",
     )
     fairness_rows: int = Field(
         2_000,
         ge=1,
-        description="Decisions by group are watched over the latest nights of one champion that "
-        "hold so many of them, and over one night if it does.",
+        description="Decisions by group are watched over the latest days of one champion that "
+        "hold so many of them, and over one day if it does.",
     )
     report_rows: int = Field(
         5_000,

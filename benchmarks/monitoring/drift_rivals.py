@@ -1,7 +1,7 @@
-"""What others would have said of the same nights: a fixed line for PSI, and Evidently's default
+"""What others would have said of the same days: a fixed line for PSI, and Evidently's default
 preset.
 
-Evidently's report takes seconds for a night, so its default tests are computed here: with a
+Evidently's report takes seconds for a day, so its default tests are computed here: with a
 reference of more than 1,000 rows the Wasserstein distance in standard deviations of the reference
 for a number of more than five values, the Jensen-Shannon distance of the shares for a code, a
 column drifted from 0.1 on, the data set from half of the columns on. `agrees_with_evidently` holds
@@ -26,7 +26,7 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class EvidentlyDefault:
-    """Evidently's default distances of nights from a reference.
+    """Evidently's default distances of days from a reference.
 
     `widths` has for each column the gaps between the values that there are, rising; `places` for
     each customer of the pool the place of each of its values among them; `shares` for each column
@@ -41,7 +41,7 @@ class EvidentlyDefault:
 
     @classmethod
     def of(cls, world: World, values: FloatArray) -> "EvidentlyDefault":
-        """For nights drawn from customers with these values (customers x columns)."""
+        """For days drawn from customers with these values (customers x columns)."""
         codes, widths, shares, spreads = [], [], [], []
         places = np.empty(values.shape, dtype=np.int32)
         for number, column in enumerate(world.profile.columns):
@@ -58,13 +58,13 @@ class EvidentlyDefault:
         return cls(codes, widths, places, shares, spreads)
 
     def distances(self, chosen: IntArray) -> FloatArray:
-        """Of a night with these customers, one for each column."""
-        night = self.places[chosen]
+        """Of a day with these customers, one for each column."""
+        day = self.places[chosen]
         found = []
         for number, (coded, width, share, spread) in enumerate(
             zip(self.codes, self.widths, self.shares, self.spreads, strict=True)
         ):
-            mine = np.bincount(night[:, number], minlength=len(share)) / len(chosen)
+            mine = np.bincount(day[:, number], minlength=len(share)) / len(chosen)
             if coded:
                 found.append(float(jensenshannon(share, mine)))
             else:
@@ -76,7 +76,7 @@ def agrees_with_evidently(
     world: World, rival: EvidentlyDefault, values: FloatArray, chosen: IntArray
 ) -> float:
     """The largest difference between these distances and those of Evidently's own report on one
-    night.
+    day.
 
     Raises:
         AssertionError: if it calls other columns drifted.

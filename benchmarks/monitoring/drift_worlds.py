@@ -1,9 +1,9 @@
-"""Nights of customers whose counts can be drawn by the thousand: a champion, its profile, and
+"""Days of customers whose counts can be drawn by the thousand: a champion, its profile, and
 customers put into its bins once.
 
 A world is one history with the champion that was trained on it, made as in production; another
 world has another history of the same population, so that a reference's own luck is part of what is
-measured. A night is drawn from a pool of customers that the champion has not seen, whole rows at a
+measured. A day is drawn from a pool of customers that the champion has not seen, whole rows at a
 time, so that its columns depend on each other as they do.
 """
 
@@ -109,13 +109,13 @@ class Pool:
     layout: Layout
     values: FloatArray
 
-    def night(self, chosen: IntArray) -> IntArray:
-        """Counts in every cell of a night with these customers."""
+    def day(self, chosen: IntArray) -> IntArray:
+        """Counts in every cell of a day with these customers."""
         return np.bincount(self.places[chosen].ravel(), minlength=self.layout.cells)
 
 
 def columns_of(cells: IntArray, layout: Layout) -> tuple[list[IntArray], IntArray]:
-    """Of nights (... x cells) the counts of each column's bins (a list of ... x bins), and the rows
+    """Of days (... x cells) the counts of each column's bins (a list of ... x bins), and the rows
     of each column that are out of range or have a new code (... x columns).
     """
     ends = [*layout.starts[1:], layout.cells]
@@ -128,17 +128,17 @@ def columns_of(cells: IntArray, layout: Layout) -> tuple[list[IntArray], IntArra
     )
 
 
-def draw(pool: Pool, nights: int, rows: int, rng: np.random.Generator) -> IntArray:
-    """Nights x cells: each night's customers are drawn from the pool with replacement."""
-    return np.stack([pool.night(rng.integers(0, len(pool.places), rows)) for _ in range(nights)])
+def draw(pool: Pool, days: int, rows: int, rng: np.random.Generator) -> IntArray:
+    """Days x cells: each day's customers are drawn from the pool with replacement."""
+    return np.stack([pool.day(rng.integers(0, len(pool.places), rows)) for _ in range(days)])
 
 
-def pooled(cells: IntArray, nights: int) -> IntArray:
-    """The sums over each night and those before it, `nights` of them where there are so many;
-    nights are the first axis.
+def pooled(cells: IntArray, days: int) -> IntArray:
+    """The sums over each day and those before it, `days` of them where there are so many;
+    days are the first axis.
     """
     total = np.cumsum(cells, axis=0)
-    total[nights:] -= total[:-nights].copy()
+    total[days:] -= total[:-days].copy()
     return total
 
 

@@ -38,9 +38,9 @@ from creditrisk_assets.modelling.metrics import Z95, auc_with_error
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.monitoring.estimated_performance import expected_auc, expected_performance
 from creditrisk_assets.monitoring.performance import (
-    estimate_held,
+    day_figures,
+    estimate_test,
     level_tests,
-    night_figures,
     ranking_tests,
     spans_of,
 )
@@ -57,10 +57,10 @@ HISTORY_ROWS = 15_000
 POOL_ROWS = 200_000
 VALIDATION_ROWS = 5_000
 CHAMPIONS = 5
-NIGHTS_A_YEAR = 365
+DAYS_A_YEAR = 365
 QUARTER = 365 / 4
-STATIONARY_NIGHTS = 14
-WATCHED_NIGHTS = 14
+STATIONARY_DAYS = 14
+WATCHED_DAYS = 14
 RANKING, LEVEL, ESTIMATE, FAIRNESS = "ranking", "level", "estimated AUC", "fairness"
 
 
@@ -92,7 +92,7 @@ class Pool:
         )
 
     def drawn(self, rows: int, rng: np.random.Generator) -> IntArray:
-        """Places of the customers of a night, in order of their PD."""
+        """Places of the customers of a day, in order of their PD."""
         return np.sort(rng.integers(0, len(self.target), rows))
 
 
@@ -125,11 +125,11 @@ def main() -> None:
         "stationary", help="false alarms of years in which nothing happens"
     )
     stationary.add_argument(
-        "--rows", type=int, nargs="+", default=[200, 500, 5_000, 50_000], help="customers a night"
+        "--rows", type=int, nargs="+", default=[200, 500, 5_000, 50_000], help="customers a day"
     )
     stationary.add_argument("--repeats", type=int, default=20, help="years")
-    detection = parts.add_parser("detection", help="nights of outcomes until a change is found")
-    detection.add_argument("--rows", type=int, nargs="+", default=[500], help="customers a night")
+    detection = parts.add_parser("detection", help="days of outcomes until a change is found")
+    detection.add_argument("--rows", type=int, nargs="+", default=[500], help="customers a day")
     detection.add_argument("--repeats", type=int, default=200)
     for part in (estimates, stationary, detection):
         part.add_argument("--seed", type=int, default=6)
@@ -337,7 +337,7 @@ def validation_of(pool: Pool, rng: np.random.Generator) -> dict[str, float]:
 
 
 class Watch:
-    """The checks of one champion, night after night, as the assets run them.
+    """The checks of one champion, day after day, as the assets run them.
 
     Args:
         pool: whose champion it is.
@@ -349,14 +349,14 @@ class Watch:
         self._pool = pool
         self._settings = settings
         self._validation = validation_of(pool, rng)
-        self._nights: deque[dict[str, float]] = deque(maxlen=settings.performance_nights)
+        self._days: deque[dict[str, float]] = deque(maxlen=settings.performance_days)
         self._decided: deque[IntArray] = deque(maxlen=30)
 
     def matured(self, target: IntArray, probability: FloatArray) -> dict[str, bool]:
-        """Whether each check on outcomes fails on one more night."""
+        """Whether each check on outcomes fails on one more day."""
         alpha, floor = self._settings.performance_alpha, self._settings.performance_floor
-        self._nights.append(night_figures(target, probability))
-        spans = spans_of([*self._nights], self._settings.performance_nights)
+        self._days.append(day_figures(target, probability))
+        spans = spans_of([*self._days], self._settings.performance_days)
         tests = {
             RANKING: ranking_tests(spans, self._validation, alpha, floor),
             LEVEL: level_tests(spans, alpha, floor),
@@ -367,18 +367,18 @@ class Watch:
         }
 
     def decided(self, places: IntArray) -> dict[str, bool]:
-        """Whether each check on decisions fails on one more night, by the places of its customers
+        """Whether each check on decisions fails on one more day, by the places of its customers
         in the pool.
         """
         pool, settings = self._pool, self._settings
         expected = expected_auc(pool.probability[places])
-        held = estimate_held(
+        held = estimate_test(
             expected, self._validation, settings.performance_alpha, settings.performance_floor
         )
         self._decided.appendleft(places)
         counted = np.cumsum([len(one) for one in self._decided])
-        nights = int(np.searchsorted(counted, settings.fairness_rows)) + 1
-        together_places = np.concatenate([*self._decided][:nights])
+        days = int(np.searchsorted(counted, settings.fairness_rows)) + 1
+        together_places = np.concatenate([*self._decided][:days])
         groups = {name: one.part(together_places) for name, one in pool.groups.items()}
         impacts = impact_by_group(pool.probability[together_places] < pool.cut_off, groups)
         return {
@@ -388,7 +388,7 @@ class Watch:
 
 
 def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
-    """Nights on which a check fails although nothing happens."""
+    """Days on which a check fails although nothing happens."""
     settings = Settings()
     pools = champions(CHAMPIONS, seed)
     for number, pool in enumerate(pools):
@@ -399,14 +399,14 @@ def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
         told = f"smallest adverse-impact ratio {lowest.ratio:.3f} ({lowest.field} {lowest.group})"
         print(f"champion {number + 1}: AUC {auc:.4f}, bad rate less mean PD {gap:+.4f}, {told}")
     print(
-        f"\n{repeats} years of {NIGHTS_A_YEAR} nights, spans of up to "
-        f"{settings.performance_nights} nights\n"
+        f"\n{repeats} years of {DAYS_A_YEAR} days, spans of up to "
+        f"{settings.performance_days} days\n"
     )
     print_table(
         [
-            "customers a night",
+            "customers a day",
             "check",
-            "failed nights a quarter",
+            "failed days a quarter",
             "95 % interval",
             "alarms a quarter",
             "years with any",
@@ -415,28 +415,28 @@ def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
     )
     for rows in sizes:
         failed = {
-            name: np.zeros((repeats, NIGHTS_A_YEAR), dtype=bool)
+            name: np.zeros((repeats, DAYS_A_YEAR), dtype=bool)
             for name in (RANKING, LEVEL, ESTIMATE, FAIRNESS)
         }
         for repeat in range(repeats):
             rng = np.random.default_rng([seed, rows, repeat])
             pool = pools[repeat % len(pools)]
             watch = Watch(pool, settings, rng)
-            for night in range(NIGHTS_A_YEAR):
+            for day in range(DAYS_A_YEAR):
                 places = pool.drawn(rows, rng)
                 for name, failure in {
                     **watch.matured(pool.target[places], pool.probability[places]),
                     **watch.decided(places),
                 }.items():
-                    failed[name][repeat, night] = failure
-        for name, nights in failed.items():
-            begun = nights & ~np.pad(nights, ((0, 0), (1, 0)))[:, :-1]
-            a_year = nights.sum(axis=1) * QUARTER / NIGHTS_A_YEAR
+                    failed[name][repeat, day] = failure
+        for name, days in failed.items():
+            begun = days & ~np.pad(days, ((0, 0), (1, 0)))[:, :-1]
+            a_year = days.sum(axis=1) * QUARTER / DAYS_A_YEAR
             reach = (
                 Z95 * float(a_year.std(ddof=1)) / np.sqrt(repeats) if repeats > 1 else float("nan")
             )
             interval = f"{max(0.0, a_year.mean() - reach):.3f} to {a_year.mean() + reach:.3f}"
-            alarms = begun.sum() / repeats * QUARTER / NIGHTS_A_YEAR
+            alarms = begun.sum() / repeats * QUARTER / DAYS_A_YEAR
             print_rows(
                 [
                     [
@@ -445,31 +445,31 @@ def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
                         f"{a_year.mean():.3f}",
                         interval,
                         f"{alarms:.3f}",
-                        f"{nights.any(axis=1).sum()} of {repeats}",
+                        f"{days.any(axis=1).sum()} of {repeats}",
                     ]
                 ]
             )
 
 
 def report_detection(sizes: Sequence[int], repeats: int, seed: int) -> None:
-    """Nights of outcomes, after a fortnight in which nothing happened, until a check fails."""
+    """Days of outcomes, after a fortnight in which nothing happened, until a check fails."""
     settings = Settings()
     pools = champions(CHAMPIONS, seed)
     head = [
         "change",
-        "customers a night",
+        "customers a day",
         "bad rate",
         "AUC",
         "check",
-        "found by night 1",
+        "found by day 1",
         "by 3",
         "by 3: 95 % interval",
         "by 7",
         "by 14",
     ]
     print(
-        f"{repeats} repeats, {len(pools)} champions, spans of up to {settings.performance_nights} "
-        "nights\n"
+        f"{repeats} repeats, {len(pools)} champions, spans of up to {settings.performance_days} "
+        "days\n"
     )
     print_table(head, [])
     changes = [
@@ -486,13 +486,13 @@ def report_detection(sizes: Sequence[int], repeats: int, seed: int) -> None:
             pool = pools[repeat % len(pools)]
             for name, (weight, target) in changes[repeat % len(pools)].items():
                 found.setdefault(name, []).append(
-                    nights_until(pool, weight, target, rows, settings, rng)
+                    days_until(pool, weight, target, rows, settings, rng)
                 )
         for name, firsts in found.items():
             bad_rate, auc = np.mean([truth[name] for truth in truths], axis=0).tolist()
             for check in (RANKING, LEVEL, "either"):
                 first = np.array([one[check] for one in firsts])
-                by = [float((first <= nights).mean()) for nights in (1, 3, 7, 14)]
+                by = [float((first <= days).mean()) for days in (1, 3, 7, 14)]
                 low, high = jeffreys_interval(int((first <= 3).sum()), repeats)
                 print_rows(
                     [
@@ -557,7 +557,7 @@ def truth_of(
     return truths
 
 
-def nights_until(
+def days_until(
     pool: Pool,
     weight: FloatArray,
     target: IntArray,
@@ -565,22 +565,22 @@ def nights_until(
     settings: Settings,
     rng: np.random.Generator,
 ) -> dict[str, int]:
-    """The first changed night on which each check, and either, fails; one more than are watched
+    """The first changed day on which each check, and either, fails; one more than are watched
     where none does.
     """
     watch = Watch(pool, settings, rng)
-    for _ in range(STATIONARY_NIGHTS):
+    for _ in range(STATIONARY_DAYS):
         places = pool.drawn(rows, rng)
         watch.matured(pool.target[places], pool.probability[places])
-    never = WATCHED_NIGHTS + 1
+    never = WATCHED_DAYS + 1
     first = {RANKING: never, LEVEL: never, "either": never}
     cumulative = np.cumsum(weight)
-    for night in range(1, WATCHED_NIGHTS + 1):
+    for day in range(1, WATCHED_DAYS + 1):
         places = np.sort(np.searchsorted(cumulative, rng.random(rows) * cumulative[-1]))
         failed = watch.matured(target[places], pool.probability[places])
         for name, failure in {**failed, "either": any(failed.values())}.items():
             if failure:
-                first[name] = min(first[name], night)
+                first[name] = min(first[name], day)
     return first
 
 

@@ -3,16 +3,16 @@ and Evidently's default preset.
 
     python -m benchmarks.monitoring.stability stationary     # years in which nothing happens
     python -m benchmarks.monitoring.stability practical      # shifts of practical size at 500
-    customers a night python -m benchmarks.monitoring.stability scenarios      # what the drill
+    customers a day python -m benchmarks.monitoring.stability scenarios      # what the drill
     lands, at three strengths python -m benchmarks.monitoring.stability rules          # the rules
     among which the checks' was chosen python -m benchmarks.monitoring.stability all            #
     one after the other, in the same worlds
 
 Each repeat is a world of its own: a history of 20,000 customers, of which 75 % train a champion as
-    in production, and nights
-drawn from customers that it has not seen. What is counted is every night on which any of score,
+    in production, and days
+drawn from customers that it has not seen. What is counted is every day on which any of score,
 features and data quality is an alarm, by the same functions that the checks call; that they say the
-same as the asset's own table is asserted on some nights of each run. `--data` takes the customers
+same as the asset's own table is asserted on some days of each run. `--data` takes the customers
 of a file instead of simulated ones.
 """
 
@@ -50,7 +50,7 @@ from creditrisk_assets.monitoring.drift_rule import (
     quality_verdicts,
     stability_verdicts,
 )
-from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
+from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
 from creditrisk_assets.monitoring.population_stability import divergence
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.reference_profile import SCORE, ColumnCounts
@@ -67,15 +67,15 @@ BoolArray = NDArray[np.bool_]
 SEED = 100
 POOL_ROWS = 200_000
 RIVAL_ROWS = 50_000
-"""Customers of the pool that the nights of Evidently are drawn from: its distances cost a pass over
+"""Customers of the pool that the days of Evidently are drawn from: its distances cost a pass over
 all their values.
 """
 SIZES = (200, 500, 5_000, 50_000)
 RIVAL_REPEATS = 5
-NIGHT = 500
+ROWS_A_DAY = 500
 QUARTER = 365.25 / 4
 QUIET = 6
-"""Nights before a shift."""
+"""Days before a shift."""
 STRENGTHS = (0.5, 1.0, 2.0)
 SEASON = 30
 LIMITS = DriftLimits.of(Settings())
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("part", choices=[*PARTS, "all"])
     parser.add_argument("--repeats", type=int, help="worlds; by default 20, 10 for the shifts")
-    parser.add_argument("--nights", type=int, default=365)
+    parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument(
         "--data", type=Path, help="customers of this file with outcomes, instead of simulated ones"
@@ -115,10 +115,10 @@ def begun(make: Callable[[], World], number: int, repeats: int) -> World:
 
 
 def alarms(world: World, pool: Pool, cells: IntArray) -> BoolArray:
-    """The nights (cells: nights x cells) on which any check is an alarm: the day alone or together
+    """The days (cells: days x cells) on which any check is an alarm: the day alone or together
     with those before it.
     """
-    spans = sorted({1, LIMITS.stability_nights})
+    spans = sorted({1, LIMITS.stability_days})
     shared = replace(LIMITS, stability_alpha=LIMITS.stability_alpha / len(spans))
     found = np.zeros(len(cells), dtype=bool)
     for span in spans:
@@ -141,22 +141,22 @@ def alarms(world: World, pool: Pool, cells: IntArray) -> BoolArray:
 
 
 def table_says(world: World, pool: Pool, cells: IntArray) -> bool:
-    """Whether the asset's own table holds an alarm for the last of some nights."""
+    """Whether the asset's own table holds an alarm for the last of some days."""
     days = []
-    for night in cells:
-        actual, strange = columns_of(night, pool.layout)
+    for day in cells:
+        actual, strange = columns_of(day, pool.layout)
         rows = int(actual[0].sum())
         counts = {}
         for column, bins, bad in zip(world.profile.columns, actual, strange.tolist(), strict=True):
             outside, new = (0, bad) if column.codes is not None else (bad, 0)
             counts[column.name] = ColumnCounts(bins, 0 if column.name == SCORE else outside, new)
-        days.append(counted_day(counts, Batch(rows, 0)))
+        days.append(day_counts(counts, Batch(rows, 0)))
     table = drift_table(world.profile, days[-1], days[-2::-1], LIMITS)
     return bool(table["drifted"].any() or table["broken"].any())
 
 
 def fixed_line(world: World, pool: Pool, cells: IntArray, line: float) -> BoolArray:
-    """The nights on which PSI of any column is above a line."""
+    """The days on which PSI of any column is above a line."""
     actual, _ = columns_of(cells, pool.layout)
     return np.any(
         [
@@ -168,7 +168,7 @@ def fixed_line(world: World, pool: Pool, cells: IntArray, line: float) -> BoolAr
 
 
 def told(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
-    """What each rule that goes by counts says of each night."""
+    """What each rule that goes by counts says of each day."""
     return {
         "ours": alarms(world, pool, cells),
         "PSI > 0.25": fixed_line(world, pool, cells, 0.25),
@@ -177,13 +177,13 @@ def told(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
 
 
 def rival_says(distances: Any) -> dict[str, BoolArray]:
-    """What Evidently's default preset says of nights (nights x columns)."""
+    """What Evidently's default preset says of days (days x columns)."""
     share = (np.asarray(distances) >= LINE).mean(axis=-1)
     return {"Evidently, any column": share > 0, "Evidently, data set": share >= SHARE}
 
 
 def stationary(options: argparse.Namespace) -> list[str]:
-    """False alarms: nights with any alarm, per quarter of a year."""
+    """False alarms: days with any alarm, per quarter of a year."""
     repeats = options.repeats or 20
     rates: dict[tuple[str, int], list[float]] = {}
     largest = 0.0
@@ -192,29 +192,29 @@ def stationary(options: argparse.Namespace) -> list[str]:
         pool = world.pool(world.customers(POOL_ROWS, options.seed + 10_000 + number))
         rng = np.random.default_rng([options.seed, number])
         for size in SIZES:
-            cells = draw(pool, options.nights, size, rng)
+            cells = draw(pool, options.days, size, rng)
             said = told(world, pool, cells)
-            for night in range(2, options.nights, options.nights // 3):
-                assert table_says(world, pool, cells[night - 2 : night + 1]) == said["ours"][night]
-            for rule, nights in said.items():
-                rates.setdefault((rule, size), []).append(float(nights.mean()) * QUARTER)
+            for day in range(2, options.days, options.days // 3):
+                assert table_says(world, pool, cells[day - 2 : day + 1]) == said["ours"][day]
+            for rule, days in said.items():
+                rates.setdefault((rule, size), []).append(float(days.mean()) * QUARTER)
         if number < RIVAL_REPEATS:
             values = pool.values[:RIVAL_ROWS]
             rival = EvidentlyDefault.of(world, values)
             for size in SIZES:
-                nights = options.nights if size < SIZES[-1] else options.nights // 4
-                chosen = [rng.integers(0, len(values), size) for _ in range(nights)]
+                days = options.days if size < SIZES[-1] else options.days // 4
+                chosen = [rng.integers(0, len(values), size) for _ in range(days)]
                 if number < 2 and size < SIZES[-1]:
                     largest = max(largest, agrees_with_evidently(world, rival, values, chosen[0]))
                 for rule, alarmed in rival_says([rival.distances(one) for one in chosen]).items():
                     rates.setdefault((rule, size), []).append(float(alarmed.mean()) * QUARTER)
     lines = [
-        f"{repeats} repeats of {options.nights} nights; Evidently {min(RIVAL_REPEATS, repeats)} "
-        f"repeats, at {SIZES[-1]:,} a night {options.nights // 4} nights each. Distances computed "
+        f"{repeats} repeats of {options.days} days; Evidently {min(RIVAL_REPEATS, repeats)} "
+        f"repeats, at {SIZES[-1]:,} a day {options.days // 4} days each. Distances computed "
         f"here and in Evidently's own report differ by at most {largest:.1e}.",
         "",
-        "| nights with a false alarm per quarter, mean (worst repeat) | "
-        + " | ".join(f"{size:,} a night" for size in SIZES)
+        "| days with a false alarm per quarter, mean (worst repeat) | "
+        + " | ".join(f"{size:,} a day" for size in SIZES)
         + " |",
         "|---|" + "---|" * len(SIZES),
     ]
@@ -255,23 +255,23 @@ def practical_shifts() -> dict[str, Callable[[pd.DataFrame, np.random.Generator]
 
 @dataclass
 class Found:
-    """For each rule the night, from 1, of the first alarm after a shift; 0 where there was none."""
+    """For each rule the day, from 1, of the first alarm after a shift; 0 where there was none."""
 
-    nights: dict[str, list[int]]
+    days: dict[str, list[int]]
 
     def add(self, said: dict[str, BoolArray], onset: int) -> None:
         """Of one repeat."""
         for rule, alarmed in said.items():
             after = np.flatnonzero(alarmed[onset:])
-            self.nights.setdefault(rule, []).append(int(after[0]) + 1 if len(after) else 0)
+            self.days.setdefault(rule, []).append(int(after[0]) + 1 if len(after) else 0)
 
-    def within(self, rule: str, nights: int) -> float:
-        """The share that was found in so many nights."""
-        return float(np.mean([0 < one <= nights for one in self.nights[rule]]))
+    def within(self, rule: str, days: int) -> float:
+        """The share that was found in so many days."""
+        return float(np.mean([0 < one <= days for one in self.days[rule]]))
 
     def median(self, rule: str) -> str:
-        """The median of the nights until it was found; none where fewer than half were."""
-        ordered = sorted(one or 10**9 for one in self.nights[rule])
+        """The median of the days until it was found; none where fewer than half were."""
+        ordered = sorted(one or 10**9 for one in self.days[rule])
         middle = ordered[(len(ordered) - 1) // 2]
         return "none" if middle == 10**9 else str(middle)
 
@@ -279,31 +279,30 @@ class Found:
 def shifted(
     world: World,
     quiet: Pool,
-    nightly: list[Pool],
-    nights: int,
+    changed: list[Pool],
+    days: int,
     repeats: int,
     rivals: bool,
     rng: np.random.Generator,
     found: Found,
 ) -> None:
-    """Repeats of some quiet nights and then shifted ones, the pools of the latter in turn."""
-    values = np.concatenate([quiet.values[:20_000], *[pool.values for pool in nightly]])
+    """Repeats of some quiet days and then shifted ones, the pools of the latter in turn."""
+    values = np.concatenate([quiet.values[:20_000], *[pool.values for pool in changed]])
     rival = EvidentlyDefault.of(world, values) if rivals else None
     for _ in range(repeats):
-        pools = [nightly[night % len(nightly)] for night in range(nights)]
-        picks = [rng.integers(0, len(pool.places), NIGHT) for pool in pools]
-        before = draw(quiet, QUIET, NIGHT, rng)
+        pools = [changed[day % len(changed)] for day in range(days)]
+        picks = [rng.integers(0, len(pool.places), ROWS_A_DAY) for pool in pools]
+        before = draw(quiet, QUIET, ROWS_A_DAY, rng)
         cells = np.concatenate(
-            [before, [pool.night(pick) for pool, pick in zip(pools, picks, strict=True)]]
+            [before, [pool.day(pick) for pool, pick in zip(pools, picks, strict=True)]]
         )
         found.add(told(world, quiet, cells), QUIET)
         if rival is not None:
             starts = np.cumsum(
-                [min(20_000, len(quiet.values)), *[len(pool.values) for pool in nightly]]
+                [min(20_000, len(quiet.values)), *[len(pool.values) for pool in changed]]
             )
             distances = [
-                rival.distances(starts[night % len(nightly)] + pick)
-                for night, pick in enumerate(picks)
+                rival.distances(starts[day % len(changed)] + pick) for day, pick in enumerate(picks)
             ]
             found.add(rival_says(distances), 0)
 
@@ -322,15 +321,15 @@ def practical(options: argparse.Namespace) -> list[str]:
             moved = world.pool(shift(customers.iloc[-20_000:], rng))
             shifted(world, quiet, [moved], 10, 200 // repeats, True, rng, found[name])
     lines = [
-        f"{NIGHT} customers a night, {200 // repeats * repeats} repeats in {repeats} worlds. "
-        "Found within 1, 3 and 10 nights, in %.",
+        f"{ROWS_A_DAY} customers a day, {200 // repeats * repeats} repeats in {repeats} worlds. "
+        "Found within 1, 3 and 10 days, in %.",
         "",
         "| shift | " + " | ".join(RULES) + " |",
         "|---|" + "---|" * len(RULES),
     ]
     for name, one in found.items():
         shares = [
-            " / ".join(f"{one.within(rule, nights):.0%}" for nights in (1, 3, 10)).replace("%", "")
+            " / ".join(f"{one.within(rule, days):.0%}" for days in (1, 3, 10)).replace("%", "")
             for rule in RULES
         ]
         lines.append(f"| {name} | " + " | ".join(shares) + " |")
@@ -338,7 +337,7 @@ def practical(options: argparse.Namespace) -> list[str]:
 
 
 def scenarios(options: argparse.Namespace) -> list[str]:
-    """Nights until an alarm, for what the drill lands."""
+    """Days until an alarm, for what the drill lands."""
     repeats = options.repeats or 5
     names = ("covariate-shift", "prior-shift", "seasonal", "concept-drift", "burst")
     found: dict[tuple[str, float], Found] = {}
@@ -365,16 +364,16 @@ def scenarios(options: argparse.Namespace) -> list[str]:
                     0,
                     30,
                 )
-                nightly = [
+                changed = [
                     world.pool(day_of_customers(plan, PORTFOLIO, draws, offset))
                     for offset in range(days)
                 ]
                 one = found.setdefault((scenario, strength), Found({}))
-                shifted(world, quiet, nightly, 30, 100 // repeats, True, rng, one)
+                shifted(world, quiet, changed, 30, 100 // repeats, True, rng, one)
     lines = [
-        f"{NIGHT} customers a night, {100 // repeats * repeats} repeats in {repeats} worlds, 30 "
-        "nights from the onset. Median of the nights until the first alarm; in brackets found "
-        "within 3 and within 30 nights, in %.",
+        f"{ROWS_A_DAY} customers a day, {100 // repeats * repeats} repeats in {repeats} worlds, 30 "
+        "days from the onset. Median of the days until the first alarm; in brackets found "
+        "within 3 and within 30 days, in %.",
         "",
         "| scenario | strength | " + " | ".join(RULES) + " |",
         "|---|---|" + "---|" * len(RULES),
@@ -391,19 +390,19 @@ def scenarios(options: argparse.Namespace) -> list[str]:
 
 
 def rules(options: argparse.Namespace) -> list[str]:
-    """The rules among which ours was chosen, on the same nights: stability alone, the floor in
+    """The rules among which ours was chosen, on the same days: stability alone, the floor in
     each.
     """
     repeats = options.repeats or 10
     chosen: dict[str, Callable[[World, Pool, IntArray], BoolArray]] = {
-        "each night alone": lambda *night: over_spans(*night, (1,)),
-        "2 of 3 nights, each at 0.02": lambda *night: k_of_n(*night, 2, 3, 0.02),
-        "3 of 5 nights, each at 0.05": lambda *night: k_of_n(*night, 3, 5, 0.05),
-        "3 nights pooled": lambda *night: over_spans(*night, (3,)),
-        "7 nights pooled": lambda *night: over_spans(*night, (7,)),
-        "the night, and 3 pooled (ours)": lambda *night: over_spans(*night, (1, 3)),
-        "the night, 3 and 7 pooled": lambda *night: over_spans(*night, (1, 3, 7)),
-        "sequential, one alarm in 1,000 nights": lambda *night: sequential(*night, 1_000),
+        "each day alone": lambda *sample: over_spans(*sample, (1,)),
+        "2 of 3 days, each at 0.02": lambda *sample: k_of_n(*sample, 2, 3, 0.02),
+        "3 of 5 days, each at 0.05": lambda *sample: k_of_n(*sample, 3, 5, 0.05),
+        "3 days pooled": lambda *sample: over_spans(*sample, (3,)),
+        "7 days pooled": lambda *sample: over_spans(*sample, (7,)),
+        "the day, and 3 pooled (ours)": lambda *sample: over_spans(*sample, (1, 3)),
+        "the day, 3 and 7 pooled": lambda *sample: over_spans(*sample, (1, 3, 7)),
+        "sequential, one alarm in 1,000 days": lambda *sample: sequential(*sample, 1_000),
     }
     shifts = practical_shifts()
     quiet_rates: dict[tuple[str, int], list[float]] = {}
@@ -414,7 +413,7 @@ def rules(options: argparse.Namespace) -> list[str]:
         customers = world.customers(POOL_ROWS, options.seed + 10_000 + number)
         quiet = world.pool(customers)
         for size in SIZES[:3]:
-            cells = draw(quiet, options.nights, size, rng)
+            cells = draw(quiet, options.days, size, rng)
             for rule, judge in chosen.items():
                 quiet_rates.setdefault((rule, size), []).append(
                     float(judge(world, quiet, cells).mean()) * QUARTER
@@ -422,16 +421,18 @@ def rules(options: argparse.Namespace) -> list[str]:
         for name, shift in shifts.items():
             moved = world.pool(shift(customers.iloc[-20_000:], rng))
             for _ in range(200 // repeats):
-                cells = np.concatenate([draw(quiet, 14, NIGHT, rng), draw(moved, 6, NIGHT, rng)])
+                cells = np.concatenate(
+                    [draw(quiet, 14, ROWS_A_DAY, rng), draw(moved, 6, ROWS_A_DAY, rng)]
+                )
                 for rule, judge in chosen.items():
                     found[rule, name].add({"": judge(world, quiet, cells)}, 14)
     lines = [
-        f"False alarms: {repeats} repeats of {options.nights} nights, nights with an alarm per "
-        f"quarter. Found within 1, 2, 3 and 6 nights, in %: {NIGHT} a night, "
+        f"False alarms: {repeats} repeats of {options.days} days, days with an alarm per "
+        f"quarter. Found within 1, 2, 3 and 6 days, in %: {ROWS_A_DAY} a day, "
         f"{200 // repeats * repeats} repeats in {repeats} worlds.",
         "",
         "| rule | "
-        + " | ".join(f"false, {size:,} a night" for size in SIZES[:3])
+        + " | ".join(f"false, {size:,} a day" for size in SIZES[:3])
         + " | "
         + " | ".join(shifts)
         + " |",
@@ -441,7 +442,7 @@ def rules(options: argparse.Namespace) -> list[str]:
         rates = " | ".join(f"{np.mean(quiet_rates[rule, size]):.2f}" for size in SIZES[:3])
         ones = [found[rule, name] for name in shifts]
         shares = [
-            " / ".join(f"{one.within('', nights):.0%}" for nights in (1, 2, 3, 6)).replace("%", "")
+            " / ".join(f"{one.within('', days):.0%}" for days in (1, 2, 3, 6)).replace("%", "")
             for one in ones
         ]
         lines.append(f"| {rule} | {rates} | " + " | ".join(shares) + " |")
@@ -449,7 +450,7 @@ def rules(options: argparse.Namespace) -> list[str]:
 
 
 def over_spans(world: World, pool: Pool, cells: IntArray, spans: tuple[int, ...]) -> BoolArray:
-    """An alarm over any of some spans of nights, alpha shared among them."""
+    """An alarm over any of some spans of days, alpha shared among them."""
     shared = replace(LIMITS, stability_alpha=LIMITS.stability_alpha / len(spans))
     found = np.zeros(len(cells), dtype=bool)
     for span in spans:
@@ -459,7 +460,7 @@ def over_spans(world: World, pool: Pool, cells: IntArray, spans: tuple[int, ...]
 
 
 def k_of_n(world: World, pool: Pool, cells: IntArray, k: int, n: int, alpha: float) -> BoolArray:
-    """A column that is an alarm by itself on k of the last n nights."""
+    """A column that is an alarm by itself on k of the last n days."""
     actual, _ = columns_of(cells, pool.layout)
     drifted = stability_verdicts(
         world.expected, actual, replace(LIMITS, stability_alpha=alpha)
@@ -471,15 +472,15 @@ def sequential(
     world: World,
     pool: Pool,
     cells: IntArray,
-    nights: int,
+    days: int,
     lags: int = 14,
     concentration: float = 50.0,
 ) -> BoolArray:
-    """An e-detector (Shin, Ramdas and Rinaldo): for each column the sum, over the nights on which a
+    """An e-detector (Shin, Ramdas and Rinaldo): for each column the sum, over the days on which a
     shift may have begun, of the Bayes factor of the counts since then: a population drawn around
     the reference (Dirichlet of the given concentration) against the reference's own, with the
     reference's sampling error (Dirichlet of its counts). An alarm when the score's sum, or the mean
-    over the inputs, reaches so many nights, and the floor is passed since the likeliest beginning.
+    over the inputs, reaches so many days, and the floor is passed since the likeliest beginning.
     """
     total = np.concatenate([np.zeros_like(cells[:1]), np.cumsum(cells, axis=0)])
     now = np.arange(1, len(cells) + 1)
@@ -497,7 +498,7 @@ def sequential(
         evidence = np.logaddexp(evidence, factor)
         over_floor = np.where(factor > best, np.stack(over, axis=-1), over_floor)
         best = np.maximum(best, factor)
-    lines = np.log(nights) + np.log([1, *[len(world.expected) - 1] * (len(world.expected) - 1)])
+    lines = np.log(days) + np.log([1, *[len(world.expected) - 1] * (len(world.expected) - 1)])
     return np.asarray(((evidence >= lines) & over_floor).any(axis=-1))
 
 

@@ -101,7 +101,7 @@ def champion_show(
 
 @champion_app.command("history")
 def champion_history(as_json: JSON = False) -> None:
-    """Who or what moved the champion, when, from what to what, and why; refused challengers too."""
+    """Moves of the champion with actor, time and reason, and rejected challengers."""
     entries = _ledger_entries()
     if as_json:
         print_json({"entries": [entry.model_dump(mode="json") for entry in entries]})

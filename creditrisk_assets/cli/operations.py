@@ -92,21 +92,21 @@ def show_status(seen: "LoopStatus") -> None:
         console.print("days: none landed yet")
     if seen.waiting_days:
         console.print(f"landed and not scored yet: {_listed(seen.waiting_days)}", soft_wrap=True)
-    for at, alarm in reversed(seen.standing):
+    for at, alarm in reversed(seen.open_alarms):
         when = f" on {at}" if at else ""
         console.print(
             f"alarm{when} ({alarm.tier}): {escape(f'{alarm.summary} [{alarm.check}]')}",
             soft_wrap=True,
             highlight=False,
         )
-    if seen.history:
-        former = sorted({str(at) for at, _ in seen.history})
+    if seen.former_alarms:
+        former = sorted({str(at) for at, _ in seen.former_alarms})
         console.print(
-            f"{len(seen.history)} alarms about days of former champions: {_listed(former)}",
+            f"{len(seen.former_alarms)} alarms about days of former champions: {_listed(former)}",
             soft_wrap=True,
         )
-    if not seen.standing:
-        console.print(f"no alarm stands; {seen.checks_run} of {seen.checks} checks have run")
+    if not seen.open_alarms:
+        console.print(f"no open alarm; {seen.checks_run} of {seen.checks} checks have run")
     for event in seen.events[:EVENTS_SHOWN]:
         what = f"{event.action}, {event.kind}" if event.action else event.kind
         console.print(

@@ -59,7 +59,7 @@ def tell(
     )
     with Outbox(settings.alerts) as outbox:
         readings = [*(_new_readings(instance, outbox) if instance else ()), *outside]
-        outbox.take(
+        outbox.record(
             readings, settings.alert_reminder_days, Links(settings.dagster_url, settings.api_url)
         )
         done = outbox.deliver(receiver)
@@ -75,7 +75,7 @@ def _new_readings(instance: dg.DagsterInstance, outbox: "Outbox") -> list[Readin
     for key in CHECKS:
         readings = [_reading(one) for one in event_log.evaluations(instance, key)]
         for start in range(0, len(readings), PAGE):
-            unseen = outbox.unseen(readings[start : start + PAGE])
+            unseen = outbox.unrecorded(readings[start : start + PAGE])
             new += unseen
             if not unseen:
                 break

@@ -26,9 +26,9 @@ def batch_is_not_an_earlier_day_again(
     changed, and the decisions are right either way.
     """
     from creditrisk_assets.monitoring.repeated_days import (
-        DAYS_LOOKED_AT,
+        DAYS_COMPARED,
         REPEATED_SHARE_LIMIT,
-        most_repeated,
+        find_repeated_day,
     )
 
     portfolio = settings.portfolio
@@ -36,8 +36,8 @@ def batch_is_not_an_earlier_day_again(
         (day, stored_path(settings.storage, "production_batch", day))
         for day in days_before(context.partition_key, CALENDAR_DAYS)
     ]
-    earlier = [(day, path) for day, path in stored if path.exists()][:DAYS_LOOKED_AT]
-    found = most_repeated(
+    earlier = [(day, path) for day, path in stored if path.exists()][:DAYS_COMPARED]
+    found = find_repeated_day(
         production_batch.path, earlier, portfolio.identifier, portfolio.field_names
     )
     if not earlier:

@@ -197,10 +197,10 @@ def _unchanged(
     """The champion stays, and what a killed run may have left undone is done."""
     head = entries[-1]
     registry.set_champion(head.after.model_version)
-    context.log.info(f"kept: {why}")
+    context.log.info(f"unchanged: {why}")
     bundle = BundleStore(settings.data_dir).load(head.after.bundle_sha256)
     return dg.MaterializeResult(
-        metadata=champion_metadata(registry, head.after, bundle, "kept", why, entries),
+        metadata=champion_metadata(registry, head.after, bundle, "unchanged", why, entries),
         data_version=dg.DataVersion(DATA_VERSION),
     )
 
@@ -236,7 +236,7 @@ def _compared(
     )
     with replacing(settings.reports / "verdicts" / f"{verdict.digest}.html") as file:
         file.write(html.encode())
-    if verdict.verdict != "kept":
+    if verdict.verdict != "rejected":
         after = in_force_of(contender, contender.load(), before)
     elif before is not None:
         after = before
@@ -301,7 +301,7 @@ def champion_records_agree(
 ) -> dg.AssetCheckResult:
     """The ledger is a whole chain, and it, MLflow's alias, the asset and the bundle name the same
     champion. Blocks: production must not be scored by a champion that nobody can prove. Runs every
-    night too, for an alias may be moved by hand.
+    day too, for an alias may be moved by hand.
     """
     findings = verify(context.instance, settings, every_version=False)
     return dg.AssetCheckResult(

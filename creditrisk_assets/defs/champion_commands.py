@@ -93,7 +93,7 @@ def champion_metadata(
         registry: that knows the version.
         in_force: what decides from now on.
         bundle: its bundle.
-        verdict: `first`, `promoted`, `kept`, `rolled_back` or `cut_off`.
+        verdict: `first`, `promoted`, `rejected`, `unchanged`, `rolled_back` or `cut_off`.
         reason: why.
         entries: of the ledger.
     """

@@ -54,9 +54,8 @@ def watched_metadata(
         if isinstance(observed, float) and math.isnan(observed)
         else {"observed": observed, "threshold": threshold}
     )
-    said = summary if passed else f"{watch.failure}: {summary}"
     return {
-        "summary": said,
+        "summary": summary if passed else watch.failure_summary(summary),
         **tested,
         "rows": rows,
         "action": watch.action,

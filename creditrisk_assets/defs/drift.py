@@ -41,11 +41,11 @@ def drift_report(
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
     """The day against the population that its champion was trained on: PSI of the score, CSI of
-    each field and the shares of bad values over all rows, judged alone and together with the nights
+    each field and the shares of bad values over all rows, judged alone and together with the days
     before; and an Evidently report as a page and as JSON.
     """
     from creditrisk_assets.monitoring.drift_rule import DriftLimits
-    from creditrisk_assets.monitoring.drift_table import Batch, counted_day, drift_table
+    from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
     from creditrisk_assets.scoring.reference_profile import (
         BATCH_ROWS,
         RowCounter,
@@ -61,10 +61,10 @@ def drift_report(
     earlier = [
         frame
         for _, frame in kept_reports(
-            settings, days_before(day, settings.stability_nights - 1), version
+            settings, days_before(day, settings.stability_days - 1), version
         )
     ]
-    today = counted_day(counts, Batch(*batch_of_day(context.instance, day)))
+    today = day_counts(counts, Batch(*batch_of_day(context.instance, day)))
     frame = drift_table(profile, today, earlier, DriftLimits.of(settings)).assign(
         model_version=version
     )
@@ -85,7 +85,7 @@ def drift_report(
                 for one in frame[frame["broken"]].itertuples()
             )
             or "none",
-            "nights_together": 1 + len(earlier),
+            "days_together": 1 + len(earlier),
             **estimates_of(probability_of(production_scores)),
             **_pictures(context, production_scores, bundle, frame, settings),
         },
@@ -172,9 +172,9 @@ def _drawn(
     day: str, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
 ) -> dict[str, dg.MetadataValue | int | str]:
     from creditrisk_assets.modelling.plots import stability_plot
-    from creditrisk_assets.monitoring.evidently_report import report_on_rows, shown_columns
+    from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
 
-    shown = shown_columns(frame)
+    shown = report_columns(frame)
     report = report_on_rows([scores.path], bundle, shown, settings.report_rows)
     title = (
         f"{day}: {int(frame['rows'].iloc[0]):,} rows against "
@@ -251,7 +251,7 @@ STABILITY_SHOWN = [
     "threshold",
     "critical",
     "p_value",
-    "nights",
+    "days",
     "pooled_rows",
 ]
 
@@ -274,23 +274,20 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         ["drifted", "times"], ascending=False, kind="stable"
     )
     drifted, worst = ordered[ordered["drifted"]], ordered.iloc[0]
-    named = ["column", "pooled_value", "threshold", "nights"]
+    named = ["column", "pooled_value", "threshold", "days"]
     return watched_result(
         check,
         passed=drifted.empty,
         summary=", ".join(
-            f"{column} "
-            f"{' > '.join(beside(value, line))}{f' over {nights} days' if nights > 1 else ''}"
-            for column, value, line, nights in drifted[named]
-            .head(TOP_MOVERS)
-            .itertuples(index=False)
+            f"{column} {' > '.join(beside(value, line))}{f' over {days} days' if days > 1 else ''}"
+            for column, value, line, days in drifted[named].head(TOP_MOVERS).itertuples(index=False)
         )
         or "stable",
         observed=float(worst["pooled_value"]),
         threshold=float(worst["threshold"]),
         rows=int(worst["pooled_rows"]),
         model_version=str(worst["model_version"]),
-        nights=int(worst["nights"]),
+        days=int(worst["days"]),
         p_value=float(worst["p_value"]),
         columns=table(
             (ordered if drifted.empty else drifted)[STABILITY_SHOWN].head(

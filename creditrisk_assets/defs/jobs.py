@@ -45,8 +45,8 @@ audit = dg.define_asset_job(
     "challenger agrees with the champion on past decisions.",
 )
 
-nightly_audit = dg.ScheduleDefinition(
-    name="nightly_audit",
+daily_audit = dg.ScheduleDefinition(
+    name="daily_audit",
     job=audit,
     cron_schedule="0 3 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,

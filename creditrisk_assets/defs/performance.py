@@ -1,8 +1,8 @@
 """How the day's decisions turned out: the asset `performance_report` and the checks on it.
 
-Each day of decisions is a vintage. Its report keeps the figures of the night alone and of the last
-nights of the same champion together (14, 7 and 3 of them, unless the settings say otherwise), which
-come from the frames that are stored of the nights before it: no row of theirs is read again. The
+Each day of decisions is a vintage. Its report keeps the figures of the day alone and of the last
+days of the same champion together (14, 7 and 3 of them, unless the settings say otherwise), which
+come from the frames that are stored of the days before it: no row of theirs is read again. The
 checks do not block: there is nothing after them to stop.
 """
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 PD = "default_probability"
 
 HISTORY_DAYS = 60
-"""Days before the night whose stored reports are looked at: for the nights together, the chart, and
+"""Days before the day whose stored reports are looked at: for the days together, the chart, and
 how good estimates were.
 """
 
 ABOUT = (
-    "nights",
+    "days",
     "first_day",
     "model_version",
     "validation_roc_auc",
@@ -42,8 +42,8 @@ ABOUT = (
 )
 """Columns of a stored report that are no figures of matured rows."""
 
-Nights = dict[str, dict[str, float]]
-"""Figures of nights by day of decision, the oldest first."""
+FiguresByDay = dict[str, dict[str, float]]
+"""Figures of matured rows by day of decision, the oldest first."""
 
 
 @dg.asset(
@@ -69,11 +69,11 @@ def performance_report(
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.monitoring.performance import (
         MaturedDay,
-        estimate_misses,
-        estimates_so_far,
+        day_figures,
+        estimate_accuracy,
+        estimate_errors,
         in_sample,
         join_outcomes,
-        night_figures,
         realised_performance,
         spans_of,
     )
@@ -100,28 +100,28 @@ def performance_report(
     matured = MaturedDay(matured.rows[~learned & ~by_others], matured.decisions)
     target = matured.rows[portfolio.target].to_numpy(dtype=np.int64)
     probability = matured.rows[PD].to_numpy(dtype=np.float64)
-    night = night_figures(target, probability)
-    nights = {**_earlier_nights(settings, day, version), day: night}
-    recent = {name: one for name, one in nights.items() if one["rows"] or name == day}
+    alone = day_figures(target, probability)
+    days = {**_earlier_days(settings, day, version), day: alone}
+    recent = {name: one for name, one in days.items() if one["rows"] or name == day}
     about = {
         "model_version": version,
         "validation_roc_auc": validation["roc_auc"],
         "validation_roc_auc_standard_error": validation["roc_auc_standard_error"],
     }
-    spans = spans_of([*recent.values()], settings.performance_nights)
+    spans = spans_of([*recent.values()], settings.performance_days)
     frame = pd.DataFrame(
         [
-            {"nights": number, "first_day": [*recent][-number], **about, **span}
+            {"days": number, "first_day": [*recent][-number], **about, **span}
             for number, span in spans.items()
         ]
     )
-    misses = estimate_misses([*nights.values()])
+    misses = estimate_errors([*days.values()])
     plots = {}
-    if "roc_auc" in night and settings.report_rows:
+    if "roc_auc" in alone and settings.report_rows:
         plots = {
             "roc": picture(roc_plot(target, {f"version {version}": probability})),
             "calibration": picture(calibration_plot(target, {f"version {version}": probability})),
-            "estimated_and_realised": picture(_plot_of_nights(nights, validation["roc_auc"])),
+            "estimated_and_realised": picture(_auc_plot(days, validation["roc_auc"])),
         }
     return dg.Output(
         frame,
@@ -132,12 +132,12 @@ def performance_report(
             "not_counted_in_sample": int((learned & ~by_others).sum()),
             "not_counted_other_versions": int(by_others.sum()),
             **figures(realised_performance(matured, portfolio.target)),
-            **figures(night),
+            **figures(alone),
             "validation_roc_auc": validation["roc_auc"],
             **figures({str(name): value for name, value in misses.iloc[-1].items()}, "estimate_"),
-            **figures(estimates_so_far(misses)),
+            **figures(estimate_accuracy(misses)),
             "estimate_assumes": ASSUMPTIONS,
-            "vintages": table(_vintages(nights, misses)),
+            "vintages": table(_vintages(days, misses)),
             "grades": table(grade_table(probability, target, settings.grade_bounds)),
             **plots,
         },
@@ -148,7 +148,7 @@ def performance_report(
 def ranking_is_as_at_validation(
     performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """The AUC of the matured rows, of the night alone and of nights together, has not fallen below
+    """The AUC of the matured rows, of the day alone and of days together, has not fallen below
     validation by more than chance and more than the floor. Does not block: there is nothing after
     it to stop.
     """
@@ -167,7 +167,7 @@ def ranking_is_as_at_validation(
 def default_rate_is_as_predicted(
     performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """Bads came at the rate that the PDs said, in the night alone and in nights together, up to
+    """Bads came at the rate that the PDs said, in the day alone and in days together, up to
     chance and the floor. Does not block: there is nothing after it to stop.
     """
     from creditrisk_assets.monitoring.performance import level_tests
@@ -183,9 +183,9 @@ def default_rate_is_as_predicted(
 CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
 
 
-def _earlier_nights(settings: Settings, day: str, version: str) -> Nights:
-    """What is stored of the matured nights before a day that one champion scored."""
-    nights: Nights = {}
+def _earlier_days(settings: Settings, day: str, version: str) -> FiguresByDay:
+    """What is stored of the matured days before a day that one champion scored."""
+    days: FiguresByDay = {}
     for back in range(HISTORY_DAYS, 0, -1):
         earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
         try:
@@ -194,14 +194,14 @@ def _earlier_nights(settings: Settings, day: str, version: str) -> Nights:
         except FileNotFoundError:
             continue
         if (
-            "nights" in stored.columns and stored["model_version"].iloc[0] == version
+            "days" in stored.columns and stored["model_version"].iloc[0] == version
         ):  # an older report keeps other figures
-            nights[earlier] = _figures(stored.iloc[0])
-    return nights
+            days[earlier] = _figures(stored.iloc[0])
+    return days
 
 
 def _spans(report: pd.DataFrame) -> dict[int, dict[str, float]]:
-    return {int(row["nights"]): _figures(row) for _, row in report.iterrows()}
+    return {int(row["days"]): _figures(row) for _, row in report.iterrows()}
 
 
 def _figures(row: "pd.Series[Any]") -> dict[str, float]:
@@ -212,15 +212,15 @@ def _figures(row: "pd.Series[Any]") -> dict[str, float]:
 def _performance_result(
     check: str, report: pd.DataFrame, tests: "dict[int, PerformanceTest]", what: str
 ) -> dg.AssetCheckResult:
-    from creditrisk_assets.monitoring.performance import most_telling
+    from creditrisk_assets.monitoring.performance import decisive_span
 
-    shown = most_telling(tests)
-    test, row = tests[shown], report[report["nights"] == shown].iloc[0]
+    shown = decisive_span(tests)
+    test, row = tests[shown], report[report["days"] == shown].iloc[0]
     observed, limit = beside(test.observed, test.limit, ".4f")
-    span = f"{shown} nights since {row['first_day']}" if shown > 1 else "the night alone"
+    span = f"{shown} days since {row['first_day']}" if shown > 1 else "the day alone"
     of_spans = [
-        {"nights": number, "rows": rows, **vars(tests[number])}
-        for number, rows in zip(report["nights"], report["rows"], strict=True)
+        {"days": number, "rows": rows, **vars(tests[number])}
+        for number, rows in zip(report["days"], report["rows"], strict=True)
     ]
     return watched_result(
         check,
@@ -234,58 +234,58 @@ def _performance_result(
         model_version=str(row["model_version"]),
         p_value=test.p_value,
         explanation=test.explanation,
-        nights=shown,
+        days=shown,
         first_day=str(row["first_day"]),
         tests=table(pd.DataFrame(of_spans), compared=("observed", "limit")),
     )
 
 
-def _vintages(nights: Nights, misses: pd.DataFrame) -> pd.DataFrame:
-    """Nights for people, the latest first: realised figures with 95 % intervals, what was estimated
+def _vintages(figures_by_day: FiguresByDay, misses: pd.DataFrame) -> pd.DataFrame:
+    """Days for people, the latest first: realised figures with 95 % intervals, what was estimated
     of the same rows, and by how many standard errors that was wrong.
     """
     from creditrisk_assets.modelling.fairness import jeffreys_interval
     from creditrisk_assets.modelling.metrics import normal_estimate
 
     rows = []
-    for (day, night), missed in zip(nights.items(), misses.itertuples(), strict=True):
+    for (day, of_day), missed in zip(figures_by_day.items(), misses.itertuples(), strict=True):
         auc = normal_estimate(
-            night.get("roc_auc", np.nan), night.get("roc_auc_standard_error", np.nan), 0.0, 1.0
+            of_day.get("roc_auc", np.nan), of_day.get("roc_auc_standard_error", np.nan), 0.0, 1.0
         )
         low, high = (
-            jeffreys_interval(int(night["bads"]), int(night["rows"]))
-            if night["rows"]
+            jeffreys_interval(int(of_day["bads"]), int(of_day["rows"]))
+            if of_day["rows"]
             else (np.nan, np.nan)
         )
         rows.append(
             {
                 "vintage": day,
-                "rows": int(night["rows"]),
-                "bads": int(night["bads"]),
+                "rows": int(of_day["rows"]),
+                "bads": int(of_day["bads"]),
                 "roc_auc": auc.value,
                 "low": auc.low if not np.isnan(auc.value) else np.nan,
                 "high": auc.high if not np.isnan(auc.value) else np.nan,
-                "expected_roc_auc": night.get("expected_roc_auc", np.nan),
+                "expected_roc_auc": of_day.get("expected_roc_auc", np.nan),
                 "z": missed.roc_auc_z,
-                "bad_rate": night.get("bad_rate", np.nan),
+                "bad_rate": of_day.get("bad_rate", np.nan),
                 "bad_rate_low": low,
                 "bad_rate_high": high,
-                "mean_pd": night.get("mean_pd", np.nan),
+                "mean_pd": of_day.get("mean_pd", np.nan),
                 "bad_rate_z": missed.bad_rate_z,
             }
         )
     return pd.DataFrame(rows[::-1])
 
 
-def _plot_of_nights(nights: Nights, validation: float) -> bytes:
+def _auc_plot(figures_by_day: FiguresByDay, validation: float) -> bytes:
     from creditrisk_assets.modelling.plots import performance_plot
 
     sides = [
         tuple(
-            np.array([night.get(f"{prefix}{name}", np.nan) for night in nights.values()])
+            np.array([of_day.get(f"{prefix}{name}", np.nan) for of_day in figures_by_day.values()])
             for name in ("roc_auc", "roc_auc_standard_error")
         )
         for prefix in ("", "expected_")
     ]
-    days = [date.fromisoformat(day) for day in nights]
+    days = [date.fromisoformat(day) for day in figures_by_day]
     return performance_plot(days, sides[0], sides[1], validation)  # type: ignore[arg-type]

@@ -66,14 +66,14 @@ def estimated_performance_holds(
     another concept. Does not block: the day is scored all the same.
     """
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
-    from creditrisk_assets.monitoring.performance import estimate_held
+    from creditrisk_assets.monitoring.performance import estimate_test
     from creditrisk_assets.scoring.bundle_store import BundleStore
 
     version, bundle_sha256 = made_by(production_scores)
     validation = BundleStore(settings.data_dir).load(bundle_sha256).manifest.metrics
     probability = probability_of(production_scores)
     expected = expected_performance(probability).get("roc_auc")
-    test = estimate_held(
+    test = estimate_test(
         expected, validation, settings.performance_alpha, settings.performance_floor
     )
     interval = (
@@ -103,15 +103,15 @@ def live_decisions_treat_groups_alike(
 ) -> dg.AssetCheckResult:
     """Fairness monitoring: no group of a protected field is approved less often than the
     four-fifths line allows, beside the group that is approved most often, with its whole 95 %
-    interval. Of a small day the nights before it by the same champion count with it. Proves no
+    interval. Of a small day the days before it by the same champion count with it. Proves no
     compliance. Does not block: no cut-off is set by group, and people must look.
     """
     from creditrisk_assets.modelling.fairness import impact_by_group, under_line
 
     version, _ = made_by(production_scores)
     line = settings.gate_fairness_floor
-    nights = list(_recent_decisions(production_scores, context.partition_key, version, settings))
-    decided = pd.concat(nights)
+    days = list(_recent_decisions(production_scores, context.partition_key, version, settings))
+    decided = pd.concat(days)
     impacts = impact_by_group((decided[PREDICTION] == 0).to_numpy(), _groups(decided, settings))
     below = [one for one in impacts if one.high < line]
     under = [one for one in impacts if one.ratio < line]
@@ -126,7 +126,7 @@ def live_decisions_treat_groups_alike(
         if worst is None
         else f"{worst.field} {worst.group}: ratio {beside(worst.ratio, line)[0]} "
         f"[{worst.low:.3f}, {worst.high:.3f}] to {worst.reference}, line {line:.2f}, "
-        f"{len(nights)} days"
+        f"{len(days)} days"
         + (
             f"; {len(under)} groups under the line by their figure, perhaps by chance"
             if under and not below
@@ -136,7 +136,7 @@ def live_decisions_treat_groups_alike(
         threshold=line,
         rows=len(decided),
         model_version=version,
-        nights=len(nights),
+        days=len(days),
         under_the_line=", ".join(f"{one.field} {one.group}" for one in under) or "none",
         groups=table(pd.DataFrame(shown)) if shown else "none",
     )
@@ -223,22 +223,22 @@ def probability_of(scores: ParquetRows) -> FloatArray:
 def _recent_decisions(
     scores: ParquetRows, day: str, version: str, settings: Settings
 ) -> Iterator[pd.DataFrame]:
-    """Protected fields and predictions of the day, then of the nights before it by the same
+    """Protected fields and predictions of the day, then of the days before it by the same
     champion until there are enough.
     """
     columns = [*settings.portfolio.protected, PREDICTION]
     rows = 0
     for back in range(FAIRNESS_DAYS):
         earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
-        night = (
+        stored = (
             scores
             if back == 0
             else ParquetRows(stored_path(settings.storage, "production_scores", earlier))
         )
         try:
-            if back and made_by(night)[0] != version:
+            if back and made_by(stored)[0] != version:
                 continue
-            with night.opened() as file:
+            with stored.opened() as file:
                 decided = file.read(columns).to_pandas()
         except FileNotFoundError:
             continue

@@ -355,7 +355,7 @@ def _failed(one: event_log.Evaluation) -> FailedCheck:
     watch = BY_CHECK[one.check]
     return FailedCheck(
         check=one.check,
-        problem=watch.failure,
+        failure=watch.failure,
         tier=watch.tier.value,
         summary=one.summary,
         run_id=one.run_id or None,

@@ -65,7 +65,7 @@ def write_window_report(
     """
     from creditrisk_assets.monitoring.drift_rule import DriftLimits
     from creditrisk_assets.monitoring.drift_table import window_stability
-    from creditrisk_assets.monitoring.evidently_report import report_on_rows, shown_columns
+    from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
     from creditrisk_assets.scoring.reference_profile import reference_profile_of
 
     if not settings.report_rows:
@@ -88,7 +88,7 @@ def write_window_report(
     files = [stored_path(settings.storage, "production_scores", day) for day in reversed(used)]
     folder = f"drift/windows/{last}/{days}"
     try:
-        drawn = report_on_rows(files, bundle, shown_columns(stability), settings.report_rows)
+        drawn = report_on_rows(files, bundle, report_columns(stability), settings.report_rows)
     except (
         Exception
     ) as error:  # the boundary to a library that draws: the days themselves were measured

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from creditrisk_assets.scoring.bundle import BundlePlace, ChampionRecord, DecisionRule
 from creditrisk_assets.storage import StoredPath, create_file
 
-Action = Literal["first", "promoted", "kept", "rolled_back", "cut_off"]
+Action = Literal["first", "promoted", "rejected", "rolled_back", "cut_off"]
 
 BEFORE_THE_FIRST = "0" * 64
 """What the first entry names as the one before it."""
@@ -60,7 +60,7 @@ class Move(_Document):
     """What is to be written down.
 
     Attributes:
-        action: what happened to the champion; `kept` where a challenger was judged and refused.
+        action: what happened to the champion; `rejected` where the challenger failed the gate.
         actor: who or what did it.
         day: the latest day of data then, None before the first.
         before: in force before; None before the first.
@@ -244,8 +244,8 @@ def version_before(entries: Sequence[Entry]) -> InForce | None:
 
 
 def last_move(entries: Sequence[Entry]) -> Entry:
-    """The entry by which what is in force came into force; a refused challenger moves nothing."""
-    return next(entry for entry in reversed(entries) if entry.action != "kept")
+    """The entry by which what is in force came into force; a rejected challenger moves nothing."""
+    return next(entry for entry in reversed(entries) if entry.action != "rejected")
 
 
 def rolled_back_from(entries: Sequence[Entry], version: str) -> Entry | None:

@@ -236,9 +236,9 @@ class _Trial:
     def judgement(self) -> Judgement:
         """What follows from the tests."""
         failures = "; ".join(test.sentence for test in self._tests if not test.passed)
-        outcome: Literal["first", "promoted", "kept"]
+        outcome: Literal["first", "promoted", "rejected"]
         if failures:
-            outcome, reason = "kept", f"{failures}{self._figures}"
+            outcome, reason = "rejected", f"{failures}{self._figures}"
         elif self._sides[1] is None:
             outcome, reason = "first", f"no champion before{self._figures}"
         else:

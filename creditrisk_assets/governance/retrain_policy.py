@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, WATCHES
-from creditrisk_assets.monitoring.triage import Action, Nights, Triage, TriageLimits, triage
+from creditrisk_assets.monitoring.triage import Action, FiguresByDay, Triage, TriageLimits, triage
 from creditrisk_assets.settings import Settings
 
 BUDGET_DAYS = 30
@@ -93,7 +93,7 @@ class LoopState:
     retrains_in_flight: int
     outcomes_in_flight: int
     past: Sequence[PastRetrain]
-    evidence: Nights
+    evidence: FiguresByDay
     validation: Mapping[str, float]
 
 
@@ -132,9 +132,11 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
     what = f"{len(open_causes)} open causes since {first_day}"
     if obstacle := _obstacle(state, limits):
         return Decision((), f"{what}; {obstacle}")
-    matured = {day: night for day, night in state.evidence.items() if day >= first_day}
+    matured = {day: figures for day, figures in state.evidence.items() if day >= first_day}
     since = {
-        day: night for day, night in matured.items() if _is_complete(night, limits.complete_share)
+        day: figures
+        for day, figures in matured.items()
+        if _is_complete(figures, limits.complete_share)
     }
     bads = _bads(since)
     if bads < limits.minimum_bads:
@@ -172,14 +174,15 @@ def causes_counted(causes: Sequence[Cause]) -> str:
     return "; ".join(lines)
 
 
-def _is_complete(night: Mapping[str, float], share: float) -> bool:
+def _is_complete(figures: Mapping[str, float], share: float) -> bool:
     """Whether the outcomes of enough of a day's decisions are there: the first to come are no fair
     sample of the day.
     """
-    return night["matured"] >= share * (night["matured"] + night["pending"] + night["missing"])
+    decided = figures["matured"] + figures["pending"] + figures["missing"]
+    return figures["matured"] >= share * decided
 
 
-def _latest(since: Nights, limits: RetrainLimits) -> Nights:
+def _latest(since: FiguresByDay, limits: RetrainLimits) -> FiguresByDay:
     """The latest days, and as many more as hold the bads that a retrain learns from and is judged
     by.
     """
@@ -191,8 +194,8 @@ def _latest(since: Nights, limits: RetrainLimits) -> Nights:
     return latest
 
 
-def _bads(nights: Nights) -> float:
-    return sum(night["bads"] for night in nights.values())
+def _bads(days: FiguresByDay) -> float:
+    return sum(day["bads"] for day in days.values())
 
 
 def _obstacle(state: LoopState, limits: RetrainLimits) -> str | None:

@@ -121,14 +121,18 @@ class CutOffMove(_Document):
 
 
 class Verdict(_Document):
-    """The gate's decision: `first` where there was no champion, `promoted`, or `kept`; the reason
-    names what decided. `kind` is the challenger's, None where its bundle could not be read;
-    `not_applied` has the tests that do not apply, and why; `cut_off` what a promotion does to the
-    cut-off.
+    """The gate's decision and its reason.
+
+    Attributes:
+        verdict: `first` where there was no champion.
+        reason: names the tests that decided.
+        kind: the challenger's kind of training; None if its bundle could not be read.
+        not_applied: tests that do not apply, with the reason of each.
+        cut_off: the effect of a promotion on the cut-off.
     """
 
     format: int = 1
-    verdict: Literal["first", "promoted", "kept"]
+    verdict: Literal["first", "promoted", "rejected"]
     reason: str
     portfolio: str
     challenger: JudgedSide

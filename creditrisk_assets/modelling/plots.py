@@ -212,7 +212,7 @@ def performance_plot(
     estimated: tuple[FloatArray, FloatArray],
     validation: float,
 ) -> bytes:
-    """Realised and estimated AUC of matured nights, each with its 95 % interval.
+    """Realised and estimated AUC of matured days, each with its 95 % interval.
 
     Args:
         days: of decision.
@@ -246,7 +246,7 @@ def performance_plot(
         )
     shown = sorted({*np.linspace(0, len(days) - 1, 4).round().astype(int).tolist()})
     axes.set_xticks(at[shown], [days[place].isoformat() for place in shown])
-    axes.set_title(f"AUC of {len(days)} matured nights, 95 % intervals", fontsize=9)
+    axes.set_title(f"AUC of {len(days)} matured days, 95 % intervals", fontsize=9)
     axes.legend(fontsize=8, loc="lower left")
     return _png(figure)
 

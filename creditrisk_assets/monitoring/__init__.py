@@ -1,3 +1,3 @@
-"""What changed: drift, performance, estimates, triage, alerting, the health of the loop. Pure
-functions; Dagster belongs in `defs`.
+"""Drift, performance, estimates, triage, alerting and the health of the loop, as pure functions.
+Dagster code belongs in `defs`.
 """

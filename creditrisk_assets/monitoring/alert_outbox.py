@@ -1,9 +1,9 @@
-"""What is to be sent, on the disk until it has arrived: an alert is never lost, and only sent again
-when it may not have arrived.
+"""The outbox stores alerts on disk until they have arrived, and sends them. No alert is lost, and
+one is sent again only if it may not have arrived.
 
-One SQLite file holds which evaluations were taken notice of, which episodes go on, and the
-messages; all three change together, so that a process that dies between two of them leaves nothing
-half done. Who delivers holds a lock, so that two never send the same.
+One SQLite file holds the recorded evaluations, the open episodes and the messages. All three change
+in one transaction, so a process that dies leaves nothing half done. A lock keeps two processes from
+sending the same alert.
 """
 
 import fcntl
@@ -28,21 +28,21 @@ from creditrisk_assets.monitoring.check_catalogue import Tier
 WAIT_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 900.0
-LONGEST_ASKED_SECONDS = 3600.0
-"""A receiver may ask for patience, but not for more than this."""
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+"""Upper limit of the wait that a receiver asks for by `Retry-After`."""
 
 POST_TIMEOUT_SECONDS = 10.0
 ROUND_SECONDS = 25.0
-"""One round of deliveries ends after this, for a sensor's tick has a minute."""
+"""A round of deliveries ends after this: a sensor's tick has a minute."""
 
-TRY_AGAIN = (408, 425, 429)
-KEPT_DELIVERED = 1_000
-KEPT_SEEN = 2_000
+RETRY_STATUSES = (408, 425, 429)
+DELIVERED_STORED = 1_000
+EVALUATIONS_STORED = 2_000
 SIGNATURE_HEADER = "X-Creditrisk-Signature"
 ID_HEADER = "X-Creditrisk-Alert"
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS seen (asset TEXT, name TEXT, identity TEXT, PRIMARY KEY (asset, name, identity));
+CREATE TABLE IF NOT EXISTS evaluations (asset TEXT, name TEXT, identity TEXT, PRIMARY KEY (asset, name, identity));
 CREATE TABLE IF NOT EXISTS episodes (asset TEXT, name TEXT, state TEXT, PRIMARY KEY (asset, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY, identity TEXT UNIQUE, episode TEXT, body TEXT, state TEXT DEFAULT 'waiting',
@@ -53,25 +53,23 @@ CREATE TABLE IF NOT EXISTS messages (
 
 @dataclass(frozen=True)
 class Receiver:
-    """Who is told: an address that takes POST, and the secret by which it knows that we are the
-    sender, if there is one.
-    """
+    """An address that takes POST requests, and the secret that signs them, if there is one."""
 
     url: str
     secret: str | None = None
 
     @property
     def name(self) -> str:
-        """What may be shown: an address often holds a token."""
+        """The host, which may be shown; a full address often holds a token."""
         return httpx.URL(self.url).host
 
     @property
     def digest(self) -> str:
-        """Differs when the receiver does."""
+        """A digest of address and secret."""
         return hashlib.sha256(f"{self.url}\0{self.secret}".encode()).hexdigest()[:16]
 
     def headers(self, identity: str, content: bytes) -> dict[str, str]:
-        """Of one message."""
+        """HTTP headers of one message."""
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "creditrisk",
@@ -86,8 +84,8 @@ class Receiver:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a round of deliveries did: messages that arrived, that wait, that the receiver will not
-    take, and what went wrong.
+    """The result of a round of deliveries: messages delivered, waiting and refused by the receiver,
+    and the problems.
     """
 
     delivered: int
@@ -97,7 +95,7 @@ class Delivery:
 
     @property
     def counts(self) -> str:
-        """In words."""
+        """The counts in words."""
         return f"{self.delivered} delivered, {self.waiting} waiting, {self.refused} refused"
 
 
@@ -105,7 +103,7 @@ class Outbox:
     """The outbox in a folder.
 
     Args:
-        folder: on a disk of this machine; it is made if it is not there.
+        folder: on a disk of this machine; created if missing.
 
     Raises:
         sqlite3.Error: if it cannot be opened.
@@ -128,61 +126,65 @@ class Outbox:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def unseen(self, readings: Sequence[Reading]) -> list[Reading]:
-        """Those evaluations that were not taken notice of."""
-        return [one for one in readings if not self._is_seen(one)]
+    def unrecorded(self, readings: Sequence[Reading]) -> list[Reading]:
+        """The evaluations that are not recorded yet."""
+        return [reading for reading in readings if not self._is_recorded(reading)]
 
-    def take(self, readings: Sequence[Reading], reminder_days: int, links: Links) -> int:
-        """Take notice of evaluations; those that were seen before change nothing.
+    def record(self, readings: Sequence[Reading], reminder_days: int, links: Links) -> int:
+        """Record evaluations and queue their messages; recorded evaluations change nothing.
 
-        Of a check that nothing is known of, what began and ended before is passed over: only an
-        alarm that goes on is told.
+        The first time that a check is recorded, only alarms that are still open give messages.
 
         Returns:
-            How many messages are to be sent for them.
+            The number of queued messages.
         """
         with self._exclusive():
-            new = self.unseen(readings)
+            new = self.unrecorded(readings)
             if not new:
                 return 0
-            of_loop = [
-                one for one in new if one.observer == LOOP
-            ]  # who looks from outside makes each reading once
-            checks = {(one.asset, one.check) for one in of_loop}
-            unknown = {key for key in checks if not self._is_known(*key)}
+            # The external health watch sends each reading once.
+            of_loop = [reading for reading in new if reading.observer == LOOP]
+            checks = {(reading.asset, reading.check) for reading in of_loop}
+            first_time = {key for key in checks if not self._has_check(*key)}
             episodes, messages = advance(self.episodes(), new, reminder_days, links)
-            going_on = {episode.identity for episode in episodes.values()}
+            open_episodes = {episode.identity for episode in episodes.values()}
             messages = [
-                one
-                for one in messages
-                if (one.body["asset"], one.body["check"]) not in unknown or one.episode in going_on
+                message
+                for message in messages
+                if (message.body["asset"], message.body["check"]) not in first_time
+                or message.episode in open_episodes
             ]
             self._connection.executemany(
-                "INSERT INTO seen (asset, name, identity) VALUES (?, ?, ?)",
-                [(one.asset, one.check, one.identity) for one in of_loop],
+                "INSERT INTO evaluations (asset, name, identity) VALUES (?, ?, ?)",
+                [(reading.asset, reading.check, reading.identity) for reading in of_loop],
             )
             self._connection.execute("DELETE FROM episodes")
             self._connection.executemany(
                 "INSERT INTO episodes VALUES (?, ?, ?)",
-                [(*key, json.dumps(asdict(one))) for key, one in episodes.items()],
+                [(*key, json.dumps(asdict(episode))) for key, episode in episodes.items()],
             )
             self._connection.executemany(
                 "INSERT OR IGNORE INTO messages (identity, episode, body, at) VALUES (?, ?, ?, ?)",
                 [
-                    (one.identity, one.episode, json.dumps(_finite(one.body)), time.time())
-                    for one in messages
+                    (
+                        message.identity,
+                        message.episode,
+                        json.dumps(_finite(message.body)),
+                        time.time(),
+                    )
+                    for message in messages
                 ],
             )
             self._prune(checks)
             return len(messages)
 
     def episodes(self) -> dict[tuple[str, str], Episode]:
-        """The episodes that go on."""
+        """The open episodes."""
         rows = self._connection.execute("SELECT asset, name, state FROM episodes").fetchall()
         return {(asset, name): _episode(json.loads(state)) for asset, name, state in rows}
 
     def messages(self, state: str | None = None) -> list[dict[str, Any]]:
-        """What was to be sent, the oldest first.
+        """The messages, the oldest first.
 
         Args:
             state: `waiting`, `delivered` or `refused`; None for all.
@@ -198,15 +200,15 @@ class Outbox:
         ]
 
     def deliver(self, receiver: Receiver, now: float | None = None) -> Delivery | None:
-        """Send what is due. A message waits until those of its episode that came before it have
-        arrived.
+        """Send the messages that are due. A message waits until the earlier ones of its episode
+        have arrived.
 
         Args:
-            receiver: who is told; messages that another one refused are offered to it.
+            receiver: where to send; messages that another receiver refused are sent to it too.
             now: seconds since the epoch.
 
         Returns:
-            What was done; None if somebody else is delivering.
+            The result; None if another process is delivering.
         """
         with self._lock.open("w") as lock:
             try:
@@ -230,16 +232,16 @@ class Outbox:
                 if outcome.arrived:
                     self._note(number, "delivered", attempts + 1, 0, None, receiver)
                     delivered += 1
-                elif outcome.for_ever:
+                elif outcome.final:
                     self._note(number, "refused", attempts + 1, 0, outcome.problem, receiver)
                     problems.append(f"{receiver.name} refused alert {identity}: {outcome.problem}")
                 else:
-                    pause = _pause(attempts + 1, outcome.patience)
+                    pause = _pause(attempts + 1, outcome.retry_after)
                     self._note(
                         number, "waiting", attempts + 1, now + pause, outcome.problem, receiver
                     )
                     problems.append(
-                        f"{receiver.name}: {outcome.problem}; alert {identity} is tried again in "
+                        f"{receiver.name}: {outcome.problem}; alert {identity} is sent again in "
                         f"{pause:.0f} s"
                     )
                     held_back.add(episode)
@@ -276,28 +278,30 @@ class Outbox:
             (state, attempts, due, problem, receiver.digest, number),
         )
 
-    def _is_seen(self, one: Reading) -> bool:
-        query = "SELECT 1 FROM seen WHERE asset = ? AND name = ? AND identity = ?"
+    def _is_recorded(self, reading: Reading) -> bool:
+        query = "SELECT 1 FROM evaluations WHERE asset = ? AND name = ? AND identity = ?"
         return (
-            self._connection.execute(query, (one.asset, one.check, one.identity)).fetchone()
+            self._connection.execute(
+                query, (reading.asset, reading.check, reading.identity)
+            ).fetchone()
             is not None
         )
 
-    def _is_known(self, asset: str, check: str) -> bool:
-        query = "SELECT 1 FROM seen WHERE asset = ? AND name = ? LIMIT 1"
+    def _has_check(self, asset: str, check: str) -> bool:
+        query = "SELECT 1 FROM evaluations WHERE asset = ? AND name = ? LIMIT 1"
         return self._connection.execute(query, (asset, check)).fetchone() is not None
 
     def _prune(self, checks: Iterable[tuple[str, str]]) -> None:
         for asset, name in checks:
             self._connection.execute(
-                "DELETE FROM seen WHERE asset = ? AND name = ? AND rowid NOT IN (SELECT rowid "
-                "FROM seen WHERE asset = ? AND name = ? ORDER BY rowid DESC LIMIT ?)",
-                (asset, name, asset, name, KEPT_SEEN),
+                "DELETE FROM evaluations WHERE asset = ? AND name = ? AND rowid NOT IN (SELECT "
+                "rowid FROM evaluations WHERE asset = ? AND name = ? ORDER BY rowid DESC LIMIT ?)",
+                (asset, name, asset, name, EVALUATIONS_STORED),
             )
         self._connection.execute(
             "DELETE FROM messages WHERE state = 'delivered' AND number NOT IN"
             " (SELECT number FROM messages WHERE state = 'delivered' ORDER BY number DESC LIMIT ?)",
-            [KEPT_DELIVERED],
+            [DELIVERED_STORED],
         )
 
     @contextmanager
@@ -313,13 +317,13 @@ class Outbox:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of one POST."""
+    """The result of one POST; a `final` one is not sent again."""
 
     arrived: bool = False
-    for_ever: bool = False
+    final: bool = False
     unreachable: bool = False
     problem: str = ""
-    patience: float | None = None
+    retry_after: float | None = None
 
 
 def _post(client: httpx.Client, receiver: Receiver, identity: str, content: bytes) -> _Outcome:
@@ -327,25 +331,26 @@ def _post(client: httpx.Client, receiver: Receiver, identity: str, content: byte
         with closing(
             client.post(receiver.url, content=content, headers=receiver.headers(identity, content))
         ) as answer:
-            status, patience = answer.status_code, answer.headers.get("Retry-After", "")
+            status, retry_after = answer.status_code, answer.headers.get("Retry-After", "")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return _Outcome(unreachable=True, problem=f"{type(error).__name__}: {error}"[:200])
     if httpx.codes.is_success(status):
         return _Outcome(arrived=True)
-    if status in TRY_AGAIN or httpx.codes.is_server_error(status):
+    if status in RETRY_STATUSES or httpx.codes.is_server_error(status):
         return _Outcome(
-            problem=f"answered {status}", patience=float(patience) if patience.isdigit() else None
+            problem=f"answered {status}",
+            retry_after=float(retry_after) if retry_after.isdigit() else None,
         )
     hint = "; name the final address" if httpx.codes.is_redirect(status) else ""
-    return _Outcome(for_ever=True, problem=f"answered {status}{hint}")
+    return _Outcome(final=True, problem=f"answered {status}{hint}")
 
 
-def _pause(attempts: int, patience: float | None) -> float:
-    """Seconds until the next try: twice as long each time, half of it by chance, and at least what
-    the receiver asks for.
+def _pause(attempts: int, retry_after: float | None) -> float:
+    """Seconds until the next attempt: exponential backoff, half of it random, and at least the
+    receiver's `Retry-After`.
     """
     longest = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(attempts - 1, 20))
-    return max(longest * random.uniform(0.5, 1), min(patience or 0, LONGEST_ASKED_SECONDS))  # noqa: S311  # no secret
+    return max(longest * random.uniform(0.5, 1), min(retry_after or 0, LONGEST_RETRY_AFTER_SECONDS))  # noqa: S311  # no secret
 
 
 def _episode(state: Mapping[str, Any]) -> Episode:
@@ -353,7 +358,7 @@ def _episode(state: Mapping[str, Any]) -> Episode:
 
 
 def _finite(body: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON has it: null where a number is none."""
+    """The body with None for NaN and infinity, which JSON does not have."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in body.items()

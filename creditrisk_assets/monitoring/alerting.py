@@ -1,10 +1,9 @@
-"""Which failed checks a person is told of, and when: episodes of alarms, as a pure function of the
-checks' evaluations.
+"""Alert messages from the checks' evaluations, as a pure function. Storing and sending them belongs
+in `alert_outbox`.
 
-An alarm that persists is one episode: it is told when it starts, when it becomes more urgent, again
-    after some days, and when it
-ends. Days are days of data where the check judges a day, and days of the calendar where it judges
-the loop itself.
+An alarm that persists is one episode. A message is due when it starts, when it becomes more urgent,
+as a reminder after some days, and when it ends. Days are days of data for a check that judges a
+day, and calendar days for a check of the loop.
 """
 
 import hashlib
@@ -14,17 +13,17 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, Tier
+from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, Tier, Watch
 
 URGENCY = (Tier.NOTE, Tier.TODAY, Tier.PAGE)
 STALE_SECONDS = 24 * 3600
-"""An observer that has been silent for so long no longer says that an alarm goes on."""
+"""An alarm does not stay open for an observer that has been silent for so long."""
 
 LOOP = "loop"
 
 
 class Kind(StrEnum):
-    """Why a person is told."""
+    """The reason for a message."""
 
     STARTED = "started"
     RAISED = "raised"
@@ -37,17 +36,17 @@ class Reading:
     """One evaluation of one check.
 
     Attributes:
-        identity: names the evaluation for ever.
-        asset: that the check is on.
+        identity: unique name of the evaluation.
+        asset: asset of the check.
         check: its name.
         day: the day that it judges, or on which it was made, `YYYY-MM-DD`.
         partition: the day that it judges; None if it judges none.
-        passed: whether it held.
+        passed: whether the check passed.
         severity: `WARN` or `ERROR`.
-        at: when it was made, in seconds since the epoch.
-        metadata: what it says of itself.
+        at: time of the evaluation, in seconds since the epoch.
+        metadata: of the evaluation.
         run_id: the Dagster run that made it; empty if none did.
-        observer: who looked: the loop itself, or somebody outside of it.
+        observer: the loop itself, or the external health watch.
     """
 
     identity: str
@@ -64,35 +63,35 @@ class Reading:
 
     @property
     def tier(self) -> Tier:
-        """How soon a person must look: as the evaluation says, or the table, or a note."""
-        said = self.metadata.get("tier")
-        if said in set(Tier):
-            return Tier(said)
+        """The tier of the evaluation, else of the check, else a note."""
+        tier = self.metadata.get("tier")
+        if tier in set(Tier):
+            return Tier(tier)
         watch = BY_CHECK.get(self.check)
         return watch.tier if watch else Tier.NOTE
 
     @property
     def model_version(self) -> str | None:
-        """The version that it judged."""
+        """The judged version."""
         version = self.metadata.get("model_version")
         return None if version is None else str(version)
 
 
 @dataclass(frozen=True)
 class Episode:
-    """An alarm that goes on.
+    """An open alarm.
 
     Attributes:
-        identity: of the episode; the messages of one episode share it.
-        asset: that the check is on.
+        identity: shared by the messages of the episode.
+        asset: asset of the check.
         check: its name.
-        model_version: that is judged.
+        model_version: the judged version.
         tier: the most urgent so far.
-        first_seen: when it began, in seconds since the epoch.
-        told: the day on which a person was told last.
-        failures: how many evaluations have failed.
+        first_seen: start, in seconds since the epoch.
+        message_day: day of the last message.
+        failures: number of failed evaluations.
         latest_day: the latest day that failed.
-        failing: for each observer that says so, when it last did.
+        last_failure: time of the last failure by observer.
     """
 
     identity: str
@@ -101,16 +100,16 @@ class Episode:
     model_version: str | None
     tier: Tier
     first_seen: float
-    told: str
+    message_day: str
     failures: int
     latest_day: str
-    failing: Mapping[str, float] = field(default_factory=dict)
+    last_failure: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent: an identity by which a receiver knows what it has had already, the episode's,
-    and the text as JSON has it.
+    """A message: its identity, by which a receiver recognises a repeat, that of its episode, and
+    the JSON body.
     """
 
     identity: str
@@ -120,9 +119,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Links:
-    """Where a person can look: the Dagster UI, if its address is known, and the API with the
-    reports.
-    """
+    """Addresses of the Dagster UI, None if unknown, and of the API, which serves the reports."""
 
     dagster: str | None
     api: str
@@ -134,53 +131,53 @@ def advance(
     reminder_days: int,
     links: Links,
 ) -> tuple[dict[tuple[str, str], Episode], list[Message]]:
-    """Take notice of new evaluations.
+    """Apply new evaluations to the open episodes.
 
     Args:
-        episodes: that go on, by asset and check.
-        readings: evaluations that were not taken notice of before, in any order.
-        reminder_days: days after which a person is told again of an alarm that goes on; 0: never.
-        links: where a person can look.
+        episodes: open ones, by asset and check.
+        readings: new evaluations, in any order.
+        reminder_days: days between reminders of an open alarm; 0: none.
+        links: for the messages.
 
     Returns:
-        The episodes that go on now, and what is to be sent, in order.
+        The episodes that are open now, and the messages in order.
     """
-    going_on, messages = dict(episodes), []
-    for reading in sorted(readings, key=lambda one: (one.at, one.identity)):
+    open_episodes, messages = dict(episodes), []
+    for reading in sorted(readings, key=lambda reading: (reading.at, reading.identity)):
         key = (reading.asset, reading.check)
-        episode = going_on.get(key)
+        episode = open_episodes.get(key)
         if episode is not None and reading.model_version not in (None, episode.model_version):
             if reading.day >= episode.latest_day:
                 messages.append(_message(Kind.RESOLVED, episode, reading, links))
-                del going_on[key]
+                del open_episodes[key]
                 episode = None
             elif reading.passed:
                 continue
         if reading.passed:
             if episode is None or reading.day < episode.latest_day:
                 continue
-            failing = {
-                who: at
-                for who, at in episode.failing.items()
-                if who != reading.observer and reading.at - at < STALE_SECONDS
+            last_failure = {
+                observer: at
+                for observer, at in episode.last_failure.items()
+                if observer != reading.observer and reading.at - at < STALE_SECONDS
             }
-            if failing:
-                going_on[key] = replace(episode, failing=failing)
+            if last_failure:
+                open_episodes[key] = replace(episode, last_failure=last_failure)
             else:
-                del going_on[key]
+                del open_episodes[key]
                 messages.append(_message(Kind.RESOLVED, episode, reading, links))
             continue
-        kind, told = _judged(episode, reading, reminder_days)
-        going_on[key] = told
+        kind, failed = _with_failure(episode, reading, reminder_days)
+        open_episodes[key] = failed
         if kind is not None:
-            messages.append(_message(kind, told, reading, links))
-    return going_on, messages
+            messages.append(_message(kind, failed, reading, links))
+    return open_episodes, messages
 
 
-def _judged(
+def _with_failure(
     episode: Episode | None, reading: Reading, reminder_days: int
 ) -> tuple[Kind | None, Episode]:
-    """What a failure makes of an episode, and whether a person is told."""
+    """The episode after a failure, and the kind of message that is due, if any."""
     if episode is None:
         started = Episode(
             identity=_digest("episode", reading.asset, reading.check, reading.identity),
@@ -189,10 +186,10 @@ def _judged(
             model_version=reading.model_version,
             tier=reading.tier,
             first_seen=reading.at,
-            told=reading.day,
+            message_day=reading.day,
             failures=1,
             latest_day=reading.day,
-            failing={reading.observer: reading.at},
+            last_failure={reading.observer: reading.at},
         )
         return Kind.STARTED, started
     kind = None
@@ -200,28 +197,28 @@ def _judged(
         kind = Kind.RAISED
     elif (
         reminder_days
-        and (date.fromisoformat(reading.day) - date.fromisoformat(episode.told)).days
+        and (date.fromisoformat(reading.day) - date.fromisoformat(episode.message_day)).days
         >= reminder_days
     ):
         kind = Kind.REMINDER
-    told = replace(
+    failed = replace(
         episode,
         tier=max(episode.tier, reading.tier, key=URGENCY.index),
-        told=reading.day if kind else episode.told,
+        message_day=reading.day if kind else episode.message_day,
         failures=episode.failures + 1,
         latest_day=max(episode.latest_day, reading.day),
-        failing={**episode.failing, reading.observer: reading.at},
+        last_failure={**episode.last_failure, reading.observer: reading.at},
     )
-    return kind, told
+    return kind, failed
 
 
 def _message(kind: Kind, episode: Episode, reading: Reading, links: Links) -> Message:
-    """A message; its identity depends on nothing but what it tells of, so that nobody makes two of
-    it.
+    """A message. Its identity is a digest of its subject, so the same message has the same
+    identity.
     """
     identity = _digest(kind, episode.identity, reading.identity)
     watch = BY_CHECK.get(reading.check)
-    said = reading.metadata
+    metadata = reading.metadata
     body = {
         "id": identity,
         "kind": kind.value,
@@ -231,12 +228,13 @@ def _message(kind: Kind, episode: Episode, reading: Reading, links: Links) -> Me
         "partition": reading.partition,
         "tier": episode.tier.value,
         "severity": reading.severity,
-        "summary": _plain(said.get("summary")),
-        "observed": _plain(said.get("observed")),
-        "threshold": _plain(said.get("threshold")),
-        "rows": _plain(said.get("rows")),
+        "failure": watch.failure if watch else None,
+        "summary": _summary(kind, watch, reading),
+        "observed": _plain(metadata.get("observed")),
+        "threshold": _plain(metadata.get("threshold")),
+        "rows": _plain(metadata.get("rows")),
         "question": watch.question if watch else None,
-        "action": _plain(said.get("action")) or (watch.action if watch else None),
+        "action": _plain(metadata.get("action")) or (watch.action if watch else None),
         "model_version": reading.model_version or episode.model_version,
         "evaluation": reading.identity,
         "evaluated_at": reading.at,
@@ -251,6 +249,18 @@ def _message(kind: Kind, episode: Episode, reading: Reading, links: Links) -> Me
         else None,
     }
     return Message(identity, episode.identity, body)
+
+
+def _summary(kind: Kind, watch: Watch | None, reading: Reading) -> str | None:
+    """A line that begins with the failure, or with its end."""
+    summary = reading.metadata.get("summary")
+    if watch is None:
+        return None if summary is None else str(summary)
+    if kind is not Kind.RESOLVED:
+        return watch.failure_summary(summary)
+    if reading.passed:
+        return f"Resolved: {watch.failure}. Now: {summary or 'passed'}"
+    return f"Resolved: {watch.failure}. Now version {reading.model_version} is judged"
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,4 @@
-"""Whether a day's batch gives the customers of the API the PDs that the API gave them, bit
-for bit.
-"""
+"""Bit-for-bit comparison of the API's PDs with the day's batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,18 +14,17 @@ BUNDLE = "bundle_sha256"
 
 @dataclass(frozen=True)
 class OnlineAgreement:
-    """The decisions of the API of one day beside its batch.
+    """The API's decisions of one day against its batch.
 
     Attributes:
-        decisions: of the API.
-        compared: those whose customer is in the batch with the same record, decided by the same
-            bundle.
+        decisions: number of the API's decisions.
+        compared: those with the same customer, record and bundle in the batch.
         other_bundle: those with the same record that another bundle decided: another champion, or
             the fallback.
-        other_record: those whose customer is in the batch with another record, which came later or
-            in a file.
+        other_record: those whose customer has another record in the batch, which came later or in a
+            file.
         not_in_batch: those whose customer is not in the batch.
-        differing: ids of the compared decisions whose PD differs from the batch's in any bit.
+        differing: ids of the compared decisions whose PD differs in any bit.
         largest: the largest difference among them; NaN where a PD is missing.
     """
 
@@ -43,16 +40,15 @@ class OnlineAgreement:
 def online_agreement(
     live: pd.DataFrame, batch: pd.DataFrame, identifier: str, fields: Sequence[str]
 ) -> OnlineAgreement:
-    """Compare.
+    """Compare the API's decisions with the batch rows of the same record: a customer may have
+    several records in a day.
 
     Args:
-        live: decisions of the API: decision_id, identifier, fields, default_probability,
+        live: the API's decisions: decision_id, identifier, fields, default_probability,
             bundle_sha256.
-        batch: what the day's batch says of the same customers: the same columns, each customer
-            once.
+        batch: the same columns of the day's batch, each customer once.
         identifier: name of the customer column.
-        fields: of the record. A decision is compared with a row of the same record only: a customer
-            may have asked twice.
+        fields: of the record.
     """
     pairs = live.merge(
         batch,
@@ -69,8 +65,8 @@ def online_agreement(
         same_record &= ((own == other) | (own.isna() & other.isna())).to_numpy(dtype=bool)
     same_bundle = (pairs[BUNDLE] == pairs[f"{BUNDLE}_batch"]).to_numpy(dtype=bool)
     compared = pairs[same_record & same_bundle]
-    told, scored = (compared[name].to_numpy(dtype=np.float64) for name in (PD, f"{PD}_batch"))
-    differs = told.view(np.int64) != scored.view(np.int64)
+    online, scored = (compared[name].to_numpy(dtype=np.float64) for name in (PD, f"{PD}_batch"))
+    differs = online.view(np.int64) != scored.view(np.int64)
     return OnlineAgreement(
         decisions=len(live),
         compared=len(compared),
@@ -78,5 +74,5 @@ def online_agreement(
         other_record=int((there & ~same_record).sum()),
         not_in_batch=int((~there).sum()),
         differing=tuple(compared.loc[differs, DECISION_ID]),
-        largest=float(np.abs(told - scored)[differs].max(initial=0.0)),
+        largest=float(np.abs(online - scored)[differs].max(initial=0.0)),
     )

@@ -1,7 +1,5 @@
-"""Everything that is watched, in one table: how soon a person must look, and what they do then.
-
-The page `docs/guide/monitor.md` is held against this table by a test; the checks take their
-severity and their advice from it.
+"""The catalogue of checks: urgency, question, advice and failure sentence of each. The checks take
+severity and advice from it, and a test compares it with `docs/guide/monitor.md`.
 """
 
 from dataclasses import dataclass
@@ -18,19 +16,19 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True)
 class Watch:
-    """One thing that is watched.
+    """One check of the catalogue.
 
     Attributes:
-        check: name of the asset check.
+        check: name of the asset check, a sentence of the good state.
         asset: the asset that it is on.
         tier: how soon a person must look when it fails.
-        question: what it answers.
-        action: what to do when it fails.
-        failure: what is wrong when it fails. A check is named by its good state, and the name of
-            one that failed says the opposite of what was found.
-        asks_for_retraining: whether its failure is evidence that triage weighs.
-        of_the_loop: whether it asks if the loop is alive, which says nothing of a model.
-        blocks: whether what comes after its asset waits until it holds.
+        question: the question that it answers.
+        action: advice when it fails.
+        failure: short statement of what is wrong when it fails; every text about a failure begins
+            with it, because the check's name says the opposite.
+        asks_for_retraining: whether its failure is evidence for triage.
+        of_the_loop: whether it checks the loop instead of a model.
+        blocks: whether its failure stops everything downstream of its asset.
     """
 
     check: str
@@ -45,8 +43,19 @@ class Watch:
 
     @property
     def is_an_error(self) -> bool:
-        """Whether its failure is more than a warning: Dagster lets a warning block nothing."""
+        """Whether its failure is an error: a warning blocks nothing in Dagster."""
         return self.blocks or self.tier is Tier.PAGE
+
+    def failure_summary(self, found: object) -> str:
+        """The line for a failed evaluation: what is wrong, then what was found.
+
+        Args:
+            found: the evaluation's own line; None or empty if it has none.
+        """
+        line = "" if found is None else str(found)
+        if not line or line.startswith(self.failure):
+            return line or self.failure
+        return f"{self.failure}: {line}"
 
 
 WATCHES = (
@@ -54,9 +63,8 @@ WATCHES = (
         "history_satisfies_contract",
         "raw_data",
         Tier.TODAY,
-        "Has every row of the history the contract's columns, types, ranges and codes?",
-        "Nothing is trained: read the named lines and correct the file; the champion in force "
-        "goes on meanwhile.",
+        "Does every row of the history satisfy the contract's columns, types, ranges and codes?",
+        "No model is trained; the champion stays in force. Correct the named lines of the file.",
         blocks=True,
         failure="The history breaks the contract",
     ),
@@ -64,9 +72,9 @@ WATCHES = (
         "production_batch_rows_reconcile",
         "production_batch",
         Tier.PAGE,
-        "Is every row of the day's files either accepted, rejected with a reason, or an exact "
-        "duplicate?",
-        "The day is blocked: a row was lost. Keep the file and report it; this must not happen.",
+        "Is every row of the day's files accepted, rejected with a reason, or an exact duplicate?",
+        "The day is blocked because a row was lost, which is a fault of the system. Save the file "
+        "and report it.",
         blocks=True,
         failure="Rows of the day are unaccounted for",
     ),
@@ -74,29 +82,29 @@ WATCHES = (
         "production_batch_rows_are_mostly_accepted",
         "production_batch",
         Tier.PAGE,
-        "Could every file of the day be read, and is the share of rejected rows under the limit?",
-        "The day is blocked and not scored: read the quarantine, have the file sent again; the "
-        "day then runs by itself.",
+        "Is every file of the day readable, and is the share of rejected rows under the limit?",
+        "The day is blocked and not scored. Read the quarantine and ask the source for a correct "
+        "file; the day then runs again.",
         blocks=True,
-        failure="Too much of the day was rejected or unreadable",
+        failure="Too many rows of the day are rejected or unreadable",
     ),
     Watch(
         "batch_is_not_an_earlier_day_again",
         "production_batch",
         Tier.TODAY,
-        "Are the day's rows new, and not those of an earlier day delivered again?",
-        "Ask the source whether the delivery of the named day was repeated; land the right file, "
-        "and the day runs again.",
-        failure="A delivery was repeated",
+        "Are the day's rows new, and not those of an earlier day?",
+        "Ask the source whether it sent the named day again. Land the right file; the day then "
+        "runs again.",
+        failure="The day repeats an earlier delivery",
     ),
     Watch(
         "outcomes_rows_reconcile",
         "outcomes",
         Tier.PAGE,
-        "Is every row of the day's outcomes either accepted, rejected with a reason, or an exact "
+        "Is every row of the day's outcomes accepted, rejected with a reason, or an exact "
         "duplicate?",
-        "The outcomes are blocked: a row was lost. Keep the file and report it; this must not "
-        "happen.",
+        "The outcomes are blocked because a row was lost, which is a fault of the system. Save "
+        "the file and report it.",
         blocks=True,
         failure="Rows of the outcomes are unaccounted for",
     ),
@@ -104,18 +112,18 @@ WATCHES = (
         "outcomes_rows_are_mostly_accepted",
         "outcomes",
         Tier.TODAY,
-        "Could every file of outcomes be read, and is the share of rejected rows under the limit?",
-        "The outcomes are blocked: read the quarantine and have the file sent again.",
+        "Is every file of outcomes readable, and is the share of rejected rows under the limit?",
+        "The outcomes are blocked. Read the quarantine and ask the source for a correct file.",
         blocks=True,
-        failure="Too much of the outcomes was rejected or unreadable",
+        failure="Too many outcomes are rejected or unreadable",
     ),
     Watch(
         "champion_records_agree",
         "champion",
         Tier.PAGE,
         "Do ledger, MLflow alias, asset and bundle name the same champion?",
-        "Run `creditrisk champion verify`; the next run of `champion` puts an alias right, a "
-        "changed bundle must be rolled back.",
+        "Run `creditrisk champion verify`. The next run of `champion` corrects a wrong alias; roll "
+        "back a changed bundle.",
         blocks=True,
         failure="The records of the champion disagree",
     ),
@@ -123,9 +131,10 @@ WATCHES = (
         "past_decisions_replay",
         "champion",
         Tier.PAGE,
-        "Do past decisions come out again to the bit?",
-        "Run `creditrisk replay --date` on the named day: a bundle or a kept decision was changed.",
-        failure="Past decisions do not come out again",
+        "Does a replay of past decisions give the same bits?",
+        "A bundle or a stored decision was changed. Run `creditrisk replay --date` on the named "
+        "day.",
+        failure="Past decisions cannot be reproduced",
     ),
     Watch(
         "challenger_agrees_in_shadow",
@@ -141,8 +150,8 @@ WATCHES = (
         "drift_report",
         Tier.TODAY,
         "Is the score distributed as it was in training?",
-        "Look at which features moved with it; whether it matters is seen in the estimated and "
-        "realised performance.",
+        "Look for the features that shifted with it. Estimated and realised performance show "
+        "whether the model suffers.",
         asks_for_retraining=True,
         failure="The score has shifted",
     ),
@@ -151,7 +160,7 @@ WATCHES = (
         "drift_report",
         Tier.NOTE,
         "Is every field distributed as it was in training?",
-        "Ask the source of the top movers whether it changed; nothing is retrained for it alone.",
+        "Ask the source of the top movers about a change. This check alone starts no retrain.",
         asks_for_retraining=True,
         failure="Fields have shifted",
     ),
@@ -160,16 +169,16 @@ WATCHES = (
         "drift_report",
         Tier.TODAY,
         "Are new codes, missing and out-of-range values, and rejected rows as rare as in training?",
-        "Ask the source of the named field; correct the file and land it again; the corrected "
-        "records are then decided anew.",
+        "Ask the source of the named field. Correct the file and land it again; the corrected "
+        "records are then decided again.",
         failure="Data quality is down",
     ),
     Watch(
         "estimated_performance_holds",
         "production_scores",
         Tier.TODAY,
-        "Does the model, if its PDs are right, still rank this population as it did at validation?",
-        "Wait for outcomes if only the population moved; look for a broken field if the score "
+        "Is the AUC estimated from the PDs as good as the AUC at validation?",
+        "Wait for outcomes if only the population shifted; look for a broken field if the score "
         "collapsed.",
         failure="Estimated discrimination is down",
     ),
@@ -178,7 +187,7 @@ WATCHES = (
         "production_scores",
         Tier.TODAY,
         "Is the adverse-impact ratio of every protected group above the line?",
-        "Read the fairness section of the model card; a policy or a population has moved. No "
+        "A policy or the population changed: read the fairness section of the model card. No "
         "cut-off is set by group.",
         failure="A group is under the adverse-impact line",
     ),
@@ -186,17 +195,16 @@ WATCHES = (
         "batch_equals_online",
         "production_scores",
         Tier.PAGE,
-        "Does the day's batch give the customers of the API the PDs that the API gave them?",
-        "Replay one of the named decisions; roll back if the champion's bundle is not what it "
-        "should be.",
-        failure="Batch and API do not give the same PDs",
+        "Does the day's batch give the API's customers the same PDs as the API did?",
+        "Replay one of the named decisions. Roll back if the champion's bundle is damaged.",
+        failure="Batch and API give different PDs",
     ),
     Watch(
         "ranking_is_as_at_validation",
         "performance_report",
         Tier.TODAY,
-        "Does the score rank the matured customers as it did at validation?",
-        "Triage decides: a refit when the ranking fell by more than the population explains.",
+        "Is the AUC of the matured customers as good as the AUC at validation?",
+        "Triage decides: a refit if the AUC fell by more than the population explains.",
         asks_for_retraining=True,
         failure="Discrimination is down",
     ),
@@ -204,8 +212,8 @@ WATCHES = (
         "default_rate_is_as_predicted",
         "performance_report",
         Tier.TODAY,
-        "Do bads come at the rate that the PDs say?",
-        "Triage decides: a recalibration when only the level is off.",
+        "Is the bad rate of the matured customers equal to their mean PD?",
+        "Triage decides: a recalibration if only the level is off.",
         asks_for_retraining=True,
         failure="Calibration is off",
     ),
@@ -213,9 +221,9 @@ WATCHES = (
         "sensors_tick",
         "champion",
         Tier.PAGE,
-        "Has every sensor ticked lately, and did its last tick not fail?",
-        "Restart the daemon if none ticks; read the named sensor's error in the Dagster UI; start "
-        "it again if it was stopped.",
+        "Does every sensor tick in time, and did its last tick succeed?",
+        "Restart the daemon if no sensor ticks. Read the named sensor's error in the Dagster UI; "
+        "start the sensor if it is stopped.",
         of_the_loop=True,
         failure="A sensor is late, stopped or failing",
     ),
@@ -223,8 +231,8 @@ WATCHES = (
         "no_run_hangs",
         "champion",
         Tier.TODAY,
-        "Is every run that is under way younger than the limit?",
-        "Terminate the named run in the Dagster UI and start it again; look at the queue if it "
+        "Is every unfinished run younger than the limit?",
+        "Terminate the named run in the Dagster UI and start it again. Look at the queue if it "
         "never started.",
         of_the_loop=True,
         failure="A run hangs",
@@ -233,9 +241,10 @@ WATCHES = (
         "no_run_failed",
         "champion",
         Tier.TODAY,
-        "Did the last run of every job and day end without a failure that no check explains?",
-        "Read the named run's error in the Dagster UI, cure it, start it again; a later run of "
-        "that job and day ends the alarm.",
+        "Did the last run of every job and day succeed, or does a failed check explain its "
+        "failure?",
+        "Read the named run's error in the Dagster UI, fix its cause and start it again. A later "
+        "run of that job and day ends the alarm.",
         of_the_loop=True,
         failure="A run failed",
     ),
@@ -243,9 +252,8 @@ WATCHES = (
         "api_serves_the_champion",
         "champion",
         Tier.PAGE,
-        "Does the API answer, and by the version and bundle that the champion asset names?",
-        "Start the API if it does not answer; read `/ready`, which says why it keeps another "
-        "champion.",
+        "Does the API answer with the version and bundle of the champion asset?",
+        "Start the API if it does not answer. Its `/ready` says why it serves another champion.",
         of_the_loop=True,
         failure="The API does not serve the champion",
     ),
@@ -253,8 +261,8 @@ WATCHES = (
         "data_is_fresh",
         "champion",
         Tier.TODAY,
-        "Did every business day's file come and get scored?",
-        "Ask the source for the missing days; look for blocked days in `creditrisk status`.",
+        "Did the file of every business day arrive, and was it scored?",
+        "Ask the source for the missing days. `creditrisk status` lists blocked days.",
         of_the_loop=True,
         failure="Data is missing",
     ),

@@ -1,9 +1,8 @@
-"""When a population is said to have moved, and when data are said to be broken: the rule by which
-drift is an alarm.
+"""The rule for drift alarms: shifted populations and broken data.
 
-A night is judged by itself and together with those before it, so that a small shift that stays
-gathers evidence. Everything works on counts with any leading axes, so that one night and a
-simulated year are judged by the same lines.
+A day is tested alone and pooled with the days before it, so that evidence of a small lasting shift
+adds up. All functions take counts with any leading axes, so the same code judges one day and a
+simulated year.
 """
 
 from collections.abc import Sequence
@@ -22,11 +21,11 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DriftLimits:
-    """Each is the setting of the same name, which says what it is for."""
+    """The settings of the same names, which describe them."""
 
     stability_alpha: float
     stability_floor: float
-    stability_nights: int
+    stability_days: int
     stability_minimum_rows: int
     quality_floor: float
 
@@ -43,10 +42,10 @@ class StabilityVerdicts:
     Attributes:
         value: PSI of the score, CSI of the inputs.
         bins: bins that hold a row of either side.
-        p_value: of a population that has not moved.
-        critical: the largest value that chance gives at the level of the test.
+        p_value: under an unchanged population.
+        critical: the largest value by chance at the level of the test.
         threshold: the value above which it is an alarm.
-        drifted: whether it is one.
+        drifted: whether it is an alarm.
     """
 
     value: FloatArray
@@ -60,14 +59,14 @@ class StabilityVerdicts:
 def stability_verdicts(
     expected: Sequence[Any], actual: Sequence[Any], limits: DriftLimits
 ) -> StabilityVerdicts:
-    """Which columns have moved: by more than chance, alpha for the score and by Benjamini and
-    Hochberg for the inputs together; by more than the floor, after what chance gives on average is
-    taken off; and on enough rows.
+    """Test each column for a shift. It has drifted if its PSI exceeds chance (alpha for the score,
+    Benjamini and Hochberg over the inputs) and, less the average by chance, the floor, on enough
+    rows.
 
     Args:
         expected: for each column, the score first, the reference's rows in each bin, in equally
             weighted rows.
-        actual: for each column the rows of some nights together, bins in the last axis.
+        actual: for each column the pooled rows of the days, bins in the last axis.
         limits: the rule.
     """
     found = [
@@ -99,8 +98,7 @@ class QualityVerdicts:
     Attributes:
         share: of the rows.
         limit: the share of training plus the floor.
-        p_value: of rows that are as good as those of training; 1 where the share is under the limit
-            anyway.
+        p_value: under the shares of training; 1 where the share is under the limit.
         failed: whether it is an alarm.
     """
 
@@ -113,14 +111,13 @@ class QualityVerdicts:
 def quality_verdicts(
     bad: Any, rows: Any, bad_in_training: Any, training_rows: float, limits: DriftLimits
 ) -> QualityVerdicts:
-    """Which shares of bad values are higher than in training: by more than chance, by Benjamini and
-    Hochberg over all of them, by more than the floor, and on enough rows.
+    """Test each share of bad values against training. It fails if it exceeds chance (Benjamini and
+    Hochberg over all shares) and the floor, on enough rows.
 
-    The test is exact for any number of rows: among training's and these rows together,
-        `bad_in_training` + r bad ones fall on
-    these as often as on any (Fisher). For values out of the range of training, whose ends are two
-    of its own rows, it is the law of how many new rows lie beyond two old extremes, which is the
-    same with 1 for `bad_in_training`.
+    The test is exact (Fisher): under the null hypothesis, the `bad_in_training` + r bad rows are
+    spread at random over the rows of training and these. For values out of the range of training,
+    whose ends are two of its own rows, the number of new rows beyond two old extremes has the same
+    distribution with 1 for `bad_in_training`.
 
     Args:
         bad: rows with a bad value, tests in the last axis.

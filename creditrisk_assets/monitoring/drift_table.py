@@ -1,8 +1,7 @@
-"""A day against the champion's training rows: one line for each column, with its counts and the
-verdict on them.
+"""The drift table: a day against the champion's training rows, one line a column, with counts and
+verdict. The rule belongs in `drift_rule`.
 
-The line keeps the day's counts, so that later nights are judged together with it without reading
-its rows again.
+A line stores the day's counts, so later days are pooled with it without reading its rows again.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from creditrisk_assets.scoring.reference_profile import Counts, ReferenceProfile
 
 REJECTED = "rejected rows"
 PROBLEMS = ("missing values", "values out of range", "new codes")
-KEPT = [
+COUNT_COLUMNS = [
     "column",
     "rows",
     "counts",
@@ -32,46 +31,48 @@ KEPT = [
     "rows_in",
     "rows_rejected",
 ]
-"""What later nights need of a day."""
+"""Columns of a stored day that later days read."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """How many rows landed for a day, and how many of them were rejected."""
+    """Landed and rejected rows of a day."""
 
     rows_in: int
     rows_rejected: int
 
 
-def counted_day(counts: Counts, batch: Batch) -> pd.DataFrame:
-    """The counts of a day: a line for each column, with the columns of `KEPT`."""
+def day_counts(counts: Counts, batch: Batch) -> pd.DataFrame:
+    """The counts of a day, one line a column, with `COUNT_COLUMNS`."""
     return pd.DataFrame(
         {
             "column": list(counts),
-            "rows": [int(one.bins.sum()) for one in counts.values()],
-            "counts": [one.bins.tolist() for one in counts.values()],
-            "missing": [int(one.bins[-1]) for one in counts.values()],
-            "out_of_range": [one.out_of_range for one in counts.values()],
-            "new_codes": [one.new_codes for one in counts.values()],
+            "rows": [int(column.bins.sum()) for column in counts.values()],
+            "counts": [column.bins.tolist() for column in counts.values()],
+            "missing": [int(column.bins[-1]) for column in counts.values()],
+            "out_of_range": [column.out_of_range for column in counts.values()],
+            "new_codes": [column.new_codes for column in counts.values()],
             "rows_in": batch.rows_in,
             "rows_rejected": batch.rows_rejected,
         }
     )
 
 
-def together(days: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The counts of several days as if they were one."""
+def pool_counts(days: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Add up the counts of several days."""
     first = days[0]
     summed = {
         name: np.sum([day[name].to_numpy() for day in days], axis=0)
-        for name in KEPT
+        for name in COUNT_COLUMNS
         if name not in ("column", "counts")
     }
     counts = [
-        np.sum([list(one) for one in each], axis=0).tolist()
-        for each in zip(*(day["counts"] for day in days), strict=True)
+        np.sum([list(bins) for bins in column], axis=0).tolist()
+        for column in zip(*(day["counts"] for day in days), strict=True)
     ]
-    return pd.DataFrame({"column": first["column"].to_numpy(), "counts": counts, **summed})[KEPT]
+    return pd.DataFrame({"column": first["column"].to_numpy(), "counts": counts, **summed})[
+        COUNT_COLUMNS
+    ]
 
 
 def drift_table(
@@ -80,45 +81,43 @@ def drift_table(
     earlier: Sequence[pd.DataFrame],
     limits: DriftLimits,
 ) -> pd.DataFrame:
-    """The verdict on a day.
-
-    The day is judged by itself and together with the nights before it, each at half of alpha: a
-    large shift is seen on its first night, a small one when it has stayed. A column's line tells of
-    the one that decided; where neither or both did, of all nights together.
+    """Judge a day alone and pooled with the days before it, each at half of alpha: a large shift is
+    found on its first day, a small one when it lasts. A column's line shows the comparison that
+    found a shift, else the pooled one.
 
     Args:
         profile: of the champion that scored the day.
-        day: what `counted_day` gives.
-        earlier: the same of nights before, by the same champion.
-        limits: the rule; of `earlier` so many are used as it says.
+        day: from `day_counts`.
+        earlier: the same of the days before, by the same champion, newest first.
+        limits: the rule; `stability_days` limits the use of `earlier`.
 
     Returns:
         The lines of `day` with
 
         - `value`: PSI (CSI) of the day alone;
         - `bins`, `reference_rows`: of the comparison; the latter in equally weighted rows;
-        - `nights`, `pooled_rows`, `pooled_value`, `p_value`, `critical`, `threshold`, `drifted`: of
-          the comparison that decided;
+        - `days`, `pooled_rows`, `pooled_value`, `p_value`, `critical`, `threshold`, `drifted`: of
+          the comparison shown;
         - `quality_problem`, `quality_share`, `quality_limit`, `quality_p_value`, `quality_rows`,
           `broken`: of the worst of the column's shares of bad values; on the score's line that of
           the rejected rows.
     """
     expected = [profile.effective_counts(column) for column in profile.columns]
-    nights = [day, *earlier[: limits.stability_nights - 1]]
+    days = [day, *earlier[: limits.stability_days - 1]]
     samples = (
-        [(1, day)] if limits.stability_nights == 1 else [(1, day), (len(nights), together(nights))]
+        [(1, day)] if limits.stability_days == 1 else [(1, day), (len(days), pool_counts(days))]
     )
     shared = replace(limits, stability_alpha=limits.stability_alpha / len(samples))
     stability = [_stability(count, rows, expected, shared) for count, rows in samples]
     quality = [_quality(rows, profile, shared) for _, rows in samples]
     return pd.concat(
         [
-            day[KEPT],
+            day[COUNT_COLUMNS],
             stability[0][["value"]],
-            _deciding(stability, "drifted")
+            _decisive_lines(stability, "drifted")
             .drop(columns="value")
             .assign(reference_rows=round(profile.effective_rows)),
-            _deciding(quality, "broken"),
+            _decisive_lines(quality, "broken"),
         ],
         axis=1,
     )
@@ -127,16 +126,14 @@ def drift_table(
 def window_stability(
     profile: ReferenceProfile, days: Sequence[pd.DataFrame], limits: DriftLimits
 ) -> pd.DataFrame:
-    """The stability of some days taken together: the lines of `drift_table`, but for data
-    quality.
-    """
+    """The lines of `drift_table` for several pooled days, without data quality."""
     expected = [profile.effective_counts(column) for column in profile.columns]
-    window = together(days)
+    window = pool_counts(days)
     return pd.concat([window[["column"]], _stability(len(days), window, expected, limits)], axis=1)
 
 
 def _stability(
-    nights: int, rows: pd.DataFrame, expected: list[np.ndarray], limits: DriftLimits
+    days: int, rows: pd.DataFrame, expected: list[np.ndarray], limits: DriftLimits
 ) -> pd.DataFrame:
     actual = [np.array(counts, dtype=np.int64) for counts in rows["counts"]]
     verdicts: StabilityVerdicts = stability_verdicts(expected, actual, limits)
@@ -144,7 +141,7 @@ def _stability(
         {
             "value": verdicts.value,
             "bins": verdicts.bins,
-            "nights": nights,
+            "days": days,
             "pooled_rows": rows["rows"].to_numpy(),
             "pooled_value": verdicts.value,
             "p_value": verdicts.p_value,
@@ -156,9 +153,7 @@ def _stability(
 
 
 def _quality(rows: pd.DataFrame, profile: ReferenceProfile, limits: DriftLimits) -> pd.DataFrame:
-    """One line for each column, the worst of its tests; the score's line is of the rejected
-    rows.
-    """
+    """The worst quality test of each column; the score's line is of the rejected rows."""
     inputs = rows.iloc[1:]
     training = profile.effective_rows
     missing = np.array([column.missing_share * training for column in profile.columns[1:]])
@@ -195,10 +190,8 @@ def _quality(rows: pd.DataFrame, profile: ReferenceProfile, limits: DriftLimits)
     return ordered.drop_duplicates("place").drop(columns=["place", "excess"]).reset_index(drop=True)
 
 
-def _deciding(samples: list[pd.DataFrame], alarm: str) -> pd.DataFrame:
-    """For each column the line of the day where the day alone is an alarm, else that of all
-    nights.
-    """
+def _decisive_lines(samples: list[pd.DataFrame], alarm: str) -> pd.DataFrame:
+    """For each column the day's line if only the day alone is an alarm, else the pooled line."""
     day, pooled = samples[0], samples[-1]
     alone = (day[alarm] & ~pooled[alarm]).to_numpy()
     places = np.where(alone, np.arange(len(day)), len(day) + np.arange(len(day)))

@@ -1,13 +1,13 @@
-"""What the PDs of customers promise before any outcome is known: confidence-based performance
-estimation (CBPE).
+"""Confidence-based performance estimation (CBPE): performance expected from the PDs before any
+outcome.
 
-If PDs are calibrated on these very customers, each outcome is a coin that falls on bad with the PD,
-independent of all others, and the expectation of AUC, Brier score, log loss and bad rate needs no
-outcome. The method is NannyML's, described in its documentation under "Confidence-based Performance
-Estimation"; the formulas and errors here are worked out from that description.
+If PDs are calibrated on these customers, outcomes are independent Bernoulli variables with the PDs,
+and the expectation of AUC, Brier score, log loss and bad rate needs no outcome. The method is
+NannyML's, described in its documentation under "Confidence-based Performance Estimation"; formulas
+and errors are derived here from that description.
 
-An estimate is as true as what it assumes (`ASSUMPTIONS`, to be shown beside it). It follows a
-change of who comes; it is blind to a change of who defaults among them.
+An estimate holds under `ASSUMPTIONS`, which are shown beside it. It follows covariate shift and is
+blind to concept drift.
 """
 
 from dataclasses import dataclass
@@ -28,15 +28,15 @@ ASSUMPTIONS = (
 
 @dataclass(frozen=True)
 class Expected:
-    """A figure that is expected without outcomes.
+    """A figure expected without outcomes.
 
     Attributes:
         value: its expectation given the PDs.
-        standard_error: of what is realised on the same rows around it: chance in the outcomes.
-        sampling_error: standard error of `value` as the figure of the population that the rows were
-            drawn from: chance in who
-        came. lowest: the least that the figure can be.
-        highest: the most.
+        standard_error: of the realised figure of the same rows: chance in the outcomes.
+        sampling_error: of `value` as an estimate for the population of the rows: chance in the
+            sample.
+        lowest: smallest possible value.
+        highest: largest possible value.
     """
 
     value: float
@@ -47,19 +47,18 @@ class Expected:
 
     @property
     def interval(self) -> Estimate:
-        """The value with the 95 % interval of what will be realised on the same rows."""
+        """The value with the 95 % interval of the realised figure of the same rows."""
         return normal_estimate(self.value, self.standard_error, self.lowest, self.highest)
 
 
 def expected_performance(probability: FloatArray) -> dict[str, Expected]:
-    """What is expected of customers with these PDs.
+    """The expected figures of customers with these PDs.
 
     Args:
         probability: n PDs, 0 to 1.
 
     Returns:
-        bad_rate, brier, log_loss and, unless only one class can come or there is one row only,
-        roc_auc; nothing of no rows.
+        bad_rate, brier, log_loss and, if both classes are possible, roc_auc; empty without rows.
 
     Raises:
         ValueError: if a PD is not between 0 and 1.
@@ -83,10 +82,10 @@ def expected_performance(probability: FloatArray) -> dict[str, Expected]:
 
 
 def expected_auc(probability: FloatArray) -> Expected | None:
-    """The AUC that is expected of n PDs, in O(n log n).
+    """The expected AUC of n PDs, in O(n log n).
 
-    It is the ratio of two expectations over outcomes y: of the pairs of a bad i and a good j in
-    which i has the higher PD (ties count half), and of all such pairs:
+    It is the ratio of two expectations over outcomes y: the number of pairs of a bad i and a good j
+    in which i has the higher PD (ties count half), and the number of all such pairs:
 
         sum over i != j of p_i (1 - p_j) k_ij   divided by   sum over i != j of p_i (1 - p_j),
         k_ij = 1, 1/2 or 0.
@@ -96,7 +95,7 @@ def expected_auc(probability: FloatArray) -> Expected | None:
     row.
 
     Returns:
-        None where no pair can come: of one row, or of PDs that are all 0 or all 1.
+        None if no pair is possible: one row, or PDs that are all 0 or all 1.
     """
     n = len(probability)
     good = 1 - probability
@@ -128,15 +127,15 @@ def expected_auc(probability: FloatArray) -> Expected | None:
 
 
 def _weight_below(weight: FloatArray, place: NDArray[np.intp], levels: int) -> FloatArray:
-    """For each row the weight of the rows at lower levels and half of that at its own, itself
-    included.
+    """For each row the weight of the rows at lower levels and half of that at its own level, the
+    row included.
     """
     at = np.bincount(place, weights=weight, minlength=levels)
     return np.asarray((np.cumsum(at) - 0.5 * at)[place])
 
 
 def _mean(values: FloatArray, variance: FloatArray, highest: float = 1.0) -> Expected:
-    """A mean over rows, from each row's expectation and the variance that its outcome gives it."""
+    """A mean over rows, from each row's expectation and its variance over outcomes."""
     n = len(values)
     sampling = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else highest
     return Expected(

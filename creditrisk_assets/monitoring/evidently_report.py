@@ -1,9 +1,8 @@
-"""The picture people look at: an Evidently report of some days against the champion's training
-population.
+"""Evidently reports of days against the champion's training population.
 
-The distributions are drawn from a bounded, seeded sample. The figure and the verdict of each column
-are not: they are those of all rows, by our own measure, made when the rows were counted. So picture
-and checks cannot tell different stories, and no statistic of the reference is computed again.
+The distributions are drawn from a bounded, seeded sample. Figure and verdict of each column come
+from the drift table, over all rows, so that report and checks agree and no statistic of the
+reference is computed again.
 """
 
 import html
@@ -40,10 +39,8 @@ DECILE_PSI = StatTest(
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One column of the report: PSI of all rows, the line above which it is an alarm, and whether
-    it is one.
-    """
+class ReportColumn:
+    """One column of the report: PSI over all rows, alarm threshold and verdict."""
 
     column: str
     value: float
@@ -53,8 +50,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class EvidentlyReport:
-    """The report as a page and as JSON text, how many of its columns drifted, and which columns it
-    leaves out, for Evidently cannot draw one without a value.
+    """The report as a page and as JSON, the number of drifted columns, and the columns left out
+    because Evidently cannot draw one without values.
     """
 
     html: str
@@ -63,29 +60,29 @@ class EvidentlyReport:
     left_out: tuple[str, ...]
 
 
-def shown_columns(table: pd.DataFrame) -> list[Shown]:
-    """What the lines of a drift table say, in their order."""
+def report_columns(table: pd.DataFrame) -> list[ReportColumn]:
+    """The columns of a drift table, in its order."""
     lines = table[["column", "pooled_value", "threshold", "drifted"]].to_dict("records")
     return [
-        Shown(one["column"], one["pooled_value"], one["threshold"], one["drifted"]) for one in lines
+        ReportColumn(one["column"], one["pooled_value"], one["threshold"], one["drifted"])
+        for one in lines
     ]
 
 
 def evidently_report(
     reference: pd.DataFrame,
     current: pd.DataFrame,
-    columns: Sequence[Shown],
+    columns: Sequence[ReportColumn],
     categorical: Iterable[str] = (),
 ) -> EvidentlyReport:
-    """Report on a sample of both sides, which Evidently draws whole.
+    """Make the report of a sample of both sides.
 
     Args:
         reference: rows of the champion's training population.
         current: rows of the days.
-        columns: what is shown, and its verdict.
-        categorical: those of them whose values are codes; the others are numbers. Never left to
-            Evidently, which calls a number of few values a category, and takes another test where
-            there are more rows.
+        columns: of the report, with their verdicts.
+        categorical: columns whose values are codes; the others are numbers. Evidently's own guess
+            calls a number of few values a category.
 
     Raises:
         ValueError: if no column has values on both sides.
@@ -101,7 +98,7 @@ def evidently_report(
         raise ValueError(
             f"no column has values on both sides: {', '.join(left_out)}; valid: at least one"
         )
-    register_stattest(DECILE_PSI, _known(columns))
+    register_stattest(DECILE_PSI, _verdict_lookup(columns))
     definition = DataDefinition(
         numerical_columns=[name for name in names if name not in codes],
         categorical_columns=[name for name in names if name in codes],
@@ -136,51 +133,52 @@ def evidently_report(
 
 
 def _with_note(page: str, left_out: Sequence[str]) -> str:
-    """The page, which says which columns are not on it."""
+    """The page with a note on the columns left out."""
     if not left_out:
         return page
     note = (
-        f"Not drawn, for there is no value on one of the two sides: {', '.join(left_out)}. The "
-        "checks have measured them."
+        f"Not drawn because one side has no value: {', '.join(left_out)}. The checks cover these "
+        "columns."
     )
     start = page.index(">", page.index("<body")) + 1
     return f"{page[:start]}<p>{html.escape(note)}</p>{page[start:]}"
 
 
 def report_on_rows(
-    files: Sequence[StoredPath], bundle: Bundle, columns: Sequence[Shown], rows: int
+    files: Sequence[StoredPath], bundle: Bundle, columns: Sequence[ReportColumn], rows: int
 ) -> EvidentlyReport:
-    """Report on days as they are stored, against the rows of training that their bundle keeps.
+    """Make the report of stored days against the training rows in their bundle.
 
     Args:
         files: the stored `production_scores` of the days.
         bundle: the model that scored them.
-        columns: what is shown, and its verdict.
-        rows: at most so many of each side are drawn.
+        columns: of the report, with their verdicts.
+        rows: size limit of each side's sample.
     """
     inputs = bundle.manifest.inputs
     days = sampled_rows(files, [SCORE, *bundle.input_names], rows)
-    current = drawn(bundle.raw(days), inputs).assign(
+    current = readable_rows(bundle.raw(days), inputs).assign(
         **{SCORE: days[SCORE].to_numpy(dtype=np.float64)}
     )
-    kept = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
-    kept = kept if len(kept) <= rows else kept.sample(rows, random_state=SAMPLE_SEED)
-    reference = drawn(kept[bundle.input_names].to_numpy(dtype=np.float32), inputs).assign(
-        **{SCORE: kept[SCORE].to_numpy()}
+    training = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))
+    training = (
+        training if len(training) <= rows else training.sample(rows, random_state=SAMPLE_SEED)
     )
+    reference = readable_rows(
+        training[bundle.input_names].to_numpy(dtype=np.float32), inputs
+    ).assign(**{SCORE: training[SCORE].to_numpy()})
     return evidently_report(
         reference, current, columns, [field.name for field in inputs if field.codes is not None]
     )
 
 
 def sampled_rows(files: Sequence[StoredPath], columns: Sequence[str], rows: int) -> pd.DataFrame:
-    """A seeded sample of the rows of some Parquet files, each row as likely as any; no file is in
-    memory whole.
+    """Draw a seeded uniform sample of the rows of Parquet files, without loading a whole file.
 
     Args:
         files: the files.
-        columns: what is wanted of them.
-        rows: at most so many.
+        columns: to read.
+        rows: size limit of the sample.
     """
     sizes = [_read(path, lambda file: file.metadata.num_rows) for path in files]
     total = sum(sizes)
@@ -191,17 +189,17 @@ def sampled_rows(files: Sequence[StoredPath], columns: Sequence[str], rows: int)
     start = 0
     for path, size in zip(files, sizes, strict=True):
         places = chosen[(chosen >= start) & (chosen < start + size)] - start
-        parts.append(_read(path, lambda file, places=places: _taken(file, list(columns), places)))  # type: ignore[misc]
+        parts.append(_read(path, lambda file, places=places: _rows_at(file, list(columns), places)))  # type: ignore[misc]
         start += size
     frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
     return frame
 
 
-def drawn(raw: np.ndarray, inputs: Sequence[InputField]) -> pd.DataFrame:
-    """Rows as people read them: numbers, and codes as text.
+def readable_rows(raw: np.ndarray, inputs: Sequence[InputField]) -> pd.DataFrame:
+    """Raw rows as a frame for people: numbers, and codes as text.
 
     Args:
-        raw: rows x inputs, as the decision graph takes them.
+        raw: rows x inputs of the decision graph.
         inputs: the columns.
     """
     frame = pd.DataFrame(raw, columns=[field.name for field in inputs])
@@ -217,20 +215,20 @@ def drawn(raw: np.ndarray, inputs: Sequence[InputField]) -> pd.DataFrame:
     return frame
 
 
-def _known(
-    columns: Sequence[Shown],
+def _verdict_lookup(
+    columns: Sequence[ReportColumn],
 ) -> Callable[[pd.Series, pd.Series, ColumnType, float], tuple[float, bool]]:
-    """A test that says of a column what is known of it."""
-    verdicts = {one.column: (one.value, one.drifted) for one in columns}
+    """A statistical test for Evidently that returns the stored verdict of a column."""
+    verdicts = {column.column: (column.value, column.drifted) for column in columns}
     return lambda _reference, current, _type, _threshold: verdicts[str(current.name)]
 
 
-def _read(path: StoredPath, wanted: Callable[[pq.ParquetFile], Any]) -> Any:
+def _read(path: StoredPath, read: Callable[[pq.ParquetFile], Any]) -> Any:
     with path.open("rb") as file:
-        return wanted(pq.ParquetFile(file, pre_buffer=False))
+        return read(pq.ParquetFile(file, pre_buffer=False))
 
 
-def _taken(file: pq.ParquetFile, columns: list[str], places: np.ndarray) -> pa.Table:
+def _rows_at(file: pq.ParquetFile, columns: list[str], places: np.ndarray) -> pa.Table:
     parts, start = [], 0
     for batch in file.iter_batches(BATCH_ROWS, columns=columns):
         mine = places[(places >= start) & (places < start + len(batch))] - start

@@ -1,7 +1,7 @@
-"""Whether the loop itself is alive: its sensors, its runs, its API, its data. Pure functions of
-what was seen.
+"""Health of the loop: sensors, runs, API and freshness of data, as pure functions of observations.
+Reading Dagster belongs in `defs.loop_checks`.
 
-Here, and nowhere else, the wall clock counts: the questions are whether something happened today.
+These checks alone use the wall clock: they ask whether something happened today.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,20 +13,20 @@ import httpx
 from creditrisk_assets import internal_http
 
 ASK_TIMEOUT_SECONDS = 5.0
-SHOWN = 5
+PROBLEMS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one watch found.
+    """The result of one health check.
 
     Attributes:
-        check: its name in the watch list.
-        passed: whether all is well.
-        summary: in a sentence.
-        observed: the worst of what was seen.
-        threshold: what would be well.
-        rows: how many things were looked at.
+        check: its name in the catalogue.
+        passed: whether it passed.
+        summary: one line for people.
+        observed: the worst observation.
+        threshold: its limit.
+        rows: number of observations.
     """
 
     check: str
@@ -39,8 +39,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class SensorBeat:
-    """The last sign of life of a sensor: its interval in seconds, when it ticked (seconds since the
-    epoch; None if it never did), the tick's error, and whether somebody stopped it.
+    """The last tick of a sensor: interval in seconds, time in seconds since the epoch (None if it
+    never ticked), error, and whether the sensor is stopped.
     """
 
     name: str
@@ -52,7 +52,7 @@ class SensorBeat:
 
 @dataclass(frozen=True)
 class RunBeat:
-    """A run under way, and since when (seconds since the epoch)."""
+    """An unfinished run and its start in seconds since the epoch."""
 
     run_id: str
     job: str
@@ -63,7 +63,7 @@ class RunBeat:
 
 @dataclass(frozen=True)
 class ApiAnswer:
-    """Which champion the API serves, or why it is not known."""
+    """The champion that the API serves, or the reason why it is unknown."""
 
     version: str | None
     bundle_sha256: str | None
@@ -71,7 +71,7 @@ class ApiAnswer:
 
 
 def sensors_tick(beats: Sequence[SensorBeat], now: float, slack: float) -> Finding:
-    """Every sensor ticked within its interval and some slack, and its last tick did not fail."""
+    """Check that every sensor ticked within its interval plus `slack` and did not fail."""
     problems = []
     for beat in beats:
         if beat.stopped:
@@ -89,7 +89,7 @@ def sensors_tick(beats: Sequence[SensorBeat], now: float, slack: float) -> Findi
     return Finding(
         "sensors_tick",
         not problems,
-        _told(problems) or f"{len(beats)} sensors tick",
+        _listed(problems) or f"{len(beats)} sensors tick",
         round(max(ages), 1) if ages else "never",
         max((beat.interval for beat in beats), default=0.0) + slack,
         len(beats),
@@ -97,7 +97,7 @@ def sensors_tick(beats: Sequence[SensorBeat], now: float, slack: float) -> Findi
 
 
 def no_run_hangs(runs: Sequence[RunBeat], now: float, limit_minutes: float) -> Finding:
-    """No run has been under way for longer than the limit."""
+    """Check that no unfinished run is older than the limit."""
     hanging = [run for run in runs if (now - run.since) / 60 > limit_minutes]
     problems = [
         f"run {run.run_id} of {run.job}{f' on {run.day}' if run.day else ''} is {run.status} for "
@@ -108,7 +108,7 @@ def no_run_hangs(runs: Sequence[RunBeat], now: float, limit_minutes: float) -> F
     return Finding(
         "no_run_hangs",
         not problems,
-        _told(problems) or f"{len(runs)} runs under way",
+        _listed(problems) or f"{len(runs)} unfinished runs",
         round(oldest, 1),
         limit_minutes,
         len(runs),
@@ -116,11 +116,11 @@ def no_run_hangs(runs: Sequence[RunBeat], now: float, limit_minutes: float) -> F
 
 
 def no_run_failed(failed: Sequence[RunBeat], rows: int) -> Finding:
-    """The last run of each job and day did not fail, but where a failed check says why.
+    """Check that no job and day ended with a failure that no check explains.
 
     Args:
-        failed: those that did, and since when.
-        rows: how many failures were looked at.
+        failed: the unexplained failures.
+        rows: number of failures examined.
     """
     problems = [
         f"run {run.run_id} of {run.job}{f' on {run.day}' if run.day else ''} failed"
@@ -129,7 +129,7 @@ def no_run_failed(failed: Sequence[RunBeat], rows: int) -> Finding:
     return Finding(
         "no_run_failed",
         not problems,
-        _told(problems) or "no failure stands",
+        _listed(problems) or "no unexplained failure",
         len(problems),
         0,
         rows,
@@ -139,13 +139,13 @@ def no_run_failed(failed: Sequence[RunBeat], rows: int) -> Finding:
 def api_serves_the_champion(
     version: str | None, bundle_sha256: str | None, url: str | None, answer: ApiAnswer | None
 ) -> Finding:
-    """The API answers by the champion that the asset names.
+    """Check that the API serves the champion of the asset.
 
     Args:
         version: of the champion; None if there is none yet.
         bundle_sha256: of its bundle.
         url: of the API, for the message; None if there is none.
-        answer: of the API; None if it was not asked.
+        answer: of the API; None if it was not called.
     """
     expected = f"version {version}"
 
@@ -155,11 +155,13 @@ def api_serves_the_champion(
     if answer is None:
         return finding(
             True,
-            "no champion yet" if url else "not watched: the settings say that there is no API",
-            "not asked",
+            "no champion yet" if url else "not checked: the settings name no API",
+            "not called",
         )
     if answer.problem is not None:
-        return finding(False, f"the API at {url} cannot be asked: {answer.problem}", answer.problem)
+        return finding(
+            False, f"the API at {url} cannot be reached: {answer.problem}", answer.problem
+        )
     if (answer.version, answer.bundle_sha256) != (version, bundle_sha256):
         served = f"version {answer.version} with bundle {str(answer.bundle_sha256)[:12]}"
         return finding(
@@ -173,31 +175,30 @@ def api_serves_the_champion(
 def data_is_fresh(
     latest_day: str | None, today: date, weekdays: Collection[int], limit: int
 ) -> Finding:
-    """No more business days are over without having been scored than the limit allows. Today is not
-    over yet.
+    """Check that at most `limit` business days between the latest scored day and today are missing.
 
     Args:
-        latest_day: that was scored; None before the first.
+        latest_day: latest scored day; None before the first.
         today: by the wall clock, UTC.
-        weekdays: on which data comes, 1 Monday to 7 Sunday.
+        weekdays: days of data, 1 Monday to 7 Sunday.
         limit: days that may be missing.
     """
     if latest_day is None:
-        return Finding("data_is_fresh", True, "no day was ever scored", 0, limit, 0)
+        return Finding("data_is_fresh", True, "no day has been scored yet", 0, limit, 0)
     latest = date.fromisoformat(latest_day)
     between = max(0, (today - latest).days - 1)
     whole, rest = divmod(between, 7)
     tail = [latest + timedelta(days=whole * 7 + one) for one in range(1, rest + 1)]
     missing = whole * len(set(weekdays)) + sum(day.isoweekday() in weekdays for day in tail)
     passed = missing <= limit
-    told = "" if passed else f"; no file has come for {missing} business days"
+    late = "" if passed else f"; {missing} business days are missing"
     return Finding(
-        "data_is_fresh", passed, f"the latest day scored is {latest_day}{told}", missing, limit, 1
+        "data_is_fresh", passed, f"the latest scored day is {latest_day}{late}", missing, limit, 1
     )
 
 
 def ask_api(url: str) -> ApiAnswer:
-    """Which champion an API serves, by its `/ready`."""
+    """Read from an API's `/ready` which champion it serves."""
     try:
         answer = internal_http.get(f"{url.rstrip('/')}/ready", ASK_TIMEOUT_SECONDS)
         document = answer.json()
@@ -209,9 +210,9 @@ def ask_api(url: str) -> ApiAnswer:
     try:
         return ApiAnswer(str(document["model_version"]), str(document["bundle_sha256"]))
     except (KeyError, TypeError):
-        return ApiAnswer(None, None, "what answers there is not this API")
+        return ApiAnswer(None, None, "the answer is not from this API")
 
 
-def _told(problems: Sequence[str]) -> str:
-    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return "; ".join(problems[:SHOWN]) + more
+def _listed(problems: Sequence[str]) -> str:
+    rest = len(problems) - PROBLEMS_SHOWN
+    return "; ".join(problems[:PROBLEMS_SHOWN]) + (f"; and {rest} more" if rest > 0 else "")

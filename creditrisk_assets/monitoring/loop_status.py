@@ -1,8 +1,8 @@
-"""What the loop has done, as a document: `creditrisk status` prints it, the monitoring page shows
-it, nothing in it is a secret.
+"""The status of the loop as a document for `creditrisk status` and the monitoring page. It holds no
+secret. `defs.status` collects it.
 
-The loop writes it beside the reports whenever something has happened, so that the API shows it
-without the orchestrator's database. `defs.status` gathers it.
+The loop writes it beside the reports after each change, so the API needs no access to the
+orchestrator's database.
 """
 
 from typing import Self
@@ -21,24 +21,22 @@ class _Document(BaseModel):
 
 
 class FailedCheck(_Document):
-    """A check whose latest evaluation failed: what is wrong, how soon a person must look, and what
-    it said.
-    """
+    """A check whose latest evaluation failed; `summary` begins with its `failure`."""
 
     check: str
-    problem: str
+    failure: str
     tier: str
     summary: str
     run_id: str | None
 
 
 class DayStatus(_Document):
-    """One production day as far as it has come; None where it has not come that far.
+    """One production day; a field is None until its step has run.
 
-    `score_psi` is of the day alone; `score_psi_judged` of the nights that were judged together,
-    against `score_psi_threshold`. `estimated_roc_auc` is what the PDs let expect before any outcome
-    is known, `roc_auc` what the matured rows show, `validation_roc_auc` what the version that
-    decided showed at validation. `runs` names the run that made each asset.
+    `score_psi` is of the day alone; `score_psi_judged` is of the pooled days that were compared
+    with `score_psi_threshold`. `estimated_roc_auc` is estimated from the PDs, `roc_auc` is of the
+    matured rows, `validation_roc_auc` is of the deciding version at validation. `runs` maps each
+    asset to its run.
     """
 
     day: str
@@ -66,13 +64,13 @@ class DayStatus(_Document):
 
     @property
     def failed_checks(self) -> tuple[str, ...]:
-        """Names of the checks that failed on it."""
+        """Names of the failed checks."""
         return tuple(alarm.check for alarm in self.alarms)
 
 
 class RunStatus(_Document):
-    """One run: its job, day, status, start (seconds since the epoch) and why it was started, if a
-    sensor said so.
+    """One run: its job, day, status, start (seconds since the epoch) and, for a run that a sensor
+    started, the cause.
     """
 
     run_id: str
@@ -93,18 +91,18 @@ class SensorStatus(_Document):
 
 
 class Event(_Document):
-    """Something that was done about the champion: a retrain, a verdict, a move by hand.
+    """A retrain, a verdict, or a move of the champion by hand.
 
     Attributes:
         at: seconds since the epoch.
         day: the latest day of data then, None before the first.
-        kind: `first`, `promoted`, `kept`, `rolled_back`, `cut_off`, or `failed` and `in flight` for
-            a retrain without a verdict.
-        action: what a retrain was to be, `recalibrate` or `refit`.
+        kind: `first`, `promoted`, `rejected`, `unchanged`, `rolled_back` or `cut_off`; a retrain
+            without a verdict is `failed` or `in flight`.
+        action: kind of a retrain, `recalibrate` or `refit`.
         text: the reason.
-        cause: the failed checks that asked for it.
+        cause: the failed checks behind it.
         model_version: in force after it.
-        challenger: version that was judged.
+        challenger: the judged version.
         verdict: names the page of the verdict.
         run_id: of Dagster.
     """
@@ -122,10 +120,20 @@ class Event(_Document):
 
 
 class LoopStatus(_Document):
-    """The champion, since when (seconds since the epoch) and why, the days, alarms that are of no
-    day, what was done about the champion, the unfinished and last failed runs, the sensors, what
-    the retrain policy says now, what lies in the landing zones and cannot be read, days that have
-    landed and were not scored yet, and how many of the checks have run.
+    """The status of the loop.
+
+    Attributes:
+        written: time of writing, like `champion_since` in seconds since the epoch.
+        champion_because: reason of the champion's promotion.
+        cut_off_by: `model` or `policy`.
+        retraining: current answer of the retrain policy.
+        checks: number of checks.
+        checks_run: number of those that have run.
+        waiting_days: days that have landed and are not scored.
+        alarms: open alarms without a day.
+        events: retrains and moves of the champion, newest first.
+        failed_runs: the latest ones.
+        landing_problems: unreadable entries of the landing zones.
     """
 
     written: float
@@ -149,7 +157,7 @@ class LoopStatus(_Document):
 
     @property
     def cut_off(self) -> str | None:
-        """By which cut-off the champion decides, and what a promotion does to it."""
+        """The champion's cut-off, and the effect of a promotion on it."""
         if self.champion is None:
             return None
         stays = (
@@ -160,23 +168,21 @@ class LoopStatus(_Document):
         return f"PD {self.champion.rule.cut_off:.4f}, {stays}"
 
     @property
-    def standing(self) -> list[tuple[str | None, FailedCheck]]:
-        """Alarms that stand, the newest day first: of no day, and of days that the champion in
-        force has decided.
+    def open_alarms(self) -> list[tuple[str | None, FailedCheck]]:
+        """Alarms without a day, then those on days that the champion in force decided, the newest
+        day first.
         """
         return [(None, alarm) for alarm in self.alarms] + self._of_days(decided_by_champion=True)
 
     @property
-    def history(self) -> list[tuple[str | None, FailedCheck]]:
-        """Alarms on days that former champions have decided, the newest day first: nothing to act
-        on, and no day is forgotten.
-        """
+    def former_alarms(self) -> list[tuple[str | None, FailedCheck]]:
+        """Alarms on days that former champions decided, the newest day first: history only."""
         return self._of_days(decided_by_champion=False)
 
     def _of_days(self, *, decided_by_champion: bool) -> list[tuple[str | None, FailedCheck]]:
         version = self.champion.model_version if self.champion else None
         days = sorted(self.days, key=lambda day: day.day, reverse=True)
-        # A day without a version is not decided yet: whatever is wrong with it stands.
+        # A day without a version is not decided yet; its alarms are open.
         return [
             (day.day, alarm)
             for day in days
@@ -185,15 +191,15 @@ class LoopStatus(_Document):
         ]
 
     def write(self, folder: StoredPath) -> None:
-        """Put it into the folder of reports, whole or not at all."""
+        """Write the document atomically into the folder of reports."""
         with replacing(folder / STATUS_FILE) as file:
             file.write(self.model_dump_json().encode())
 
     @classmethod
     def read(cls, folder: StoredPath) -> Self:
-        """What was written last.
+        """Read the document.
 
         Raises:
-            FileNotFoundError: if nothing was written yet.
+            FileNotFoundError: if it was not written yet.
         """
         return cls.model_validate_json((folder / STATUS_FILE).read_bytes())

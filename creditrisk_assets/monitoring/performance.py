@@ -1,7 +1,7 @@
-"""How the champion's scores turned out, on matured rows only, against what it showed at validation.
+"""Realised performance of the champion on matured rows, tested against validation.
 
-A night is tested alone and together with matured nights before it. What is kept of a night adds up
-(`night_figures`), so no row is read again to pool nights.
+A day is tested alone and pooled with matured days before it. The stored figures of a day add up
+(`day_figures`), so pooling reads no row again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,22 +21,19 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 SMALLEST_CLASS = 10
-"""Bads, and goods, below which the ranking of a night is not tested: the AUC's error is then itself
-a guess.
-"""
+"""With fewer bads or goods the ranking is not tested: the error of the AUC is too uncertain."""
 
 SMALLEST_VARIANCE = 5.0
-"""Variance of the number of bads below which that number is too far from normal, and binomial tails
-take the normal's place.
-"""
+"""With a smaller variance of the number of bads, binomial tails replace the normal ones."""
 
 
 @dataclass(frozen=True)
 class MaturedDay:
     """A day's decisions joined to their outcomes.
 
-    `rows` has every matured decision with its outcome, the latest version of it; `decisions` counts
-    the matured and the others.
+    Attributes:
+        rows: every matured decision with the latest version of its outcome.
+        decisions: number of all decisions, matured or not.
     """
 
     rows: pd.DataFrame
@@ -45,9 +42,7 @@ class MaturedDay:
 
 @dataclass(frozen=True)
 class PerformanceTest:
-    """One test against validation: passed, the observed figure, its limit, and the p-value; NaN
-    where nothing was tested.
-    """
+    """One test: result, observed figure, limit and p-value; NaN if nothing was tested."""
 
     passed: bool
     observed: float
@@ -57,7 +52,7 @@ class PerformanceTest:
 
 
 def join_outcomes(scores: pd.DataFrame, outcomes: pd.DataFrame, identifier: str) -> MaturedDay:
-    """Join a day's outcomes, in all their versions, to the scores of the same day by customer."""
+    """Join the latest versions of a day's outcomes to the day's scores by customer."""
     latest = current_versions(outcomes, identifier).drop(columns=VERSION)
     return MaturedDay(
         scores.merge(latest, on=identifier, how="inner", validate="one_to_one"), len(scores)
@@ -67,21 +62,21 @@ def join_outcomes(scores: pd.DataFrame, outcomes: pd.DataFrame, identifier: str)
 def in_sample(
     identifiers: Iterable[object], day: str, learned_days: Collection[str]
 ) -> NDArray[np.bool_]:
-    """Which customers of a day a model may have learned from: all but the held-out ones, if the day
-    is one that it learned from.
+    """Mark the customers of a day that a model was fitted on: all but the held-out ones of a
+    training day.
 
     Args:
         identifiers: n customers.
-        day: on which they were decided.
+        day: of their decisions.
         learned_days: production days that the model was fitted on.
     """
-    seen = ~is_held_out(identifiers)
-    return seen if day in learned_days else np.zeros(len(seen), dtype=bool)
+    trained_on = ~is_held_out(identifiers)
+    return trained_on if day in learned_days else np.zeros(len(trained_on), dtype=bool)
 
 
 def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:
-    """Figures of the matured rows; where they hold no bad or no good, only counts and level; of no
-    rows only the counts.
+    """Figures of the matured rows; with one class only counts and level, without rows only
+    counts.
     """
     outcomes = day.rows[target].to_numpy(dtype=np.int64)
     probability = day.rows["default_probability"].to_numpy(dtype=np.float64)
@@ -94,18 +89,17 @@ def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:
     return ranking_and_calibration(outcomes, probability)
 
 
-def night_figures(target: IntArray, probability: FloatArray) -> dict[str, float]:
-    """What is kept of a night's matured rows, so that nights can be put together without reading
-    rows.
+def day_figures(target: IntArray, probability: FloatArray) -> dict[str, float]:
+    """The stored figures of a day's matured rows; `pool_days` adds them up.
 
     Args:
         target: n, 1 = bad.
         probability: n, PD.
 
     Returns:
-        rows and bads; of any rows mean_pd, bad_rate and pd_variance, the mean of PD (1 - PD); with
-        both classes roc_auc; where pairs could come expected_roc_auc, which is what the PDs of
-        these rows promise. Each AUC with its standard error.
+        rows and bads; with any rows mean_pd, bad_rate and pd_variance, the mean of PD (1 - PD);
+        with both classes roc_auc; expected_roc_auc of `expected_auc` if it exists. Each AUC has its
+        standard error.
     """
     rows, bads = len(target), int(target.sum())
     figures = {"rows": float(rows), "bads": float(bads)}
@@ -124,44 +118,38 @@ def night_figures(target: IntArray, probability: FloatArray) -> dict[str, float]
     return figures
 
 
-def together(nights: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The figures of several nights as those of one, from what `night_figures` keeps.
+def pool_days(days: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Pool the figures of several days, each from `day_figures`.
 
-    Rows, bads and means add up. The AUC is the mean of the nights' AUCs, each weighted by bads x
-    goods / rows: customers are ranked within their night, so nights that differ in level do not
+    Rows, bads and means add up. The AUC is the mean of the days' AUCs, weighted by bads x goods /
+    rows: customers are ranked within their day, so a difference in level between days does not
     count as ranking, and the weight does not depend on the AUC.
     """
-    rows = sum(night["rows"] for night in nights)
-    figures = {"rows": rows, "bads": sum(night["bads"] for night in nights)}
+    rows = sum(day["rows"] for day in days)
+    figures = {"rows": rows, "bads": sum(day["bads"] for day in days)}
     if rows:
-        counted = [night for night in nights if night["rows"]]
+        counted = [day for day in days if day["rows"]]
         for name in ("mean_pd", "bad_rate", "pd_variance"):
-            figures[name] = sum(night["rows"] * night[name] for night in counted) / rows
+            figures[name] = sum(day["rows"] * day[name] for day in counted) / rows
     for prefix in ("", "expected_"):
-        ranked = [night for night in nights if "roc_auc" in night and f"{prefix}roc_auc" in night]
+        ranked = [day for day in days if "roc_auc" in day and f"{prefix}roc_auc" in day]
         if ranked:
             weight = np.array(
-                [
-                    night["bads"] * (night["rows"] - night["bads"]) / night["rows"]
-                    for night in ranked
-                ]
+                [day["bads"] * (day["rows"] - day["bads"]) / day["rows"] for day in ranked]
             )
             weight /= weight.sum()
-            auc = np.array([night[f"{prefix}roc_auc"] for night in ranked])
-            error = np.array([night[f"{prefix}roc_auc_standard_error"] for night in ranked])
+            auc = np.array([day[f"{prefix}roc_auc"] for day in ranked])
+            error = np.array([day[f"{prefix}roc_auc_standard_error"] for day in ranked])
             figures[f"{prefix}roc_auc"] = float(weight @ auc)
             figures[f"{prefix}roc_auc_standard_error"] = float(np.sqrt(weight**2 @ error**2))
     return figures
 
 
-def ranking_held(
+def ranking_test(
     figures: Mapping[str, float], validation: Mapping[str, float], alpha: float, floor: float
 ) -> PerformanceTest:
-    """Test whether the AUC has fallen below validation (one-sided, DeLong errors of both), by more
-    than the floor.
-
-    ECB instructions for validation reporting (2019) test the current AUC against that of initial
-    validation in this way.
+    """Test whether the AUC is below validation by more than the floor (one-sided, DeLong errors of
+    both), as in the ECB instructions for validation reporting (2019).
     """
     if "roc_auc" not in figures:
         return _untested("no AUC: the matured rows hold one class only")
@@ -179,28 +167,26 @@ def ranking_held(
     )
 
 
-def estimate_held(
+def estimate_test(
     expected: Expected | None, validation: Mapping[str, float], alpha: float, floor: float
 ) -> PerformanceTest:
-    """Test whether the AUC that PDs promise is below validation, by more than the floor.
+    """Test whether the AUC expected from the PDs is below validation by more than the floor.
 
-    The errors are chance in who came and that of the AUC at validation. Chance in the outcomes is
-    not among them: no outcome is in the estimate.
+    The errors are sampling of the customers and that of the AUC at validation; the estimate uses no
+    outcome.
     """
     if expected is None:
-        return _untested("no AUC can be expected: one row, or PDs that are all 0 or all 1")
-    promised = {"roc_auc": expected.value, "roc_auc_standard_error": expected.sampling_error}
-    return ranking_held(promised, validation, alpha, floor)
+        return _untested("no expected AUC: one row, or PDs that are all 0 or all 1")
+    estimated = {"roc_auc": expected.value, "roc_auc_standard_error": expected.sampling_error}
+    return ranking_test(estimated, validation, alpha, floor)
 
 
-def level_held(figures: Mapping[str, float], alpha: float, floor: float) -> PerformanceTest:
-    """Test whether bads come at the rate that the PDs say (two-sided), allowing a gap up to the
-    floor.
+def level_test(figures: Mapping[str, float], alpha: float, floor: float) -> PerformanceTest:
+    """Test whether bad rate and mean PD differ by more than the floor (two-sided).
 
     Args:
-        figures: of the matured rows, as `night_figures`; the variance of the number of bads is the
-            sum of PD (1 - PD).
-        alpha: false alarms by chance.
+        figures: from `day_figures`; the variance of the number of bads is the sum of PD (1 - PD).
+        alpha: probability of a false alarm.
         floor: largest gap that does not matter.
     """
     if "mean_pd" not in figures:
@@ -219,11 +205,10 @@ def level_held(figures: Mapping[str, float], alpha: float, floor: float) -> Perf
 
 
 def _chance_of_level(figures: Mapping[str, float], gap: float, alpha: float) -> tuple[float, float]:
-    """The two-sided p-value of a gap, and the largest gap to its side that chance gives with
-    probability 1 - alpha.
+    """The two-sided p-value of a gap, and its 1 - alpha limit by chance on the same side.
 
-    Of few rows by the binomial distribution of the mean PD, which is wider than that of the PDs
-    (Hoeffding 1956).
+    With few rows both come from the binomial distribution with the mean PD, which is wider than
+    that with the single PDs (Hoeffding 1956).
     """
     error = level_error(figures)
     if figures["rows"] * figures["pd_variance"] >= SMALLEST_VARIANCE:
@@ -240,44 +225,43 @@ def _chance_of_level(figures: Mapping[str, float], gap: float, alpha: float) -> 
 
 
 def level_error(figures: Mapping[str, float]) -> float:
-    """Standard error of bad rate minus mean PD, if the PDs are right."""
+    """Standard error of bad rate minus mean PD under correct PDs."""
     return float(np.sqrt(figures["pd_variance"] / figures["rows"]))
 
 
 Spans = Mapping[int, Mapping[str, float]]
-"""Figures of the last nights together, by how many they are; 1 is the night alone."""
+"""Pooled figures by number of days; 1 is the day alone."""
 
 
-def spans_of(nights: Sequence[Mapping[str, float]], most: int) -> dict[int, dict[str, float]]:
-    """The last nights together, by how many: the night alone, and as many as `most`, half of that,
-    a quarter and so on.
+def spans_of(days: Sequence[Mapping[str, float]], most: int) -> dict[int, dict[str, float]]:
+    """Pool the last days over spans of 1 day and of `most` days, half of that, a quarter and so on.
 
     Args:
-        nights: at least one, the night itself last.
-        most: nights of the longest span.
+        days: at least one, the day itself last.
+        most: days of the longest span.
     """
-    spans = {1: together(nights[-1:])}
+    spans = {1: pool_days(days[-1:])}
     lengths = [most]
     while lengths[-1] > 1:
         lengths.append(lengths[-1] // 2)
     for length in reversed(lengths):
-        there = min(length, len(nights))
-        spans.setdefault(there, together(nights[-there:]))
+        available = min(length, len(days))
+        spans.setdefault(available, pool_days(days[-available:]))
     return spans
 
 
 def ranking_tests(
     spans: Spans, validation: Mapping[str, float], alpha: float, floor: float
 ) -> dict[int, PerformanceTest]:
-    """`ranking_held` of each span that has enough of both classes; the spans share the false alarms
+    """`ranking_test` of each span with enough of both classes; the spans share alpha
     (Bonferroni).
     """
     tests = {}
-    for nights, figures in spans.items():
+    for days, figures in spans.items():
         fewer = min(figures["bads"], figures["rows"] - figures["bads"])
         enough = fewer >= SMALLEST_CLASS
-        tests[nights] = (
-            ranking_held(figures, validation, alpha / len(spans), floor)
+        tests[days] = (
+            ranking_test(figures, validation, alpha / len(spans), floor)
             if enough
             else _untested(
                 f"{fewer:.0f} rows of the rarer class have matured; tested from {SMALLEST_CLASS}"
@@ -287,30 +271,28 @@ def ranking_tests(
 
 
 def level_tests(spans: Spans, alpha: float, floor: float) -> dict[int, PerformanceTest]:
-    """`level_held` of each span; the spans share the false alarms (Bonferroni)."""
-    return {
-        nights: level_held(figures, alpha / len(spans), floor) for nights, figures in spans.items()
-    }
+    """`level_test` of each span; the spans share alpha (Bonferroni)."""
+    return {days: level_test(figures, alpha / len(spans), floor) for days, figures in spans.items()}
 
 
-def most_telling(tests: Mapping[int, PerformanceTest]) -> int:
-    """The span whose test failed, or came closest to it."""
-    return min(tests, key=lambda nights: (tests[nights].passed, tests[nights].p_value))
+def decisive_span(tests: Mapping[int, PerformanceTest]) -> int:
+    """The span with a failed test, or with the smallest p-value."""
+    return min(tests, key=lambda days: (tests[days].passed, tests[days].p_value))
 
 
-def estimate_misses(nights: Sequence[Mapping[str, float]]) -> pd.DataFrame:
-    """Realised minus estimated figures of nights, on the same matured rows.
+def estimate_errors(days: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Realised minus estimated figures of each day, on the same matured rows.
 
     Returns:
-        For each night roc_auc_error and bad_rate_error with roc_auc_z and bad_rate_z, their sizes
-        in standard errors of the estimate; NaN where a figure does not exist.
+        For each day roc_auc_error and bad_rate_error, and the same in standard errors of the
+        estimate, roc_auc_z and bad_rate_z; NaN where a figure does not exist.
     """
     rows = []
-    for night in nights:
-        auc = night.get("roc_auc", np.nan) - night.get("expected_roc_auc", np.nan)
-        level = night.get("bad_rate", np.nan) - night.get("mean_pd", np.nan)
-        auc_error = night.get("expected_roc_auc_standard_error", np.nan)
-        error = level_error(night) if "pd_variance" in night else np.nan
+    for day in days:
+        auc = day.get("roc_auc", np.nan) - day.get("expected_roc_auc", np.nan)
+        level = day.get("bad_rate", np.nan) - day.get("mean_pd", np.nan)
+        auc_error = day.get("expected_roc_auc_standard_error", np.nan)
+        error = level_error(day) if "pd_variance" in day else np.nan
         rows.append(
             (
                 auc,
@@ -326,23 +308,23 @@ def estimate_misses(nights: Sequence[Mapping[str, float]]) -> pd.DataFrame:
     )
 
 
-def estimates_so_far(misses: pd.DataFrame) -> dict[str, float]:
-    """How good past estimates were: number of nights, mean absolute error, and the share whose 95 %
-    interval held the truth.
+def estimate_accuracy(errors: pd.DataFrame) -> dict[str, float]:
+    """Accuracy of past estimates: number of days, mean absolute error, and coverage of the 95 %
+    intervals.
 
     Args:
-        misses: as `estimate_misses`.
+        errors: from `estimate_errors`.
     """
-    tracked: dict[str, float] = {}
+    accuracy: dict[str, float] = {}
     for name in ("roc_auc", "bad_rate"):
-        known = misses[misses[f"{name}_z"].notna()]
-        tracked[f"estimated_{name}_nights"] = float(len(known))
-        if len(known):
-            tracked[f"estimated_{name}_mean_absolute_error"] = float(
-                known[f"{name}_error"].abs().mean()
+        days = errors[errors[f"{name}_z"].notna()]
+        accuracy[f"estimated_{name}_days"] = float(len(days))
+        if len(days):
+            accuracy[f"estimated_{name}_mean_absolute_error"] = float(
+                days[f"{name}_error"].abs().mean()
             )
-            tracked[f"estimated_{name}_coverage"] = float((known[f"{name}_z"].abs() <= Z95).mean())
-    return tracked
+            accuracy[f"estimated_{name}_coverage"] = float((days[f"{name}_z"].abs() <= Z95).mean())
+    return accuracy
 
 
 def _untested(explanation: str) -> PerformanceTest:

@@ -1,10 +1,9 @@
-"""PSI of the score and CSI of each field: has the population moved, by how much, and is it more
-than chance?
+"""PSI of the score and CSI of each field, with their distribution by chance.
 
-Bins are the reference's deciles. Without any drift, PSI / (1/n + 1/m) is close to chi-square with B
-- 1 degrees of freedom (Yurdakul & Naranjo, Journal of Risk Model Validation). From this come the
-p-value, the critical value for the sizes at hand, and what PSI is expected to be by chance alone,
-(B - 1)(1/n + 1/m), which is taken off before it is held against the floor.
+Bins are the reference's deciles. Without drift, PSI / (1/n + 1/m) is close to chi-square with B - 1
+degrees of freedom (Yurdakul & Naranjo, Journal of Risk Model Validation). This gives the p-value,
+the critical value for n and m, and the expectation by chance, (B - 1)(1/n + 1/m), which is
+subtracted before the comparison with the floor.
 """
 
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ SMOOTHING = 0.5
 
 @dataclass(frozen=True)
 class Stability:
-    """PSI (or CSI) of one column, with the line above which it is an alarm.
+    """PSI (or CSI) of one column with its alarm threshold.
 
-    `critical` is the largest value that chance gives with probability 1 - alpha; `threshold` the
-    larger of that and the floor, to which what chance gives on average has been added.
+    `critical` is the 1 - alpha quantile by chance; `threshold` is the larger of `critical` and the
+    floor plus the expectation by chance.
     """
 
     column: str
@@ -40,13 +39,13 @@ class Stability:
 
     @property
     def drifted(self) -> bool:
-        """Whether the column has moved by more than chance and more than the floor."""
+        """Whether the column has shifted by more than chance and more than the floor."""
         return self.value > self.threshold
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """PSI of one or of many pairs of counts, and what chance makes of it.
+    """PSI of one or many pairs of counts, and its distribution by chance.
 
     Attributes:
         value: PSI.
@@ -60,20 +59,20 @@ class Divergence:
 
     @property
     def by_chance(self) -> Any:
-        """What PSI is on average where nothing has moved."""
+        """Expectation of PSI without drift."""
         return (self.bins - 1) * self.variance
 
     @property
     def p_value(self) -> Any:
-        """Probability of a PSI at least as large where nothing has moved."""
+        """Probability of a PSI at least as large without drift."""
         return special.chdtrc(np.maximum(self.bins - 1, 1), self.value / self.variance)
 
     def critical(self, alpha: Any) -> Any:
-        """The PSI that chance exceeds with probability alpha."""
+        """The PSI that is exceeded with probability alpha without drift."""
         return special.chdtri(np.maximum(self.bins - 1, 1), alpha) * self.variance
 
     def threshold(self, alpha: Any, floor: float) -> Any:
-        """The PSI above which a column has moved by more than chance and by more than the floor."""
+        """The PSI above which a shift exceeds both chance and the floor."""
         return np.maximum(self.critical(alpha), floor + self.by_chance)
 
 
@@ -82,8 +81,7 @@ def divergence(expected: Any, actual: Any) -> Divergence:
 
     Args:
         expected: counts of the reference in each bin (last axis), m in all; they may be fractions.
-        actual: counts of the rows in question, n in all. Both may have any further axes, which are
-            broadcast.
+        actual: counts of the current rows, n in all. Further axes of both are broadcast.
     """
     expected, actual = np.broadcast_arrays(
         np.asarray(expected, dtype=np.float64), np.asarray(actual, dtype=np.float64)
@@ -91,25 +89,23 @@ def divergence(expected: Any, actual: Any) -> Divergence:
     used = expected + actual > 0
     bins = used.sum(axis=-1)
     m, n = expected.sum(axis=-1), actual.sum(axis=-1)
-    wanted = (expected + SMOOTHING) / (m + SMOOTHING * bins)[..., None]
-    found = (actual + SMOOTHING) / (n + SMOOTHING * bins)[..., None]
-    value = np.sum(np.where(used, (found - wanted) * np.log(found / wanted), 0.0), axis=-1)
+    before = (expected + SMOOTHING) / (m + SMOOTHING * bins)[..., None]
+    now = (actual + SMOOTHING) / (n + SMOOTHING * bins)[..., None]
+    value = np.sum(np.where(used, (now - before) * np.log(now / before), 0.0), axis=-1)
     with np.errstate(divide="ignore"):
         return Divergence(value, bins, 1 / n + 1 / m)
 
 
 def benjamini_hochberg(p_values: Any, alpha: float) -> Any:
-    """The level at which each of several tests is made, so that at most alpha of the alarms are
-    expected to be false.
+    """The level of each of F tests that bounds the expected share of false alarms by alpha.
 
     Args:
         p_values: of the tests (last axis).
-        alpha: the false discovery rate; where nothing is true it is the probability of any alarm.
+        alpha: false discovery rate; without any true shift, the probability of any alarm.
 
     Returns:
-        For each family the level: a test is an alarm if its p-value is at most this. It is alpha /
-            F times the number of alarms,
-        or times one where there is none.
+        The level of each family: a p-value up to it is an alarm. It is alpha / F times the number
+        of alarms, or times 1 if there is none.
     """
     ordered = np.sort(np.asarray(p_values, dtype=np.float64), axis=-1)
     tests = ordered.shape[-1]

@@ -1,9 +1,8 @@
-"""How much of a day's batch was delivered on an earlier day already: the same customers with the
-same values.
+"""Search for an earlier day that has the same customers with the same values.
 
-Yesterday's file under today's date passes every other check, for nothing in it is wrong or has
-drifted. Rows are compared by identifier and all fields; a sample of bounded size, chosen by the
-identifier, stands for days of any size.
+Yesterday's file under today's date passes every other check: its rows are valid and have not
+drifted. Rows are compared by identifier and all fields, on a sample of bounded size that is chosen
+by the identifier.
 """
 
 import math
@@ -18,29 +17,27 @@ import pyarrow.parquet as pq
 from creditrisk_assets.storage import StoredPath
 
 REPEATED_SHARE_LIMIT = 0.5
-"""More than half of a day's rows unchanged is no new day. A delivery of the same customers with
-fresh values changes most of its rows; one of other customers repeats none.
+"""A day with a larger share of unchanged rows repeats an earlier one. A delivery of the same
+customers with new values changes most rows; one of other customers repeats none.
 """
 
-DAYS_LOOKED_AT = 7
-"""Earlier days that a day is compared with: a week covers what a re-run of a delivery repeats."""
+DAYS_COMPARED = 7
+"""Earlier days that a day is compared with: a week covers a repeated delivery."""
 
 SAMPLE_ROWS = 20_000
-"""Rows that are compared at most, on average: their share has a standard error of 0.004 at the
-limit.
-"""
+"""Largest sample, on average; the share has a standard error of 0.004 at the limit."""
 
 BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """The earlier day that has most of a day's rows.
+class RepeatedDay:
+    """The earlier day with the largest share of a day's rows.
 
     Attributes:
-        day: the earlier day; None where there is none.
-        share: of the compared rows, those that the earlier day has with the same values, 0 to 1.
-        rows: rows that were compared.
+        day: the earlier day; None if no row repeats.
+        share: share of the compared rows that the earlier day has with the same values, 0 to 1.
+        rows: number of compared rows.
     """
 
     day: str | None
@@ -48,13 +45,13 @@ class Repeated:
     rows: int
 
 
-def most_repeated(
+def find_repeated_day(
     today: StoredPath,
     earlier: Sequence[tuple[str, StoredPath]],
     identifier: str,
     fields: Sequence[str],
-) -> Repeated:
-    """Compare a day's batch with those of earlier days.
+) -> RepeatedDay:
+    """Compare a day's batch with the batches of earlier days.
 
     Args:
         today: Parquet file of the day.
@@ -63,23 +60,23 @@ def most_repeated(
         fields: columns of values.
 
     Returns:
-        The earlier day with the largest share; on a tie the one that stands first.
+        The earlier day with the largest share; on a tie the first.
     """
     columns = [identifier, *fields]
     with today.open("rb") as file:
         one_in = max(1, math.ceil(pq.ParquetFile(file).metadata.num_rows / SAMPLE_ROWS))
     rows = _row_digests(today, columns, one_in)
-    best = Repeated(None, 0.0, len(rows))
+    best = RepeatedDay(None, 0.0, len(rows))
     for day, path in earlier:
         shared = np.isin(rows, _row_digests(path, columns, one_in)).mean() if len(rows) else 0.0
         if shared > best.share:
-            best = Repeated(day, float(shared), len(rows))
+            best = RepeatedDay(day, float(shared), len(rows))
     return best
 
 
 def _row_digests(path: StoredPath, columns: list[str], one_in: int) -> np.ndarray:
-    """A 64-bit digest of each row whose identifier's digest is a multiple of `one_in`; a column
-    that a file lacks is empty.
+    """64-bit digests of the rows whose identifier's digest is a multiple of `one_in`; missing
+    columns count as empty.
     """
     found = []
     with path.open("rb") as file:

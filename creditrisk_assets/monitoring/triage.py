@@ -1,13 +1,11 @@
-"""What the evidence behind an alarm asks for: nothing, a recalibration, or a refit.
+"""Triage of an alarm by outcomes: nothing, a recalibration, or a refit.
 
-An alarm says that something moved. What to do about it is told by outcomes: of the matured rows
-since the alarm, do bads come at the rate that the PDs say (level), and does the score rank them as
-it should (ranking)? The ranking is held against two figures, the AUC at validation and the AUC that
-the PDs themselves let expect of these very customers, and has fallen only if both tests say so: an
-easier or harder population moves the AUC of a model that is still right, and a wrong level moves
-the expectation.
+An alarm shows a shift; the matured rows since the alarm show what to do. The level is the bad rate
+against the mean PD. The ranking is the AUC against two figures, the AUC at validation and the AUC
+expected from the PDs of these customers. It fell only if both tests fail: an easier or harder
+population moves the AUC of a correct model, and a wrong level moves the expectation.
 
-| ranking | level | kind of change | answer |
+| ranking | level | kind of change | action |
 |---|---|---|---|
 | holds | holds | covariate shift, or chance | nothing |
 | holds | is off | prior shift | recalibrate |
@@ -18,14 +16,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-Nights = Mapping[str, Mapping[str, float]]
-"""How the decisions of days turned out: by day, what `monitoring.performance.night_figures` keeps,
-and more.
-"""
+FiguresByDay = Mapping[str, Mapping[str, float]]
+"""Figures of matured days, by day; each has at least those of `performance.day_figures`."""
 
 
 class Action(StrEnum):
-    """What is done about an alarm."""
+    """The response to an alarm."""
 
     NOTHING = "nothing"
     RECALIBRATE = "recalibrate"
@@ -34,13 +30,13 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Triage:
-    """The answer, and the figures that gave it.
+    """The action and its evidence.
 
     Attributes:
-        action: what the evidence supports.
-        sentence: why, with the figures.
-        since: the first day of the evidence.
-        ranking_p_value: of the fall of the ranking, one-sided; the larger of the two tests.
+        action: supported by the evidence.
+        sentence: reason with figures.
+        since: first day of the evidence.
+        ranking_p_value: of the fall of the AUC, one-sided; the larger of the two tests.
         level_p_value: of the gap between bad rate and mean PD, two-sided.
     """
 
@@ -53,12 +49,12 @@ class Triage:
 
 @dataclass(frozen=True)
 class TriageLimits:
-    """When a figure counts.
+    """Limits of the tests.
 
     Attributes:
-        alpha: probability that chance alone makes one of the two tests speak.
-        ranking_floor: a fall in AUC up to this is no reason to act.
-        level_floor: a gap between bad rate and mean PD up to this is no reason to act.
+        alpha: probability that a test fails by chance.
+        ranking_floor: largest fall in AUC that needs no action.
+        level_floor: largest gap between bad rate and mean PD that needs no action.
     """
 
     alpha: float
@@ -66,41 +62,40 @@ class TriageLimits:
     level_floor: float
 
 
-def triage(nights: Nights, validation: Mapping[str, float], limits: TriageLimits) -> Triage:
-    """Weigh the matured nights since an alarm, by the tests that watch a night
-    (`monitoring.performance`).
+def triage(days: FiguresByDay, validation: Mapping[str, float], limits: TriageLimits) -> Triage:
+    """Test the matured days since an alarm with the tests of `monitoring.performance`.
 
     Args:
-        nights: of one champion, by day of the decisions; what `night_figures` keeps of each.
+        days: of one champion, by day of the decisions.
         validation: roc_auc of that champion and roc_auc_standard_error.
-        limits: when a figure counts.
+        limits: of the tests.
 
     Raises:
         ValueError: if there is no matured row.
     """
-    # Here, for a sensor that has nothing to weigh must not wait for SciPy.
-    from creditrisk_assets.monitoring.performance import level_held, ranking_held, together
+    # Imported here because it loads SciPy, which most ticks of the sensor do not need.
+    from creditrisk_assets.monitoring.performance import level_test, pool_days, ranking_test
 
-    figures = together(list(nights.values()))
+    figures = pool_days(list(days.values()))
     if not figures["rows"]:
-        raise ValueError(f"{len(nights)} nights without a matured row; valid: at least one")
+        raise ValueError(f"{len(days)} days without a matured row; valid: at least one")
     ranking_p, fall = 1.0, "no AUC"
     fell = False
     if {"roc_auc", "expected_roc_auc"} <= figures.keys():
-        by_the_pds = {"roc_auc": figures["expected_roc_auc"], "roc_auc_standard_error": 0.0}
+        expected = {"roc_auc": figures["expected_roc_auc"], "roc_auc_standard_error": 0.0}
         tests = [
-            ranking_held(figures, one, limits.alpha, limits.ranking_floor)
-            for one in (validation, by_the_pds)
+            ranking_test(figures, reference, limits.alpha, limits.ranking_floor)
+            for reference in (validation, expected)
         ]
         fell = not any(test.passed for test in tests)
         ranking_p = max(test.p_value for test in tests)
         fall = (
             f"AUC {figures['roc_auc']:.4f}, {validation['roc_auc']:.4f} at validation, "
-            f"{by_the_pds['roc_auc']:.4f} by the PDs, p {ranking_p:.2g}"
+            f"{expected['roc_auc']:.4f} by the PDs, p {ranking_p:.2g}"
         )
-    level = level_held(figures, limits.alpha, limits.level_floor)
+    level = level_test(figures, limits.alpha, limits.level_floor)
     action = Action.REFIT if fell else Action.NOTHING if level.passed else Action.RECALIBRATE
-    first, last = min(nights), max(nights)
+    first, last = min(days), max(days)
     sentence = (
         f"{figures['rows']:,.0f} matured decisions of {first} to {last}: ranking "
         f"{'fell' if fell else 'holds'} ({fall}), level {'holds' if level.passed else 'is off'} "

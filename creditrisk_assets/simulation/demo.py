@@ -237,7 +237,7 @@ class _Demo:
             self._until("its run ends", lambda day=day: not self._in_flight(day.day))  # type: ignore[misc]
             seen = self._day(day.day)
             drift_checks = [
-                alarm.problem for alarm in seen.alarms if alarm.check.endswith("stable")
+                alarm.failure for alarm in seen.alarms if alarm.check.endswith("stable")
             ]
             self._expect(
                 bool(drift_checks) == day.drifted,

@@ -122,7 +122,7 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
     marks = [
         _mark(event)
         for event in status.events
-        if event.day is not None and (event.kind != "kept" or event.challenger)
+        if event.day is not None and event.kind != "unchanged"
     ]
     wanted = [
         chart(

@@ -11,7 +11,8 @@ from serving.pages import form
 VERDICTS = {
     "first": "first champion",
     "promoted": "promoted",
-    "kept": "challenger refused",
+    "rejected": "challenger rejected",
+    "unchanged": "champion unchanged",
     "rolled_back": "rolled back",
     "cut_off": "cut-off changed",
 }

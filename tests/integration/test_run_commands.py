@@ -79,7 +79,7 @@ def test_train_says_in_three_lines_what_it_made_and_retrain_asks_the_gate(
     document = json.loads(called("retrain", "--json").stdout)
     assert (document["job"], document["verdict"], document["model_version"]) == (
         "retrain",
-        "kept",
+        "rejected",
         "1",
     )
     assert document["failures"] == []

@@ -81,8 +81,8 @@ def delivered(outbox: Outbox, to: Receiver, now: float) -> Delivery:
 
 def test_an_alert_arrives_with_its_signature_and_is_sent_once(tmp_path: Path) -> None:
     with receiver(tmp_path) as (url, log), Outbox(tmp_path / "alerts") as outbox:
-        assert outbox.take([reading(1), reading(2)], 7, LINKS) == 1
-        assert outbox.take([reading(1), reading(2)], 7, LINKS) == 0
+        assert outbox.record([reading(1), reading(2)], 7, LINKS) == 1
+        assert outbox.record([reading(1), reading(2)], 7, LINKS) == 0
         assert delivered(outbox, Receiver(url, "secret"), NOW) == Delivery(1, 0, 0, ())
         assert delivered(outbox, Receiver(url, "secret"), NOW) == Delivery(0, 0, 0, ())
         (sent,) = received(log)
@@ -107,7 +107,7 @@ def test_what_did_not_arrive_is_sent_again_and_keeps_its_id(
         receiver(tmp_path, f"{answer},{answer}") as (url, log),
         Outbox(tmp_path / "alerts") as outbox,
     ):
-        outbox.take([reading(1)], 7, LINKS)
+        outbox.record([reading(1)], 7, LINKS)
         to = Receiver(url)
         first = delivered(outbox, to, NOW)
         assert (first.delivered, first.waiting, len(first.problems)) == (0, 1, 1)
@@ -121,7 +121,7 @@ def test_what_did_not_arrive_is_sent_again_and_keeps_its_id(
 
 def test_a_receiver_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
     with receiver(tmp_path, "429:300") as (url, _), Outbox(tmp_path / "alerts") as outbox:
-        outbox.take([reading(1)], 7, LINKS)
+        outbox.record([reading(1)], 7, LINKS)
         delivered(outbox, Receiver(url), NOW)
         assert delivered(outbox, Receiver(url), NOW + 299).delivered == 0
         assert delivered(outbox, Receiver(url), NOW + 301).delivered == 1
@@ -133,10 +133,10 @@ def test_a_receiver_that_is_down_for_a_while_gets_everything_in_order_after_a_re
     (port,) = reserved_ports(1)
     url = f"http://127.0.0.1:{port}/hook"
     with Outbox(tmp_path / "alerts") as outbox:
-        outbox.take([reading(1)], 7, LINKS)
+        outbox.record([reading(1)], 7, LINKS)
         done = delivered(outbox, Receiver(url), NOW)
         assert (done.waiting, "ConnectError" in done.problems[0]) == (1, True)
-        outbox.take([reading(2, passed=True)], 7, LINKS)
+        outbox.record([reading(2, passed=True)], 7, LINKS)
         for tries in range(12):
             delivered(outbox, Receiver(url), NOW + 1_000 * (tries + 1))
     with receiver(tmp_path, port=port) as (_, log), Outbox(tmp_path / "alerts") as outbox:
@@ -154,7 +154,7 @@ def test_what_the_receiver_will_never_take_is_not_sent_for_ever_and_stops_nothin
     tmp_path: Path,
 ) -> None:
     with receiver(tmp_path, "422") as (url, log), Outbox(tmp_path / "alerts") as outbox:
-        outbox.take([reading(1), reading(2, check="data_quality_is_stable")], 7, LINKS)
+        outbox.record([reading(1), reading(2, check="data_quality_is_stable")], 7, LINKS)
         done = delivered(outbox, Receiver(url), NOW)
         assert (done.delivered, done.refused) == (1, 1)
         assert "refused alert" in done.problems[0]
@@ -171,7 +171,7 @@ def test_an_alert_that_is_refused_for_now_holds_back_only_its_own_episode(tmp_pa
             reading(2, check="data_quality_is_stable"),
             reading(3, passed=True),
         ):
-            outbox.take([one], 7, LINKS)
+            outbox.record([one], 7, LINKS)
         assert delivered(outbox, Receiver(url), NOW).delivered == 1
         assert delivered(outbox, Receiver(url), NOW + 1_000).delivered == 2
         sent = [json.loads(one["body"]) for one in received(log)]
@@ -185,10 +185,10 @@ def test_an_alert_that_is_refused_for_now_holds_back_only_its_own_episode(tmp_pa
 
 def test_the_past_of_a_check_is_passed_over_but_for_an_alarm_that_goes_on(tmp_path: Path) -> None:
     with Outbox(tmp_path) as outbox:
-        assert outbox.take([reading(1), reading(2, passed=True), reading(3)], 7, LINKS) == 1
+        assert outbox.record([reading(1), reading(2, passed=True), reading(3)], 7, LINKS) == 1
         assert outbox.messages()[0]["partition"] == "2026-02-03"
         assert (
-            outbox.take([reading(4, passed=True), reading(5), reading(6, passed=True)], 7, LINKS)
+            outbox.record([reading(4, passed=True), reading(5), reading(6, passed=True)], 7, LINKS)
             == 3
         )
 
@@ -196,7 +196,7 @@ def test_the_past_of_a_check_is_passed_over_but_for_an_alarm_that_goes_on(tmp_pa
 def _both(folder: Path, url: str, rounds: int) -> None:
     with Outbox(folder) as outbox:
         for number in range(rounds):
-            outbox.take([reading(1 + number % 28, check=f"c{number}")], 7, LINKS)
+            outbox.record([reading(1 + number % 28, check=f"c{number}")], 7, LINKS)
             outbox.deliver(Receiver(url))
 
 

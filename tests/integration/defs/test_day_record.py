@@ -132,7 +132,7 @@ def test_what_is_said_of_the_champion_is_why_it_is_champion_and_not_why_another_
     promoted.land_day("2026-05-03", customers(400, 35, 1_900_000))
     assert promoted.run("retrain").success
     now = promoted.champion()
-    assert (now.model_version, now.verdict) == ("2", "kept")
+    assert (now.model_version, now.verdict) == ("2", "rejected")
     assert now.reason != because
     assert (now.moved_by, now.moved_because) == ("promoted", because)
     with api(promoted) as client:

@@ -1,4 +1,4 @@
-"""Drift over nights: what the checks make of the days before, of broken data, and the reports over several days."""
+"""Drift over days: what the checks make of the days before, of broken data, and the reports over several days."""
 
 import json
 from pathlib import Path
@@ -27,8 +27,8 @@ def later(rows: int, seed: int, share: float) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def nights(trained: Loop) -> tuple[Loop, dict[str, dg.ExecuteInProcessResult]]:
-    """Three nights of a small shift."""
+def days(trained: Loop) -> tuple[Loop, dict[str, dg.ExecuteInProcessResult]]:
+    """Three days of a small shift."""
     results = {}
     for place, day in enumerate(DAYS):
         trained.land_day(day, later(200, 40 + place, 0.3))
@@ -42,16 +42,16 @@ def evaluation(result: dg.ExecuteInProcessResult, check: str) -> tuple[bool, dic
     return found.passed, {name: value.value for name, value in found.metadata.items()}
 
 
-def test_a_small_shift_that_stays_is_found_by_its_nights_together(
-    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+def test_a_small_shift_that_stays_is_found_by_its_days_together(
+    days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
 ) -> None:
-    loop, results = nights
+    loop, results = days
     passed = [evaluation(results[day], "feature_distributions_are_stable")[0] for day in DAYS]
     assert (passed[0], passed[2]) == (True, False)
     _, metadata = evaluation(results[DAYS[2]], "feature_distributions_are_stable")
     assert metadata["summary"].startswith("Fields have shifted: pay_0 ")
     assert metadata["observed"] > metadata["threshold"]
-    assert (metadata["rows"], metadata["nights"]) == (600, 3)
+    assert (metadata["rows"], metadata["days"]) == (600, 3)
     assert metadata["model_version"] == loop.champion().model_version
     assert metadata["tier"] == "note"
     assert "source" in metadata["action"]
@@ -59,20 +59,20 @@ def test_a_small_shift_that_stays_is_found_by_its_nights_together(
 
 
 def test_the_same_day_checked_again_gives_the_same_bytes(
-    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+    days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
 ) -> None:
-    """Also when later days have come since: only nights before it count."""
-    loop, _ = nights
+    """Also when later days have come since: only days before it count."""
+    loop, _ = days
     path = Path(str(loop.settings.storage / "drift_report" / f"{DAYS[1]}.parquet"))
     before = path.read_bytes()
     assert loop.run("score_production", DAYS[1]).success
     assert path.read_bytes() == before
 
 
-def test_nights_of_another_champion_do_not_count(
-    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+def test_days_of_another_champion_do_not_count(
+    days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
 ) -> None:
-    loop, _ = nights
+    loop, _ = days
     kept = loop.settings.storage / "drift_report" / f"{DAYS[1]}.parquet"
     before = kept.read_bytes()
     try:
@@ -80,7 +80,7 @@ def test_nights_of_another_champion_do_not_count(
         with kept.open("wb") as file:
             frame.to_parquet(file, index=False)
         assert loop.run("score_production", DAYS[2]).success
-        assert loop.metadata("drift_report", DAYS[2])["nights_together"] == 2
+        assert loop.metadata("drift_report", DAYS[2])["days_together"] == 2
     finally:
         kept.write_bytes(before)
         assert loop.run("score_production", DAYS[2]).success
@@ -131,9 +131,9 @@ def test_a_bundle_from_before_there_were_profiles_is_compared_by_its_sample(
 
 
 def test_the_last_days_together_are_a_report_of_their_own(
-    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+    days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
 ) -> None:
-    loop, _ = nights
+    loop, _ = days
     report = write_window_report(loop.instance, loop.settings, 7, DAYS[2])
     assert (report.used, report.rows) == (DAYS[::-1], 600)
     assert report.stability.set_index("column").loc["pay_0", "drifted"]
@@ -152,9 +152,9 @@ def test_a_window_without_a_day_says_what_is_missing(trained: Loop) -> None:
 
 
 def test_the_window_job_reports_on_the_latest_days(
-    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+    days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
 ) -> None:
-    loop, _ = nights
+    loop, _ = days
     last = max(loop.instance.get_materialized_partitions(dg.AssetKey("production_scores")))
     job = loop.definitions.get_job_def("window_reports")
     assert job.execute_in_process(instance=loop.instance).success
@@ -165,9 +165,9 @@ def test_the_window_job_reports_on_the_latest_days(
 
 
 def test_the_command_writes_the_report_and_says_what_moved(
-    nights: tuple[Loop, dict[str, dg.ExecuteInProcessResult]], monkeypatch: pytest.MonkeyPatch
+    days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop, _ = nights
+    loop, _ = days
     monkeypatch.setenv("DAGSTER_HOME", str(loop.home))
     monkeypatch.setenv("CREDITRISK_DATA_DIR", str(loop.settings.data_dir))
     result = CliRunner().invoke(app, ["report", "--days", "3", "--until", DAYS[2], "--json"])

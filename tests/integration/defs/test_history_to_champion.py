@@ -200,7 +200,7 @@ def test_training_again_on_the_same_history_gives_no_second_version(tmp_path: Pa
     first = loop.champion()
     assert loop.run("train").success
     second = loop.champion()
-    assert second.verdict == "kept"
+    assert second.verdict == "unchanged"
     assert (second.model_version, second.bundle_sha256) == (
         first.model_version,
         first.bundle_sha256,

@@ -182,7 +182,7 @@ def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(loop_checks, "CONVERGE_SECONDS", 0.0)
     found = loop_checks.watch_api(trained.instance, settings)
     assert not found.passed
-    assert found.summary.startswith(f"the API at {url} cannot be asked: ConnectError")
+    assert found.summary.startswith(f"the API at {url} cannot be reached: ConnectError")
     none = trained.settings.model_copy(update={"watch_api_url": "none"})
     assert "not watched" in loop_checks.watch_api(trained.instance, none).summary
 

@@ -182,7 +182,7 @@ def test_a_day_whose_optional_field_is_empty_is_measured_and_drawn_without_it(lo
     drawn = loop.metadata("drift_report", "2026-01-05")
     assert drawn["evidently_left_out"] == "income"
     assert (
-        "Not drawn, for there is no value on one of the two sides: income."
+        "Not drawn because one side has no value: income."
         in Path(drawn["evidently_html"]).read_text()
     )
     assert {"score_distribution_is_stable", "feature_distributions_are_stable"} <= set(

@@ -1,4 +1,4 @@
-"""Performance of days: what PDs promise, what came of it, by night and by nights together; fairness; batch against online."""
+"""Performance of days: what PDs promise, what came of it, by day and by days together; fairness; batch against online."""
 
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -37,7 +37,7 @@ def metadata_of(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:
     return {name: value.value for name, value in evaluation.metadata.items()}
 
 
-def matured_night(loop: Loop, day: str, landed: pd.DataFrame) -> dict[str, dg.AssetCheckEvaluation]:
+def matured_day(loop: Loop, day: str, landed: pd.DataFrame) -> dict[str, dg.AssetCheckEvaluation]:
     """A day with all its outcomes; what the checks on its performance say."""
     loop.land_day(day, landed)
     assert loop.run("score_production", day).success
@@ -47,7 +47,7 @@ def matured_night(loop: Loop, day: str, landed: pd.DataFrame) -> dict[str, dg.As
     return checks(result)
 
 
-def nights(first: str, count: int) -> list[str]:
+def days_from(first: str, count: int) -> list[str]:
     return [
         (date.fromisoformat(first) + timedelta(days=place)).isoformat() for place in range(count)
     ]
@@ -139,7 +139,7 @@ def test_a_report_has_what_was_realised_and_what_was_promised_of_the_same_rows(
 def test_figures_that_do_not_exist_are_absent(apart: Loop) -> None:
     """One class only: no AUC, and nothing that stands for it."""
     landed = customers(30, 54).assign(**{TARGET: 0})
-    evaluations = matured_night(apart, "2026-06-04", landed)
+    evaluations = matured_day(apart, "2026-06-04", landed)
     metadata = apart.metadata("performance_report", "2026-06-04")
     assert {"roc_auc", "roc_auc_standard_error", "estimate_roc_auc_error"}.isdisjoint(metadata)
     assert metadata["bads"] == 0
@@ -151,13 +151,13 @@ def test_figures_that_do_not_exist_are_absent(apart: Loop) -> None:
     )
 
 
-def test_nights_are_put_together_from_what_is_stored_and_a_fall_too_small_for_one_is_found(
+def test_days_are_put_together_from_what_is_stored_and_a_fall_too_small_for_one_is_found(
     apart: Loop,
 ) -> None:
-    """A bad rate some eight points too high on 150 customers a night; only nights together prove it."""
+    """A bad rate some eight points too high on 150 customers a day; only days together prove it."""
     champion = apart.bundle()
     found: dict[str, dict[str, dg.AssetCheckEvaluation]] = {}
-    days = nights("2026-06-10", 6)
+    days = days_from("2026-06-10", 6)
     for place, day in enumerate(days):
         landed = customers(150, 60 + place, 2_000_000 + 1_000 * place)
         probability = champion.score(champion.raw(landed)).default_probability
@@ -165,62 +165,62 @@ def test_nights_are_put_together_from_what_is_stored_and_a_fall_too_small_for_on
         bads = np.random.default_rng(place).choice(
             150, wanted, replace=False, p=probability / probability.sum()
         )
-        found[day] = matured_night(
+        found[day] = matured_day(
             apart, day, landed.assign(**{TARGET: np.isin(np.arange(150), bads).astype(int)})
         )
     level = [found[day]["default_rate_is_as_predicted"] for day in days]
     assert level[0].passed
     assert not level[-1].passed
     said = metadata_of(level[-1])
-    assert (said["nights"], said["rows"]) == (6, 900)
+    assert (said["days"], said["rows"]) == (6, 900)
     assert said["observed"] > said["threshold"]
     assert set(said) >= SAID
-    assert said["summary"].endswith("6 nights since 2026-06-10")
-    report = apart.frame("performance_report", days[-1]).set_index("nights")
-    alone = [apart.frame("performance_report", day).set_index("nights").loc[1] for day in days]
+    assert said["summary"].endswith("6 days since 2026-06-10")
+    report = apart.frame("performance_report", days[-1]).set_index("days")
+    alone = [apart.frame("performance_report", day).set_index("days").loc[1] for day in days]
     assert report.loc[6, "bads"] == sum(one["bads"] for one in alone)
     assert list(report.index) == [1, 3, 6]
     metadata = apart.metadata("performance_report", days[-1])
     errors = [one["bad_rate"] - one["mean_pd"] for one in alone]
-    assert metadata["estimated_bad_rate_nights"] == 6
+    assert metadata["estimated_bad_rate_days"] == 6
     assert metadata["estimated_bad_rate_mean_absolute_error"] == pytest.approx(
         np.mean(np.abs(errors))
     )
     stored = stored_path(apart.settings.storage, "performance_report", days[2])
     first = stored.read_bytes()
     assert apart.run("assess_performance", days[2]).success
-    assert stored.read_bytes() == first  # later nights are not looked at
+    assert stored.read_bytes() == first  # later days are not looked at
 
 
-def test_nights_of_another_champion_and_of_older_reports_do_not_count(apart: Loop) -> None:
-    days = nights("2026-06-20", 3)
+def test_days_of_another_champion_and_of_older_reports_do_not_count(apart: Loop) -> None:
+    days = days_from("2026-06-20", 3)
     for place, day in enumerate(days[:2]):
-        matured_night(apart, day, customers(120, 70 + place))
+        matured_day(apart, day, customers(120, 70 + place))
     other, older = (
         str(stored_path(apart.settings.storage, "performance_report", day)) for day in days[:2]
     )
     pd.read_parquet(other).assign(model_version="999").to_parquet(other)
     pd.DataFrame({"test": ["ranking"], "passed": [True], "model_version": ["1"]}).to_parquet(older)
-    matured_night(apart, days[2], customers(120, 72))
-    report = apart.frame("performance_report", days[2]).set_index("nights")
+    matured_day(apart, days[2], customers(120, 72))
+    report = apart.frame("performance_report", days[2]).set_index("days")
     assert list(report.index) == [1]
 
 
 # Fairness
 
 
-def test_small_nights_are_watched_by_group_together_until_there_are_enough_decisions(
+def test_small_days_are_watched_by_group_together_until_there_are_enough_decisions(
     apart: Loop,
 ) -> None:
     apart.settings.fairness_rows = 500
-    days = nights("2026-07-01", 4)
+    days = days_from("2026-07-01", 4)
     said = {}
     for place, day in enumerate(days):
         apart.land_day(day, customers(200, 80 + place))
         said[day] = metadata_of(
             checks(apart.run("score_production", day))["live_decisions_treat_groups_alike"]
         )
-    assert [said[day]["nights"] for day in days] == [1, 2, 3, 3]
+    assert [said[day]["days"] for day in days] == [1, 2, 3, 3]
     assert [said[day]["rows"] for day in days] == [200, 400, 600, 600]
     assert said[days[-1]]["threshold"] == 0.8
     assert "| sex |" in said[days[-1]]["groups"]

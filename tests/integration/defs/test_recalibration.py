@@ -61,7 +61,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     made.instance.dispose()
 
 
-def test_a_right_calibration_is_kept(loop: Loop) -> None:
+def test_a_right_calibration_stays(loop: Loop) -> None:
     first = loop.champion()
     assert recalibrate(loop, PLAN.date(0))
     candidate, verdict = loop.metadata("candidate_model"), loop.metadata("champion")
@@ -70,7 +70,7 @@ def test_a_right_calibration_is_kept(loop: Loop) -> None:
         PLAN.date(offset) for offset in range(STABLE_DAYS)
     )
     assert (verdict["verdict"], verdict["challenger_version"]) == (
-        "kept",
+        "rejected",
         candidate["model_version"],
     )
     assert loop.champion().model_version == first.model_version

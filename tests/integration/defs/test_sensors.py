@@ -178,7 +178,7 @@ def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both
     assert loop.run("assess_performance", "2026-05-01").success
     assert loop.run("retrain").success
     record, metadata = loop.champion(), loop.metadata("champion")
-    assert (record.verdict, record.model_version) == ("kept", first.model_version)
+    assert (record.verdict, record.model_version) == ("rejected", first.model_version)
     assert {"champion_roc_auc", "challenger_roc_auc", "champion_brier", "challenger_brier"} <= set(
         metadata
     )

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from fastapi_offline import FastAPIOffline
 from playwright.sync_api import Page, Request, sync_playwright
 
-from creditrisk_assets.monitoring.evidently_report import Shown, evidently_report
+from creditrisk_assets.monitoring.evidently_report import ReportColumn, evidently_report
 from creditrisk_assets.settings import ServingSettings
 from serving.access.keys import KeyRing
 from serving.access.rules import route_table
@@ -28,7 +28,7 @@ def sides() -> tuple[pd.DataFrame, pd.DataFrame]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     reference, day = sides()
-    report = evidently_report(reference, day, [Shown("score", 0.1, 0.2, drifted=False)]).html
+    report = evidently_report(reference, day, [ReportColumn("score", 0.1, 0.2, drifted=False)]).html
     app = FastAPIOffline(title="creditrisk")
 
     @app.get("/reports/drift/{day}", response_class=HTMLResponse)

@@ -158,7 +158,7 @@ def test_what_is_in_force_came_into_force_by_a_move_and_not_by_the_refusal_of_an
 ) -> None:
     """`champion show` used to say of version 2 that it was champion since, and because, version 3 was refused."""
     ledger, head = Ledger(tmp_path), None
-    for one in (move(1, action="first"), move(2, 1), move(2, 2, "kept")):
+    for one in (move(1, action="first"), move(2, 1), move(2, 2, "rejected")):
         head = ledger.append(one, head)
     entries = ledger.entries()
     assert last_move(entries) == in_force_at(entries, entries[-1].at) == entries[1]
@@ -167,7 +167,7 @@ def test_what_is_in_force_came_into_force_by_a_move_and_not_by_the_refusal_of_an
 def test_the_version_before_is_another_version_however_often_it_was_kept(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     head = None
-    for one in (move(1, action="first"), move(2, 1), move(2, 2, "kept"), move(2, 2, "cut_off")):
+    for one in (move(1, action="first"), move(2, 1), move(2, 2, "rejected"), move(2, 2, "cut_off")):
         head = ledger.append(one, head)
     entries = ledger.entries()
     before = version_before(entries)

@@ -111,14 +111,14 @@ def test_a_better_challenger_is_promoted_with_the_figures_of_both(make: Make) ->
 
 def test_a_worse_challenger_is_kept_out_and_every_failed_test_is_in_the_reason(make: Make) -> None:
     verdict = verdict_on(make(VERY_NOISY), make(TRUE))
-    assert verdict.verdict == "kept"
+    assert verdict.verdict == "rejected"
     assert {"ranks_no_worse", "ranks_better", "brier_is_no_worse"} <= set(failed(verdict))
     assert all(test.sentence in verdict.reason for test in verdict.tests if not test.passed)
 
 
 def test_ranking_better_does_not_outweigh_a_wrong_level(make: Make) -> None:
     verdict = verdict_on(make(TRUE, shift=2.5), make(NOISY))
-    assert verdict.verdict == "kept"
+    assert verdict.verdict == "rejected"
     assert "ranks_better" not in failed(verdict)
     assert {"level_is_right", "brier_is_no_worse", "approval_rate_holds"} <= set(failed(verdict))
 
@@ -126,7 +126,7 @@ def test_ranking_better_does_not_outweigh_a_wrong_level(make: Make) -> None:
 def test_the_champion_s_own_bundle_is_kept_at_once(make: Make) -> None:
     same = make(TRUE)
     verdict = verdict_on(same, same)
-    assert verdict.verdict == "kept"
+    assert verdict.verdict == "rejected"
     assert verdict.reason == f"the challenger is the champion: both are bundle {same.bundle_sha256}"
     assert (
         failed(verdict) == [test.name for test in verdict.tests] == ["challenger_is_another_model"]
@@ -151,7 +151,7 @@ def test_too_few_held_out_bads_or_goods_promote_nobody(
 ) -> None:
     rows = held_out(bads + goods).assign(bad=np.repeat([1, 0], [bads, goods]))
     verdict = verdict_on(make(TRUE, rows), make(NOISY) if with_champion else None)
-    assert verdict.verdict == "kept"
+    assert verdict.verdict == "rejected"
     assert verdict.reason.startswith(f"{bads} bads and {goods} goods held out (")
     assert verdict.reason.endswith("50 of each needed to judge")
     assert verdict.challenger.figures == {}
@@ -169,7 +169,7 @@ def test_a_missing_or_strange_outcome_promotes_nobody_and_is_named(
     rows = held_out().astype({"bad": "float64"})
     rows.loc[3, "bad"] = outcome
     verdict = verdict_on(make(TRUE, rows), make(NOISY))
-    assert (verdict.verdict, failed(verdict)) == ("kept", ["evidence_is_enough"])
+    assert (verdict.verdict, failed(verdict)) == ("rejected", ["evidence_is_enough"])
     assert "bad: 1 held-out rows have no outcome" in verdict.reason
     assert "valid: 0 or 1" in verdict.reason
 
@@ -202,7 +202,7 @@ def test_evidence_that_is_gone_promotes_nobody(make: Make) -> None:
     challenger = make(TRUE)
     (challenger.location / HELD_OUT).unlink()
     verdict = verdict_on(challenger, make(NOISY))
-    assert (verdict.verdict, failed(verdict)) == ("kept", ["evidence_is_enough"])
+    assert (verdict.verdict, failed(verdict)) == ("rejected", ["evidence_is_enough"])
     assert "FileNotFoundError" in verdict.reason
 
 
@@ -211,7 +211,7 @@ def test_a_row_without_a_pd_promotes_nobody(make: Make) -> None:
     rows = held_out()
     rows.loc[7, "column_0"] = np.nan
     verdict = verdict_on(make(TRUE, rows), make(NOISY))
-    assert (verdict.verdict, failed(verdict)) == ("kept", ["challenger_scores_every_row"])
+    assert (verdict.verdict, failed(verdict)) == ("rejected", ["challenger_scores_every_row"])
     assert "3,999 of 4,000 rows have a PD between 0 and 1" in verdict.reason
 
 
@@ -221,21 +221,21 @@ def test_one_changed_byte_of_a_bundle_promotes_nobody(make: Make, side: str) -> 
     path = bundles[side].location / MANIFEST
     path.write_text(path.read_text().replace('"cut_off":0.3', '"cut_off":0.4'))
     verdict = verdict_on(bundles["challenger"], bundles["champion"])
-    assert (verdict.verdict, failed(verdict)) == ("kept", [f"{side}_bundle_is_valid"])
+    assert (verdict.verdict, failed(verdict)) == ("rejected", [f"{side}_bundle_is_valid"])
     assert "BundleError" in verdict.reason
     assert bundles[side].bundle_sha256 in verdict.reason
 
 
 def test_a_bundle_whose_graph_is_not_scikit_learn_s_model_is_not_valid(make: Make) -> None:
     verdict = verdict_on(make(TRUE, parity=1e-3), None)
-    assert (verdict.verdict, failed(verdict)) == ("kept", ["challenger_bundle_is_valid"])
+    assert (verdict.verdict, failed(verdict)) == ("rejected", ["challenger_bundle_is_valid"])
     assert "graph and scikit-learn differ by 1.0e-03, at most 1e-05" in verdict.reason
 
 
 def test_a_broken_graph_is_a_verdict_and_not_a_crash(make: Make) -> None:
     challenger = make(TRUE)
     (challenger.location / GRAPH).write_bytes(b"no graph")
-    assert verdict_on(challenger, None).verdict == "kept"
+    assert verdict_on(challenger, None).verdict == "rejected"
 
 
 def test_a_champion_that_followed_production_is_not_judged_by_the_days_before(make: Make) -> None:
@@ -244,7 +244,7 @@ def test_a_champion_that_followed_production_is_not_judged_by_the_days_before(ma
     champion = make(NOISY, production_days=days)
     for older in ([], days[:1]):
         verdict = verdict_on(make(TRUE, production_days=older), champion)
-        assert (verdict.verdict, failed(verdict)) == ("kept", ["evidence_is_current"])
+        assert (verdict.verdict, failed(verdict)) == ("rejected", ["evidence_is_current"])
         assert "the champion has learned up to 2026-05-02" in verdict.reason
     assert verdict_on(make(TRUE, production_days=days), champion).verdict == "promoted"
 
@@ -254,7 +254,7 @@ def test_an_answer_that_takes_too_long_stops_a_challenger_and_its_time_is_not_in
 ) -> None:
     challenger, champion = make(TRUE), make(NOISY)
     slow = judge(challenger, champion, HANDMADE, LIMITS.model_copy(update={"latency_ms": 1e-6}))
-    assert (slow.verdict.verdict, failed(slow.verdict)) == ("kept", ["answers_in_time"])
+    assert (slow.verdict.verdict, failed(slow.verdict)) == ("rejected", ["answers_in_time"])
     fast = judge(challenger, champion, HANDMADE, LIMITS)
     assert fast.latency_ms is not None
     assert 0 < fast.latency_ms < LIMITS.latency_ms
@@ -290,7 +290,7 @@ def test_the_page_shows_every_test_and_the_figures_and_fetches_nothing(make: Mak
 def test_a_verdict_without_a_comparison_has_a_page_too(make: Make) -> None:
     judgement = judge(make(TRUE, held_out(20)), make(NOISY), HANDMADE, LIMITS)
     page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words)
-    assert "not promoted" in page
+    assert ">\nrejected</span>" in page
     assert "50 of each needed to judge" in page
 
 
@@ -401,11 +401,11 @@ def test_a_figure_is_shown_with_the_digits_that_tell_it_from_its_limit(make: Mak
 
 def test_a_right_calibration_is_kept(make: Make) -> None:
     verdict = verdict_on(make(TRUE, shifted_customers(0.0), **RECALIBRATED), make(TRUE))
-    assert verdict.verdict == "kept"
+    assert verdict.verdict == "rejected"
     assert {"likelihood_is_greater", "level_holds"} <= set(failed(verdict))
     same = verdict_on(make(TRUE, shifted_customers(0.0), kind=RECALIBRATION), make(TRUE))
     assert (same.verdict, failed(same)) == (
-        "kept",
+        "rejected",
         ["champion_is_miscalibrated", "likelihood_is_greater"],
     )
 
@@ -425,7 +425,7 @@ def test_what_says_that_it_is_a_recalibration_and_is_more_is_kept_out(
     """The kind decides which tests apply, so a lie about it must not open the gate."""
     how = RECALIBRATED | otherwise
     verdict = verdict_on(make(how.pop("column"), shifted_customers(0.7), **how), make(TRUE))
-    assert verdict.verdict == "kept"
+    assert verdict.verdict == "rejected"
     assert failed(verdict)[0] == (
         "approval_rate_holds" if "cut_off" in otherwise else "graph_is_the_champions"
     )
@@ -433,7 +433,7 @@ def test_what_says_that_it_is_a_recalibration_and_is_more_is_kept_out(
 
 def test_a_better_model_that_calls_itself_a_recalibration_is_kept_out(make: Make) -> None:
     verdict = verdict_on(make(TRUE, kind=RECALIBRATION), make(NOISY))
-    assert (verdict.verdict, failed(verdict)) == ("kept", ["graph_is_the_champions"])
+    assert (verdict.verdict, failed(verdict)) == ("rejected", ["graph_is_the_champions"])
     assert (
         "model.onnx differs from the champion's in more than slope and intercept" in verdict.reason
     )
@@ -441,7 +441,7 @@ def test_a_better_model_that_calls_itself_a_recalibration_is_kept_out(make: Make
 
 def test_a_recalibration_of_nothing_is_no_first_champion(make: Make) -> None:
     verdict = verdict_on(make(TRUE, **RECALIBRATED), None)
-    assert (verdict.verdict, failed(verdict)) == ("kept", ["graph_is_the_champions"])
+    assert (verdict.verdict, failed(verdict)) == ("rejected", ["graph_is_the_champions"])
 
 
 @pytest.mark.parametrize("side", ["challenger", "champion"])
@@ -465,7 +465,7 @@ def test_a_graph_without_named_numbers_cannot_be_compared_and_is_kept_out(
         bundles[side], bundle_sha256=load_bundle(str(bundles[side].location)).sha256
     )
     verdict = verdict_on(bundles["challenger"], bundles["champion"])
-    assert (verdict.verdict, failed(verdict)) == ("kept", ["graph_is_the_champions"])
+    assert (verdict.verdict, failed(verdict)) == ("rejected", ["graph_is_the_champions"])
     assert "LookupError" in verdict.reason
 
 

@@ -15,13 +15,13 @@ from creditrisk_assets.governance.retrain_policy import (
     causes_counted,
     decide,
 )
-from creditrisk_assets.monitoring.triage import Action, Nights, TriageLimits
+from creditrisk_assets.monitoring.triage import Action, FiguresByDay, TriageLimits
 from creditrisk_assets.settings import Settings
 
 VALIDATION = {"roc_auc": 0.78, "roc_auc_standard_error": 0.005}
 
 
-def night(bads: int, mean_pd: float = 0.2, auc: float = 0.70) -> dict[str, float]:
+def day_figures(bads: int, mean_pd: float = 0.2, auc: float = 0.70) -> dict[str, float]:
     """A bad rate of a fifth; by default the ranking has fallen."""
     return {
         "rows": 5.0 * bads,
@@ -45,7 +45,11 @@ CALM = LoopState(
     retrains_in_flight=0,
     outcomes_in_flight=0,
     past=(),
-    evidence={"2026-02-01": night(500), "2026-02-10": night(600), "2026-02-11": night(400)},
+    evidence={
+        "2026-02-01": day_figures(500),
+        "2026-02-10": day_figures(600),
+        "2026-02-11": day_figures(400),
+    },
     validation=VALIDATION,
 )
 LIMITS = RetrainLimits(
@@ -89,8 +93,8 @@ def test_the_causes_of_a_retrain_are_counted_by_check_with_performance_first() -
     )
 
 
-def with_evidence(nights: Nights) -> LoopState:
-    return replace(CALM, evidence=nights)
+def with_evidence(days: FiguresByDay) -> LoopState:
+    return replace(CALM, evidence=days)
 
 
 def past(*days_ago: int, promoted: bool = False) -> tuple[PastRetrain, ...]:
@@ -109,7 +113,9 @@ def test_an_open_cause_whose_outcomes_show_a_fallen_ranking_starts_a_refit() -> 
 
 def test_an_alarm_whose_outcomes_are_as_expected_starts_nothing() -> None:
     """Covariates moved, the model is still right: training it again would only add noise."""
-    decision = decide([cause()], with_evidence({"2026-02-10": night(1_000, auc=0.78)}), LIMITS)
+    decision = decide(
+        [cause()], with_evidence({"2026-02-10": day_figures(1_000, auc=0.78)}), LIMITS
+    )
     assert decision.causes == ()
     assert decision.triage is not None
     assert decision.triage.action is Action.NOTHING
@@ -121,7 +127,7 @@ def test_an_alarm_whose_outcomes_are_as_expected_starts_nothing() -> None:
 
 def test_a_wrong_level_alone_asks_for_a_recalibration() -> None:
     decision = decide(
-        [cause()], with_evidence({"2026-02-10": night(1_000, mean_pd=0.13, auc=0.78)}), LIMITS
+        [cause()], with_evidence({"2026-02-10": day_figures(1_000, mean_pd=0.13, auc=0.78)}), LIMITS
     )
     assert decision.triage is not None
     assert decision.triage.action is Action.RECALIBRATE
@@ -130,17 +136,17 @@ def test_a_wrong_level_alone_asks_for_a_recalibration() -> None:
 
 def test_only_the_latest_days_are_weighed() -> None:
     """A change after many quiet days must not be averaged away by them."""
-    quiet = {f"2026-01-{number:02d}": night(1_000, auc=0.78) for number in range(1, 31)}
-    changed = {f"2026-02-{number:02d}": night(300) for number in range(1, 5)}
+    quiet = {f"2026-01-{number:02d}": day_figures(1_000, auc=0.78) for number in range(1, 31)}
+    changed = {f"2026-02-{number:02d}": day_figures(300) for number in range(1, 5)}
     state = with_evidence(quiet | changed)
     early = cause(partition="2026-01-01")
     assert decide([early], state, replace(LIMITS, triage_days=60)).causes == ()
     assert decide([early], state, replace(LIMITS, triage_days=4)).causes == (early,)
 
 
-def test_where_nights_are_small_more_of_them_are_weighed() -> None:
+def test_where_days_are_small_more_of_them_are_weighed() -> None:
     """A retrain on a fortnight with thirty bads could neither learn from it nor be judged by it."""
-    state = with_evidence({f"2026-01-{number:02d}": night(50) for number in range(1, 31)})
+    state = with_evidence({f"2026-01-{number:02d}": day_figures(50) for number in range(1, 31)})
     decision = decide([cause(partition="2026-01-01")], state, LIMITS)
     assert decision.triage is not None
     assert decision.triage.since == "2026-01-11"
@@ -216,15 +222,15 @@ def test_outcomes_from_before_the_cause_do_not_count() -> None:
 
 def test_a_day_of_which_only_the_first_outcomes_have_come_is_no_evidence() -> None:
     """They are no fair sample, and the first to be corrected."""
-    half = night(1_000) | {"missing": 5_000.0}
+    half = day_figures(1_000) | {"missing": 5_000.0}
     decision = decide(
-        [cause()], with_evidence({"2026-02-10": half, "2026-02-11": night(300)}), LIMITS
+        [cause()], with_evidence({"2026-02-10": half, "2026-02-11": day_figures(300)}), LIMITS
     )
     assert decision.causes == ()
     assert decision.reason.endswith(
         "300 bads matured since then, 1000 needed to learn from; 1 days are left out, whose outcomes are not complete"
     )
-    most = night(1_000) | {"pending": 1_000.0, "missing": 1_000.0}
+    most = day_figures(1_000) | {"pending": 1_000.0, "missing": 1_000.0}
     assert decide([cause()], with_evidence({"2026-02-10": most}), LIMITS).causes == (cause(),)
     assert decide(
         [cause()], with_evidence({"2026-02-10": half}), replace(LIMITS, complete_share=0.5)

@@ -55,12 +55,28 @@ def test_an_alarm_that_persists_is_told_once_and_when_it_ends() -> None:
         0.3,
         500,
     )
-    assert started["action"].startswith("Look at which features")
+    assert started["action"].startswith("Look for the features")
     assert (started["run_url"], started["report_url"]) == (
         "http://dagster/runs/r1",
         "http://api/reports/drift/2026-02-01",
     )
     assert (resolved["failures"], resolved["first_seen"]) == (5, 1.0)
+
+
+def test_the_text_begins_with_what_is_wrong_or_with_its_end() -> None:
+    better = {"summary": "score 0.05, limit 0.1", "model_version": "1"}
+    started, resolved = (
+        one.body for one in told(reading(1, False, 1), reading(2, True, 2, metadata=better))
+    )
+    assert started["failure"] == resolved["failure"] == "The score has shifted"
+    assert started["summary"] == "The score has shifted: score 0.3 > 0.1"
+    assert resolved["summary"] == "Resolved: The score has shifted. Now: score 0.05, limit 0.1"
+    other = {"summary": "The score has shifted: score 0.4 > 0.1", "model_version": "2"}
+    _, resolved, started = (
+        one.body for one in told(reading(1, False, 1), reading(2, False, 2, metadata=other))
+    )
+    assert resolved["summary"] == "Resolved: The score has shifted. Now version 2 is judged"
+    assert started["summary"] == other["summary"]
 
 
 def test_it_is_told_again_after_some_days_of_data() -> None:
@@ -120,6 +136,7 @@ def test_a_check_that_is_in_no_table_is_a_note() -> None:
         None,
         None,
     )
+    assert (message.body["failure"], message.body["summary"]) == (None, None)
 
 
 READINGS = st.lists(

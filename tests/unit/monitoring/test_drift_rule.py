@@ -18,9 +18,9 @@ from creditrisk_assets.monitoring.drift_rule import (
 )
 from creditrisk_assets.monitoring.drift_table import (
     Batch,
-    counted_day,
+    day_counts,
     drift_table,
-    together,
+    pool_counts,
     window_stability,
 )
 from creditrisk_assets.scoring.reference_profile import (
@@ -67,7 +67,7 @@ def day(
             bin_counts(np.array(column.edges), found), bad.get(column.name, 0), new
         )
     rows = len(columns[SCORE])
-    return counted_day(counts, batch or Batch(rows, 0))
+    return day_counts(counts, batch or Batch(rows, 0))
 
 
 def verdict(profile: ReferenceProfile, days: list[pd.DataFrame], **limits: Any) -> pd.DataFrame:
@@ -79,12 +79,12 @@ def verdict(profile: ReferenceProfile, days: list[pd.DataFrame], **limits: Any) 
 
 def test_a_year_of_nothing_is_a_year_of_silence(profile: ReferenceProfile) -> None:
     rng = np.random.default_rng(2)
-    nights = [day(profile, values(rng, 300)) for _ in range(120)]
-    alarms = [verdict(profile, nights[start : start + 3]) for start in range(118)]
+    days = [day(profile, values(rng, 300)) for _ in range(120)]
+    alarms = [verdict(profile, days[start : start + 3]) for start in range(118)]
     assert sum(bool(one["drifted"].any() or one["broken"].any()) for one in alarms) <= 1
 
 
-def test_a_large_shift_is_seen_on_its_first_night_and_a_small_one_when_it_has_stayed(
+def test_a_large_shift_is_seen_on_its_first_day_and_a_small_one_when_it_has_stayed(
     profile: ReferenceProfile,
 ) -> None:
     rng = np.random.default_rng(3)
@@ -94,7 +94,7 @@ def test_a_large_shift_is_seen_on_its_first_night_and_a_small_one_when_it_has_st
     small = [day(profile, values(rng, 500, shift=0.17)) for _ in range(3)]
     assert not verdict(profile, [*quiet, small[0]])["drifted"].any()
     found = verdict(profile, small).loc["amount"]
-    assert (found["drifted"], found["nights"], found["pooled_rows"], found["rows"]) == (
+    assert (found["drifted"], found["days"], found["pooled_rows"], found["rows"]) == (
         True,
         3,
         1_500,
@@ -102,14 +102,14 @@ def test_a_large_shift_is_seen_on_its_first_night_and_a_small_one_when_it_has_st
     )
 
 
-def test_one_freak_night_among_large_quiet_ones_is_told_by_its_own_figures(
+def test_one_freak_day_among_large_quiet_ones_is_told_by_its_own_figures(
     profile: ReferenceProfile,
 ) -> None:
-    """Pooled with the nights before it would be under the line."""
+    """Pooled with the days before it would be under the line."""
     rng = np.random.default_rng(4)
     quiet = [day(profile, values(rng, 5_000)) for _ in range(2)]
     found = verdict(profile, [*quiet, day(profile, values(rng, 500, shift=0.6))]).loc["amount"]
-    assert (found["drifted"], found["nights"], found["pooled_rows"]) == (True, 1, 500)
+    assert (found["drifted"], found["days"], found["pooled_rows"]) == (True, 1, 500)
     assert found["value"] == found["pooled_value"] > found["threshold"] >= found["critical"]
 
 
@@ -135,11 +135,11 @@ def test_too_few_rows_are_no_evidence(profile: ReferenceProfile) -> None:
     assert not verdict(profile, few, stability_minimum_rows=200)["drifted"].any()
 
 
-def test_one_night_is_judged_by_the_whole_of_alpha(profile: ReferenceProfile) -> None:
+def test_one_day_is_judged_by_the_whole_of_alpha(profile: ReferenceProfile) -> None:
     today = day(profile, values(np.random.default_rng(7), 500))
-    alone, among = verdict(profile, [today], stability_nights=1), verdict(profile, [today])
+    alone, among = verdict(profile, [today], stability_days=1), verdict(profile, [today])
     divided = verdict(
-        profile, [today], stability_nights=1, stability_alpha=LIMITS.stability_alpha / 2
+        profile, [today], stability_days=1, stability_alpha=LIMITS.stability_alpha / 2
     )
     assert (alone["critical"] < among["critical"]).all()
     pd.testing.assert_frame_equal(among, divided)
@@ -149,7 +149,7 @@ def test_rows_of_several_days_are_the_days_rows(profile: ReferenceProfile) -> No
     rng = np.random.default_rng(8)
     parts = [values(rng, 300) for _ in range(3)]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
-    joined = together([day(profile, part, Batch(310, 10), amount=2) for part in parts])
+    joined = pool_counts([day(profile, part, Batch(310, 10), amount=2) for part in parts])
     pd.testing.assert_frame_equal(
         joined, day(profile, whole, Batch(930, 30), amount=6), check_dtype=False
     )
@@ -207,7 +207,7 @@ def test_each_kind_of_bad_value_is_an_alarm_that_names_its_column(
     assert outside.loc["amount", "quality_problem"] == "values out of range"
 
 
-def test_a_few_bad_values_in_a_large_night_are_under_the_floor(profile: ReferenceProfile) -> None:
+def test_a_few_bad_values_in_a_large_day_are_under_the_floor(profile: ReferenceProfile) -> None:
     found = verdict(
         profile,
         [day(profile, values(np.random.default_rng(11), 20_000), Batch(20_080, 80), amount=90)],
@@ -215,17 +215,16 @@ def test_a_few_bad_values_in_a_large_night_are_under_the_floor(profile: Referenc
     assert not found["broken"].any()
 
 
-def test_a_year_at_once_is_judged_as_each_night_alone(profile: ReferenceProfile) -> None:
-    """The benchmark of error rates judges thousands of nights at once, production one."""
+def test_a_year_at_once_is_judged_as_each_day_alone(profile: ReferenceProfile) -> None:
+    """The benchmark of error rates judges thousands of days at once, production one."""
     rng = np.random.default_rng(12)
-    nights = [day(profile, values(rng, 400, shift=0.1 * place)) for place in range(6)]
+    days = [day(profile, values(rng, 400, shift=0.1 * place)) for place in range(6)]
     expected = [profile.effective_counts(column) for column in profile.columns]
     actual = [
-        np.stack([np.array(night["counts"][place]) for night in nights])
-        for place in range(len(NAMES))
+        np.stack([np.array(one["counts"][place]) for one in days]) for place in range(len(NAMES))
     ]
     year = stability_verdicts(expected, actual, LIMITS)
-    for place, night in enumerate(nights):
-        alone = verdict(profile, [night], stability_nights=1)
+    for place, one in enumerate(days):
+        alone = verdict(profile, [one], stability_days=1)
         assert alone["drifted"].tolist() == year.drifted[place].tolist()
         assert alone["threshold"].tolist() == pytest.approx(year.threshold[place].tolist())

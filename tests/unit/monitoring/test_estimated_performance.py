@@ -14,7 +14,7 @@ from creditrisk_assets.monitoring.estimated_performance import (
     expected_auc,
     expected_performance,
 )
-from creditrisk_assets.monitoring.performance import estimate_held
+from creditrisk_assets.monitoring.performance import estimate_test
 from tests.support.examples import logistic
 
 FloatArray = NDArray[np.float64]
@@ -182,8 +182,8 @@ def test_an_estimate_falls_when_the_population_does_not_when_the_concept_drifts(
     rng = np.random.default_rng(11)
     validation = {"roc_auc": 0.79, "roc_auc_standard_error": 0.007}
     usual, narrow = day(rng, 500), logistic(rng.normal(-1.6, 0.6, 500))
-    assert estimate_held(expected_auc(usual), validation, 0.001, 0.03).passed
-    assert not estimate_held(expected_auc(narrow), validation, 0.001, 0.03).passed
+    assert estimate_test(expected_auc(usual), validation, 0.001, 0.03).passed
+    assert not estimate_test(expected_auc(narrow), validation, 0.001, 0.03).passed
 
 
 def test_days_like_validation_fail_the_estimate_as_often_as_alpha_says() -> None:
@@ -193,12 +193,12 @@ def test_days_like_validation_fail_the_estimate_as_often_as_alpha_says() -> None
         seen = day(rng, 1_000)
         auc, error = auc_with_error((rng.random(1_000) < seen).astype(np.int64), seen)
         validation = {"roc_auc": auc, "roc_auc_standard_error": error}
-        failures += not estimate_held(expected_auc(day(rng, 200)), validation, 0.05, 0.0).passed
+        failures += not estimate_test(expected_auc(day(rng, 200)), validation, 0.05, 0.0).passed
     assert 0.03 < failures / 1_000 < 0.075
 
 
 def test_without_an_estimate_nothing_is_tested() -> None:
-    test = estimate_held(None, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.001, 0.03)
+    test = estimate_test(None, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.001, 0.03)
     assert test.passed
     assert np.isnan(test.observed)
 

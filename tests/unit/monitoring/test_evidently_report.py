@@ -11,17 +11,17 @@ import pytest
 
 from creditrisk_assets.monitoring.evidently_report import (
     EvidentlyReport,
-    Shown,
-    drawn,
+    ReportColumn,
     evidently_report,
+    readable_rows,
     sampled_rows,
 )
 from creditrisk_assets.scoring.bundle import InputField
 
 COLUMNS = [
-    Shown("score", 0.42, 0.05, True),
-    Shown("pay_0", 0.01, 0.05, False),
-    Shown("limit_bal", 0.3, 9.0, False),
+    ReportColumn("score", 0.42, 0.05, True),
+    ReportColumn("pay_0", 0.01, 0.05, False),
+    ReportColumn("limit_bal", 0.3, 9.0, False),
 ]
 
 
@@ -85,7 +85,7 @@ def test_a_column_without_a_value_is_left_out_and_the_page_says_so(
         *((reference, emptied) if empty_side == "day" else (emptied, day)), COLUMNS, ["pay_0"]
     )
     assert report.left_out == ("limit_bal",)
-    assert "no value on one of the two sides: limit_bal." in report.html
+    assert "because one side has no value: limit_bal." in report.html
     assert json.loads(report.json)["left_out"] == ["limit_bal"]
     assert set(metrics(report)) >= {"score", "pay_0"}
     with pytest.raises(ValueError, match="no column has values on both sides"):
@@ -152,7 +152,9 @@ def test_codes_are_drawn_as_people_know_them() -> None:
             required=True,
         ),
     ]
-    frame = drawn(np.array([[1, 2, 0], [2, np.nan, 1], [3, -1, 1]], dtype=np.float32), inputs)
+    frame = readable_rows(
+        np.array([[1, 2, 0], [2, np.nan, 1], [3, -1, 1]], dtype=np.float32), inputs
+    )
     assert frame.to_dict("list") == {
         "amount": [1.0, 2.0, 3.0],
         "status": ["2", "missing", "-1"],

@@ -1,4 +1,4 @@
-"""Whether the loop is alive, as a function of what was seen."""
+"""Health of the loop, as a function of observations."""
 
 from datetime import date, timedelta
 
@@ -21,7 +21,7 @@ NOW = 1_000_000.0
 
 
 @pytest.mark.parametrize(
-    ("beat", "told"),
+    ("beat", "summary"),
     [
         (SensorBeat("s", 5, NOW - 10), "1 sensors tick"),
         (SensorBeat("s", 5, NOW - 126), "s last ticked 126 s ago"),
@@ -34,9 +34,11 @@ NOW = 1_000_000.0
         (SensorBeat("s", 5, NOW, stopped=True), "s is stopped"),
     ],
 )
-def test_a_sensor_that_is_late_failed_or_was_stopped_is_named(beat: SensorBeat, told: str) -> None:
+def test_a_sensor_that_is_late_failed_or_was_stopped_is_named(
+    beat: SensorBeat, summary: str
+) -> None:
     found = sensors_tick([beat], NOW, 120)
-    assert (found.summary, found.passed) == (told, told == "1 sensors tick")
+    assert (found.summary, found.passed) == (summary, summary == "1 sensors tick")
 
 
 def test_a_run_that_hangs_is_named() -> None:
@@ -64,21 +66,19 @@ def test_the_api_must_serve_the_version_and_the_bundle() -> None:
     )
     assert found(ApiAnswer(None, None, "ConnectError")) == (
         False,
-        "the API at http://x cannot be asked: ConnectError",
+        "the API at http://x cannot be reached: ConnectError",
     )
-    assert found(None, None) == (True, "not watched: the settings say that there is no API")
+    assert found(None, None) == (True, "not checked: the settings name no API")
     assert found(None) == (True, "no champion yet")
 
 
-def test_a_night_without_data_is_told_by_the_days_of_business() -> None:
+def test_missing_data_is_counted_in_business_days() -> None:
     friday, monday = date(2026, 11, 20), date(2026, 11, 23)
     assert not data_is_fresh(friday.isoformat(), monday, range(1, 8), 1).passed
     assert data_is_fresh(friday.isoformat(), monday, range(1, 6), 0).passed
     late = data_is_fresh(friday.isoformat(), monday + timedelta(days=2), range(1, 6), 1)
     assert (late.passed, late.observed) == (False, 2)
-    assert (
-        late.summary == "the latest day scored is 2026-11-20; no file has come for 2 business days"
-    )
+    assert late.summary == "the latest scored day is 2026-11-20; 2 business days are missing"
     assert data_is_fresh(None, monday, range(1, 8), 0).passed
     assert data_is_fresh("2026-11-30", monday, range(1, 8), 0).passed
 

@@ -166,13 +166,13 @@ def test_psi_of_counts_is_symmetric_in_bins_and_sides(
 
 
 @given(COUNTS, st.lists(COUNTS, min_size=1, max_size=4))
-def test_many_nights_at_once_are_each_night_alone(
-    reference: FloatArray, nights: list[FloatArray]
+def test_many_days_at_once_are_each_day_alone(
+    reference: FloatArray, days: list[FloatArray]
 ) -> None:
-    assume(reference.sum() and all(night.sum() for night in nights))
-    together = divergence(reference, np.stack(nights))
-    for place, night in enumerate(nights):
-        alone = divergence(reference, night)
+    assume(reference.sum() and all(day.sum() for day in days))
+    together = divergence(reference, np.stack(days))
+    for place, day in enumerate(days):
+        alone = divergence(reference, day)
         assert (together.value[place], together.bins[place]) == (alone.value, alone.bins)
 
 

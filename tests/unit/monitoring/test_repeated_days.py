@@ -7,7 +7,11 @@ import pandas as pd
 import pytest
 
 from creditrisk_assets.monitoring import repeated_days
-from creditrisk_assets.monitoring.repeated_days import REPEATED_SHARE_LIMIT, Repeated, most_repeated
+from creditrisk_assets.monitoring.repeated_days import (
+    REPEATED_SHARE_LIMIT,
+    RepeatedDay,
+    find_repeated_day,
+)
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.simulation.card_customers import simulate
 
@@ -20,21 +24,21 @@ def day(folder: Path, name: str, customers: pd.DataFrame) -> Path:
     return path
 
 
-def compared(folder: Path, today: pd.DataFrame, **earlier: pd.DataFrame) -> Repeated:
+def compared(folder: Path, today: pd.DataFrame, **earlier: pd.DataFrame) -> RepeatedDay:
     files = [(name, day(folder, name, frame)) for name, frame in earlier.items()]
-    return most_repeated(day(folder, "today", today), files, "id", FIELDS)
+    return find_repeated_day(day(folder, "today", today), files, "id", FIELDS)
 
 
 def test_the_same_rows_in_another_order_are_an_earlier_day(tmp_path: Path) -> None:
     first, second = simulate(400, 1, 1), simulate(400, 2, 1_000)
     found = compared(tmp_path, second.sample(frac=1, random_state=1), monday=first, tuesday=second)
-    assert found == Repeated("tuesday", 1.0, 400)
+    assert found == RepeatedDay("tuesday", 1.0, 400)
 
 
 def test_a_part_counts_as_a_part(tmp_path: Path) -> None:
     first = simulate(400, 1, 1)
     found = compared(tmp_path, pd.concat([first.head(100), simulate(300, 2, 9_000)]), monday=first)
-    assert found == Repeated("monday", 0.25, 400)
+    assert found == RepeatedDay("monday", 0.25, 400)
 
 
 def test_other_customers_with_the_same_values_and_the_same_customers_with_other_values_are_new(
@@ -49,7 +53,7 @@ def test_other_customers_with_the_same_values_and_the_same_customers_with_other_
     )
     rng = np.random.default_rng(1)
     later = first.assign(bill_amt1=first["bill_amt1"] + rng.integers(1, 500, 400))
-    assert compared(tmp_path, later, monday=first) == Repeated(None, 0.0, 400)
+    assert compared(tmp_path, later, monday=first) == RepeatedDay(None, 0.0, 400)
     assert compared(tmp_path, first).day is None
 
 

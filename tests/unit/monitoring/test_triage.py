@@ -13,7 +13,7 @@ LIMITS = TriageLimits(alpha=0.001, ranking_floor=0.03, level_floor=0.03)
 VALIDATION = {"roc_auc": 0.78, "roc_auc_standard_error": 0.004}
 
 
-def night(**changes: float) -> dict[str, float]:
+def day_figures(**changes: float) -> dict[str, float]:
     """Two thousand decisions that turned out as they should."""
     calm = {
         "rows": 2_000.0,
@@ -29,31 +29,31 @@ def night(**changes: float) -> dict[str, float]:
     return figures | {"bad_rate": figures["bads"] / figures["rows"]} if figures["rows"] else figures
 
 
-def weighed(*nights: dict[str, float], limits: TriageLimits = LIMITS) -> Triage:
+def weighed(*days: dict[str, float], limits: TriageLimits = LIMITS) -> Triage:
     return triage(
-        {f"2026-02-{number:02d}": one for number, one in enumerate(nights, 10)}, VALIDATION, limits
+        {f"2026-02-{number:02d}": one for number, one in enumerate(days, 10)}, VALIDATION, limits
     )
 
 
 def test_what_turned_out_as_expected_asks_for_nothing() -> None:
-    found = weighed(night())
+    found = weighed(day_figures())
     assert found.action is Action.NOTHING
     assert found.level_p_value == pytest.approx(1.0)
 
 
 def test_an_auc_that_fell_with_the_population_is_no_reason_to_refit() -> None:
     """Customers who are all alike are harder to rank for every model; the PDs say so themselves."""
-    assert weighed(night(roc_auc=0.70, expected_roc_auc=0.70)).action is Action.NOTHING
+    assert weighed(day_figures(roc_auc=0.70, expected_roc_auc=0.70)).action is Action.NOTHING
 
 
 def test_an_expectation_that_a_wrong_level_has_raised_is_not_held_against_the_ranking() -> None:
-    found = weighed(night(roc_auc=0.78, expected_roc_auc=0.84, bads=640))
+    found = weighed(day_figures(roc_auc=0.78, expected_roc_auc=0.84, bads=640))
     assert found.action is Action.RECALIBRATE
 
 
 def test_a_ranking_below_both_figures_asks_for_a_refit_whatever_the_level_is() -> None:
     for bads in (440, 640):
-        found = weighed(night(roc_auc=0.70, bads=bads))
+        found = weighed(day_figures(roc_auc=0.70, bads=bads))
         assert found.action is Action.REFIT
         assert (
             "ranking fell (AUC 0.7000, 0.7800 at validation, 0.7800 by the PDs, p "
@@ -63,17 +63,17 @@ def test_a_ranking_below_both_figures_asks_for_a_refit_whatever_the_level_is() -
 
 def test_a_level_that_is_off_to_either_side_asks_for_a_recalibration() -> None:
     for bads in (330, 550):
-        assert weighed(night(bads=bads)).action is Action.RECALIBRATE
+        assert weighed(day_figures(bads=bads)).action is Action.RECALIBRATE
 
 
 def test_small_differences_are_no_reason_however_many_rows_prove_them() -> None:
-    many = night(rows=2_000_000, bads=480_000, roc_auc=0.76, roc_auc_standard_error=0.0004)
+    many = day_figures(rows=2_000_000, bads=480_000, roc_auc=0.76, roc_auc_standard_error=0.0004)
     assert weighed(many).action is Action.NOTHING
 
 
 def test_days_are_pooled() -> None:
     """What no single day can prove, ten can."""
-    weak = night(rows=200, bads=44, roc_auc=0.70, roc_auc_standard_error=0.04)
+    weak = day_figures(rows=200, bads=44, roc_auc=0.70, roc_auc_standard_error=0.04)
     assert weighed(weak).action is Action.NOTHING
     found = weighed(*[weak] * 10)
     assert found.action is Action.REFIT
@@ -90,34 +90,34 @@ def test_days_of_one_class_count_for_the_level_alone() -> None:
 
 
 def test_without_a_matured_row_there_is_nothing_to_weigh() -> None:
-    for nights in ([], [{"rows": 0.0, "bads": 0.0}]):
+    for days in ([], [{"rows": 0.0, "bads": 0.0}]):
         with pytest.raises(ValueError, match="without a matured row; valid: at least one"):
-            weighed(*nights)
+            weighed(*days)
 
 
 @given(st.permutations(range(6)), st.integers(0, 2**32 - 1))
 def test_the_order_of_days_does_not_matter(order: list[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    nights = [
-        night(bads=int(rng.integers(300, 600)), roc_auc=float(rng.uniform(0.65, 0.8)))
+    days = [
+        day_figures(bads=int(rng.integers(300, 600)), roc_auc=float(rng.uniform(0.65, 0.8)))
         for _ in range(6)
     ]
-    found, shuffled = weighed(*nights), weighed(*(nights[place] for place in order))
+    found, shuffled = weighed(*days), weighed(*(days[place] for place in order))
     assert found.action is shuffled.action
     assert math.isclose(found.ranking_p_value, shuffled.ranking_p_value, rel_tol=1e-6)
     assert math.isclose(found.level_p_value, shuffled.level_p_value, rel_tol=1e-6)
 
 
 def test_calm_evidence_seldom_asks_for_anything() -> None:
-    """4,000 simulated fortnights of 200 decisions a night by right PDs, seed 5, without floors: either test speaks in 0.2 %."""
+    """4,000 simulated fortnights of 200 decisions a day by right PDs, seed 5, without floors: either test speaks in 0.2 %."""
     rng = np.random.default_rng(5)
     limits = TriageLimits(alpha=0.001, ranking_floor=0.0, level_floor=0.0)
     spoke = 0
     for _ in range(4_000):
-        nights = [
-            night(rows=200, bads=int(rng.binomial(200, 0.22)), pd_variance=0.22 * 0.78,
+        days = [
+            day_figures(rows=200, bads=int(rng.binomial(200, 0.22)), pd_variance=0.22 * 0.78,
                   roc_auc=0.78 + 0.035 * float(rng.standard_normal()), roc_auc_standard_error=0.035)
             for _ in range(14)
         ]  # fmt: skip
-        spoke += weighed(*nights, limits=limits).action is not Action.NOTHING
+        spoke += weighed(*days, limits=limits).action is not Action.NOTHING
     assert spoke <= 20

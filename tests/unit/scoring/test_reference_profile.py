@@ -85,7 +85,7 @@ def training() -> ReferenceProfile:
 def test_training_rows_counted_as_a_day_give_the_profiles_own_counts(
     training: ReferenceProfile,
 ) -> None:
-    """Counting at training and counting at night are two pieces of code; they must put every value into the same bin."""
+    """Counting at training and counting of a day are two pieces of code; they must put every value into the same bin."""
     day = rows(np.random.default_rng(1), 2_000)
     counts = RowCounter(training, INPUTS).total(day.to_batches(max_chunksize=300))
     assert {name: one.bins.tolist() for name, one in counts.items()} == {

@@ -21,9 +21,9 @@ from serving.pages.monitoring_page import monitoring_router
 
 FALLEN = FailedCheck(
     check="ranking_is_as_at_validation",
-    problem="Discrimination is down",
+    failure="Discrimination is down",
     tier="look today",
-    summary="Discrimination is down: AUC 0.6460, limit 0.7330, the night alone",
+    summary="Discrimination is down: AUC 0.6460, limit 0.7330, the day alone",
     run_id=None,
 )
 
@@ -34,7 +34,7 @@ def champion(version: str) -> ChampionRecord:
         artifact_uri="x",
         model_version=version,
         bundle_sha256="b" * 64,
-        verdict="kept",
+        verdict="rejected",
         reason="version 3 is no better",
         rule=DecisionRule(cut_off=0.2, reference=[]),
         in_force_verdict="promoted",
@@ -91,27 +91,27 @@ def terminal(seen: LoopStatus) -> str:
     return " ".join(printed.get().split())
 
 
-def test_alarms_about_days_of_former_champions_are_apart_from_those_that_stand(
+def test_alarms_about_days_of_former_champions_are_apart_from_open_ones(
     tmp_path: Path,
 ) -> None:
     """Nineteen alarms used to be listed under "Alarms that stand: 0"."""
     days = tuple(day(f"2026-05-{number:02d}", "1", alarms=(FALLEN,)) for number in range(1, 20))
     seen = status(days=days)
-    assert (len(seen.standing), len(seen.history)) == (0, 19)
+    assert (len(seen.open_alarms), len(seen.former_alarms)) == (0, 19)
     text = said(page(tmp_path, seen))
-    assert "Alarms that stand 0 and 19 about days of former champions" in text
+    assert "Open alarms 0 and 19 about days of former champions" in text
     alarms, former = text.split("About days that former champions have decided")
     assert "Discrimination is down" not in alarms
     assert former.count("Discrimination is down: AUC 0.6460, limit 0.7330") == 19
     told = terminal(seen)
-    assert "no alarm stands; 20 of 20 checks have run" in told
+    assert "no open alarm; 20 of 20 checks have run" in told
     assert "19 alarms about days of former champions: 19 days: 2026-05-01, " in told
 
 
 def test_an_alarm_says_what_is_wrong_and_not_what_would_be_right(tmp_path: Path) -> None:
     seen = status(days=(day("2026-05-01", "2", alarms=(FALLEN,)),))
     content = page(tmp_path, seen)
-    assert "Discrimination is down: AUC 0.6460, limit 0.7330, the night alone" in said(content)
+    assert "Discrimination is down: AUC 0.6460, limit 0.7330, the day alone" in said(content)
     assert "ranking is as at validation" not in said(content)
     assert "alarm on 2026-05-01 (look today): Discrimination is down: AUC 0.6460" in terminal(seen)
 
@@ -133,33 +133,33 @@ def test_each_version_has_its_own_line_at_validation(tmp_path: Path) -> None:
     assert float(lines[0][0]) < float(lines[0][1]) == float(lines[1][0]) < float(lines[1][1])
 
 
-def test_a_refused_retrain_is_drawn_as_the_page_says(tmp_path: Path) -> None:
-    refused = Event(
+def test_a_rejected_retrain_is_drawn_as_the_page_says(tmp_path: Path) -> None:
+    rejected = Event(
         at=2.0,
         day="2026-05-02",
-        kind="kept",
+        kind="rejected",
         action="refit",
         text="no better",
         model_version="2",
         challenger="3",
     )
     unjudged = Event(
-        at=3.0, day="2026-05-03", kind="kept", text="nothing to judge", model_version="2"
+        at=3.0, day="2026-05-03", kind="unchanged", text="nothing to judge", model_version="2"
     )
     days = tuple(day(f"2026-05-0{number}", "2") for number in (1, 2, 3))
-    content = page(tmp_path, status(days=days, events=(unjudged, refused)))
+    content = page(tmp_path, status(days=days, events=(unjudged, rejected)))
     assert content.count('<line class="mark tried"') == 1
-    assert "<title>2026-05-02: challenger refused, version 3</title>" in content
+    assert "<title>2026-05-02: challenger rejected, version 3</title>" in content
 
 
 def test_before_any_check_has_run_none_is_said_to_have_passed(tmp_path: Path) -> None:
     seen = status(checks_run=0)
     assert "No check has run yet." in said(page(tmp_path, seen))
     assert "passed" not in said(page(tmp_path, seen))
-    assert "no alarm stands; 0 of 20 checks have run" in terminal(seen)
+    assert "no open alarm; 0 of 20 checks have run" in terminal(seen)
     text = said(page(tmp_path, status(checks_run=12)))
     assert (
-        "None stands. 12 of 20 checks have run, and the latest evaluation of each passed." in text
+        "No open alarm. 12 of 20 checks have run, and the latest evaluation of each passed." in text
     )
 
 
