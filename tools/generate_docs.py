@@ -6,7 +6,7 @@ nothing is written, and a part that differs ends the command with exit code 1.
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from creditrisk_assets.monitoring.check_catalogue import WATCHES
@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parent.parent
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -63,7 +63,7 @@ def main(check: bool) -> int:
             if not check:
                 page.write_text(new, encoding="utf-8")
     for page in different:
-        print(f"{page.relative_to(REPOSITORY)} {'differs' if check else 'written'}")
+        sys.stdout.write(f"{page.relative_to(REPOSITORY)} {'differs' if check else 'written'}\n")
     return int(check and bool(different))
 
 

@@ -40,7 +40,7 @@ from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.datasets import training_rows, with_features
 from creditrisk_assets.modelling.fairness import Groups, jeffreys_interval, protected_groups
-from creditrisk_assets.modelling.recalibration import moved_cut_off
+from creditrisk_assets.modelling.recalibration import recalibrated_cut_off
 from creditrisk_assets.modelling.training import fit, predict
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.settings import Settings
@@ -193,7 +193,7 @@ def counted(pool: Pool, truth: Truth, bads: int, trials: int, limits: GateLimits
         old = pool.log_odds[judging]
         new = update.intercept + update.slope * old
         sides = (
-            answers(expit(new), moved_cut_off(pool.cut_off, update)),
+            answers(expit(new), recalibrated_cut_off(pool.cut_off, update)),
             answers(expit(old), pool.cut_off),
         )
         groups = {name: grouping.part(judging) for name, grouping in pool.groups.items()}

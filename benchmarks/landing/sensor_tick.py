@@ -161,6 +161,7 @@ class Store:
             sensor_name=name,
         )
         result = self.sensors[name](context)
+        assert isinstance(result, dg.SensorResult)
         if result.cursor is not None:
             self.cursors[name] = result.cursor
         return result
@@ -180,7 +181,7 @@ class Store:
                 (zone / day / "a.csv").write_text("id\n1\n")
         outcome = {days[0]: True, **({days[-1]: False} if failed else {})}
         for day, passed in outcome.items():
-            for asset, metadata in (
+            shown: tuple[tuple[str, dict[str, Any]], ...] = (
                 ("production_batch", {"dagster/row_count": 500}),
                 ("production_scores", {"dagster/row_count": 500, "model_version": "1"}),
                 (
@@ -194,7 +195,8 @@ class Store:
                     },
                 ),
                 ("performance_report", PERFORMANCE),
-            ):
+            )
+            for asset, metadata in shown:
                 self._record(dg.AssetMaterialization(asset, metadata=metadata, partition=day))
             for key in CAUSES:
                 self._record(

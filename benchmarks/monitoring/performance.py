@@ -192,7 +192,8 @@ def report_estimates(options: argparse.Namespace) -> None:
     half_told = f"{half:,} customers to learn from, {len(rest):,} to draw days from"
     print(f"{options.splits} halvings, {half_told}, {options.days} days each\n")
     shown: list[list[object]] = []
-    for (kind, rows), cell in days.groupby(["kind", "rows"], sort=False):
+    for kind_and_rows, cell in days.groupby(["kind", "rows"], sort=False):
+        kind, rows = kind_and_rows
         shown.append(
             [kind, rows, len(cell), "ours", *figures_of(cell, "auc"), *figures_of(cell, "bad_rate")]
         )

@@ -158,13 +158,14 @@ def table_says(world: World, pool: Pool, cells: IntArray) -> bool:
 def fixed_line(world: World, pool: Pool, cells: IntArray, line: float) -> BoolArray:
     """The days on which PSI of any column is above a line."""
     actual, _ = columns_of(cells, pool.layout)
-    return np.any(
+    exceeded: BoolArray = np.any(
         [
             divergence(want, have).value > line
             for want, have in zip(world.expected, actual, strict=True)
         ],
         axis=0,
     )
+    return exceeded
 
 
 def told(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
@@ -395,14 +396,24 @@ def rules(options: argparse.Namespace) -> list[str]:
     """
     repeats = options.repeats or 10
     chosen: dict[str, Callable[[World, Pool, IntArray], BoolArray]] = {
-        "each day alone": lambda *sample: over_spans(*sample, (1,)),
-        "2 of 3 days, each at 0.02": lambda *sample: k_of_n(*sample, 2, 3, 0.02),
-        "3 of 5 days, each at 0.05": lambda *sample: k_of_n(*sample, 3, 5, 0.05),
-        "3 days pooled": lambda *sample: over_spans(*sample, (3,)),
-        "7 days pooled": lambda *sample: over_spans(*sample, (7,)),
-        "the day, and 3 pooled (ours)": lambda *sample: over_spans(*sample, (1, 3)),
-        "the day, 3 and 7 pooled": lambda *sample: over_spans(*sample, (1, 3, 7)),
-        "sequential, one alarm in 1,000 days": lambda *sample: sequential(*sample, 1_000),
+        "each day alone": lambda world, pool, cells: over_spans(world, pool, cells, (1,)),
+        "2 of 3 days, each at 0.02": lambda world, pool, cells: k_of_n(
+            world, pool, cells, 2, 3, 0.02
+        ),
+        "3 of 5 days, each at 0.05": lambda world, pool, cells: k_of_n(
+            world, pool, cells, 3, 5, 0.05
+        ),
+        "3 days pooled": lambda world, pool, cells: over_spans(world, pool, cells, (3,)),
+        "7 days pooled": lambda world, pool, cells: over_spans(world, pool, cells, (7,)),
+        "the day, and 3 pooled (ours)": lambda world, pool, cells: over_spans(
+            world, pool, cells, (1, 3)
+        ),
+        "the day, 3 and 7 pooled": lambda world, pool, cells: over_spans(
+            world, pool, cells, (1, 3, 7)
+        ),
+        "sequential, one alarm in 1,000 days": lambda world, pool, cells: sequential(
+            world, pool, cells, 1_000
+        ),
     }
     shifts = practical_shifts()
     quiet_rates: dict[tuple[str, int], list[float]] = {}

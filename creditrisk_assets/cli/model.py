@@ -193,7 +193,7 @@ def evaluate(
     plan = evaluation.PROTOCOLS[protocol]
     portfolio = settings_here().portfolio
     history = history_of(data, portfolio)
-    compared = evaluation.contenders(protocol)
+    compared = evaluation.competitors(protocol)
     stop_on_signals()
     try:
         with Progress(console=errors) as progress:
@@ -209,7 +209,7 @@ def evaluate(
         fail(error)
     except KeyboardInterrupt:
         fail("stopped")
-    published = evaluation.published(protocol, history.sha256)
+    published = evaluation.published_aucs(protocol, history.sha256)
     if as_json:
         measured = [dataclasses.asdict(one) for one in results]
         print_json(

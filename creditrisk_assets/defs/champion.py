@@ -112,7 +112,7 @@ def _recalibration(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The champion in force with its calibration fitted again, and its fallback likewise."""
     from creditrisk_assets.modelling.datasets import recalibration_set
-    from creditrisk_assets.modelling.recalibration import recalibrated
+    from creditrisk_assets.modelling.recalibration import recalibrate
 
     since = _since(context.run.tags)
     champion = champion_in_force(context.instance)
@@ -128,7 +128,7 @@ def _recalibration(
     made_of = (learning.fit, learning.held_out, learning.production_days, settings.portfolio.target)
 
     def made(directory: Path, beside: Path) -> tuple[Bundle, Bundle | None]:
-        return recalibrated(directory, parent, *made_of), recalibrated(
+        return recalibrate(directory, parent, *made_of), recalibrate(
             beside, fallback, *made_of
         ) if fallback else None
 

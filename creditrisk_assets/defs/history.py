@@ -187,7 +187,7 @@ def train_and_register(
     """
     from creditrisk_assets.modelling.bundling import make_bundle
     from creditrisk_assets.modelling.selection import SCORECARD
-    from creditrisk_assets.modelling.training import cross_fits
+    from creditrisk_assets.modelling.training import cross_fit_candidates
 
     def made(directory: Path, beside: Path) -> "tuple[Bundle, Bundle | None]":
         made_of = (
@@ -197,7 +197,7 @@ def train_and_register(
             kind,
             learning.production_days,
         )
-        fits = cross_fits(settings.portfolio, learning.fit)
+        fits = cross_fit_candidates(settings.portfolio, learning.fit)
         bundle = make_bundle(directory, *made_of, fits)
         is_scorecard = bundle.manifest.training.family == SCORECARD.name
         scorecard = [one for one in fits if one.candidate is SCORECARD]

@@ -18,7 +18,7 @@ from scipy import stats
 from creditrisk_assets.decisions.shadow import ShadowScores
 from creditrisk_assets.governance.verdict import GateLimits, GateTest
 from creditrisk_assets.modelling.calibration import least_update
-from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
+from creditrisk_assets.modelling.fairness import Groups, fields_surely_below, lowest_ratios
 from creditrisk_assets.modelling.metrics import auc_gain, row_log_loss
 from creditrisk_assets.monitoring.population_stability import population_stability
 from creditrisk_assets.number_format import beside
@@ -336,7 +336,7 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     )
     under = {name for name, ratio in new.items() if not ratio >= floor and old[name] >= floor}
     proven = (
-        surely_below(comparison.target, comparison.challenger, comparison.groups, floor)
+        fields_surely_below(comparison.target, comparison.challenger, comparison.groups, floor)
         if under
         else set()
     )

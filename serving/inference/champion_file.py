@@ -84,7 +84,7 @@ class _Document(BaseModel):
         if digest != self.sha256:
             raise ValueError(f"its SHA-256 is {digest}; valid: {self.sha256}")
         return [
-            PastChampion(entry.at, ChampionRecord.of_values(entry.champion))
+            PastChampion(entry.at, ChampionRecord.from_values(entry.champion))
             for entry in self.history
         ]
 

@@ -75,7 +75,7 @@ class PastChampion:
         Raises:
             ValidationError: if its metadata is no champion's record.
         """
-        return cls(materialization.at, ChampionRecord.of_values(materialization.metadata))
+        return cls(materialization.at, ChampionRecord.from_values(materialization.metadata))
 
 
 class Source(Protocol):

@@ -18,7 +18,10 @@ from creditrisk_assets.simulation.card_customers import simulate
 from tests.integration.conftest import Loop, api, checks, until
 from tests.integration.defs.test_champion_commands import ANY_GAIN, history
 
-CUSTOMERS: list[dict[str, Any]] = simulate(260, 77)[PORTFOLIO.field_names].to_dict("records")
+CUSTOMERS: list[dict[str, Any]] = [
+    {str(name): value for name, value in row.items()}
+    for row in simulate(260, 77)[PORTFOLIO.field_names].to_dict("records")
+]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ IntArray = NDArray[np.int64]
 
 
 def pairwise(target: IntArray, probability: FloatArray) -> FloatArray:
-    """One row for each bad, one column for each good: 1 where the bad has the higher PD, a half for a tie."""
+    """Row for each bad, column for each good: 1 where the bad has the higher PD, a half for a tie."""
     bad, good = probability[target == 1], probability[target == 0]
     return np.asarray((bad[:, None] > good[None, :]) + 0.5 * (bad[:, None] == good[None, :]))
 

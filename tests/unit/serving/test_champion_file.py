@@ -67,7 +67,7 @@ def publisher(store: Store, file: ChampionFile) -> Publisher:
 
 
 def record(values: dict[str, object] = CHAMPION) -> ChampionRecord:
-    return ChampionRecord.of_values(values)
+    return ChampionRecord.from_values(values)
 
 
 def test_workers_read_the_champion_to_the_bit_and_no_more_than_they_need(
