@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY
 
 def test_the_table_of_checks_is_the_catalogue() -> None:
     text = (REPOSITORY / "docs" / "guide" / "monitor.md").read_text()
-    section = text.split("## All watches", 1)[1].split("\n## ", 1)[0]
+    section = text.split("## All checks", 1)[1].split("\n## ", 1)[0]
     rows = [
         tuple(cell.strip() for cell in row.strip("| \n").split(" | "))
         for row in re.findall(r"^\| `.*$", section, re.MULTILINE)
