@@ -24,8 +24,8 @@ from creditrisk_assets.governance.ledger import (
     Ledger,
     LedgerError,
     Move,
-    held,
     last_move,
+    lock_champion,
     version_before,
 )
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
@@ -180,7 +180,7 @@ def rollback(
             cannot be proven.
         LedgerError: if the ledger is not whole.
     """
-    with held(settings.champion_lock):
+    with lock_champion(settings.champion_lock):
         entries = _moves_so_far(settings)
         now = entries[-1].after
         former = {entry.after.model_version: entry.after for entry in entries}
@@ -234,7 +234,7 @@ def set_cut_off(
     """
     from creditrisk_assets.governance.policy import rule_of
 
-    with held(settings.champion_lock):
+    with lock_champion(settings.champion_lock):
         entries = _moves_so_far(settings)
         now = entries[-1].after
         bundle = _proven(now, settings)
