@@ -31,7 +31,7 @@ from creditrisk_assets.defs.event_log import (
 )
 from creditrisk_assets.defs.history import register_made, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.governance.ledger import Entry, Ledger, Move, held, rolled_back_from
+from creditrisk_assets.governance.ledger import Entry, Ledger, Move, lock_champion, rollback_of
 from creditrisk_assets.monitoring.triage import Action
 from creditrisk_assets.scoring.bundle import RECALIBRATION, Bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -162,7 +162,7 @@ def champion(
     document in MLflow, here and in the ledger. Only moves of the champion, this one and those of
     `creditrisk champion`, touch the MLflow alias.
     """
-    with held(
+    with lock_champion(
         settings.champion_lock
     ):  # until Dagster has stored the materialization, which it does before it asks for more
         yield _judged(context, settings)
@@ -179,7 +179,7 @@ def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materia
     entries = ledger.entries()
     head = entries[-1] if entries else None
     if head is not None:
-        refused = rolled_back_from(entries, contender_version)
+        refused = rollback_of(entries, contender_version)
         if head.after.model_version == contender_version:
             why = f"version {contender_version} is in force, there is nothing to judge"
             return _unchanged(context, settings, registry, entries, why)

@@ -24,8 +24,8 @@ from creditrisk_assets.governance.ledger import (
     Ledger,
     LedgerError,
     Move,
-    held,
     last_move,
+    lock_champion,
     version_before,
 )
 from creditrisk_assets.policy import Policy
@@ -184,7 +184,7 @@ def rollback(
             cannot be proven.
         LedgerError: if the ledger is not whole.
     """
-    with held(settings.champion_lock):
+    with lock_champion(settings.champion_lock):
         entries = _moves_so_far(settings)
         now = entries[-1].after
         former = {entry.after.model_version: entry.after for entry in entries}
@@ -238,7 +238,7 @@ def set_cut_off(
     """
     from creditrisk_assets.governance.policy import rule_of
 
-    with held(settings.champion_lock):
+    with lock_champion(settings.champion_lock):
         entries = _moves_so_far(settings)
         now = entries[-1].after
         bundle = _proven(now, settings)
@@ -279,7 +279,7 @@ def record_policy(instance: dg.DagsterInstance, settings: Settings) -> Entry | N
     head = Ledger(settings.ledger).head()
     if head is None or head.policy_sha256 == settings.policy.sha256:
         return None
-    with held(settings.champion_lock):
+    with lock_champion(settings.champion_lock):
         entries = _moves_so_far(settings)
         earlier = Policy.read(settings.policies / f"{entries[-1].policy_sha256}.toml")
         changes = settings.policy.changes(earlier)

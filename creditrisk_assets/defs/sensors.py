@@ -14,7 +14,7 @@ from creditrisk_assets.defs.jobs import assess_performance, retrain, score_produ
 from creditrisk_assets.defs.landing_scan import Seen, arrivals_in
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
-from creditrisk_assets.governance.retrain_policy import RetrainLimits, causes_counted
+from creditrisk_assets.governance.retrain_policy import RetrainLimits, describe_causes
 from creditrisk_assets.landing.cursor import LandingCursor
 from creditrisk_assets.settings import Settings
 
@@ -130,7 +130,7 @@ def retrain_on_drift(
             "creditrisk/cause_partitions": ", ".join(
                 sorted({cause.partition for cause in decision.causes})
             ),
-            "creditrisk/cause_values": causes_counted(decision.causes),
+            "creditrisk/cause_values": describe_causes(decision.causes),
             "creditrisk/cause_evidence": decision.triage.sentence,
         },
     )

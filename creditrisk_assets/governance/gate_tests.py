@@ -1,9 +1,8 @@
-"""The tests of the promotion gate: pure functions of both sides' answers on the same rows. A
-challenger that was fitted is put to `COMPARISONS`, one that is the champion with a new calibration
-to `RECALIBRATION_COMPARISONS`.
+"""The tests of the promotion gate, as pure functions of both sides' answers on the same rows:
+`COMPARISONS` for a fitted challenger, `RECALIBRATION_COMPARISONS` for the champion with a new
+calibration. Their order and the verdict belong in `promotion_gate`.
 
-Each gives what it observed, its limit and a sentence. `passed` is always a comparison that NaN
-fails.
+Each returns its figure, limit and a sentence. `passed` is a comparison that NaN fails.
 """
 
 import math
@@ -30,13 +29,13 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 PSI_WORTH_A_LOOK = 0.25
-"""The rule of thumb for a shift of a score; here it asks for a look, the limit stops."""
+"""The rule of thumb for a shift of a score: a warning here, while the limit fails the test."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides' answers on the same n rows, each at its own cut-off, with the outcomes and the
-    groups of the rows, and what the portfolio calls the share of those under the cut-off.
+    """Both sides' answers on the same n rows, each at its own cut-off, with outcomes and groups of
+    the rows. `rate` is the portfolio's name of the approval rate.
     """
 
     target: IntArray
@@ -47,7 +46,7 @@ class Comparison:
 
     @cached_property
     def auc_gain(self) -> tuple[float, float]:
-        """AUC of the challenger less that of the champion, and DeLong's standard error of it."""
+        """The challenger's AUC minus the champion's, and DeLong's standard error of it."""
         return auc_gain(
             self.target, self.challenger.default_probability, self.champion.default_probability
         )
@@ -56,24 +55,21 @@ class Comparison:
 def compare(
     comparison: Comparison, limits: GateLimits, recalibration: bool = False
 ) -> list[GateTest]:
-    """Every test of both sides' answers, for a challenger that was fitted or for a recalibration;
-    one that crashes has failed.
-    """
+    """Run every test for a fitted challenger or a recalibration; a test that crashes fails."""
     results = []
     for name, test in (RECALIBRATION_COMPARISONS if recalibration else COMPARISONS).items():
         try:
             results.append(test(comparison, limits))
-        except Exception as error:  # whatever it is: not promoted, and said why
-            results.append(crashed(name, error))
+        except Exception as error:  # any error fails the test and is in the verdict
+            results.append(crashed_test(name, error))
     return results
 
 
 def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """DeLong's paired test of non-inferiority: a loss in AUC as large as the margin is excluded at
-    `alpha`, one-sided.
+    """DeLong's paired test of non-inferiority, one-sided: excludes at `alpha` a loss in AUC as
+    large as the margin.
 
-    It tells a challenger that is as good, and is kept because it is not better, from one that may
-    be worse.
+    It separates a challenger that is as good but no better from one that may be worse.
     """
     gain, error = comparison.auc_gain
     lowest = gain - float(stats.norm.isf(limits.alpha)) * error
@@ -92,8 +88,8 @@ def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
 def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
     """DeLong's paired test of superiority, one-sided, and a gain above the minimum.
 
-    On many rows chance alone gives no large gain but a small one can be proven: the minimum says
-    which gain is worth a change. On few rows chance gives large gains: there `alpha` decides.
+    On many rows a small gain is significant: the minimum decides if it is worth a change. On few
+    rows chance gives large gains: there `alpha` decides.
     """
     gain, error = comparison.auc_gain
     by_chance = float(stats.norm.isf(limits.alpha)) * error
@@ -154,11 +150,11 @@ def brier_losses(target: IntArray, probability: FloatArray) -> FloatArray:
 
 
 def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Calibration in the large: bads come at the rate that the challenger's PDs say.
+    """Calibration in the large: the bad rate equals the challenger's mean PD.
 
-    A gap is allowed up to the floor, up to what chance gives (two-sided; the variance of the number
-    of bads is the sum of PD (1 - PD)), and up to the champion's own gap: a level that is wrong and
-    less so is a reason to change, not to stay.
+    The allowed gap is the largest of the floor, the gap by chance (two-sided; the variance of the
+    number of bads is the sum of PD (1 - PD)) and the champion's gap: a level that is wrong by less
+    is an improvement.
     """
     new, old = comparison.challenger.default_probability, comparison.champion.default_probability
     bad_rate = float(comparison.target.mean())
@@ -180,16 +176,12 @@ def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
 
 
 def ranks_identically(comparison: Comparison, _limits: GateLimits) -> GateTest:
-    """Every row has the same place in the order of PDs on both sides, ties included; so the AUC is
-    the same too.
-    """
+    """Every row has the same rank of PD on both sides, ties included, so the AUC is equal."""
     places = [
         stats.rankdata(side.default_probability, "dense")
         for side in (comparison.challenger, comparison.champion)
     ]
-    moved = int(
-        (places[0] != places[1]).sum()
-    )  # the places of what holds a NaN are NaN, which equal nothing
+    moved = int((places[0] != places[1]).sum())  # ranks of NaN are NaN and differ from any rank
     return _test(
         "ranks_identically",
         moved == 0,
@@ -202,35 +194,33 @@ def ranks_identically(comparison: Comparison, _limits: GateLimits) -> GateTest:
 
 
 def champion_is_miscalibrated(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """The champion's calibration is rejected: a new intercept and slope fit the outcomes better
-    than its own PDs by the likelihood-ratio test (Cox 1958, Biometrika 45:562; 2 degrees of
-    freedom) at `alpha`.
+    """Likelihood-ratio test (Cox 1958, Biometrika 45:562; 2 degrees of freedom) that rejects the
+    champion's calibration at `alpha` against a new intercept and slope.
     """
     old, target = comparison.champion.default_probability, comparison.target
-    found = least_update(np.log(old) - np.log1p(-old), target)
+    update = least_update(np.log(old) - np.log1p(-old), target)
     return _test(
         "champion_is_miscalibrated",
-        found.change_p < limits.alpha,
-        found.change_p,
+        update.change_p < limits.alpha,
+        update.change_p,
         limits.alpha,
         comparison,
         f"the champion's mean PD is {old.mean():.4f} against a bad rate of {target.mean():.4f}; p "
-        f"{found.change_p:.2g} if its PDs are right, which must be rejected, below "
+        f"{update.change_p:.2g} if its PDs are right, which must be rejected, below "
         f"{limits.alpha:g}",
     )
 
 
 def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Split likelihood-ratio test: the likelihood of the held-out outcomes by the challenger's PDs
-    is more than 1 / `alpha` times that by the champion's.
+    """Split likelihood-ratio test: the likelihood of the held-out outcomes under the challenger's
+    PDs is more than 1 / `alpha` times that under the champion's.
 
-    No held-out row was used to fit the challenger's line. So if the champion's PDs are right (each
-    outcome comes with its PD, independently of the others), the ratio is an e-value: it is expected
-    to be 1 whatever the line is, and by Markov's inequality it exceeds 1 / `alpha` with a
-    probability of at most `alpha`, on however few rows (universal inference: Wasserman, Ramdas &
-    Balakrishnan 2020, PNAS 117:16880). This bounds the error only where the champion is right;
-    where it is wrong, a line that is wrong too, and less so, passes. `champion_is_miscalibrated`
-    and `level_holds` stand beside it.
+    The challenger's line was fitted without the held-out rows. So if the champion's PDs are right
+    (outcomes are independent given the PDs), the ratio is an e-value: its expectation is 1 for any
+    line, and by Markov's inequality it exceeds 1 / `alpha` with a probability of at most `alpha` on
+    any number of rows (universal inference: Wasserman, Ramdas & Balakrishnan 2020, PNAS 117:16880).
+    This bounds the error only if the champion is right; if it is wrong, a line that is less wrong
+    passes. `champion_is_miscalibrated` and `level_holds` cover that case.
     """
     new, old = (
         row_log_loss(comparison.target, side.default_probability)
@@ -251,8 +241,8 @@ def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTes
 
 
 def level_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Calibration in the large as in `level_is_right`, whatever the champion's gap: the level is
-    what a recalibration is for.
+    """Calibration in the large as in `level_is_right`, without the champion's gap: a recalibration
+    must correct the level.
     """
     new = comparison.challenger.default_probability
     bad_rate = float(comparison.target.mean())
@@ -280,20 +270,20 @@ def _gap_by_chance(probability: FloatArray, limits: GateLimits) -> float:
 
 
 def _signed(value: float, size: str) -> str:
-    """A size with the sign of its value."""
+    """The size with the sign of the value."""
     return f"{'-' if value < 0 else '+'}{size}"
 
 
 def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """PSI between both sides' PDs on the same rows: a challenger that sees everybody differently is
-    for a human.
+    """PSI between both sides' PDs on the same rows; a challenger that differs on most customers
+    needs a person's decision.
     """
     old, new = comparison.champion.default_probability, comparison.challenger.default_probability
     psi = population_stability("PD", old, new, limits.alpha, limits.psi_limit).value
-    look = psi > PSI_WORTH_A_LOOK
+    needs_look = psi > PSI_WORTH_A_LOOK
     shown = beside(psi, limits.psi_limit)
     sentence = f"PSI between the two sides' PDs {shown[0]}; it must be at most {shown[1]}"
-    sentence += f", and above {PSI_WORTH_A_LOOK} is worth a look" if look else ""
+    sentence += f", and above {PSI_WORTH_A_LOOK} is worth a look" if needs_look else ""
     return _test(
         "judges_alike",
         psi <= limits.psi_limit,
@@ -301,12 +291,12 @@ def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
         limits.psi_limit,
         comparison,
         sentence,
-        warning=look,
+        warning=needs_look,
     )
 
 
 def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """The approval rate, each side at its own cut-off, does not swing by more than the limit."""
+    """The approval rate, each side at its own cut-off, changes by at most the limit."""
     new, old = (
         float((side.prediction == 0).mean())
         for side in (comparison.challenger, comparison.champion)
@@ -324,11 +314,11 @@ def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
 
 
 def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the
-    floor, with its 95 % interval, where the champion's had not. One that is below it by its figure
-    alone asks for a look.
+    """Fairness monitoring: no protected field's smallest adverse-impact ratio falls below the floor
+    with its whole 95 % interval if the champion's was above. A ratio below the floor alone is a
+    warning.
 
-    It watches a figure; that it passes proves no compliance.
+    The test monitors a figure; passing it proves no compliance.
     """
     floor = limits.fairness_floor
     new, old = (
@@ -336,23 +326,23 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
         for side in (comparison.challenger, comparison.champion)
     )
     under = {name for name, ratio in new.items() if not ratio >= floor and old[name] >= floor}
-    proven = (
+    significant = (
         fields_surely_below(comparison.target, comparison.challenger, comparison.groups, floor)
         if under
         else set()
     )
-    fallen = sorted(name for name in under if name in proven or math.isnan(new[name]))
-    told = ", ".join(
+    fallen = sorted(name for name in under if name in significant or math.isnan(new[name]))
+    ratios = ", ".join(
         f"{name} {old[name]:.3f} to {ratio:.3f} ({ratio - old[name]:+.3f})"
         for name, ratio in new.items()
     )
     sentence = (
-        f"smallest adverse-impact ratio, champion to challenger: {told}"
-        if told
+        f"smallest adverse-impact ratio, champion to challenger: {ratios}"
+        if ratios
         else "no two groups are large enough to compare"
     )
     if fallen:
-        sentence += f"; {', '.join(fallen)} must not fall below {floor:g} beyond doubt"
+        sentence += f"; {', '.join(fallen)} must not fall below {floor:g} with the whole interval"
     under_line = [
         f"{name} {' < '.join(beside(ratio, floor))}" for name, ratio in new.items() if ratio < floor
     ]
@@ -440,16 +430,16 @@ RECALIBRATION_COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest
 NOT_FOR_A_RECALIBRATION = {
     **dict.fromkeys(
         ("ranks_no_worse", "ranks_better"),
-        "the ranking is the champion's: ranks_identically and graph_is_the_champions hold it",
+        "the ranking is the champion's, by ranks_identically and graph_is_the_champions",
     ),
     **dict.fromkeys(
         ("brier_is_no_worse", "log_loss_is_no_worse"),
-        "likelihood_is_greater asks for a lower log loss",
+        "likelihood_is_greater requires a lower log loss",
     ),
-    "level_is_right": "level_holds asks for more",
-    "judges_alike": "the PDs move on purpose, and in the champion's order",
+    "level_is_right": "level_holds is stricter",
+    "judges_alike": "the PDs change on purpose, in the champion's order",
 }
-"""The tests of `COMPARISONS` that a recalibration is not put to, and why."""
+"""The tests of `COMPARISONS` that do not apply to a recalibration, with the reason."""
 
 
 def _test(
@@ -472,8 +462,8 @@ def _test(
     )
 
 
-def crashed(name: str, error: Exception) -> GateTest:
-    """The failed test of what could not be tested."""
+def crashed_test(name: str, error: Exception) -> GateTest:
+    """The failed result of a test that raised an error."""
     return GateTest(
         name=name,
         passed=False,
@@ -482,5 +472,5 @@ def crashed(name: str, error: Exception) -> GateTest:
 
 
 def finite(value: float) -> float | None:
-    """JSON has no NaN."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return float(value) if math.isfinite(value) else None

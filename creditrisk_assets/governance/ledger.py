@@ -1,9 +1,8 @@
-"""The promotion ledger: who or what moved the champion, when, from what to what, why, and on which
-evidence.
+"""The promotion ledger: every move of the champion with actor, time, reason and evidence.
 
-One file for each entry, created once and never written again. Each carries its own SHA-256 and that
-of the entry before it, so that a changed, removed or inserted entry breaks the chain. Of two who
-append at once, one does; the other finds the ledger moved.
+Each entry is a file that is created once and never written again. It holds its own SHA-256 and that
+of the entry before it, so a changed, removed or inserted entry breaks the chain. Of two concurrent
+appends one succeeds; the other raises `LedgerMoved`.
 """
 
 import datetime
@@ -28,17 +27,17 @@ LEAVES_IN_FORCE = ("rejected", "policy")
 """Actions that change neither version nor cut-off."""
 
 BEFORE_THE_FIRST = "0" * 64
-"""What the first entry names as the one before it."""
+"""The predecessor's SHA-256 in the first entry."""
 
 FILE_NAME = re.compile(r"(\d{6})\.json")
 
 
 class LedgerError(RuntimeError):
-    """The ledger is not a whole chain; the message names the entry."""
+    """The chain is broken; the message names the entry."""
 
 
 class LedgerMoved(LedgerError):
-    """Somebody else appended first."""
+    """Another process appended first."""
 
 
 class _Document(BaseModel):
@@ -46,8 +45,8 @@ class _Document(BaseModel):
 
 
 class InForce(_Document):
-    """What decides: a version, where its bundle is and its hash, the rule, whether its cut-off is
-    the model's or policy's, and the scorecard to fall back on.
+    """A deciding model: version, addresses and hash of its bundle, decision rule, origin of the
+    cut-off, and the fallback scorecard.
     """
 
     model_version: str
@@ -60,19 +59,18 @@ class InForce(_Document):
 
 
 class Move(_Document):
-    """What is to be written down.
+    """The content of an entry.
 
     Attributes:
-        action: what happened to the champion; `rejected` where the challenger failed the gate,
-            `policy` where a limit of the policy changed.
-        actor: who or what did it.
-        day: the latest day of data then, None before the first.
-        before: in force before; None before the first.
-        after: in force from now on.
-        challenger: version that was judged, None where none was.
-        why: in words.
-        evidence_sha256: digest of the document that the decision rests on, None where a person
-            decided.
+        action: the change; `rejected` if the challenger failed the gate, `policy` if
+            a limit of the policy changed.
+        actor: person or run behind it.
+        day: the latest day of data, None before the first.
+        before: the champion before; None before the first.
+        after: the champion from now on.
+        challenger: the judged version, None if there was none.
+        why: reason in words.
+        evidence_sha256: digest of the verdict, None if a person decided.
         policy_sha256: hash of the policy then; the policy is stored below `policies`.
     """
 
@@ -88,7 +86,7 @@ class Move(_Document):
 
 
 class Entry(Move):
-    """A move in its place in the chain. `at` is UTC, ISO 8601."""
+    """A move as a link of the chain. `at` is UTC."""
 
     number: int
     at: datetime.datetime
@@ -96,11 +94,11 @@ class Entry(Move):
     sha256: str
 
     def content(self) -> bytes:
-        """The file of it."""
+        """The bytes of its file."""
         return (self.model_dump_json(indent=2) + "\n").encode()
 
     def digest(self) -> str:
-        """SHA-256 over everything but itself."""
+        """SHA-256 over all fields except `sha256`."""
         content = json.dumps(
             self.model_dump(mode="json", exclude={"sha256"}), sort_keys=True, separators=(",", ":")
         )
@@ -114,10 +112,10 @@ class Ledger:
     folder: StoredPath
 
     def entries(self) -> list[Entry]:
-        """Every entry from the first on.
+        """Read all entries, the first first.
 
         Raises:
-            LedgerError: if one is missing, cannot be read, or does not fit the one before it.
+            LedgerError: if an entry is missing, unreadable, or does not match its predecessor.
         """
         numbers = self._numbers()
         if numbers != list(range(1, len(numbers) + 1)):
@@ -147,11 +145,10 @@ class Ledger:
         return self._read(numbers[-1]) if numbers else None
 
     def require_recorded(self, champion: ChampionRecord) -> None:
-        """Find a champion in the ledger, in the entry that its record names.
+        """Check a champion against the entry that its record names.
 
         Raises:
-            LedgerError: if that entry is not there, cannot be read, or has put another bundle or
-                rule in force.
+            LedgerError: if that entry is missing or unreadable, or has another bundle or rule.
         """
         number = champion.ledger_entry
         if number is None:
@@ -180,14 +177,14 @@ class Ledger:
             )
 
     def append(self, move: Move, head: Entry | None) -> Entry:
-        """Write an entry after the one that was the last when it was decided.
+        """Write an entry after `head`.
 
         Args:
-            move: what happened.
-            head: the last entry that whoever decided has seen.
+            move: content of the entry.
+            head: the last entry at the time of the decision.
 
         Raises:
-            LedgerMoved: if there is another one by now; nothing is written.
+            LedgerMoved: if there is a later entry; nothing is written.
         """
         number = head.number + 1 if head else 1
         unsigned = Entry(
@@ -202,8 +199,7 @@ class Ledger:
             create_file(self._path(number), entry.content())
         except FileExistsError as error:
             raise LedgerMoved(
-                f"{self._path(number)} is there already: the champion was moved meanwhile; decide "
-                "again"
+                f"{self._path(number)} exists: the champion was moved meanwhile; decide again"
             ) from error
         return entry
 
@@ -230,19 +226,19 @@ class Ledger:
             )
         if content != entry.content():
             raise LedgerError(
-                f"{path} was changed: it says the same in other bytes than were written"
+                f"{path} was changed: its values are the same in other bytes than were written"
             )
         return entry
 
 
 def in_force_at(entries: Sequence[Entry], moment: datetime.datetime) -> Entry | None:
-    """The entry by which the champion of a moment had come into force, or None before the first."""
+    """The entry that put the champion of a moment into force, or None before the first."""
     until = [entry for entry in entries if entry.at <= moment]
     return last_move(until) if until else None
 
 
 def version_before(entries: Sequence[Entry]) -> InForce | None:
-    """What was in force before the version that is now, or None if there was no other."""
+    """The champion before the current version, or None if there was no other."""
     now = entries[-1].after.model_version
     return next(
         (entry.after for entry in reversed(entries) if entry.after.model_version != now), None
@@ -254,8 +250,8 @@ def last_move(entries: Sequence[Entry]) -> Entry:
     return next(entry for entry in reversed(entries) if entry.action not in LEAVES_IN_FORCE)
 
 
-def rolled_back_from(entries: Sequence[Entry], version: str) -> Entry | None:
-    """The entry by which a person took a version out of force, or None."""
+def rollback_of(entries: Sequence[Entry], version: str) -> Entry | None:
+    """The entry of a version's rollback, or None."""
     return next(
         (
             entry
@@ -269,10 +265,8 @@ def rolled_back_from(entries: Sequence[Entry], version: str) -> Entry | None:
 
 
 @contextmanager
-def held(lock: Path) -> Iterator[None]:
-    """Wait until nobody else on this machine moves the champion, and keep others from it
-    meanwhile.
-    """
+def lock_champion(lock: Path) -> Iterator[None]:
+    """Hold the lock for moves of the champion on this machine; wait for it first."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

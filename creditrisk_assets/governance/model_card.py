@@ -1,8 +1,6 @@
-"""The model card and the inventory entry of a version, from what its bundle, its portfolio and the
-settings say.
+"""The model card and the inventory entry of a version, from its bundle, portfolio and settings.
 
-A card is sections of text, tables and pictures; Markdown and HTML are two renderings of the same
-sections.
+A card is a list of sections with text, tables and pictures, rendered as Markdown and as HTML.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,14 +35,12 @@ CHANGES: dict[ChangeKind, str] = {
 KINDS = {
     "history": "fitted to the history",
     "candidate": "fitted to the history and to matured production",
-    RECALIBRATION: "a recalibration: the graphs of another version, of which two numbers were "
-    "fitted again",
+    RECALIBRATION: "a recalibration: the graphs of another version with two numbers fitted again",
 }
-"""How a version was made, by the kind that its bundle states."""
+"""Descriptions of a version's kind of training."""
 
 PARENTS_INSPECTION = (
-    "Importance of features and mean PDs along them were computed when the model was fitted, with "
-    "the calibration then."
+    "Importance of features and mean PDs along them are of the original fit, with its calibration."
 )
 
 DIRECTIONS = {1: "more of it never lowers the PD", -1: "more of it never raises the PD", 0: "free"}
@@ -53,7 +49,7 @@ CARD = "model_card.html"
 
 
 class InventoryEntry(BaseModel):
-    """One version in the model inventory."""
+    """A version in the model inventory."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,7 +80,7 @@ class InventoryEntry(BaseModel):
 
 @dataclass(frozen=True)
 class Section:
-    """A title, sentences, tables, and the names of the pictures that belong to it."""
+    """A section of the card: title, sentences, tables and names of pictures."""
 
     title: str
     text: tuple[str, ...] = ()
@@ -94,7 +90,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Subject:
-    """The version that a card is about.
+    """The version of a card.
 
     Attributes:
         model: name of the registered model.
@@ -102,7 +98,7 @@ class Subject:
         bundle: its bundle.
         champion: version and manifest of the champion when it was registered; None before the
             first.
-        checks: name and description of each check that watches it.
+        checks: name and description of each check.
         plots: PNGs by name.
     """
 
@@ -115,11 +111,10 @@ class Subject:
 
 
 def kind_of_change(new: Manifest, champion: Manifest | None) -> ChangeKind:
-    """What a version changes against the champion: minor is a refit or a recalibration, major other
-    features, inputs or another algorithm, material another target or population.
+    """Classify a version's change against the champion, by `CHANGES`.
 
-    The features are compared by name and the algorithm by its family and parameters; a portfolio
-    that is another one has another name.
+    Features are compared by name, the algorithm by family and parameters, target and population by
+    the portfolio's name.
     """
     if champion is None:
         return "first"
@@ -139,7 +134,7 @@ def _algorithm(manifest: Manifest) -> tuple[str, Mapping[str, float | int], Scal
 
 
 def inventory_entry(subject: Subject, settings: Settings) -> InventoryEntry:
-    """The version's entry in the inventory."""
+    """The inventory entry of a version."""
     manifest, training = subject.bundle.manifest, subject.bundle.manifest.training
     champion_version, champion = subject.champion or (None, None)
     return InventoryEntry(
@@ -179,7 +174,7 @@ def model_documents(subject: Subject, settings: Settings) -> dict[str, str]:
 
 
 def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -> list[Section]:
-    """Everything that the card says."""
+    """All sections of the card."""
     portfolio, manifest = settings.portfolio, subject.bundle.manifest
     evidence = held_out_evidence(subject.bundle, portfolio)
     fairness = fairness_by_group(
@@ -196,7 +191,7 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
         Section(
             "Quality",
             (
-                f"On {evidence.origin}: customers that fit, calibration and cut-off have not seen.",
+                f"On {evidence.origin}: customers outside fit, calibration and cut-off.",
                 *((PARENTS_INSPECTION,) if entry.training_kind == RECALIBRATION else ()),
             ),
             (_metrics(manifest),),
@@ -209,9 +204,9 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
         Section(
             "Rollback plan",
             (
-                "`creditrisk champion rollback VERSION --why ...` puts a former champion back. "
-                "Its bundle was kept unchanged, is proven before it is served, and the API "
-                "follows within seconds.",
+                "`creditrisk champion rollback VERSION --why ...` restores a former champion. Its "
+                "stored bundle is verified before it is served, and the API follows within "
+                "seconds.",
             ),
         ),
         Section(
@@ -237,7 +232,7 @@ def _facts(entry: InventoryEntry, words: DecisionWords) -> Section:
             f"{entry.training_kind}: {KINDS.get(entry.training_kind, 'another way')}",
         ),
         ("bundle", f"SHA-256 {entry.bundle_sha256}"),
-        ("cut-off", f"PD {entry.cut_off:.4f}: from there on {words.above}, under it {words.below}"),
+        ("cut-off", f"PD {entry.cut_off:.4f}: {words.below} below it, {words.above} from it on"),
     )
     return Section("Version", (), (Table(("", ""), rows), *_recalibration(entry)))
 
@@ -249,8 +244,8 @@ def _recalibration(entry: InventoryEntry) -> tuple[Table, ...]:
     rows = (
         (
             "recalibrated",
-            f"bundle SHA-256 {facts.parent_sha256}, whose model, ranking, decisions and reasons "
-            "it keeps",
+            f"bundle SHA-256 {facts.parent_sha256}; model, ranking, decisions and reasons are the "
+            "same",
         ),
         ("changed", facts.update),
         ("new log-odds", f"{facts.intercept:+.4f} {facts.slope:+.4f} * old log-odds"),
@@ -299,19 +294,26 @@ def _metrics(manifest: Manifest) -> Table:
 
 
 def _inputs(portfolio: Portfolio) -> Section:
-    features = tuple((one.name, DIRECTIONS[one.monotone]) for one in portfolio.features)
+    features = tuple((feature.name, DIRECTIONS[feature.monotone]) for feature in portfolio.features)
     unused = tuple(
-        (one.name, one.description) for one in portfolio.fields if one.name in portfolio.protected
+        (field.name, field.description)
+        for field in portfolio.fields
+        if field.name in portfolio.protected
     )
     return Section(
         "Features",
-        ("Protected fields are in no feature; they stay in the record for fairness monitoring.",),
-        (Table(("feature", "direction"), features), Table(("field not used", "why"), unused)),
+        ("No feature uses a protected field; the record has them for fairness monitoring.",),
+        (
+            Table(("feature", "direction"), features),
+            Table(("field not used", "description"), unused),
+        ),
     )
 
 
 def _reasons(portfolio: Portfolio) -> Section:
-    rows = tuple((one.code, one.text, ", ".join(one.fields)) for one in portfolio.reasons)
+    rows = tuple(
+        (reason.code, reason.text, ", ".join(reason.fields)) for reason in portfolio.reasons
+    )
     return Section(
         "Reasons",
         () if rows else ("none stated by the portfolio",),
@@ -322,7 +324,7 @@ def _reasons(portfolio: Portfolio) -> Section:
 def _fairness(figures: Sequence[FieldFigures], words: DecisionWords) -> Section:
     text = (
         f"On the same held-out rows. {fairness_note(words)}",
-        "How much the features give away of each field: `creditrisk fairness --data FILE`.",
+        "`creditrisk fairness --data FILE` shows how well the features predict each field.",
     )
     return Section("Fairness monitoring", text, (fairness_table(figures, words),))
 
@@ -336,12 +338,9 @@ def _monitoring(checks: Sequence[tuple[str, str]], settings: Settings) -> Sectio
     )
     return Section(
         "Monitoring plan",
+        ("Automatic checks, and the limits of the checks and of the promotion gate.",),
         (
-            "Checks that run by themselves, and the limits of the policy that they and the "
-            "promotion gate decide by.",
-        ),
-        (
-            Table(("check", "what holds"), tuple(checks)),
+            Table(("check", "passes if"), tuple(checks)),
             Table(("limit", "value", "purpose"), limits),
         ),
     )

@@ -1,6 +1,4 @@
-"""Documents as pages: templates filled with values, pictures inside, nothing fetched from
-anywhere.
-"""
+"""Documents as self-contained pages: templates with values and embedded pictures."""
 
 import base64
 from collections.abc import Sequence
@@ -19,7 +17,7 @@ def fairness_note(words: DecisionWords) -> str:
     return (
         f"{words.below.capitalize()} is a PD below the cut-off. The adverse-impact ratio is of "
         f"each group's {words.rate} to the largest one; 0.80 is the four-fifths line, and a ratio "
-        "under it is flagged. These figures are watched; they prove no compliance with any rule."
+        "under it is flagged. These figures are monitored; they prove no compliance with any rule."
     )
 
 
@@ -32,7 +30,7 @@ class Table:
 
 
 def fairness_table(figures: Sequence[FieldFigures], words: DecisionWords) -> Table:
-    """Fairness monitoring by group; a group that is too small is named and has no figures."""
+    """Fairness monitoring by group; a group that is too small has no figures."""
     header = (
         "field",
         "group",
@@ -46,12 +44,12 @@ def fairness_table(figures: Sequence[FieldFigures], words: DecisionWords) -> Tab
     )
     rows = tuple(
         (
-            one.field,
-            f"{group.group} (reference)" if group.group == one.reference else group.group,
+            field.field,
+            f"{group.group} (reference)" if group.group == field.reference else group.group,
             *_group_cells(group),
         )
-        for one in figures
-        for group in one.groups
+        for field in figures
+        for group in field.groups
     )
     return Table(header, rows)
 
@@ -79,17 +77,17 @@ def _impact(group: GroupFigures) -> str:
 
 
 def render(template: str, **values: object) -> str:
-    """A template of this package, filled; what it names and is not given is an error.
+    """Render a template of this package; a missing value is an error.
 
     Args:
-        template: its name; the values in one that ends in `.html` are escaped.
-        values: what it shows.
+        template: its name; values are escaped in `.html`.
+        values: of the template.
     """
     return _environment().get_template(template).render(**values)
 
 
 def inline(png: bytes) -> str:
-    """A PNG as an address that a page can show by itself."""
+    """A PNG as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
@@ -108,7 +106,7 @@ def _environment() -> Environment:
 
 
 def figure(value: object) -> str:
-    """A number with four digits behind the point, a whole number with its thousands, nothing for
+    """A number for people: four decimals, or thousands separators for a whole number; empty for
     None.
     """
     if value is None:

@@ -1,5 +1,5 @@
-"""Policy over a calibrated PD, apart from the model: the cut-off, grades, expected loss, and what
-each cut-off would bring.
+"""Credit policy on a calibrated PD, separate from the model: cut-off, grades, expected loss and the
+trade-off of every cut-off.
 """
 
 import io
@@ -24,18 +24,17 @@ APPROVAL_STEPS = tuple(step / 100 for step in range(5, 101, 5))
 
 
 def rule_of(bundle: Bundle, cut_off: float | None) -> DecisionRule:
-    """The rule by which a bundle decides.
+    """The decision rule of a bundle.
 
     Args:
         bundle: the model.
         cut_off: the policy's, or None for the model's own (the PD at which KS is reached).
 
     Returns:
-        The cut-off with the profile of a customer just good enough for it, from the bundle's own
-        reference rows.
+        The cut-off and the profile of a customer just below it, from the bundle's reference rows.
 
     Raises:
-        ValueError: if nobody would be approved.
+        ValueError: if no customer would be approved.
     """
     if cut_off is None:
         return bundle.manifest.rule
@@ -50,8 +49,8 @@ def rule_of(bundle: Bundle, cut_off: float | None) -> DecisionRule:
 
 @dataclass(frozen=True)
 class LossAssumptions:
-    """What no data set here tells: the share of the exposure that is lost in a default (LGD, 0..1),
-    and the share of the portfolio's exposure field that is owed then (EAD over limit, 0..1).
+    """Assumptions that no data set here provides: loss given default (LGD, 0..1), and the exposure
+    at default as a share of the portfolio's exposure field (EAD over limit, 0..1).
     """
 
     loss_given_default: float
@@ -59,13 +58,13 @@ class LossAssumptions:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Held-out customers with what a bundle says of them.
+class ScoredEvidence:
+    """Held-out customers, scored by a bundle.
 
     Attributes:
         probability: n, PD.
         target: n, 1 = bad.
-        expected_loss: n, PD x LGD x EAD in the exposure's unit; None where the portfolio names no
+        expected_loss: n, PD x LGD x EAD in the exposure's unit; None if the portfolio names no
             exposure.
     """
 
@@ -74,8 +73,10 @@ class Judged:
     expected_loss: FloatArray | None
 
 
-def judged_held_out(bundle: Bundle, portfolio: Portfolio, assumptions: LossAssumptions) -> Judged:
-    """The rows that the bundle carries for comparisons, scored."""
+def score_held_out(
+    bundle: Bundle, portfolio: Portfolio, assumptions: LossAssumptions
+) -> ScoredEvidence:
+    """Score the held-out rows of a bundle."""
     evidence = pd.read_parquet(io.BytesIO(bundle.document(HELD_OUT)))
     raw = evidence[bundle.input_names].to_numpy(dtype=np.float32)
     probability = bundle.score(raw).default_probability
@@ -83,7 +84,7 @@ def judged_held_out(bundle: Bundle, portfolio: Portfolio, assumptions: LossAssum
     if portfolio.exposure is not None:
         exposure = raw[:, bundle.input_names.index(portfolio.exposure)].astype(np.float64)
         loss = probability * assumptions.loss_given_default * assumptions.exposure_share * exposure
-    return Judged(probability, evidence[portfolio.target].to_numpy(dtype=np.int64), loss)
+    return ScoredEvidence(probability, evidence[portfolio.target].to_numpy(dtype=np.int64), loss)
 
 
 def grade_names(bounds: Sequence[float]) -> list[str]:
@@ -92,15 +93,15 @@ def grade_names(bounds: Sequence[float]) -> list[str]:
 
 
 def grades_of(probability: FloatArray, bounds: Sequence[float]) -> IntArray:
-    """The place of the band that each PD lies in; a PD at a bound is in the worse band."""
+    """The index of each PD's band; a PD at a bound is in the worse band."""
     return np.searchsorted(np.asarray(bounds), probability, side="right").astype(np.int64)
 
 
 def grade_table(
     probability: FloatArray, target: IntArray, bounds: Sequence[float], level: float = 0.95
 ) -> pd.DataFrame:
-    """Each grade's PD against what happened, by the Jeffreys test (ECB, instructions for validation
-    reporting, 2019).
+    """Test each grade's PD against its bad rate by the Jeffreys test (ECB, instructions for
+    validation reporting, 2019).
 
     Args:
         probability: n, PD.
@@ -110,9 +111,8 @@ def grade_table(
 
     Returns:
         For each grade: grade, pd_from, pd_to, customers, bads, mean_pd, bad_rate with its interval
-            low and high, and `p_value`,
-        the posterior probability that the true rate is at most the mean PD: a small one says that
-        the PD is too low. NaN where the grade has no customer.
+        low and high, and p_value, the posterior probability that the true rate is at most the mean
+        PD: a small value means that the PD is too low. NaN if the grade has no customer.
     """
     band = grades_of(probability, bounds)
     edges = [0.0, *bounds, 1.0]
@@ -140,18 +140,17 @@ def grade_table(
     return pd.DataFrame(rows)
 
 
-def trade_off_table(judged: Judged, cut_offs: Sequence[float]) -> pd.DataFrame:
-    """What each cut-off would bring on the same customers.
+def trade_off_table(judged: ScoredEvidence, cut_offs: Sequence[float]) -> pd.DataFrame:
+    """The trade-off of every cut-off on the same customers.
 
     Args:
         judged: customers with PD and outcome.
-        cut_offs: PDs from which a customer is refused, besides those that approve 5, 10, ... 100 %
-            of these customers.
+        cut_offs: further cut-offs besides those that approve 5, 10, ... 100 % of the customers.
 
     Returns:
-        One row for each cut-off, rising: cut_off, approval_rate, bad_rate of the approved,
-        bad_rate_refused, bads_approved_share (of all bads), and expected_loss for each approved
-        customer where there is an exposure.
+        A row for each cut-off, rising: cut_off, approval_rate, bad_rate of the approved,
+        bad_rate_refused, bads_approved_share (of all bads), and the mean expected_loss of the
+        approved if there is an exposure.
     """
     by_rate = [_cut_off_for(judged.probability, rate) for rate in APPROVAL_STEPS]
     rows = []
@@ -176,14 +175,13 @@ def trade_off_table(judged: Judged, cut_offs: Sequence[float]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class PolicyView:
-    """What the cut-off in force and every other would bring on the held-out rows that came with the
-    model.
+    """Trade-off and grades on the held-out rows of the bundle.
 
     Attributes:
-        trade_off: as `trade_off_table`.
-        in_force: the row of it that is the cut-off in force.
-        grades: as `grade_table`.
-        customers: how many rows.
+        trade_off: from `trade_off_table`.
+        in_force: its row of the cut-off in force.
+        grades: from `grade_table`.
+        customers: number of held-out rows.
     """
 
     trade_off: pd.DataFrame
@@ -204,11 +202,11 @@ def policy_view(
     Args:
         bundle: the model.
         rule: in force.
-        portfolio: whose target and exposure they are.
+        portfolio: with target and exposure.
         assumptions: for expected loss.
         bounds: PDs between the grades.
     """
-    judged = judged_held_out(bundle, portfolio, assumptions)
+    judged = score_held_out(bundle, portfolio, assumptions)
     trade_off = trade_off_table(judged, [rule.cut_off])
     in_force = int(np.flatnonzero(trade_off["cut_off"].to_numpy() == rule.cut_off)[0])
     return PolicyView(
@@ -220,7 +218,7 @@ def policy_view(
 
 
 def _cut_off_for(probability: FloatArray, approval_rate: float) -> float:
-    """The smallest PD that approves at least this share when everybody under it is approved."""
+    """The smallest cut-off that approves at least this share."""
     highest = np.quantile(probability, approval_rate, method="inverted_cdf")
     return float(np.nextafter(highest, 1.0))
 

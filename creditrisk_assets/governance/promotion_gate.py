@@ -1,13 +1,11 @@
-"""Whether a challenger replaces the champion: tests on the same held-out rows, and no promotion
-without evidence.
+"""The promotion gate: tests a challenger against the champion on the same held-out rows. The tests
+belong in `gate_tests`; moving the alias belongs in the `champion` asset.
 
-A challenger is promoted only if every test passes, so one that is no better passes with at most the
-probability `alpha` of the test that it ranks better (an intersection-union test needs no correction
-for the number of tests). A challenger that is the champion with a new calibration cannot rank
-better and must be better calibrated; there the likelihood of the held-out outcomes carries the
-error, which `alpha` bounds where the champion's PDs are right. That is the error of one decision;
-`docs/evidence/promotion-gate.md` measures it. The gate computes and says why; moving the
-alias is the `champion` asset's doing.
+A challenger is promoted only if every test passes, so one that is no better passes with a
+probability of at most `alpha`, that of `ranks_better` (an intersection-union test needs no
+correction for the number of tests). A recalibration of the champion cannot rank better and must be
+better calibrated; there `likelihood_is_greater` bounds the error by `alpha` if the champion's PDs
+are right. This is the error of a single decision; `docs/evidence/promotion-gate.md` measures it.
 """
 
 import contextlib
@@ -28,7 +26,7 @@ from creditrisk_assets.governance.gate_tests import (
     NOT_FOR_A_RECALIBRATION,
     Comparison,
     compare,
-    crashed,
+    crashed_test,
     finite,
     shadow_agrees,
 )
@@ -55,7 +53,7 @@ Shadow = Callable[[Bundle, str], ShadowScores]
 """Gives what a challenger said of live traffic, and the champion of a version."""
 
 LATENCY_REPEATS = 3
-"""Times that each golden request is asked alone."""
+"""Repetitions of each golden request."""
 
 
 class Side(Protocol):
@@ -63,26 +61,26 @@ class Side(Protocol):
 
     @property
     def version(self) -> str:
-        """Its number in the registry."""
+        """Version in the registry."""
 
     @property
     def bundle_sha256(self) -> str:
-        """The hash that its files must have."""
+        """Expected hash of its files."""
 
     def load(self) -> Bundle:
-        """Read it back, hash and golden answers checked."""
+        """Load the bundle; check hash and golden answers."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Matured rows of customers that neither side has learned from.
+    """Matured rows of customers that neither side was fitted on.
 
     Attributes:
-        inputs: the fields as the bundle that the rows came with describes them.
+        inputs: the fields as described by the bundle of the rows.
         raw: n x inputs, float32.
         target: n, 1 = bad.
         groups: the group of each row by protected field.
-        origin: where the rows come from.
+        origin: source of the rows, in words.
     """
 
     inputs: list[InputField]
@@ -92,28 +90,28 @@ class Evidence:
     origin: str
 
     def raw_for(self, bundle: Bundle) -> NDArray[np.float32]:
-        """The rows as another bundle takes them: n x its inputs.
+        """The rows in the inputs of another bundle: n x its inputs.
 
         Raises:
-            ValueError: if it numbers the codes of a field otherwise, or has a field that the rows
+            ValueError: if it numbers the codes of a field differently, or has a field that the rows
                 lack.
         """
-        known = {one.name: (place, one) for place, one in enumerate(self.inputs)}
+        own = {field.name: (place, field) for place, field in enumerate(self.inputs)}
         columns = []
-        for wanted in bundle.manifest.inputs:
-            place, given = known.get(wanted.name, (None, None))
-            if place is None or given is None:
-                raise ValueError(f"the held-out rows lack {wanted.name}; valid: {', '.join(known)}")
-            if wanted.is_text and not wanted.code_numbers.items() <= given.code_numbers.items():
+        for field in bundle.manifest.inputs:
+            place, own_field = own.get(field.name, (None, None))
+            if place is None or own_field is None:
+                raise ValueError(f"the held-out rows lack {field.name}; valid: {', '.join(own)}")
+            if field.is_text and not field.code_numbers.items() <= own_field.code_numbers.items():
                 raise ValueError(
-                    f"{wanted.name}: codes {wanted.codes} were numbered otherwise; the rows have "
-                    f"{given.codes}"
+                    f"{field.name}: codes {field.codes} are numbered differently; the rows have "
+                    f"{own_field.codes}"
                 )
             columns.append(place)
         return np.ascontiguousarray(self.raw[:, columns])
 
-    def described(self) -> JudgedEvidence:
-        """What the document says of it."""
+    def document(self) -> JudgedEvidence:
+        """The evidence as part of the verdict."""
         digest = hashlib.sha256(self.raw.tobytes() + self.target.tobytes()).hexdigest()
         return JudgedEvidence(
             origin=self.origin, rows=len(self.target), bads=int(self.target.sum()), sha256=digest
@@ -122,9 +120,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict, and what is shown beside it and is no part of the document: each side's PDs on
-    the evidence, for the plots (empty where nothing was scored), and the challenger's measured time
-    for one row.
+    """The verdict, with figures outside the document: outcomes and each side's PDs for the plots
+    (empty if nothing was scored), and the challenger's measured time for one row.
     """
 
     verdict: Verdict
@@ -141,33 +138,32 @@ def judge(
     cut_off: float | None = None,
     shadow: Shadow = lambda *_: ShadowScores(),
 ) -> Judgement:
-    """Judge a challenger by the held-out rows that came with it.
+    """Judge a challenger on the held-out rows of its bundle.
 
-    The first model needs a valid bundle and enough evidence. Any other must be another bundle than
-    the champion's and pass every test. What cannot be tested has failed. A test whose subject does
-    not exist, such as agreement on live traffic where there was none, is not applied and said not
-    to be.
+    The first model needs a valid bundle and enough evidence. Any other needs another bundle than
+    the champion's and must pass every test. A test that cannot run fails. A test without a subject,
+    such as agreement on live traffic where there was none, is listed as not applicable.
 
     Args:
         challenger: the new version.
         champion: the version in force; None before the first.
-        portfolio: whose customers the evidence is of.
-        limits: what counts as evidence.
-        cut_off: the policy's, by which both would decide; by default each side's own.
+        portfolio: of the evidence.
+        limits: of the tests.
+        cut_off: the policy's, for both sides; by default each side's own.
         shadow: scores stored decisions by a challenger; by default there are none.
     """
     trial = _Trial(challenger, champion, portfolio, limits, cut_off, shadow)
-    with contextlib.suppress(_NotProven):
-        trial.hear()
+    with contextlib.suppress(_Stop):
+        trial.run()
     return trial.judgement()
 
 
-class _NotProven(Exception):
-    """A test failed without which the others cannot be carried out."""
+class _Stop(Exception):
+    """A failed test that the remaining tests depend on."""
 
 
 class _Trial:
-    """One challenge: what has been tested so far, and what the document will say of both sides."""
+    """The state of a judgement: results so far, and both sides' parts of the document."""
 
     def __init__(
         self,
@@ -184,18 +180,18 @@ class _Trial:
         self._tests: list[GateTest] = []
         self._evidence: Evidence | None = None
         self._scores: dict[str, Scores] = {}
-        self._judged = {"challenger": _named(challenger)} | (
-            {"champion": _named(champion)} if champion else {}
+        self._judged = {"challenger": _unscored(challenger)} | (
+            {"champion": _unscored(champion)} if champion else {}
         )
         self._latency_ms: float | None = None
         self._kind: str | None = None
         self._not_applied: dict[str, str] = {}
 
-    def hear(self) -> None:
-        """Carry the tests out, one after the other.
+    def run(self) -> None:
+        """Run the tests in order.
 
         Raises:
-            _NotProven: at the first failed test without which the others cannot be carried out.
+            _Stop: at the first failed test that the remaining ones depend on.
         """
         challenger, champion = self._sides
         if champion is not None:
@@ -234,7 +230,7 @@ class _Trial:
         self._latency_ms = self._require("answers_in_time", lambda: _in_time(bundle, self._limits))
 
     def judgement(self) -> Judgement:
-        """What follows from the tests."""
+        """The verdict from the results."""
         failures = "; ".join(test.sentence for test in self._tests if not test.passed)
         outcome: Literal["first", "promoted", "rejected"]
         if failures:
@@ -258,7 +254,7 @@ class _Trial:
             portfolio=self._portfolio.name,
             challenger=self._judged["challenger"],
             champion=self._judged.get("champion"),
-            evidence=self._evidence.described() if self._evidence else None,
+            evidence=self._evidence.document() if self._evidence else None,
             limits=self._limits,
             tests=self._tests,
             kind=self._kind,
@@ -275,8 +271,8 @@ class _Trial:
 
     @property
     def _cut_off_move(self) -> CutOffMove | None:
-        """How the cut-off and the approval rate change with the challenger; None where the sides
-        were not compared.
+        """The change of cut-off and approval rate with the challenger; None if the sides were not
+        compared.
         """
         if set(self._scores) != {"challenger", "champion"}:
             return None
@@ -302,7 +298,7 @@ class _Trial:
         figures = [self._judged[name].figures for name in self._scores]
         if self._recalibrates:
             level, loss = (
-                " against ".join(f"{one[name]:.4f}" for one in figures)
+                " against ".join(f"{side[name]:.4f}" for side in figures)
                 for name in ("mean_pd", "log_loss")
             )
             return (
@@ -310,7 +306,8 @@ class _Trial:
                 f"{loss}, on {self._evidence.origin}"
             )
         auc, brier = (
-            " against ".join(f"{one[name]:.4f}" for one in figures) for name in ("roc_auc", "brier")
+            " against ".join(f"{side[name]:.4f}" for side in figures)
+            for name in ("roc_auc", "brier")
         )
         return f": AUC {auc}, Brier {brier}, on {self._evidence.origin}"
 
@@ -322,34 +319,30 @@ class _Trial:
             else:
                 self._not_applied["shadow_agrees"] = NO_SHADOW
         except Exception as error:  # such as changed decisions: no promotion, with the reason
-            self._tests.append(crashed("shadow_agrees", error))
+            self._tests.append(crashed_test("shadow_agrees", error))
 
-    def _score(self, who: str, side: Side, bundle: Bundle, evidence: Evidence) -> Scores:
-        scores, self._judged[who] = self._require(
-            f"{who}_scores_every_row", lambda: _scored(who, side, bundle, evidence, self._cut_off)
+    def _score(self, name: str, side: Side, bundle: Bundle, evidence: Evidence) -> Scores:
+        scores, self._judged[name] = self._require(
+            f"{name}_scores_every_row", lambda: _scored(name, side, bundle, evidence, self._cut_off)
         )
-        self._scores[who] = scores
+        self._scores[name] = scores
         return scores
 
     def _require(self, name: str, act: Callable[[], tuple[GateTest, T]]) -> T:
-        """What an act found, if its test passed. A test that crashes has failed, whatever the error
-        is.
-        """
+        """Run a test and return its result if it passed. A test that crashes fails."""
         try:
-            test, found = act()
-        except (
-            Exception
-        ) as error:  # the answer to any error is the same: not promoted, and said why
-            self._tests.append(crashed(name, error))
-            raise _NotProven from error
+            test, result = act()
+        except Exception as error:  # any error fails the test and is in the verdict
+            self._tests.append(crashed_test(name, error))
+            raise _Stop from error
         self._tests.append(test)
         if not test.passed:
-            raise _NotProven
-        return found
+            raise _Stop
+        return result
 
 
 def held_out_evidence(bundle: Bundle, portfolio: Portfolio) -> Evidence:
-    """The held-out rows that came with a bundle.
+    """The held-out rows of a bundle.
 
     Raises:
         ValueError: if an outcome is missing or is neither 0 nor 1.
@@ -377,32 +370,33 @@ def held_out_evidence(bundle: Bundle, portfolio: Portfolio) -> Evidence:
 
 def _another_model(challenger: Side, champion: Side) -> tuple[GateTest, None]:
     same = challenger.bundle_sha256 == champion.bundle_sha256
-    told = f"bundle {champion.bundle_sha256}"
+    bundle = f"bundle {champion.bundle_sha256}"
     sentence = (
-        f"the challenger is the champion: both are {told}"
+        f"the challenger is the champion: both are {bundle}"
         if same
-        else f"the challenger is not the champion's {told}"
+        else f"the challenger is not the champion's {bundle}"
     )
     return GateTest(name="challenger_is_another_model", passed=not same, sentence=sentence), None
 
 
-def _valid_bundle(who: str, side: Side, portfolio: Portfolio) -> tuple[GateTest, Bundle]:
-    """Hash and golden answers are checked by loading; the graph's distance from scikit-learn, for a
-    recalibration from the new line on its parent's log-odds, was measured when it was made.
+def _valid_bundle(name: str, side: Side, portfolio: Portfolio) -> tuple[GateTest, Bundle]:
+    """Load a bundle, which checks hash and golden answers, and test its parity. Parity was measured
+    at training: against scikit-learn, or for a recalibration against its line on the parent's
+    log-odds.
     """
     bundle = side.load()
     bundle.require_fits(portfolio)
     parity = bundle.manifest.parity
     twin = "its line" if bundle.manifest.training.kind == RECALIBRATION else "scikit-learn"
     test = GateTest(
-        name=f"{who}_bundle_is_valid",
+        name=f"{name}_bundle_is_valid",
         passed=bundle.sha256 == side.bundle_sha256
         and len(bundle.golden) > 0
         and parity <= PARITY_TOLERANCE,
         observed=finite(parity),
         limit=PARITY_TOLERANCE,
         n=len(bundle.golden),
-        sentence=f"{who}, version {side.version}: SHA-256 {bundle.sha256}, {len(bundle.golden)} "
+        sentence=f"{name}, version {side.version}: SHA-256 {bundle.sha256}, {len(bundle.golden)} "
         f"golden requests give their answers, graph and {twin} differ by {parity:.1e}, at most "
         f"{PARITY_TOLERANCE:.0e}",
     )
@@ -431,26 +425,26 @@ def _enough_evidence(
 
 
 def _champions_graph(bundle: Bundle, champion: Bundle | None) -> tuple[GateTest, None]:
-    """What a recalibration may change and what not, for every customer and not only for those at
-    hand.
+    """Test that a recalibration changes slope and intercept only, and so nothing else for any
+    customer.
     """
     if champion is None:
-        found = ["there is no champion that it could be a recalibration of"]
+        differences = ["there is no champion that it could be a recalibration of"]
     else:
-        found = differences_beyond_calibration(bundle, champion)
+        differences = differences_beyond_calibration(bundle, champion)
     test = GateTest(
         name="graph_is_the_champions",
-        passed=not found,
-        observed=len(found),
+        passed=not differences,
+        observed=len(differences),
         limit=0,
-        sentence="; ".join(found)
+        sentence="; ".join(differences)
         or "with the champion's slope and intercept its graphs are the champion's, byte for byte",
     )
     return test, None
 
 
 def _current_evidence(bundle: Bundle, champion: Bundle) -> tuple[GateTest, None]:
-    """A champion that has followed production must not be judged by the days before it."""
+    """Test that the evidence is not older than the champion's latest training day."""
     newest = max(bundle.manifest.training.production_days, default="the history")
     learned = max(champion.manifest.training.production_days, default="the history")
     test = GateTest(
@@ -464,20 +458,20 @@ def _current_evidence(bundle: Bundle, champion: Bundle) -> tuple[GateTest, None]
 
 
 def _scored(
-    who: str, side: Side, bundle: Bundle, evidence: Evidence, cut_off: float | None
+    name: str, side: Side, bundle: Bundle, evidence: Evidence, cut_off: float | None
 ) -> tuple[GateTest, tuple[Scores, JudgedSide]]:
     scores = bundle.score(evidence.raw_for(bundle), cut_off)
     inside = (scores.default_probability >= 0) & (scores.default_probability <= 1)  # NaN is not
     test = GateTest(
-        name=f"{who}_scores_every_row",
+        name=f"{name}_scores_every_row",
         passed=bool(inside.all()),
         observed=int(inside.sum()),
         limit=len(inside),
         n=len(inside),
-        sentence=f"{who}: {int(inside.sum()):,} of {len(inside):,} rows have a PD between 0 and 1",
+        sentence=f"{name}: {int(inside.sum()):,} of {len(inside):,} rows have a PD between 0 and 1",
     )
     if not test.passed:
-        return test, (scores, _named(side))
+        return test, (scores, _unscored(side))
     judged = JudgedSide(
         version=side.version,
         bundle_sha256=side.bundle_sha256,
@@ -489,8 +483,8 @@ def _scored(
 
 
 def _in_time(bundle: Bundle, limits: GateLimits) -> tuple[GateTest, float]:
-    """The median over single golden requests. The figure differs from run to run, so the document
-    has the limit alone.
+    """Test the median time of single golden requests. The time differs from run to run, so the
+    document has the limit alone.
     """
     rows = np.array([request.raw for request in bundle.golden], dtype=np.float32)
     seconds = []
@@ -511,5 +505,5 @@ def _in_time(bundle: Bundle, limits: GateLimits) -> tuple[GateTest, float]:
     return test, latency_ms
 
 
-def _named(side: Side) -> JudgedSide:
+def _unscored(side: Side) -> JudgedSide:
     return JudgedSide(version=side.version, bundle_sha256=side.bundle_sha256)

@@ -1,10 +1,10 @@
-"""Whether failed checks start a retrain now, and of which kind: a pure function of what has
-happened, with its reason.
+"""The retrain policy: a pure function that decides if failed checks start a retrain, of which kind,
+and why.
 
-A cause is one evaluation of one check on one day. It is answered once; a cause that judged a former
-champion is history; and nothing is trained before there are outcomes, of the days since the cause,
-that the champion has not learned from. What the outcomes ask for is `monitoring.triage`'s answer;
-whether it may be done now is decided here, in days of data, never of the clock on the wall.
+A cause is a failed evaluation of a check on a day. It starts at most one retrain; a cause about a
+former champion starts none. Training waits for outcomes, of the days since the cause, that the
+champion has not learned from. `monitoring.triage` chooses the kind of retrain; this module decides
+if it may run now, in days of data and never by the wall clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from creditrisk_assets.monitoring.triage import Action, FiguresByDay, Triage, Tr
 from creditrisk_assets.settings import Settings
 
 BUDGET_DAYS = 30
-"""The budget is for so many days of data: a month."""
+"""Period of the budget in days of data: a month."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """One failed evaluation of a drift or performance check."""
+    """A failed evaluation of a drift or performance check."""
 
     record_id: int
     check: str
@@ -35,7 +35,7 @@ class PastRetrain:
     """A finished retrain.
 
     Attributes:
-        days_ago: in days of data; None where a person started it.
+        days_ago: in days of data; None if a person started it.
         promoted: whether it gave a new champion.
     """
 
@@ -45,7 +45,7 @@ class PastRetrain:
 
 @dataclass(frozen=True)
 class RetrainLimits:
-    """What bounds retraining; the settings of the same names say what each is for."""
+    """Limits of retraining, the settings of the same names, which describe them."""
 
     enabled: bool
     minimum_bads: int
@@ -77,16 +77,16 @@ class RetrainLimits:
 
 @dataclass(frozen=True)
 class LoopState:
-    """What the policy looks at.
+    """The input of the policy.
 
     Attributes:
         champion_version: the version in force, None before the first.
-        answered: record ids that a retrain has been started for.
-        retrains_in_flight: retrain or train runs not yet finished.
-        outcomes_in_flight: runs that are still bringing outcomes in.
+        answered: record ids of causes that have started a retrain.
+        retrains_in_flight: unfinished retrain or train runs.
+        outcomes_in_flight: unfinished runs that bring outcomes.
         past: finished retrains, newest first.
-        evidence: matured days that the champion has decided and was not trained on, by day; with
-            how many of its decisions have matured, are pending and missing.
+        evidence: matured days that the champion decided and was not trained on, by day; with the
+            numbers of matured, pending and missing decisions.
         validation: the champion's roc_auc at validation and roc_auc_standard_error.
     """
 
@@ -101,12 +101,12 @@ class LoopState:
 
 @dataclass(frozen=True)
 class Decision:
-    """The causes to retrain for, none meaning no retrain; what kind of retrain; and why.
+    """The decision of the policy.
 
     Attributes:
-        causes: that the retrain answers.
-        reason: with the number that decided.
-        triage: what the evidence asks for, where it has been weighed.
+        causes: of the retrain; empty if none starts.
+        reason: with the deciding number.
+        triage: of the evidence, if there is enough.
     """
 
     causes: tuple[Cause, ...]
@@ -127,8 +127,8 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
     if not open_causes:
         return Decision(
             (),
-            f"no open cause: {len(failures)} failed checks known, {former} of them judged a "
-            f"former champion, {len(state.answered)} answered by a retrain",
+            f"no open cause: {len(failures)} failed checks, {former} of them about a former "
+            f"champion, {len(state.answered)} answered by a retrain",
         )
     first_day = min(cause.partition for cause in open_causes)
     what = f"{len(open_causes)} open causes since {first_day}"
@@ -151,15 +151,15 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
             f"needed to learn from{left_out}"
         )
         return Decision((), f"{what}; {waiting}")
-    found = triage(_latest(since, limits), state.validation, limits.triage)
-    if found.action is Action.NOTHING:
-        return Decision((), f"{what}; nothing to do: {found.sentence}", found)
-    return Decision(open_causes, f"{what}; {found.action}: {found.sentence}", found)
+    finding = triage(_latest(since, limits), state.validation, limits.triage)
+    if finding.action is Action.NOTHING:
+        return Decision((), f"{what}; nothing to do: {finding.sentence}", finding)
+    return Decision(open_causes, f"{what}; {finding.action}: {finding.sentence}", finding)
 
 
-def causes_counted(causes: Sequence[Cause]) -> str:
-    """Failures by check: on how many days, and what the latest of them found. Performance comes
-    before drift, for it is nearer to what decided.
+def describe_causes(causes: Sequence[Cause]) -> str:
+    """Failures by check, with the number of days and the latest finding; performance before
+    drift.
     """
     order = [watch.check for watch in reversed(WATCHES)]
     lines = []
@@ -168,26 +168,22 @@ def causes_counted(causes: Sequence[Cause]) -> str:
         latest = max(of_check, key=lambda cause: cause.partition)
         days = len({cause.partition for cause in of_check})
         wrong = BY_CHECK[check].failure
-        found = latest.value.removeprefix(f"{wrong}: ")
+        finding = latest.value.removeprefix(f"{wrong}: ")
         lines.append(
             f"{wrong} on {days} {'day' if days == 1 else 'days'}, the latest {latest.partition}: "
-            f"{found}"
+            f"{finding}"
         )
     return "; ".join(lines)
 
 
 def _is_complete(figures: Mapping[str, float], share: float) -> bool:
-    """Whether the outcomes of enough of a day's decisions are there: the first to come are no fair
-    sample of the day.
-    """
+    """Whether enough of a day's decisions have outcomes: the first outcomes are a biased sample."""
     decided = figures["matured"] + figures["pending"] + figures["missing"]
     return figures["matured"] >= share * decided
 
 
 def _latest(since: FiguresByDay, limits: RetrainLimits) -> FiguresByDay:
-    """The latest days, and as many more as hold the bads that a retrain learns from and is judged
-    by.
-    """
+    """The latest `triage_days`, and more until they hold `minimum_bads`."""
     latest = dict[str, Mapping[str, float]]()
     for day in sorted(since, reverse=True):
         if len(latest) >= limits.triage_days and _bads(latest) >= limits.minimum_bads:
@@ -201,7 +197,7 @@ def _bads(days: FiguresByDay) -> float:
 
 
 def _obstacle(state: LoopState, limits: RetrainLimits) -> str | None:
-    """What forbids a retrain now, whatever the evidence is."""
+    """The reason against any retrain now, or None."""
     if not limits.enabled:
         return "retraining is switched off (CREDITRISK_RETRAINING)"
     if state.retrains_in_flight:
@@ -209,20 +205,20 @@ def _obstacle(state: LoopState, limits: RetrainLimits) -> str | None:
     if state.outcomes_in_flight:
         return f"waiting for {state.outcomes_in_flight} run(s) that are bringing outcomes"
     rejected = 0
-    for one in state.past:
-        if one.promoted or one.days_ago is None:
+    for retrain in state.past:
+        if retrain.promoted or retrain.days_ago is None:
             break
         rejected += 1
     if rejected >= limits.rejection_limit:
         return (
-            f"a person is asked to look: {rejected} retrains in a row gave no champion, "
-            f"{limits.rejection_limit} allowed; launch the job retrain by hand to begin anew"
+            f"{rejected} retrains in a row gave no champion, {limits.rejection_limit} allowed; a "
+            "person must look and launch the job retrain"
         )
-    days_ago = [one.days_ago for one in state.past if one.days_ago is not None]
+    days_ago = [retrain.days_ago for retrain in state.past if retrain.days_ago is not None]
     if days_ago and days_ago[0] < limits.cooldown_days:
         return (
             f"cooling down: {days_ago[0]} days of data since the last retrain, "
-            f"{limits.cooldown_days} wanted"
+            f"{limits.cooldown_days} needed"
         )
     spent = sum(days < BUDGET_DAYS for days in days_ago)
     if spent >= limits.monthly_budget:

@@ -1,8 +1,7 @@
-"""The verdict of the promotion gate as a document: what was judged, by which limits, on which rows,
-and how each test came out.
+"""The verdict of the promotion gate as a document: models, evidence, limits and test results.
 
-The same bundles, evidence and limits give the same bytes: no time, no run and no measured duration
-is in it.
+The same bundles, evidence and limits give the same bytes: it holds no time, run or measured
+duration.
 """
 
 import hashlib
@@ -20,16 +19,16 @@ class _Document(BaseModel):
 
 
 class GateTest(_Document):
-    """One test of the gate.
+    """A test of the gate.
 
     Attributes:
         name: a sentence of the good state.
-        passed: whether it holds.
-        observed: the figure that was compared, None where there is none.
-        limit: what it was compared with.
-        n: rows it was computed on.
-        warning: it passed, and somebody should look.
-        sentence: what was found, in words.
+        passed: whether it passed.
+        observed: the compared figure, None if there is none.
+        limit: its limit.
+        n: rows of the test.
+        warning: whether a person should look although it passed.
+        sentence: the finding in words.
     """
 
     name: str
@@ -42,8 +41,8 @@ class GateTest(_Document):
 
 
 class JudgedSide(_Document):
-    """One side: its version and bundle, and what it showed on the evidence (empty where nothing was
-    scored).
+    """A judged model: version, bundle, and its figures on the evidence, empty if nothing was
+    scored.
     """
 
     version: str
@@ -54,7 +53,7 @@ class JudgedSide(_Document):
 
 
 class JudgedEvidence(_Document):
-    """The rows that both sides were judged by. `sha256` is over their raw fields and outcomes."""
+    """The evidence of both sides. `sha256` is over the raw fields and outcomes of its rows."""
 
     origin: str
     rows: int
@@ -67,11 +66,11 @@ class CutOffMove(_Document):
     at its own cut-off.
 
     Attributes:
-        rate: what the portfolio calls the approval rate, the share of those under the cut-off.
-        by: `model` where the cut-off is the model's own and moves with it, `policy` where it is set
-            and stays.
-        before: PD from which the champion refuses.
-        after: PD from which the challenger refuses.
+        rate: the portfolio's name of the approval rate, the share under the cut-off.
+        by: `model` if the cut-off is the model's own and moves with it, `policy` if it is set and
+            stays.
+        before: the champion's cut-off.
+        after: the challenger's cut-off.
         approval_rate_before: of the champion, 0 to 1.
         approval_rate_after: of the challenger, 0 to 1.
     """
@@ -85,7 +84,7 @@ class CutOffMove(_Document):
 
     @property
     def sentence(self) -> str:
-        """It in words."""
+        """The move in words."""
         shown = beside(self.before, self.after, ".4f")
         rates = " to ".join(beside(self.approval_rate_before, self.approval_rate_after, ".1%"))
         moved = (
@@ -122,7 +121,7 @@ class Verdict(_Document):
 
     @property
     def text(self) -> str:
-        """The document as JSON; what is stored is exactly this."""
+        """The document as JSON, exactly as stored."""
         return self.model_dump_json(indent=2) + "\n"
 
     @property

@@ -1,4 +1,4 @@
-"""The verdict as a page for people: the same document, with figures."""
+"""The verdict as a page for people, with plots."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from creditrisk_assets.number_format import beside
 from creditrisk_assets.portfolio.contract import DecisionWords
 
 SMALL = 1e-4
-"""Figures under it are shown with an exponent."""
+"""Smaller figures are shown with an exponent."""
 
 SHOWN_FIGURES = (
     "rows",
@@ -31,9 +31,7 @@ SHOWN_FIGURES = (
 
 
 def verdict_plots(judgement: Judgement) -> dict[str, bytes]:
-    """PNGs by name: ROC and calibration of the sides that were scored; PD against PD where both
-    were.
-    """
+    """PNGs by name: ROC and calibration of the scored sides; PD against PD if both were scored."""
     sides = judgement.probabilities
     if not sides:
         return {}
@@ -49,7 +47,7 @@ def verdict_plots(judgement: Judgement) -> dict[str, bytes]:
 
 
 def _compared(test: GateTest) -> tuple[str, str]:
-    """A test's figure and its limit, told apart where they differ."""
+    """A test's figure and limit, with enough digits to differ."""
     if (
         test.observed is None
         or test.limit is None
@@ -61,12 +59,12 @@ def _compared(test: GateTest) -> tuple[str, str]:
 
 
 def verdict_page(judgement: Judgement, plots: Mapping[str, bytes], words: DecisionWords) -> str:
-    """A page of its own as HTML.
+    """Render a self-contained HTML page.
 
     Args:
-        judgement: what the gate gave.
-        plots: what `verdict_plots` gave.
-        words: of the portfolio, for decisions.
+        judgement: of the gate.
+        plots: from `verdict_plots`.
+        words: the portfolio's words for decisions.
     """
     verdict = judgement.verdict
     sides = {"challenger": verdict.challenger} | (

@@ -33,7 +33,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Reading:
-    """One evaluation of one check.
+    """An evaluation of a check.
 
     Attributes:
         identity: unique name of the evaluation.

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Tier(StrEnum):
-    """How soon a person must look at an alarm."""
+    """The urgency of an alarm."""
 
     PAGE = "page now"
     TODAY = "look today"
@@ -16,7 +16,7 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True)
 class Watch:
-    """One check of the catalogue.
+    """An entry of the catalogue.
 
     Attributes:
         check: name of the asset check, a sentence of the good state.
@@ -46,13 +46,13 @@ class Watch:
         """Whether its failure is an error: a warning blocks nothing in Dagster."""
         return self.blocks or self.tier is Tier.PAGE
 
-    def failure_summary(self, found: object) -> str:
+    def failure_summary(self, summary: object) -> str:
         """The line for a failed evaluation: what is wrong, then what was found.
 
         Args:
-            found: the evaluation's own line; None or empty if it has none.
+            summary: the evaluation's own line; None or empty if it has none.
         """
-        line = "" if found is None else str(found)
+        line = "" if summary is None else str(summary)
         if not line or line.startswith(self.failure):
             return line or self.failure
         return f"{self.failure}: {line}"

@@ -53,21 +53,23 @@ def stability_verdicts(
         actual: for each column the pooled rows of the days, bins in the last axis.
         limits: the rule.
     """
-    found = [
+    divergences = [
         divergence(reference, counts) for reference, counts in zip(expected, actual, strict=True)
     ]
-    p_values = np.stack([one.p_value for one in found], axis=-1)
+    p_values = np.stack([column.p_value for column in divergences], axis=-1)
     inputs = benjamini_hochberg(p_values[..., 1:], limits.alpha)
-    levels = [limits.alpha, *[inputs] * (len(found) - 1)]
-    value = np.stack([one.value for one in found], axis=-1)
-    pairs = list(zip(found, levels, strict=True))
-    threshold = np.stack([one.threshold(level, limits.floor) for one, level in pairs], axis=-1)
+    levels = [limits.alpha, *[inputs] * (len(divergences) - 1)]
+    value = np.stack([column.value for column in divergences], axis=-1)
+    pairs = list(zip(divergences, levels, strict=True))
+    threshold = np.stack(
+        [column.threshold(level, limits.floor) for column, level in pairs], axis=-1
+    )
     enough = np.asarray(actual[0]).sum(axis=-1) >= limits.minimum_rows
     return StabilityVerdicts(
         value=value,
-        bins=np.stack([one.bins for one in found], axis=-1),
+        bins=np.stack([column.bins for column in divergences], axis=-1),
         p_value=p_values,
-        critical=np.stack([one.critical(level) for one, level in pairs], axis=-1),
+        critical=np.stack([column.critical(level) for column, level in pairs], axis=-1),
         threshold=threshold,
         drifted=(value > threshold) & enough[..., None],
     )

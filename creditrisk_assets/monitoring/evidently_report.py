@@ -40,7 +40,7 @@ DECILE_PSI = StatTest(
 
 @dataclass(frozen=True)
 class ReportColumn:
-    """One column of the report: PSI over all rows, alarm threshold and verdict."""
+    """A column of the report: PSI over all rows, alarm threshold and verdict."""
 
     column: str
     value: float

@@ -31,7 +31,7 @@ class FailedCheck(_Document):
 
 
 class DayStatus(_Document):
-    """One production day; a field is None until its step has run.
+    """A production day; a field is None until its step has run.
 
     `score_psi` is of the day alone; `score_psi_judged` is of the pooled days that were compared
     with `score_psi_threshold`. `estimated_roc_auc` is estimated from the PDs, `roc_auc` is of the
@@ -69,7 +69,7 @@ class DayStatus(_Document):
 
 
 class RunStatus(_Document):
-    """One run: its job, day, status, start (seconds since the epoch) and, for a run that a sensor
+    """A run: its job, day, status, start (seconds since the epoch) and, for a run that a sensor
     started, the cause.
     """
 

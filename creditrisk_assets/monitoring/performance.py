@@ -42,7 +42,7 @@ class MaturedDay:
 
 @dataclass(frozen=True)
 class PerformanceTest:
-    """One test: result, observed figure, limit and p-value; NaN if nothing was tested."""
+    """A test: result, observed figure, limit and p-value; NaN if nothing was tested."""
 
     passed: bool
     observed: float

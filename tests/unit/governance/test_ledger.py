@@ -18,7 +18,7 @@ from creditrisk_assets.governance.ledger import (
     Move,
     in_force_at,
     last_move,
-    rolled_back_from,
+    rollback_of,
     version_before,
 )
 from creditrisk_assets.policy import Policy
@@ -119,11 +119,11 @@ def test_an_entry_put_in_another_place_is_refused(tmp_path: Path) -> None:
         Ledger(tmp_path).entries()
 
 
-def test_whoever_decided_on_an_older_head_must_decide_again(tmp_path: Path) -> None:
+def test_a_decision_on_an_older_head_must_be_made_again(tmp_path: Path) -> None:
     first, second = written(tmp_path, 1, 2)
     with pytest.raises(
         LedgerMoved,
-        match=r"000002.json is there already: the champion was moved meanwhile; decide again",
+        match=r"000002.json exists: the champion was moved meanwhile; decide again",
     ):
         Ledger(tmp_path).append(move(3, 1), first)
     assert Ledger(tmp_path).entries() == [first, second]
@@ -183,7 +183,7 @@ def test_a_version_that_was_rolled_back_from_is_remembered(tmp_path: Path) -> No
     head = None
     for one in (move(1, action="first"), move(2, 1), move(1, 2, "rolled_back")):
         head = ledger.append(one, head)
-    entry = rolled_back_from(ledger.entries(), "2")
+    entry = rollback_of(ledger.entries(), "2")
     assert entry is not None
     assert entry.number == 3
-    assert rolled_back_from(ledger.entries(), "1") is None
+    assert rollback_of(ledger.entries(), "1") is None

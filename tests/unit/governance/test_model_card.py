@@ -44,7 +44,7 @@ def test_the_card_has_every_fact_of_the_bundle_and_the_portfolio(
         f"| rows trained on | {manifest.training.rows:,} |",
         f"| roc_auc | {manifest.metrics['roc_auc']:.4f} | {manifest.metrics['roc_auc_low']:.4f} to "
         f"{manifest.metrics['roc_auc_high']:.4f} |",
-        f"| cut-off | PD {manifest.cut_off:.4f}: from there on flagged, under it not flagged |",
+        f"| cut-off | PD {manifest.cut_off:.4f}: not flagged below it, flagged from it on |",
         "| owner | A. Owner & Sons |",
         "| validator | not assigned |",
         "none: history alone",

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from creditrisk_assets.governance.policy import (
-    Judged,
     LossAssumptions,
+    ScoredEvidence,
     grade_table,
     grades_of,
-    judged_held_out,
     rule_of,
+    score_held_out,
     trade_off_table,
 )
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -109,7 +109,7 @@ def test_each_cut_off_of_the_trade_off_approves_exactly_who_is_under_it(
     probability: list[float], bads: list[bool], cut_off: float
 ) -> None:
     pds, target = np.array(probability), np.array(bads[: len(probability)], dtype=np.int64)
-    table = trade_off_table(Judged(pds, target, pds * 100), [cut_off])
+    table = trade_off_table(ScoredEvidence(pds, target, pds * 100), [cut_off])
     assert table["cut_off"].is_monotonic_increasing
     assert (table["approval_rate"].diff().dropna() >= 0).all()
     assert table["approval_rate"].iloc[-1] == 1
@@ -126,7 +126,7 @@ def test_each_cut_off_of_the_trade_off_approves_exactly_who_is_under_it(
 
 def test_the_approval_rates_of_the_table_are_reached_where_pds_differ() -> None:
     pds = np.arange(1, 1_001) / 1_001
-    table = trade_off_table(Judged(pds, (pds > 0.5).astype(np.int64), None), [])
+    table = trade_off_table(ScoredEvidence(pds, (pds > 0.5).astype(np.int64), None), [])
     assert table["approval_rate"].tolist() == pytest.approx(
         [step / 100 for step in range(5, 101, 5)]
     )
@@ -134,7 +134,7 @@ def test_the_approval_rates_of_the_table_are_reached_where_pds_differ() -> None:
 
 
 def test_expected_loss_is_pd_times_lgd_times_ead(bundle: Bundle) -> None:
-    judged = judged_held_out(
+    judged = score_held_out(
         bundle, PORTFOLIO, LossAssumptions(loss_given_default=0.5, exposure_share=0.4)
     )
     assert judged.expected_loss is not None

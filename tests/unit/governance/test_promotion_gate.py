@@ -191,7 +191,7 @@ def test_each_side_gets_the_rows_in_its_own_order_and_only_with_its_own_codes(ma
     south, north = (
         inputs[3].model_copy(update={"codes": codes}) for codes in (["s", "n"], ["n", "s"])
     )
-    with pytest.raises(ValueError, match=r"group: codes .* were numbered otherwise"):
+    with pytest.raises(ValueError, match=r"group: codes .* are numbered differently"):
         dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(with_inputs([south]))
     assert dataclasses.replace(evidence, inputs=[*inputs[:3], north]).raw_for(
         with_inputs([north])
@@ -344,7 +344,7 @@ def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make:
     }
     assert Verdict.model_validate_json(verdict.text) == verdict
     page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words)
-    assert "or where\nanother test asks a recalibration for more" in page
+    assert "or if\nanother test is stricter for a recalibration" in page
     rows = [
         f"<td>{name.replace('_', ' ')}</td><td>not applicable</td>" for name in verdict.not_applied
     ]
@@ -360,7 +360,7 @@ def test_without_live_traffic_agreement_on_it_is_not_applicable_and_has_not_pass
     assert "shadow_agrees" not in [test.name for test in judgement.verdict.tests]
     page = verdict_page(judgement, {}, HANDMADE.words)
     assert "<td>shadow agrees</td><td>not applicable</td>" in page
-    assert "A test is not applicable where what it is about does not exist" in page
+    assert "A test is not applicable if its subject does not exist" in page
 
 
 def test_a_promotion_says_what_becomes_of_the_cut_off_and_of_the_approval_rate_on_the_same_rows(

@@ -12,8 +12,8 @@ from creditrisk_assets.governance.retrain_policy import (
     LoopState,
     PastRetrain,
     RetrainLimits,
-    causes_counted,
     decide,
+    describe_causes,
 )
 from creditrisk_assets.monitoring.triage import Action, FiguresByDay, TriageLimits
 from creditrisk_assets.settings import Settings
@@ -88,7 +88,7 @@ def test_the_causes_of_a_retrain_are_counted_by_check_with_performance_first() -
         "Discrimination is down: AUC 0.646, limit 0.733",
         "3",
     )
-    assert causes_counted([*drift, ranking]) == (
+    assert describe_causes([*drift, ranking]) == (
         "Discrimination is down on 1 day, the latest 2026-02-04: AUC 0.646, limit 0.733; "
         "Fields have shifted on 7 days, the latest 2026-02-07: pay_0 0.17"
     )
@@ -175,7 +175,7 @@ def test_a_cause_is_answered_once() -> None:
     )
     assert decision.causes == ()
     assert decision.reason.startswith(
-        "no open cause: 2 failed checks known, 0 of them judged a former champion, 2 answered"
+        "no open cause: 2 failed checks, 0 of them about a former champion, 2 answered"
     )
 
 
@@ -188,7 +188,7 @@ def test_a_failure_of_a_former_champion_is_history() -> None:
     """It was drift against another model's training population; the champion of today has never been judged that day."""
     decision = decide([cause(model_version="2")], CALM, LIMITS)
     assert decision.causes == ()
-    assert "1 of them judged a former champion" in decision.reason
+    assert "1 of them about a former champion" in decision.reason
     assert decide([cause(1, model_version="2"), cause(2)], CALM, LIMITS).causes == (cause(2),)
 
 
@@ -242,7 +242,7 @@ def test_after_a_retrain_the_next_waits_for_so_many_days_of_data() -> None:
     """A drift that persists fails its checks on each further day; each would train again on nearly the same rows."""
     early = decide([cause()], replace(CALM, past=past(6)), LIMITS)
     assert early.causes == ()
-    assert early.reason.endswith("cooling down: 6 days of data since the last retrain, 7 wanted")
+    assert early.reason.endswith("cooling down: 6 days of data since the last retrain, 7 needed")
     assert decide([cause()], replace(CALM, past=past(7)), LIMITS).causes == (cause(),)
     assert decide(
         [cause()], replace(CALM, past=past(0)), replace(LIMITS, cooldown_days=0)
@@ -266,7 +266,7 @@ def test_after_so_many_rejections_a_person_is_asked_and_their_own_retrain_begins
     stuck = decide([cause()], replace(CALM, past=past(100, 200, 300)), LIMITS)
     assert stuck.causes == ()
     assert stuck.reason.endswith(
-        "a person is asked to look: 3 retrains in a row gave no champion, 3 allowed; launch the job retrain by hand to begin anew"
+        "3 retrains in a row gave no champion, 3 allowed; a person must look and launch the job retrain"
     )
     looked = (PastRetrain(None, False), *past(100, 200, 300))
     assert decide([cause()], replace(CALM, past=looked), LIMITS).causes == (cause(),)
