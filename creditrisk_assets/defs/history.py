@@ -45,7 +45,7 @@ def raw_data(
     """The history: customers with their outcome, from the file that `CREDITRISK_RAW_DATA` names, or
     simulated.
     """
-    from creditrisk_assets.landing.history import read_history, simulated_history
+    from creditrisk_assets.landing.history import read_history, simulate_history
     from creditrisk_assets.registry import Registry
 
     Registry(
@@ -53,7 +53,7 @@ def raw_data(
     ).prepare()  # an MLflow that is another store's is named before anything is written
     portfolio = settings.portfolio
     if (simulated := simulated_history_of(settings.raw_data)) is not None:
-        history = simulated_history(portfolio, *simulated)
+        history = simulate_history(portfolio, *simulated)
     else:
         history = read_history(settings.raw_data, portfolio)
     accepted, rejected = history.rows.accepted, history.rows.rejected

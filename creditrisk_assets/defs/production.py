@@ -275,7 +275,7 @@ def outcomes(
     customer that is not in the day's batch is quarantined.
     """
     from creditrisk_assets.landing.ingestion import ingest
-    from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merged_versions
+    from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merge_versions
 
     day, portfolio = context.partition_key, settings.portfolio
     paths = _landed_files(settings.landing_outcomes / day)
@@ -294,7 +294,7 @@ def outcomes(
         )
         observed = pd.read_parquet(ingested.accepted_file)
         quarantine = _quarantined(ingested, settings, day, "outcomes")
-    versions = merged_versions(
+    versions = merge_versions(
         _kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier
     )
     current = current_versions(versions, portfolio.identifier)

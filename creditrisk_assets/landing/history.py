@@ -62,7 +62,7 @@ def read_history(raw_data: str, portfolio: Portfolio) -> History:
     return History(rows, f"file {path.name}", sha256)
 
 
-def simulated_history(portfolio: Portfolio, rows: int, seed: int) -> History:
+def simulate_history(portfolio: Portfolio, rows: int, seed: int) -> History:
     """Simulate customers as history.
 
     Raises:

@@ -312,7 +312,7 @@ class _Ingestion:
     # First pass, file by file
 
     def add_file(self, path: StoredPath) -> None:
-        """Validate a file's rows and write them to the accepted or rejected ones."""
+        """Validate a file's rows and write them to the accepted or the rejected rows."""
         checkpoint = _Checkpoint(self.staged.rows, self.rejected.tell(), len(self.first_rejected))
         self.starts.append(checkpoint.staged)
         try:

@@ -38,7 +38,7 @@ PREFIX_PROTOCOLS = ("s3", "s3a")
 """Stores that can list by any prefix of a name."""
 
 COARSE_CLOCK_SECONDS = 3.0
-"""More than the coarsest resolution of a file system's clock: two seconds, of FAT."""
+"""Above the coarsest clock resolution of a file system, the two seconds of FAT."""
 
 NO_FILES = ""
 
@@ -200,8 +200,8 @@ def zone_signature(zone: StoredPath, now: float) -> str:
 
 
 def quick_stamps(zone: StoredPath, days: Sequence[str]) -> dict[str, str | None]:
-    """Stamps of days without a full listing. A day of data files only gets its stamp, a day with
-    any other content None, which calls for `list_day`. Missing and empty day folders are left out.
+    """Stamps of days without a full listing. A day with only data files gets its stamp; a day with
+    anything else gets None and needs `list_day`. Missing and empty day folders are left out.
 
     Raises:
         OSError: if a store does not answer.

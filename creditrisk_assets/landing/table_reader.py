@@ -5,7 +5,7 @@ A CSV file is read as text, so one bad cell costs one row and not the file; Parq
 types. The contract of the cells belongs in `validation`.
 
 CSV follows RFC 4180: a quoted cell may hold separators, quotes and line ends. The file is cut into
-pieces of whole records before it is parsed, and each record has its first line, so line numbers
+pieces of whole records before it is parsed, and each record stores its first line, so line numbers
 always match those of an editor. An open quote, or a quote that no record of the header's width
 closes, costs its own line and not the following ones.
 """

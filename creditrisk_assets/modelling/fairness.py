@@ -20,7 +20,7 @@ from creditrisk_assets.scoring.bundle import Scores
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 FOUR_FIFTHS = 0.8
-"""Adverse-impact ratio below which the Uniform Guidelines (29 CFR 1607.4 D) see adverse impact; a
+"""Adverse-impact ratio that indicates adverse impact by the Uniform Guidelines (29 CFR 1607.4 D); a
 convention in credit.
 """
 

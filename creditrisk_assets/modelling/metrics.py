@@ -246,7 +246,7 @@ def logistic_fit(
         offset: n, fixed addition to the log-odds.
 
     Returns:
-        None if Newton's method does not converge.
+        None if there is no maximum or Newton's method does not converge.
     """
     coefficients = start
     for _ in range(50):

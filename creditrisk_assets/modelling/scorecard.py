@@ -162,7 +162,7 @@ class Scorecard:
     def table(
         self, names: Sequence[str], calibration: Calibration, scaling: Scaling
     ) -> pd.DataFrame:
-        """The scorecard as people read it.
+        """Scorecard as a table of points.
 
         Args:
             names: of the columns of the feature matrix.

@@ -22,7 +22,7 @@ class Maturity:
     missing: int
 
 
-def merged_versions(
+def merge_versions(
     stored: pd.DataFrame | None, observed: pd.DataFrame, identifier: str
 ) -> pd.DataFrame:
     """Merge the stored outcomes of a day with those of its current files.

@@ -159,13 +159,13 @@ class _Columns:
 
 
 def compute_features(raw: Any) -> Any:
-    """Feature matrix of the portfolio, as array-API code.
+    """Compute the feature matrix of the portfolio, in array-API code.
+
+    Only small whole numbers, whose sums are exact in any order, are summed by reduction; fractions
+    are added column by column.
 
     Args:
         raw: rows x 23 fields, float32, columns in contract order.
-
-    Sums by reduction are of small whole numbers only, which are exact in any order; fractions are
-    added column by column.
 
     Returns:
         rows x features, float32, columns in the order of the portfolio's `features`.

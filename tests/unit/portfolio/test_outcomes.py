@@ -9,7 +9,7 @@ from creditrisk_assets.portfolio.outcomes import (
     Maturity,
     current_versions,
     maturity,
-    merged_versions,
+    merge_versions,
 )
 
 
@@ -25,22 +25,22 @@ def versions_of(frame: pd.DataFrame) -> dict[str, list[int]]:
 
 
 def test_files_that_only_grow_add_versions() -> None:
-    first = merged_versions(None, outcomes(("a", 0), ("b", 1)), "id")
-    second = merged_versions(first, outcomes(("a", 0), ("b", 1), ("a", 1), ("c", 0)), "id")
+    first = merge_versions(None, outcomes(("a", 0), ("b", 1)), "id")
+    second = merge_versions(first, outcomes(("a", 0), ("b", 1), ("a", 1), ("c", 0)), "id")
     assert versions_of(second) == {"a": [0, 1], "b": [1], "c": [0]}
 
 
 def test_a_replaced_file_adds_a_version_and_drops_none() -> None:
-    first = merged_versions(None, outcomes(("a", 0), ("b", 1)), "id")
-    assert versions_of(merged_versions(first, outcomes(("a", 1), ("b", 1)), "id")) == {
+    first = merge_versions(None, outcomes(("a", 0), ("b", 1)), "id")
+    assert versions_of(merge_versions(first, outcomes(("a", 1), ("b", 1)), "id")) == {
         "a": [0, 1],
         "b": [1],
     }
 
 
 def test_a_removed_file_removes_no_version() -> None:
-    first = merged_versions(None, outcomes(("a", 0), ("b", 1)), "id")
-    assert versions_of(merged_versions(first, outcomes(("b", 1)), "id")) == {"a": [0], "b": [1]}
+    first = merge_versions(None, outcomes(("a", 0), ("b", 1)), "id")
+    assert versions_of(merge_versions(first, outcomes(("b", 1)), "id")) == {"a": [0], "b": [1]}
 
 
 stories = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1)), min_size=1, max_size=12)
@@ -53,7 +53,7 @@ def test_no_stored_version_is_lost_and_the_same_files_twice_change_nothing(
     stored = None
     for delivery in deliveries:
         observed = outcomes(*delivery)
-        merged = merged_versions(stored, observed, "id")
+        merged = merge_versions(stored, observed, "id")
         if stored is not None:
             before, after = versions_of(stored), versions_of(merged)
             assert all(
@@ -62,7 +62,7 @@ def test_no_stored_version_is_lost_and_the_same_files_twice_change_nothing(
         last = current_versions(merged, "id").set_index("id")["bad"]
         latest = current_versions(observed, "id").set_index("id")["bad"]
         assert (last[latest.index] == latest).all()  # the last outcome of the files counts
-        again = merged_versions(merged, observed, "id")
+        again = merge_versions(merged, observed, "id")
         pd.testing.assert_frame_equal(again, merged)
         assert (
             list(
