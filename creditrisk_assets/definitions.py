@@ -37,6 +37,7 @@ ASSETS = [
 ASSET_CHECKS = [
     champion.champion_records_agree,
     champion.past_decisions_replay,
+    champion.challenger_agrees_in_shadow,
     *batch_checks.CHECKS,
     *drift.CHECKS,
     *score_checks.CHECKS,

@@ -1,9 +1,7 @@
-"""The API's processes: workers that answer; beside them who reads which champion is in force, and
-who keeps what was decided.
+"""The API's processes: workers that answer, a publisher of the champion, an archiver of
+decisions.
 """
 
-import multiprocessing
-import os
 import resource
 import signal
 import sys
@@ -14,8 +12,9 @@ from upath import UPath
 from creditrisk_assets.settings import ServingSettings, Settings
 from creditrisk_assets.store import claim_folder, open_store
 from serving.access.keys import KeyRing, require_keys_beyond_loopback
+from serving.inference.champion_file import ChampionFile
 from serving.ops.logs import configure_logs
-from serving.ops.sidecars import beside, companion, end_with_parent
+from serving.ops.sidecars import ARCHIVER, PUBLISHER, running, sidecar
 
 log = structlog.get_logger()
 
@@ -23,15 +22,15 @@ GRACEFUL_SECONDS = 20
 
 
 def run(serving: ServingSettings, settings: Settings) -> None:
-    """Serve until told to stop; then what is in flight is finished, kept, and everything ends.
+    """Serve until a signal comes; then finish and archive the requests in flight, and end.
 
     Args:
         serving: address, port, number of workers.
-        settings: where keys and decisions are.
+        settings: the places of keys and decisions.
 
     Raises:
         KeysError: if the file of keys cannot be read.
-        OpenBeyondLoopback: if there are no keys and others than this machine could ask.
+        OpenBeyondLoopback: if there are no keys and other machines could ask.
         StoreMismatch: if the API's folder, or the portfolio, is another store's.
     """
     ring = KeyRing(settings.api_keys)
@@ -40,17 +39,16 @@ def run(serving: ServingSettings, settings: Settings) -> None:
     )
     configure_logs(serving.log_format)
     _require_one_store(settings)
-    settings.published_champion.unlink(missing_ok=True)  # what an earlier run has left
-    signal.signal(
-        signal.SIGTERM, _end
-    )  # uvicorn passes the signal on when it is done; the companions are to be waited for
-    with beside(companion("serving.ops.reader")), beside(companion("serving.ops.keeper")):
+    ChampionFile.of(settings).expire()
+    # uvicorn passes the signal on when it is done; the sidecars are to be waited for.
+    signal.signal(signal.SIGTERM, _end)
+    with running(sidecar(PUBLISHER)), running(sidecar(ARCHIVER)):
         _answer(serving, settings)
 
 
 def _require_one_store(settings: Settings) -> None:
-    """Compare the API's folder with the store. A store that does not answer now is no reason not to
-    start: the last known champion answers, and no other one does that the ledger does not have.
+    """Compare the API's folder with the store. A store that does not answer now does not prevent a
+    start: the last known champion answers, and no champion that the ledger does not have.
     """
     try:
         claim_folder(UPath(settings.api_folder), open_store(settings))
@@ -59,8 +57,7 @@ def _require_one_store(settings: Settings) -> None:
 
 
 def _answer(serving: ServingSettings, settings: Settings) -> None:
-    # Imported while the process that reads who is champion does the same: whoever is last is waited
-    # for.
+    # Imported while the sidecars do the same.
     import uvicorn
 
     from serving.ops.metrics import empty_metrics
@@ -81,18 +78,6 @@ def _answer(serving: ServingSettings, settings: Settings) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
     )
-
-
-def end_with_supervisor() -> None:
-    """A worker must not go on answering when whoever watches over it was killed, nor begin when
-    that has happened already. A single one is nobody's worker: it goes on when the shell that
-    started it ends.
-    """
-    supervisor = multiprocessing.parent_process()
-    if supervisor is not None:
-        end_with_parent()
-        if os.getppid() != supervisor.pid:
-            raise SystemExit(0)
 
 
 def _end(*_: object) -> None:

@@ -23,7 +23,13 @@ def uci_file() -> Path:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `uci` are left out where the file is not there; the report names how many."""
+    """The tests of a file are one group, run by one worker, but those that name a group themselves.
+
+    Tests marked `uci` are left out where the file is not there; the report names how many.
+    """
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     if uci_file().is_file():
         return
     left_out = [item for item in items if item.get_closest_marker("uci")]

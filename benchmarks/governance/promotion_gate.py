@@ -10,8 +10,8 @@ evidence anew from a large pool of customers that no fit has seen. Stand-in part
 scores whose AUC, likeness and spread are those measured on the real fits; its true gain can be set.
 Both go through every test that the gate makes of two sides' answers.
 
-The figures go to `docs/promotion-gate.json`, and from there into the marked block of
-`docs/promotion-gate.md` and two pictures.
+The figures go to `docs/evidence/promotion-gate.json`, and from there into the marked block of
+`docs/evidence/promotion-gate.md` and two pictures.
 """
 
 import argparse
@@ -31,15 +31,14 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from creditrisk_assets.governance.gate_tests import Comparison, compare
-from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.modelling.datasets import history_set, training_rows, with_features
 from creditrisk_assets.modelling.fairness import Groups, jeffreys_interval, protected_groups
 from creditrisk_assets.modelling.metrics import auc_gain
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.monitoring.population_stability import population_stability
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Scores
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 
 FloatArray = NDArray[np.float64]
@@ -149,7 +148,7 @@ def main() -> None:
     def told(news: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {news}", flush=True)
 
-    limits = GateLimits.of(Settings())
+    limits = GateLimits()
     with threadpool_limits(limits=1):
         pool, sides = real_sides(options.fits, told)
         pairs = {
@@ -189,8 +188,10 @@ def main() -> None:
         "stand_ins": {kind: dataclasses.asdict(one) for kind, one in stand_ins.items()},
         "cells": [dataclasses.asdict(cell) for cell in cells],
     }
-    (options.folder / "promotion-gate.json").write_text(json.dumps(results, indent=1) + "\n")
-    page = options.folder / "promotion-gate.md"
+    (options.folder / "evidence" / "promotion-gate.json").write_text(
+        json.dumps(results, indent=1) + "\n"
+    )
+    page = options.folder / "evidence" / "promotion-gate.md"
     page.write_text(with_block(page.read_text(), block(results)))
     draw_power(cells, options.folder / "images" / "promotion-gate-power.svg")
     draw_false_promotions(cells, options.folder / "images" / "promotion-gate-false-promotions.svg")

@@ -10,8 +10,8 @@ says, so that the truth is known; in one case they are the simulator's. The cham
 as `candidate_model` does it, and both sides go through every test that the gate makes of their
 answers.
 
-The figures go to `docs/recalibration-gate.json`, and from there into the marked block of
-`docs/promotion-gate.md`.
+The figures go to `docs/evidence/recalibration-gate.json`, and from there into the marked block of
+`docs/evidence/promotion-gate.md`.
 """
 
 import argparse
@@ -36,14 +36,13 @@ from benchmarks.governance.promotion_gate import (
     with_block,
 )
 from creditrisk_assets.governance.gate_tests import Comparison, compare
-from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.datasets import training_rows, with_features
 from creditrisk_assets.modelling.fairness import Groups, jeffreys_interval, protected_groups
-from creditrisk_assets.modelling.recalibration import moved_cut_off
+from creditrisk_assets.modelling.recalibration import recalibrated_cut_off
 from creditrisk_assets.modelling.training import fit, predict
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 
 FloatArray = NDArray[np.float64]
@@ -129,7 +128,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     started = time.monotonic()
-    limits = GateLimits.of(Settings())
+    limits = GateLimits()
     cells = []
     with threadpool_limits(limits=1):
         pool = fitted_pool()
@@ -153,8 +152,10 @@ def main() -> None:
         "limits": limits.model_dump(),
         "cells": [dataclasses.asdict(cell) for cell in cells],
     }
-    (options.folder / "recalibration-gate.json").write_text(json.dumps(results, indent=1) + "\n")
-    page = options.folder / "promotion-gate.md"
+    (options.folder / "evidence" / "recalibration-gate.json").write_text(
+        json.dumps(results, indent=1) + "\n"
+    )
+    page = options.folder / "evidence" / "promotion-gate.md"
     page.write_text(with_block(page.read_text(), block(results), BEGIN, END))
 
 
@@ -191,7 +192,7 @@ def counted(pool: Pool, truth: Truth, bads: int, trials: int, limits: GateLimits
         old = pool.log_odds[judging]
         new = update.intercept + update.slope * old
         sides = (
-            answers(expit(new), moved_cut_off(pool.cut_off, update)),
+            answers(expit(new), recalibrated_cut_off(pool.cut_off, update)),
             answers(expit(old), pool.cut_off),
         )
         groups = {name: grouping.part(judging) for name, grouping in pool.groups.items()}

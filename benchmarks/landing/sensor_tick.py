@@ -23,6 +23,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from creditrisk_assets.policy import Policy, ReportLimits
 from creditrisk_assets.scoring.bundle_store import BUNDLES
 
 COPIED = ("event", "evaluation_event", "partition")
@@ -161,6 +162,7 @@ class Store:
             sensor_name=name,
         )
         result = self.sensors[name](context)
+        assert isinstance(result, dg.SensorResult)
         if result.cursor is not None:
             self.cursors[name] = result.cursor
         return result
@@ -180,7 +182,7 @@ class Store:
                 (zone / day / "a.csv").write_text("id\n1\n")
         outcome = {days[0]: True, **({days[-1]: False} if failed else {})}
         for day, passed in outcome.items():
-            for asset, metadata in (
+            shown: tuple[tuple[str, dict[str, Any]], ...] = (
                 ("production_batch", {"dagster/row_count": 500}),
                 ("production_scores", {"dagster/row_count": 500, "model_version": "1"}),
                 (
@@ -194,7 +196,8 @@ class Store:
                     },
                 ),
                 ("performance_report", PERFORMANCE),
-            ):
+            )
+            for asset, metadata in shown:
                 self._record(dg.AssetMaterialization(asset, metadata=metadata, partition=day))
             for key in CAUSES:
                 self._record(
@@ -263,7 +266,12 @@ def champion_metadata(home: Path) -> Mapping[str, Any]:
 
     trained = home.exists()
     loop = SteppedLoop.in_folder(
-        home, Settings(data_dir=home / "data", report_rows=0, simulated_rows=4_000)
+        home,
+        Settings(
+            data_dir=home / "data",
+            policy=Policy(reports=ReportLimits(rows=0)),
+            raw_data="simulated:4000",
+        ),
     )
     if not trained and not loop.run("train").success:
         raise RuntimeError(f"no champion could be trained in {home}")

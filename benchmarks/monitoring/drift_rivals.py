@@ -106,4 +106,4 @@ def agrees_with_evidently(
     }
     assert int(metrics[0]["value"]["count"]) == sum(value >= LINE for value in mine.values())
     assert SCORE in theirs
-    return max(abs(theirs[name] - mine[name]) for name in names)
+    return float(max(abs(theirs[name] - mine[name]) for name in names))

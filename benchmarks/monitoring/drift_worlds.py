@@ -24,7 +24,7 @@ from creditrisk_assets.landing.history import read_history
 from creditrisk_assets.modelling.bundling import make_bundle
 from creditrisk_assets.modelling.datasets import history_set, with_features
 from creditrisk_assets.modelling.selection import CANDIDATES
-from creditrisk_assets.modelling.training import cross_fits
+from creditrisk_assets.modelling.training import cross_fit_candidates
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import REFERENCE, Bundle
 from creditrisk_assets.scoring.reference_profile import (
@@ -175,7 +175,7 @@ def _world(seed: int, data: Path | None) -> World:
 
     learning = history_set(with_features(history.reset_index(drop=True), PORTFOLIO), PORTFOLIO)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(limits=1):
-        fits = cross_fits(PORTFOLIO, learning.fit, CANDIDATES[-1:])
+        fits = cross_fit_candidates(PORTFOLIO, learning.fit, CANDIDATES[-1:])
         bundle = make_bundle(
             Path(folder), PORTFOLIO, learning.fit, learning.held_out, "history", [], fits
         )

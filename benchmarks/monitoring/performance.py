@@ -192,9 +192,17 @@ def report_estimates(options: argparse.Namespace) -> None:
     half_told = f"{half:,} customers to learn from, {len(rest):,} to draw days from"
     print(f"{options.splits} halvings, {half_told}, {options.days} days each\n")
     shown: list[list[object]] = []
-    for (kind, rows), cell in days.groupby(["kind", "rows"], sort=False):
+    for kind_and_rows, cell in days.groupby(["kind", "rows"], sort=False):
+        cell_kind, cell_rows = kind_and_rows
         shown.append(
-            [kind, rows, len(cell), "ours", *figures_of(cell, "auc"), *figures_of(cell, "bad_rate")]
+            [
+                cell_kind,
+                cell_rows,
+                len(cell),
+                "ours",
+                *figures_of(cell, "auc"),
+                *figures_of(cell, "bad_rate"),
+            ]
         )
         shown.append(
             [
@@ -349,14 +357,15 @@ class Watch:
         self._pool = pool
         self._settings = settings
         self._validation = validation_of(pool, rng)
-        self._days: deque[dict[str, float]] = deque(maxlen=settings.performance_days)
+        self._days: deque[dict[str, float]] = deque(maxlen=settings.policy.performance.days)
         self._decided: deque[IntArray] = deque(maxlen=30)
 
     def matured(self, target: IntArray, probability: FloatArray) -> dict[str, bool]:
         """Whether each check on outcomes fails on one more day."""
-        alpha, floor = self._settings.performance_alpha, self._settings.performance_floor
+        limits = self._settings.policy.performance
+        alpha, floor = limits.alpha, limits.floor
         self._days.append(day_figures(target, probability))
-        spans = spans_of([*self._days], self._settings.performance_days)
+        spans = spans_of([*self._days], limits.days)
         tests = {
             RANKING: ranking_tests(spans, self._validation, alpha, floor),
             LEVEL: level_tests(spans, alpha, floor),
@@ -373,17 +382,20 @@ class Watch:
         pool, settings = self._pool, self._settings
         expected = expected_auc(pool.probability[places])
         held = estimate_test(
-            expected, self._validation, settings.performance_alpha, settings.performance_floor
+            expected,
+            self._validation,
+            settings.policy.performance.alpha,
+            settings.policy.performance.floor,
         )
         self._decided.appendleft(places)
         counted = np.cumsum([len(one) for one in self._decided])
-        days = int(np.searchsorted(counted, settings.fairness_rows)) + 1
+        days = int(np.searchsorted(counted, settings.policy.fairness.rows)) + 1
         together_places = np.concatenate([*self._decided][:days])
         groups = {name: one.part(together_places) for name, one in pool.groups.items()}
         impacts = impact_by_group(pool.probability[together_places] < pool.cut_off, groups)
         return {
             ESTIMATE: not held.passed,
-            FAIRNESS: any(one.high < settings.gate_fairness_floor for one in impacts),
+            FAIRNESS: any(one.high < settings.policy.gate.fairness_floor for one in impacts),
         }
 
 
@@ -400,7 +412,7 @@ def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
         print(f"champion {number + 1}: AUC {auc:.4f}, bad rate less mean PD {gap:+.4f}, {told}")
     print(
         f"\n{repeats} years of {DAYS_A_YEAR} days, spans of up to "
-        f"{settings.performance_days} days\n"
+        f"{settings.policy.performance.days} days\n"
     )
     print_table(
         [
@@ -468,8 +480,8 @@ def report_detection(sizes: Sequence[int], repeats: int, seed: int) -> None:
         "by 14",
     ]
     print(
-        f"{repeats} repeats, {len(pools)} champions, spans of up to {settings.performance_days} "
-        "days\n"
+        f"{repeats} repeats, {len(pools)} champions, spans of up to "
+        f"{settings.policy.performance.days} days\n"
     )
     print_table(head, [])
     changes = [

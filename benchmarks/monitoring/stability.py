@@ -21,7 +21,7 @@ import datetime
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,14 @@ from benchmarks.monitoring.drift_worlds import (
     worlds,
 )
 from creditrisk_assets.monitoring.drift_rule import (
-    DriftLimits,
     quality_verdicts,
     stability_verdicts,
 )
 from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
 from creditrisk_assets.monitoring.population_stability import divergence
+from creditrisk_assets.policy import DriftLimits
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.reference_profile import SCORE, ColumnCounts
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.scenarios import (
     Plan,
     customers_of,
@@ -78,7 +77,7 @@ QUIET = 6
 """Days before a shift."""
 STRENGTHS = (0.5, 1.0, 2.0)
 SEASON = 30
-LIMITS = DriftLimits.of(Settings())
+LIMITS = DriftLimits()
 RULES = ("ours", "PSI > 0.25", "PSI > 0.10", "Evidently, any column", "Evidently, data set")
 
 
@@ -118,8 +117,8 @@ def alarms(world: World, pool: Pool, cells: IntArray) -> BoolArray:
     """The days (cells: days x cells) on which any check is an alarm: the day alone or together
     with those before it.
     """
-    spans = sorted({1, LIMITS.stability_days})
-    shared = replace(LIMITS, stability_alpha=LIMITS.stability_alpha / len(spans))
+    spans = sorted({1, LIMITS.days})
+    shared = LIMITS.model_copy(update={"alpha": LIMITS.alpha / len(spans)})
     found = np.zeros(len(cells), dtype=bool)
     for span in spans:
         actual, strange = columns_of(pooled(cells, span), pool.layout)
@@ -158,13 +157,14 @@ def table_says(world: World, pool: Pool, cells: IntArray) -> bool:
 def fixed_line(world: World, pool: Pool, cells: IntArray, line: float) -> BoolArray:
     """The days on which PSI of any column is above a line."""
     actual, _ = columns_of(cells, pool.layout)
-    return np.any(
+    exceeded: BoolArray = np.any(
         [
             divergence(want, have).value > line
             for want, have in zip(world.expected, actual, strict=True)
         ],
         axis=0,
     )
+    return exceeded
 
 
 def told(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
@@ -395,14 +395,24 @@ def rules(options: argparse.Namespace) -> list[str]:
     """
     repeats = options.repeats or 10
     chosen: dict[str, Callable[[World, Pool, IntArray], BoolArray]] = {
-        "each day alone": lambda *sample: over_spans(*sample, (1,)),
-        "2 of 3 days, each at 0.02": lambda *sample: k_of_n(*sample, 2, 3, 0.02),
-        "3 of 5 days, each at 0.05": lambda *sample: k_of_n(*sample, 3, 5, 0.05),
-        "3 days pooled": lambda *sample: over_spans(*sample, (3,)),
-        "7 days pooled": lambda *sample: over_spans(*sample, (7,)),
-        "the day, and 3 pooled (ours)": lambda *sample: over_spans(*sample, (1, 3)),
-        "the day, 3 and 7 pooled": lambda *sample: over_spans(*sample, (1, 3, 7)),
-        "sequential, one alarm in 1,000 days": lambda *sample: sequential(*sample, 1_000),
+        "each day alone": lambda world, pool, cells: over_spans(world, pool, cells, (1,)),
+        "2 of 3 days, each at 0.02": lambda world, pool, cells: k_of_n(
+            world, pool, cells, 2, 3, 0.02
+        ),
+        "3 of 5 days, each at 0.05": lambda world, pool, cells: k_of_n(
+            world, pool, cells, 3, 5, 0.05
+        ),
+        "3 days pooled": lambda world, pool, cells: over_spans(world, pool, cells, (3,)),
+        "7 days pooled": lambda world, pool, cells: over_spans(world, pool, cells, (7,)),
+        "the day, and 3 pooled (ours)": lambda world, pool, cells: over_spans(
+            world, pool, cells, (1, 3)
+        ),
+        "the day, 3 and 7 pooled": lambda world, pool, cells: over_spans(
+            world, pool, cells, (1, 3, 7)
+        ),
+        "sequential, one alarm in 1,000 days": lambda world, pool, cells: sequential(
+            world, pool, cells, 1_000
+        ),
     }
     shifts = practical_shifts()
     quiet_rates: dict[tuple[str, int], list[float]] = {}
@@ -451,7 +461,7 @@ def rules(options: argparse.Namespace) -> list[str]:
 
 def over_spans(world: World, pool: Pool, cells: IntArray, spans: tuple[int, ...]) -> BoolArray:
     """An alarm over any of some spans of days, alpha shared among them."""
-    shared = replace(LIMITS, stability_alpha=LIMITS.stability_alpha / len(spans))
+    shared = LIMITS.model_copy(update={"alpha": LIMITS.alpha / len(spans)})
     found = np.zeros(len(cells), dtype=bool)
     for span in spans:
         actual, _ = columns_of(pooled(cells, span), pool.layout)
@@ -463,7 +473,7 @@ def k_of_n(world: World, pool: Pool, cells: IntArray, k: int, n: int, alpha: flo
     """A column that is an alarm by itself on k of the last n days."""
     actual, _ = columns_of(cells, pool.layout)
     drifted = stability_verdicts(
-        world.expected, actual, replace(LIMITS, stability_alpha=alpha)
+        world.expected, actual, LIMITS.model_copy(update={"alpha": alpha})
     ).drifted
     return np.asarray((pooled(drifted.astype(np.int64), n) >= k).any(axis=-1))
 
@@ -493,7 +503,7 @@ def sequential(
             share = (want + 0.5) / (want + 0.5).sum()
             factors.append(_dirichlet(have, concentration * share) - _dirichlet(have, want + 0.5))
             one = divergence(want, have)
-            over.append(one.value - one.by_chance > LIMITS.stability_floor)
+            over.append(one.value - one.by_chance > LIMITS.floor)
         factor = np.where((now >= lag)[:, None], np.stack(factors, axis=-1), -np.inf)
         evidence = np.logaddexp(evidence, factor)
         over_floor = np.where(factor > best, np.stack(over, axis=-1), over_floor)

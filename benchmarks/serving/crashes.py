@@ -24,7 +24,7 @@ import httpx
 import pyarrow.parquet as pq
 
 from benchmarks.serving.site import Site
-from creditrisk_assets.decisions.archive import LiveDecisions, keep_finished
+from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
 from creditrisk_assets.decisions.replay import replay_set
 from creditrisk_assets.decisions.sets import days_with_decisions, proven_file, sets_of
 from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -169,8 +169,8 @@ def retry(site: Site, told: Told) -> None:
 def looked_at(site: Site, told: Told, rounds: int) -> Outcome:
     """Hold what the clients were told against the log of a site that has been stopped."""
     settings = site.loop.settings
-    live = LiveDecisions.of(settings)
-    kept = keep_finished(live, live.index(settings.idempotency_file), today())
+    live = ApiDecisions.of(settings)
+    kept = archive_finished(live, live.index(settings.idempotency_file), today())
     if kept.problems:
         raise RuntimeError(f"decisions could not be kept: {kept.problems}")
     logged: dict[str, dict[str, Any]] = {}
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        site = Site.trained(Path(folder), simulated_rows=4_000)
+        site = Site.trained(Path(folder), raw_data="simulated:4000")
         site.workers = arguments.workers
         outcome = crash(site, arguments.rounds, arguments.seed)
     print(outcome)

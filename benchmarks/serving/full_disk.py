@@ -228,7 +228,7 @@ def fill_store(site: Site, disk: SmallDisk) -> StoreOutcome:
     link = Path(str(site.loop.settings.decisions))
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(kept_in)
-    site.environment |= {"CREDITRISK_SEGMENT_MINUTES": "0.005"}
+    site.environment |= {"CREDITRISK_LIMITS": '{"segment_minutes": 0.005}'}
     told, refused = Told(), 0
     disk.fill()
     site.start()
@@ -310,7 +310,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, small_disk(DISK_MEGABYTES) as disk:
-        site = Site.trained(Path(folder), simulated_rows=2_000)
+        site = Site.trained(Path(folder), raw_data="simulated:2000")
         site.workers = arguments.workers
         outcome = fill_up(site, disk, arguments.rounds)
         with small_disk(DISK_MEGABYTES) as store:

@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        site = Site.trained(Path(folder), simulated_rows=2_000)
+        site = Site.trained(Path(folder), raw_data="simulated:2000")
         key = site.new_key("fuzzer", "admin")
         with running(site):
             outcomes = [

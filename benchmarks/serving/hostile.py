@@ -550,7 +550,7 @@ def main() -> None:
     parser.add_argument("--patience", type=float, default=10)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        site = Site.trained(Path(folder), simulated_rows=2_000)
+        site = Site.trained(Path(folder), raw_data="simulated:2000")
         site.environment = impatient(arguments.patience)
         headers = site.new_key("bank", "predict")
         site.start()

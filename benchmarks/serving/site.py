@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from creditrisk_assets.defs import event_log
+from creditrisk_assets.policy import Policy, ReportLimits
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
@@ -54,7 +55,7 @@ class Site:
         wanted: dict[str, Any] = {
             "data_dir": home / "data",
             "settle_seconds": 0,
-            "report_rows": 0,
+            "policy": Policy(reports=ReportLimits(rows=0)),
             **settings,
         }
         loop = SteppedLoop.in_folder(home, Settings(**wanted))
@@ -68,7 +69,7 @@ class Site:
         wanted: dict[str, Any] = {
             "data_dir": home / "data",
             "settle_seconds": 0,
-            "report_rows": 0,
+            "policy": Policy(reports=ReportLimits(rows=0)),
             **settings,
         }
         site = cls(SteppedLoop.in_folder(home, Settings(**wanted)))

@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        site = Site.trained(Path(folder), simulated_rows=4_000)
+        site = Site.trained(Path(folder), raw_data="simulated:4000")
         site.environment = {"CREDITRISK_RATE_LIMIT": "0"}
         headers = site.new_key("bank", "predict", "read")
         with running(site):

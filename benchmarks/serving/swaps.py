@@ -328,7 +328,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         site, other = (
-            Site.trained(Path(folder) / str(seed), simulated_rows=2_000, simulated_seed=seed)
+            Site.trained(Path(folder) / str(seed), raw_data=f"simulated:2000:{seed}")
             for seed in (1, 2)
         )
         site.workers = arguments.workers

@@ -237,9 +237,11 @@ def champion_policy(
         bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
     except BundleError as error:
         fail(error)
-    assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
+    assumptions = LossAssumptions(
+        settings.portfolio.loss_given_default, settings.portfolio.exposure_share
+    )
     view = policy_view(
-        bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds
+        bundle, in_force.rule, settings.portfolio, assumptions, settings.portfolio.grade_bounds
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)

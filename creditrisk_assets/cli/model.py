@@ -95,7 +95,7 @@ def _customers_to_land(settings: Any, data: Path | None) -> tuple[Any, str]:
         ValueError: if the portfolio has no simulator and its history is no file.
     """
     from creditrisk_assets.defs.status import stored_history
-    from creditrisk_assets.settings import SIMULATED
+    from creditrisk_assets.settings import simulated_history_of
     from creditrisk_assets.simulation import scenarios
 
     portfolio, home = settings.portfolio, home_folder()
@@ -105,7 +105,7 @@ def _customers_to_land(settings: Any, data: Path | None) -> tuple[Any, str]:
         if learned is None or learned.sha256 != given.sha256:
             return scenarios.customers_of(given.rows.accepted), f"all of {given.source}"
         learned = given
-    elif learned is None and settings.raw_data != SIMULATED:
+    elif learned is None and simulated_history_of(settings.raw_data) is None:
         learned = history_of(settings.raw_data, portfolio)
     if learned is None or learned.is_simulated:
         return scenarios.simulated_customers(portfolio), "simulated, like those of the history"
@@ -193,7 +193,7 @@ def evaluate(
     plan = evaluation.PROTOCOLS[protocol]
     portfolio = settings_here().portfolio
     history = history_of(data, portfolio)
-    compared = evaluation.contenders(protocol)
+    compared = evaluation.competitors(protocol)
     stop_on_signals()
     try:
         with Progress(console=errors) as progress:
@@ -209,7 +209,7 @@ def evaluate(
         fail(error)
     except KeyboardInterrupt:
         fail("stopped")
-    published = evaluation.published(protocol, history.sha256)
+    published = evaluation.published_aucs(protocol, history.sha256)
     if as_json:
         measured = [dataclasses.asdict(one) for one in results]
         print_json(

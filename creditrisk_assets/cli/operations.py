@@ -237,7 +237,7 @@ def replay(
 
 
 def _replay_one(decision_id: str, as_json: bool) -> None:
-    from creditrisk_assets.decisions.archive import LiveDecisions, decision_found
+    from creditrisk_assets.decisions.archive import ApiDecisions, find_decision
     from creditrisk_assets.decisions.replay import replay_decision
     from creditrisk_assets.decisions.sets import DecisionsError
     from creditrisk_assets.scoring.bundle import BundleError
@@ -245,7 +245,7 @@ def _replay_one(decision_id: str, as_json: bool) -> None:
 
     settings = settings_here()
     try:
-        found = decision_found(LiveDecisions.of(settings), decision_id)
+        found = find_decision(ApiDecisions.of(settings), decision_id)
         replayed = replay_decision(BundleStore(settings.data_dir), *found)
     except (DecisionsError, BundleError) as error:
         fail(error)

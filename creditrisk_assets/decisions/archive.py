@@ -1,9 +1,8 @@
-"""Decisions of the API become what all decisions become: a kept set that can be replayed, and
-customers of their day.
+"""Archives the API's decisions: as a set that can be replayed, and as customers of their day.
 
-A finished segment of the decision log is sealed; its decisions are kept at once; when its day is
-over, its customers land as a file of that day, to be monitored, matured and learned from like any
-others. Only then the segment is removed. Every step can be done again after a crash.
+A finished segment of the decision log is sealed; its decisions are stored at once; when its day is
+over, its customers land as a file of that day, to be monitored, matured and learned from like all
+others. Only then is the segment removed. Every step can be repeated after a crash.
 """
 
 import datetime
@@ -35,9 +34,9 @@ from creditrisk_assets.decisions.sets import (
     REASONS,
     DecisionsError,
     DecisionSet,
-    keep,
-    kept_decision,
     parsed_id,
+    store_set,
+    stored_decision,
 )
 from creditrisk_assets.portfolio.columns import arrow_type
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -57,7 +56,7 @@ ABOUT = {
     "trace_id": pa.string(),
     "idempotency_key": pa.string(),
 }
-"""What the API says of a decision beside the answer."""
+"""Columns about a decision beside its answer."""
 
 DECIDED = {
     "default_probability": pa.float64(),
@@ -71,15 +70,15 @@ DECIDED = {
 
 
 @dataclass(frozen=True)
-class LiveDecisions:
-    """Where the decisions of the API come from and go to.
+class ApiDecisions:
+    """The places of the API's decisions.
 
     Attributes:
-        portfolio: whose records they are about.
-        codec: what the log's payloads pass through.
+        portfolio: of their records.
+        codec: encodes the log's payloads.
         open_segments: folder of segments that may be written to.
         sealed_segments: folder of finished ones.
-        decisions: where decisions are kept for ever.
+        decisions: folder of all stored decisions.
         landing: landing zone of customers.
         scratch: folder on a disk of this machine to work in.
     """
@@ -93,8 +92,8 @@ class LiveDecisions:
     scratch: Path
 
     @classmethod
-    def of(cls, settings: Settings) -> "LiveDecisions":
-        """Where the settings say."""
+    def of(cls, settings: Settings) -> "ApiDecisions":
+        """As the settings name them."""
         return cls(
             portfolio=settings.portfolio,
             codec=settings.decision_log_codec,
@@ -111,82 +110,82 @@ class LiveDecisions:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What one pass has done: names of segments, and what could not be done."""
+class Archived:
+    """The result of one pass: names of segments, and problems."""
 
     sealed: tuple[str, ...]
     landed: tuple[str, ...]
     problems: tuple[str, ...]
 
 
-def keep_finished(
-    live: LiveDecisions, index: IdempotencyIndex, today: datetime.date, land_now: bool = False
-) -> Kept:
-    """Seal, keep and land what is finished.
+def archive_finished(
+    api: ApiDecisions, index: IdempotencyIndex, today: datetime.date, land_now: bool = False
+) -> Archived:
+    """Seal, store and land finished segments.
 
     Args:
-        live: where things are.
-        index: of idempotency keys; sealing enters them.
+        api: the places of its decisions.
+        index: of idempotency keys; sealing adds them.
         today: UTC; days before it are over.
         land_now: land sealed segments of a day that is not over, too. Later ones of that day make
             it run again.
     """
     sealed, landed, problems = [], [], []
-    for path in open_segments(live.open_segments):
+    for path in open_segments(api.open_segments):
         try:
-            if index.seal(path, live.sealed_segments) is not None:
+            if index.seal(path, api.sealed_segments) is not None:
                 sealed.append(path.name)
         except (DecisionLogError, OSError, sqlite3.Error) as error:
             problems.append(str(error))
-    still_open = {path.name[:10] for path in open_segments(live.open_segments)}
-    for path in open_segments(live.sealed_segments):
+    still_open = {path.name[:10] for path in open_segments(api.open_segments)}
+    for path in open_segments(api.sealed_segments):
         try:
             day = path.name[:10]
             over = datetime.date.fromisoformat(day) < today and day not in still_open
-            if _kept_and_landed(live, path, over or land_now):
+            if _store_and_land(api, path, over or land_now):
                 landed.append(path.name)
         except (DecisionLogError, OSError, RuntimeError) as error:
             problems.append(str(error))
     for problem in problems:
-        log.error("decisions_not_kept", problem=problem)
-    return Kept(tuple(sealed), tuple(landed), tuple(problems))
+        log.error("decisions_not_archived", problem=problem)
+    return Archived(tuple(sealed), tuple(landed), tuple(problems))
 
 
-def decision_found(live: LiveDecisions, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
-    """A decision of a batch or of the API, wherever it is by now: who made it, and its row.
+def find_decision(api: ApiDecisions, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
+    """A decision of a batch or of the API, in the log or stored: its champion, and its row.
 
     Raises:
         DecisionsError: if there is no such decision, or what it is in was changed.
     """
     day, name, row = parsed_id(decision_id)
     try:
-        # A segment may be sealed and removed between two looks; then it is kept.
-        in_log = find_record((live.open_segments, live.sealed_segments), live.codec, day, name, row)
+        # A segment may be sealed and removed between two looks; then it is stored.
+        in_log = find_record((api.open_segments, api.sealed_segments), api.codec, day, name, row)
     except DecisionLogError as error:
         raise DecisionsError(str(error)) from error
     if in_log is None:
-        return kept_decision(live.decisions, decision_id)
+        return stored_decision(api.decisions, decision_id)
     header, line = in_log
-    table = decision_table(live.portfolio, header, [line])
+    table = decision_table(api.portfolio, header, [line])
     record = table.set_column(0, DECISION_ID, pa.array([decision_id])).to_batches()[0]
     return header.champion, record
 
 
-def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
-    """Keep a sealed segment's decisions and, if it may be, land its customers and remove it;
-    whether it has landed.
+def _store_and_land(api: ApiDecisions, path: Path, may_land: bool) -> bool:
+    """Store a sealed segment's decisions and, if allowed, land its customers and remove it; whether
+    it has landed.
     """
-    document = live.decisions / path.name[:10] / f"{path.stem[11:]}.json"
+    document = api.decisions / path.name[:10] / f"{path.stem[11:]}.json"
     if document.exists() and not may_land:
         return False
-    segment = read_segment(path, live.codec)
+    segment = read_segment(path, api.codec)
     if segment is None or not segment.rows:
         path.unlink()  # a process began it and decided nothing
         return False
-    with scratch_folder(live.scratch) as folder:
+    with scratch_folder(api.scratch) as folder:
         if not document.exists():
-            staged = folder / "kept.parquet"
-            _write(live.portfolio, segment, staged)
+            staged = folder / "stored.parquet"
+            _write(api.portfolio, segment, staged)
             header, digest = segment.header, _digest(staged)
             decisions = DecisionSet(
                 day=header.day,
@@ -196,17 +195,17 @@ def _kept_and_landed(live: LiveDecisions, path: Path, may_land: bool) -> bool:
                 file_sha256=digest,
                 segment=header.name,
             )
-            keep(live.decisions, staged, decisions)
+            store_set(api.decisions, staged, decisions)
         if not may_land:
             return False
         staged = folder / "landed.parquet"
         _write(
-            live.portfolio,
+            api.portfolio,
             segment,
             staged,
-            [live.portfolio.identifier, *live.portfolio.field_names],
+            [api.portfolio.identifier, *api.portfolio.field_names],
         )
-        put_file(staged, live.landing / path.name[:10] / f"api-{path.stem[11:]}.parquet")
+        put_file(staged, api.landing / path.name[:10] / f"api-{path.stem[11:]}.parquet")
     path.unlink()
     return True
 
@@ -234,11 +233,11 @@ def _write(
 def decision_table(
     portfolio: Portfolio, header: SegmentHeader, lines: Sequence[bytes], first: int = 0
 ) -> pa.Table:
-    """Lines of a segment, from a row on, as the columns in which decisions are kept. The answer is
-    kept as it was told, too.
+    """Lines of a segment, from a row on, as the columns of stored decisions. The answer is stored
+    as it was sent, too.
 
-    Where the caller gave no identifier, the decision's id stands for it: by that the outcome will
-    be known.
+    Where the caller gave no identifier, the decision's id stands for it: the outcome will be known
+    by that id.
     """
     records: list[dict[str, Any]] = [from_json(line) for line in lines]
     ids = [header.decision_id(row) for row in range(first, first + len(records))]

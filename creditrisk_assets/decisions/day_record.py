@@ -1,9 +1,8 @@
 """The record of a day: the decisions that were acted on.
 
 A day may be scored more than once: by another champion, or after another file has landed. Each
-    scoring
-is kept as a set of its own (`decisions`). Of several decisions on the same customer with the same
-record the first was acted on, so the first is what is monitored; the later ones stand beside it.
+scoring is stored as a set of its own (`sets`). Of several decisions on the same customer with the
+same record the first was acted on, so the first is monitored; the later ones stand beside it.
 """
 
 from collections.abc import Sequence
@@ -37,11 +36,11 @@ def write_day_record(
     """Write the record of a day whose files have changed since it was first scored.
 
     Args:
-        folder: where all decisions are.
+        folder: of all decisions.
         earlier: the scorings before the present one, the first of them first.
         scored: the present scoring, a Parquet file of every row of the day as it is now.
-        record: where the record goes: the rows of `scored`, each with the first decision on it.
-        portfolio: whose customers they are.
+        record: path of the record: the rows of `scored`, each with the first decision on it.
+        portfolio: of the customers.
 
     Raises:
         DecisionsError: if an earlier set cannot be read or was changed.

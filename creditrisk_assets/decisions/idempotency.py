@@ -113,7 +113,7 @@ class IdempotencyIndex:
             found = self._kept(caller, key)
         return found
 
-    def enter(self, caller: str, key: str, digest: str, answer: bytes) -> None:
+    def add(self, caller: str, key: str, digest: str, answer: bytes) -> None:
         """Remember an answer whose decision is on the disk. Call it within `exclusive`."""
         row = (caller, key, digest, answer, time.time())
         self._connection.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?, ?)", row)
@@ -210,6 +210,6 @@ class IdempotencyIndex:
             if MARK in line:
                 record: dict[str, Any] = from_json(line)
                 if asked := record.get("idempotency"):
-                    self.enter(
+                    self.add(
                         record["caller"], asked["key"], asked["digest"], to_json(record["answer"])
                     )

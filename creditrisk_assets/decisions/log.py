@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
@@ -79,21 +79,6 @@ class SegmentHeader(BaseModel):
         return f"{self.day}-{self.name}-{row}"
 
 
-class Header(Protocol):
-    """The first payload of a segment, whatever its lines are about."""
-
-    @property
-    def name(self) -> str:
-        """16 hexadecimal digits."""
-
-    @property
-    def day(self) -> str:
-        """Of what it holds, UTC."""
-
-    def model_dump_json(self) -> str:
-        """The payload."""
-
-
 def new_name() -> str:
     """A name that no other segment has."""
     return secrets.token_hex(8)
@@ -105,17 +90,14 @@ class SegmentWriter:
     Args:
         folder: of the open segments.
         header: what it says of itself.
-        codec: what payloads pass through.
-        durable: wait for the disk each time. Without that what was written outlives its process,
-            but not the machine.
+        codec: encodes payloads.
 
     Raises:
         OSError: if it cannot be made; then nothing is left of it.
     """
 
-    def __init__(self, folder: Path, header: Header, codec: Codec, *, durable: bool = True) -> None:
+    def __init__(self, folder: Path, header: SegmentHeader, codec: Codec) -> None:
         self.header = header
-        self._durable = durable
         self.rows = 0
         self.broken = False
         self._codec = codec
@@ -131,8 +113,7 @@ class SegmentWriter:
             )  # before it has its name, so that nobody takes it for finished
             self._write(header.model_dump_json().encode())
             os.link(unnamed, self.path)  # which fails where a rename would replace another segment
-            if durable:
-                sync_folder(folder)
+            sync_folder(folder)
         except BaseException:
             os.close(self._file)
             raise
@@ -171,10 +152,9 @@ class SegmentWriter:
         end = self._size + len(frame)
         try:
             self._put(frame, self._size)
-            if self._durable:
-                if end > self._length:
-                    self._go_ahead(end)
-                os.fdatasync(self._file)
+            if end > self._length:
+                self._go_ahead(end)
+            os.fdatasync(self._file)
         except OSError:
             self._take_back()
             raise

@@ -1,5 +1,5 @@
-"""Decisions that were made, kept for ever: the records, the answers, and which bundle gave them by
-which rule.
+"""Stored decisions: the records, the answers, and the bundle and rule that gave them. They are
+never replaced.
 
 A decision set is the decisions on one day's batch by one bundle and one rule: a Parquet file and a
 JSON document beside it that names the bundle and the file's SHA-256. A set is written once; a day
@@ -40,13 +40,13 @@ class NoSuchDecision(DecisionsError):
 
 
 class DecisionSet(BaseModel):
-    """What a set says of itself.
+    """The document of a set.
 
     Attributes:
         day: of the batch.
         batch_sha256: of the day's accepted rows, or of the segment.
-        champion: who decided, by which rule.
-        rows: how many decisions.
+        champion: the model that decided, and its rule.
+        rows: number of decisions.
         file_sha256: of the Parquet file.
         segment: name of the segment, for decisions of the API; None for those of a batch.
         number: 1 for the first scoring of the day's batch, 2 for the next and so on; given when the
@@ -66,7 +66,7 @@ class DecisionSet(BaseModel):
     sha256: str = ""
 
     def content(self) -> bytes:
-        """The document of it."""
+        """The document as bytes."""
         return (self.model_dump_json(indent=2, exclude=self._absent) + "\n").encode()
 
     def digest(self) -> str:
@@ -85,7 +85,7 @@ class DecisionSet(BaseModel):
 
     @property
     def _absent(self) -> set[str]:
-        """A batch's document says nothing of segments, a segment's has no number."""
+        """A batch's document has no segment, a segment's no number."""
         return {name for name in ("segment", "number") if getattr(self, name) is None}
 
 
@@ -111,8 +111,8 @@ def decision_ids(day: str, name: str, first: int, rows: int) -> pa.Array:
 def answer_columns(
     bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch
 ) -> dict[str, pa.Array]:
-    """What a bundle answers on records, as the columns in which it is kept: default_probability,
-    score, prediction, reason_1 to reason_4.
+    """A bundle's answers on records, as they are stored: default_probability, score, prediction,
+    reason_1 to reason_4.
     """
     columns = {
         name: records.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names
@@ -135,21 +135,21 @@ def answer_columns(
     }
 
 
-def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet:
-    """Put a finished file of decisions where they are kept; the document comes last. A set that is
-    kept already stays.
+def store_set(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet:
+    """Store a finished file of decisions; the document comes last. A set that is stored already
+    stays.
 
     Args:
-        folder: where all decisions are.
+        folder: of all decisions.
         local: the file; it is gone afterwards.
-        decisions: what it is.
+        decisions: its document.
 
     Returns:
         The set as it is stored.
 
     Raises:
-        DecisionsError: if the same set is kept with other content: then something does not give the
-            same bytes twice.
+        DecisionsError: if the same set is stored with other content: the same inputs did not give
+            the same bytes.
     """
     document = folder / decisions.day / f"{decisions.name}.json"
     if not document.exists():
@@ -159,21 +159,20 @@ def keep(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet
                 update={"number": len(scorings_of(folder, decisions.day)) + 1}
             )
         signed = decisions.model_copy(update={"sha256": decisions.digest()})
-        with contextlib.suppress(FileExistsError):  # another run has kept the same set meanwhile
+        with contextlib.suppress(FileExistsError):  # another run stored the same set meanwhile
             create_file(document, signed.content())
     local.unlink(missing_ok=True)
-    kept = _read(document)
-    if kept.file_sha256 != decisions.file_sha256:
+    stored = _read(document)
+    if stored.file_sha256 != decisions.file_sha256:
         raise DecisionsError(
-            f"{document} names SHA-256 {kept.file_sha256}; the same inputs now give "
+            f"{document} names SHA-256 {stored.file_sha256}; the same inputs now give "
             f"{decisions.file_sha256}. Decisions that were made are never replaced."
         )
-    return kept
+    return stored
 
 
 def scorings_of(folder: StoredPath, day: str) -> list[DecisionSet]:
-    """The sets of a day's batch in the order in which it was scored; the first is what was acted
-    on.
+    """The sets of a day's batch in the order of scoring; the first was acted on.
 
     Raises:
         DecisionsError: if a document cannot be read.
@@ -202,8 +201,8 @@ def days_with_decisions(folder: StoredPath) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
-def kept_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
-    """A decision as it was kept: who made it, and its row.
+def stored_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
+    """A stored decision: its champion, and its row.
 
     Raises:
         DecisionsError: if there is no such decision, or the file it is in was changed.

@@ -1,112 +1,109 @@
-"""Shadow scores as they are kept: finished segments become Parquet,
-`<shadow>/<day>/<name>.parquet`, a row for each decision.
+"""Shadow scores: a challenger's PDs on customers that the champion has decided on.
+
+The API's decisions are stored with their records, so a challenger is scored on them afterwards: no
+request waits for it, and the scores can be made again at any time.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import structlog
+from numpy.typing import NDArray
 
-from creditrisk_assets.decisions.codec import Codec
-from creditrisk_assets.decisions.log import open_segments, taken, whole_frames
-from creditrisk_assets.decisions.shadow_log import ShadowHeader, ShadowScores, scores_in
-from creditrisk_assets.storage import StoredPath, put_file, scratch_folder
+from creditrisk_assets.decisions.sets import (
+    ROWS_AT_ONCE,
+    DecisionSet,
+    batches,
+    days_with_decisions,
+    proven_file,
+    sets_of,
+)
+from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.storage import StoredPath
 
 log = structlog.get_logger()
 
-SCHEMA = pa.schema(
-    {
-        "decision_id": pa.string(),
-        "champion_version": pa.string(),
-        "champion_probability": pa.float64(),
-        "challenger_version": pa.string(),
-        "bundle_sha256": pa.string(),
-        "challenger_probability": pa.float64(),
-    }
-)
-"""`bundle_sha256` is the challenger's; `challenger_probability` is null where it gave no number."""
+FloatArray = NDArray[np.float64]
+
+ROWS_LIMIT = 200_000
+"""Decisions that are scored, the latest ones: some seconds, and more would change no figure that is
+looked at.
+"""
 
 
-def keep_shadows(segments: Path, kept: StoredPath, codec: Codec, scratch: Path) -> tuple[str, ...]:
-    """Keep the finished segments and remove them; it can be done again after a crash. What is not
-    whole is left out.
+@dataclass(frozen=True)
+class ShadowScores:
+    """A challenger's PDs beside the champion's on the same decisions.
+
+    Attributes:
+        days: of the decisions, the oldest first.
+        rows: decisions.
+        champion: PDs as they were answered, of the rows that the challenger could score.
+        challenger: its PDs on the same rows.
+    """
+
+    days: tuple[str, ...] = ()
+    rows: int = 0
+    champion: FloatArray = field(default_factory=lambda: np.empty(0))
+    challenger: FloatArray = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def failed(self) -> int:
+        """Decisions that the challenger gave no PD between 0 and 1."""
+        return self.rows - len(self.challenger)
+
+
+def shadow_scores(
+    decisions: StoredPath, last_days: int, challenger: Bundle, champion_version: str
+) -> ShadowScores:
+    """Score the API's stored decisions of the last days by a challenger.
 
     Args:
-        segments: folder of the segments, those that are written to among them.
-        kept: where shadow scores are kept.
-        codec: what the payloads pass through.
-        scratch: folder on a disk of this machine to work in.
+        decisions: folder of all decisions.
+        last_days: days with decisions that count.
+        challenger: scores the records.
+        champion_version: only decisions of this version count; a fallback's do not.
 
-    Returns:
-        The names of the segments that were kept. One that cannot be is logged and stays.
+    Raises:
+        DecisionsError: if stored decisions were changed.
     """
-    done = []
-    for path in open_segments(segments):
-        with taken(path) as mine:
-            if not mine:
-                continue
-            try:
-                table = _table(path, codec)
-                if table is not None and len(table):
-                    with scratch_folder(scratch) as folder:
-                        staged = folder / "shadow.parquet"
-                        pq.write_table(table, staged, compression="zstd")
-                        put_file(staged, kept / path.name[:10] / f"{path.stem[11:]}.parquet")
-                    done.append(path.name)
-                path.unlink()
-            # A codec of the user's own may raise anything; the other segments are to be kept.
-            except Exception as error:
-                log.error(
-                    "shadow_not_kept", segment=path.name, problem=f"{type(error).__name__}: {error}"
-                )
-    return tuple(done)
+    days, champions, challengers, rows = set(), [], [], 0
+    for decided in _sets(decisions, last_days, champion_version):
+        for batch in batches(proven_file(decisions, decided), ROWS_AT_ONCE):
+            if not set(challenger.input_names) <= set(batch.schema.names):
+                break  # records of an earlier contract
+            answered, scored = batch["default_probability"].to_numpy(), _scores(challenger, batch)
+            valid = (scored >= 0) & (scored <= 1)
+            days.add(decided.day)
+            champions.append(answered[valid])
+            challengers.append(scored[valid])
+            rows += len(batch)
+        if rows >= ROWS_LIMIT:
+            break
+    if not rows:
+        return ShadowScores()
+    return ShadowScores(
+        tuple(sorted(days)), rows, np.concatenate(champions), np.concatenate(challengers)
+    )
 
 
-def shadow_days(kept: StoredPath) -> list[str]:
-    """Days of which shadow scores are kept, the oldest first."""
-    return sorted(path.name for path in kept.iterdir()) if kept.is_dir() else []
+def _sets(decisions: StoredPath, last_days: int, champion_version: str) -> Iterator[DecisionSet]:
+    """The API's decisions by a version, the latest days first."""
+    for day in days_with_decisions(decisions)[: -last_days - 1 : -1]:
+        for decided in sets_of(decisions, day):
+            if decided.segment is not None and decided.champion.model_version == champion_version:
+                yield decided
 
 
-def shadow_scores(kept: StoredPath, day: str, bundle_sha256: str) -> Iterator[pa.Table]:
-    """What one challenger said of a day's decisions, a file at a time, by name; columns as in
-    `SCHEMA`.
-    """
-    for name in sorted(
-        path.name for path in (kept / day).iterdir() if path.name.endswith(".parquet")
-    ):
-        with (kept / day / name).open("rb") as file:
-            table = pq.ParquetFile(file).read()
-        of_this = table.filter(pc.equal(table["bundle_sha256"], bundle_sha256))
-        if len(of_this):
-            yield of_this
-
-
-def _table(path: Path, codec: Codec) -> pa.Table | None:
-    """The scores of a segment up to the first frame that is not whole; None where not even its
-    header is.
-    """
-    header, scores, good = None, list[ShadowScores](), 0
-    with path.open("rb") as file:
-        for payload, end in whole_frames(file):
-            content, good = codec.decode(payload), end
-            if header is None:
-                header = ShadowHeader.model_validate_json(content)
-            else:
-                scores += scores_in(content)
-    if torn := path.stat().st_size - good:
-        log.warning("shadow_cut", segment=path.name, bytes=torn)
-    if header is None:
-        return None
-    ids = [one for some in scores for one in some.ids]
+def _scores(challenger: Bundle, records: pa.RecordBatch) -> FloatArray:
+    """PDs; NaN for all where the challenger fails."""
     columns = {
-        "decision_id": ids,
-        "champion_version": [header.champion_version] * len(ids),
-        "champion_probability": [one for some in scores for one in some.champion],
-        "challenger_version": [header.challenger_version] * len(ids),
-        "bundle_sha256": [header.bundle_sha256] * len(ids),
-        "challenger_probability": [one for some in scores for one in some.challenger],
+        name: records.column(name).to_numpy(zero_copy_only=False) for name in challenger.input_names
     }
-    return pa.Table.from_pydict(columns, schema=SCHEMA)
+    try:
+        return challenger.score(challenger.raw(columns)).default_probability
+    except Exception as error:  # the gate counts them, whatever the bundle raises
+        log.error("shadow_not_scored", error=f"{type(error).__name__}: {error}")
+        return np.full(len(records), np.nan)

@@ -1,4 +1,4 @@
-"""A process's end of the decision log: which segment decisions go to, and bringing them there."""
+"""Writes decisions to the log: plans the segment of each, and brings them to the disk."""
 
 import datetime
 import errno
@@ -12,7 +12,7 @@ import structlog
 
 from creditrisk_assets.decisions.codec import Codec
 from creditrisk_assets.decisions.log import SegmentHeader, SegmentWriter, new_name
-from serving.inference.champion_holder import LoadedChampion
+from creditrisk_assets.scoring.bundle import ChampionRecord
 
 log = structlog.get_logger()
 
@@ -20,7 +20,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 PROBE_BYTES = 1 << 16
-"""With less space than this the log is said to be unwritable: some dozens of decisions."""
+"""The log counts as unwritable with less space than this: some dozens of decisions."""
 
 
 class LogUnwritable(RuntimeError):
@@ -36,15 +36,15 @@ class LogUnwritable(RuntimeError):
 class DecisionLog:
     """A sequence of segments, each of one day and one champion.
 
-    One thread plans, which costs nothing. Whoever writes does so in the order of the plans.
+    One thread plans, which costs nothing. Writes follow the order of the plans.
 
     Args:
         folder: of the open segments, on a disk of this machine.
         portfolio: name of the portfolio.
-        codec: what payloads pass through.
+        codec: encodes payloads.
         segment_bytes: a segment of this size is finished.
         segment_seconds: so is one that was begun so long ago.
-        keyed: whether decisions that were asked for with an idempotency key go here, too.
+        keyed: whether decisions with an idempotency key go here, too.
     """
 
     def __init__(
@@ -73,17 +73,17 @@ class DecisionLog:
         self._writing = threading.Lock()
 
     def plan(
-        self, champion: LoadedChampion, day: datetime.date, rows: int
+        self, champion: ChampionRecord, day: datetime.date, rows: int, *, degraded: bool = False
     ) -> tuple[SegmentHeader, list[str]]:
-        """Which segment the next decisions belong to, and their ids."""
+        """The segment of the next decisions, and their ids."""
         header = self._planned
-        if header is None or not self._goes_on(header, champion, day):
+        if header is None or not self._goes_on(header, champion, day, degraded):
             header = SegmentHeader(
                 name=new_name(),
                 day=day.isoformat(),
                 portfolio=self._portfolio,
-                champion=champion.record,
-                degraded=champion.degraded,
+                champion=champion,
+                degraded=degraded,
                 keyed=self._keyed,
             )
             self._planned, self._rows = header, 0
@@ -116,10 +116,8 @@ class DecisionLog:
                 self._begun = time.monotonic()
             segment.append(lines)
         except OSError as error:
-            self._failed = (
-                header.name,
-                error.errno or errno.EIO,
-            )  # the rows of later plans count on these
+            # The rows of later plans count on these.
+            self._failed = (header.name, error.errno or errno.EIO)
             self._finished = header.name
             self.close()
             raise self._unwritable(error) from error
@@ -127,15 +125,15 @@ class DecisionLog:
         if segment.size >= self._segment_bytes:
             self._finished = header.name
 
-    def look_after(self) -> None:
-        """When there is nothing to write: finish a segment that has been open for long enough, so
-        that quiet hours are kept too; and see whether there is space, and after a problem whether
-        the disk takes writes again, so that nobody's request has to find out.
+    def maintain(self) -> None:
+        """In idle moments: finish a segment that has been open for long enough, so that quiet hours
+        are archived too; check the free space, and after a problem whether the disk takes writes
+        again, before a request finds out.
         """
         with self._writing:
-            self._look_after()
+            self._maintain()
 
-    def _look_after(self) -> None:
+    def _maintain(self) -> None:
         if self._segment is not None and self._segment.header.name == self._finished:
             self.close()  # a second ago at least nothing more was planned for it
         elif self._segment is not None and time.monotonic() - self._begun > self._segment_seconds:
@@ -168,16 +166,18 @@ class DecisionLog:
             self._segment.close()
             self._segment = None
 
-    def _goes_on(self, header: SegmentHeader, champion: LoadedChampion, day: datetime.date) -> bool:
+    def _goes_on(
+        self, header: SegmentHeader, champion: ChampionRecord, day: datetime.date, degraded: bool
+    ) -> bool:
         return (
             header.name != self._finished
-            and header.champion is champion.record
-            and header.degraded == champion.degraded
+            and header.champion is champion
+            and header.degraded == degraded
             and header.day == day.isoformat()
         )
 
     def _free_bytes(self) -> int:
-        """What this process may still write."""
+        """The space that is left to this process."""
         folder = next(one for one in (self._folder, *self._folder.parents) if one.exists())
         disk = os.statvfs(folder)
         return disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)

@@ -60,7 +60,9 @@ def tell(
     with Outbox(settings.alerts) as outbox:
         readings = [*(_new_readings(instance, outbox) if instance else ()), *outside]
         outbox.record(
-            readings, settings.alert_reminder_days, Links(settings.dagster_url, settings.api_url)
+            readings,
+            settings.policy.reports.reminder_days,
+            Links(settings.dagster_url, settings.api_url),
         )
         done = outbox.deliver(receiver)
         if done is None:

@@ -1,8 +1,10 @@
 """Who decides: the assets `candidate_model` and `champion`, and what must hold for a champion."""
 
+import math
 import secrets
 from collections.abc import Iterator, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from creditrisk_assets.defs.champion_commands import (
     in_force_of,
     policy_metadata,
     registry_of,
+    stored_policy,
     verify,
 )
 from creditrisk_assets.defs.check_results import watched_result
@@ -30,7 +33,7 @@ from creditrisk_assets.defs.history import register_made, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, lock_champion, rollback_of
 from creditrisk_assets.monitoring.triage import Action
-from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.bundle import RECALIBRATION, Bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.storage import replacing
@@ -71,7 +74,11 @@ def candidate_model(
     if _action(context.run.tags) == Action.RECALIBRATE:
         return _recalibration(context, settings, production_batch, outcomes, causes)
     learning = candidate_set(
-        features, production_batch, outcomes, settings.portfolio, settings.evaluation_days
+        features,
+        production_batch,
+        outcomes,
+        settings.portfolio,
+        settings.policy.gate.evaluation_days,
     )
     return train_and_register(context, settings, learning, "candidate", causes)
 
@@ -110,7 +117,7 @@ def _recalibration(
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The champion in force with its calibration fitted again, and its fallback likewise."""
     from creditrisk_assets.modelling.datasets import recalibration_set
-    from creditrisk_assets.modelling.recalibration import recalibrated
+    from creditrisk_assets.modelling.recalibration import recalibrate
 
     since = _since(context.run.tags)
     champion = champion_in_force(context.instance)
@@ -126,7 +133,7 @@ def _recalibration(
     made_of = (learning.fit, learning.held_out, learning.production_days, settings.portfolio.target)
 
     def made(directory: Path, beside: Path) -> tuple[Bundle, Bundle | None]:
-        return recalibrated(directory, parent, *made_of), recalibrated(
+        return recalibrate(directory, parent, *made_of), recalibrate(
             beside, fallback, *made_of
         ) if fallback else None
 
@@ -211,9 +218,8 @@ def _compared(
     contender: "RegisteredBundle",
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Judge a contender, write the verdict into the ledger, and put the winner in force."""
+    from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.promotion_gate import judge
-    from creditrisk_assets.governance.shadow_evidence import ShadowFolders
-    from creditrisk_assets.governance.verdict import GateLimits
     from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 
     registry = registry_of(settings)
@@ -221,10 +227,8 @@ def _compared(
     before = head.after if head else None
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
-    shadowed = ShadowFolders(settings.shadow, settings.decisions, settings.evaluation_days).evidence
-    judgement = judge(
-        contender, current, settings.portfolio, GateLimits.of(settings), policy, shadowed
-    )
+    shadow = partial(shadow_scores, settings.decisions, settings.policy.gate.evaluation_days)
+    judgement = judge(contender, current, settings.portfolio, settings.policy.gate, policy, shadow)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
     html = verdict_page(judgement, plots, settings.portfolio.words)
     page = registry.attach(
@@ -250,6 +254,7 @@ def _compared(
         challenger=contender.version,
         why=verdict.reason,
         evidence_sha256=verdict.digest,
+        policy_sha256=stored_policy(settings),
     )
     entry = ledger.append(move, head)
     registry.set_champion(after.model_version)
@@ -334,3 +339,48 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
         days=", ".join(one.decisions.day for one in replayed) or "none decided yet",
         seed=seed,
     )
+
+
+@dg.asset_check(asset=candidate_model)
+def challenger_agrees_in_shadow(
+    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+) -> dg.AssetCheckResult:
+    """The newest challenger, scored on the decisions that the champion made by the API in the last
+    days, scores every record, and its PDs are like the champion's. No request waits for it.
+    """
+    from creditrisk_assets.decisions.shadow import shadow_scores
+    from creditrisk_assets.governance.gate_tests import NO_SHADOW, shadow_agrees
+
+    result = partial(watched_result, "challenger_agrees_in_shadow")
+    challenger = _waiting_challenger(context.instance, settings)
+    in_force = champion_in_force(context.instance)
+    nothing = partial(result, passed=True, observed=math.nan, threshold=math.nan, rows=0)
+    if challenger is None or in_force is None:
+        return nothing(summary="no challenger waits")
+    bundle, version = challenger.load(), in_force.model_version
+    shadow = shadow_scores(
+        settings.decisions, settings.policy.gate.evaluation_days, bundle, version
+    )
+    if not shadow.rows:
+        return nothing(summary=NO_SHADOW)
+    recalibrated = bundle.manifest.training.kind == RECALIBRATION
+    test = shadow_agrees(shadow, settings.policy.gate, recalibrated)
+    return result(
+        passed=test.passed,
+        summary=f"version {challenger.version}: {test.sentence}",
+        observed=math.nan if test.observed is None else test.observed,
+        threshold=math.nan if test.limit is None else test.limit,
+        rows=shadow.rows,
+        days=", ".join(shadow.days),
+    )
+
+
+def _waiting_challenger(
+    instance: dg.DagsterInstance, settings: Settings
+) -> "RegisteredBundle | None":
+    """The newest model, unless it is or was the champion."""
+    version = latest_contender(instance)
+    entries = Ledger(settings.ledger).entries()
+    if version is None or any(entry.after.model_version == version for entry in entries):
+        return None
+    return registry_of(settings).version(version)

@@ -28,9 +28,11 @@ from creditrisk_assets.governance.ledger import (
     lock_champion,
     version_before,
 )
+from creditrisk_assets.policy import Policy
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.storage import replacing
 
 if TYPE_CHECKING:
     from creditrisk_assets.registry import RegisteredBundle, Registry
@@ -139,9 +141,11 @@ def policy_metadata(
     from creditrisk_assets.governance.policy import LossAssumptions, policy_view
     from creditrisk_assets.modelling.plots import trade_off_plot
 
-    assumptions = LossAssumptions(settings.loss_given_default, settings.exposure_share)
+    assumptions = LossAssumptions(
+        settings.portfolio.loss_given_default, settings.portfolio.exposure_share
+    )
     view = policy_view(
-        bundle, in_force.rule, settings.portfolio, assumptions, settings.grade_bounds
+        bundle, in_force.rule, settings.portfolio, assumptions, settings.portfolio.grade_bounds
     )
     rates = (
         view.trade_off["approval_rate"].to_numpy(dtype=float),
@@ -157,7 +161,7 @@ def policy_metadata(
         }
     )
     shown = {"grades": table(view.grades), "trade_off": table(trade_off, len(trade_off))}
-    if settings.report_rows:
+    if settings.policy.reports.rows:
         shown["trade_off_plot"] = picture(
             trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words)
         )
@@ -252,6 +256,41 @@ def set_cut_off(
         return _move_by_hand(instance, settings, "cut_off", entries, after, bundle, why)
 
 
+def stored_policy(settings: Settings) -> str:
+    """Store the policy; its hash."""
+    digest = settings.policy.sha256
+    file = settings.policies / f"{digest}.toml"
+    if not file.exists():
+        with replacing(file) as written:
+            written.write(settings.policy.toml().encode())
+    return digest
+
+
+def record_policy(instance: dg.DagsterInstance, settings: Settings) -> Entry | None:
+    """Record a changed policy in the ledger.
+
+    Returns:
+        The entry; None if the policy is the recorded one, or before the first champion.
+
+    Raises:
+        LedgerError: if the ledger is not whole, or another process appended meanwhile.
+        PolicyError: if the recorded policy cannot be read.
+    """
+    head = Ledger(settings.ledger).head()
+    if head is None or head.policy_sha256 == settings.policy.sha256:
+        return None
+    with lock_champion(settings.champion_lock):
+        entries = _moves_so_far(settings)
+        earlier = Policy.read(settings.policies / f"{entries[-1].policy_sha256}.toml")
+        changes = settings.policy.changes(earlier)
+        if not changes:
+            return None
+        now = entries[-1].after
+        bundle = BundleStore(settings.data_dir).load(now.bundle_sha256)
+        why = f"the policy changed: {changes}"
+        return _move_by_hand(instance, settings, "policy", entries, now, bundle, why)
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that must hold of the champion's records, whether it does, and what was seen."""
@@ -329,6 +368,7 @@ def _move_by_hand(
         challenger=None,
         why=why,
         evidence_sha256=None,
+        policy_sha256=stored_policy(settings),
     )
     entry = Ledger(settings.ledger).append(move, head)
     registry = registry_of(settings)

@@ -44,7 +44,6 @@ def drift_report(
     each field and the shares of bad values over all rows, judged alone and together with the days
     before; and an Evidently report as a page and as JSON.
     """
-    from creditrisk_assets.monitoring.drift_rule import DriftLimits
     from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
     from creditrisk_assets.scoring.reference_profile import (
         BATCH_ROWS,
@@ -61,11 +60,11 @@ def drift_report(
     earlier = [
         frame
         for _, frame in kept_reports(
-            settings, days_before(day, settings.stability_days - 1), version
+            settings, days_before(day, settings.policy.drift.days - 1), version
         )
     ]
     today = day_counts(counts, Batch(*batch_of_day(context.instance, day)))
-    frame = drift_table(profile, today, earlier, DriftLimits.of(settings)).assign(
+    frame = drift_table(profile, today, earlier, settings.policy.drift).assign(
         model_version=version
     )
     drifted = frame.loc[frame["drifted"], "column"]
@@ -157,7 +156,7 @@ def _pictures(
     """Evidently's report and a plot of a day, written and shown. What was measured is recorded
     whatever becomes of them: a picture that cannot be made is named, and takes no check with it.
     """
-    if not settings.report_rows:
+    if not settings.policy.reports.rows:
         return {}
     try:
         return _drawn(context.partition_key, scores, bundle, frame, settings)
@@ -175,7 +174,7 @@ def _drawn(
     from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
 
     shown = report_columns(frame)
-    report = report_on_rows([scores.path], bundle, shown, settings.report_rows)
+    report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows)
     title = (
         f"{day}: {int(frame['rows'].iloc[0]):,} rows against "
         f"{int(frame['reference_rows'].iloc[0]):,}"

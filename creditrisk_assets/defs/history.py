@@ -11,7 +11,7 @@ import pandas as pd
 from creditrisk_assets.defs.check_results import watched_result
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.monitoring.check_catalogue import WATCHES
-from creditrisk_assets.settings import SIMULATED, Settings
+from creditrisk_assets.settings import Settings, simulated_history_of
 from creditrisk_assets.storage import replacing
 
 if TYPE_CHECKING:
@@ -45,15 +45,15 @@ def raw_data(
     """The history: customers with their outcome, from the file that `CREDITRISK_RAW_DATA` names, or
     simulated.
     """
-    from creditrisk_assets.landing.history import read_history, simulated_history
+    from creditrisk_assets.landing.history import read_history, simulate_history
     from creditrisk_assets.registry import Registry
 
     Registry(
         settings
     ).prepare()  # an MLflow that is another store's is named before anything is written
     portfolio = settings.portfolio
-    if settings.raw_data == SIMULATED:
-        history = simulated_history(portfolio, settings.simulated_rows, settings.simulated_seed)
+    if (simulated := simulated_history_of(settings.raw_data)) is not None:
+        history = simulate_history(portfolio, *simulated)
     else:
         history = read_history(settings.raw_data, portfolio)
     accepted, rejected = history.rows.accepted, history.rows.rejected
@@ -157,14 +157,14 @@ def model(
 
 def _require_enough(history: pd.DataFrame, held_out: pd.Series, settings: Settings) -> None:
     """Refuse a book that no first champion can be judged on, before anything is trained."""
-    target, needed = history[settings.portfolio.target], settings.gate_minimum_bads
+    target, needed = history[settings.portfolio.target], settings.policy.gate.minimum_bads
     counts = {"bads": int(target[held_out].sum()), "goods": int((1 - target[held_out]).sum())}
     for what, count in counts.items():
         if count < needed:
             total = int(target.sum()) if what == "bads" else int((1 - target).sum())
             raise dg.Failure(
                 f"the history has {total:,} {what}, of which {count:,} are held out to judge a "
-                f"model by; valid: at least {needed} held out (CREDITRISK_GATE_MINIMUM_BADS), "
+                f"model by; valid: at least {needed} held out (gate.minimum_bads of the policy), "
                 f"about {4 * needed:,} in all: a quarter is held out"
             )
 
@@ -187,7 +187,7 @@ def train_and_register(
     """
     from creditrisk_assets.modelling.bundling import make_bundle
     from creditrisk_assets.modelling.selection import SCORECARD
-    from creditrisk_assets.modelling.training import cross_fits
+    from creditrisk_assets.modelling.training import cross_fit_candidates
 
     def made(directory: Path, beside: Path) -> "tuple[Bundle, Bundle | None]":
         made_of = (
@@ -197,7 +197,7 @@ def train_and_register(
             kind,
             learning.production_days,
         )
-        fits = cross_fits(settings.portfolio, learning.fit)
+        fits = cross_fit_candidates(settings.portfolio, learning.fit)
         bundle = make_bundle(directory, *made_of, fits)
         is_scorecard = bundle.manifest.training.family == SCORECARD.name
         scorecard = [one for one in fits if one.candidate is SCORECARD]
@@ -240,7 +240,7 @@ def register_made(
             "calibration": calibration_plot(target, held_out_pd),
         }
         more = {}
-        if settings.report_rows:
+        if settings.policy.reports.rows:
             inspection = Inspection.model_validate_json(bundle.document(INSPECTION))
             more = training_plots(inspection, target, scores.default_probability, scores.score)
         registry = Registry(settings)

@@ -39,9 +39,10 @@ audit = dg.define_asset_job(
     selection=dg.AssetSelection.checks(
         dg.AssetCheckKey(dg.AssetKey("champion"), "champion_records_agree"),
         dg.AssetCheckKey(dg.AssetKey("champion"), "past_decisions_replay"),
+        dg.AssetCheckKey(dg.AssetKey("candidate_model"), "challenger_agrees_in_shadow"),
     ),
-    description="Whether all records of the champion agree, and past decisions come out again to "
-    "the bit.",
+    description="All records of the champion agree, past decisions replay to the bit, and the "
+    "challenger agrees with the champion on past decisions.",
 )
 
 daily_audit = dg.ScheduleDefinition(

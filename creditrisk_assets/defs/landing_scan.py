@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from upath import UPath
 
 from creditrisk_assets.defs.partitions import EARLIEST_DAY, last_day
-from creditrisk_assets.landing.arrivals import Arrivals, look
-from creditrisk_assets.landing.cursor import ZoneMemory
+from creditrisk_assets.landing.arrivals import Arrivals, find_arrivals
+from creditrisk_assets.landing.cursor import LandingCursor
 from creditrisk_assets.landing.listing import (
     DayListing,
-    glimpse,
     list_day,
     list_days,
     listing_stamp,
+    quick_stamps,
     zone_names,
     zone_signature,
 )
@@ -38,7 +38,7 @@ class Seen:
 
 def arrivals_in(
     zone: UPath,
-    memory: ZoneMemory,
+    memory: LandingCursor,
     settings: Settings,
     state: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
     named: Iterable[str] = (),
@@ -58,22 +58,22 @@ def arrivals_in(
     now = time.time()
     signature = zone_signature(zone, now)
     new: list[str] = []
-    if memory.names_needed(signature):
+    if memory.needs_names(signature):
         days, strangers = zone_names(zone)
-        new = memory.listed(days, strangers[:STRANGERS_SHOWN], signature)
+        new = memory.update_names(days, strangers[:STRANGERS_SHOWN], signature)
     chosen = memory.next_days([*named, *new])
     states = state(chosen)
     listings: list[DayListing] = []
-    for day, stamp in glimpse(zone, chosen).items():
-        if stamp is None or not memory.knows(day, stamp + states.get(day, "")):
+    for day, stamp in quick_stamps(zone, chosen).items():
+        if stamp is None or not memory.is_done(day, stamp + states.get(day, "")):
             listings.append(list_day(zone / day))
     looks = {
         day: stamp
         for day, stamp in map(_look, listings)
-        if memory.knows(day, stamp + states.get(day, ""))
+        if memory.is_done(day, stamp + states.get(day, ""))
     }
-    arrivals = look(
-        listings, memory.strangers, looks, EARLIEST_DAY, last_day(), now, settings.settle_seconds
+    arrivals = find_arrivals(
+        listings, memory.unrecognised, looks, EARLIEST_DAY, last_day(), now, settings.settle_seconds
     )
     return Seen(
         replace(
@@ -93,7 +93,7 @@ def zone_problems(settings: Settings) -> list[str]:
     for name, zone in zones.items():
         try:
             days, strangers = list_days(zone)
-            arrivals = look(
+            arrivals = find_arrivals(
                 days, strangers, {}, EARLIEST_DAY, last_day(), time.time(), settings.settle_seconds
             )
             problems += [f"{name}: {problem}" for problem in arrivals.problems]

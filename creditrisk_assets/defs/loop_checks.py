@@ -40,6 +40,12 @@ SENSORS = (
 )
 """Every sensor of the graph."""
 
+LATE_TICK_SECONDS = 120.0
+"""A sensor may be late by this: a tick may take a minute, and the daemon another to restart."""
+
+HANGING_RUN_MINUTES = 75.0
+"""A run under way for longer hangs: Dagster's run monitoring ends one after 60 minutes."""
+
 
 @dg.asset_check(asset=champion)
 def sensors_tick(
@@ -119,11 +125,9 @@ def unreadable(error: Exception) -> list[Finding]:
     return [Finding(loop_health.sensors_tick.__name__, False, told, "unreadable", "readable", 0)]
 
 
-def watch_sensors(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+def watch_sensors(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
     """Whether every sensor ticks."""
-    return loop_health.sensors_tick(
-        sensor_beats(instance, SENSORS), time.time(), settings.watch_tick_seconds
-    )
+    return loop_health.sensors_tick(sensor_beats(instance, SENSORS), time.time(), LATE_TICK_SECONDS)
 
 
 def sensor_beats(
@@ -145,11 +149,11 @@ def sensor_beats(
     return beats
 
 
-def watch_runs(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+def watch_runs(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
     """Whether a run hangs."""
     records = instance.get_run_records(dg.RunsFilter(statuses=event_log.IN_FLIGHT))
     return loop_health.no_run_hangs(
-        [_beat(record) for record in records], time.time(), settings.watch_run_minutes
+        [_beat(record) for record in records], time.time(), HANGING_RUN_MINUTES
     )
 
 
@@ -221,7 +225,10 @@ def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     """Whether the data is fresh."""
     today = datetime.datetime.now(datetime.UTC).date()
     return loop_health.data_is_fresh(
-        event_log.day_of_data(instance), today, settings.data_weekdays, settings.watch_missing_days
+        event_log.day_of_data(instance),
+        today,
+        settings.portfolio.data_weekdays,
+        settings.portfolio.late_days,
     )
 
 

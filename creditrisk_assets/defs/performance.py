@@ -108,7 +108,7 @@ def performance_report(
         "validation_roc_auc": validation["roc_auc"],
         "validation_roc_auc_standard_error": validation["roc_auc_standard_error"],
     }
-    spans = spans_of([*recent.values()], settings.performance_days)
+    spans = spans_of([*recent.values()], settings.policy.performance.days)
     frame = pd.DataFrame(
         [
             {"days": number, "first_day": [*recent][-number], **about, **span}
@@ -117,7 +117,7 @@ def performance_report(
     )
     misses = estimate_errors([*days.values()])
     plots = {}
-    if "roc_auc" in alone and settings.report_rows:
+    if "roc_auc" in alone and settings.policy.reports.rows:
         plots = {
             "roc": picture(roc_plot(target, {f"version {version}": probability})),
             "calibration": picture(calibration_plot(target, {f"version {version}": probability})),
@@ -138,7 +138,7 @@ def performance_report(
             **figures(estimate_accuracy(misses)),
             "estimate_assumes": ASSUMPTIONS,
             "vintages": table(_vintages(days, misses)),
-            "grades": table(grade_table(probability, target, settings.grade_bounds)),
+            "grades": table(grade_table(probability, target, settings.portfolio.grade_bounds)),
             **plots,
         },
     )
@@ -159,7 +159,9 @@ def ranking_is_as_at_validation(
         name: float(report[f"validation_{name}"]) for name in ("roc_auc", "roc_auc_standard_error")
     }
     spans = _spans(performance_report)
-    tests = ranking_tests(spans, validation, settings.performance_alpha, settings.performance_floor)
+    tests = ranking_tests(
+        spans, validation, settings.policy.performance.alpha, settings.policy.performance.floor
+    )
     return _performance_result("ranking_is_as_at_validation", performance_report, tests, "AUC")
 
 
@@ -173,7 +175,9 @@ def default_rate_is_as_predicted(
     from creditrisk_assets.monitoring.performance import level_tests
 
     tests = level_tests(
-        _spans(performance_report), settings.performance_alpha, settings.performance_floor
+        _spans(performance_report),
+        settings.policy.performance.alpha,
+        settings.policy.performance.floor,
     )
     return _performance_result(
         "default_rate_is_as_predicted", performance_report, tests, "bad rate minus mean PD"

@@ -27,7 +27,7 @@ from creditrisk_assets.storage import put_file, scratch_folder
 
 if TYPE_CHECKING:
     from creditrisk_assets.decisions.sets import DecisionSet
-    from creditrisk_assets.landing.ingestion import Ingested
+    from creditrisk_assets.landing.ingestion import IngestResult
     from creditrisk_assets.scoring.bundle import Bundle
 
 SCORING_BATCH_ROWS = 65_536
@@ -128,7 +128,7 @@ def production_scores(
             rows=rows,
             file_sha256=_file_digest(scored),
         )
-        kept = sets.keep(
+        kept = sets.store_set(
             settings.decisions, Path(shutil.copyfile(scored, folder / "kept.parquet")), scoring
         )
         scorings = [
@@ -275,7 +275,7 @@ def outcomes(
     customer that is not in the day's batch is quarantined.
     """
     from creditrisk_assets.landing.ingestion import ingest
-    from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merged_versions
+    from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merge_versions
 
     day, portfolio = context.partition_key, settings.portfolio
     paths = _landed_files(settings.landing_outcomes / day)
@@ -289,12 +289,12 @@ def outcomes(
             portfolio,
             (portfolio.target_field,),
             folder,
-            repeats="versions",
+            duplicate_rule="versions",
             known_customers=customers,
         )
         observed = pd.read_parquet(ingested.accepted_file)
         quarantine = _quarantined(ingested, settings, day, "outcomes")
-    versions = merged_versions(
+    versions = merge_versions(
         _kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier
     )
     current = current_versions(versions, portfolio.identifier)
@@ -324,10 +324,10 @@ def _kept(path: UPath) -> pd.DataFrame | None:
 
 
 def _landed_files(folder: UPath) -> list[UPath]:
-    from creditrisk_assets.landing.arrivals import LIKE_A_DAY
+    from creditrisk_assets.landing.arrivals import DAY_PATTERN
     from creditrisk_assets.landing.listing import list_day
 
-    if LIKE_A_DAY.fullmatch(folder.name) is None:
+    if DAY_PATTERN.fullmatch(folder.name) is None:
         raise dg.Failure(
             f"partition is {folder.name!r}; valid: a day as YYYY-MM-DD, which the sensors add "
             "when its file lands"
@@ -341,7 +341,9 @@ def _landed_files(folder: UPath) -> list[UPath]:
     return [file.path for file in listing.files]
 
 
-def _quarantined(ingested: "Ingested", settings: Settings, day: str, asset: str) -> UPath | None:
+def _quarantined(
+    ingested: "IngestResult", settings: Settings, day: str, asset: str
+) -> UPath | None:
     """Put a day's rejected rows where people find them; with nothing rejected, an older file is
     removed.
     """
@@ -354,7 +356,7 @@ def _quarantined(ingested: "Ingested", settings: Settings, day: str, asset: str)
 
 
 def _accounting(
-    ingested: "Ingested", quarantine: UPath | None
+    ingested: "IngestResult", quarantine: UPath | None
 ) -> dict[str, dg.MetadataValue | str | int]:
     """Where every row went."""
     return {
@@ -369,13 +371,13 @@ def _accounting(
     }
 
 
-def _first_rejected(ingested: "Ingested") -> dg.MetadataValue | str:
+def _first_rejected(ingested: "IngestResult") -> dg.MetadataValue | str:
     if ingested.first_rejected.empty:
         return "none"
     return table(ingested.first_rejected[["file", "line", "field", "rule", "message"]])
 
 
-def _why_rejected(ingested: "Ingested", day: str, asset: str) -> str:
+def _why_rejected(ingested: "IngestResult", day: str, asset: str) -> str:
     """The first reason, and where all of them are."""
     if ingested.first_rejected.empty:
         return "no file has a row"
@@ -388,7 +390,7 @@ def _why_rejected(ingested: "Ingested", day: str, asset: str) -> str:
 
 
 def _checks(
-    ingested: "Ingested", settings: Settings, day: str, asset: str
+    ingested: "IngestResult", settings: Settings, day: str, asset: str
 ) -> Iterator[dg.AssetCheckResult]:
     broken = [file.file for file in ingested.files if not file.holds]
     yield watched_result(
@@ -402,7 +404,7 @@ def _checks(
         rows=ingested.rows_in,
         files=table(pd.DataFrame(ingested.files)),
     )
-    share, limit = ingested.rejected_share, settings.rejected_share_limit
+    share, limit = ingested.rejected_share, settings.policy.landing.rejected_share
     unreadable = ", ".join(ingested.unreadable_files)
     passed = ingested.rows > 0 and not unreadable and share <= limit
     if unreadable:

@@ -74,7 +74,7 @@ def estimated_performance_holds(
     probability = probability_of(production_scores)
     expected = expected_performance(probability).get("roc_auc")
     test = estimate_test(
-        expected, validation, settings.performance_alpha, settings.performance_floor
+        expected, validation, settings.policy.performance.alpha, settings.policy.performance.floor
     )
     interval = (
         "" if expected is None else f" [{expected.interval.low:.4f}, {expected.interval.high:.4f}]"
@@ -109,7 +109,7 @@ def live_decisions_treat_groups_alike(
     from creditrisk_assets.modelling.fairness import impact_by_group, under_line
 
     version, _ = made_by(production_scores)
-    line = settings.gate_fairness_floor
+    line = settings.policy.gate.fairness_floor
     days = list(_recent_decisions(production_scores, context.partition_key, version, settings))
     decided = pd.concat(days)
     impacts = impact_by_group((decided[PREDICTION] == 0).to_numpy(), _groups(decided, settings))
@@ -244,7 +244,7 @@ def _recent_decisions(
             continue
         yield decided
         rows += len(decided)
-        if rows >= settings.fairness_rows:
+        if rows >= settings.policy.fairness.rows:
             return
 
 

@@ -1,6 +1,6 @@
 """What happens by itself. A sensor gathers facts, asks a pure function, and translates the answer.
 
-`arrivals.look` decides which days are new, `retrain_policy.decide` whether to retrain and how.
+`find_arrivals` decides which days are new, `retrain_policy.decide` whether to retrain and how.
 """
 
 import json
@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from creditrisk_assets.defs import event_log
+from creditrisk_assets.defs.champion_commands import record_policy
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
 from creditrisk_assets.defs.landing_scan import Seen, arrivals_in
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.governance.retrain_policy import RetrainLimits, describe_causes
-from creditrisk_assets.landing.cursor import ZoneMemory
+from creditrisk_assets.landing.cursor import LandingCursor
 from creditrisk_assets.settings import Settings
 
 INTERVAL_SECONDS = 5
@@ -41,7 +42,7 @@ def new_production_partitions(
         return dg.SensorResult(
             skip_reason="there is no champion to score with yet; run the job train"
         )
-    memory = ZoneMemory.of(context.cursor)
+    memory = LandingCursor.parse(context.cursor)
     seen = arrivals_in(settings.landing_production, memory, settings)
     return _day_requests(context, memory, seen, lambda _: None)
 
@@ -60,14 +61,14 @@ def new_outcome_partitions(
     """
     from creditrisk_assets.landing.listing import list_day
 
-    memory = ZoneMemory.of(context.cursor)
+    memory = LandingCursor.parse(context.cursor)
     scored_since = (
-        event_log.decided_days(context.instance, after=memory.seen_event)
-        if memory.seen_event is not None
+        event_log.decided_days(context.instance, after=memory.last_event)
+        if memory.last_event is not None
         else {}
     )
-    memory.seen_event = max(
-        [*scored_since.values(), memory.seen_event or event_log.latest_decided(context.instance)]
+    memory.last_event = max(
+        [*scored_since.values(), memory.last_event or event_log.latest_decided(context.instance)]
     )
 
     def scored(days: Sequence[str]) -> dict[str, str]:
@@ -100,9 +101,11 @@ def retrain_on_drift(
 ) -> dg.SensorResult:
     """Failed drift or performance checks are weighed when there are outcomes; a recalibration or a
     refit is started once for each cause, if the evidence asks for one and the policy allows it. As
-    long as nothing has happened the last answer stands.
+    long as nothing has happened the last answer stands. A changed policy is recorded in the ledger
+    first.
     """
     instance = context.instance
+    record_policy(instance, settings)
     mark = f"{history_mark(instance)} {RetrainLimits.of(settings)}"
     remembered: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
     if remembered.get("mark") == mark:
@@ -140,7 +143,7 @@ STARTING = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
 
 def _day_requests(
     context: dg.SensorEvaluationContext,
-    memory: ZoneMemory,
+    memory: LandingCursor,
     seen: Seen,
     not_yet: Callable[[str], str | None],
 ) -> dg.SensorResult:
@@ -182,20 +185,20 @@ def _day_requests(
                 tags={"creditrisk/content": digest, "creditrisk/files": str(len(day.files))},
             )
         )
-        memory.dealt_with(day.day, arrivals.stamps[day.day])
-    memory.look_again(again)
+        memory.mark_done(day.day, arrivals.stamps[day.day])
+    memory.revisit(again)
     for problem in problems:
         context.log.warning(problem)
     if requests:
         landed = DAYS.build_add_request([str(request.partition_key) for request in requests])
         return dg.SensorResult(
-            run_requests=requests, dynamic_partitions_requests=[landed], cursor=memory.text()
+            run_requests=requests, dynamic_partitions_requests=[landed], cursor=memory.dump()
         )
     notes = [
-        f"{memory.days_dealt_with} days dealt with, none new",
+        f"{memory.days_done} days dealt with, none new",
         *(f"waiting: {one}" for one in waiting),
     ]
     return dg.SensorResult(
         skip_reason="; ".join([*notes, *(f"problem: {one}" for one in problems)]),
-        cursor=memory.text(),
+        cursor=memory.dump(),
     )

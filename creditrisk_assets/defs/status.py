@@ -104,7 +104,7 @@ def loop_status(
         champion=champion,
         champion_since=_since(moves),
         cut_off_by=moves[0][2]["cut_off_by"] if moves else None,
-        champion_because=champion.moved_because if champion else None,
+        champion_because=champion.effective_reason if champion else None,
         checks_run=sum(bool(event_log.evaluations(instance, check)) for check in CHECKS),
         checks=len(CHECKS),
         waiting_days=tuple(
@@ -213,7 +213,7 @@ def _moves(instance: DagsterInstance) -> list[_Move]:
                 name: value.value for name, value in record.asset_materialization.metadata.items()
             }
             moves.append(
-                (record.timestamp, ChampionRecord.of_values(values), values, record.run_id)
+                (record.timestamp, ChampionRecord.from_values(values), values, record.run_id)
             )
     return moves
 

@@ -63,13 +63,14 @@ def write_window_report(
     Raises:
         NothingToReport: if the last day has no drift report, or pictures are turned off.
     """
-    from creditrisk_assets.monitoring.drift_rule import DriftLimits
     from creditrisk_assets.monitoring.drift_table import window_stability
     from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
     from creditrisk_assets.scoring.reference_profile import reference_profile_of
 
-    if not settings.report_rows:
-        raise NothingToReport("CREDITRISK_REPORT_ROWS is 0; valid: the rows that a report may draw")
+    if not settings.policy.reports.rows:
+        raise NothingToReport(
+            "reports.rows of the policy is 0; valid: the rows that a report may draw"
+        )
     last = until or day_of_data(instance)
     scores = None if last is None else stored_path(settings.storage, "production_scores", last)
     if last is None or scores is None or not scores.exists():
@@ -83,12 +84,14 @@ def write_window_report(
             "score_production"
         )
     profile = reference_profile_of(bundle)
-    stability = window_stability(profile, [frame for _, frame in found], DriftLimits.of(settings))
+    stability = window_stability(profile, [frame for _, frame in found], settings.policy.drift)
     used = [day for day, _ in found]
     files = [stored_path(settings.storage, "production_scores", day) for day in reversed(used)]
     folder = f"drift/windows/{last}/{days}"
     try:
-        drawn = report_on_rows(files, bundle, report_columns(stability), settings.report_rows)
+        drawn = report_on_rows(
+            files, bundle, report_columns(stability), settings.policy.reports.rows
+        )
     except (
         Exception
     ) as error:  # the boundary to a library that draws: the days themselves were measured

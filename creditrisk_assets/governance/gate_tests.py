@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from creditrisk_assets.governance.shadow_evidence import ShadowEvidence
-from creditrisk_assets.governance.verdict import GateLimits, GateTest
+from creditrisk_assets.decisions.shadow import ShadowScores
+from creditrisk_assets.governance.verdict import GateTest
 from creditrisk_assets.modelling.calibration import least_update
-from creditrisk_assets.modelling.fairness import Groups, lowest_ratios, surely_below
+from creditrisk_assets.modelling.fairness import Groups, fields_surely_below, lowest_ratios
 from creditrisk_assets.modelling.metrics import auc_gain, row_log_loss
 from creditrisk_assets.monitoring.population_stability import population_stability
 from creditrisk_assets.number_format import beside
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.contract import DecisionWords
 from creditrisk_assets.scoring.bundle import Scores
 
@@ -326,7 +327,7 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     )
     under = {name for name, ratio in new.items() if not ratio >= floor and old[name] >= floor}
     significant = (
-        surely_below(comparison.target, comparison.challenger, comparison.groups, floor)
+        fields_surely_below(comparison.target, comparison.challenger, comparison.groups, floor)
         if under
         else set()
     )
@@ -353,37 +354,33 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
 
 
 def shadow_agrees(
-    shadow: ShadowEvidence, limits: GateLimits, recalibration: bool = False
+    shadow: ShadowScores, limits: GateLimits, recalibration: bool = False
 ) -> GateTest:
-    """On live traffic the challenger has scored every decision that it was given, its PDs come out
-    again to the bit from the kept records, and they are like the champion's by the limit of
-    `judges_alike`, or by what chance gives on few decisions; those of a recalibration differ on
-    purpose, and are in the champion's order.
+    """On the API's decisions of the last days the challenger scores every record, and its PDs are
+    like the champion's by the limit of `judges_alike`, or by what chance gives on few decisions;
+    those of a recalibration differ on purpose, and are in the champion's order.
 
-    Where nothing was shadowed it does not apply (`nothing_shadowed`): the other tests have the
-    evidence that decides.
+    Without such decisions it does not apply: the other tests have the evidence that decides.
     """
     sentence = (
         f"{shadow.rows:,} decisions of {len(shadow.days)} days up to {max(shadow.days)} were "
-        f"shadowed; {shadow.failed:,} could not be scored and {shadow.different:,} do not come "
-        "out again to the bit, none of either is allowed"
+        f"scored by the challenger, too; it failed on {shadow.failed:,} of them, 0 are allowed"
     )
-    sound = shadow.failed == 0 and shadow.different == 0
     if len(shadow.champion) == 0:
         return GateTest(
-            name="shadow_agrees", passed=sound, limit=0, n=shadow.rows, sentence=sentence
+            name="shadow_agrees", passed=False, limit=0, n=shadow.rows, sentence=sentence
         )
     if recalibration:
         places = [stats.rankdata(side, "dense") for side in (shadow.challenger, shadow.champion)]
         moved = int((places[0] != places[1]).sum())
         return GateTest(
             name="shadow_agrees",
-            passed=sound and moved == 0,
+            passed=shadow.failed == 0 and moved == 0,
             observed=moved,
             limit=0,
             n=shadow.rows,
             sentence=f"{sentence}; {moved:,} have another place in the order of PDs than the "
-            "champion gives them, none may",
+            "champion gives them, 0 are allowed",
         )
     psi = population_stability(
         "PD", shadow.champion, shadow.challenger, limits.alpha, limits.psi_limit
@@ -391,7 +388,7 @@ def shadow_agrees(
     shown = beside(psi.value, psi.threshold)
     return GateTest(
         name="shadow_agrees",
-        passed=sound and psi.value <= psi.threshold,
+        passed=shadow.failed == 0 and psi.value <= psi.threshold,
         observed=finite(psi.value),
         limit=psi.threshold,
         n=shadow.rows,
@@ -401,13 +398,8 @@ def shadow_agrees(
     )
 
 
-def nothing_shadowed(shadow: ShadowEvidence) -> str | None:
-    """Why `shadow_agrees` does not apply; None if it does."""
-    if shadow.rows:
-        return None
-    waiting = f"; {shadow.waiting:,} decisions are not stored yet" if shadow.waiting else ""
-    return f"no live traffic was shadowed{waiting}"
-
+NO_SHADOW = "the champion has made no decision by the API that is stored"
+"""The reason why `shadow_agrees` does not apply."""
 
 COMPARISONS: dict[str, Callable[[Comparison, GateLimits], GateTest]] = {
     test.__name__: test

@@ -21,7 +21,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from creditrisk_assets.scoring.bundle import BundlePlace, ChampionRecord, DecisionRule
 from creditrisk_assets.storage import StoredPath, create_file
 
-Action = Literal["first", "promoted", "rejected", "rolled_back", "cut_off"]
+Action = Literal["first", "promoted", "rejected", "rolled_back", "cut_off", "policy"]
+
+LEAVES_IN_FORCE = ("rejected", "policy")
+"""Actions that change neither version nor cut-off."""
 
 BEFORE_THE_FIRST = "0" * 64
 """The predecessor's SHA-256 in the first entry."""
@@ -59,7 +62,8 @@ class Move(_Document):
     """The content of an entry.
 
     Attributes:
-        action: the change; `rejected` if the challenger failed the gate.
+        action: the change; `rejected` if the challenger failed the gate, `policy` if
+            a limit of the policy changed.
         actor: person or run behind it.
         day: the latest day of data, None before the first.
         before: the champion before; None before the first.
@@ -67,6 +71,7 @@ class Move(_Document):
         challenger: the judged version, None if there was none.
         why: reason in words.
         evidence_sha256: digest of the verdict, None if a person decided.
+        policy_sha256: hash of the policy then; the policy is stored below `policies`.
     """
 
     action: Action
@@ -77,6 +82,7 @@ class Move(_Document):
     challenger: str | None
     why: str
     evidence_sha256: str | None
+    policy_sha256: str
 
 
 class Entry(Move):
@@ -240,8 +246,8 @@ def version_before(entries: Sequence[Entry]) -> InForce | None:
 
 
 def last_move(entries: Sequence[Entry]) -> Entry:
-    """The entry that put the champion into force; a rejected challenger moves nothing."""
-    return next(entry for entry in reversed(entries) if entry.action != "rejected")
+    """The entry that put the current version and cut-off in force."""
+    return next(entry for entry in reversed(entries) if entry.action not in LEAVES_IN_FORCE)
 
 
 def rollback_of(entries: Sequence[Entry], version: str) -> Entry | None:

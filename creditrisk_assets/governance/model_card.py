@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from creditrisk_assets.governance.pages import Table, fairness_note, fairness_table, inline, render
 from creditrisk_assets.governance.promotion_gate import held_out_evidence
 from creditrisk_assets.modelling.fairness import FieldFigures, fairness_by_group
+from creditrisk_assets.policy import Policy
 from creditrisk_assets.portfolio.contract import DecisionWords, Portfolio
 from creditrisk_assets.scoring.bundle import (
     RECALIBRATION,
@@ -30,17 +31,6 @@ CHANGES: dict[ChangeKind, str] = {
     "major": "other features, inputs or another algorithm",
     "material": "another target or population",
 }
-
-MONITORING_SETTINGS = (
-    "rejected_",
-    "stability_",
-    "quality_",
-    "performance_",
-    "evaluation_",
-    "gate_",
-    "retrain_",
-)
-"""Prefixes of the settings in the monitoring plan."""
 
 KINDS = {
     "history": "fitted to the history",
@@ -152,9 +142,9 @@ def inventory_entry(subject: Subject, settings: Settings) -> InventoryEntry:
         version=subject.version,
         portfolio=manifest.portfolio,
         bundle_sha256=subject.bundle.sha256,
-        owner=settings.model_owner,
-        developer=settings.model_developer,
-        validator=settings.model_validator,
+        owner=settings.portfolio.owner,
+        developer=settings.portfolio.developer,
+        validator=settings.portfolio.validator,
         kind_of_change=kind_of_change(manifest, champion),
         compared_with_version=champion_version,
         champion_when_registered=champion_version,
@@ -340,16 +330,17 @@ def _fairness(figures: Sequence[FieldFigures], words: DecisionWords) -> Section:
 
 
 def _monitoring(checks: Sequence[tuple[str, str]], settings: Settings) -> Section:
+    sections = {name: getattr(settings.policy, name) for name in Policy.model_fields}
     limits = tuple(
-        (name, str(getattr(settings, name)), str(described.description))
-        for name, described in Settings.model_fields.items()
-        if name.startswith(MONITORING_SETTINGS)
+        (f"{section}.{name}", str(value), str(type(limits).model_fields[name].description))
+        for section, limits in sections.items()
+        for name, value in limits
     )
     return Section(
         "Monitoring plan",
-        ("Automatic checks, and the settings of the checks and of the promotion gate.",),
+        ("Automatic checks, and the limits of the checks and of the promotion gate.",),
         (
             Table(("check", "passes if"), tuple(checks)),
-            Table(("setting", "value", "purpose"), limits),
+            Table(("limit", "value", "purpose"), limits),
         ),
     )

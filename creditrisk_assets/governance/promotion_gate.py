@@ -5,7 +5,7 @@ A challenger is promoted only if every test passes, so one that is no better pas
 probability of at most `alpha`, that of `ranks_better` (an intersection-union test needs no
 correction for the number of tests). A recalibration of the champion cannot rank better and must be
 better calibrated; there `likelihood_is_greater` bounds the error by `alpha` if the champion's PDs
-are right. This is the error of a single decision; `docs/promotion-gate.md` measures it.
+are right. This is the error of a single decision; `docs/evidence/promotion-gate.md` measures it.
 """
 
 import contextlib
@@ -20,19 +20,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from creditrisk_assets.decisions.shadow import ShadowScores
 from creditrisk_assets.governance.gate_tests import (
+    NO_SHADOW,
     NOT_FOR_A_RECALIBRATION,
     Comparison,
     compare,
     crashed_test,
     finite,
-    nothing_shadowed,
     shadow_agrees,
 )
-from creditrisk_assets.governance.shadow_evidence import NOTHING_SHADOWED, ShadowEvidence
 from creditrisk_assets.governance.verdict import (
     CutOffMove,
-    GateLimits,
     GateTest,
     JudgedEvidence,
     JudgedSide,
@@ -42,6 +41,7 @@ from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
 from creditrisk_assets.modelling.fairness import Groups, fairness_by_group, protected_groups
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.recalibration import differences_beyond_calibration
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import HELD_OUT, RECALIBRATION, Bundle, InputField, Scores
 
@@ -49,7 +49,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 T = TypeVar("T")
 
-Shadowed = Callable[[Bundle, str], ShadowEvidence]
+Shadow = Callable[[Bundle, str], ShadowScores]
 """Gives what a challenger said of live traffic, and the champion of a version."""
 
 LATENCY_REPEATS = 3
@@ -136,7 +136,7 @@ def judge(
     portfolio: Portfolio,
     limits: GateLimits,
     cut_off: float | None = None,
-    shadowed: Shadowed = lambda *_: NOTHING_SHADOWED,
+    shadow: Shadow = lambda *_: ShadowScores(),
 ) -> Judgement:
     """Judge a challenger on the held-out rows of its bundle.
 
@@ -150,9 +150,9 @@ def judge(
         portfolio: of the evidence.
         limits: of the tests.
         cut_off: the policy's, for both sides; by default each side's own.
-        shadowed: gives what a challenger said of live traffic; by default nothing was shadowed.
+        shadow: scores stored decisions by a challenger; by default there are none.
     """
-    trial = _Trial(challenger, champion, portfolio, limits, cut_off, shadowed)
+    trial = _Trial(challenger, champion, portfolio, limits, cut_off, shadow)
     with contextlib.suppress(_Stop):
         trial.run()
     return trial.judgement()
@@ -172,10 +172,10 @@ class _Trial:
         portfolio: Portfolio,
         limits: GateLimits,
         cut_off: float | None,
-        shadowed: Shadowed,
+        shadow: Shadow,
     ) -> None:
         self._sides = challenger, champion
-        self._shadowed = shadowed
+        self._shadow = shadow
         self._portfolio, self._limits, self._cut_off = portfolio, limits, cut_off
         self._tests: list[GateTest] = []
         self._evidence: Evidence | None = None
@@ -313,15 +313,12 @@ class _Trial:
 
     def _compare_shadow(self, challenger: Bundle, champion: Side) -> None:
         try:
-            shadow = self._shadowed(challenger, champion.version)
-            why = nothing_shadowed(shadow)
-            if why is None:
+            shadow = self._shadow(challenger, champion.version)
+            if shadow.rows:
                 self._tests.append(shadow_agrees(shadow, self._limits, self._recalibrates))
             else:
-                self._not_applied["shadow_agrees"] = why
-        except (
-            Exception
-        ) as error:  # decisions that were changed, for one: not promoted, and said why
+                self._not_applied["shadow_agrees"] = NO_SHADOW
+        except Exception as error:  # such as changed decisions: no promotion, with the reason
             self._tests.append(crashed_test("shadow_agrees", error))
 
     def _score(self, name: str, side: Side, bundle: Bundle, evidence: Evidence) -> Scores:

@@ -61,14 +61,16 @@ class RetrainLimits:
         """The limits of the settings."""
         return cls(
             enabled=settings.retraining,
-            minimum_bads=settings.retrain_minimum_bads,
-            complete_share=settings.retrain_complete_share,
-            cooldown_days=settings.retrain_cooldown_days,
-            monthly_budget=settings.retrain_monthly_budget,
-            rejection_limit=settings.retrain_rejection_limit,
-            triage_days=settings.triage_days,
+            minimum_bads=settings.policy.retraining.minimum_bads,
+            complete_share=settings.policy.retraining.complete_share,
+            cooldown_days=settings.policy.retraining.cooldown_days,
+            monthly_budget=settings.policy.retraining.monthly_budget,
+            rejection_limit=settings.policy.retraining.rejection_limit,
+            triage_days=settings.policy.retraining.triage_days,
             triage=TriageLimits(
-                settings.performance_alpha, settings.performance_floor, settings.performance_floor
+                settings.policy.performance.alpha,
+                settings.policy.performance.floor,
+                settings.policy.performance.floor,
             ),
         )
 

@@ -5,39 +5,17 @@ duration.
 """
 
 import hashlib
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from creditrisk_assets.modelling.fairness import FieldFigures
 from creditrisk_assets.number_format import beside
-from creditrisk_assets.settings import Settings
+from creditrisk_assets.policy import GateLimits
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GateLimits(_Document):
-    """The limits of the gate, each the setting `gate_<name>`, which describes it."""
-
-    minimum_bads: int = Field(ge=2)
-    minimum_gain: float = Field(ge=0)
-    inferiority_margin: float = Field(gt=0)
-    alpha: float = Field(gt=0, lt=0.5)
-    loss_margin: float = Field(ge=0)
-    level_floor: float = Field(ge=0)
-    psi_limit: float = Field(gt=0)
-    swing_limit: float = Field(gt=0, le=1)
-    fairness_floor: float = Field(ge=0, le=1)
-    latency_ms: float = Field(gt=0)
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The limits that the settings give."""
-        return cls.model_validate(
-            {name: getattr(settings, f"gate_{name}") for name in cls.model_fields}
-        )
 
 
 class GateTest(_Document):

@@ -1,3 +1,3 @@
-"""How files arrive: listing, reading, validation, duplicates, ingestion. The contract that they are
-checked against belongs in `portfolio`.
+"""Arrival of files: listing, reading, validation, duplicates, ingestion. The contract that they
+are checked against belongs in `portfolio`.
 """

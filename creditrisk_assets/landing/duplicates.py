@@ -1,9 +1,9 @@
-"""Which rows are of a customer that has another row, among any number of rows.
+"""Search for customers with several rows, among any number of rows.
 
-Of each row three 64-bit hashes and the line are put aside on disk: two hashes of the customer,
-which together tell any two customers apart, and one of the values. The rows are then looked at in
-parts, each with all rows of some customers, so that memory does not depend on their number but for
-three bytes a row (seven where versions are numbered).
+Three 64-bit hashes and the line of each row are written to disk: two hashes of the customer, which
+together distinguish any two customers, and one of the values. The rows are then processed in parts,
+each with all rows of some customers, so memory grows by only three bytes a row (seven where
+versions are numbered).
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-Repeats = Literal["last_wins", "versions"]
-"""What several rows of a customer mean: the last one counts, or each is a version of its own."""
+DuplicateRule = Literal["last_wins", "versions"]
+"""Meaning of several rows of a customer: only the last one counts, or each is a version."""
 
 PART_ROWS = 2_000_000
 CHUNK_ROWS = 1_000_000
@@ -29,10 +29,9 @@ Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """For each row, whether it is an exact duplicate, whether a later row of its customer
-    supersedes it, and which of its customer's versions it is (from 1; None where versions are not
-    counted).
+class Duplicates:
+    """For each row: whether it is an exact duplicate, whether a later row of its customer
+    supersedes it, and its version number (from 1; None where versions are not counted).
     """
 
     duplicate: BoolArray
@@ -49,14 +48,14 @@ class Repeated:
         )
 
 
-class SeenRows:
-    """Rows that were seen, in the order in which they came."""
+class RowHashes:
+    """Hashes of rows, in order of arrival."""
 
     def __init__(self, folder: Path) -> None:
         self.count = 0
         self._stack = ExitStack()
         names = ("customer", "customer-again", "values", "line")
-        self._customer, self._again, self._values, self._line = (
+        self._customer, self._second_hash, self._values, self._line = (
             self._stack.enter_context(_Column(folder / name)) for name in names
         )
 
@@ -65,54 +64,51 @@ class SeenRows:
         customers: NDArray[np.object_],
         values: Sequence[NDArray[np.float64]],
         lines: Places,
-        chosen: BoolArray,
+        selection: BoolArray,
     ) -> None:
-        """Put the chosen ones of some rows aside.
+        """Add the selected rows.
 
         Args:
             customers: identifiers.
             values: one array for each field; equal values have equal bits.
             lines: the rows' lines in their file.
-            chosen: which of the rows are meant.
+            selection: mask of the rows to add.
         """
-        self._customer.write(_text_hashes(customers, "customer, 64 bit")[chosen])
-        self._again.write(_text_hashes(customers, "64 bits of more.")[chosen])
-        self._values.write(_row_hashes(values)[chosen])
-        self._line.write(lines[chosen].view(np.uint64))
-        self.count += int(chosen.sum())
+        self._customer.write(_text_hashes(customers, "customer, 64 bit")[selection])
+        self._second_hash.write(_text_hashes(customers, "64 bits of more.")[selection])
+        self._values.write(_row_hashes(values)[selection])
+        self._line.write(lines[selection].view(np.uint64))
+        self.count += int(selection.sum())
 
     def lines(self, start: int, count: int) -> Places:
-        """The lines of some rows."""
+        """Lines of consecutive rows."""
         return self._line.read(start, count).view(np.int64)
 
-    def repeated(self, alive: BoolArray, repeats: Repeats) -> Repeated:
+    def find_duplicates(self, valid: BoolArray, duplicate_rule: DuplicateRule) -> Duplicates:
         """Find the customers with several rows.
 
         Args:
-            alive: rows that count.
-            repeats: what several rows of a customer mean.
+            valid: mask of the rows that count.
+            duplicate_rule: meaning of several rows of a customer.
         """
         duplicate, superseded = np.zeros(self.count, dtype=bool), np.zeros(self.count, dtype=bool)
-        version = np.ones(self.count, dtype=np.int32) if repeats == "versions" else None
+        version = np.ones(self.count, dtype=np.int32) if duplicate_rule == "versions" else None
         parts = -(-self.count // PART_ROWS)
         for part in range(parts):
-            places, customer = self._several(alive, part, parts)
+            places, customer = self._candidates(valid, part, parts)
             if not len(places):
                 continue
-            again, values = self._again.take(places), self._values.take(places)
-            order = np.lexsort(
-                (again, customer)
-            )  # the rows of a customer together, and in the order in which they came
-            places, customer, again, values = (
+            second_hash, values = self._second_hash.take(places), self._values.take(places)
+            order = np.lexsort((second_hash, customer))  # groups by customer, in order of arrival
+            places, customer, second_hash, values = (
                 places[order],
                 customer[order],
-                again[order],
+                second_hash[order],
                 values[order],
             )
-            follows = np.zeros(
-                len(places), dtype=bool
-            )  # whether the row before is of the same customer
-            follows[1:] = (customer[1:] == customer[:-1]) & (again[1:] == again[:-1])
+            # Whether the previous row is of the same customer.
+            follows = np.zeros(len(places), dtype=bool)
+            follows[1:] = (customer[1:] == customer[:-1]) & (second_hash[1:] == second_hash[:-1])
             if version is not None:
                 same = follows.copy()
                 same[1:] &= values[1:] == values[:-1]
@@ -129,32 +125,32 @@ class SeenRows:
                 loses = winner != np.arange(len(places))
                 duplicate[places[loses & same]] = True
                 superseded[places[loses & ~same]] = True
-        return Repeated(duplicate, superseded, version)
+        return Duplicates(duplicate, superseded, version)
 
-    def _several(self, alive: BoolArray, part: int, parts: int) -> tuple[Places, Hashes]:
-        """Rows of one part of the customers whose first hash stands more than once, and those
+    def _candidates(self, valid: BoolArray, part: int, parts: int) -> tuple[Places, Hashes]:
+        """Rows in one part of the customers whose first hash occurs more than once, and these
         hashes.
         """
         found, hashes = [], []
         for start, customer in self._customer.chunks():
-            chosen = alive[start : start + len(customer)]
+            selection = valid[start : start + len(customer)]
             if parts > 1:
-                chosen = chosen & (customer % np.uint64(parts) == part)
-            found.append(start + np.flatnonzero(chosen))
-            hashes.append(customer[chosen])
+                selection = selection & (customer % np.uint64(parts) == part)
+            found.append(start + np.flatnonzero(selection))
+            hashes.append(customer[selection])
         places, customers = np.concatenate(found), np.concatenate(hashes)
         ordered = np.sort(customers)
         repeated = ordered[1:][ordered[1:] == ordered[:-1]]
         if not len(repeated):
             return places[:0], customers[:0]
-        again = (
+        is_repeated = (
             repeated[np.minimum(np.searchsorted(repeated, customers), len(repeated) - 1)]
             == customers
         )
-        return places[again], customers[again]
+        return places[is_repeated], customers[is_repeated]
 
     def close(self) -> None:
-        """Nothing more will be added."""
+        """Finish adding rows."""
         self._stack.close()
 
     def __enter__(self) -> Self:
@@ -170,7 +166,7 @@ class SeenRows:
 
 
 class _Column:
-    """One 64-bit number for each row, on disk."""
+    """Column of 64-bit numbers, one a row, on disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -189,7 +185,7 @@ class _Column:
             yield start, self.read(start, min(CHUNK_ROWS, self._count - start))
 
     def take(self, places: Places) -> Hashes:
-        """The numbers at some places, which ascend."""
+        """Numbers at ascending places."""
         found = []
         for start, values in self.chunks():
             first, last = np.searchsorted(places, [start, start + len(values)])
@@ -213,15 +209,13 @@ def _text_hashes(texts: NDArray[np.object_], key: str) -> Hashes:
 
 
 def _row_hashes(columns: Sequence[NDArray[np.float64]]) -> Hashes:
-    """One hash for each row; rows with the same numbers, and none in the same places, have the
-    same.
-    """
+    """Hash of each row; rows with the same numbers, and gaps in the same places, share a hash."""
     hashed = (
         np.asarray(pd.util.hash_array(column.view(np.uint64), categorize=False), dtype=np.uint64)
         for column in columns
     )
     result = next(hashed)
-    for one in hashed:
+    for column_hashes in hashed:
         result *= np.uint64(0x9E3779B97F4A7C15)
-        result += one
+        result += column_hashes
     return result

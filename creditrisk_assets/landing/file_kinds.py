@@ -1,19 +1,19 @@
-"""The kind of a file by its first bytes, for the message about a file whose name says another."""
+"""Detection of a file's kind by its first bytes, for messages about misnamed files."""
 
 import codecs
 
 HEAD_BYTES = 512
-"""Enough for every mark below."""
+"""Long enough for every signature below."""
 
-CSV_WANTED = "CSV in UTF-8 (in Excel: Save as, CSV UTF-8)"
+VALID_CSV = "CSV in UTF-8 (in Excel: Save as, CSV UTF-8)"
 
-_MARKS = (
+_SIGNATURES = (
     (b"PAR1", "a Parquet file", "a name that ends in .parquet"),
     (b"\x1f\x8b", "compressed by gzip", "a name that ends in .csv.gz, or the file that is in it"),
     (
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         "an old Excel workbook (.xls)",
-        f"its sheet as {CSV_WANTED}",
+        f"its sheet as {VALID_CSV}",
     ),
     (b"BZh", "compressed by bzip2", "the file that is in it"),
     (b"\xfd7zXZ\0", "compressed by xz", "the file that is in it"),
@@ -29,12 +29,12 @@ _MARKS = (
     (b"%PDF", "a PDF document", "the table as CSV or Parquet"),
     (b"\x80\x04\x95", "a Python pickle, which is never opened", "the table as Parquet"),
     (b"\x80\x05\x95", "a Python pickle, which is never opened", "the table as Parquet"),
-    (codecs.BOM_UTF32_LE, "UTF-32 text", CSV_WANTED),
-    (codecs.BOM_UTF32_BE, "UTF-32 text", CSV_WANTED),
-    (codecs.BOM_UTF16_LE, "UTF-16 text", CSV_WANTED),
-    (codecs.BOM_UTF16_BE, "UTF-16 text", CSV_WANTED),
+    (codecs.BOM_UTF32_LE, "UTF-32 text", VALID_CSV),
+    (codecs.BOM_UTF32_BE, "UTF-32 text", VALID_CSV),
+    (codecs.BOM_UTF16_LE, "UTF-16 text", VALID_CSV),
+    (codecs.BOM_UTF16_BE, "UTF-16 text", VALID_CSV),
 )
-_TEXT_MARKS = (
+_TEXT_SIGNATURES = (
     (b"<", "HTML or XML", "the table as CSV or Parquet"),
     (b"{", "JSON", "the table as CSV or Parquet"),
     (b"[{", "JSON", "the table as CSV or Parquet"),
@@ -43,33 +43,32 @@ _TEXT_MARKS = (
 
 
 def not_a_table(head: bytes) -> str | None:
-    """The kind of a file that is neither CSV nor Parquet, and what to deliver instead; None if it
-    is not known.
+    """Message about a file that is neither CSV nor Parquet; None if its kind is unknown.
 
     Args:
-        head: its first bytes, `HEAD_BYTES` of them.
+        head: its first `HEAD_BYTES` bytes.
     """
     if head.startswith(b"PK\x03\x04"):
         return _zip(head)
-    for mark, kind, valid in _MARKS:
-        if head.startswith(mark):
+    for signature, kind, valid in _SIGNATURES:
+        if head.startswith(signature):
             return f"the file is {kind}; valid: {valid}"
     if _is_wide_text(head):
-        return f"the file is UTF-16 text; valid: {CSV_WANTED}"
+        return f"the file is UTF-16 text; valid: {VALID_CSV}"
     return None
 
 
 def not_a_csv(head: bytes) -> str | None:
-    """The same for what may also begin as text does."""
+    """Message as by `not_a_table`, also for text formats other than CSV."""
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    for mark, kind, valid in _TEXT_MARKS:
-        if text.startswith(mark):
+    for signature, kind, valid in _TEXT_SIGNATURES:
+        if text.startswith(signature):
             return f"the file is {kind}; valid: {valid}"
     return not_a_table(head)
 
 
 def is_text(head: bytes) -> bool:
-    """Whether the beginning of a file is text in UTF-8."""
+    """Whether the first bytes of a file are UTF-8 text."""
     return (
         b"\0" not in head
         and bool(head.decode(errors="ignore").strip())
@@ -79,14 +78,14 @@ def is_text(head: bytes) -> bool:
 
 def _zip(head: bytes) -> str:
     if b"[Content_Types].xml" in head or b"xl/" in head or b"_rels/" in head:
-        return f"the file is an Excel workbook (.xlsx); valid: its sheet as {CSV_WANTED}"
+        return f"the file is an Excel workbook (.xlsx); valid: its sheet as {VALID_CSV}"
     if b"opendocument" in head:
-        return f"the file is an OpenDocument table (.ods); valid: its sheet as {CSV_WANTED}"
+        return f"the file is an OpenDocument table (.ods); valid: its sheet as {VALID_CSV}"
     return "the file is a zip archive; valid: the CSV or Parquet file that is in it"
 
 
 def _is_wide_text(head: bytes) -> bool:
-    """Whether every second byte of the beginning is zero and the others are not."""
+    """Whether every second of the first bytes is zero and the others are not."""
     start = head[: len(head) // 2 * 2][:64]
     if len(start) < 8:
         return False

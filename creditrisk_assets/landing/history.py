@@ -1,5 +1,5 @@
-"""The history that the first model learns from: a file of customers with their outcomes, or
-simulated ones.
+"""The training history of the first model: a file of customers with their outcomes, or simulated
+customers.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.storage import store_errors, zone_path
 
 SIMULATED_SOURCE = "simulated"
-"""So the source of a simulated history begins."""
+"""Prefix of the source of a simulated history."""
 
 
 class NoHistory(FileNotFoundError):
-    """The history file that the settings name is not there."""
+    """The configured history file does not exist."""
 
 
 @dataclass(frozen=True)
 class History:
-    """Validated history; `source` says what it was, `sha256` is over the file or over the simulated
+    """Validated history; `source` describes its origin, `sha256` is over the file or the simulated
     rows.
     """
 
@@ -43,10 +43,10 @@ def read_history(raw_data: str, portfolio: Portfolio) -> History:
 
     Args:
         raw_data: its path or URI.
-        portfolio: whose history it is.
+        portfolio: contract of the rows.
 
     Raises:
-        NoHistory: if it is not there.
+        NoHistory: if the file does not exist.
     """
     path = zone_path(raw_data)
     with store_errors(path):
@@ -57,13 +57,13 @@ def read_history(raw_data: str, portfolio: Portfolio) -> History:
             )
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    wanted = [*portfolio.fields, portfolio.target_field]
-    rows = validate_files([path], portfolio, wanted, may_lack_identifier=True)
+    columns = [*portfolio.fields, portfolio.target_field]
+    rows = validate_files([path], portfolio, columns, may_lack_identifier=True)
     return History(rows, f"file {path.name}", sha256)
 
 
-def simulated_history(portfolio: Portfolio, rows: int, seed: int) -> History:
-    """Simulated customers as history.
+def simulate_history(portfolio: Portfolio, rows: int, seed: int) -> History:
+    """Simulate customers as history.
 
     Raises:
         NoHistory: if the portfolio has no simulator.
@@ -80,11 +80,11 @@ def simulated_history(portfolio: Portfolio, rows: int, seed: int) -> History:
 
 
 def simulator_of(portfolio: Portfolio) -> Callable[[int, int, int], pd.DataFrame]:
-    """The portfolio's simulator: rows, seed and first identifier in; identifier, fields and target
-    out.
+    """Import the portfolio's simulator: rows, seed and first identifier in; identifier, fields and
+    target out.
 
     Raises:
-        NoHistory: if it has none.
+        NoHistory: if the portfolio has none.
     """
     if portfolio.simulator is None:
         raise NoHistory(

@@ -1,8 +1,7 @@
-"""The landing zone: which files have arrived for which day, and what lies there that will not be
-read.
+"""Listing of the landing zone: the files of each day, and the names that will not be read.
 
-Only names, sizes and times are looked at. Reading a file is `reading`'s matter; what its rows must
-hold is `validation`'s.
+This module uses only names, sizes and times. Reading files belongs in `table_reader`, the contract
+of their rows in `validation`.
 """
 
 import datetime
@@ -30,29 +29,27 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 HIDDEN = (".", "~", "_")
 TEMPORARY = (".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", "~")
-"""What copying programs, browsers and editors call a file that is not finished, or not meant for
-others.
-"""
+"""Suffixes that copying programs, browsers and editors give to unfinished or private files."""
 
 NOT_PLAIN = re.compile("[/\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Separators, control characters, and bytes of a name that are no text."""
+"""Separators, control characters, and undecodable bytes of a name."""
 
-MONTHWISE = ("s3", "s3a")
-"""Stores that list by any beginning of a name."""
+PREFIX_PROTOCOLS = ("s3", "s3a")
+"""Stores that can list by any prefix of a name."""
 
 COARSE_CLOCK_SECONDS = 3.0
-"""More than the coarsest clock of a file system: FAT's counts in two seconds."""
+"""Above the coarsest clock resolution of a file system, the two seconds of FAT."""
 
-NOTHING = ""
+NO_FILES = ""
 
 VERSION_MARK = "?versionId="
-"""s3fs cuts a name here, so that another object would be read."""
+"""s3fs cuts a name here and would read another object."""
 
 
 @dataclass(frozen=True)
 class LandedFile:
-    """One data file of one day, as the listing shows it: size in bytes, time of change in seconds
-    since the epoch, and a tag that differs when the content does.
+    """Data file of a day: size in bytes, modification time in seconds since the epoch, and a
+    tag that changes with the content.
     """
 
     path: UPath
@@ -63,19 +60,19 @@ class LandedFile:
 
 @dataclass(frozen=True)
 class DayListing:
-    """What one day's folder holds; `problem` says why the day must not be read, `passed_over` names
-    what lies there unread.
+    """Contents of one day's folder; `problem` says why the day must not be read, `ignored_names`
+    are the other files and folders in it.
     """
 
     day: str
     files: tuple[LandedFile, ...]
     problem: str | None = None
-    passed_over: tuple[str, ...] = ()
+    ignored_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One direct child of a folder; its name is as the store gives it."""
+    """Direct child of a folder, by the name that the store gives."""
 
     name: str
     kind: Literal["file", "folder", "link", "other"]
@@ -95,36 +92,34 @@ def is_day(name: str) -> bool:
     return True
 
 
-def is_passing(name: str) -> bool:
-    """Whether a name is hidden or temporary: what it names is nobody's data yet, and is not spoken
-    of.
-    """
+def is_temporary(name: str) -> bool:
+    """Whether a name is hidden or temporary; such files are skipped silently."""
     return (name.startswith(HIDDEN) and name not in ("..", ".")) or name.lower().endswith(TEMPORARY)
 
 
 def is_plain(name: str) -> bool:
-    """Whether a name names a direct child and nothing else, wherever it is used."""
+    """Whether a name can only mean a direct child of its folder, in every store."""
     return (
         name not in ("", ".", "..") and VERSION_MARK not in name and NOT_PLAIN.search(name) is None
     )
 
 
 def list_day(folder: StoredPath) -> DayListing:
-    """The data files in one day's folder, by name.
+    """List the data files in one day's folder, by name.
 
-    Hidden and temporary names are ignored; other files and folders are named in `passed_over`. A
-    link, a folder or a device with a data file's name, a name that is not plain, and a folder that
-    cannot be looked at are a `problem`: the day is not taken for empty, and not read in part.
+    Hidden and temporary names are skipped; other files and folders go to `ignored_names`. A link, a
+    folder or a device with a data file's name, a name that is not plain, and a folder that cannot
+    be listed are a `problem`: the day then counts neither as empty nor as readable in part.
     """
     place = zone_path(folder)
-    files, passed_over, problems = [], [], []
+    files, ignored_names, problems = [], [], []
     try:
         if is_local(place) and place.is_symlink():
             return DayListing(
                 place.name, (), f"{place.name} is a link; valid: a folder of its own in the zone"
             )
-        for entry in sorted(_entries(place), key=lambda one: one.name):
-            if is_passing(entry.name):
+        for entry in sorted(_entries(place), key=lambda entry: entry.name):
+            if is_temporary(entry.name):
                 continue
             if not is_plain(entry.name):
                 problems.append(
@@ -132,7 +127,7 @@ def list_day(folder: StoredPath) -> DayListing:
                     "folder"
                 )
             elif not entry.name.lower().endswith(SUFFIXES):
-                passed_over.append(entry.name + ("/" if entry.kind == "folder" else ""))
+                ignored_names.append(entry.name + ("/" if entry.kind == "folder" else ""))
             elif entry.kind == "link":
                 problems.append(f"{entry.name} is a link; only regular files are read")
             elif entry.kind != "file":
@@ -143,52 +138,51 @@ def list_day(folder: StoredPath) -> DayListing:
     except OSError as error:
         return DayListing(place.name, (), f"{place}: {error.strerror or error}")
     if problems:
-        return DayListing(place.name, (), "; ".join(problems), tuple(passed_over))
-    return DayListing(place.name, tuple(files), None, tuple(passed_over))
+        return DayListing(place.name, (), "; ".join(problems), tuple(ignored_names))
+    return DayListing(place.name, tuple(files), None, tuple(ignored_names))
 
 
 def list_days(zone: StoredPath) -> tuple[list[DayListing], list[str]]:
-    """Every day of a landing zone in order, and the names of what lies in the zone without being a
-    day's folder.
+    """List every day of a landing zone in order, and the names in it that are not day folders.
 
-    A zone that does not exist yet is empty; a day's folder in which nothing is found is left out.
+    A zone that does not exist yet is empty; empty day folders are left out.
 
     Raises:
-        OSError: if the zone cannot be looked at.
+        OSError: if the zone cannot be listed.
     """
     place = zone_path(zone)
-    names, strangers = zone_names(place)
+    names, unrecognised = zone_names(place)
     days = [list_day(place / name) for name in names]
-    return [day for day in days if day.files or day.problem or day.passed_over], strangers
+    return [day for day in days if day.files or day.problem or day.ignored_names], unrecognised
 
 
 def zone_names(zone: StoredPath) -> tuple[list[str], list[str]]:
-    """The names of a landing zone in order: those of its days' folders, and those of what is none.
+    """List the names in a landing zone in order: those of day folders, and the others.
 
     Raises:
-        OSError: if the zone cannot be looked at.
+        OSError: if the zone cannot be listed.
     """
     place = zone_path(zone)
-    days, strangers = [], []
+    days, unrecognised = [], []
     try:
         for name, may_be_day in _names(place):
             if may_be_day and is_day(name):
                 days.append(name)
-            elif not is_passing(name):
-                strangers.append(name)
+            elif not is_temporary(name):
+                unrecognised.append(name)
     except FileNotFoundError as error:
         if error.__cause__ is None and error.__context__ is None:
             return [], []
         raise
-    return sorted(days), sorted(set(strangers))
+    return sorted(days), sorted(set(unrecognised))
 
 
 def zone_signature(zone: StoredPath, now: float) -> str:
-    """Something that differs when a name came into the zone or went; empty where nothing tells.
+    """Value that changes when a name is added to or removed from the zone; empty if unknown.
 
     Args:
-        zone: the landing zone. Stores tell nothing, nor does a disk of a zone that changed a moment
-            ago: its clock may be coarse.
+        zone: the landing zone. Object stores give no signature, nor does a local zone that changed
+            a moment ago, because the clock of its disk may be coarse.
         now: seconds since the epoch.
     """
     place = zone_path(zone)
@@ -205,29 +199,26 @@ def zone_signature(zone: StoredPath, now: float) -> str:
     )
 
 
-def glimpse(zone: StoredPath, days: Sequence[str]) -> dict[str, str | None]:
-    """How days look, cheaply: of each that holds data files and nothing else its stamp, of each
-    with anything odd None, which asks for `list_day`. A day whose folder is not there, or holds
-    nothing, is left out.
+def quick_stamps(zone: StoredPath, days: Sequence[str]) -> dict[str, str | None]:
+    """Stamps of days without a full listing. A day with only data files gets its stamp; a day with
+    anything else gets None and needs `list_day`. Missing and empty day folders are left out.
 
     Raises:
         OSError: if a store does not answer.
     """
     place = zone_path(zone)
-    seen: Iterator[tuple[str, str | None]]
+    stamps: Iterator[tuple[str, str | None]]
     if is_local(place):
-        seen = ((day, _local_glimpse(f"{place}/{day}")) for day in days)
-    elif place.protocol in MONTHWISE:
-        seen = _monthly_glimpses(place, days)
+        stamps = ((day, _local_stamp(f"{place}/{day}")) for day in days)
+    elif place.protocol in PREFIX_PROTOCOLS:
+        stamps = _stamps_by_month(place, days)
     else:
         return dict.fromkeys(days)
-    return {day: stamp for day, stamp in seen if stamp != NOTHING}
+    return {day: stamp for day, stamp in stamps if stamp != NO_FILES}
 
 
 def listing_stamp(day: DayListing) -> str:
-    """Short hash over names and tags of a day's files: cheap to take, and different whenever a file
-    was changed.
-    """
+    """Short hash over names and tags of a day's files, which changes whenever a file does."""
     return _stamp((file.path.name, file.tag) for file in day.files)
 
 
@@ -235,7 +226,7 @@ def content_digest(paths: Sequence[StoredPath]) -> str:
     """SHA-256 over the names and contents of files, in the order given.
 
     Raises:
-        OSError: if one cannot be read.
+        OSError: if a file cannot be read.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -246,12 +237,12 @@ def content_digest(paths: Sequence[StoredPath]) -> str:
 
 
 def land(folder: StoredPath, name: str, frame: pd.DataFrame) -> UPath:
-    """Put a frame into a day's landing folder as a CSV file that appears whole or not at all.
+    """Write a frame atomically into a day's landing folder as a CSV file.
 
     Raises:
-        ValueError: if the name is one that would not be read.
+        ValueError: if a file of this name would not be read.
     """
-    if not is_plain(name) or is_passing(name) or not name.lower().endswith(".csv"):
+    if not is_plain(name) or is_temporary(name) or not name.lower().endswith(".csv"):
         raise ValueError(f"{name!r} would not be read; valid: a plain name that ends in .csv")
     path = zone_path(folder) / name
     with replacing(path) as file:
@@ -265,7 +256,7 @@ def _stamp(files: Iterable[tuple[str, str]]) -> str:
 
 
 def _names(zone: UPath) -> Iterator[tuple[str, bool]]:
-    """Each name in a zone, and whether it is a folder or a link."""
+    """Names in a zone, each with whether it is a folder or a link."""
     if is_local(zone):
         with os.scandir(zone) as entries:
             yield from (
@@ -278,19 +269,19 @@ def _names(zone: UPath) -> Iterator[tuple[str, bool]]:
         )
 
 
-def _local_glimpse(folder: str) -> str | None:
+def _local_stamp(folder: str) -> str | None:
     files = []
     try:
         if stat.S_ISLNK(os.lstat(folder).st_mode):
             return None
     except FileNotFoundError:
-        return NOTHING
+        return NO_FILES
     except OSError:
         return None
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_passing(entry.name):
+                if is_temporary(entry.name):
                     continue
                 status = entry.stat(follow_symlinks=False)
                 if not (_is_data(entry.name) and stat.S_ISREG(status.st_mode)):
@@ -298,11 +289,11 @@ def _local_glimpse(folder: str) -> str | None:
                 files.append((entry.name, _local_tag(status)))
     except OSError:
         return None
-    return _stamp(sorted(files)) if files else NOTHING
+    return _stamp(sorted(files)) if files else NO_FILES
 
 
-def _monthly_glimpses(zone: UPath, days: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """All objects of a month in one listing, instead of a listing for each day."""
+def _stamps_by_month(zone: UPath, days: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Stamps of days by one listing for each month."""
     start = zone.path.rstrip("/") + "/"
     files: dict[str, list[tuple[str, str]]] = {day: [] for day in days}
     odd = set()
@@ -311,14 +302,14 @@ def _monthly_glimpses(zone: UPath, days: Sequence[str]) -> Iterator[tuple[str, s
             found = zone.fs.find(zone.path, prefix=month, detail=True)
         for key, entry in found.items():
             day, _, name = key.removeprefix(start).partition("/")
-            if day not in files or (name and is_passing(name.partition("/")[0])):
+            if day not in files or (name and is_temporary(name.partition("/")[0])):
                 continue
             if _is_data(name):
                 files[day].append((name, _stored_tag(entry)))
-            elif name or entry["size"]:  # an empty object may stand for the folder itself
+            elif name or entry["size"]:  # an empty object may represent the folder itself
                 odd.add(day)
     for day in days:
-        yield day, None if day in odd else _stamp(sorted(files[day])) if files[day] else NOTHING
+        yield day, None if day in odd else _stamp(sorted(files[day])) if files[day] else NO_FILES
 
 
 def _is_data(name: str) -> bool:
@@ -358,7 +349,7 @@ def _stored_entries(folder: UPath) -> Iterator[_Entry]:
         full = entry["name"]
         is_folder = entry["type"] == "directory"
         if full in (prefix, prefix[:-1]) and not is_folder and not entry["size"]:
-            continue  # an empty object that stands for the folder itself
+            continue  # an empty object that represents the folder itself
         name = full.removeprefix(prefix) if full.startswith(prefix) else full
         yield _Entry(
             name,
@@ -374,7 +365,7 @@ def _stored_tag(entry: Mapping[str, Any]) -> str:
 
 
 def _seconds(entry: Mapping[str, Any]) -> float:
-    """When an object was written, in seconds since the epoch; 0 if its store does not say."""
+    """Modification time of an object in seconds since the epoch; 0 if its store gives none."""
     for name in ("LastModified", "mtime", "last_modified", "updated", "created"):
         value = entry.get(name)
         if isinstance(value, datetime.datetime):

@@ -1,14 +1,13 @@
-"""One CSV or Parquet file as a stream of record batches, in memory that does not depend on the
-file's length.
+"""Reader of one CSV or Parquet file as a stream of record batches, in memory that does not depend
+on the file's length.
 
-A CSV file is read as text, so that one bad cell costs one row and not the file; Parquet comes with
-its own types. What the cells must hold is `validation`'s matter.
+A CSV file is read as text, so one bad cell costs one row and not the file; Parquet has its own
+types. The contract of the cells belongs in `validation`.
 
-CSV is what RFC 4180 says: a quoted cell may hold separators, quotes and line ends. The file is cut
-    into pieces of whole records
-before it is parsed, and each record knows its first line, so a line number is always the one that
-an editor shows. A quote that is left open, or that no record of the header's width closes, costs
-its own line and not those behind it.
+CSV follows RFC 4180: a quoted cell may hold separators, quotes and line ends. The file is cut into
+pieces of whole records before it is parsed, and each record stores its first line, so line numbers
+always match those of an editor. An open quote, or a quote that no record of the header's width
+closes, costs its own line and not the following ones.
 """
 
 import codecs
@@ -43,20 +42,20 @@ from creditrisk_assets.storage import StoredPath, is_local, store_errors
 
 BATCH_ROWS = 65_536
 BLOCK_BYTES = 1 << 20
-LONGEST_LINE = 1 << 20
-"""Bytes of the longest line that is read; a customer's record has some hundred."""
-LONGEST_RECORD = 1 << 16
-"""Bytes of the longest record with a line end in it: so far a quote that was left open is
-followed.
+LINE_LIMIT = 1 << 20
+"""Bytes of the longest valid line; a customer's record has a few hundred."""
+RECORD_LIMIT = 1 << 16
+"""Bytes of the longest record with a line end in it; the search for the end of an open quote stops
+here.
 """
-LARGEST_PIECE = 32 << 20
-"""Bytes that are parsed at a time."""
-MOST_COLUMNS = 4_096
+PIECE_LIMIT = 32 << 20
+"""Bytes parsed at a time."""
+COLUMNS_LIMIT = 4_096
 REMOTE_BLOCK_BYTES = 8 << 20
 DELIMITERS = ",;\t|"
 HEADER_LINES = 5
-"""Among so many lines the header is looked for: exports put a title, or a second row of names,
-above it.
+"""Lines in which the header is searched: exports put a title, or a second row of names, above
+it.
 """
 
 NUMERIC = re.compile(r"[+-]?\d+([.,]\d*)?")
@@ -70,22 +69,22 @@ OPEN_QUOTE = (
 
 FileKind = Literal["csv", "csv.gz", "parquet", "arrow"]
 Malformed = tuple[int, str, str]
-"""A line that is no row: its number, what is wrong, its text."""
+"""Line that is not a row: number, reason, text."""
 
 
 class UnreadableFile(ValueError):
-    """A landed file that cannot be read as a table at all; the message says why."""
+    """A landed file is not a readable table; the message says why."""
 
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Some rows of one file before validation.
+    """Batch of rows of one file before validation.
 
     Attributes:
         file: the file's name.
         cells: canonical column names, the file's own values (text for CSV).
         lines: each row's line in the file, from 1; its row number, from 1, for Parquet.
-        malformed: lines among them that are no rows.
+        malformed: lines among them that are not rows.
     """
 
     file: str
@@ -95,21 +94,20 @@ class RawBatch:
 
     @property
     def count(self) -> int:
-        """How many rows arrived, readable or not."""
+        """Number of rows that arrived, readable or not."""
         return len(self.lines) + len(self.malformed)
 
 
 class TableStream:
-    """A file that is being read. Iterate over it once, within `with` or to its end.
+    """Open file of rows. Iterate over it once, within `with` or to its end.
 
-    Iterating raises `UnreadableFile` as soon as the file turns out not to be a table; what came
-    before must be given up then.
+    Iteration raises `UnreadableFile` as soon as the file turns out not to be a table; the earlier
+    batches must then be discarded.
 
     Attributes:
         file: the file's name.
         headers: the file's own column names.
-        schema: the columns by the names of the contract, or else in canonical spelling, with their
-            types.
+        schema: names of the contract, or else in canonical spelling, with their types.
     """
 
     def __init__(
@@ -133,12 +131,12 @@ class TableStream:
 
     @property
     def has_published_names(self) -> bool:
-        """Whether the columns were named by their published names."""
+        """Whether the file has the published column names."""
         return self.names != canonical_names(self.headers)
 
     @property
     def share_read(self) -> float:
-        """How much of the file has been read, 0 to 1."""
+        """Share of the file read so far, 0 to 1."""
         return self._source.share_read
 
     def __iter__(self) -> Iterator[RawBatch]:
@@ -164,7 +162,7 @@ class TableStream:
 
 
 def kind_of(name: str) -> FileKind:
-    """The format that a file is read as, by its name."""
+    """Format of a file by its name."""
     lowered = name.lower()
     if lowered.endswith(".parquet"):
         return "parquet"
@@ -174,36 +172,35 @@ def kind_of(name: str) -> FileKind:
 def read_batches(
     path: StoredPath, batch_rows: int = BATCH_ROWS, portfolio: Portfolio | None = None
 ) -> TableStream:
-    """Read one CSV or Parquet file without judging its cells.
+    """Read one CSV or Parquet file without validating its cells.
 
     CSV is UTF-8 with or without a byte-order mark, separated by commas, semicolons, tabs or bars.
-    Blank lines, and lines of nothing but separators and white space, are no rows.
+    Blank lines, and lines of only separators and white space, are not rows.
 
     Args:
-        path: the file; Parquet if it is called `.parquet`, compressed CSV if it is called
-            `.csv.gz`.
-        batch_rows: the most rows of a batch.
-        portfolio: whose columns it should have: by them a header below the first line is found, and
-            published names are read.
+        path: the file; Parquet if its name ends in `.parquet`, compressed CSV if in `.gz`.
+        batch_rows: maximum rows of a batch.
+        portfolio: contract by which a header below the first line is found and published names are
+            translated.
 
     Raises:
         UnreadableFile: if it is empty, not text, not Parquet, or names a column twice.
         OSError: if it cannot be opened or its store fails.
     """
     kind = kind_of(path.name)
-    return _stream(path.name, _Source.opened(path, kind), kind, batch_rows, BLOCK_BYTES, portfolio)
+    return _stream(path.name, _Source.open(path, kind), kind, batch_rows, BLOCK_BYTES, portfolio)
 
 
 def read_body(
     file: IO[bytes], kind: FileKind, batch_rows: int, block_bytes: int, portfolio: Portfolio
 ) -> TableStream:
-    """Read a table out of an open file, such as the body of a request; it stays open.
+    """Read a table from an open file, such as the body of a request, and leave it open.
 
     Args:
-        file: can seek.
-        kind: what it is.
-        batch_rows: the most rows of a batch.
-        block_bytes: bytes of text that are read at a time.
+        file: seekable.
+        kind: its format.
+        batch_rows: maximum rows of a batch.
+        block_bytes: bytes of text read at a time.
         portfolio: as for `read_batches`.
 
     Raises:
@@ -236,20 +233,20 @@ def _stream(
 
 
 class _Columns:
-    """The names of a file's columns, by a portfolio if there is one."""
+    """Column names of files, translated by a portfolio if there is one."""
 
     def __init__(self, portfolio: Portfolio | None) -> None:
         self._portfolio = portfolio
 
     def names(self, headers: Sequence[str]) -> list[str]:
-        """Names of columns.
+        """Names of the columns with these headers.
 
         Raises:
             UnreadableFile: if two headers mean the same column, or there are too many.
         """
-        if len(headers) > MOST_COLUMNS:
+        if len(headers) > COLUMNS_LIMIT:
             raise UnreadableFile(
-                f"the header names {len(headers):,} columns; valid: at most {MOST_COLUMNS:,}"
+                f"the header names {len(headers):,} columns; valid: at most {COLUMNS_LIMIT:,}"
             )
         try:
             names = canonical_names(headers)
@@ -258,7 +255,7 @@ class _Columns:
         return names if self._portfolio is None else self._portfolio.contract_names(names)
 
     def are_known(self, headers: Sequence[str]) -> bool:
-        """Whether headers name every field of the portfolio in its own spelling."""
+        """Whether headers name every field of the portfolio in the contract's spelling."""
         try:
             return self._portfolio is not None and self._portfolio.is_header(
                 canonical_names(headers)
@@ -268,9 +265,7 @@ class _Columns:
 
 
 class _Source:
-    """A file that is open for reading; it knows how far it was read, and with what its store
-    failed.
-    """
+    """File open for reading, with the share read so far and the last failure of its store."""
 
     def __init__(self, file: IO[bytes], kind: FileKind, path: StoredPath | None = None) -> None:
         self._file = file
@@ -281,11 +276,11 @@ class _Source:
         with self._errors():
             self.size = file.seek(0, 2)
             file.seek(0)
-        self._looked = self._look()
+        self._initial_state = self._state()
 
     @classmethod
-    def opened(cls, path: StoredPath, kind: FileKind) -> Self:
-        """A stored file.
+    def open(cls, path: StoredPath, kind: FileKind) -> Self:
+        """Open a stored file.
 
         Raises:
             OSError: if it cannot be opened.
@@ -293,7 +288,7 @@ class _Source:
         with store_errors(path):
             if is_local(path):
                 file: IO[bytes] = path.open("rb")
-            else:  # pyarrow asks for whole pieces of a column of Parquet, here and there
+            else:  # pyarrow reads whole column chunks of Parquet, in no fixed order
                 cache = "none" if kind == "parquet" else "readahead"
                 file = path.open("rb", block_size=REMOTE_BLOCK_BYTES, cache_type=cache)  # type: ignore[call-overload]
         return cls(file, kind, path)
@@ -302,16 +297,15 @@ class _Source:
         return nullcontext() if self._path is None else store_errors(self._path)
 
     def require_unchanged(self) -> None:
-        """Whether the file is still the one that was opened.
+        """Check that the file has not changed since it was opened; object stores do so themselves.
 
         Raises:
-            OSError: if somebody wrote into it meanwhile, what was read is then a mixture. (A store
-                refuses to go on by itself.)
+            OSError: if it has; the rows read are then a mixture of two versions.
         """
-        if self._look() != self._looked:
+        if self._state() != self._initial_state:
             raise OSError(errno.EBUSY, "the file changed while it was read", str(self._path))
 
-    def _look(self) -> tuple[int, int] | None:
+    def _state(self) -> tuple[int, int] | None:
         if self._path is None or not is_local(self._path):
             return None
         status = os.fstat(self._file.fileno())
@@ -344,14 +338,14 @@ class _Source:
         return False
 
     def flush(self) -> None:
-        """Nothing is written."""
+        """Required by the file protocol; the source is read-only."""
 
     @property
     def closed(self) -> bool:
         return self._file.closed
 
     def close(self) -> None:
-        if self._path is not None:  # another's file stays open
+        if self._path is not None:  # the caller's file stays open
             self._file.close()
 
 
@@ -386,7 +380,7 @@ def _renamed(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
 def _parquet_batches(
     name: str, file: pq.ParquetFile, source: _Source, names: list[str], batch_rows: int
 ) -> Iterator[RawBatch]:
-    rows, told = 0, file.metadata.num_rows
+    rows, footer_rows = 0, file.metadata.num_rows
     batches = file.iter_batches(batch_size=batch_rows, use_threads=False)
     while True:
         try:
@@ -398,17 +392,17 @@ def _parquet_batches(
             raise _no_parquet(source, error) from error
         lines = np.arange(rows + 1, rows + 1 + batch.num_rows, dtype=np.int64)
         rows += batch.num_rows
-        source.share_read = min(1.0, rows / told) if told > 0 else 1.0
+        source.share_read = min(1.0, rows / footer_rows) if footer_rows > 0 else 1.0
         yield RawBatch(name, batch.rename_columns(names), lines, [])
-    if rows != told:
+    if rows != footer_rows:
         raise UnreadableFile(
-            f"not a readable Parquet file: {rows:,} rows where its footer says {told:,}"
+            f"not a readable Parquet file: {rows:,} rows where its footer says {footer_rows:,}"
         )
 
 
 def _no_parquet(source: _Source, error: Exception) -> Exception:
-    """What to raise for an error while reading Parquet: the store's own failure is not the file's
-    fault.
+    """Exception for an error while reading Parquet: the store's own failure, or else an unreadable
+    file.
     """
     if source.failure is not None:
         return source.failure
@@ -459,7 +453,7 @@ def _no_arrow(source: _Source, error: Exception) -> Exception:
 
 
 def _unzipped(source: _Source) -> Callable[[int], bytes]:
-    """Reads what is in a gzip file."""
+    """Reader of a gzip file's content."""
     file = gzip.GzipFile(fileobj=source, mode="rb")
 
     def read(size: int) -> bytes:
@@ -483,14 +477,14 @@ def _csv_stream(
     start = next(whole_lines, b"\n")
     while start.count(b"\n") < HEADER_LINES and (more := next(whole_lines, None)) is not None:
         start += more
-    header = _found_header(start.decode(), columns)
+    header = _find_header(start.decode(), columns)
     names = columns.names(header.cells)
     dialect = _Dialect(names, header.delimiter)
     rest = start[_after_lines(start, header.last_line) :]
 
     def batches() -> Iterator[RawBatch]:
         records = _records(
-            _and_last(rest, whole_lines),
+            _mark_last(rest, whole_lines),
             header.last_line + 1,
             header.delimiter.encode(),
             len(names),
@@ -499,27 +493,29 @@ def _csv_stream(
             yield dialect.batch(name, piece)
 
     return TableStream(
-        name, header.cells, pa.schema([(one, pa.string()) for one in names]), batches(), source
+        name,
+        header.cells,
+        pa.schema([(column, pa.string()) for column in names]),
+        batches(),
+        source,
     )
 
 
 @dataclass(frozen=True)
 class _Header:
-    """Column names as they stand in the file, the sign between them, and the last line of the
-    header, from 1.
-    """
+    """Column names as spelt in the file, the delimiter, and the last line of the header, from 1."""
 
     cells: list[str]
     delimiter: str
     last_line: int
 
 
-def _found_header(text: str, columns: _Columns) -> _Header:
-    """The header: the first line, unless one of the next names every field and the first does not.
+def _find_header(text: str, columns: _Columns) -> _Header:
+    """Find the header: the first line, unless a later one names every field and the first does not.
 
     Args:
         text: the file's first lines.
-        columns: what headers are known by.
+        columns: recognises headers.
     """
     lines = text.split("\n")[:-1]
     first: _Header | UnreadableFile
@@ -545,7 +541,9 @@ def _header(lines: Sequence[str], place: int) -> _Header:
     bare = re.sub(r'"[^"]*"?', "", line)
     delimiter = max(DELIMITERS, key=bare.count)
     is_open = line.count('"') % 2 == 1
-    reader = csv.reader((f"{one}\n" for one in lines[place:]), delimiter=delimiter, strict=is_open)
+    reader = csv.reader(
+        (f"{line}\n" for line in lines[place:]), delimiter=delimiter, strict=is_open
+    )
     try:
         cells = next(reader, [])
     except csv.Error as error:
@@ -577,11 +575,11 @@ def _after_lines(text: bytes, count: int) -> int:
 
 
 def _text_blocks(read: Callable[[int], bytes], block_bytes: int) -> Iterator[bytes]:
-    """A text in blocks: proven to be UTF-8 without zero bytes, without a byte-order mark, every
+    """Blocks of a text: checked to be UTF-8 without zero bytes, without a byte-order mark, every
     line end a newline.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
-    done, pending, held = 0, 0, b""
+    done, pending, carriage_return = 0, 0, b""
     while block := read(block_bytes):
         if done == 0 and (why := not_a_csv(block[:HEAD_BYTES])) is not None:
             raise UnreadableFile(why)
@@ -599,44 +597,43 @@ def _text_blocks(read: Callable[[int], bytes], block_bytes: int) -> Iterator[byt
         if done == 0:
             block = block.removeprefix(codecs.BOM_UTF8)
         done += len(block)
-        if held or b"\r" in block:
-            block = held + block
-            held = (
-                b"\r" if block.endswith(b"\r") else b""
-            )  # its newline may come with the next block
-            block = block.removesuffix(held).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if carriage_return or b"\r" in block:
+            block = carriage_return + block
+            # Its newline may come with the next block.
+            carriage_return = b"\r" if block.endswith(b"\r") else b""
+            block = (
+                block.removesuffix(carriage_return).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            )
         yield block
     if pending:
         raise UnreadableFile(NOT_TEXT.format("it ends within a character"))
-    if held:
+    if carriage_return:
         yield b"\n"
 
 
 def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same text in pieces that end at line ends; the last line gets its newline if it has
-    none.
-    """
-    begun, lines = b"", 0
+    """Regroup blocks to end at line ends; the last line gets a newline if it has none."""
+    partial, lines = b"", 0
     for block in blocks:
         first = block.find(b"\n")
-        if len(begun) + (len(block) if first < 0 else first) > LONGEST_LINE:
+        if len(partial) + (len(block) if first < 0 else first) > LINE_LIMIT:
             raise UnreadableFile(
-                f"line {lines + 1} is longer than {LONGEST_LINE:,} bytes; valid: a shorter line "
+                f"line {lines + 1} is longer than {LINE_LIMIT:,} bytes; valid: a shorter line "
                 "for each record"
             )
         if first < 0:
-            begun += block
+            partial += block
             continue
         end = block.rfind(b"\n") + 1
-        yield begun + block[:end]
-        begun = block[end:]
+        yield partial + block[:end]
+        partial = block[end:]
         lines += _line_count(block)
-    if begun:
-        yield begun + b"\n"
+    if partial:
+        yield partial + b"\n"
 
 
-def _and_last(rest: bytes, whole_lines: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Texts of whole lines, and of each whether it is the last."""
+def _mark_last(rest: bytes, whole_lines: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Texts of whole lines, each with whether it is the last."""
     text = rest
     for following in whole_lines:
         yield text, False
@@ -649,10 +646,10 @@ class _Records:
     """Text of whole records.
 
     Attributes:
-        text: the records, one behind the other.
-        ends: for each record, where it ends in the text.
-        lines: for each record, its first line in the file.
-        malformed: lines among them that are no records.
+        text: the records, concatenated.
+        ends: end of each record in the text.
+        lines: first line of each record in the file.
+        malformed: lines among them that are not records.
         several_lines: whether any record has a line end in it.
     """
 
@@ -664,15 +661,15 @@ class _Records:
 
     @property
     def count(self) -> int:
-        """Of records and malformed lines."""
+        """Number of records and malformed lines."""
         return len(self.lines) + len(self.malformed)
 
     def split(self, count: int) -> "tuple[_Records, _Records | None]":
-        """The first records, and the others if there are any."""
+        """Split into the first records and, if there are any, the others."""
         if len(self.lines) <= count:
             return self, None
         end, line = int(self.ends[count - 1]), int(self.lines[count])
-        before = [one for one in self.malformed if one[0] < line]
+        before = [entry for entry in self.malformed if entry[0] < line]
         return (
             replace(
                 self,
@@ -697,10 +694,10 @@ def _records(
     """Cut a text into records.
 
     Args:
-        texts: whole lines, and whether they are the last ones.
+        texts: whole lines, each with whether they are the last.
         line: number of the first line.
         delimiter: between cells.
-        width: cells of the header.
+        width: number of cells in the header.
     """
     tail = b""
     for text, is_last in texts:
@@ -711,8 +708,8 @@ def _records(
 def _cut(
     text: bytes, line: int, delimiter: bytes, width: int, is_last: bool
 ) -> tuple[_Records, bytes, int]:
-    """The records of a text, the text of one that has not ended yet, and the number of the line
-    behind the records.
+    """Cut off the whole records of a text; returns them, the unfinished rest, and the number of the
+    next line.
     """
     data = np.frombuffer(text, dtype=np.uint8)
     ends = np.flatnonzero(data == ord("\n")) + 1
@@ -722,44 +719,43 @@ def _cut(
         return _Records(text, ends, lines, [], several_lines=False), b"", line + len(ends)
     starts = np.concatenate([[0], ends[:-1]])
     closes = np.ones(len(ends), dtype=bool)  # whether a record ends with this line
-    aside: list[int] = []
+    malformed_places: list[int] = []
     behind, torn, count = 0, 0, len(ends)
     for place in suspects.tolist():
         if place < behind:
             continue
         if place < torn:
-            aside.append(place)
+            malformed_places.append(place)
             continue
         found = _record_end(text, int(starts[place]), int(ends[place]), delimiter, width)
-        if found is None and not is_last and len(text) - int(starts[place]) <= LONGEST_RECORD:
+        if found is None and not is_last and len(text) - int(starts[place]) <= RECORD_LIMIT:
             count = place
             break
         if not found or found < 0:
-            aside.append(place)
-            torn = max(
-                torn, int(np.searchsorted(ends, -(found or 0))) + 1
-            )  # what seemed to close it belongs to no row either
+            malformed_places.append(place)
+            # The line that seemed to close the quote is malformed, too.
+            torn = max(torn, int(np.searchsorted(ends, -(found or 0))) + 1)
         else:
             behind = int(np.searchsorted(ends, found)) + 1
             closes[place : behind - 1] = False
-    last = np.flatnonzero(closes[:count])  # of each record its last line
+    last = np.flatnonzero(closes[:count])  # last line of each record
     first = np.concatenate([[0], last[:-1] + 1])[: len(last)]
-    stays = ~np.isin(last, aside)
+    well_formed = ~np.isin(last, malformed_places)
     malformed = [
         (int(lines[place]), OPEN_QUOTE, text[starts[place] : ends[place] - 1].decode())
-        for place in aside
+        for place in malformed_places
     ]
-    kept = text[: int(starts[count])] if count < len(starts) else text
-    if aside:
-        kept = b"".join(
+    record_text = text[: int(starts[count])] if count < len(starts) else text
+    if malformed_places:
+        record_text = b"".join(
             text[start:end]
-            for start, end in zip(starts[first][stays], ends[last][stays], strict=True)
+            for start, end in zip(starts[first][well_formed], ends[last][well_formed], strict=True)
         )
     lengths = ends[last] - starts[first]
     records = _Records(
-        kept,
-        np.cumsum(lengths[stays]),
-        lines[first][stays],
+        record_text,
+        np.cumsum(lengths[well_formed]),
+        lines[first][well_formed],
         malformed,
         several_lines=not closes[:count].all(),
     )
@@ -770,14 +766,11 @@ def _cut(
 def _suspect_lines(
     data: NDArray[np.uint8], ends: NDArray[np.int64], delimiter: bytes
 ) -> NDArray[np.int64]:
-    """Lines whose quotes do not all open and close a cell, or stand twice within one, on the line
-    itself.
-    """
+    """Lines with a quote that neither opens nor closes a cell and is not doubled within one."""
     quotes = np.flatnonzero(data == ord('"'))
     line = np.searchsorted(ends, quotes, side="right")
-    first = np.searchsorted(
-        quotes, np.concatenate([[0], ends[:-1]])
-    )  # of each line, the place of its first quote
+    # The place of each line's first quote.
+    first = np.searchsorted(quotes, np.concatenate([[0], ends[:-1]]))
     counts = np.diff(np.append(first, len(quotes)))
     opens = (np.arange(len(quotes)) - first[line]) % 2 == 0
     around = (ord(delimiter), ord("\n"), ord('"'))
@@ -789,22 +782,21 @@ def _suspect_lines(
 
 
 def _record_end(text: bytes, start: int, line_end: int, delimiter: bytes, width: int) -> int | None:
-    """Where the record that begins at a place ends.
+    """Find the end of a record.
 
     Args:
         text: whole lines.
-        start: where the record begins.
-        line_end: where its first line ends.
+        start: beginning of the record.
+        line_end: end of its first line.
         delimiter: between cells.
-        width: cells that a record of several lines must have.
+        width: number of cells that a record of several lines must have.
 
     Returns:
-        The end of its last line; the negative of that if it has several lines and not as many cells
-        as the header; 0 if its quotes make no record; None if that is not known before the text
-        goes on.
+        The end of its last line; negative if the record has several lines and not as many cells as
+        the header; 0 if its quotes are malformed; None if that needs more text to decide.
     """
     place, cells, end = start, 0, line_end
-    limit = max(start + LONGEST_RECORD, line_end)
+    limit = max(start + RECORD_LIMIT, line_end)
     while True:
         cells += 1
         if text[place : place + 1] == b'"':  # only a cell's first character can open quotes
@@ -828,14 +820,14 @@ def _record_end(text: bytes, start: int, line_end: int, delimiter: bytes, width:
 
 
 def _pieces(records: Iterator[_Records], batch_rows: int) -> Iterator[_Records]:
-    """The records in pieces of `batch_rows`, or of fewer where they are long."""
+    """Regroup records into pieces of `batch_rows`, or fewer where they are long."""
     parts: list[_Records] = []
     size = rows = 0
-    for some in records:
-        left: _Records | None = some
+    for group in records:
+        left: _Records | None = group
         while left is not None:
             part, left = left.split(max(1, batch_rows - rows))
-            if parts and (size + len(part.text) > LARGEST_PIECE or rows >= batch_rows):
+            if parts and (size + len(part.text) > PIECE_LIMIT or rows >= batch_rows):
                 yield _joined(parts)
                 parts, size, rows = [], 0, 0
             parts.append(part)
@@ -851,22 +843,22 @@ def _pieces(records: Iterator[_Records], batch_rows: int) -> Iterator[_Records]:
 def _joined(parts: Sequence[_Records]) -> _Records:
     return _Records(
         b"".join(part.text for part in parts),
-        np.empty(0, dtype=np.int64),  # nobody asks for the ends any more
+        np.empty(0, dtype=np.int64),  # the ends are not needed any more
         np.concatenate([part.lines for part in parts]),
-        [one for part in parts for one in part.malformed],
+        [entry for part in parts for entry in part.malformed],
         any(part.several_lines for part in parts),
     )
 
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How a CSV file's records become cells."""
+    """Parser of a CSV file's records into cells."""
 
     names: list[str]
     delimiter: str
 
     def batch(self, file: str, piece: _Records) -> RawBatch:
-        """The rows of some records."""
+        """Parse records into rows."""
         cells, skipped = self._parse(piece)
         lines = piece.lines
         if cells.num_rows + len(skipped) != len(lines):
@@ -878,25 +870,28 @@ class _Dialect:
             *piece.malformed,
             *((int(lines[place]), why, text) for place, why, text in skipped),
         ]
-        kept = np.ones(len(lines), dtype=bool)
-        kept[[place for place, *_ in skipped]] = False
-        lines = lines[kept]
+        parsed = np.ones(len(lines), dtype=bool)
+        parsed[[place for place, *_ in skipped]] = False
+        lines = lines[parsed]
         blank = _blank_rows(cells)
         if blank.any():
             cells, lines = cells.filter(pa.array(~blank)), lines[~blank]
-        nothing = self.delimiter + string.whitespace
+        blank_characters = self.delimiter + string.whitespace
         return RawBatch(
-            file, cells, lines, sorted(one for one in malformed if one[2].strip(nothing))
+            file,
+            cells,
+            lines,
+            sorted(entry for entry in malformed if entry[2].strip(blank_characters)),
         )
 
     def _parse(self, piece: _Records) -> tuple[pa.RecordBatch, list[tuple[int, str, str]]]:
-        """Rows, and records with another number of cells by their place in the piece."""
+        """Rows, and the skipped records: place in the piece, reason and text."""
         schema = pa.schema([(name, pa.string()) for name in self.names])
         if not piece.text:
             return pa.RecordBatch.from_pylist([], schema), []
         skipped: list[tuple[int, str, str]] = []
 
-        def set_aside(row: Any) -> str:
+        def skip(row: Any) -> str:
             why = f"{row.actual_columns} cells where the header has {row.expected_columns}"
             skipped.append((row.number - 1, why, row.text))
             return "skip"
@@ -911,13 +906,13 @@ class _Dialect:
                 parse_options=pyarrow.csv.ParseOptions(
                     delimiter=self.delimiter,
                     ignore_empty_lines=False,
-                    invalid_row_handler=set_aside,
+                    invalid_row_handler=skip,
                     newlines_in_values=piece.several_lines,
                 ),
                 convert_options=pyarrow.csv.ConvertOptions(
                     column_types=schema,
                     strings_can_be_null=False,
-                    check_utf8=False,  # it has been checked
+                    check_utf8=False,  # checked in `_text_blocks`
                 ),
             )
         except pa.ArrowException as error:
@@ -931,7 +926,7 @@ def _line_count(text: bytes) -> int:
 
 
 def _blank_rows(cells: pa.RecordBatch) -> NDArray[np.bool_]:
-    """Rows in which no cell holds anything but white space."""
+    """Mask of the rows whose cells hold only white space."""
     blank = np.ones(cells.num_rows, dtype=bool)
     for column in cells.columns:
         if not blank.any():

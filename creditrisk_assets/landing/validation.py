@@ -1,8 +1,8 @@
-"""One batch of cells against the contract: what each cell is, and what is wrong with it.
+"""Validation of one batch of cells against the contract: the value of each cell, and its fault.
 
-The one rule for tables, wherever they arrive: landed files, history, outcomes, `creditrisk score`,
-`/predict/batch`. Reading files is `reading`'s matter; `ingestion` joins the batches of a day and
-deals with customers that stand in it more than once. No pandas here: the API validates with it.
+This is the only validator of tables: landed files, history, outcomes, `creditrisk score` and
+`/predict/batch`. Reading files belongs in `table_reader`; joining the batches of a day, and
+customers with several rows, in `ingestion`. The module imports no pandas, because the API uses it.
 """
 
 import json
@@ -27,13 +27,13 @@ from creditrisk_assets.portfolio.identifiers import (
 )
 
 MISSING_WORDS = ("", "na", "nan", "none", "null")
-"""What a cell without a value says, in any case."""
+"""Texts of a cell without a value, in upper or lower case."""
 
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity)$"
 
 GROUPED = r"^[+-]?[1-9]\d{0,2}\.\d{3}$"
-"""A whole number with a point and three zeros, or one with a point between thousands: 20.000 may be
-20 or 20000.
+"""A whole number with three decimals, or with a point between thousands: 20.000 may be 20 or
+20000.
 """
 
 MISSING = "missing"
@@ -58,8 +58,8 @@ class Faults:
     """Cells that break the contract, by row and then in the order of the fields.
 
     Attributes:
-        rows: the row of each, from 0.
-        kinds: for each, the place of its (field, rule) in `table`.
+        rows: row of each fault, from 0.
+        kinds: place of each fault's (field, rule) in `table`.
         table: every (field, rule) that occurs.
     """
 
@@ -69,17 +69,16 @@ class Faults:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A batch that was judged.
+class CheckedBatch:
+    """Result of validating a batch.
 
     Attributes:
-        numbers: for each field one float64 for each row: what the decision graph would see, NaN
-            where there is no value.
-        texts: for each field of text codes, its values; null where there is none.
-        identifiers: the customers, "" where none is named, as everywhere if the batch has no such
-            column.
-        faults: what is wrong.
-        good: for each row, whether nothing is.
+        numbers: for each field one float64 a row, the decision graph's input; NaN where there is no
+            value.
+        texts: values of each field of text codes; null where there is none.
+        identifiers: the customers; "" where there is none or the batch has no such column.
+        faults: the faults.
+        good: mask of the rows without a fault.
     """
 
     numbers: Mapping[str, FloatArray]
@@ -90,12 +89,12 @@ class Checked:
 
 
 class RowCheck:
-    """The contract of some fields, ready to judge batches.
+    """Validator of batches by the contract of some fields.
 
     Args:
         fields: the columns.
-        identifier: the column that names the customer, judged where a batch has it. That one is
-            empty is no fault: whether there must be one is the door's matter.
+        identifier: the customer column, validated where a batch has it. An empty identifier is no
+            fault here; the caller decides whether it is required.
     """
 
     def __init__(self, fields: Sequence[Field], identifier: str) -> None:
@@ -104,20 +103,19 @@ class RowCheck:
         self.identifier = identifier
         self._rules = {field.name: _rules(field) for field in fields if not field.is_text}
 
-    def __call__(self, cells: pa.RecordBatch) -> Checked:
-        """Judge a batch that has a column for each field.
+    def __call__(self, cells: pa.RecordBatch) -> CheckedBatch:
+        """Validate a batch that has a column for each field.
 
         A cell has at most one fault: the last of not a number or missing, ambiguous, not a whole
-            number, out of range or unknown
-        code.
+        number, out of range or unknown code.
         """
         numbers: dict[str, FloatArray] = {}
         texts: dict[str, pa.Array] = {}
         faults: dict[str, dict[str, BoolArray]] = {}
         identifiers = pa.repeat("", cells.num_rows)
         if self.identifier in cells.schema.names:
-            identifiers, nameless = identifier_texts(cells.column(self.identifier))
-            faults[self.identifier] = {NOT_AN_IDENTIFIER: nameless}
+            identifiers, invalid = identifier_texts(cells.column(self.identifier))
+            faults[self.identifier] = {NOT_AN_IDENTIFIER: invalid}
         for field in self.fields:
             column = _plain(cells.column(field.name))
             if field.is_text:
@@ -138,10 +136,10 @@ class RowCheck:
         found_faults = _sorted_faults(faults)
         good = np.ones(cells.num_rows, dtype=bool)
         good[found_faults.rows] = False
-        return Checked(numbers, texts, identifiers, found_faults, good)
+        return CheckedBatch(numbers, texts, identifiers, found_faults, good)
 
     def message(self, name: str, value: object, rule: str) -> str:
-        """What is wrong with a cell, and what would be accepted."""
+        """Message about a cell's fault, with the valid values."""
         if rule == MISSING:
             return f"{name}: missing; valid: {self.valid(name)}"
         return (
@@ -150,13 +148,13 @@ class RowCheck:
         )
 
     def valid(self, name: str) -> str:
-        """The values that a column accepts, in words."""
+        """Valid values of a column, in words."""
         return VALID_IDENTIFIER if name == self.identifier else self._by_name[name].valid
 
 
 class RefusedColumns(ValueError):
-    """A table lacks columns, or has some of a type that holds neither text nor numbers; the message
-    says which.
+    """A table lacks columns, or has columns of a type other than text or numbers; the message names
+    them.
 
     Attributes:
         rule: `MISSING_COLUMN` or `WRONG_TYPE`.
@@ -169,22 +167,24 @@ class RefusedColumns(ValueError):
         self.names = list(names)
 
 
-def require_columns(schema: pa.Schema, wanted: Sequence[str], optional: Sequence[str] = ()) -> None:
-    """Check that a table can be read at all.
+def require_columns(
+    schema: pa.Schema, required: Sequence[str], optional: Sequence[str] = ()
+) -> None:
+    """Check that a table has the columns of the contract, in readable types.
 
     Args:
-        schema: its columns, as `TableStream.schema` gives them.
-        wanted: columns that it must have.
-        optional: columns that are read where they are there.
+        schema: its columns, from `TableStream.schema`.
+        required: columns that must be present.
+        optional: columns that are read if present.
 
     Raises:
-        RefusedColumns: if it cannot.
+        RefusedColumns: if it does not.
     """
-    if (message := missing_columns(schema.names, wanted, optional)) is not None:
+    if (message := missing_columns(schema.names, required, optional)) is not None:
         raise RefusedColumns(
-            MISSING_COLUMN, [name for name in wanted if name not in schema.names], message
+            MISSING_COLUMN, [name for name in required if name not in schema.names], message
         )
-    read = [*wanted, *(name for name in optional if name in schema.names)]
+    read = [*required, *(name for name in optional if name in schema.names)]
     wrong = [name for name in read if not _is_readable(schema.field(name).type)]
     if wrong:
         types = "; ".join(f"{name} is of type {schema.field(name).type}" for name in wrong)
@@ -194,9 +194,9 @@ def require_columns(schema: pa.Schema, wanted: Sequence[str], optional: Sequence
 
 
 def accepted_arrays(
-    checked: Checked, fields: Sequence[Field], rows: BoolArray | None = None
+    checked: CheckedBatch, fields: Sequence[Field], rows: BoolArray | None = None
 ) -> list[pa.Array]:
-    """The values of the rows wanted, one array of `arrow_type` for each field."""
+    """Values of the selected rows, one array of `arrow_type` for each field."""
     mask = None if rows is None else pa.array(rows)
     arrays = []
     for field in fields:
@@ -219,11 +219,10 @@ def accepted_arrays(
 
 
 def to_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
-    """A column's cells as float64, NaN where a cell holds no number, and for each cell whether it
-    is missing.
+    """Convert a column to float64, NaN where a cell holds no number, and a mask of missing cells.
 
     A whole number beyond 2**53 is rounded, which cannot bring it into the range of any field. The
-    column is of a type that `require_columns` passes.
+    column must be of a type that `require_columns` accepts.
     """
     column = _plain(column)
     if (
@@ -239,10 +238,10 @@ def to_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
 
 
 def identifier_texts(column: pa.Array) -> tuple[pa.Array, BoolArray]:
-    """Identifiers as text, and for each whether it names no customer although it is there.
+    """Convert identifiers to text, with a mask of the cells that are not valid identifiers.
 
-    7, 7.0 and " 7 " are the same customer; a missing one is "". `identifier_of` is the rule; here
-    it is asked only about cells that it might refuse.
+    7, 7.0 and " 7 " are the same customer; a missing identifier is "". The rule is `identifier_of`,
+    called only for cells that it might refuse.
     """
     column = _plain(column)
     if pa.types.is_integer(column.type):
@@ -256,20 +255,18 @@ def identifier_texts(column: pa.Array) -> tuple[pa.Array, BoolArray]:
     )
     for sign in SUSPICIOUS:
         plain = pc.and_not(plain, pc.match_substring(texts, sign))
-    nameless = np.zeros(len(texts), dtype=bool)
+    invalid = np.zeros(len(texts), dtype=bool)
     suspicious = np.flatnonzero(~plain.to_numpy(zero_copy_only=False) | undecoded)
     if len(suspicious):
         for place in suspicious.tolist():
-            nameless[place] = _names_nobody(column[place])
+            invalid[place] = _is_no_identifier(column[place])
         if pc.any(pc.match_substring(texts, ".0")).as_py():
             texts = pc.replace_substring_regex(texts, WITHOUT_FRACTION, r"\1")
-    return texts, nameless
+    return texts, invalid
 
 
 def text_columns(table: pa.Table) -> pa.Table:
-    """A table for a text file: columns of bytes and UUIDs as their text, bytes that are none in
-    hexadecimal.
-    """
+    """Table for a text file: bytes and UUIDs become text, undecodable bytes hexadecimal."""
     for place, field in enumerate(table.schema):
         column = table.column(place).combine_chunks()
         plain = _plain(column)
@@ -285,7 +282,7 @@ def text_columns(table: pa.Table) -> pa.Table:
 
 
 def python_value(cell: pa.Scalar) -> Any:
-    """A cell's value; as text where Python has no such value, for example a day after the year
+    """Value of a cell; text where Python has no such value, for example a date after the year
     9999.
     """
     try:
@@ -295,7 +292,7 @@ def python_value(cell: pa.Scalar) -> Any:
 
 
 def python_records(cells: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a batch as Python values."""
+    """Rows of a batch as Python values."""
     try:
         return list(cells.to_pylist())
     except (ValueError, OverflowError):
@@ -305,14 +302,14 @@ def python_records(cells: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def cell_text(value: object) -> str:
-    """The same as a person reads it on one line."""
+    """A cell as printable text on one line."""
     text = plain_text(value)
     return text if text.isprintable() else text.translate(_CONTROL)
 
 
 def plain_text(value: object) -> str:
-    """A cell as text, whatever signs are in it; a missing one is "". Bytes that are no text are
-    shown in hexadecimal.
+    """A cell as text, control characters included; "" if missing, undecodable bytes in
+    hexadecimal.
     """
     if value is None:
         return ""
@@ -327,14 +324,14 @@ def plain_text(value: object) -> str:
 
 
 def record_text(record: Mapping[str, object]) -> str:
-    """One row's own cells as a line of JSON."""
+    """Cells of one row as a line of JSON."""
     return json.dumps(
         {name: cell_text(value) for name, value in record.items()}, ensure_ascii=False
     )
 
 
 def reason(value: object, rule: str) -> str:
-    """Why a cell that is not missing breaks a rule: `is not a number, for it has a decimal
+    """Reason why a cell with a value breaks a rule: `is not a number, for it has a decimal
     comma`.
     """
     text = plain_text(value).strip()
@@ -348,7 +345,7 @@ def reason(value: object, rule: str) -> str:
             f"is {rule}: {text.partition('.')[0]}, or {text.replace('.', '')} with a point "
             "between thousands"
         )
-    return f"is {rule}{_why_no_number(text) if rule == NOT_A_NUMBER else ''}"
+    return f"is {rule}{_number_hint(text) if rule == NOT_A_NUMBER else ''}"
 
 
 _GROUPS = re.compile(r"[+-]?\d{1,3}(?P<sign>[.,'\u2019\s_])\d{3}((?P=sign)\d{3})*([.,]\d+)?")
@@ -357,8 +354,8 @@ _MINUS = re.compile(r"[\u2010-\u2015\u2212]\s*[\d.,]+|[\d.,]+-|\([\d.,]+\)")
 _UNIT = re.compile(r"[^\d\s.,+-]{1,4}\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[^\d\s.,+-]{1,4}")
 
 
-def _why_no_number(text: str) -> str:
-    """The part of a text that keeps it from being a number, where it is known."""
+def _number_hint(text: str) -> str:
+    """Hint at the part of a text that is not numeric; "" if unknown."""
     plain = "write digits, with a decimal point and nothing between thousands"
     if groups := _GROUPS.fullmatch(text):
         sign = groups["sign"]
@@ -382,10 +379,9 @@ _CONTROL = {code: repr(chr(code))[1:-1] for code in (*range(9), *range(11, 32), 
 
 
 def _rules(field: Field) -> dict[str, Rule]:
-    """What must hold of a field's numbers, where there are any: name of the rule, and a test that
-    gives a truth value for each.
+    """Rules of a field's numbers: name, and a function from values to a mask of the valid ones.
 
-    A value without a number passes: that it is missing is another matter.
+    NaN is valid: missing values have a rule of their own.
     """
     rules: dict[str, Rule] = {}
     if field.kind != "decimal":
@@ -400,7 +396,7 @@ def _rules(field: Field) -> dict[str, Rule]:
 
 
 def _sorted_faults(faults: Mapping[str, Mapping[str, BoolArray]]) -> Faults:
-    """One fault for each cell, the last that was found."""
+    """Reduce faults to one for each cell, the last by order of rules."""
     table: list[tuple[str, str]] = []
     rows, kinds = [], []
     for name, rules in faults.items():
@@ -430,25 +426,21 @@ def _text_numbers(texts: pa.Array) -> tuple[FloatArray, BoolArray]:
     values = _canonical(numbers)
     missing = np.isnan(values)
     if missing.any():
-        none = pa.array(missing)
-        words = pc.fill_null(pc.utf8_lower(pc.utf8_trim_whitespace(texts.filter(none))), "")
+        selection = texts.filter(pa.array(missing))
+        words = pc.fill_null(pc.utf8_lower(pc.utf8_trim_whitespace(selection)), "")
         missing[missing] = pc.is_in(words, pa.array(MISSING_WORDS)).to_numpy(zero_copy_only=False)
     return values, missing
 
 
 def _canonical(numbers: pa.Array) -> FloatArray:
-    """Equal numbers with equal bits: one kind of zero, and one of NaN, which stands for null
-    too.
-    """
+    """Give equal numbers equal bits: one zero, and one NaN, which also represents null."""
     values: FloatArray = numbers.to_numpy(zero_copy_only=False) + 0.0
     values[np.isnan(values)] = np.nan
     return values
 
 
 def _known_texts(column: pa.Array, field: Field) -> tuple[pa.Array, FloatArray, BoolArray]:
-    """Text codes: the known ones (others null), their numbers (NaN), and for each cell whether it
-    is missing.
-    """
+    """Known text codes (others null), their numbers (others NaN), and a mask of missing cells."""
     codes = pa.array(list(field.codes or ()), pa.string())
     texts, unreadable = _decoded(column)
     texts = pc.utf8_trim_whitespace(pc.fill_null(texts, ""))
@@ -462,7 +454,7 @@ def _known_texts(column: pa.Array, field: Field) -> tuple[pa.Array, FloatArray, 
 
 
 def _words_as_codes(column: pa.Array, field: Field) -> pa.Array:
-    """A column in which the words of a field stand as their codes."""
+    """Replace the words of a field by their codes."""
     if not field.words or not _holds_text(column.type):
         return column
     texts, unreadable = _decoded(column)
@@ -477,7 +469,7 @@ def _words_as_codes(column: pa.Array, field: Field) -> pa.Array:
 
 
 def _grouped(column: pa.Array) -> BoolArray | None:
-    """For each cell whether its point may stand between thousands; None if no cell has one."""
+    """Mask of the cells whose point may separate thousands; None if no cell has a point."""
     if not _holds_text(column.type):
         return None
     texts, _ = _decoded(column)
@@ -497,7 +489,7 @@ def _number_identifiers(column: pa.Array) -> tuple[pa.Array, BoolArray]:
     return pc.fill_null(texts, ""), ~whole & ~missing
 
 
-def _names_nobody(cell: pa.Scalar) -> bool:
+def _is_no_identifier(cell: pa.Scalar) -> bool:
     try:
         identifier_of(python_value(cell))
     except ValueError:
@@ -506,17 +498,16 @@ def _names_nobody(cell: pa.Scalar) -> bool:
 
 
 def _decoded(column: pa.Array) -> tuple[pa.Array, BoolArray]:
-    """Cells as text, null where missing; and for each whether it is bytes that are no UTF-8 text,
-    null as well.
+    """Cells as text, null where missing, and a mask of bytes that are not UTF-8 text, null as well.
 
     A whole number is written without a point.
     """
-    none = np.zeros(len(column), dtype=bool)
+    no_cell = np.zeros(len(column), dtype=bool)
     if pa.types.is_string(column.type):
-        return column, none
+        return column, no_cell
     if pa.types.is_binary(column.type):
         try:
-            return pc.cast(column, pa.string()), none
+            return pc.cast(column, pa.string()), no_cell
         except pa.ArrowInvalid:
             texts = [_decoded_cell(cell) for cell in column.to_pylist()]
             return pa.array(texts, pa.string()), np.array(
@@ -527,7 +518,7 @@ def _decoded(column: pa.Array) -> tuple[pa.Array, BoolArray]:
     texts = pc.cast(column, pa.string())
     if pa.types.is_floating(column.type) or pa.types.is_decimal(column.type):
         texts = pc.replace_substring_regex(texts, WITHOUT_FRACTION, r"\1")
-    return texts, none
+    return texts, no_cell
 
 
 def _decoded_cell(cell: bytes | None) -> str | None:
@@ -538,10 +529,10 @@ def _decoded_cell(cell: bytes | None) -> str | None:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """The same values in one of the usual types: a UUID as text, bytes as binary of any length."""
+    """Convert a column to a plain type: a UUID to text, bytes to binary of any length."""
     if isinstance(column.type, pa.UuidType):
         return pa.array(
-            [None if one is None else f"{one}" for one in column.to_pylist()], pa.string()
+            [None if cell is None else f"{cell}" for cell in column.to_pylist()], pa.string()
         )
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
@@ -566,7 +557,7 @@ def _holds_text(kind: pa.DataType) -> bool:
 
 
 def _is_readable(kind: pa.DataType) -> bool:
-    """Whether a column's type holds texts, numbers, UUIDs or nothing at all."""
+    """Whether a column's type holds texts, numbers, UUIDs or only nulls."""
     if isinstance(kind, pa.BaseExtensionType):
         return isinstance(kind, pa.UuidType | pa.JsonType)
     if pa.types.is_dictionary(kind):

@@ -1,1 +1,1 @@
-"""How a model is made and judged."""
+"""Training and evaluation of models. Scoring with a finished bundle belongs in `scoring`."""

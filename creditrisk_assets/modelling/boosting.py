@@ -1,6 +1,4 @@
-"""Gradient-boosted trees: fitting, raw log-odds by scikit-learn, and the same as a part of the
-decision graph.
-"""
+"""Gradient-boosted trees: fitting, and raw log-odds by scikit-learn and in the decision graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +13,13 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from creditrisk_assets.modelling.float32 import float32_not_above
+from creditrisk_assets.modelling.float32 import float32_floor
 from creditrisk_assets.portfolio.contract import Portfolio
 
 FloatArray = NDArray[np.float64]
 
 SEED = 20051001
-"""The month that the UCI outcomes are of; any fixed number would do."""
+"""Month of the UCI outcomes; any fixed number would do."""
 
 OPSET = {"": 21, "ai.onnx.ml": 3}
 
@@ -33,8 +31,8 @@ PARAMETERS: dict[str, float | int] = {
     "l2_regularization": 100.0,
     "max_features": 0.2,
 }
-"""Many shallow, strongly shrunk trees on correlated features; docs/model.md says what they were
-chosen against.
+"""Many shallow, strongly shrunk trees on correlated features; docs/evidence/model.md has the
+alternatives that were tried.
 """
 
 
@@ -43,7 +41,7 @@ SHALLOW_PARAMETERS = PARAMETERS | {"max_leaf_nodes": 4, "max_iter": 120}
 
 @dataclass(frozen=True)
 class BoostedTrees:
-    """A fitted classifier. Its raw log-odds are float32 sums over trees."""
+    """Fitted classifier. Its raw log-odds are float32 sums over trees."""
 
     family: ClassVar[str] = "boosted_trees"
 
@@ -51,7 +49,7 @@ class BoostedTrees:
     parameters: Mapping[str, float | int]
 
     @classmethod
-    def fitted(
+    def fit(
         cls,
         portfolio: Portfolio,
         matrix: NDArray[np.float32],
@@ -60,15 +58,15 @@ class BoostedTrees:
         seed: int,
         parameters: Mapping[str, float | int] = PARAMETERS,
     ) -> Self:
-        """Fit on rows repeated by their weight: with sample weights, scikit-learn 1.9 spends six
-        times the fit on binning alone.
+        """Fit on rows repeated by their weight: with sample weights, binning alone takes
+        scikit-learn 1.9 six times as long as the fit.
 
         Args:
-            portfolio: whose monotone directions constrain the trees.
+            portfolio: its monotone directions constrain the trees.
             matrix: n x features.
             target: n, 1 = bad.
             weight: n, how many times each row counts.
-            seed: of the features that each split may choose from.
+            seed: for the random features at each split.
             parameters: of the trees.
         """
         classifier = HistGradientBoostingClassifier(
@@ -77,25 +75,22 @@ class BoostedTrees:
             early_stopping=False,
             random_state=seed,
         )
-        known = np.where(
-            np.isnan(matrix).all(axis=0), np.float32(0), matrix
-        )  # scikit-learn cannot bin a column without values
-        with _one_thread():
-            classifier.fit(np.repeat(known, weight, axis=0), np.repeat(target, weight))
+        # scikit-learn cannot bin a column without values.
+        filled = np.where(np.isnan(matrix).all(axis=0), np.float32(0), matrix)
+        with _single_thread():
+            classifier.fit(np.repeat(filled, weight, axis=0), np.repeat(target, weight))
         for predictors in classifier._predictors:
             for predictor in predictors:
-                predictor.nodes["num_threshold"] = float32_not_above(
-                    predictor.nodes["num_threshold"]
-                )
+                predictor.nodes["num_threshold"] = float32_floor(predictor.nodes["num_threshold"])
         return cls(classifier, dict(parameters))
 
     def log_odds(self, features: NDArray[np.float32]) -> FloatArray:
         """Raw log-odds of being bad by scikit-learn: n."""
-        with _one_thread():
+        with _single_thread():
             return np.asarray(self.classifier.decision_function(features), dtype=np.float64)
 
     def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
-        """The same as a part of a graph: rows x features float32 in, n float64 out."""
+        """Raw log-odds as part of a graph: rows x features float32 in, n float64 out."""
         example = np.zeros((1, self.classifier.n_features_in_), dtype=np.float32)
         converted = to_onnx(
             self.classifier,
@@ -106,34 +101,32 @@ class BoostedTrees:
         (trees,) = (
             node for node in converted.graph.node if node.op_type == "TreeEnsembleClassifier"
         )
-        told: dict[str, Any] = {
-            one.name: onnx.helper.get_attribute_value(one) for one in trees.attribute
+        attributes: dict[str, Any] = {
+            attribute.name: onnx.helper.get_attribute_value(attribute)
+            for attribute in trees.attribute
         }
         nodes: dict[str, Any] = {
-            name: list(values) for name, values in told.items() if name.startswith("nodes_")
+            name: list(values) for name, values in attributes.items() if name.startswith("nodes_")
         }
-        nodes["nodes_modes"] = [mode.decode() for mode in told["nodes_modes"]]
-        # The same trees as a regressor, which gives the one number that is wanted: no label, no two
-        # columns to slice one out of.
+        nodes["nodes_modes"] = [mode.decode() for mode in attributes["nodes_modes"]]
+        # A regressor of the same trees gives just the sum: no label, no second column.
         sums = op.tree_ensemble_regressor(
             features.unwrap_spox(),
-            base_values=told["base_values"],
+            base_values=attributes["base_values"],
             n_targets=1,
-            target_ids=told["class_ids"],
-            target_nodeids=told["class_nodeids"],
-            target_treeids=told["class_treeids"],
-            target_weights=told["class_weights"],
+            target_ids=attributes["class_ids"],
+            target_nodeids=attributes["class_nodeids"],
+            target_treeids=attributes["class_treeids"],
+            target_weights=attributes["class_weights"],
             **nodes,
         )
         return ndonnx.astype(ndonnx.reshape(ndonnx.asarray(sums), (-1,)), ndonnx.float64)
 
-    def audited(self) -> HistGradientBoostingClassifier:
-        """The scikit-learn model, for `skops`."""
+    def skops_object(self) -> HistGradientBoostingClassifier:
+        """Model to store by `skops`."""
         return self.classifier
 
 
-def _one_thread() -> threadpool_limits:
-    """OpenMP threads that wait for each other on busy cores cost up to fifty times what they
-    bring.
-    """
+def _single_thread() -> threadpool_limits:
+    """Limit OpenMP to one thread: on busy cores waiting threads cost up to 50 times their gain."""
     return threadpool_limits(limits=1, user_api="openmp")

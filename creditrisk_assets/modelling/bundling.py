@@ -1,4 +1,4 @@
-"""From a fit to a bundle: build the graphs, prove them, write the files."""
+"""Making bundles: train, build and verify the graphs, write the files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from creditrisk_assets.modelling.decision_graph import Graphs, build_graphs
 from creditrisk_assets.modelling.inspection import inspect
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.reasons import reference_profile
-from creditrisk_assets.modelling.selection import CrossFitted
+from creditrisk_assets.modelling.selection import CrossFit
 from creditrisk_assets.modelling.training import (
     TrainingError,
     TrainingRows,
-    cross_fits,
+    cross_fit_candidates,
     fit_best,
     predict,
 )
@@ -56,15 +56,13 @@ trees give about 4e-7.
 
 GOLDEN_REQUESTS = 32
 REFERENCE_ROWS = 10_000
-"""Training rows kept as they are: for the pictures, and to find the customer that reasons compare
-with at another cut-off.
+"""Training rows stored unchanged: for the plots, and for the reference customer of the reasons at
+another cut-off.
 """
 
 
 def input_fields(portfolio: Portfolio) -> list[InputField]:
-    """A portfolio's fields as a bundle's manifest keeps them, in the order of the columns of
-    `raw`.
-    """
+    """Fields of a portfolio for a bundle's manifest, in the order of the columns of `raw`."""
     return [
         InputField(
             name=field.name,
@@ -85,22 +83,22 @@ def make_bundle(
     held_out: TrainingRows,
     kind: str,
     production_days: list[str],
-    fits: Sequence[CrossFitted] | None = None,
+    fits: Sequence[CrossFit] | None = None,
 ) -> Bundle:
-    """Train and write a bundle's files into an empty directory.
+    """Train a model and write its bundle into an empty directory.
 
     Args:
-        directory: where the files go.
-        portfolio: whose contract and features are used.
-        rows: what is fitted on.
-        held_out: rows that nothing is chosen on; they give the figures in the manifest and go into
-            the bundle, for the promotion gate to judge both sides by.
+        directory: for the files.
+        portfolio: contract and features.
+        rows: training rows.
+        held_out: rows used for no choice; they give the figures in the manifest and are stored in
+            the bundle, for the promotion gate to evaluate both sides.
         kind: `history` or `candidate`.
         production_days: days whose matured rows are among `rows`.
-        fits: of the candidates of which one is chosen; by default all are cross-fitted here.
+        fits: cross-fitted candidates; by default all candidates are cross-fitted here.
 
     Returns:
-        The bundle, loaded back from the files and verified.
+        The bundle, loaded from the files and verified.
 
     Raises:
         TrainingError: if the rows cannot carry a model, or the graph does not give scikit-learn's
@@ -111,13 +109,15 @@ def make_bundle(
             f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one "
             "bad"
         )
-    fitted = fit_best(portfolio, rows, cross_fits(portfolio, rows) if fits is None else fits)
+    fitted = fit_best(
+        portfolio, rows, cross_fit_candidates(portfolio, rows) if fits is None else fits
+    )
     scaling = Scaling()
     graphs = build_graphs(portfolio, fitted.model, fitted.calibration, scaling)
     session = open_session(graphs.decision)
     probability, score = session.run(["default_probability", "score"], {"raw": rows.raw})
     parity = float(np.abs(probability - predict(fitted, rows.features)).max())
-    if not parity <= PARITY_TOLERANCE:  # NaN is no parity either
+    if not parity <= PARITY_TOLERANCE:  # also refuses NaN
         raise TrainingError(
             f"graph and scikit-learn differ by {parity:.2e} in PD; valid: at most "
             f"{PARITY_TOLERANCE:.0e}"
@@ -129,8 +129,8 @@ def make_bundle(
         features=portfolio.feature_names,
         protected=list(portfolio.protected),
         reasons=[
-            ReasonText(code=one.code, text=one.text, fields=list(one.fields))
-            for one in portfolio.reasons
+            ReasonText(code=reason.code, text=reason.text, fields=list(reason.fields))
+            for reason in portfolio.reasons
         ],
         rule=DecisionRule(
             cut_off=fitted.cut_off,
@@ -167,15 +167,17 @@ def make_bundle(
         manifest,
         (rows.raw, probability),
         {
-            CLASSIFIER: skops.io.dumps(fitted.model.audited()),
+            CLASSIFIER: skops.io.dumps(fitted.model.skops_object()),
             INSPECTION: inspect(portfolio, fitted, held_out, SEED)
             .model_dump_json(indent=2)
             .encode(),
-            REFERENCE: parquet(_reference(portfolio, rows, probability, score)),
-            REFERENCE_PROFILE: document(
+            REFERENCE: parquet_bytes(_reference(portfolio, rows, probability, score)),
+            REFERENCE_PROFILE: profile_bytes(
                 profile_of_rows(rows.raw, score, rows.weight, manifest.inputs)
             ),
-            HELD_OUT: parquet(held_out_frame(held_out, portfolio.field_names, portfolio.target)),
+            HELD_OUT: parquet_bytes(
+                held_out_frame(held_out, portfolio.field_names, portfolio.target)
+            ),
         },
     )
 
@@ -184,26 +186,26 @@ def write_bundle(
     directory: Path,
     graphs: Graphs,
     manifest: Manifest,
-    proven_on: tuple[NDArray[np.float32], FloatArray],
+    golden_rows: tuple[NDArray[np.float32], FloatArray],
     documents: Mapping[str, bytes],
 ) -> Bundle:
     """Write every file of a bundle into an empty directory.
 
     Args:
-        directory: where the files go.
-        graphs: what decides.
-        manifest: what it says of itself.
-        proven_on: rows, of which the golden requests are taken, and their PDs by the graph.
-        documents: contents of the files that decide nothing, by name.
+        directory: for the files.
+        graphs: the deciding graphs.
+        manifest: the bundle's manifest.
+        golden_rows: rows to draw the golden requests from, and their PDs by the graph.
+        documents: contents of the documenting files, by name.
 
     Returns:
-        The bundle, loaded back from the files and verified.
+        The bundle, loaded from the files and verified.
     """
     (directory / MANIFEST).parent.mkdir(parents=True, exist_ok=True)
     (directory / GRAPH).write_bytes(graphs.decision)
     (directory / REASONS_GRAPH).write_bytes(graphs.reasons)
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=2))
-    unproven = Bundle(
+    unverified = Bundle(
         str(directory),
         "",
         manifest,
@@ -211,7 +213,7 @@ def write_bundle(
         open_session(graphs.decision),
         open_session(graphs.reasons),
     )
-    golden = _golden_requests(unproven, *proven_on)
+    golden = _golden_requests(unverified, *golden_rows)
     (directory / GOLDEN).write_text(
         json.dumps([request.model_dump() for request in golden], indent=2)
     )
@@ -220,39 +222,37 @@ def write_bundle(
     return load_bundle(str(directory))
 
 
-def document(profile: ReferenceProfile) -> bytes:
-    """A profile as the bytes of its file."""
+def profile_bytes(profile: ReferenceProfile) -> bytes:
+    """Serialise a profile for its file."""
     return profile.model_dump_json(indent=1).encode()
 
 
-def parquet(frame: pd.DataFrame) -> bytes:
-    """A frame as the bytes of a Parquet file, without its index."""
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """Serialise a frame as a Parquet file, without its index."""
     return bytes(frame.to_parquet(index=False))
 
 
 def held_out_frame(rows: TrainingRows, fields: Sequence[str], target: str) -> pd.DataFrame:
-    """The rows that judge, as they go into a bundle: its inputs, float32, and the outcome."""
+    """Held-out rows for storage in a bundle: its inputs, float32, and the outcome."""
     return pd.DataFrame(rows.raw, columns=list(fields)).assign(**{target: rows.target})
 
 
 def _golden_requests(
     bundle: Bundle, raw: NDArray[np.float32], probability: FloatArray
 ) -> list[GoldenRequest]:
-    """Rows spread evenly over the range of PDs, the extremes included, as the bundle decides
-    them.
-    """
+    """Golden requests of rows spread evenly over the ranks of PDs, the extremes included."""
     order = np.argsort(probability, kind="stable")
     chosen = raw[order[np.linspace(0, len(order) - 1, GOLDEN_REQUESTS).round().astype(int)]]
     scores, decisions = bundle.score(chosen), bundle.decide(chosen, bundle.manifest.rule)
     return [
         GoldenRequest(
             raw=[None if np.isnan(value) else float(value) for value in row],
-            default_probability=chance,
+            default_probability=pd_value,
             score=score,
             prediction=prediction,
             reasons=reasons,
         )
-        for row, chance, score, prediction, reasons in zip(
+        for row, pd_value, score, prediction, reasons in zip(
             chosen,
             scores.default_probability.tolist(),
             scores.score.tolist(),
@@ -266,7 +266,7 @@ def _golden_requests(
 def _reference(
     portfolio: Portfolio, rows: TrainingRows, probability: FloatArray, score: FloatArray
 ) -> pd.DataFrame:
-    """A sample of the training rows, each as likely as its weight."""
+    """Sample of the training rows, with probabilities in proportion to their weights."""
     rng = np.random.default_rng(SEED)
     size = min(REFERENCE_ROWS, len(rows.target))
     chance = rows.weight / rows.weight.sum()

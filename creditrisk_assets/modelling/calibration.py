@@ -1,6 +1,4 @@
-"""From a model's raw log-odds to a PD (Platt 1999: a line on the log-odds scale), and the same line
-fitted again.
-"""
+"""Calibration of raw log-odds to PDs (Platt 1999: a line on the log-odds scale), and its update."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -20,8 +18,8 @@ UPDATE_LEVEL = 0.05
 """Level of the tests that choose how much of a calibration is changed (Vergouwe et al. 2017)."""
 
 
-def platt(raw_log_odds: FloatArray, target: IntArray, weight: IntArray) -> Calibration:
-    """The line that gives the outcomes their greatest likelihood.
+def fit_platt(raw_log_odds: FloatArray, target: IntArray, weight: IntArray) -> Calibration:
+    """Fit the calibration line by maximum likelihood.
 
     Args:
         raw_log_odds: n, of rows that the model was not fitted on.
@@ -32,20 +30,20 @@ def platt(raw_log_odds: FloatArray, target: IntArray, weight: IntArray) -> Calib
     return Calibration(slope=float(fitted.coef_[0, 0]), intercept=float(fitted.intercept_[0]))
 
 
-def calibrated(calibration: Calibration, raw_log_odds: FloatArray) -> FloatArray:
+def calibrated_pd(calibration: Calibration, raw_log_odds: FloatArray) -> FloatArray:
     """PD from the classifier's raw log-odds."""
     return np.asarray(1 / (1 + np.exp(-(calibration.intercept + calibration.slope * raw_log_odds))))
 
 
 @dataclass(frozen=True)
 class Update:
-    """A change of calibrated log-odds: intercept + slope * what they were.
+    """Change of calibrated log-odds: intercept + slope * old log-odds.
 
     Attributes:
-        kind: what was changed.
-        intercept: 0 where nothing was.
-        slope: 1 where it was not changed.
-        change_p: of the likelihood-ratio test of both against nothing (2 degrees of freedom).
+        kind: the changed parts.
+        intercept: 0 if nothing changes.
+        slope: 1 if it does not change.
+        change_p: of the likelihood-ratio test of both against no change (2 degrees of freedom).
         slope_p: of the likelihood-ratio test of both against the intercept alone (1 degree).
     """
 
@@ -55,8 +53,8 @@ class Update:
     change_p: float
     slope_p: float
 
-    def of(self, calibration: Calibration) -> Calibration:
-        """What becomes of a line on raw log-odds."""
+    def apply(self, calibration: Calibration) -> Calibration:
+        """Update a calibration of raw log-odds."""
         return Calibration(
             slope=self.slope * calibration.slope,
             intercept=self.intercept + self.slope * calibration.intercept,
@@ -64,21 +62,21 @@ class Update:
 
 
 def least_update(log_odds: FloatArray, target: IntArray, level: float = UPDATE_LEVEL) -> Update:
-    """The least change of calibrated log-odds that more of a change does not significantly beat.
+    """Find the smallest change of calibrated log-odds that no larger change significantly beats.
 
-    The closed testing procedure of Vergouwe et al. (2017, Statistics in Medicine 36:4529), whose
-    fullest update here is a new intercept and slope: nothing is changed unless both together fit
-    significantly better; then the intercept alone is, unless the slope with it fits significantly
-    better still.
+    This is the closed testing procedure of Vergouwe et al. (2017, Statistics in Medicine 36:4529),
+    whose fullest update here is a new intercept and slope: nothing changes unless both together fit
+    significantly better; then only the intercept changes, unless the slope with it fits
+    significantly better still.
 
     Args:
-        log_odds: n, calibrated, of rows that the model has not learned from.
+        log_odds: n, calibrated, of rows that the model was not fitted on.
         target: n, 1 = bad.
         level: of both likelihood-ratio tests.
 
     Raises:
-        ValueError: if no line has the greatest likelihood: one class only, log-odds all alike, or
-            classes that they separate.
+        ValueError: if no line has maximum likelihood: only one class, all log-odds equal, or
+            classes that the log-odds separate.
     """
     bads = int(target.sum())
     if (
@@ -97,7 +95,7 @@ def least_update(log_odds: FloatArray, target: IntArray, level: float = UPDATE_L
         raise ValueError(
             f"no line fits best: the fit to {bads} bads in {len(target)} rows does not converge"
         )
-    shift, (intercept, slope) = float(shifted[0][0]), (float(one) for one in both[0])
+    shift, (intercept, slope) = float(shifted[0][0]), map(float, both[0])
     most = _log_likelihood(intercept + slope * log_odds, target)
     change_p = float(stats.chi2.sf(2 * (most - _log_likelihood(log_odds, target)), 2))
     slope_p = float(stats.chi2.sf(2 * (most - _log_likelihood(shift + log_odds, target)), 1))

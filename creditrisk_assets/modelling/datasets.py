@@ -1,6 +1,4 @@
-"""Which rows a model learns from and which it is judged by: history, matured production, held-out
-customers.
-"""
+"""Training rows and evaluation rows of models: history, matured production, held-out customers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,8 +23,8 @@ HELD_OUT_COLUMN = "held_out"
 
 @dataclass(frozen=True)
 class LearningSet:
-    """Rows to fit on, rows to judge by, the days whose matured rows are in it, and where the
-    judging rows come from.
+    """Training rows, held-out rows, the days of the matured rows among them, and the origin of the
+    held-out rows.
     """
 
     fit: TrainingRows
@@ -36,11 +34,11 @@ class LearningSet:
 
 
 def with_features(customers: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame:
-    """Customers with their feature columns and whether each is held out.
+    """Add feature columns and the held-out mark to customers.
 
     Args:
         customers: identifier, fields and target.
-        portfolio: whose features are computed.
+        portfolio: defines the features.
     """
     matrix = feature_matrix(portfolio, raw_matrix(customers, portfolio.fields))
     features = pd.DataFrame(matrix, columns=feature_columns(portfolio), index=customers.index)
@@ -50,25 +48,25 @@ def with_features(customers: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame
 
 
 def feature_columns(portfolio: Portfolio) -> list[str]:
-    """Columns of the features in a frame that also holds the fields; a feature may have a field's
-    name.
+    """Feature columns of a frame that also holds the fields, prefixed because a feature may have a
+    field's name.
     """
     return [f"feature.{name}" for name in portfolio.feature_names]
 
 
 def history_set(history: pd.DataFrame, portfolio: Portfolio) -> LearningSet:
-    """The learning set of the first model: history alone.
+    """Learning set of the first model: the history alone.
 
     Args:
-        history: what `with_features` gives.
-        portfolio: whose columns they are.
+        history: from `with_features`.
+        portfolio: defines the columns.
     """
-    out = history[HELD_OUT_COLUMN]
+    held_out = history[HELD_OUT_COLUMN]
     return LearningSet(
-        fit=training_rows(history[~out], portfolio, 1),
-        held_out=training_rows(history[out], portfolio, 1),
+        fit=training_rows(history[~held_out], portfolio, 1),
+        held_out=training_rows(history[held_out], portfolio, 1),
         production_days=[],
-        held_out_origin=f"{int(out.sum()):,} held-out rows of the history",
+        held_out_origin=f"{int(held_out.sum()):,} held-out rows of the history",
     )
 
 
@@ -79,26 +77,26 @@ def candidate_set(
     portfolio: Portfolio,
     evaluation_days: int,
 ) -> LearningSet:
-    """The learning set of a challenger: history plus matured production, judged by held-out rows of
-    the latest matured days.
+    """Learning set of a challenger: history plus matured production; the evaluation rows are the
+    held-out ones of the latest matured days.
 
-    A customer who comes on several of those days judges once, by the latest: the tests of the
-    promotion gate take rows to be independent.
+    A customer on several of these days is an evaluation row once, by the latest day, because the
+    tests of the promotion gate assume independent rows.
 
     Args:
-        history: what `with_features` gives.
+        history: from `with_features`.
         batches: each day's customers.
-        outcomes: each day's outcomes in all their versions, as far as they have arrived.
-        portfolio: whose columns they are.
-        evaluation_days: how many of the latest matured days judge.
+        outcomes: all versions of each day's outcomes so far.
+        portfolio: defines the columns.
+        evaluation_days: number of the latest matured days used for evaluation.
     """
     matured = _matured(batches, outcomes, portfolio)
     if not matured:
         return history_set(history, portfolio)
     production = {day: with_features(rows, portfolio) for day, rows in matured.items()}
-    judging_days = sorted(production)[-evaluation_days:]
-    judging = pd.concat([production[day] for day in judging_days], ignore_index=True)
-    judging = judging[judging[HELD_OUT_COLUMN]].drop_duplicates(
+    latest_days = sorted(production)[-evaluation_days:]
+    evaluation = pd.concat([production[day] for day in latest_days], ignore_index=True)
+    evaluation = evaluation[evaluation[HELD_OUT_COLUMN]].drop_duplicates(
         portfolio.identifier, keep="last", ignore_index=True
     )
     learning = pd.concat([production[day] for day in sorted(production)], ignore_index=True)
@@ -108,11 +106,11 @@ def candidate_set(
         np.clip(round(len(old.target) / max(len(learning), 1)), 1, PRODUCTION_WEIGHT_LIMIT)
     )
     return LearningSet(
-        fit=_joined(old, training_rows(learning, portfolio, weight)),
-        held_out=training_rows(judging, portfolio, 1),
+        fit=_concatenate(old, training_rows(learning, portfolio, weight)),
+        held_out=training_rows(evaluation, portfolio, 1),
         production_days=sorted(production),
-        held_out_origin=f"{len(judging):,} held-out matured rows of {judging_days[0]} to "
-        f"{judging_days[-1]}",
+        held_out_origin=f"{len(evaluation):,} held-out matured rows of {latest_days[0]} to "
+        f"{latest_days[-1]}",
     )
 
 
@@ -123,22 +121,22 @@ def recalibration_set(
     portfolio: Portfolio,
     since: str,
 ) -> LearningSet:
-    """The learning set of a recalibration: matured production since a day, without the history, as
-    the champion's own contract takes it.
+    """Learning set of a recalibration: matured production since a day, without the history, encoded
+    by the champion's own contract.
 
-    A customer who comes on several of those days counts once, by the latest: the tests that choose
-    the update, and those of the promotion gate, take rows to be independent.
+    A customer on several of these days counts once, by the latest day, because the tests that
+    choose the update, and those of the promotion gate, assume independent rows.
 
     Args:
-        champion: whose calibration is fitted again.
+        champion: bundle to recalibrate.
         batches: each day's customers.
-        outcomes: each day's outcomes in all their versions, as far as they have arrived.
-        portfolio: whose columns they are.
+        outcomes: all versions of each day's outcomes so far.
+        portfolio: defines the columns.
         since: the first day that counts.
 
     Raises:
         TrainingError: if nothing has matured since.
-        BundleError: if the champion cannot take the customers of the portfolio's contract.
+        BundleError: if the champion does not fit the portfolio's contract.
     """
     champion.require_fits(portfolio)
     matured = _matured(batches, outcomes, portfolio)
@@ -168,9 +166,7 @@ def recalibration_set(
 def _matured(
     batches: Mapping[str, pd.DataFrame], outcomes: Mapping[str, pd.DataFrame], portfolio: Portfolio
 ) -> dict[str, pd.DataFrame]:
-    """Of each day that has some: the customers whose outcome has arrived, with its latest
-    version.
-    """
+    """Matured customers of each day that has any, with the latest version of their outcome."""
     matured = {
         day: batches[day].merge(
             current_versions(outcomes[day], portfolio.identifier).drop(columns=VERSION),
@@ -184,7 +180,7 @@ def _matured(
 
 
 def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int) -> TrainingRows:
-    """Arrays of a frame that `with_features` gave."""
+    """Convert a frame from `with_features` to training rows."""
     return TrainingRows(
         raw=raw_matrix(frame, portfolio.fields),
         features=frame[feature_columns(portfolio)].to_numpy(dtype=np.float32),
@@ -193,7 +189,7 @@ def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int) -> Tra
     )
 
 
-def _joined(first: TrainingRows, second: TrainingRows) -> TrainingRows:
+def _concatenate(first: TrainingRows, second: TrainingRows) -> TrainingRows:
     return TrainingRows(
         raw=np.concatenate([first.raw, second.raw]),
         features=np.concatenate([first.features, second.features]),

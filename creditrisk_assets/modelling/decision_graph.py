@@ -1,8 +1,8 @@
-"""The ONNX graphs of a model, from raw fields to PD, points and reasons: features, model,
-calibration, scaling.
+"""ONNX graphs of a model, from raw fields to PD, points and reasons: features, model, calibration,
+scaling.
 
-The feature function is traced, the fitted model put behind it. Training reads its matrix from
-the same traced features (`feature_matrix`), so training and serving cannot disagree in a bit.
+The graph is the traced feature function followed by the fitted model. Training computes its matrix
+by the same traced features (`feature_matrix`), so training and serving agree in every bit.
 """
 
 import math
@@ -19,20 +19,18 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnxruntime import InferenceSession
 from spox._future import ValuePropBackend, value_prop_backend
 
-from creditrisk_assets.modelling.reasons import explained
+from creditrisk_assets.modelling.reasons import explain
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling, open_session
 
 EULER = math.e
 
 SLOPE, INTERCEPT = "calibration_slope", "calibration_intercept"
-"""Initializers of both graphs: the calibration, which can be replaced without touching anything
-else.
-"""
+"""Initializers of both graphs: the calibration, which can be replaced on its own."""
 
 
 class Model(Protocol):
-    """What a graph needs of a fitted model."""
+    """Fitted model, as far as a graph needs it."""
 
     def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
         """Raw log-odds, n float64, from rows x features float32."""
@@ -40,9 +38,7 @@ class Model(Protocol):
 
 @cache
 def _feature_graph(portfolio: Portfolio) -> ModelProto:
-    """The traced feature function; tracing takes longer than all else about a graph, so it is done
-    once.
-    """
+    """Trace the feature function, once for each portfolio: it is the slowest step of a graph."""
     raw = ndonnx.argument(shape=("N", len(portfolio.fields)), dtype=ndonnx.float32)
     graph: ModelProto = ndonnx.build({"raw": raw}, {"features": portfolio.compute_features(raw)})
     return graph
@@ -54,39 +50,37 @@ def _feature_session(portfolio: Portfolio) -> InferenceSession:
 
 
 def feature_matrix(portfolio: Portfolio, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Features as the decision graph computes them.
+    """Compute features as in the decision graph.
 
     Args:
-        portfolio: whose feature function is traced.
+        portfolio: defines the feature function.
         raw: rows x fields, float32, contract order.
 
     Returns:
         rows x features, float32.
 
     Raises:
-        ValueError: if the feature function gives another number of columns than the portfolio
-            names.
+        ValueError: if the feature function does not give one column for each feature.
     """
     result: NDArray[np.float32] = _feature_session(portfolio).run(["features"], {"raw": raw})[0]
-    wanted = len(portfolio.features)
-    if result.shape != (len(raw), wanted):
+    width = len(portfolio.features)
+    if result.shape != (len(raw), width):
         raise ValueError(
             f"portfolio {portfolio.name}: compute_features gave {result.shape} for {len(raw)} "
-            f"rows; valid: ({len(raw)}, {wanted}), one column for each of its features"
+            f"rows; valid: ({len(raw)}, {width}), one column for each of its features"
         )
     return result
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """Two graphs of one model, as bytes. Both give `default_probability` and `score`, the same
-    bits.
+    """Two graphs of one model, as bytes. Both give bit-identical `default_probability` and `score`.
 
     Attributes:
-        decision: from `raw` (rows x fields).
-        reasons: from `raw` and `reference` (1 x fields); gives also `contributions` (rows x reasons
-            of the portfolio, log-odds) and `reasons` (rows x up to four places of reasons, -1 for
-            none).
+        decision: input `raw` (rows x fields).
+        reasons: inputs `raw` and `reference` (1 x fields); further outputs `contributions` (rows x
+            reasons of the portfolio, log-odds) and `reasons` (rows x up to four indices of reasons,
+            -1 for none).
     """
 
     decision: bytes
@@ -96,22 +90,21 @@ class Graphs:
 def build_graphs(
     portfolio: Portfolio, model: Model, calibration: Calibration, scaling: Scaling
 ) -> Graphs:
-    """Raw fields in; PD and points out, both float64, and why.
+    """Build graphs from raw fields to PD and points, both float64, and reasons.
 
     Trees give raw log-odds in float32. From there the arithmetic is float64, and the logistic is a
     power of e and not `exp`: onnxruntime's double `exp` rounds by the row's place in a vector
     register, its `pow` rounds every row alike.
 
-    Slope and intercept are not written into the nodes but are the initializers `SLOPE` and
-    `INTERCEPT` of both graphs.
+    Slope and intercept are the initializers `SLOPE` and `INTERCEPT` of both graphs.
     """
-    # A known constant is worked out by a session of its own otherwise, of which a scorecard has
-    # hundreds: the same graph, slower.
+    # Otherwise each constant, of which a scorecard has hundreds, is evaluated in a session of its
+    # own: the same graph, slower.
     with value_prop_backend(ValuePropBackend.REFERENCE):
-        return _built(portfolio, model, calibration, scaling)
+        return _build(portfolio, model, calibration, scaling)
 
 
-def _built(
+def _build(
     portfolio: Portfolio, model: Model, calibration: Calibration, scaling: Scaling
 ) -> Graphs:
     slope, intercept = (ndonnx.argument(shape=(), dtype=ndonnx.float64) for _ in range(2))
@@ -121,52 +114,60 @@ def _built(
         features = ndonnx.asarray(spox.inline(traced)(raw=rows.unwrap_spox())["features"])
         return model.in_graph(features) * slope + intercept
 
-    def answers(of: ndonnx.Array) -> dict[str, ndonnx.Array]:
-        probability = 1.0 / (1.0 + ndonnx.pow(ndonnx.asarray(EULER, dtype=ndonnx.float64), -of))
-        return {"default_probability": probability, "score": scaling.offset - scaling.factor * of}
+    def answers(values: ndonnx.Array) -> dict[str, ndonnx.Array]:
+        euler = ndonnx.asarray(EULER, dtype=ndonnx.float64)
+        probability = 1.0 / (1.0 + ndonnx.pow(euler, -values))
+        score = scaling.offset - scaling.factor * values
+        return {"default_probability": probability, "score": score}
 
     fields, traced = len(portfolio.fields), _feature_graph(portfolio)
     raw = ndonnx.argument(shape=("N", fields), dtype=ndonnx.float32)
     reference = ndonnx.argument(shape=(1, fields), dtype=ndonnx.float32)
-    why = explained(portfolio, raw, reference, log_odds)
-    reasons = {**answers(why.log_odds), "contributions": why.contributions, "reasons": why.reasons}
+    explanation = explain(portfolio, raw, reference, log_odds)
+    reasons = {
+        **answers(explanation.log_odds),
+        "contributions": explanation.contributions,
+        "reasons": explanation.reasons,
+    }
     return Graphs(
-        decision=_calibrated(
+        decision=_with_calibration(
             ndonnx.build({"raw": raw, **line}, answers(log_odds(raw))), calibration
         ),
-        reasons=_calibrated(
+        reasons=_with_calibration(
             ndonnx.build({"raw": raw, "reference": reference, **line}, reasons), calibration
         ),
     )
 
 
 def calibration_of(graph: bytes) -> Calibration:
-    """The calibration that a graph holds.
+    """Read the calibration of a graph.
 
     Raises:
         LookupError: if the graph was built before slope and intercept had names.
     """
     slope, intercept = (
-        float(numpy_helper.to_array(one)) for one in _line(onnx.load_from_string(graph))
+        float(numpy_helper.to_array(initializer))
+        for initializer in _calibration_initializers(onnx.load_from_string(graph))
     )
     return Calibration(slope=slope, intercept=intercept)
 
 
-def recalibrated_graph(graph: bytes, calibration: Calibration) -> bytes:
-    """The same graph with another calibration: 16 bytes are replaced, all others stay.
+def recalibrate_graph(graph: bytes, calibration: Calibration) -> bytes:
+    """Replace the calibration of a graph; only these 16 bytes change.
 
     Raises:
         LookupError: if the graph was built before slope and intercept had names.
     """
     model = onnx.load_from_string(graph)
-    for one, value in zip(_line(model), (calibration.slope, calibration.intercept), strict=True):
-        one.raw_data = np.array(value).astype("<f8").tobytes()
+    values = (calibration.slope, calibration.intercept)
+    for initializer, value in zip(_calibration_initializers(model), values, strict=True):
+        initializer.raw_data = np.array(value).astype("<f8").tobytes()
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _line(model: ModelProto) -> list[TensorProto]:
-    """The initializers `SLOPE` and `INTERCEPT`."""
-    found = {one.name: one for one in model.graph.initializer}
+def _calibration_initializers(model: ModelProto) -> list[TensorProto]:
+    """Find the initializers `SLOPE` and `INTERCEPT`."""
+    found = {initializer.name: initializer for initializer in model.graph.initializer}
     missing = [name for name in (SLOPE, INTERCEPT) if name not in found]
     if missing:
         raise LookupError(
@@ -176,9 +177,9 @@ def _line(model: ModelProto) -> list[TensorProto]:
     return [found[SLOPE], found[INTERCEPT]]
 
 
-def _calibrated(graph: ModelProto, calibration: Calibration) -> bytes:
-    """A graph whose inputs `SLOPE` and `INTERCEPT` have become initializers, as bytes."""
-    inputs = [one for one in graph.graph.input if one.name not in (SLOPE, INTERCEPT)]
+def _with_calibration(graph: ModelProto, calibration: Calibration) -> bytes:
+    """Turn the inputs `SLOPE` and `INTERCEPT` of a graph into initializers; returns bytes."""
+    inputs = [value for value in graph.graph.input if value.name not in (SLOPE, INTERCEPT)]
     del graph.graph.input[:]
     graph.graph.input.extend(inputs)
     for name, value in ((SLOPE, calibration.slope), (INTERCEPT, calibration.intercept)):

@@ -1,7 +1,6 @@
-"""How well the training recipe does beside its rivals: the same folds, paired differences,
-intervals.
+"""Comparison of the training recipe with rivals: the same folds, paired differences, intervals.
 
-Every choice of ours is made inside each fold's training rows.
+Our recipe makes every choice inside each fold's training rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +46,7 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Split:
-    """Places of the rows to fit on and of those to judge by."""
+    """Places of the training rows and of the test rows."""
 
     train: IntArray
     test: IntArray
@@ -55,34 +54,32 @@ class Split:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How rows are split: a description for people, and splits from n outcomes."""
+    """Scheme of splits: a description for people, and a function from n outcomes to splits."""
 
     description: str
     splits: Callable[[IntArray], list[Split]]
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One of those that are compared. `applied` gives PDs of the second rows after fitting on the
-    first.
-    """
+class Competitor:
+    """Recipe in a comparison. `fit_predict` fits on the first rows and gives PDs of the second."""
 
     name: str
-    applied: Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]
+    fit_predict: Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender showed.
+    """Figures of one competitor.
 
     Attributes:
-        name: of the contender.
-        folds: its figures on each fold.
+        name: of the competitor.
+        folds: figures on each fold.
         mean: over the folds.
-        sd: over the folds; 0 of a single fold.
+        sd: over the folds; 0 for a single fold.
         pooled_ece: of the PDs of all folds together.
         auc_difference: its AUC minus ours on the same folds.
-        brier_difference: the same of the Brier score; below 0 is better than ours.
+        brier_difference: its Brier score minus ours; below 0 is better than ours.
     """
 
     name: str
@@ -101,15 +98,13 @@ def three_by_three(target: IntArray) -> list[Split]:
 
 
 def limitiq(target: IntArray) -> list[Split]:
-    """60 % to fit on, of the rest one half (validation) is not used and the other judges;
-    stratified, seed 42.
-    """
+    """60 % training, 20 % validation (unused), 20 % test; stratified, seed 42."""
     train, rest = _split(np.arange(len(target)), target, 0.4)
     return [Split(train, _split(rest, target[rest], 0.5)[1])]
 
 
 def skorecard(target: IntArray) -> list[Split]:
-    """75 % to fit on, 25 % judge; seed 42, not stratified."""
+    """75 % training, 25 % test; seed 42, not stratified."""
     return [Split(*train_test_split(np.arange(len(target)), test_size=0.25, random_state=42))]
 
 
@@ -128,19 +123,21 @@ PROTOCOLS = {
 }
 
 
-def contenders(protocol: str) -> list[Contender]:
-    """Ours first, then those that can be run here."""
+def competitors(protocol: str) -> list[Competitor]:
+    """Competitors of a protocol: ours first, then the rivals that can run here."""
     if protocol == "seeds":
         return [
-            Contender(f"{OURS}, seed {seed}", _recipe(CANDIDATES, seed))
+            Competitor(f"{OURS}, seed {seed}", _recipe(CANDIDATES, seed))
             for seed in range(SEED, SEED + SEEDS)
         ]
     rivals = [
-        Contender(one.name, one.applied) for one in RIVALS if one.applied and one.is_installed
+        Competitor(rival.name, rival.fit_predict)
+        for rival in RIVALS
+        if rival.fit_predict and rival.is_installed
     ]
     return [
-        Contender(OURS, _recipe(CANDIDATES, SEED)),
-        Contender(SCORECARD, _recipe(CANDIDATES[:1], SEED)),
+        Competitor(OURS, _recipe(CANDIDATES, SEED)),
+        Competitor(SCORECARD, _recipe(CANDIDATES[:1], SEED)),
         *rivals,
     ]
 
@@ -148,52 +145,54 @@ def contenders(protocol: str) -> list[Contender]:
 def _recipe(
     candidates: Sequence[Candidate], seed: int
 ) -> Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]:
-    def applied(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
+    def fit_predict(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
         return predict(fit(portfolio, rows, candidates, seed), test.features)
 
-    return applied
+    return fit_predict
 
 
 def evaluate(
     customers: pd.DataFrame,
     portfolio: Portfolio,
     splits: Callable[[IntArray], list[Split]],
-    compared: Sequence[Contender],
-    told: Callable[[str, int, int], None] = lambda *_: None,
+    entrants: Sequence[Competitor],
+    on_progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[Result]:
-    """Fit every contender on every split and compare it with the first.
+    """Fit every competitor on every split and compare it with the first.
 
     Args:
         customers: identifier, fields and target.
-        portfolio: whose customers they are.
+        portfolio: contract of the customers.
         splits: of a protocol.
-        compared: what `contenders` gives; the first is ours.
-        told: called before each fit with the contender's name, how many fits are done and how many
-            there are.
+        entrants: from `competitors`; the first is ours.
+        on_progress: called before each fit with the competitor's name, the number of finished fits
+            and the number of all.
 
     Returns:
-        One result a contender, in their order.
+        A result for each competitor, in order.
 
     Raises:
-        TrainingError: if a training part cannot carry a model.
-        ValueError: if a judging part holds one class only.
+        TrainingError: if the training rows of a split are insufficient.
+        ValueError: if the test rows of a split hold only one class.
     """
     frame = with_features(customers, portfolio)
     parts = [
-        tuple(training_rows(frame.iloc[places], portfolio, 1) for places in (one.train, one.test))
-        for one in splits(frame[portfolio.target].to_numpy(dtype=np.int64))
+        tuple(
+            training_rows(frame.iloc[places], portfolio, 1) for places in (split.train, split.test)
+        )
+        for split in splits(frame[portfolio.target].to_numpy(dtype=np.int64))
     ]
     targets = [test.target for _, test in parts]
     results: list[Result] = []
     ours: list[FloatArray] = []
-    for place, contender in enumerate(compared):
+    for place, competitor in enumerate(entrants):
         probabilities = []
         for number, (train, test) in enumerate(parts):
-            told(contender.name, place * len(parts) + number, len(compared) * len(parts))
-            probabilities.append(contender.applied(portfolio, train, test))
+            on_progress(competitor.name, place * len(parts) + number, len(entrants) * len(parts))
+            probabilities.append(competitor.fit_predict(portfolio, train, test))
         ours = ours or probabilities
         results.append(
-            _result(contender.name, targets, probabilities, ours, len(parts[0][0].target))
+            _result(competitor.name, targets, probabilities, ours, len(parts[0][0].target))
         )
     return results
 
@@ -213,10 +212,10 @@ def _result(
     return Result(
         name=name,
         folds=folds,
-        mean={one: float(np.mean([fold[one] for fold in folds])) for one in SHOWN},
+        mean={name: float(np.mean([fold[name] for fold in folds])) for name in SHOWN},
         sd={
-            one: float(np.std([fold[one] for fold in folds], ddof=1)) if len(folds) > 1 else 0.0
-            for one in SHOWN
+            name: float(np.std([fold[name] for fold in folds], ddof=1)) if len(folds) > 1 else 0.0
+            for name in SHOWN
         },
         pooled_ece=expected_calibration_error(
             np.concatenate(targets), np.concatenate(probabilities)
@@ -232,8 +231,8 @@ def _differences(
     ours: list[FloatArray],
     fitted_rows: int,
 ) -> tuple[Estimate, Estimate]:
-    """AUC and Brier score minus ours: of one split by DeLong and by the rows, of several by the
-    corrected resampled t.
+    """Differences of AUC and Brier score from ours: for one split by DeLong and by the rows, for
+    several by the corrected resampled t.
     """
     pairs = list(zip(targets, probabilities, ours, strict=True))
     gains = [auc_gain(target, probability, our) for target, probability, our in pairs]
@@ -255,7 +254,7 @@ def corrected_resampled_t(differences: FloatArray, test_share: float) -> Estimat
 
     Args:
         differences: of each fold.
-        test_share: rows that judge a fold for each row that is fitted on.
+        test_share: number of test rows for each training row.
     """
     folds = len(differences)
     error = float(np.sqrt((1 / folds + test_share) * differences.var(ddof=1)))
@@ -264,17 +263,17 @@ def corrected_resampled_t(differences: FloatArray, test_share: float) -> Estimat
     return Estimate(mean, mean - reach, mean + reach)
 
 
-def published(protocol: str, sha256: str) -> dict[str, float]:
-    """AUCs that others published for a protocol on the file with this SHA-256, by name of the
-    rival.
-    """
+def published_aucs(protocol: str, sha256: str) -> dict[str, float]:
+    """AUCs published by others for a protocol on the file with this SHA-256, by rival's name."""
     if sha256 != PUBLISHED_DATA:
         return {}
-    return {one.name: one.published[protocol] for one in RIVALS if protocol in one.published}
+    return {
+        rival.name: rival.published[protocol] for rival in RIVALS if protocol in rival.published
+    }
 
 
 def table_row(result: Result, published_auc: float | None) -> list[str]:
-    """A result for people: name, AUC, KS, Brier, log loss, ECE, both differences, published AUC."""
+    """Row of a result: name, AUC, KS, Brier, log loss, ECE, both differences, published AUC."""
     single = result.folds[0] if len(result.folds) == 1 else None
 
     def spread(name: str) -> str:
@@ -292,15 +291,15 @@ def table_row(result: Result, published_auc: float | None) -> list[str]:
         f"{result.mean['log_loss']:.4f}",
         f"{result.pooled_ece:.4f}",
         *(
-            f"{one.value:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
-            for one in (result.auc_difference, result.brier_difference)
+            f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+            for difference in (result.auc_difference, result.brier_difference)
         ),
         "" if published_auc is None else f"{published_auc:.4f}",
     ]
 
 
 def interval_note(results: Sequence[Result]) -> str:
-    """Which spread and which intervals the table shows."""
+    """Note on the spreads and intervals in the table."""
     if len(results[0].folds) == 1:
         return (
             "95 % intervals: AUC and its difference by DeLong, Brier score by its rows, paired; "

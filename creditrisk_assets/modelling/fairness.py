@@ -1,8 +1,8 @@
-"""Fairness monitoring: how decisions and PDs fall out by group of each protected field.
+"""Fairness monitoring: decisions and PDs by group of each protected field.
 
-Figures to watch, never a proof that a rule is kept. Protected fields are no features of the model,
-so whatever differs between groups comes from what the model does use; `proxies` tells how much of a
-protected field that gives away.
+The figures are for monitoring and do not prove compliance. Protected fields are not features, so
+differences between groups come from the features in use; `proxies` measures how much these reveal
+of a protected field.
 """
 
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from creditrisk_assets.scoring.bundle import Scores
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 FOUR_FIFTHS = 0.8
-"""Adverse-impact ratio below which the Uniform Guidelines (29 CFR 1607.4 D) speak of adverse
-impact; in credit a convention.
+"""Adverse-impact ratio that indicates adverse impact by the Uniform Guidelines (29 CFR 1607.4 D); a
+convention in credit.
 """
 
 SMALLEST_GROUP = 100
-"""Rows below which a group is named and not judged: at an approval rate of 75 % its 95 % interval
+"""Rows below which a group is listed but not judged: at an approval rate of 75 % its 95 % interval
 is 17 points wide.
 """
 
@@ -36,8 +36,8 @@ BANDS = 4
 
 @dataclass(frozen=True)
 class Grouping:
-    """One protected field of n rows: the names of its groups, and for each row the place of its
-    group among them.
+    """Groups of n rows by a protected field: the names of the groups, and each row's place among
+    them.
     """
 
     names: tuple[str, ...]
@@ -45,12 +45,12 @@ class Grouping:
 
     @classmethod
     def of(cls, names: NDArray[np.str_]) -> Self:
-        """From the name of each row's group."""
-        known, place = np.unique(names, return_inverse=True)
-        return cls(tuple(known.tolist()), place.astype(np.int64))
+        """Create a grouping from the name of each row's group."""
+        distinct, place = np.unique(names, return_inverse=True)
+        return cls(tuple(distinct.tolist()), place.astype(np.int64))
 
     def part(self, rows: NDArray[np.bool_] | IntArray) -> "Grouping":
-        """Some of the rows."""
+        """Grouping of selected rows."""
         return Grouping(self.names, self.place[rows])
 
     @property
@@ -60,25 +60,25 @@ class Grouping:
 
 
 Groups = Mapping[str, Grouping]
-"""One for each protected field."""
+"""Grouping of each protected field."""
 
 
 @dataclass(frozen=True)
 class GroupFigures:
-    """One group of one protected field.
+    """Figures of a group of a protected field.
 
     Attributes:
         group: its name.
-        n: rows.
+        n: number of rows.
         approval_rate: share of rows with a PD below the cut-off.
-        impact_ratio: approval rate divided by that of the reference group, which is 1 by definition
-            for that group itself; with a 95 % interval (Walter 1975, Biometrika 62:371).
+        impact_ratio: approval rate divided by that of the reference group, 1 by definition for the
+            reference group itself; with a 95 % interval (Walter 1975, Biometrika 62:371).
         mean_difference: mean score less that of the reference group, in pooled standard deviations;
             below 0 is riskier.
         equal_opportunity: approval rate among goods; None without goods.
         mean_pd: mean PD.
         bad_rate: share of bads, with its 95 % Jeffreys interval.
-        judged: False where there are too few rows to say anything.
+        judged: False if the group has too few rows.
     """
 
     group: str
@@ -98,8 +98,8 @@ class GroupFigures:
 
 @dataclass(frozen=True)
 class FieldFigures:
-    """All groups of one protected field; `reference` is the judged group with the largest approval
-    rate, or None.
+    """Figures of all groups of a protected field; `reference` is the judged group with the largest
+    approval rate, or None.
     """
 
     field: str
@@ -108,11 +108,11 @@ class FieldFigures:
 
 
 def protected_groups(portfolio: Portfolio, numbers: Mapping[str, NDArray[np.float32]]) -> Groups:
-    """The groups of the protected fields: codes by their meaning, numbers by bands.
+    """Group rows by the protected fields: codes by their meaning, numbers by bands.
 
     Args:
-        portfolio: whose protected fields are looked at.
-        numbers: for each protected field n values, as the decision graph sees them.
+        portfolio: defines the protected fields.
+        numbers: n values of each protected field, encoded for the decision graph.
     """
     return {
         field.name: _grouping(field, numbers[field.name])
@@ -137,16 +137,14 @@ def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
         between = [f"{low:g} to below {high:g}" for low, high in pairwise(edges)]
         names = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and over", "missing"]
         place = np.where(missing, len(edges) + 1, np.searchsorted(edges, values, side="right"))
-    once = list(dict.fromkeys(names))  # several codes may have one meaning
+    distinct = list(dict.fromkeys(names))  # several codes may have the same meaning
     return Grouping(
-        tuple(once), np.array([once.index(name) for name in names], dtype=np.int64)[place]
+        tuple(distinct), np.array([distinct.index(name) for name in names], dtype=np.int64)[place]
     )
 
 
 def lowest_ratios(scores: Scores, groups: Groups) -> dict[str, float]:
-    """The smallest adverse-impact ratio of each field in which two groups or more are large enough
-    to be judged.
-    """
+    """Smallest adverse-impact ratio of each field with at least two judged groups."""
     lowest = {}
     for field, grouping in groups.items():
         judged = grouping.sizes >= SMALLEST_GROUP
@@ -159,25 +157,24 @@ def lowest_ratios(scores: Scores, groups: Groups) -> dict[str, float]:
     return lowest
 
 
-def surely_below(target: IntArray, scores: Scores, groups: Groups, line: float) -> set[str]:
-    """Fields with a group, large enough to be judged, whose adverse-impact ratio is below a line
-    with its whole interval.
+def fields_surely_below(target: IntArray, scores: Scores, groups: Groups, line: float) -> set[str]:
+    """Fields with a judged group whose adverse-impact ratio is below a line with its whole
+    interval.
     """
-    figures = fairness_by_group(target, scores, groups)
     return {
-        one.field
-        for one in figures
-        if any(group.judged and group.impact_ratio_high < line for group in one.groups)
+        figures.field
+        for figures in fairness_by_group(target, scores, groups)
+        if any(group.judged and group.impact_ratio_high < line for group in figures.groups)
     }
 
 
 def fairness_by_group(target: IntArray, scores: Scores, groups: Groups) -> list[FieldFigures]:
-    """The figures of each group of each protected field.
+    """Figures of each group of each protected field.
 
     Args:
         target: n, 1 = bad.
-        scores: n answers of one bundle; a prediction of 0 is an approval.
-        groups: what `protected_groups` gives.
+        scores: n scores of a bundle; a prediction of 0 is an approval.
+        groups: from `protected_groups`.
     """
     return [_field_figures(field, target, scores, grouping) for field, grouping in groups.items()]
 
@@ -237,8 +234,8 @@ def _group_figures(
 
 @dataclass(frozen=True)
 class GroupImpact:
-    """Approvals of one group beside those of the reference group, which is the judged one with the
-    largest approval rate.
+    """Approvals of a group compared with the reference group, the judged group with the largest
+    approval rate.
 
     `ratio` is the adverse-impact ratio, with its 95 % interval; 1 by definition for the reference
     group itself.
@@ -255,12 +252,11 @@ class GroupImpact:
 
 
 def impact_by_group(approved: NDArray[np.bool_], groups: Groups) -> list[GroupImpact]:
-    """Adverse-impact ratios of decisions, whose outcomes nobody knows yet, for each group that is
-    large enough to be judged.
+    """Adverse-impact ratios of decisions without outcomes, for each judged group.
 
     Args:
         approved: n, whether a customer was approved.
-        groups: what `protected_groups` gives.
+        groups: from `protected_groups`.
     """
     impacts = []
     for field, grouping in groups.items():
@@ -290,10 +286,10 @@ def impact_by_group(approved: NDArray[np.bool_], groups: Groups) -> list[GroupIm
 def impact_ratio(
     approved: int, n: int, reference_approved: int, reference_n: int
 ) -> tuple[float, float, float]:
-    """Ratio of two approval rates with its 95 % interval by logarithms, half an approval added to
-    each side (Walter 1975).
+    """Ratio of two approval rates with its 95 % interval by logarithms, with half an approval added
+    to each side (Walter 1975).
 
-    A reference group that approves nobody gives 1: nobody is treated differently.
+    A reference group without approvals gives 1: all groups are treated alike.
     """
     ratio = (approved / n) / (reference_approved / reference_n) if reference_approved else 1.0
     middle = np.log((approved + 0.5) / (n + 0.5)) - np.log(
@@ -314,12 +310,12 @@ def impact_ratio(
 
 
 def under_line(ratio: float, high: float, line: float = FOUR_FIFTHS) -> str:
-    """The flag of an adverse-impact ratio beside its line: empty where it is not under it.
+    """Flag of an adverse-impact ratio under its line; empty if it reaches the line.
 
     Args:
-        ratio: what was found.
+        ratio: the adverse-impact ratio.
         high: upper end of its 95 % interval.
-        line: that it should reach.
+        line: the smallest acceptable ratio.
     """
     if not ratio < line:
         return ""

@@ -1,6 +1,4 @@
-"""What `creditrisk fairness` shows: a model's figures by group on customers it has not learned
-from, and the proxies.
-"""
+"""Report of `creditrisk fairness`: figures by group of held-out customers, and proxies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from creditrisk_assets.scoring.bundle import Bundle
 
 @dataclass(frozen=True)
 class FairnessReport:
-    """Figures by group on `rows` held-out customers, `bads` of them bad, and the proxies on all
+    """Figures by group on `rows` held-out customers, `bads` of them bad, and proxies on all
     `proxy_rows` customers.
     """
 
@@ -33,16 +31,18 @@ class FairnessReport:
 
 
 def fairness_report(
-    bundle: Bundle, customers: pd.DataFrame, portfolio: Portfolio, told: Callable[[str], None]
+    bundle: Bundle,
+    customers: pd.DataFrame,
+    portfolio: Portfolio,
+    on_progress: Callable[[str], None],
 ) -> FairnessReport:
-    """Figures of a bundle on the held-out ones of some customers; proxies by cross-validation on
-    all of them.
+    """Report on a bundle: figures on held-out customers, and proxies by cross-validation on all.
 
     Args:
-        bundle: whose answers are looked at.
+        bundle: the model.
         customers: identifier, fields and target.
-        portfolio: whose customers they are.
-        told: called with each protected field whose proxies are done.
+        portfolio: contract of the customers.
+        on_progress: called with each protected field when its proxies are done.
 
     Raises:
         BundleError: if the bundle does not fit the portfolio.
@@ -61,6 +61,6 @@ def fairness_report(
         fields=fairness_by_group(target, bundle.score(raw[held_out]), held_out_groups),
         proxy_rows=len(raw),
         proxies=proxies(
-            feature_matrix(portfolio, raw_matrix(customers, portfolio.fields)), groups, told
+            feature_matrix(portfolio, raw_matrix(customers, portfolio.fields)), groups, on_progress
         ),
     )

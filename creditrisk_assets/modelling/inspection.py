@@ -1,12 +1,12 @@
-"""What a model has learned, for people: how much each feature matters, and which way the PD moves
-along the features that claim a direction. Works on any family, through its log-odds.
+"""Inspection of a model for people: importance of each feature, and the PD along the features that
+claim a direction. It works on any family, through its log-odds.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from creditrisk_assets.modelling.calibration import calibrated
+from creditrisk_assets.modelling.calibration import calibrated_pd
 from creditrisk_assets.modelling.metrics import row_log_loss
 from creditrisk_assets.modelling.training import Fit, TrainingRows
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -16,15 +16,13 @@ FloatMatrix = NDArray[np.float32]
 IMPORTANCE_ROWS = 400
 PROFILE_ROWS = 60
 PROFILE_POINTS = 8
-"""Rows that are inspected, and values of a feature that its profile is drawn through: some 40,000
-rows to score.
-"""
+"""Rows for importance, rows for profiles, and values on a profile: some 40,000 rows to score."""
 
 
 class Profile(BaseModel):
-    """Mean PD of the same customers with one feature set to each of some values (partial
-    dependence: Friedman 2001, Annals of Statistics 29:1189). `direction` is what the portfolio
-    claims: +1 raises the PD, -1 lowers it.
+    """Mean PD of the same customers with one feature set to each of several values (partial
+    dependence: Friedman 2001, Annals of Statistics 29:1189). `direction` is the portfolio's claim:
+    +1 raises the PD, -1 lowers it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,11 +33,10 @@ class Profile(BaseModel):
 
 
 class Inspection(BaseModel):
-    """What is known of a model's features.
+    """Importance and profiles of a model's features.
 
     Attributes:
-        importance: for each feature the rise of the log loss when its values are dealt out anew
-            among the rows.
+        importance: rise of the log loss when a feature's values are permuted, for each feature.
         profiles: of the features that claim a direction.
     """
 
@@ -49,18 +46,18 @@ class Inspection(BaseModel):
     profiles: dict[str, Profile]
 
 
-def inspect(portfolio: Portfolio, fitted: Fit, judged: TrainingRows, seed: int) -> Inspection:
-    """Look into a fitted model.
+def inspect(portfolio: Portfolio, fitted: Fit, held_out: TrainingRows, seed: int) -> Inspection:
+    """Inspect a fitted model.
 
     Args:
-        portfolio: whose features they are.
+        portfolio: defines the features.
         fitted: the model.
-        judged: rows that it was not fitted on.
-        seed: of the sample and of the dealing out.
+        held_out: rows that it was not fitted on.
+        seed: for the sample and the permutations.
     """
     rng = np.random.default_rng(seed)
-    sample = rng.permutation(len(judged.target))[:IMPORTANCE_ROWS]
-    features, target = judged.features[sample], judged.target[sample]
+    sample = rng.permutation(len(held_out.target))[:IMPORTANCE_ROWS]
+    features, target = held_out.features[sample], held_out.target[sample]
     return Inspection(
         importance=dict(
             zip(portfolio.feature_names, _importance(fitted, features, target, rng), strict=True)
@@ -73,11 +70,11 @@ def _importance(
     fitted: Fit, features: FloatMatrix, target: NDArray[np.int64], rng: np.random.Generator
 ) -> list[float]:
     rows, columns = features.shape
-    dealt = np.repeat(features[None], columns + 1, axis=0)  # the last one stays as it is
+    permuted = np.repeat(features[None], columns + 1, axis=0)  # the last copy stays unchanged
     for column in range(columns):
-        dealt[column, :, column] = rng.permutation(features[:, column])
-    probability = _pd(fitted, dealt.reshape(-1, columns)).reshape(columns + 1, rows)
-    losses = [float(row_log_loss(target, one).mean()) for one in probability]
+        permuted[column, :, column] = rng.permutation(features[:, column])
+    probability = _pd(fitted, permuted.reshape(-1, columns)).reshape(columns + 1, rows)
+    losses = [float(row_log_loss(target, pds).mean()) for pds in probability]
     return [loss - losses[-1] for loss in losses[:-1]]
 
 
@@ -90,10 +87,10 @@ def _profiles(portfolio: Portfolio, fitted: Fit, features: FloatMatrix) -> dict[
     }
     if not grids:
         return {}
-    moved = np.concatenate(
+    modified = np.concatenate(
         [_with_column(rows, place, value) for place, grid in grids.items() for value in grid]
     )
-    means = iter(_pd(fitted, moved).reshape(-1, len(rows)).mean(axis=1).tolist())
+    means = iter(_pd(fitted, modified).reshape(-1, len(rows)).mean(axis=1).tolist())
     return {
         portfolio.features[place].name: Profile(
             direction=portfolio.features[place].monotone,
@@ -105,15 +102,15 @@ def _profiles(portfolio: Portfolio, fitted: Fit, features: FloatMatrix) -> dict[
 
 
 def _grid(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    known = values[~np.isnan(values)]
-    return np.unique(np.quantile(known, np.linspace(0, 1, PROFILE_POINTS), method="nearest"))
+    present = values[~np.isnan(values)]
+    return np.unique(np.quantile(present, np.linspace(0, 1, PROFILE_POINTS), method="nearest"))
 
 
 def _with_column(rows: FloatMatrix, place: int, value: np.float32) -> FloatMatrix:
-    moved = rows.copy()
-    moved[:, place] = value
-    return moved
+    modified = rows.copy()
+    modified[:, place] = value
+    return modified
 
 
 def _pd(fitted: Fit, features: FloatMatrix) -> NDArray[np.float64]:
-    return calibrated(fitted.calibration, fitted.model.log_odds(features))
+    return calibrated_pd(fitted.calibration, fitted.model.log_odds(features))

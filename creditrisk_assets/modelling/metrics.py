@@ -1,4 +1,4 @@
-"""How well a PD ranks and how well it is calibrated: pure functions, arrays in, numbers out.
+"""Metrics of the ranking and the calibration of PDs: pure functions, arrays in, numbers out.
 
 `target` is 1 for bad; `probability` is the PD. Names follow the field: Gini = 2 AUC - 1, KS =
 largest distance between the distributions of the two classes. Every figure comes with a 95 %
@@ -26,15 +26,15 @@ BOOTSTRAP_DRAWS = 400
 
 ECE_DRAWS = 500
 ECE_STEPS = 61
-"""Simulated calibration errors, and how many true errors they are simulated for."""
+"""Number of simulated calibration errors, and of the true errors to simulate for."""
 
 SMALLEST_PD = 1e-15
-"""A PD of 0 or 1 is taken to be this far from it where its logarithm is needed."""
+"""Distance from 0 or 1 at which PDs are clipped before taking logarithms."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval."""
+    """Figure with its 95 % interval."""
 
     value: float
     low: float
@@ -42,12 +42,12 @@ class Estimate:
 
 
 def ranking_and_calibration(target: IntArray, probability: FloatArray) -> dict[str, float]:
-    """The figures by which a PD is judged.
+    """Figures of a PD's ranking and calibration.
 
     Returns:
         rows, bads, mean_pd, bad_rate and roc_auc_standard_error; each with `_low` and `_high`:
         roc_auc, gini, ks, average_precision, brier, log_loss, ece, calibration_in_the_large and,
-        where it exists, calibration_slope.
+        if it exists, calibration_slope.
 
     Raises:
         ValueError: if there are no goods or no bads.
@@ -83,27 +83,29 @@ def ranking_and_calibration(target: IntArray, probability: FloatArray) -> dict[s
 def _with_intervals(estimates: Mapping[str, Estimate]) -> dict[str, float]:
     return {
         f"{name}{ending}": value
-        for name, one in estimates.items()
-        for ending, value in (("", one.value), ("_low", one.low), ("_high", one.high))
+        for name, estimate in estimates.items()
+        for ending, value in (
+            ("", estimate.value),
+            ("_low", estimate.low),
+            ("_high", estimate.high),
+        )
     }
 
 
 def normal_estimate(value: float, error: float, lowest: float, highest: float) -> Estimate:
-    """A figure with a standard error, its interval kept between the least and the greatest value
-    that it can have.
-    """
+    """Estimate from a standard error, with its interval clipped to the figure's possible range."""
     return Estimate(value, max(lowest, value - Z95 * error), min(highest, value + Z95 * error))
 
 
 def mean_estimate(values: FloatArray, lowest: float, highest: float) -> Estimate:
-    """The mean of independent values."""
+    """Mean of independent values."""
     return normal_estimate(
         float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), lowest, highest
     )
 
 
 def auc_with_error(target: IntArray, probability: FloatArray) -> tuple[float, float]:
-    """AUC and DeLong's standard error of it."""
+    """AUC with DeLong's standard error."""
     placements = _placements(target, probability)
     return float(placements[0].mean()), _standard_error(*placements)
 
@@ -114,8 +116,8 @@ def auc_standard_error(target: IntArray, probability: FloatArray) -> float:
 
 
 def auc_gain(target: IntArray, challenger: FloatArray, champion: FloatArray) -> tuple[float, float]:
-    """AUC of the challenger minus AUC of the champion on the same rows, and DeLong's standard error
-    of that difference.
+    """AUC of the challenger minus AUC of the champion on the same rows, with DeLong's standard
+    error.
     """
     bads, goods = _placements(target, challenger)
     champion_bads, champion_goods = _placements(target, champion)
@@ -125,8 +127,8 @@ def auc_gain(target: IntArray, challenger: FloatArray, champion: FloatArray) -> 
 
 
 def _placements(target: IntArray, probability: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """For each bad the share of goods that it ranks above, for each good the share of bads above
-    it; ties count half.
+    """Share of goods ranked below each bad, and share of bads ranked above each good; ties count
+    half.
     """
     bad, good = probability[target == 1], probability[target == 0]
     ranks = stats.rankdata(np.concatenate([bad, good]))
@@ -137,12 +139,12 @@ def _placements(target: IntArray, probability: FloatArray) -> tuple[FloatArray, 
 
 def _standard_error(bads: FloatArray, goods: FloatArray) -> float:
     if min(len(bads), len(goods)) < 2:
-        return 0.5  # the largest that the standard error of a share can be: one row tells nothing
+        return 0.5  # the largest standard error of a share: a single row carries no information
     return float(np.sqrt(bads.var(ddof=1) / len(bads) + goods.var(ddof=1) / len(goods)))
 
 
 def kolmogorov_smirnov(target: IntArray, probability: FloatArray) -> tuple[float, float]:
-    """KS and the PD at which it is reached."""
+    """KS, and the PD at which it is reached."""
     false_positive, true_positive, thresholds = roc_curve(target, probability)
     best = int(np.argmax(true_positive - false_positive))
     return float(true_positive[best] - false_positive[best]), float(thresholds[best])
@@ -151,9 +153,9 @@ def kolmogorov_smirnov(target: IntArray, probability: FloatArray) -> tuple[float
 def _ks(target: IntArray, probability: FloatArray) -> Estimate:
     """KS with a bootstrap interval.
 
-    The largest of many noisy distances lies above the true one. On 20 bins of equal mass there is
-    less of that; what is left is estimated by the bootstrap (Efron & Tibshirani 1993, An
-    Introduction to the Bootstrap, chapter 10) and taken off.
+    The largest of many noisy distances overestimates the true one. On 20 bins of equal mass the
+    bias is smaller; the bootstrap estimates the rest (Efron & Tibshirani 1993, An Introduction to
+    the Bootstrap, chapter 10), which is subtracted.
     """
     value = kolmogorov_smirnov(target, probability)[0]
     edges = np.unique(np.quantile(probability, np.arange(1, KS_BINS) / KS_BINS, method="lower"))
@@ -162,9 +164,12 @@ def _ks(target: IntArray, probability: FloatArray) -> Estimate:
         np.bincount(places[target == outcome], minlength=len(edges) + 1) for outcome in (0, 1)
     ]
     rng = np.random.default_rng(0)
-    drawn = [rng.multinomial(one.sum(), one / one.sum(), BOOTSTRAP_DRAWS) for one in counts]
+    draws = [
+        rng.multinomial(class_counts.sum(), class_counts / class_counts.sum(), BOOTSTRAP_DRAWS)
+        for class_counts in counts
+    ]
     observed = float(_largest_distance(*counts))
-    distances = _largest_distance(*drawn)
+    distances = _largest_distance(*draws)
     centre = 2 * observed - float(distances.mean())
     reach = Z95 * float(distances.std(ddof=1))
     return Estimate(
@@ -173,21 +178,22 @@ def _ks(target: IntArray, probability: FloatArray) -> Estimate:
 
 
 def _largest_distance(goods: IntArray, bads: IntArray) -> FloatArray:
-    """Largest distance of the two cumulative distributions: over the last axis, the bins."""
-    below = [np.cumsum(one, axis=-1) / one.sum(axis=-1, keepdims=True) for one in (goods, bads)]
+    """Largest distance of the two cumulative distributions over the last axis, the bins."""
+    below = [
+        np.cumsum(counts, axis=-1) / counts.sum(axis=-1, keepdims=True) for counts in (goods, bads)
+    ]
     return np.asarray((below[0] - below[1]).max(axis=-1))
 
 
 def average_precision(target: IntArray, probability: FloatArray) -> Estimate:
     """Mean over the bads of the share of bads among all rows with at least their PD.
 
-    The standard error is the infinitesimal jackknife's: the root of the summed squares of what each
-    row's weight moves the figure (Efron 1981, Biometrika 68:589).
+    The standard error is that of the infinitesimal jackknife: the root of the summed squares of the
+    figure's derivatives by each row's weight (Efron 1981, Biometrika 68:589).
     """
     bads = int(target.sum())
-    _, level = np.unique(
-        -probability, return_inverse=True
-    )  # 0 is the highest PD; ties share a level
+    # Level 0 is the highest PD; ties share a level.
+    _, level = np.unique(-probability, return_inverse=True)
     bad_at = np.bincount(level, weights=target)
     good_at = np.bincount(level, weights=1 - target)
     bads_above, goods_above = np.cumsum(bad_at), np.cumsum(good_at)
@@ -203,26 +209,26 @@ def average_precision(target: IntArray, probability: FloatArray) -> Estimate:
 
 
 def row_log_loss(target: IntArray, probability: FloatArray) -> FloatArray:
-    """Minus the logarithm of the probability that was given to what happened: n."""
-    given = np.where(target == 1, probability, 1 - probability)
-    return np.asarray(-np.log(np.maximum(given, SMALLEST_PD)))
+    """Negative logarithm of each outcome's predicted probability: n."""
+    predicted = np.where(target == 1, probability, 1 - probability)
+    return np.asarray(-np.log(np.maximum(predicted, SMALLEST_PD)))
 
 
 def calibration_slope(target: IntArray, probability: FloatArray) -> Estimate | None:
     """Slope of a logistic regression of the outcome on the log-odds of the PD (Cox 1958, Biometrika
-    45:562); 1 is right, below 1 the PDs are too bold.
+    45:562): 1 is right, below 1 the PDs are too extreme.
 
     Returns:
-        None where it does not exist: all PDs alike, or classes that the PD separates.
+        None if it does not exist: all PDs are equal, or the PD separates the classes.
     """
     inside = np.clip(probability, SMALLEST_PD, 1 - SMALLEST_PD)
     design = np.column_stack([np.ones(len(target)), np.log(inside) - np.log1p(-inside)])
     if np.ptp(design[:, 1]) < 1e-9 or ranks_without_overlap(target, probability):
         return None
-    found = logistic_fit(design, target, np.array([0.0, 1.0]))
-    if found is None:
+    fit = logistic_fit(design, target, np.array([0.0, 1.0]))
+    if fit is None:
         return None
-    coefficients, information = found
+    coefficients, information = fit
     error = float(np.sqrt(np.linalg.inv(information)[1, 1]))
     return normal_estimate(float(coefficients[1]), error, -np.inf, np.inf)
 
@@ -230,17 +236,17 @@ def calibration_slope(target: IntArray, probability: FloatArray) -> Estimate | N
 def logistic_fit(
     design: FloatArray, target: IntArray, start: FloatArray, offset: FloatArray | float = 0.0
 ) -> tuple[FloatArray, FloatArray] | None:
-    """Coefficients of greatest likelihood of a logistic regression without a penalty, and their
-    information matrix.
+    """Maximum-likelihood coefficients of an unpenalised logistic regression, and their information
+    matrix.
 
     Args:
         design: n x k.
         target: n, 1 = bad.
-        start: k, where Newton's steps begin.
-        offset: n, what is added to the log-odds and not fitted.
+        start: k, initial coefficients.
+        offset: n, fixed addition to the log-odds.
 
     Returns:
-        None where there is no such answer.
+        None if there is no maximum or Newton's method does not converge.
     """
     coefficients = start
     for _ in range(50):
@@ -250,9 +256,8 @@ def logistic_fit(
         if not np.isfinite(np.linalg.cond(information)):
             return None
         step = np.linalg.solve(information, gradient)
-        step *= min(
-            1.0, 2.0 / max(float(np.abs(step).max()), 1e-300)
-        )  # Newton's step overshoots far from the answer
+        # Far from the solution Newton's step overshoots.
+        step *= min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-300))
         coefficients = coefficients + step
         if np.abs(step).max() < 1e-9:
             return coefficients, information
@@ -260,7 +265,7 @@ def logistic_fit(
 
 
 def ranks_without_overlap(target: IntArray, probability: FloatArray) -> bool:
-    """Whether every bad has at least the PD of every good, or every good that of every bad."""
+    """Whether the PD separates the classes: every bad at or above every good, or the reverse."""
     bad, good = probability[target == 1], probability[target == 0]
     return bool(bad.min() >= good.max() or good.min() >= bad.max())
 
@@ -276,12 +281,12 @@ def expected_calibration_error(target: IntArray, probability: FloatArray) -> flo
 
 
 def _ece(target: IntArray, probability: FloatArray) -> Estimate:
-    """ECE with the true errors under which the observed one is neither among the lowest nor among
-    the highest 2.5 %.
+    """ECE with an interval of the true errors under which the observed ECE is neither among the
+    lowest nor among the highest 2.5 %.
 
-    Noise alone makes an ECE, so that a bootstrap around it never holds the zero of PDs that are
-    right. Instead a bin's true gap is taken to have the observed sign and one size in all bins, and
-    the observed ECE is drawn for each size.
+    Noise alone gives a positive ECE, so a bootstrap interval around it never includes 0, the value
+    of correct PDs. Instead each bin's true gap is assumed to have the observed sign and the same
+    size in all bins, and ECEs are simulated for each size.
     """
     bins = calibration_bins(target, probability)
     sizes = np.array([len(t) for t, _ in bins])
@@ -295,16 +300,18 @@ def _ece(target: IntArray, probability: FloatArray) -> Estimate:
     signs = np.where(gaps < 0, -1.0, 1.0)
     draws = np.abs(true_errors[:, None, None] * signs + noise) @ (sizes / len(target))
     lowest, highest = np.quantile(draws, [0.025, 0.975], axis=1)
-    held = true_errors[(lowest <= value) & (value <= highest)]
-    return Estimate(value, float(held.min(initial=value)), min(1.0, float(held.max(initial=value))))
+    plausible = true_errors[(lowest <= value) & (value <= highest)]
+    return Estimate(
+        value,
+        float(plausible.min(initial=value)),
+        min(1.0, float(plausible.max(initial=value))),
+    )
 
 
 def calibration_bins(
     target: IntArray, probability: FloatArray
 ) -> list[tuple[IntArray, FloatArray]]:
-    """Outcomes and PDs in bins of equal mass, from low to high PD; fewer bins when there are fewer
-    rows.
-    """
+    """Outcomes and PDs in bins of equal mass, from low to high PD; at most one bin a row."""
     order = np.argsort(probability, kind="stable")
     return [
         (target[part], probability[part])

@@ -1,4 +1,4 @@
-"""Pictures of a model and of a day. Each function returns a PNG."""
+"""Plots of a model and of a day. Each function returns a PNG."""
 
 import io
 from datetime import date
@@ -18,9 +18,7 @@ from creditrisk_assets.modelling.metrics import (
 )
 from creditrisk_assets.portfolio.contract import DecisionWords
 
-if (
-    TYPE_CHECKING
-):  # what inspects a model trains it, too: seconds of imports that a day's pictures do not need
+if TYPE_CHECKING:  # importing the training stack takes seconds, which a day's plots do not need
     from creditrisk_assets.modelling.inspection import Inspection, Profile
 
 FloatArray = NDArray[np.float64]
@@ -35,7 +33,7 @@ PROFILES_SHOWN = 8
 def training_plots(
     inspection: "Inspection", target: IntArray, probability: FloatArray, score: FloatArray
 ) -> dict[str, bytes]:
-    """What a training shows beside ROC and calibration, by name.
+    """Plots of a training besides ROC and calibration, by name.
 
     Args:
         inspection: of the model.
@@ -52,7 +50,7 @@ def training_plots(
 
 
 def roc_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> bytes:
-    """ROC curve of one or more sides on the same rows."""
+    """ROC curves of one or two models on the same rows."""
     figure, axes = _axes("share of goods at or above each PD", "share of bads at or above it")
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
     for (name, probability), color in zip(probabilities.items(), (BLUE, ORANGE), strict=False):
@@ -88,8 +86,8 @@ def trade_off_plot(
     cut_off: float,
     words: DecisionWords,
 ) -> bytes:
-    """Bad rate of those under the cut-off against their share; the cut-off in force is the point
-    number `in_force`.
+    """Bad rate below each cut-off against the share below it; point `in_force` is the cut-off in
+    force.
     """
     figure, axes = _axes(words.rate, f"bad rate of those {words.below}")
     axes.plot(approval_rate, bad_rate, color=BLUE, marker=".", markersize=4)
@@ -135,15 +133,15 @@ def ks_plot(target: IntArray, probability: FloatArray) -> bytes:
 
 
 def score_plot(target: IntArray, score: FloatArray) -> bytes:
-    """How the points of goods and of bads are spread."""
+    """Distribution of the points of goods and of bads."""
     figure, axes = _axes("points (higher is safer)", "share of the class")
     edges = np.histogram_bin_edges(score, bins=40).tolist()
     for outcome, name, color in ((0, "goods", BLUE), (1, "bads", ORANGE)):
-        mine = score[target == outcome]
+        points = score[target == outcome]
         axes.hist(
-            mine,
+            points,
             bins=edges,
-            weights=np.full(len(mine), 1 / len(mine)),
+            weights=np.full(len(points), 1 / len(points)),
             color=color,
             alpha=0.55,
             label=name,
@@ -154,11 +152,9 @@ def score_plot(target: IntArray, score: FloatArray) -> bytes:
 
 
 def importance_plot(importance: dict[str, float]) -> bytes:
-    """The features that matter most as bars."""
+    """Most important features as bars."""
     names = sorted(importance, key=importance.__getitem__, reverse=True)[:MOST_IMPORTANT]
-    figure, axes = _axes(
-        "rise of the log loss when dealt out anew", "", height=0.22 * len(names) + 1.1
-    )
+    figure, axes = _axes("rise of the log loss when permuted", "", height=0.22 * len(names) + 1.1)
     positions = np.arange(len(names))[::-1]
     axes.barh(positions, [importance[name] for name in names], color=BLUE, height=0.7)
     axes.set_yticks(positions, names, fontsize=7)
@@ -167,7 +163,7 @@ def importance_plot(importance: dict[str, float]) -> bytes:
 
 
 def profiles_plot(profiles: "dict[str, Profile]") -> bytes:
-    """Mean PD along the features that claim a direction and move it most."""
+    """Mean PD along the features that claim a direction, for those with the largest effect."""
     names = sorted(profiles, key=lambda name: float(np.ptp(profiles[name].mean_pd)), reverse=True)[
         :PROFILES_SHOWN
     ]
@@ -178,7 +174,7 @@ def profiles_plot(profiles: "dict[str, Profile]") -> bytes:
         axes.plot(
             profile.values, profile.mean_pd, marker=".", markersize=3, linewidth=1, color=BLUE
         )
-        axes.set_ylim(0, max(max(one.mean_pd) for one in profiles.values()) * 1.05)
+        axes.set_ylim(0, max(max(shown.mean_pd) for shown in profiles.values()) * 1.05)
         axes.set_title(f"{name} ({'+' if profile.direction > 0 else '-'})", fontsize=7)
         axes.tick_params(labelsize=5)
     figure.suptitle(
@@ -216,8 +212,8 @@ def performance_plot(
 
     Args:
         days: of decision.
-        realised: AUC and standard error of each day, NaN where there is none.
-        estimated: what the PDs of the same rows promised, likewise.
+        realised: AUC and standard error of each day, NaN if there is none.
+        estimated: AUC and standard error expected from the PDs of the same rows.
         validation: AUC of the champion at validation.
     """
     figure, axes = _axes("day of decision", "AUC")
@@ -233,9 +229,9 @@ def performance_plot(
         ("estimated without outcomes", estimated, BLUE, -0.12),
         ("realised", realised, ORANGE, 0.12),
     )
-    for name, (auc, error), color, aside in sides:
+    for name, (auc, error), color, shift in sides:
         axes.errorbar(
-            at + aside,
+            at + shift,
             auc,
             Z95 * error,
             fmt="o",

@@ -1,5 +1,5 @@
-"""How well the features give away what the model must not know: a model of each protected field,
-made for this report alone.
+"""Proxy report: how much the features reveal of each protected field, by models made only for this
+report.
 """
 
 from collections.abc import Callable
@@ -19,21 +19,21 @@ from creditrisk_assets.modelling.metrics import auc_standard_error
 FOLDS = 3
 
 TREES = {"max_iter": 60, "max_leaf_nodes": 8}
-"""Small trees find more of a weak relation: for the first protected field of the UCI data AUC
-0.614, by default 0.605.
+"""Small trees find more of a weak relation: AUC 0.614 for the first protected field of the UCI
+data, against 0.605 by default.
 """
 
 
 @dataclass(frozen=True)
 class ProxyFigures:
-    """How well the features tell one group of a protected field from the rest.
+    """Accuracy with which the features predict a group of a protected field.
 
     Attributes:
         field: the protected field.
-        group: which of its groups.
+        group: one of its groups.
         n: rows of the group.
-        auc: cross-validated ROC-AUC of the group against the rest; 0.5 is no proxy at all. None
-            where the group is too small.
+        auc: cross-validated ROC-AUC of the group against the rest; 0.5 means no proxy. None if the
+            group is too small.
         low: lower end of its 95 % interval (DeLong).
         high: upper end.
     """
@@ -47,22 +47,21 @@ class ProxyFigures:
 
 
 def proxies(
-    features: NDArray[np.float32], groups: Groups, told: Callable[[str], None]
+    features: NDArray[np.float32], groups: Groups, on_progress: Callable[[str], None]
 ) -> list[ProxyFigures]:
-    """The proxy report: gradient-boosted trees, three folds, every group against the rest.
+    """Compute the proxy report: gradient-boosted trees, three folds, every group against the rest.
 
-    Numbers are judged by the bands that fairness monitoring uses, so that an edge from which a rule
-    protects is one of theirs.
+    Numbers are grouped by the bands of fairness monitoring, which include the edges in legal rules.
 
     Args:
-        features: n x features, as the decision graph computes them.
-        groups: for each protected field n group names.
-        told: called with each field when it is done.
+        features: n x features, from the decision graph.
+        groups: groups of each protected field.
+        on_progress: called with each field when it is done.
     """
     figures = []
     for field, grouping in groups.items():
         figures += _field_proxies(field, features, grouping)
-        told(field)
+        on_progress(field)
     return figures
 
 
@@ -72,7 +71,7 @@ def _field_proxies(
     sizes = grouping.sizes
     large = np.flatnonzero(sizes >= SMALLEST_GROUP)
     rows = np.isin(grouping.place, large)
-    probability = _cross_fitted(features[rows], grouping.place[rows]) if len(large) > 1 else None
+    probability = _cross_fit(features[rows], grouping.place[rows]) if len(large) > 1 else None
     figures = []
     for place in np.flatnonzero(sizes):
         name, n = grouping.names[place], int(sizes[place])
@@ -80,19 +79,17 @@ def _field_proxies(
             figures.append(ProxyFigures(field, name, n, None, None, None))
             continue
         member = (grouping.place[rows] == place).astype(np.int64)
-        its_probability = probability[:, int(np.searchsorted(large, place))]
-        auc = float(roc_auc_score(member, its_probability))
-        margin = NORMAL_95 * auc_standard_error(member, its_probability)
+        group_probability = probability[:, int(np.searchsorted(large, place))]
+        auc = float(roc_auc_score(member, group_probability))
+        margin = NORMAL_95 * auc_standard_error(member, group_probability)
         figures.append(
             ProxyFigures(field, name, n, auc, max(0.0, auc - margin), min(1.0, auc + margin))
         )
     return figures
 
 
-def _cross_fitted(features: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Probability of each group, in ascending order of place, by a model that has not seen the row:
-    n x groups.
-    """
+def _cross_fit(features: NDArray[np.float32], place: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Out-of-fold probability of each group, in ascending order of place: n x groups."""
     probability = np.empty((len(place), len(np.unique(place))))
     with threadpool_limits(limits=1, user_api="openmp"):
         for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(

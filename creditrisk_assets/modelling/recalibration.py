@@ -1,8 +1,8 @@
-"""A recalibration: a bundle that is another one with two numbers replaced, the slope and the
-intercept of its calibration.
+"""Recalibration: a bundle made from another by replacing the slope and the intercept of its
+calibration.
 
-The graphs are the parent's own bytes but for these two numbers, so that the order of customers, who
-is refused and why stay what they were, while PDs and points follow the outcomes.
+The graphs are the parent's bytes except for these two numbers, so the order of customers, the
+decisions and their reasons stay, while PDs and points follow the outcomes.
 """
 
 import io
@@ -16,13 +16,13 @@ from scipy.special import expit, logit
 
 from creditrisk_assets.modelling.bundling import (
     PARITY_TOLERANCE,
-    document,
     held_out_frame,
-    parquet,
+    parquet_bytes,
+    profile_bytes,
     write_bundle,
 )
 from creditrisk_assets.modelling.calibration import Update, least_update
-from creditrisk_assets.modelling.decision_graph import Graphs, calibration_of, recalibrated_graph
+from creditrisk_assets.modelling.decision_graph import Graphs, calibration_of, recalibrate_graph
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.training import MINIMUM_BADS, TrainingError, TrainingRows
 from creditrisk_assets.scoring.bundle import (
@@ -47,13 +47,13 @@ from creditrisk_assets.scoring.reference_profile import ReferenceProfile, refere
 
 FloatArray = NDArray[np.float64]
 
-BELOW_THE_LINE = 1e-12
-"""Share of the cut-off by which the new one is lower than where the line puts it, so that a
-customer exactly on it stays refused however the line rounds.
+CUT_OFF_MARGIN = 1e-12
+"""Relative margin by which the new cut-off is lowered, so that a customer exactly at the cut-off
+stays refused however the line rounds.
 """
 
 
-def recalibrated(
+def recalibrate(
     directory: Path,
     parent: Bundle,
     rows: TrainingRows,
@@ -61,25 +61,24 @@ def recalibrated(
     production_days: list[str],
     target: str,
 ) -> Bundle:
-    """Fit a bundle's calibration again and write the bundle that follows into an empty directory.
+    """Refit a bundle's calibration and write the new bundle into an empty directory.
 
     Args:
-        directory: where the files go.
-        parent: whose graphs are used.
-        rows: customers that the calibration is fitted on, as the parent takes them; each counts
-            once.
-        held_out: customers that nothing is fitted on; they give the figures in the manifest and go
-            into the bundle.
-        production_days: days whose matured rows they are.
+        directory: for the files.
+        parent: the bundle to recalibrate.
+        rows: rows to fit on, encoded for the parent; each counts once.
+        held_out: rows used for no fit; they give the figures in the manifest and are stored in the
+            bundle.
+        production_days: days of the matured rows.
         target: name of the outcome in the file of held-out rows.
 
     Returns:
-        The bundle, loaded back from the files and verified.
+        The bundle, loaded from the files and verified.
 
     Raises:
-        TrainingError: if the rows are too few, the parent's graphs do not hold the calibration of
-            its manifest under names, the new line does not rise, or the new graph gives other PDs
-            than the line or other decisions than the parent.
+        TrainingError: if there are too few rows, the parent's graphs lack named initializers with
+            the calibration of its manifest, the new slope is not positive, or the new graph gives
+            PDs other than the line's or decisions other than the parent's.
     """
     bads = int(rows.target.sum())
     if min(bads, len(rows.target) - bads) < MINIMUM_BADS:
@@ -93,11 +92,11 @@ def recalibrated(
             "bad"
         )
     before = parent.manifest
-    update = _fitted(parent, rows)
-    calibration = update.of(before.calibration)
+    update = _fit_update(parent, rows)
+    calibration = update.apply(before.calibration)
     graphs = _graphs(parent, calibration)
     rule = DecisionRule(
-        cut_off=moved_cut_off(before.cut_off, update), reference=before.rule.reference
+        cut_off=recalibrated_cut_off(before.cut_off, update), reference=before.rule.reference
     )
     session = open_session(graphs.decision)
 
@@ -107,7 +106,7 @@ def recalibrated(
 
     reference = pd.read_parquet(io.BytesIO(parent.document(REFERENCE)))
     reference_raw = reference[parent.input_names].to_numpy(dtype=np.float32)
-    seen = np.concatenate(
+    check_rows = np.concatenate(
         [rows.raw, held_out.raw, reference_raw, np.array([rule.reference], dtype=np.float32)]
     )
     probability = answers(rows.raw)["default_probability"]
@@ -119,11 +118,11 @@ def recalibrated(
             "metrics": ranking_and_calibration(
                 held_out.target, answers(held_out.raw)["default_probability"]
             ),
-            "parity": _proven(
-                parent.score(seen),
-                answers(seen)["default_probability"],
+            "parity": _verify_parity(
+                parent.score(check_rows),
+                answers(check_rows)["default_probability"],
                 rule,
-                log_odds_of(parent, seen),
+                calibrated_log_odds(parent, check_rows),
                 update,
             ),
             "libraries": before.libraries
@@ -138,64 +137,69 @@ def recalibrated(
         {
             CLASSIFIER: parent.document(CLASSIFIER),
             INSPECTION: parent.document(INSPECTION),
-            REFERENCE: parquet(reference.assign(**answers(reference_raw))),
-            REFERENCE_PROFILE: document(_profile(parent, update)),
-            HELD_OUT: parquet(held_out_frame(held_out, parent.input_names, target)),
+            REFERENCE: parquet_bytes(reference.assign(**answers(reference_raw))),
+            REFERENCE_PROFILE: profile_bytes(_profile(parent, update)),
+            HELD_OUT: parquet_bytes(held_out_frame(held_out, parent.input_names, target)),
         },
     )
 
 
-MAY_CHANGE = ("rule", "calibration", "training", "metrics", "parity", "libraries")
-"""What a recalibration's manifest may say otherwise than its parent's; of the rule only the
-cut-off.
-"""
+MUTABLE_FIELDS = ("rule", "calibration", "training", "metrics", "parity", "libraries")
+"""Manifest fields that a recalibration may change; of the rule only the cut-off."""
 
 
 def differences_beyond_calibration(bundle: Bundle, parent: Bundle) -> list[str]:
-    """What keeps a bundle from being another one with a new calibration: sentences, none if it is.
+    """Compare a recalibration with its parent; returns a sentence for each difference other than
+    the calibration.
 
     Raises:
-        BundleError: if the files of either are not those that were loaded.
-        LookupError: if one of their graphs was built before its calibration could be replaced.
+        BundleError: if the files of either bundle have changed since they were loaded.
+        LookupError: if a graph was built before its calibration could be replaced.
     """
-    new, old = (deciding_files(one.location, one.sha256) for one in (bundle, parent))
-    found = []
+    new, old = (deciding_files(side.location, side.sha256) for side in (bundle, parent))
+    differences = []
     for name in (GRAPH, REASONS_GRAPH):
         stated = bundle.manifest.calibration
         if calibration_of(new[name]) != stated:
-            found.append(f"{name} has {calibration_of(new[name])}, the manifest states {stated}")
-        if recalibrated_graph(new[name], calibration_of(old[name])) != old[name]:
-            found.append(f"{name} differs from the champion's in more than slope and intercept")
+            differences.append(
+                f"{name} has {calibration_of(new[name])}, the manifest states {stated}"
+            )
+        if recalibrate_graph(new[name], calibration_of(old[name])) != old[name]:
+            differences.append(
+                f"{name} differs from the champion's in more than slope and intercept"
+            )
     if not (bundle.manifest.calibration.slope > 0 and parent.manifest.calibration.slope > 0):
-        found.append("a slope is not above 0")
-    alike = {name: getattr(parent.manifest, name) for name in MAY_CHANGE}
+        differences.append("a slope is not above 0")
+    alike = {name: getattr(parent.manifest, name) for name in MUTABLE_FIELDS}
     if bundle.manifest.model_copy(update=alike) != parent.manifest:
-        found.append(
-            f"the manifest differs from the champion's in more than {', '.join(MAY_CHANGE)}"
+        differences.append(
+            f"the manifest differs from the champion's in more than {', '.join(MUTABLE_FIELDS)}"
         )
     if bundle.manifest.rule.reference != parent.manifest.rule.reference:
-        found.append("reasons are given against another reference profile than the champion's")
-    return found
+        differences.append(
+            "reasons are given against another reference profile than the champion's"
+        )
+    return differences
 
 
-def log_odds_of(bundle: Bundle, raw: NDArray[np.float32]) -> FloatArray:
-    """Calibrated log-odds that a bundle gives to n rows. They are read off the points, for a PD
-    near 1 has no room for them.
+def calibrated_log_odds(bundle: Bundle, raw: NDArray[np.float32]) -> FloatArray:
+    """Calibrated log-odds of n rows by a bundle, computed from the points because PDs near 1 lack
+    the precision.
     """
     scaling = bundle.manifest.scaling
     return np.asarray((scaling.offset - bundle.score(raw).score) / scaling.factor)
 
 
 def _profile(parent: Bundle, update: Update) -> ReferenceProfile:
-    """The parent's training rows with the points that the new line gives them."""
+    """Profile of the parent's training rows with the new points."""
     scaling = parent.manifest.scaling
     offset = (1 - update.slope) * scaling.offset - scaling.factor * update.intercept
     return reference_profile_of(parent).with_score(offset, update.slope)
 
 
-def _fitted(parent: Bundle, rows: TrainingRows) -> Update:
+def _fit_update(parent: Bundle, rows: TrainingRows) -> Update:
     try:
-        update = least_update(log_odds_of(parent, rows.raw), rows.target)
+        update = least_update(calibrated_log_odds(parent, rows.raw), rows.target)
     except ValueError as error:
         raise TrainingError(f"bundle {parent.sha256} cannot be recalibrated: {error}") from error
     if not (np.isfinite([update.slope, update.intercept]).all() and update.slope > 0):
@@ -222,24 +226,24 @@ def _graphs(parent: Bundle, calibration: Calibration) -> Graphs:
                 f"{parent.manifest.calibration}, which its manifest states"
             )
     return Graphs(
-        *(recalibrated_graph(content[name], calibration) for name in (GRAPH, REASONS_GRAPH))
+        *(recalibrate_graph(content[name], calibration) for name in (GRAPH, REASONS_GRAPH))
     )
 
 
-def moved_cut_off(cut_off: float, update: Update) -> float:
-    """The cut-off at the same place in the order of customers."""
+def recalibrated_cut_off(cut_off: float, update: Update) -> float:
+    """Cut-off at the same place in the order of customers."""
     if update.kind == "none" or not 0 < cut_off < 1:
         return cut_off
-    return float(expit(update.intercept + update.slope * logit(cut_off))) * (1 - BELOW_THE_LINE)
+    return float(expit(update.intercept + update.slope * logit(cut_off))) * (1 - CUT_OFF_MARGIN)
 
 
-def _proven(
+def _verify_parity(
     old: Scores, probability: FloatArray, rule: DecisionRule, log_odds: FloatArray, update: Update
 ) -> float:
-    """How far the new PDs are from the line on the parent's log-odds.
+    """Check the new PDs and decisions; returns the largest distance of the PDs from the line.
 
     Raises:
-        TrainingError: if they are too far, or a decision differs.
+        TrainingError: if the distance is too large, or a decision differs.
     """
     parity = float(np.abs(probability - expit(update.intercept + update.slope * log_odds)).max())
     if not parity <= PARITY_TOLERANCE:

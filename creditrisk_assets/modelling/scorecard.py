@@ -1,9 +1,8 @@
-"""The scorecard: a logistic regression on weights of evidence, the interpretable rival of the
-trees.
+"""Scorecard: a logistic regression on weights of evidence, the interpretable alternative to trees.
 
-Each feature is cut into a few bins, each bin has a weight of evidence (WoE), each feature one
-coefficient. Every step can be read in a table of points, which is why banks use it (Siddiqi 2006,
-Credit Risk Scorecards).
+Each feature is cut into a few bins, each bin has a weight of evidence (WoE), and each feature has a
+coefficient. Banks use it because a table of points shows every step (Siddiqi 2006, Credit Risk
+Scorecards).
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.tree import DecisionTreeClassifier
 
-from creditrisk_assets.modelling.float32 import float32_not_above
+from creditrisk_assets.modelling.float32 import float32_floor
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling
 
@@ -32,15 +31,15 @@ PARAMETERS: dict[str, float | int] = {
     "prior_rows": 20,
     "l1_regularization": 0.27,
 }
-"""Most bins of a feature; least share of the rows, and least rows, in a bin; rows of the overall
-bad rate added to each bin; penalty on a coefficient, in log loss a row: divided by the root of the
-rows, as the noise of a coefficient is.
+"""Most bins of a feature; smallest share of rows and smallest number of rows in a bin; rows of the
+overall bad rate added to each bin; penalty on a coefficient, in log loss per row, divided by the
+root of the rows like the noise of a coefficient.
 """
 
 
 @dataclass(frozen=True)
 class BinnedFeature:
-    """One feature of the scorecard.
+    """Feature of the scorecard.
 
     Bin k holds values above edge k - 1 up to and including edge k; the last bin holds missing
     values.
@@ -48,8 +47,8 @@ class BinnedFeature:
     Attributes:
         position: its column in the feature matrix.
         edges: upper ends of all bins but the highest, ascending, float32.
-        rows: of each bin, the last one missing; the weight of the training rows in it.
-        bads: of each bin.
+        rows: weight of the training rows in each bin; the last bin is that of missing values.
+        bads: weight of the bads in each bin.
         woe: weight of evidence of each bin, ln(share of goods / share of bads): higher is safer.
         coefficient: of the WoE in the log-odds of being good; above 0.
     """
@@ -63,17 +62,17 @@ class BinnedFeature:
 
     @property
     def log_odds(self) -> FloatArray:
-        """What each bin adds to the log-odds of being bad."""
+        """Contribution of each bin to the log-odds of being bad."""
         return -self.coefficient * self.woe
 
     def bins(self, matrix: NDArray[np.float32]) -> NDArray[np.intp]:
-        """The bin of each row of a feature matrix."""
+        """Bin of each row of a feature matrix."""
         return _bins(matrix[:, self.position], self.edges)
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """A fitted scorecard: the features that have a coefficient, and the intercept (log-odds of
+    """Fitted scorecard: the features with a positive coefficient, and the intercept (log-odds of
     being bad).
     """
 
@@ -84,7 +83,7 @@ class Scorecard:
     intercept: float
 
     @classmethod
-    def fitted(
+    def fit(
         cls,
         portfolio: Portfolio,
         matrix: NDArray[np.float32],
@@ -94,51 +93,51 @@ class Scorecard:
     ) -> Self:
         """Cut each feature into bins, then choose features and coefficients together.
 
-        The coefficients minimise log loss plus an L1 penalty and may not be negative: what has the
-        wrong sign or adds nothing beside the others gets a coefficient of 0 and leaves.
+        The coefficients minimise log loss plus an L1 penalty and may not be negative: features with
+        the wrong sign, or without effect beyond the others, get a coefficient of 0 and leave.
 
         Args:
-            portfolio: whose monotone directions the bins keep.
+            portfolio: its monotone directions constrain the bins.
             matrix: n x features; NaN is a missing value.
             target: n, 1 = bad.
             weight: n, how many times each row counts.
-            seed: for ties between cuts that are equally good.
+            seed: for ties between cuts.
         """
         binned = [
             _binned(position, feature.monotone, matrix[:, position], target, weight, seed)
             for position, feature in enumerate(portfolio.features)
         ]
-        evidence = np.column_stack([one.woe[one.bins(matrix)] for one in binned])
+        evidence = np.column_stack([feature.woe[feature.bins(matrix)] for feature in binned])
         intercept, coefficients = _positive_lasso(evidence, 1 - target, weight.astype(np.float64))
-        kept = tuple(
-            replace(one, coefficient=float(coefficient))
-            for one, coefficient in zip(binned, coefficients, strict=True)
+        selected = tuple(
+            replace(feature, coefficient=float(coefficient))
+            for feature, coefficient in zip(binned, coefficients, strict=True)
             if coefficient > 0
         )
-        return cls(kept, -intercept)
+        return cls(selected, -intercept)
 
     def log_odds(self, features: NDArray[np.float32]) -> FloatArray:
-        """Log-odds of being bad: n. Added feature by feature, as the graph adds them."""
+        """Log-odds of being bad: n, added feature by feature as in the graph."""
         result = np.full(len(features), self.intercept)
-        for one in self.features:
-            result = result + one.log_odds[one.bins(features)]
+        for feature in self.features:
+            result = result + feature.log_odds[feature.bins(features)]
         return result
 
     def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
-        """The same as a part of a graph, bit for bit: rows x features float32 in, n float64 out.
+        """Bit-identical log-odds as part of a graph: rows x features float32 in, n float64 out.
 
-        The number of edges below a value, a sum of whole numbers, is its bin; the bin's log-odds
-        are looked up.
+        The bin of a value is the number of edges below it, a sum of whole numbers; its log-odds are
+        looked up.
         """
-        width = max(len(one.edges) for one in self.features)
+        width = max(len(feature.edges) for feature in self.features)
         edges = np.full((len(self.features), width), np.inf, dtype=np.float32)
         table = np.zeros((len(self.features), width + 2))
-        for row, one in enumerate(self.features):
-            edges[row, : len(one.edges)] = one.edges
-            table[row, : len(one.edges) + 1] = one.log_odds[:-1]
-            table[row, -1] = one.log_odds[-1]
+        for row, feature in enumerate(self.features):
+            edges[row, : len(feature.edges)] = feature.edges
+            table[row, : len(feature.edges) + 1] = feature.log_odds[:-1]
+            table[row, -1] = feature.log_odds[-1]
         positions = ndonnx.asarray(
-            np.array([one.position for one in self.features], dtype=np.int64)
+            np.array([feature.position for feature in self.features], dtype=np.int64)
         )
         values = ndonnx.take(features, positions, axis=1)
         above = ndonnx.astype(values[:, :, None] > ndonnx.asarray(edges[None]), ndonnx.int64)
@@ -156,14 +155,14 @@ class Scorecard:
             result = result + contributions[:, column]
         return result
 
-    def audited(self) -> dict[str, object]:
-        """Plain arrays and numbers, for `skops`."""
-        return {"intercept": self.intercept, "features": [vars(one) for one in self.features]}
+    def skops_object(self) -> dict[str, object]:
+        """Arrays and numbers to store by `skops`."""
+        return {"intercept": self.intercept, "features": [vars(part) for part in self.features]}
 
     def table(
         self, names: Sequence[str], calibration: Calibration, scaling: Scaling
     ) -> pd.DataFrame:
-        """The scorecard as people read it.
+        """Scorecard as a table of points.
 
         Args:
             names: of the columns of the feature matrix.
@@ -171,24 +170,23 @@ class Scorecard:
             scaling: of points.
 
         Returns:
-            feature, bin, share of the training rows, bad rate (NaN where no row was), WoE and
-            points, one row a bin; first the points that everybody starts from. Points of one bin of
-            each feature and the start add up to the score.
+            feature, bin, share of the training rows, bad rate (NaN without rows), WoE and points,
+            with one row a bin; the first row has the starting points. The starting points and the
+            points of a bin of each feature add up to the score.
         """
         start = calibration.intercept + calibration.slope * self.intercept
         lines: list[tuple[str, str, float, float, float, float]] = [
             ("start", "", 1.0, np.nan, np.nan, scaling.offset - scaling.factor * start)
         ]
-        for one in self.features:
-            points = -scaling.factor * calibration.slope * one.log_odds
-            rates = np.divide(
-                one.bads, one.rows, out=np.full(len(one.rows), np.nan), where=one.rows > 0
-            )
-            shares = one.rows / one.rows.sum()
-            texts = _bin_texts(one.edges)
+        for feature in self.features:
+            points = -scaling.factor * calibration.slope * feature.log_odds
+            rates = np.full(len(feature.rows), np.nan)
+            np.divide(feature.bads, feature.rows, out=rates, where=feature.rows > 0)
+            shares = feature.rows / feature.rows.sum()
+            texts = _bin_texts(feature.edges)
             lines += [
-                (names[one.position], *row)
-                for row in zip(texts, shares, rates, one.woe, points, strict=True)
+                (names[feature.position], *row)
+                for row in zip(texts, shares, rates, feature.woe, points, strict=True)
             ]
         return pd.DataFrame(lines, columns=["feature", "bin", "share", "bad_rate", "woe", "points"])
 
@@ -201,9 +199,7 @@ def _binned(
     weight: IntArray,
     seed: int,
 ) -> BinnedFeature:
-    """Bins of one feature without a coefficient: the leaves of a small tree, monotone where a
-    direction is claimed.
-    """
+    """Cut a feature into bins, the leaves of a small tree, monotone if it claims a direction."""
     edges = _edges(values, target, weight, direction, seed)
     bins = _bins(values, edges)
     rows = np.bincount(bins, weight, len(edges) + 2).astype(np.float64)
@@ -212,9 +208,7 @@ def _binned(
     prior = PARAMETERS["prior_rows"]
     odds = (rows - bads + prior * (1 - rate)) / (bads + prior * rate)
     woe = np.log(odds) - np.log((1 - rate) / rate)
-    if (
-        direction
-    ):  # the prior moves small bins more than large ones and must not turn two neighbours round
+    if direction:  # the prior moves small bins more than large ones and must not swap neighbours
         woe[:-1] = -direction * np.maximum.accumulate(-direction * woe[:-1])
     return BinnedFeature(position, edges, rows, bads, woe, 0.0)
 
@@ -222,19 +216,19 @@ def _binned(
 def _edges(
     values: NDArray[np.float32], target: IntArray, weight: IntArray, direction: int, seed: int
 ) -> NDArray[np.float32]:
-    known = ~np.isnan(values)
-    if not known.any():
+    present = ~np.isnan(values)
+    if not present.any():
         return np.empty(0, dtype=np.float32)
-    smallest = PARAMETERS["smallest_bin_rows"] / float(weight[known].sum())
+    smallest = PARAMETERS["smallest_bin_rows"] / float(weight[present].sum())
     tree = DecisionTreeClassifier(
         criterion="log_loss",
         max_leaf_nodes=int(PARAMETERS["bins"]),
         min_weight_fraction_leaf=min(0.5, max(PARAMETERS["smallest_bin_share"], smallest)),
         monotonic_cst=[direction],
         random_state=seed,
-    ).fit(values[known, None], target[known], sample_weight=weight[known])
+    ).fit(values[present, None], target[present], sample_weight=weight[present])
     inner = tree.tree_.children_left >= 0
-    return np.unique(float32_not_above(tree.tree_.threshold[inner]))
+    return np.unique(float32_floor(tree.tree_.threshold[inner]))
 
 
 def _bins(values: NDArray[np.float32], edges: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -252,10 +246,10 @@ def _bin_texts(edges: NDArray[np.float32]) -> list[str]:
 def _positive_lasso(
     evidence: FloatArray, outcome: IntArray, weight: FloatArray
 ) -> tuple[float, FloatArray]:
-    """Intercept and coefficients, none negative, of an L1-penalised logistic regression.
+    """Fit an L1-penalised logistic regression without negative coefficients; returns intercept and
+    coefficients.
 
-    Without negative coefficients the penalty is their sum, so that the problem is smooth and has
-    bounds only.
+    The penalty is then the sum of the coefficients, so the problem is smooth with simple bounds.
     """
     share = weight / weight.sum()
     penalty = PARAMETERS["l1_regularization"] / float(np.sqrt(weight.sum()))

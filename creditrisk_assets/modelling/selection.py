@@ -1,8 +1,6 @@
-"""Which model is trained: every candidate is cross-fitted on the training rows, and one rule
-chooses.
+"""Model selection: every candidate is cross-fitted on the training rows, and a rule selects one.
 
-Rows that judge the model are not seen here. The cross-fitted scores of the chosen candidate also
-calibrate it.
+Held-out rows play no part. The cross-fitted scores of the selected candidate also calibrate it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from creditrisk_assets.modelling.boosting import SHALLOW_PARAMETERS, BoostedTrees
-from creditrisk_assets.modelling.calibration import calibrated, platt
+from creditrisk_assets.modelling.calibration import calibrated_pd, fit_platt
 from creditrisk_assets.modelling.metrics import row_log_loss
 from creditrisk_assets.modelling.scorecard import Scorecard
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -29,31 +27,30 @@ FloatMatrix = NDArray[np.float32]
 FOLDS = 3
 
 ONE_STANDARD_ERROR = 1.0
-"""A simpler candidate is taken if its log loss is not above the best by more than this many
-standard errors of the difference (Breiman et al. 1984, Classification and Regression Trees, section
-3.4.3).
+"""A simpler candidate is selected if its log loss exceeds the best by at most this many standard
+errors of the difference (Breiman et al. 1984, Classification and Regression Trees, section 3.4.3).
 """
 
 
 class Model(Protocol):
-    """A fitted model of any family."""
+    """Fitted model of any family."""
 
     @property
     def parameters(self) -> Mapping[str, float | int]:
-        """What it was fitted with."""
+        """Parameters of the fit."""
 
     def log_odds(self, features: FloatMatrix) -> FloatArray:
         """Raw log-odds of being bad: n, from rows x features."""
 
     def in_graph(self, features: ndonnx.Array) -> ndonnx.Array:
-        """The same as a part of a graph: n float64, from rows x features float32."""
+        """Raw log-odds as part of a graph: n float64, from rows x features float32."""
 
-    def audited(self) -> object:
-        """What `skops` keeps of it."""
+    def skops_object(self) -> object:
+        """Object to store by `skops`."""
 
 
-class Fitting(Protocol):
-    """How a candidate is fitted to rows x features, outcomes (1 = bad), weights and a seed."""
+class FitFunction(Protocol):
+    """Function that fits a candidate."""
 
     def __call__(
         self,
@@ -63,35 +60,35 @@ class Fitting(Protocol):
         weight: IntArray,
         seed: int,
     ) -> Model:
-        """The fitted model."""
+        """Fit to rows x features, outcomes (1 = bad), weights and a seed."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A family with its parameters, by name."""
+    """Named family with its parameters."""
 
     name: str
-    fitted: Fitting
+    fit: FitFunction
 
 
-SCORECARD = Candidate("scorecard", Scorecard.fitted)
+SCORECARD = Candidate("scorecard", Scorecard.fit)
 
 CANDIDATES = (
     SCORECARD,
-    Candidate("shallow_trees", partial(BoostedTrees.fitted, parameters=SHALLOW_PARAMETERS)),
-    Candidate("boosted_trees", BoostedTrees.fitted),
+    Candidate("shallow_trees", partial(BoostedTrees.fit, parameters=SHALLOW_PARAMETERS)),
+    Candidate("boosted_trees", BoostedTrees.fit),
 )
-"""From the simplest to the most flexible: effects that add up, interactions of two or three
-features, deeper ones.
+"""Ordered from simple to flexible: additive effects, interactions of two or three features, deeper
+interactions.
 """
 
 
 @dataclass(frozen=True)
-class CrossFitted:
-    """What a candidate says of rows that it was not fitted on.
+class CrossFit:
+    """Out-of-fold scores of a candidate.
 
     Attributes:
-        candidate: that was fitted.
+        candidate: the candidate.
         raw_log_odds: n.
         calibration: fitted to them.
         row_losses: n, log loss of each row's calibrated PD.
@@ -105,64 +102,63 @@ class CrossFitted:
 
 @dataclass(frozen=True)
 class Selection:
-    """The chosen candidate, and of every candidate its log loss on cross-fitted scores, how much
-    that is above the best one's, and the standard error of this difference over the rows.
+    """Selected candidate, and figures of all: log loss on cross-fitted scores, its excess over the
+    best, and the standard error of the excess over the rows.
     """
 
-    chosen: CrossFitted
+    chosen: CrossFit
     figures: dict[str, dict[str, float]]
 
 
-def select(fits: Sequence[CrossFitted], weight: IntArray) -> Selection:
-    """The simplest candidate whose cross-fitted log loss is within one standard error of the best.
+def select(fits: Sequence[CrossFit], weight: IntArray) -> Selection:
+    """Select the simplest candidate with a cross-fitted log loss within one standard error of the
+    best.
 
     Args:
-        fits: of the candidates, from the simplest to the most flexible.
+        fits: of the candidates, from simple to flexible.
         weight: n, how many times each row counts.
     """
     share = weight / weight.sum()
-    best = min(fits, key=lambda one: float(share @ one.row_losses))
-    figures = {
-        one.candidate.name: _compared(one.row_losses, best.row_losses, share) for one in fits
-    }
-    close = [one for one in fits if _is_close(figures[one.candidate.name])]
+    best = min(fits, key=lambda fit: float(share @ fit.row_losses))
+    figures = {fit.candidate.name: _compare(fit.row_losses, best.row_losses, share) for fit in fits}
+    close = [fit for fit in fits if _is_close(figures[fit.candidate.name])]
     return Selection(close[0], figures)
 
 
-def cross_fitted(
+def cross_fit(
     candidate: Candidate,
     portfolio: Portfolio,
     matrix: FloatMatrix,
     target: IntArray,
     weight: IntArray,
     seed: int,
-) -> CrossFitted:
-    """A candidate fitted on all folds but one, for each of them.
+) -> CrossFit:
+    """Score each fold by a fit of the candidate on the other folds.
 
     Args:
-        candidate: which.
-        portfolio: whose directions the models keep.
+        candidate: the candidate.
+        portfolio: its monotone directions constrain the models.
         matrix: n x features.
         target: n, 1 = bad.
         weight: n, how many times each row counts.
-        seed: of the folds and of the fits.
+        seed: for the folds and the fits.
     """
     raw_log_odds = np.empty(len(target), dtype=np.float64)
     for inside, outside in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(
         matrix, target
     ):
-        model = candidate.fitted(portfolio, matrix[inside], target[inside], weight[inside], seed)
+        model = candidate.fit(portfolio, matrix[inside], target[inside], weight[inside], seed)
         raw_log_odds[outside] = model.log_odds(matrix[outside])
-    calibration = platt(raw_log_odds, target, weight)
-    return CrossFitted(
+    calibration = fit_platt(raw_log_odds, target, weight)
+    return CrossFit(
         candidate,
         raw_log_odds,
         calibration,
-        row_log_loss(target, calibrated(calibration, raw_log_odds)),
+        row_log_loss(target, calibrated_pd(calibration, raw_log_odds)),
     )
 
 
-def _compared(losses: FloatArray, best: FloatArray, share: FloatArray) -> dict[str, float]:
+def _compare(losses: FloatArray, best: FloatArray, share: FloatArray) -> dict[str, float]:
     differences = losses - best
     excess = float(share @ differences)
     error = float(np.sqrt((share**2) @ (differences - excess) ** 2))

@@ -1,6 +1,4 @@
-"""From rows to a fit: choose, train, calibrate, find the cut-off. Everything is chosen inside the
-training rows.
-"""
+"""Training: select a candidate, fit, calibrate, find the cut-off, all on the training rows."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,15 +9,15 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from creditrisk_assets.modelling.boosting import SEED
-from creditrisk_assets.modelling.calibration import calibrated
+from creditrisk_assets.modelling.calibration import calibrated_pd
 from creditrisk_assets.modelling.metrics import kolmogorov_smirnov
 from creditrisk_assets.modelling.selection import (
     CANDIDATES,
     Candidate,
-    CrossFitted,
+    CrossFit,
     Model,
     Selection,
-    cross_fitted,
+    cross_fit,
     select,
 )
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -28,26 +26,26 @@ from creditrisk_assets.scoring.bundle import Calibration
 FloatArray = NDArray[np.float64]
 
 MINIMUM_BADS = 50
-"""Below this many bads (or goods), a third of them says nothing of a PD."""
+"""With fewer bads (or goods), a third of them says nothing about a PD."""
 
 
 PRODUCTION_WEIGHT_LIMIT = 5
-"""Matured production rows together weigh as much as the history, but no single row counts more than
-this many times.
+"""Matured production rows together weigh as much as the history, but each row counts at most this
+many times.
 """
 
 
 class TrainingError(RuntimeError):
-    """Training cannot give a model that may be served; the message says why."""
+    """Training gives no model fit for serving; the message says why."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows to fit on or to judge by.
+    """Rows for fitting or evaluation.
 
     Attributes:
         raw: n x fields, float32, contract order.
-        features: n x features, float32, as the decision graph computes them from `raw`.
+        features: n x features, float32, computed from `raw` as in the decision graph.
         target: n, 1 = bad.
         weight: n, how many times each row counts.
     """
@@ -67,8 +65,8 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted model with its calibration and cut-off, both from cross-fitted scores of its own
-    training rows, and why this family was chosen.
+    """Fitted model with its calibration and cut-off, both from cross-fitted scores of its training
+    rows, and the selection of its family.
     """
 
     model: Model
@@ -83,22 +81,21 @@ def fit(
     candidates: Sequence[Candidate] = CANDIDATES,
     seed: int = SEED,
 ) -> Fit:
-    """Choose a candidate, fit it, calibrate it; all of it on the training rows.
+    """Select a candidate, fit it and calibrate it, all on the training rows.
 
     Raises:
         TrainingError: if there are too few bads or goods, or the scores do not separate them.
     """
-    return fit_best(portfolio, rows, cross_fits(portfolio, rows, candidates, seed), seed)
+    return fit_best(portfolio, rows, cross_fit_candidates(portfolio, rows, candidates, seed), seed)
 
 
-def cross_fits(
+def cross_fit_candidates(
     portfolio: Portfolio,
     rows: TrainingRows,
     candidates: Sequence[Candidate] = CANDIDATES,
     seed: int = SEED,
-) -> list[CrossFitted]:
-    """What each candidate says of the training rows, each time fitted without those that it speaks
-    of.
+) -> list[CrossFit]:
+    """Cross-fit every candidate on the training rows.
 
     Raises:
         TrainingError: if there are too few bads or goods.
@@ -109,20 +106,19 @@ def cross_fits(
             f"{bads} bads in {len(rows.target)} training rows; valid: at least {MINIMUM_BADS} "
             "bads and as many goods"
         )
-    with threadpool_limits(limits=1):  # another number of threads adds in another order
+    with threadpool_limits(limits=1):  # the order of sums depends on the number of threads
         return [
-            cross_fitted(one, portfolio, rows.features, rows.target, rows.weight, seed)
-            for one in candidates
+            cross_fit(candidate, portfolio, rows.features, rows.target, rows.weight, seed)
+            for candidate in candidates
         ]
 
 
 def fit_best(
-    portfolio: Portfolio, rows: TrainingRows, fits: Sequence[CrossFitted], seed: int = SEED
+    portfolio: Portfolio, rows: TrainingRows, fits: Sequence[CrossFit], seed: int = SEED
 ) -> Fit:
-    """Choose among cross-fitted candidates and fit the chosen one on all rows.
+    """Select a cross-fitted candidate and fit it on all rows.
 
-    The cut-off is the PD at which KS is reached, the usual place where no cost of errors has been
-    given.
+    The cut-off is the PD at which KS is reached, the usual choice without costs of errors.
 
     Raises:
         TrainingError: if the scores do not separate bads from goods.
@@ -130,7 +126,7 @@ def fit_best(
     selection = select(fits, rows.weight)
     chosen = selection.chosen
     separation, cut_off = kolmogorov_smirnov(
-        rows.target, calibrated(chosen.calibration, chosen.raw_log_odds)
+        rows.target, calibrated_pd(chosen.calibration, chosen.raw_log_odds)
     )
     if chosen.calibration.slope <= 0 or not np.isfinite(cut_off):
         raise TrainingError(
@@ -139,10 +135,10 @@ def fit_best(
             f"above 0, which the features of {portfolio.name} must carry"
         )
     with threadpool_limits(limits=1):
-        model = chosen.candidate.fitted(portfolio, rows.features, rows.target, rows.weight, seed)
+        model = chosen.candidate.fit(portfolio, rows.features, rows.target, rows.weight, seed)
     return Fit(model, chosen.calibration, cut_off, selection)
 
 
 def predict(fitted: Fit, features: NDArray[np.float32]) -> FloatArray:
-    """PD by the Python side of the model, for the parity check and for evaluation."""
-    return calibrated(fitted.calibration, fitted.model.log_odds(features))
+    """PD by the model in Python, for the parity check and for evaluation."""
+    return calibrated_pd(fitted.calibration, fitted.model.log_odds(features))

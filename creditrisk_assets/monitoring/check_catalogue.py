@@ -1,5 +1,5 @@
 """The catalogue of checks: urgency, question, advice and failure sentence of each. The checks take
-severity and advice from it, and a test compares it with `docs/monitoring.md`.
+severity and advice from it, and a test compares it with `docs/guide/monitor.md`.
 """
 
 from dataclasses import dataclass
@@ -135,6 +135,15 @@ WATCHES = (
         "A bundle or a stored decision was changed. Run `creditrisk replay --date` on the named "
         "day.",
         failure="Past decisions cannot be reproduced",
+    ),
+    Watch(
+        "challenger_agrees_in_shadow",
+        "candidate_model",
+        Tier.NOTE,
+        "Does the waiting challenger score the champion's decisions of the last days like it?",
+        "Read the challenger's verdict before you promote it by hand; the gate holds the same "
+        "test.",
+        failure="The challenger differs in shadow",
     ),
     Watch(
         "score_distribution_is_stable",

@@ -7,32 +7,16 @@ simulated year.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from creditrisk_assets.monitoring.population_stability import benjamini_hochberg, divergence
-from creditrisk_assets.settings import Settings
+from creditrisk_assets.policy import DriftLimits
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class DriftLimits:
-    """The settings of the same names, which describe them."""
-
-    stability_alpha: float
-    stability_floor: float
-    stability_days: int
-    stability_minimum_rows: int
-    quality_floor: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The limits that the settings give."""
-        return cls(**{name: getattr(settings, name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -73,14 +57,14 @@ def stability_verdicts(
         divergence(reference, counts) for reference, counts in zip(expected, actual, strict=True)
     ]
     p_values = np.stack([column.p_value for column in divergences], axis=-1)
-    inputs = benjamini_hochberg(p_values[..., 1:], limits.stability_alpha)
-    levels = [limits.stability_alpha, *[inputs] * (len(divergences) - 1)]
+    inputs = benjamini_hochberg(p_values[..., 1:], limits.alpha)
+    levels = [limits.alpha, *[inputs] * (len(divergences) - 1)]
     value = np.stack([column.value for column in divergences], axis=-1)
     pairs = list(zip(divergences, levels, strict=True))
     threshold = np.stack(
-        [column.threshold(level, limits.stability_floor) for column, level in pairs], axis=-1
+        [column.threshold(level, limits.floor) for column, level in pairs], axis=-1
     )
-    enough = np.asarray(actual[0]).sum(axis=-1) >= limits.stability_minimum_rows
+    enough = np.asarray(actual[0]).sum(axis=-1) >= limits.minimum_rows
     return StabilityVerdicts(
         value=value,
         bins=np.stack([column.bins for column in divergences], axis=-1),
@@ -132,9 +116,9 @@ def quality_verdicts(
     share = np.divide(bad, rows, out=np.zeros(bad.shape), where=rows > 0)
     limit = np.broadcast_to(before / training_rows + limits.quality_floor, share.shape)
     p_value = np.ones(share.shape)
-    high = (share > limit) & (rows >= limits.stability_minimum_rows)
+    high = (share > limit) & (rows >= limits.minimum_rows)
     if high.any():
         r, n, k = (np.round(one[high]) for one in (bad, rows, before))
         p_value[high] = stats.hypergeom.sf(r - 1, n + round(training_rows), n, r + k)
-    level = benjamini_hochberg(p_value, limits.stability_alpha)
+    level = benjamini_hochberg(p_value, limits.alpha)
     return QualityVerdicts(share, limit, p_value, high & (p_value <= np.asarray(level)[..., None]))

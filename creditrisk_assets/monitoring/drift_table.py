@@ -5,18 +5,18 @@ A line stores the day's counts, so later days are pooled with it without reading
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from creditrisk_assets.monitoring.drift_rule import (
-    DriftLimits,
     QualityVerdicts,
     StabilityVerdicts,
     quality_verdicts,
     stability_verdicts,
 )
+from creditrisk_assets.policy import DriftLimits
 from creditrisk_assets.scoring.reference_profile import Counts, ReferenceProfile
 
 REJECTED = "rejected rows"
@@ -89,7 +89,7 @@ def drift_table(
         profile: of the champion that scored the day.
         day: from `day_counts`.
         earlier: the same of the days before, by the same champion, newest first.
-        limits: the rule; `stability_days` limits the use of `earlier`.
+        limits: the rule; `days` limits the use of `earlier`.
 
     Returns:
         The lines of `day` with
@@ -103,11 +103,9 @@ def drift_table(
           the rejected rows.
     """
     expected = [profile.effective_counts(column) for column in profile.columns]
-    days = [day, *earlier[: limits.stability_days - 1]]
-    samples = (
-        [(1, day)] if limits.stability_days == 1 else [(1, day), (len(days), pool_counts(days))]
-    )
-    shared = replace(limits, stability_alpha=limits.stability_alpha / len(samples))
+    days = [day, *earlier[: limits.days - 1]]
+    samples = [(1, day)] if limits.days == 1 else [(1, day), (len(days), pool_counts(days))]
+    shared = limits.model_copy(update={"alpha": limits.alpha / len(samples)})
     stability = [_stability(count, rows, expected, shared) for count, rows in samples]
     quality = [_quality(rows, profile, shared) for _, rows in samples]
     return pd.concat(

@@ -1,3 +1,3 @@
-"""What a customer record is: contract, encoding, columns, outcomes, sampling. How files of records
-arrive belongs in `landing`.
+"""Definition of a customer record: contract, encoding, columns, outcomes, sampling. The arrival of
+files belongs in `landing`.
 """

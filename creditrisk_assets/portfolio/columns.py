@@ -1,5 +1,5 @@
-"""The types in which a contract's fields are kept in files. It holds no pandas, so that the API can
-read what was kept.
+"""Types of a contract's fields in stored files. The module imports no pandas, so the API can use
+it.
 """
 
 import pyarrow as pa
@@ -8,7 +8,7 @@ from creditrisk_assets.portfolio.contract import Field
 
 
 def arrow_type(field: Field) -> pa.DataType:
-    """The type of a field's accepted values; what is missing is null."""
+    """Type of a field's accepted values; missing values are null."""
     if field.is_text:
         return pa.string()
     return pa.float64() if field.kind == "decimal" else pa.int64()

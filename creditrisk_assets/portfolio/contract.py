@@ -1,8 +1,7 @@
-"""What a book of customers is: fields, types, units, ranges and codes, features, reasons.
+"""Contract of a book of customers: fields, types, units, ranges and codes, features, reasons.
 
-Only plain values live here, so that the API process can import it without pandas. Checking rows
-against the contract is `validation`; the portfolio that comes with the package is described in
-`uci_card`.
+This module holds only plain values, so the API process can import it without pandas. Checking rows
+against the contract belongs in `validation`; the portfolio of this package is in `uci_card`.
 """
 
 import difflib
@@ -14,21 +13,19 @@ from functools import cached_property
 from typing import Any, Literal
 
 FLOAT32_EXACT_INTEGER = 2**24
-"""Largest magnitude up to which float32, the type of the decision graph's input, holds every whole
-number exactly.
+"""Largest magnitude up to which float32, the decision graph's input type, holds every whole number
+exactly.
 """
 
 FLOAT32_LARGEST = 3.4028234663852886e38
 
 REASON_GROUPS_LIMIT = 6
-"""Reasons of a portfolio: the contribution of each is exact, and costs 2^6 rows of the model for
-each decision.
+"""Most reasons of a portfolio: their contributions are exact, at a cost of 2^6 rows of the model
+for each decision.
 """
 
 NEAR_NAME = 0.75
-"""Likeness (`difflib`) from which a column's name suggests another: `due_1` and `due_0` have
-0.8.
-"""
+"""Similarity (`difflib`) from which a column's name is suggested: `due_1` and `due_0` have 0.8."""
 
 NAMES_COMPARED = 200
 """A comparison takes some ten microseconds, and a request may name thousands of columns."""
@@ -58,7 +55,7 @@ RESERVED_NAMES = frozenset(
         "held_out",
     }
 )
-"""Column names that the system gives to what it adds to a customer's record."""
+"""Names of the columns that the system adds to a customer's record."""
 
 Code = int | str
 Kind = Literal["whole", "decimal", "code"]
@@ -67,20 +64,19 @@ Helps = Literal["more", "less"]
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a customer record.
+    """Field of a customer record.
 
     A field is a whole number, a decimal number (`decimal=True`) between `minimum` and `maximum`, or
     one of `codes`, which maps each allowed code, a whole number or a text, to its meaning. The
-    decision graph sees whole numbers and numeric codes as they are, decimals rounded to float32,
-    and a text code as its position in `codes`. Where `required` is False a record may lack the
-    field; the graph then sees NaN, and what that means is the feature function's matter. `bands`
-    are the ascending lower edges by which fairness monitoring groups a protected number. `words`
-    are texts that files may have for a numeric code, in any case. `helps` says whether more or less
-    of it (of numeric codes, a higher or a lower one) is what a customer may be told to aim at, such
-    as more of a payment; what-if proposes no change the other way.
+    decision graph gets whole numbers and numeric codes unchanged, decimals rounded to float32, and
+    a text code as its position in `codes`. Where `required` is False a record may lack the field;
+    the graph then gets NaN, which the feature function interprets. `bands` are the ascending lower
+    edges by which fairness monitoring groups a protected number. `words` are texts for numeric
+    codes in files, in upper or lower case. `helps` is the direction in which a customer may aim to
+    change the value, such as more of a payment; what-if proposes no change the other way.
 
     Raises:
-        ValueError: if the description contradicts itself, or float32 cannot hold what it allows.
+        ValueError: if the description contradicts itself, or allows values beyond float32.
     """
 
     name: str
@@ -181,19 +177,19 @@ class Field:
 
     @property
     def kind(self) -> Kind:
-        """What its values are."""
+        """Kind of the values."""
         if self.codes is not None:
             return "code"
         return "decimal" if self.decimal else "whole"
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are text codes."""
+        """Whether the values are text codes."""
         return self.codes is not None and isinstance(next(iter(self.codes)), str)
 
     @cached_property
     def code_numbers(self) -> dict[Code, float]:
-        """What the decision graph sees for each code; empty for a field without codes."""
+        """The decision graph's input for each code; empty for a field without codes."""
         return {
             code: float(place if self.is_text else code)
             for place, code in enumerate(self.codes or ())
@@ -201,14 +197,14 @@ class Field:
 
     @property
     def valid(self) -> str:
-        """What would be accepted, in words."""
+        """Valid values, in words."""
         or_nothing = "" if self.required else ", or nothing"
         if self.codes is not None:
-            known = list(self.codes) if self.is_text else sorted(self.codes)
-            return "one of " + ", ".join(str(code) for code in (*known, *self.words)) + or_nothing
-        what = "a number" if self.decimal else "a whole number"
+            codes = list(self.codes) if self.is_text else sorted(self.codes)
+            return "one of " + ", ".join(str(code) for code in (*codes, *self.words)) + or_nothing
+        number = "a number" if self.decimal else "a whole number"
         return (
-            f"{what} from {self.minimum} to {self.maximum}"
+            f"{number} from {self.minimum} to {self.maximum}"
             + (f" ({self.unit})" if self.unit else "")
             + or_nothing
         )
@@ -216,8 +212,8 @@ class Field:
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of the feature matrix; `monotone` is +1 where more of it may only raise the risk,
-    -1 where only lower it.
+    """Column of the feature matrix; `monotone` is +1 if more of it may only raise the risk, -1 if
+    it may only lower it.
     """
 
     name: str
@@ -226,9 +222,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason for an adverse decision: a stable code, what the customer is told, and the fields
-    that it speaks of.
-    """
+    """Reason for an adverse decision: a stable code, the text for the customer, and its fields."""
 
     code: str
     text: str
@@ -237,16 +231,15 @@ class Reason:
 
 @dataclass(frozen=True)
 class DecisionWords:
-    """The names of the two sides of the cut-off for people, each as it stands after "by the
-    cut-off:".
+    """Words for the two sides of the cut-off, each to follow "by the cut-off:".
 
-    The default says no more than where the PD lies. A portfolio of applications may say
+    The default says only where the PD lies. A portfolio of applications may use
     `DecisionWords("approved", "refused", "approval rate")`.
 
     Attributes:
-        below: of a PD under the cut-off, prediction 0.
-        above: of a PD at or above it, prediction 1.
-        rate: the share of those under it.
+        below: a PD under the cut-off, prediction 0.
+        above: a PD at or above it, prediction 1.
+        rate: share of the PDs under it.
     """
 
     below: str = "not flagged"
@@ -256,37 +249,44 @@ class DecisionWords:
 
 @dataclass(frozen=True, eq=False)
 class Portfolio:
-    """Everything that is particular to one book of customers.
+    """Definition of one book of customers.
 
     Attributes:
         name: short and stable; every bundle carries it.
-        title: what it is, for people.
+        title: description for people.
         identifier: column that names the customer.
         target: column of the outcome, 1 = bad.
-        target_description: what is bad, and when.
+        target_description: definition of bad, and when it is observed.
         fields: the record, in the order of the decision graph's input columns.
-        protected: fields that no feature may use; they are kept for monitoring.
+        protected: fields that no feature may use; they serve monitoring only.
         features: columns of the feature matrix.
         compute_features: array-API code from the raw matrix (rows x fields, float32, contract
-            order) to the feature matrix (rows x features, float32). It must not let a row's bits
-            depend on its neighbours or on the processor: element-wise operations, and reductions
-            only where their order cannot matter.
+            order) to the feature matrix (rows x features, float32). A row's bits must not depend
+            on its neighbours or on the processor: use element-wise operations, and reductions only
+            where their order cannot matter.
         performance_window_days: days of data from a decision until its outcome can be known.
-        reasons: 1 to 6; every field that is not protected stands in exactly one of them. Correlated
-            fields belong together.
-        example: a customer to show in documentation.
-        intended_use: what a decision by this model is about, for the model card.
-        limits: what its PD must not be taken for, one sentence each, for the model card.
+        reasons: 1 to 6; every unprotected field belongs to exactly one of them. Correlated fields
+            belong together.
+        example: a customer for documentation.
+        intended_use: purpose of the model's decisions, for the model card.
+        limits: limits of the PD's meaning, one sentence each, for the model card.
         simulator: dotted path of a function `(rows, seed, first_identifier) -> DataFrame` of
-            identifier, fields and target, or None. A path and not the function: whoever serves the
-            portfolio does not need pandas.
-        words: what decisions are called for people.
-        exposure: field of the amount that may be owed in a default, such as the limit; None where
-            there is none.
-        target_words: texts that files of outcomes and the history may have for 0 and 1, in any
-            case: `{"good": 0, "bad": 1}`.
-        published_names: other canonical column names of a whole file, and the columns that they
-            are; see `contract_names`.
+            identifier, fields and target, or None. It is a path so that serving needs no pandas.
+        words: words for decisions.
+        exposure: field of the amount that may be owed in a default, such as the limit, or None.
+        target_words: texts for 0 and 1 in files of outcomes and history, in upper or lower case:
+            `{"good": 0, "bad": 1}`.
+        published_names: alternative canonical column names of whole files, mapped to the contract's
+            columns; see `contract_names`.
+        owner: person or unit that answers for the model, for model card and inventory.
+        developer: person or unit that develops it.
+        validator: person or unit that validates it, independently of the developer.
+        loss_given_default: LGD, share of the exposure that a default costs, 0 to 1: an assumption.
+        exposure_share: share of the exposure field that is owed in a default, 0 to 1: an
+            assumption.
+        grade_bounds: 1 to 25 rising PDs between the grades A, B, C and so on.
+        data_weekdays: weekdays on which data comes, 1 Monday to 7 Sunday.
+        late_days: business days that are over and were not scored without an alarm.
 
     Raises:
         ValueError: if its parts contradict each other; the message names the part.
@@ -311,6 +311,14 @@ class Portfolio:
     target_words: Mapping[str, int] = field(default_factory=dict)
     published_names: Mapping[str, str] = field(default_factory=dict)
     words: DecisionWords = DecisionWords()
+    owner: str = "not assigned"
+    developer: str = "not assigned"
+    validator: str = "not assigned"
+    loss_given_default: float = 0.75
+    exposure_share: float = 1.0
+    grade_bounds: tuple[float, ...] = (0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
+    data_weekdays: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
+    late_days: int = 1
 
     def __post_init__(self) -> None:
         names = self.field_names
@@ -328,48 +336,70 @@ class Portfolio:
                 f"portfolio {self.name}: {', '.join(unknown)} is no field; valid: "
                 f"{', '.join(names)}"
             )
-        amounts = [one.name for one in self.fields if one.codes is None]
+        amounts = [field.name for field in self.fields if field.codes is None]
         if self.exposure is not None and self.exposure not in amounts:
             raise ValueError(
                 f"portfolio {self.name}: exposure {self.exposure!r}; valid: one of "
                 f"{', '.join(amounts)}, or None"
             )
-        if worded := [one.name for one in self.fields if one.words]:
+        if with_words := [field.name for field in self.fields if field.words]:
             raise ValueError(
-                f"portfolio {self.name}: words of {', '.join(worded)}; valid: of the target "
+                f"portfolio {self.name}: words of {', '.join(with_words)}; valid: of the target "
                 "(target_words)"
             )
-        _ = self.target_field  # its words are checked
-        strangers = sorted(
+        _ = self.target_field  # checks its words
+        self._check_assumptions()
+        unknown_columns = sorted(
             {*self.published_names.values()} - {self.identifier, self.target, *names}
         )
-        if strangers or (self.published_names and not {*names} <= {*self.published_names.values()}):
+        if unknown_columns or (
+            self.published_names and not {*names} <= {*self.published_names.values()}
+        ):
             raise ValueError(
                 f"portfolio {self.name}: published_names {dict(self.published_names)}; valid: a "
                 "name for each field, and perhaps for identifier and target"
             )
-        explained = [name for reason in self.reasons for name in reason.fields]
-        _require_unique(f"portfolio {self.name}: field in the reasons", explained)
+        reason_fields = [name for reason in self.reasons for name in reason.fields]
+        _require_unique(f"portfolio {self.name}: field in the reasons", reason_fields)
         _require_unique(
             f"portfolio {self.name}: reason code", [reason.code for reason in self.reasons]
         )
-        wanted = set(names) - set(self.protected)
+        unprotected = set(names) - set(self.protected)
         if not 1 <= len(self.reasons) <= REASON_GROUPS_LIMIT:
             raise ValueError(
                 f"portfolio {self.name}: {len(self.reasons)} reasons; valid: 1 to "
                 f"{REASON_GROUPS_LIMIT}"
             )
-        if set(explained) != wanted:
-            wrong = ", ".join(sorted(set(explained) ^ wanted))
+        if set(reason_fields) != unprotected:
+            wrong = ", ".join(sorted(set(reason_fields) ^ unprotected))
             raise ValueError(
                 f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field "
                 "but the protected ones"
             )
 
+    def _check_assumptions(self) -> None:
+        bounds = self.grade_bounds
+        rising = list(bounds) == sorted({*bounds}) and 1 <= len(bounds) <= 25
+        if not rising or not 0 < bounds[0] <= bounds[-1] < 1:
+            raise ValueError(
+                f"portfolio {self.name}: grade_bounds {bounds}; valid: 1 to 25 rising PDs between "
+                "0 and 1"
+            )
+        for name in ("loss_given_default", "exposure_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"portfolio {self.name}: {name} {getattr(self, name)}; valid: 0 to 1"
+                )
+        if not self.data_weekdays or not {*self.data_weekdays} <= {*range(1, 8)}:
+            raise ValueError(
+                f"portfolio {self.name}: data_weekdays {self.data_weekdays}; valid: numbers from "
+                "1, Monday, to 7, Sunday"
+            )
+
     @cached_property
     def field_names(self) -> list[str]:
         """Names of the fields in the order of the decision graph's input columns."""
-        return [one.name for one in self.fields]
+        return [field.name for field in self.fields]
 
     @cached_property
     def feature_names(self) -> list[str]:
@@ -378,7 +408,7 @@ class Portfolio:
 
     @cached_property
     def monotone_constraints(self) -> list[int]:
-        """One of -1, 0, +1 for each feature."""
+        """Direction of each feature: -1, 0 or +1."""
         return [feature.monotone for feature in self.features]
 
     @cached_property
@@ -392,10 +422,10 @@ class Portfolio:
         )
 
     def contract_names(self, names: Sequence[str]) -> list[str]:
-        """The contract's names of a file's columns.
+        """Translate a file's column names into those of the contract.
 
-        A file in which each field has its published name, and none its own, is read by the
-        published names. Otherwise names stay.
+        Published names are translated if each field has its published name and none its own;
+        otherwise the names stay.
 
         Args:
             names: canonical column names of the file.
@@ -412,7 +442,7 @@ class Portfolio:
         return translated if len({*translated}) == len(translated) else list(names)
 
     def is_header(self, names: Sequence[str]) -> bool:
-        """Whether canonical names are those of each field, by the contract's own spelling."""
+        """Whether canonical names include every field in the contract's spelling."""
         return {*self.field_names} <= {*names}
 
 
@@ -423,19 +453,19 @@ def _require_unique(what: str, names: Iterable[str]) -> None:
 
 
 def missing_columns(
-    names: Sequence[str], wanted: Sequence[str], optional: Sequence[str] = ()
+    names: Sequence[str], required: Sequence[str], optional: Sequence[str] = ()
 ) -> str | None:
-    """The message about columns that a file lacks; None if it has each.
+    """Message about columns that a file lacks; None if it lacks none.
 
     Args:
-        names: the file's columns, as `Portfolio.contract_names` gives them.
-        wanted: the columns that it must have.
-        optional: columns that are read where they are there.
+        names: the file's columns, from `Portfolio.contract_names`.
+        required: columns that must be present.
+        optional: columns that are read if present.
     """
-    lacking = [name for name in wanted if name not in names]
+    lacking = [name for name in required if name not in names]
     if not lacking:
         return None
-    unused = [name for name in names if name not in wanted and name not in optional]
+    unused = [name for name in names if name not in required and name not in optional]
     candidates = [name for name in unused[:NAMES_COMPARED] if len(name) <= NAME_SHOWN]
     near = [
         f"{found[0]} is there and not used: is it {name}?"
@@ -443,16 +473,16 @@ def missing_columns(
         if (found := difflib.get_close_matches(name, candidates, n=1, cutoff=NEAR_NAME))
     ]
     others = (
-        f"the file's other columns: {_some(unused)}" if unused else "the file has no other columns"
+        f"the file's other columns: {_shown(unused)}" if unused else "the file has no other columns"
     )
     plural = "s" if len(lacking) > 1 else ""
     return (
         f"missing column{plural} {', '.join(lacking)}; {'; '.join([*near, others])}; valid: "
-        f"{', '.join(wanted)}"
+        f"{', '.join(required)}"
     )
 
 
-def _some(names: Sequence[str]) -> str:
+def _shown(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
     return ", ".join(name[:NAME_SHOWN] for name in names[:NAMES_SHOWN]) + (
         f" and {more} more" if more > 0 else ""
@@ -460,14 +490,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 def canonical_name(header: str) -> str:
-    """The contract's spelling of a column header: `Loan.Amount`, `LOAN_AMOUNT` and `loan amount`
-    are all `loan_amount`.
+    """Canonical spelling of a column header: `Loan.Amount`, `LOAN_AMOUNT` and `loan amount` all
+    become `loan_amount`.
     """
     return re.sub(r"[^a-z0-9]+", "_", header.strip().lower()).strip("_")
 
 
 def canonical_names(headers: Sequence[str]) -> list[str]:
-    """Canonical spelling of a file's headers; one without letters and digits is called
+    """Canonical spelling of a file's headers; a header without letters and digits becomes
     `column_<place>`.
 
     Raises:

@@ -56,16 +56,16 @@ def data_dictionary(portfolio: Portfolio) -> str:
         "",
         *_table(
             ("feature", "direction"),
-            [(f"`{one.name}`", directions[one.monotone]) for one in portfolio.features],
+            [(f"`{feature.name}`", directions[feature.monotone]) for feature in portfolio.features],
         ),
         "",
         "## Reasons",
         "",
         *_table(
-            ("code", "what the customer is told", "fields"),
+            ("code", "text for the customer", "fields"),
             [
-                (one.code, one.text, ", ".join(f"`{name}`" for name in one.fields))
-                for one in portfolio.reasons
+                (reason.code, reason.text, ", ".join(f"`{name}`" for name in reason.fields))
+                for reason in portfolio.reasons
             ],
         ),
     ]

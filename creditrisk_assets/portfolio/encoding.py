@@ -1,5 +1,5 @@
-"""From the values of a record to the decision graph's input: one float32 matrix, columns in
-contract order; and back.
+"""Conversion between records and the decision graph's input, a float32 matrix with columns in
+contract order.
 
 Training, batch and the API all encode here; text codes become numbers by the field's own table.
 """
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from creditrisk_assets.portfolio.contract import Code, Kind
 
 
-class Encoded(Protocol):
-    """What encoding needs to know of a field: of the contract, or of a bundle's manifest."""
+class EncodedField(Protocol):
+    """Field of the contract or of a bundle's manifest, as far as encoding needs it."""
 
     @property
     def name(self) -> str:
@@ -22,28 +22,30 @@ class Encoded(Protocol):
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are text codes."""
+        """Whether the values are text codes."""
 
     @property
     def code_numbers(self) -> Mapping[Any, float]:
-        """The number of each code."""
+        """Number of each code."""
 
 
-class Decoded(Encoded, Protocol):
-    """What decoding needs to know of a field besides."""
+class DecodedField(EncodedField, Protocol):
+    """Encoded field, as far as decoding needs it."""
 
     @property
     def kind(self) -> Kind:
-        """What its values are."""
+        """Kind of the values."""
 
 
-def raw_matrix(columns: Mapping[str, Any] | Any, fields: Sequence[Encoded]) -> NDArray[np.float32]:
+def raw_matrix(
+    columns: Mapping[str, Any] | Any, fields: Sequence[EncodedField]
+) -> NDArray[np.float32]:
     """Encode records that satisfy the contract.
 
     Args:
-        columns: for each field, its values: a frame, or a mapping of sequences of equal length.
-            What is missing is None or NaN.
-        fields: the columns wanted, in order.
+        columns: values of each field: a frame, or a mapping of sequences of equal length. Missing
+            values are None or NaN.
+        fields: the columns, in order.
 
     Returns:
         rows x fields, float32; NaN where a value is missing.
@@ -56,14 +58,14 @@ def raw_matrix(columns: Mapping[str, Any] | Any, fields: Sequence[Encoded]) -> N
 
 
 class RowEncoder:
-    """Encodes a few records at a time, given as mappings: the same numbers as `raw_matrix`, without
-    its cost for each column.
+    """Encoder of a few records at a time, given as mappings: the same numbers as `raw_matrix`,
+    without its cost for each column.
 
     Args:
-        fields: the columns wanted, in order.
+        fields: the columns, in order.
     """
 
-    def __init__(self, fields: Sequence[Encoded]) -> None:
+    def __init__(self, fields: Sequence[EncodedField]) -> None:
         self._names = [field.name for field in fields]
         self._tables = {
             place: (field.name, field.code_numbers)
@@ -75,7 +77,7 @@ class RowEncoder:
         """Encode records that satisfy the contract.
 
         Args:
-            records: of each a value for every field, None where one is missing.
+            records: a value for every field, None if missing.
 
         Returns:
             rows x fields, float32; NaN where a value is missing.
@@ -97,48 +99,48 @@ def _code_number(name: str, table: Mapping[Any, float], text: str | None) -> flo
         return np.nan
     number = table.get(text)
     if number is None:
-        raise ValueError(_stranger(name, text, table))
+        raise ValueError(_unknown_code(name, text, table))
     return number
 
 
-def _stranger(name: str, text: object, table: Mapping[Any, float]) -> str:
+def _unknown_code(name: str, text: object, table: Mapping[Any, float]) -> str:
     return f"{name}: {text!r} is not a known code; valid: one of {', '.join(map(str, table))}"
 
 
-def _numbers(values: Any, field: Encoded) -> NDArray[np.float32]:
+def _numbers(values: Any, field: EncodedField) -> NDArray[np.float32]:
     if not field.is_text:
         return np.asarray(values, dtype=np.float64).astype(np.float32)
     table = field.code_numbers
     texts = np.asarray(values, dtype=object)
-    known, places = np.unique(texts.astype(str), return_inverse=True)
-    numbers = np.array([table.get(text, np.nan) for text in known.tolist()], dtype=np.float32)[
+    distinct, places = np.unique(texts.astype(str), return_inverse=True)
+    numbers = np.array([table.get(text, np.nan) for text in distinct.tolist()], dtype=np.float32)[
         places.reshape(-1)
     ]
     missing = np.array([not isinstance(text, str) for text in texts.tolist()], dtype=bool)
-    strangers = np.isnan(numbers) & ~missing
-    if strangers.any():
-        raise ValueError(_stranger(field.name, texts[strangers][0], table))
+    unknown = np.isnan(numbers) & ~missing
+    if unknown.any():
+        raise ValueError(_unknown_code(field.name, texts[unknown][0], table))
     numbers[missing] = np.nan
     return numbers
 
 
 def record_of(
-    row: Sequence[float | None], fields: Sequence[Decoded]
+    row: Sequence[float | None], fields: Sequence[DecodedField]
 ) -> dict[str, Code | float | None]:
-    """The record of which a row of the matrix was made; encoded again it gives the same bits.
+    """Decode a row of the matrix into its record, which encodes to the same bits again.
 
     Args:
-        row: one number for each field; None or NaN where a value is missing.
+        row: a number for each field; None or NaN if missing.
         fields: the columns, in order.
     """
     return {field.name: _value(number, field) for number, field in zip(row, fields, strict=True)}
 
 
-def _value(number: float | None, field: Decoded) -> Code | float | None:
+def _value(number: float | None, field: DecodedField) -> Code | float | None:
     if number is None or np.isnan(number):
         return None
     if field.is_text:
         return next(str(code) for code, place in field.code_numbers.items() if place == number)
     if field.kind == "decimal":
-        return float(str(np.float32(number)))  # the shortest decimal number that is this float32
+        return float(str(np.float32(number)))  # the shortest decimal of this float32
     return int(number)

@@ -1,7 +1,7 @@
-"""Identifiers of customers: one text for each customer, in whatever type or spelling it arrives.
+"""Identifiers of customers: the same text for the same customer, whatever the type or spelling.
 
-The one rule of all doors: landed files, outcomes, history, `creditrisk score`, the API.
-    `validation` applies it to columns.
+All inputs follow this rule: landed files, outcomes, history, `creditrisk score` and the API.
+`validation` applies it to columns.
 """
 
 import re
@@ -16,28 +16,28 @@ VALID_IDENTIFIER = (
 )
 
 FLOAT64_EXACT_INTEGER = 2**53
-"""Largest magnitude up to which float64 tells all whole numbers apart."""
+"""Largest magnitude up to which float64 distinguishes all whole numbers."""
 
 UUID_BYTES = 16
 
 WITHOUT_FRACTION = r"^(-?\d+)\.0+$"
-"""A whole number as a column of floats prints it: 7.0 is customer 7."""
+"""Whole number from a column of floats: 7.0 is customer 7."""
 
 ROUNDED = re.compile(r"[+-]?(\d+\.\d*e[+-]?\d+|\d+e\+\d+)", re.IGNORECASE | re.ASCII)
 GROUPED = re.compile(r"-?[1-9]\d{0,2}\.000", re.ASCII)
 FORMULA = re.compile(r'=".*"', re.DOTALL)
 SUSPICIOUS = (".", "+", '="')
-"""Each text that one of the patterns refuses holds one of these."""
+"""Every text that matches one of the patterns contains one of these."""
 
 
 def identifier_of(value: object) -> str:
-    """The text that names a customer; "" where there is none.
+    """Identifier of a customer as text; "" if missing.
 
     Args:
         value: a cell of a file, or a value of JSON.
 
     Raises:
-        ValueError: if the value names no customer; the message says why.
+        ValueError: if the value is not a valid identifier; the message says why.
     """
     if value is None or value != value:
         return ""

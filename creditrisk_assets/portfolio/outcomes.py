@@ -1,6 +1,4 @@
-"""Outcomes over time: every version that was ever reported, the one that counts, and who is still
-waited for.
-"""
+"""Outcomes over time: all reported versions, the current version, and the pending customers."""
 
 import datetime
 from dataclasses import dataclass
@@ -12,10 +10,10 @@ VERSION = "version"
 
 @dataclass(frozen=True)
 class Maturity:
-    """How many of a day's decisions have an outcome.
+    """Number of a day's decisions that have an outcome.
 
-    `pending` ones have none yet and their performance window is still open; `missing` ones have
-    none although it is over.
+    The performance window of `pending` decisions is still open; that of `missing` ones is over
+    without an outcome.
     """
 
     decisions: int
@@ -24,56 +22,60 @@ class Maturity:
     missing: int
 
 
-def merged_versions(
-    kept: pd.DataFrame | None, observed: pd.DataFrame, identifier: str
+def merge_versions(
+    stored: pd.DataFrame | None, observed: pd.DataFrame, identifier: str
 ) -> pd.DataFrame:
-    """What was kept of a day, with what its files say now.
+    """Merge the stored outcomes of a day with those of its current files.
 
-    Where the files repeat what is kept and add to it, they are the longer story. Where a file was
-    replaced, what it says last is one more version, unless that is what is kept already. Nothing
-    that was kept is dropped.
+    Where the files repeat the stored versions of a customer, and perhaps add some, the files count.
+    Where a file was replaced, its last outcome becomes one more version, unless it equals the last
+    stored one. No stored version is dropped.
 
     Args:
-        kept: identifier, target, version (1, 2, … for each customer); None before the first time.
-        observed: the same, from the files that lie in the landing zone now.
+        stored: identifier, target, version (1, 2, … for each customer); None at the first merge.
+        observed: the same columns, from the files now in the landing zone.
         identifier: name of the customer column.
 
     Returns:
-        The same columns, ordered by customer and version; the same files twice give the same rows.
+        The same columns, ordered by customer and version. Merging is idempotent.
     """
-    if kept is None:
-        kept = observed.iloc[:0]
+    if stored is None:
+        stored = observed.iloc[:0]
     target = next(name for name in observed.columns if name not in (identifier, VERSION))
-    pairs = kept.merge(observed, how="left", indicator=True)
+    pairs = stored.merge(observed, how="left", indicator=True)
     contradicted = set(pairs.loc[pairs["_merge"] == "left_only", identifier])
-    longer = observed[~observed[identifier].isin(contradicted)]
-    stays = kept[kept[identifier].isin(contradicted)]
-    says = current_versions(observed, identifier).merge(
-        current_versions(stays, identifier), on=identifier, suffixes=("", "_kept")
+    consistent = observed[~observed[identifier].isin(contradicted)]
+    retained = stored[stored[identifier].isin(contradicted)]
+    current = current_versions(observed, identifier).merge(
+        current_versions(retained, identifier), on=identifier, suffixes=("", "_stored")
     )
-    news = says[says[target] != says[f"{target}_kept"]]
+    changed = current[current[target] != current[f"{target}_stored"]]
     added = pd.DataFrame(
-        {identifier: news[identifier], target: news[target], VERSION: news[f"{VERSION}_kept"] + 1}
+        {
+            identifier: changed[identifier],
+            target: changed[target],
+            VERSION: changed[f"{VERSION}_stored"] + 1,
+        }
     )
-    merged = pd.concat([longer, stays, added[list(observed.columns)]])
+    merged = pd.concat([consistent, retained, added[list(observed.columns)]])
     merged = merged.sort_values([identifier, VERSION], kind="stable").reset_index(drop=True)
     return merged.astype({target: "int64", VERSION: "int64"})
 
 
 def current_versions(outcomes: pd.DataFrame, identifier: str) -> pd.DataFrame:
-    """The last version of each customer's outcome: the one that counts."""
+    """Last version of each customer's outcome, which is the one that counts."""
     ordered = outcomes.sort_values([identifier, VERSION], kind="stable")
     return ordered.drop_duplicates(identifier, keep="last").reset_index(drop=True)
 
 
 def maturity(decisions: int, matured: int, day: str, latest_day: str, window_days: int) -> Maturity:
-    """Who of a day is waited for, by the clock of the data.
+    """Maturity of a day's decisions, by the clock of the data.
 
     Args:
-        decisions: of the day.
-        matured: those whose outcome has arrived.
+        decisions: number of the day's decisions.
+        matured: number of those with an outcome.
         day: the day of the decisions.
-        latest_day: the latest day that any data has.
+        latest_day: the latest day with any data.
         window_days: length of the performance window.
     """
     over = datetime.date.fromisoformat(day) + datetime.timedelta(

@@ -1,8 +1,8 @@
 """The UCI "Default of credit card clients" portfolio (Yeh & Lien 2009, Expert Systems with
 Applications 36:2473).
 
-Fields, codes and features of this one data set; nothing about how models are made. The target is
-default in the next month, so a score over it is a one-month behavioural score.
+This module holds the fields, codes and features of this data set; modelling belongs in `modelling`.
+The target is default in the next month, so its score is a one-month behavioural score.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ _LATE, _BILL, _PAID, _UTILISATION = (
     tuple(f"{name}_{month}" for month in range(1, 7))
     for name in ("late", "bill", "paid", "utilisation")
 )
-"""Columns of the months as features are called."""
+"""Feature names of the monthly columns."""
 
 AGE_BANDS = (25, 35, 45, 62)
-"""The last is where 12 CFR 1002.2(o) begins to call an applicant elderly; 0.7 % of these customers
-are.
+"""The last band begins at the age of an elderly applicant by 12 CFR 1002.2(o); it holds 0.7 % of
+these customers.
 """
 
 PAYMENT_STATUS = {
@@ -129,12 +129,12 @@ _FEATURES = (
 
 
 class _Columns:
-    """Columns by name, each a row of one matrix. What is computed alike is gathered and computed at
-    once: for a single customer each node of the graph costs more than what it computes.
+    """Columns by name, each a row of one matrix. Columns with the same formula are computed
+    together: for a single customer each node of the graph costs more than its arithmetic.
 
     Args:
         xp: the array namespace.
-        names: of the columns.
+        names: names of the columns.
         values: columns x customers.
     """
 
@@ -144,13 +144,13 @@ class _Columns:
         self._values = values
 
     def __getitem__(self, names: Sequence[str]) -> Any:
-        """Some of them, in the order of the names."""
+        """Matrix of the named columns, in the order of the names."""
         places = np.array([self._places[name] for name in names], dtype=np.int64)
         return self._xp.take(self._values, self._xp.asarray(places), axis=0)
 
-    def and_(self, *more: tuple[Sequence[str], Any]) -> "_Columns":
-        """These and others, each block with its names."""
-        names = [*self._places, *(name for some, _ in more for name in some)]
+    def with_columns(self, *more: tuple[Sequence[str], Any]) -> "_Columns":
+        """Add blocks of columns, each with its names."""
+        names = [*self._places, *(name for block, _ in more for name in block)]
         return _Columns(
             self._xp,
             names,
@@ -159,13 +159,13 @@ class _Columns:
 
 
 def compute_features(raw: Any) -> Any:
-    """Feature matrix of the portfolio, as array-API code.
+    """Compute the feature matrix of the portfolio, in array-API code.
+
+    Only small whole numbers, whose sums are exact in any order, are summed by reduction; fractions
+    are added column by column.
 
     Args:
         raw: rows x 23 fields, float32, columns in contract order.
-
-    Sums by reduction are of small whole numbers only, which are exact in any order; fractions are
-    added column by column.
 
     Returns:
         rows x features, float32, columns in the order of the portfolio's `features`.
@@ -175,28 +175,28 @@ def compute_features(raw: Any) -> Any:
     def each(*values: float, times: int = 1) -> Any:
         return xp.asarray(np.repeat(np.array(values, dtype=np.float32), times)[:, None])
 
-    def holds(condition: Any) -> Any:
+    def as_float(condition: Any) -> Any:
         return xp.astype(condition, xp.float32)
 
     def part_by_part(operation: Callable[[Any, Any], Any], values: Any, parts: int) -> Any:
-        # In a fixed order: a reduction may add fractions in another one on another processor.
+        # In a fixed order: a reduction may add fractions in a different order on another processor.
         width = values.shape[0] // parts
         result = values[:width, :]
         for part in range(1, parts):
             result = operation(result, values[part * width : (part + 1) * width, :])
         return result
 
-    known = _Columns(xp, ("limit", *PEOPLE, *PAY, *_BILL, *_PAID), xp.matrix_transpose(raw))
+    columns = _Columns(xp, ("limit", *PEOPLE, *PAY, *_BILL, *_PAID), xp.matrix_transpose(raw))
     one, two = each(1.0), each(2.0)
-    late = xp.maximum(known[PAY], each(0.0))
+    late = xp.maximum(columns[PAY], each(0.0))
     by_month = [
-        holds(known[PAY + PAY] > each(0.0, 1.0, times=6)),
-        holds(known[PAY + PAY + _PAID] == each(-2.0, -1.0, 0.0, times=6)),
+        as_float(columns[PAY + PAY] > each(0.0, 1.0, times=6)),
+        as_float(columns[PAY + PAY + _PAID] == each(-2.0, -1.0, 0.0, times=6)),
         late,
         late * each(6.0, 5.0, 4.0, 3.0, 2.0, 1.0),
     ]
     change = tuple(f"change_{month}" for month in range(1, 6))
-    known = known.and_(
+    columns = columns.with_columns(
         (_LATE, late),
         (
             (
@@ -211,61 +211,66 @@ def compute_features(raw: Any) -> Any:
             ),
             xp.sum(xp.reshape(xp.concat(by_month, axis=0), (7, 6, -1)), axis=1),
         ),
-        (change, xp.abs(known[_BILL[1:]] - known[_BILL[:5]])),
+        (change, xp.abs(columns[_BILL[1:]] - columns[_BILL[:5]])),
     )
     # A payment of a month answers the bill of the month before.
     five = [name for month in zip(_BILL[1:], _PAID[:5], change, strict=True) for name in month]
-    known = known.and_((("owed", "paid_since", "moved"), part_by_part(xp.add, known[five], 5)))
-    known = known.and_(
+    columns = columns.with_columns(
+        (("owed", "paid_since", "moved"), part_by_part(xp.add, columns[five], 5))
+    )
+    columns = columns.with_columns(
         (
             ("rise", "bill_less_paid", "late_before", "available"),
-            known[("bill_1", "bill_1", "late_sum", "limit")]
-            - known[("bill_6", "paid_since", "late_1", "bill_1")],
+            columns[("bill_1", "bill_1", "late_sum", "limit")]
+            - columns[("bill_6", "paid_since", "late_1", "bill_1")],
         )
     )
-    known = known.and_(
+    columns = columns.with_columns(
         (
             ("billed", "paid", "spent", "left"),
-            known[("bill_1", "paid_since", "rise", "bill_less_paid")]
-            + known[("owed", "paid_6", "paid_since", "paid_6")] * each(1.0, 1.0, 1.0, -1.0),
+            columns[("bill_1", "paid_since", "rise", "bill_less_paid")]
+            + columns[("owed", "paid_6", "paid_since", "paid_6")] * each(1.0, 1.0, 1.0, -1.0),
         )
     )
-    known = known.and_(
+    columns = columns.with_columns(
         (
             ("bill_mean", "paid_mean", "bill_movement", "spent_mean", "late_before_mean"),
-            known[("billed", "paid", "moved", "spent", "late_before")]
+            columns[("billed", "paid", "moved", "spent", "late_before")]
             / each(6.0, 6.0, 5.0, 5.0, 5.0),
         )
     )
-    known = known.and_(
+    columns = columns.with_columns(
         (
             (
                 *("utilisation_mean", "paid_of_limit", "utilisation_movement", "spending_of_limit"),
                 *("balance_after_payments", "utilisation_trend", *_UTILISATION),
             ),
-            known[("bill_mean", "paid_mean", "bill_movement", "spent_mean", "left", "rise", *_BILL)]
-            / known[("limit",)],
+            columns[
+                ("bill_mean", "paid_mean", "bill_movement", "spent_mean", "left", "rise", *_BILL)
+            ]
+            / columns[("limit",)],
         ),
         (
             (*(f"paid_of_bill_{month}" for month in range(1, 6)), "paid_of_bills"),
             xp.minimum(
-                known[(*_PAID[:5], "paid_since")] / xp.maximum(known[(*_BILL[1:], "owed")], one),
+                columns[(*_PAID[:5], "paid_since")]
+                / xp.maximum(columns[(*_BILL[1:], "owed")], one),
                 two,
             ),
         ),
-        (("late_trend",), known[("late_1",)] - known[("late_before_mean",)]),
+        (("late_trend",), columns[("late_1",)] - columns[("late_before_mean",)]),
     )
     six = [
         name
         for month in zip(_LATE, _UTILISATION, _UTILISATION, _PAID, _PAID, strict=True)
         for name in month
     ]
-    sign = (1.0, 1.0, -1.0, -1.0, 1.0)  # the least is the most of what is turned round
-    most = part_by_part(xp.maximum, known[six] * each(*sign * 6), 6) * each(*sign)
-    known = known.and_(
-        (("late_max", "utilisation_max", "utilisation_min", "paid_min", "paid_max"), most)
+    sign = (1.0, 1.0, -1.0, -1.0, 1.0)  # the minimum is the maximum of the negated values
+    extremes = part_by_part(xp.maximum, columns[six] * each(*sign * 6), 6) * each(*sign)
+    columns = columns.with_columns(
+        (("late_max", "utilisation_max", "utilisation_min", "paid_min", "paid_max"), extremes)
     )
-    return xp.matrix_transpose(known[[feature.name for feature in _FEATURES]])
+    return xp.matrix_transpose(columns[[feature.name for feature in _FEATURES]])
 
 
 REASONS = (
@@ -309,7 +314,7 @@ _EXAMPLE = (
     0,
     2000,
 )
-"""The second row of the published data."""
+"""Second row of the published data."""
 
 PORTFOLIO = Portfolio(
     name="uci_card",
@@ -331,8 +336,7 @@ PORTFOLIO = Portfolio(
         "it nor a lifetime PD (IFRS 9).",
         "It is not an application score: it knows only customers who had a card and statements "
         "for six months.",
-        "The outcomes are of one month, October 2005, in Taiwan; how they were in other months "
-        "nobody can see in this data.",
+        "The outcomes are of one month, October 2005, in Taiwan; the data shows no other month.",
         "The data set has no dates. Days of production made from it, or simulated, are a "
         "synthetic time axis.",
     ),

@@ -1,3 +1,3 @@
-"""What decides: bundles, their reference profile, and scoring a file. What was decided belongs in
+"""Scoring: bundles, their reference profiles, and scoring of files. Stored decisions belong in
 `decisions`.
 """

@@ -1,7 +1,7 @@
-"""The bundle: the files that decide, read back, proven and run.
+"""The bundle: loading, verifying and running the files of a model.
 
-Making a bundle is `modelling`'s matter and storing it `registry`'s. This module is all that the API
-and bulk scoring need of a model; it holds neither pandas nor scikit-learn.
+Making a bundle belongs in `modelling`, storing it in `bundle_store`. The API and bulk scoring need
+only this module of a model; it imports neither pandas nor scikit-learn.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from creditrisk_assets.portfolio.contract import Code, Kind, Portfolio
 from creditrisk_assets.portfolio.encoding import RowEncoder, raw_matrix
 from creditrisk_assets.storage import store_errors
 
-if TYPE_CHECKING:  # it is imported with the first session: who only reads records does without
+if TYPE_CHECKING:  # imported with the first session; readers of records do without it
     import onnxruntime
 
 GRAPH = "model.onnx"
@@ -33,21 +33,19 @@ HELD_OUT = "extra_files/held_out.parquet"
 CLASSIFIER = "extra_files/classifier.skops"
 INSPECTION = "extra_files/inspection.json"
 DECIDING = (GRAPH, REASONS_GRAPH, MANIFEST, GOLDEN)
-"""The files that `bundle_sha256` is over: what decides, not what documents."""
+"""Files covered by `bundle_sha256`: those that decide, not those that document."""
 
 RECALIBRATION = "recalibration"
-"""Kind of a bundle that is another one with a new calibration; those whose model was fitted are
-`history` and `candidate`.
+"""Kind of a bundle made from another by a new calibration; fitted models have the kinds `history`
+and `candidate`.
 """
 
-DECIDED_AT_ONCE = 4_096
-"""Rows of one run of the reasons graph, which multiplies them by 2 for each group of fields."""
+REASONS_CHUNK_ROWS = 4_096
+"""Rows in one run of the reasons graph, which doubles them for each group of fields."""
 
 
 class BundleError(RuntimeError):
-    """A bundle that must not be served: a file is missing, its hash or its golden answers do not
-    match.
-    """
+    """A bundle must not be served: a file is missing, or its hash or a golden answer differs."""
 
 
 class _Document(BaseModel):
@@ -55,11 +53,9 @@ class _Document(BaseModel):
 
 
 class InputField(_Document):
-    """One column of the graph's input matrix, as the contract described the field when the model
-    was made.
+    """Column of the graph's input matrix, with the contract's description at training time.
 
-    `codes` stand in the order of the contract's table; a text code enters the matrix as its place
-    in it.
+    `codes` are in the order of the contract; the matrix holds a text code as its place among them.
     """
 
     name: str
@@ -71,12 +67,12 @@ class InputField(_Document):
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are text codes."""
+        """Whether the values are text codes."""
         return bool(self.codes) and isinstance((self.codes or [0])[0], str)
 
     @property
     def code_numbers(self) -> dict[Code, float]:
-        """The number of each code."""
+        """Number of each code."""
         codes: list[Code] = [*(self.codes or ())]
         return {
             code: float(place if isinstance(code, str) else code)
@@ -85,8 +81,8 @@ class InputField(_Document):
 
 
 class Scaling(_Document):
-    """Points: score = offset + factor * ln(good:bad odds); 600 points at 50:1, twice the odds for
-    each 20 points more.
+    """Points: score = offset + factor * ln(good:bad odds); 600 points at 50:1, and 20 more points
+    double the odds.
     """
 
     base_score: float = 600.0
@@ -95,7 +91,7 @@ class Scaling(_Document):
 
     @property
     def factor(self) -> float:
-        """Points for a factor e in the odds."""
+        """Points for odds higher by the factor e."""
         return self.points_to_double_odds / float(np.log(2.0))
 
     @property
@@ -112,7 +108,7 @@ class Calibration(_Document):
 
 
 class ReasonText(_Document):
-    """One reason as the portfolio worded it when the model was made."""
+    """Reason with the portfolio's text at training time."""
 
     code: str
     text: str
@@ -120,9 +116,8 @@ class ReasonText(_Document):
 
 
 class DecisionRule(_Document):
-    """What turns a PD into a decision: the PD from which a customer is refused, and the profile
-    that reasons compare with, a customer just good enough to be approved (a value for each input,
-    None where it has none).
+    """Rule from PD to decision: the PD from which a customer is refused, and the reference profile
+    of the reasons, a customer just good enough to be approved (a value for each input, or None).
     """
 
     cut_off: float
@@ -130,13 +125,13 @@ class DecisionRule(_Document):
 
 
 class RecalibrationFacts(_Document):
-    """How a bundle's calibration was made of another bundle's, its parent's.
+    """Derivation of a bundle's calibration from that of its parent.
 
     Attributes:
-        parent_sha256: hash of the parent, whose graphs these are but for slope and intercept.
-        update: the least change of the calibration that more did not significantly beat.
+        parent_sha256: hash of the parent; the graphs differ only in slope and intercept.
+        update: the smallest change of the calibration that no larger change significantly beats.
         intercept: new calibrated log-odds = intercept + slope * calibrated log-odds of the parent.
-        slope: above 0, so that the order of customers is the parent's.
+        slope: above 0, so the order of customers is the parent's.
         change_p: of the likelihood-ratio test of a new intercept and slope against none.
         slope_p: of the likelihood-ratio test of a new intercept and slope against a new intercept.
     """
@@ -150,12 +145,12 @@ class RecalibrationFacts(_Document):
 
 
 class TrainingFacts(_Document):
-    """What the model was fitted on; of a recalibration, what its calibration was fitted on.
+    """Data that the model, or the calibration of a recalibration, was fitted on.
+
     `fingerprint` is SHA-256 over the rows and their weights; `production_days` are the days whose
-    matured rows are among them. `family` is the candidate that was chosen, `candidates` has of each
-    its log loss on cross-fitted scores, how much that is above the best one's, and the standard
-    error of this; a recalibration has both from its parent. `recalibration` is there where `kind`
-    is `RECALIBRATION`.
+    matured rows are among them. `family` is the selected candidate; `candidates` has the log loss
+    of each on cross-fitted scores, its excess over the best, and the standard error of the excess;
+    a recalibration has both from its parent. `recalibration` is set if `kind` is `RECALIBRATION`.
     """
 
     kind: str
@@ -171,7 +166,7 @@ class TrainingFacts(_Document):
 
 
 class Manifest(_Document):
-    """What a bundle says of itself. Deterministic: no time, no run and no version number in it."""
+    """Description of a bundle. It is deterministic: it has no time, run or version number."""
 
     format: int = 2
     portfolio: str
@@ -194,9 +189,7 @@ class Manifest(_Document):
 
 
 class GoldenRequest(_Document):
-    """One raw row, None where a value is missing, and the answer that it must give by the bundle's
-    own rule, bit for bit.
-    """
+    """Raw row, None where a value is missing, and its exact answer by the bundle's own rule."""
 
     raw: list[float | None]
     default_probability: float
@@ -207,8 +200,8 @@ class GoldenRequest(_Document):
 
 @dataclass(frozen=True)
 class Scores:
-    """For n rows: PD (float64, 0..1), points (float64, higher is safer) and prediction (int8, 1 =
-    default: the PD is at or above the cut-off).
+    """Scores of n rows: PD (float64, 0..1), points (float64, higher is safer) and prediction (int8,
+    1 = default: the PD is at or above the cut-off).
     """
 
     default_probability: NDArray[np.float64]
@@ -218,7 +211,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Decisions(Scores):
-    """Scores with reasons: n x up to 4, int8, places in the manifest's reasons in order of
+    """Scores with reasons: n x up to 4, int8, indices into the manifest's reasons in order of
     contribution, then -1.
     """
 
@@ -227,7 +220,7 @@ class Decisions(Scores):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded bundle. `location` is its directory, `sha256` the hash over its deciding files."""
+    """Loaded bundle. `location` is its directory, `sha256` the hash over its deciding files."""
 
     location: str
     sha256: str
@@ -237,11 +230,11 @@ class Bundle:
     reasons_session: "onnxruntime.InferenceSession"
 
     def require_fits(self, portfolio: Portfolio) -> None:
-        """Whether records of a portfolio's contract, as it is now, can be given to this bundle.
+        """Check that the bundle can score records of a portfolio's current contract.
 
         Raises:
-            BundleError: if it was made for another portfolio, or the contract lacks a field or has
-                a text code that the bundle does not know.
+            BundleError: if it is of another portfolio, or the contract lacks a field or has a text
+                code unknown to the bundle.
         """
         if self.manifest.portfolio != portfolio.name:
             raise BundleError(
@@ -249,38 +242,38 @@ class Bundle:
                 f"{portfolio.name!r}"
             )
         contract = {field.name: field for field in portfolio.fields}
-        for known in self.manifest.inputs:
-            field = contract.get(known.name)
-            if field is None or field.is_text != known.is_text:
-                what = (
+        for column in self.manifest.inputs:
+            field = contract.get(column.name)
+            if field is None or field.is_text != column.is_text:
+                found = (
                     "no such field"
                     if field is None
                     else f"{field.kind}, {'text' if field.is_text else 'number'}"
                 )
                 raise BundleError(
-                    f"bundle {self.location} needs {known.name} ({known.kind}); the contract has "
-                    f"{what}; train again"
+                    f"bundle {self.location} needs {column.name} ({column.kind}); the contract has "
+                    f"{found}; train again"
                 )
             new = [
                 code
                 for code in field.codes or ()
-                if field.is_text and code not in known.code_numbers
+                if field.is_text and code not in column.code_numbers
             ]
             if new:
                 raise BundleError(
-                    f"bundle {self.location} does not know code {new[0]!r} of {known.name}; train "
+                    f"bundle {self.location} does not know code {new[0]!r} of {column.name}; train "
                     "again"
                 )
 
     def raw(self, columns: Mapping[str, Any] | Any) -> NDArray[np.float32]:
-        """Records as the graph takes them, by the code tables that the model was made with.
+        """Encode records for the graph, by the code tables of the model's training.
 
         Args:
-            columns: for each input its values, of equal length, as the contract allows them; a
-                frame or a mapping. Columns that are no inputs are passed over.
+            columns: valid values of each input, of equal length; a frame or a mapping. Other
+                columns are ignored.
 
         Raises:
-            ValueError: if a text is not a code that this bundle knows.
+            ValueError: if a text is not a code of this bundle.
         """
         return raw_matrix(columns, self.manifest.inputs)
 
@@ -296,18 +289,19 @@ class Bundle:
         return Scores(probability, score, (probability >= limit).astype(np.int8))
 
     def decide(self, raw: NDArray[np.float32], rule: DecisionRule) -> Decisions:
-        """Decide on rows, with reasons. PD and points are the same bits that `score` gives.
+        """Decide on rows, with reasons. PD and points are bit-identical to those of `score`.
 
         Args:
             raw: rows x fields, float32, columns in the manifest's order.
             rule: cut-off and reference profile.
         """
-        if len(raw) <= DECIDED_AT_ONCE:
+        if len(raw) <= REASONS_CHUNK_ROWS:
             probability, score, reasons = self._with_reasons(raw, rule)
         else:
-            starts = range(0, len(raw), DECIDED_AT_ONCE)
+            starts = range(0, len(raw), REASONS_CHUNK_ROWS)
             parts = [
-                self._with_reasons(raw[start : start + DECIDED_AT_ONCE], rule) for start in starts
+                self._with_reasons(raw[start : start + REASONS_CHUNK_ROWS], rule)
+                for start in starts
             ]
             probability, score, reasons = (
                 np.concatenate(part) for part in zip(*parts, strict=True)
@@ -316,22 +310,22 @@ class Bundle:
         return Decisions(probability, score, prediction, reasons.astype(np.int8))
 
     def _with_reasons(self, raw: NDArray[np.float32], rule: DecisionRule) -> list[NDArray[Any]]:
-        """PD, points and places of reasons."""
+        """PD, points and indices of reasons."""
         outputs = ["default_probability", "score", "reasons"]
         reference = np.array([rule.reference], dtype=np.float32)
-        found: list[NDArray[Any]] = self.reasons_session.run(
+        answers: list[NDArray[Any]] = self.reasons_session.run(
             outputs, {"raw": raw, "reference": reference}
         )
-        return found
+        return answers
 
     def reason_codes(self, decisions: Decisions) -> list[list[str]]:
-        """The codes of each decision's reasons, the strongest first."""
+        """Codes of each decision's reasons, the strongest first."""
         codes = [reason.code for reason in self.manifest.reasons]
         return [[codes[place] for place in row if place >= 0] for row in decisions.reasons.tolist()]
 
     @cached_property
     def encoder(self) -> RowEncoder:
-        """Encodes a few records, given as mappings, as `raw` does."""
+        """Encoder of a few records, given as mappings; equivalent to `raw`."""
         return RowEncoder(self.manifest.inputs)
 
     @cached_property
@@ -340,7 +334,7 @@ class Bundle:
         return [field.name for field in self.manifest.inputs]
 
     def document(self, name: str) -> bytes:
-        """One of the files that document: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is
+        """Content of a documenting file: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is
         skops, `REFERENCE_PROFILE` and `INSPECTION` JSON.
         """
         return bytes(UPath(self.location, name).read_bytes())
@@ -355,33 +349,32 @@ class Bundle:
         scores, decisions = self.score(raw), self.decide(raw, self.manifest.rule)
         codes = self.reason_codes(decisions)
         for position, request in enumerate(self.golden):
-            wanted = (request.default_probability, request.score)
+            expected = (request.default_probability, request.score)
             for answers in (scores, decisions):
-                given = (
+                answer = (
                     float(answers.default_probability[position]),
                     float(answers.score[position]),
                 )
-                if given != wanted:
+                if answer != expected:
                     raise BundleError(
-                        f"golden request {position} of {self.location} gives {given}; valid: "
-                        f"exactly {wanted}. The graph, onnxruntime or this processor's "
+                        f"golden request {position} of {self.location} gives {answer}; valid: "
+                        f"exactly {expected}. The graph, onnxruntime or this processor's "
                         "mathematics is not the one the bundle was made with."
                     )
-            decided = (int(decisions.prediction[position]), codes[position])
-            if decided != (request.prediction, request.reasons):
+            decision = (int(decisions.prediction[position]), codes[position])
+            if decision != (request.prediction, request.reasons):
                 raise BundleError(
-                    f"golden request {position} of {self.location} gives {decided}; valid: exactly "
-                    f"{(request.prediction, request.reasons)}"
+                    f"golden request {position} of {self.location} gives {decision}; valid: "
+                    f"exactly {(request.prediction, request.reasons)}"
                 )
 
 
 def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
-    """Read a bundle's directory, check its hash and its golden answers.
+    """Load a bundle's directory; check its hash and its golden answers.
 
     Args:
         location: directory path or URI.
-        expected_sha256: the hash that it must have; without it the bundle only has to agree with
-            itself.
+        expected_sha256: required hash; without it the bundle only has to be consistent.
 
     Raises:
         BundleError: if a file is missing, the hash differs, or a golden answer differs.
@@ -392,25 +385,25 @@ def load_bundle(location: str, expected_sha256: str | None = None) -> Bundle:
             location=location,
             sha256=bundle_digest(content),
             manifest=Manifest.model_validate_json(content[MANIFEST]),
-            golden=tuple(GoldenRequest.model_validate(one) for one in json.loads(content[GOLDEN])),
+            golden=tuple(map(GoldenRequest.model_validate, json.loads(content[GOLDEN]))),
             session=open_session(content[GRAPH]),
             reasons_session=open_session(content[REASONS_GRAPH]),
         )
         bundle.verify()
-    except _unreadable() as error:
+    except _load_errors() as error:
         raise BundleError(f"bundle {location} cannot be read or run: {error}") from error
     return bundle
 
 
 def deciding_files(location: str, expected_sha256: str | None = None) -> dict[str, bytes]:
-    """The contents of a bundle's deciding files by name.
+    """Read the contents of a bundle's deciding files, by name.
 
     Args:
         location: directory path or URI.
-        expected_sha256: the hash that they must have.
+        expected_sha256: required hash.
 
     Raises:
-        BundleError: if one is missing, or the hash differs.
+        BundleError: if a file is missing, or the hash differs.
     """
     directory = UPath(location)
     try:
@@ -433,8 +426,8 @@ def bundle_digest(content: dict[str, bytes]) -> str:
 
 
 def open_session(graph: bytes) -> "onnxruntime.InferenceSession":
-    """An ONNX session with one thread: more threads change the order of sums, and with it the last
-    bit.
+    """Open an ONNX session with one thread: more threads would change the order of sums, and with
+    it the last bit.
     """
     import onnxruntime
 
@@ -444,37 +437,37 @@ def open_session(graph: bytes) -> "onnxruntime.InferenceSession":
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def _unreadable() -> tuple[type[Exception], ...]:
-    """What is raised over a bundle's files that cannot be read or run."""
+def _load_errors() -> tuple[type[Exception], ...]:
+    """Exceptions of bundle files that cannot be read or run."""
     import onnxruntime.capi.onnxruntime_pybind11_state as onnx_errors
 
-    of_graphs = (
+    graph_errors = (
         onnx_errors.InvalidProtobuf,
         onnx_errors.InvalidGraph,
         onnx_errors.InvalidArgument,
         onnx_errors.Fail,
     )
-    return (ValueError, TypeError, *of_graphs)
+    return (ValueError, TypeError, *graph_errors)
 
 
 class BundlePlace(_Document):
-    """Where a bundle is, relative to the data folder, and the hash that it must have."""
+    """Address of a bundle, relative to the data folder, and its required hash."""
 
     artifact_uri: str
     bundle_sha256: str
 
 
 class ChampionRecord(BaseModel):
-    """What a materialization of the `champion` asset says: which bundle decides from now on, by
-    which rule, and why.
+    """Content of a materialization of the `champion` asset: the bundle in force, its rule, and the
+    reason.
 
-    `fallback` is the scorecard of the same rows, for when the bundle cannot be loaded; None where
-    the bundle is the scorecard. `verdict` and `reason` are of the latest materialization, which may
-    be about a challenger that was refused; `in_force_verdict` and `in_force_reason` are of the move
-    by which what is in force came into force. Addresses are relative to the data folder.
+    `fallback` is the scorecard of the same rows, for a bundle that cannot be loaded; None if the
+    bundle is the scorecard. `verdict` and `reason` are those of the latest materialization, which
+    may be about a rejected challenger; `in_force_verdict` and `in_force_reason` are those of the
+    change that put the current bundle and rule in force. Addresses are relative to the data folder.
     `documents_uri` is the folder of the model card and the plots; `ledger_entry` and
-    `ledger_sha256` name the last entry of the ledger then. What decides nothing is in no dump of
-    the record: the same decisions keep their bytes.
+    `ledger_sha256` name the last entry of the ledger at that time. Dumps exclude the fields that do
+    not decide, so that stored decisions keep their bytes.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -494,25 +487,23 @@ class ChampionRecord(BaseModel):
     in_force_reason: str | None = Field(None, exclude=True)
 
     @property
-    def moved_by(self) -> str:
-        """The move that put it in force: `first`, `promoted`, `rolled_back` or `cut_off`."""
+    def effective_verdict(self) -> str:
+        """Verdict that put it in force: `first`, `promoted`, `rolled_back` or `cut_off`."""
         return self.in_force_verdict or self.verdict
 
     @property
-    def moved_because(self) -> str:
-        """Why it was put in force."""
+    def effective_reason(self) -> str:
+        """Reason of the effective verdict."""
         return self.in_force_reason or self.reason
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":
-        """From an asset materialization's metadata."""
-        return cls.of_values({name: value.value for name, value in metadata.items()})
+        """Parse an asset materialization's metadata."""
+        return cls.from_values({name: value.value for name, value in metadata.items()})
 
     @classmethod
-    def of_values(cls, values: dict[str, Any]) -> "ChampionRecord":
-        """From the values of an asset materialization's metadata; what is no part of the record is
-        passed over.
-        """
+    def from_values(cls, values: dict[str, Any]) -> "ChampionRecord":
+        """Parse the values of an asset materialization's metadata; other values are ignored."""
         return cls.model_validate(
             {name: value for name, value in values.items() if name in cls.model_fields}
         )

@@ -1,7 +1,7 @@
-"""The bundles of a store: each in a folder that its hash names, below the data folder.
+"""Store of bundles below the data folder, each in a folder named by its hash.
 
-What was decided by is looked for here and nowhere else, so that a store works wherever it is moved,
-and whatever MLflow has lost. Reading and proving one bundle is `bundle`'s matter.
+All decisions take their bundle from here, so a store works wherever it is moved, and without
+MLflow. Loading and verifying one bundle belongs in `bundle`.
 """
 
 import shutil
@@ -39,11 +39,11 @@ class BundleStore:
     data_dir: StoredPath
 
     def folder(self, sha256: str) -> StoredPath:
-        """The folder of a bundle, whether it is there or not."""
+        """Folder of a bundle, which need not exist."""
         return self.data_dir / address(sha256)
 
     def load(self, sha256: str) -> Bundle:
-        """Read a bundle back, its hash and its golden answers checked.
+        """Load a bundle; check its hash and its golden answers.
 
         Raises:
             BundleError: if a file is missing, the hash differs, or a golden answer differs.
@@ -51,19 +51,18 @@ class BundleStore:
         return load_bundle(str(self.folder(sha256)), sha256)
 
     def deciding_files(self, sha256: str) -> dict[str, bytes]:
-        """The contents of a bundle's deciding files by name.
+        """Read the contents of a bundle's deciding files, by name.
 
         Raises:
-            BundleError: if one is missing, or the hash differs.
+            BundleError: if a file is missing, or the hash differs.
         """
         return deciding_files(str(self.folder(sha256)), sha256)
 
     def learned_days(self, bundle: Bundle) -> frozenset[str]:
-        """Production days that a bundle was fitted on, and the bundles that it is a recalibration
-        of.
+        """Production days that a bundle, or a parent by recalibration, was fitted on.
 
         Raises:
-            BundleError: if a bundle that it was made of cannot be read.
+            BundleError: if a parent cannot be read.
         """
         training = bundle.manifest.training
         days = frozenset(training.production_days)
@@ -72,14 +71,14 @@ class BundleStore:
         return days | self.learned_days(self.load(training.recalibration.parent_sha256))
 
     def put(self, bundle: Bundle) -> BundlePlace:
-        """Store a bundle and read it back; one that is there and whole stays as it is.
+        """Store a bundle and load it again; a complete stored copy stays as it is.
 
         Raises:
-            BundleError: if it cannot be read back.
-            OSError: if the disk or the object store does not take it.
+            BundleError: if it cannot be loaded again.
+            OSError: if it cannot be written.
         """
         folder = self.folder(bundle.sha256)
-        if not self._is_whole(bundle.sha256):
+        if not self._is_complete(bundle.sha256):
             source = Path(bundle.location)
             if is_local(folder):
                 _put_local(source, folder)
@@ -88,7 +87,7 @@ class BundleStore:
             self.load(bundle.sha256)
         return BundlePlace(artifact_uri=address(bundle.sha256), bundle_sha256=bundle.sha256)
 
-    def _is_whole(self, sha256: str) -> bool:
+    def _is_complete(self, sha256: str) -> bool:
         try:
             self.deciding_files(sha256)
         except BundleError:
@@ -97,25 +96,25 @@ class BundleStore:
 
 
 def address(sha256: str) -> str:
-    """Where a bundle is, relative to the data folder."""
+    """Address of a bundle, relative to the data folder."""
     return f"{BUNDLES}/{sha256}"
 
 
 def _put_local(source: Path, folder: Path) -> None:
-    """The folder has its name when all of it is on the disk."""
+    """Write the folder; it gets its final name when it is complete on disk."""
     with scratch_folder(folder.parent / ".new") as scratch:
-        whole = scratch / folder.name
+        copied = scratch / folder.name
         for name, file in files_below(source).items():
-            with replacing(whole / name) as copy:
+            with replacing(copied / name) as copy:
                 copy.write(file.read_bytes())
         if folder.exists():
-            shutil.rmtree(folder)  # it was damaged
-        whole.rename(folder)
+            shutil.rmtree(folder)  # it is incomplete
+        copied.rename(folder)
     sync_folder(folder.parent)
 
 
 def _put_remote(source: Path, folder: StoredPath) -> None:
-    """The deciding files come last: a bundle that has them is whole."""
-    for name, file in sorted(files_below(source).items(), key=lambda one: one[0] in DECIDING):
+    """Write the deciding files last: a bundle that has them is complete."""
+    for name, file in sorted(files_below(source).items(), key=lambda item: item[0] in DECIDING):
         with replacing(folder / name) as copy:
             copy.write(file.read_bytes())

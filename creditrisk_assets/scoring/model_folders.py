@@ -1,8 +1,7 @@
-"""The models of a store: a folder for each version, with its record and what documents it.
+"""Store of model versions: a folder for each, with its record and documents.
 
-MLflow gives a version its number; the store keeps which bundle that number means, for ever. So a
-version that somebody deletes in MLflow is registered again (`registry`), and its number never comes
-to mean another bundle.
+MLflow numbers the versions; the store records permanently which bundle a number means. A version
+deleted in MLflow is registered again (`registry`), and its number never means another bundle.
 """
 
 from collections.abc import Mapping
@@ -23,19 +22,18 @@ RECORD = "model.json"
 
 
 class ModelError(RuntimeError):
-    """The record of a model is not there or cannot be read; the message names the version."""
+    """The record of a model is missing or unreadable; the message names the version."""
 
 
 class ModelRecord(BaseModel):
-    """A version of the model.
+    """Version of the model.
 
     Attributes:
-        version: its number, as every answer and the ledger have it.
-        mlflow_version: the number under which MLflow has it now; another one once it had to be
-            registered again.
-        run_id: the MLflow run that holds a copy of its documents.
+        version: its number in answers and in the ledger.
+        mlflow_version: its current number in MLflow, which differs once it is registered again.
+        run_id: MLflow run with a copy of its documents.
         bundle: the bundle.
-        fallback: the scorecard of the same rows; None where the bundle is it.
+        fallback: the scorecard of the same rows; None if the bundle is the scorecard.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -49,7 +47,7 @@ class ModelRecord(BaseModel):
 
 @dataclass(frozen=True)
 class ModelFolders:
-    """The folders of models below a data folder.
+    """Folders of models below a data folder.
 
     Attributes:
         data_dir: the data folder of the store.
@@ -58,55 +56,55 @@ class ModelFolders:
     data_dir: StoredPath
 
     def folder(self, version: str) -> StoredPath:
-        """The folder of a version, whether it is there or not."""
+        """Folder of a version, which need not exist."""
         return self.data_dir / address(version)
 
     def versions(self) -> list[int]:
-        """The numbers of all versions, rising."""
+        """Numbers of all versions, ascending."""
         folder = self.data_dir / MODELS
         with store_errors(folder):
             names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         return sorted(int(name) for name in names if name.isdecimal())
 
     def record(self, version: str) -> ModelRecord:
-        """The record of a version.
+        """Read the record of a version.
 
         Raises:
-            ModelError: if there is none, or it cannot be read.
+            ModelError: if it is missing or unreadable.
         """
         path = self.folder(version) / RECORD
         try:
             with store_errors(path):
                 return ModelRecord.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
-            known = ", ".join(map(str, self.versions())) or "none yet"
+            valid = ", ".join(map(str, self.versions())) or "none yet"
             raise ModelError(
-                f"there is no model version {version} in {self.data_dir}; valid: {known}"
+                f"there is no model version {version} in {self.data_dir}; valid: {valid}"
             ) from error
         except (OSError, ValidationError) as error:
             raise ModelError(f"{path} cannot be read: {error}") from error
 
     def find(self, bundle_sha256: str) -> ModelRecord | None:
-        """The latest version that a bundle has, or None."""
+        """Find the latest version of a bundle, or None."""
         records = (self.record(str(version)) for version in reversed(self.versions()))
         return next(
             (record for record in records if record.bundle.bundle_sha256 == bundle_sha256), None
         )
 
     def write(self, record: ModelRecord) -> None:
-        """Store the record of a version; it appears whole or not at all."""
+        """Store the record of a version atomically."""
         with replacing(self.folder(record.version) / RECORD) as file:
             file.write((record.model_dump_json(indent=2) + "\n").encode())
 
     def put_documents(
         self, version: str, documents: Mapping[str, str | bytes], folder: str = ""
     ) -> str:
-        """Store what documents a version.
+        """Store documents of a version.
 
         Args:
             version: its number.
-            documents: texts (UTF-8) and files by their name.
-            folder: where they go in the version's folder; empty for the folder itself.
+            documents: texts (UTF-8) and binary files by name.
+            folder: folder within the version's folder; empty for the latter itself.
 
         Returns:
             Their address, relative to the data folder.
@@ -117,7 +115,7 @@ class ModelFolders:
         return f"{address(version)}/{folder}".rstrip("/")
 
     def documents(self, version: str) -> dict[str, bytes]:
-        """All documents of a version by their path in its folder."""
+        """Read all documents of a version, by path in its folder."""
         folder = self.folder(version)
         with store_errors(folder):
             return {
@@ -127,12 +125,12 @@ class ModelFolders:
             }
 
     def has_document(self, version: str, name: str) -> bool:
-        """Whether a document was written."""
+        """Whether a document exists."""
         path = self.folder(version) / name
         with store_errors(path):
             return path.is_file()
 
 
 def address(version: str) -> str:
-    """Where a version's record and documents are, relative to the data folder."""
+    """Address of a version's folder, relative to the data folder."""
     return f"{MODELS}/{version}"

@@ -1,9 +1,9 @@
-"""What the champion was trained on, as numbers that a day is held against, and counting a day of
-any size by them.
+"""Reference profile: the distribution of the champion's training rows, and counting days by its
+bins.
 
-The profile is made once, over all training rows, and lies in the bundle. A day is counted batch by
-batch as it is read, so that ten million rows need no more memory than one batch, and a count of it
-does not depend on how the day is cut into batches.
+The profile covers all training rows and is part of the bundle. A day is counted batch by batch as
+it is read, so ten million rows need no more memory than one batch, and the counts do not depend on
+the cut into batches.
 """
 
 import os
@@ -28,21 +28,21 @@ IntArray = NDArray[np.int64]
 Numbers = NDArray[np.float64] | NDArray[np.float32] | NDArray[np.int64]
 
 SCORE = "score"
-"""The score's column; no field of a portfolio may have this name."""
+"""Column of the score; no field of a portfolio may have this name."""
 
 BINS = 10
 BATCH_ROWS = 65_536
-"""Rows that are counted at once: a column of them fits into a processor's own cache."""
+"""Rows counted at once: a column of them fits into the processor's cache."""
 
-HAIR = 1e-9
-"""Points that a moved edge is set higher: a customer on an edge stays in its bin however the new
-score is rounded.
+EDGE_MARGIN = 1e-9
+"""Points added to a recalibrated edge: a customer on an edge stays in its bin however the new score
+rounds.
 """
 
 INT32 = np.iinfo(np.int32)
 INTEGERS = (np.iinfo(np.int8), np.iinfo(np.int16), INT32)
-"""A contract's codes fit into the last; the fewer bytes a value has, the sooner a column is
-counted.
+"""Integer types from narrow to wide: narrow columns are counted faster, and all codes of a contract
+fit into the last.
 """
 
 
@@ -51,16 +51,16 @@ class _Document(BaseModel):
 
 
 class ColumnProfile(_Document):
-    """One column in training.
+    """Distribution of one column in training.
 
     Attributes:
         name: the column.
-        edges: inner edges of the bins, rising: the deciles, fewer where values repeat. A bin holds
-            its upper edge.
-        counts: weighted rows of each bin, `len(edges) + 1` of them, and last those without a value.
-        minimum: the smallest value; None where no row has one.
-        maximum: the largest.
-        codes: the codes that were seen, as the decision graph sees them; None for a column without
+        edges: inner edges of the bins, ascending: the deciles, fewer where values repeat. A bin
+            includes its upper edge.
+        counts: weighted rows of each of the `len(edges) + 1` bins, then of missing values.
+        minimum: the smallest value; None if no row has a value.
+        maximum: the largest value.
+        codes: the codes in training, as the decision graph's input; None for a column without
             codes.
     """
 
@@ -78,10 +78,10 @@ class ColumnProfile(_Document):
 
 
 class ReferenceProfile(_Document):
-    """The training rows of a bundle: the score first, then every input in the order of the decision
-    graph.
+    """Distribution of a bundle's training rows: the score first, then every input in the order of
+    the decision graph.
 
-    `effective_rows` is how many equally weighted rows tell as much: (sum of weights)^2 / sum of
+    `effective_rows` is the equivalent number of equally weighted rows: (sum of weights)^2 / sum of
     squared weights.
     """
 
@@ -93,11 +93,11 @@ class ReferenceProfile(_Document):
     def of(
         cls, columns: Mapping[str, Numbers], weight: IntArray, coded: Iterable[str] = ()
     ) -> Self:
-        """The profile of some rows.
+        """Compute the profile of rows.
 
         Args:
-            columns: the values of each column, n of each; missing ones are NaN.
-            weight: n, how often each row counts.
+            columns: n values of each column; missing values are NaN.
+            weight: n, how many times each row counts.
             coded: columns whose values are codes.
 
         Raises:
@@ -121,42 +121,41 @@ class ReferenceProfile(_Document):
         return [column.name for column in self.columns]
 
     def effective_counts(self, column: ColumnProfile) -> FloatArray:
-        """Rows of each bin of a column, in equally weighted rows; fractions as a rule."""
+        """Effective rows of each bin of a column, usually fractions."""
         counts = np.array(column.counts, dtype=np.float64)
         return np.asarray(counts * (self.effective_rows / counts.sum()))
 
     def with_score(self, offset: float, factor: float) -> Self:
-        """The same rows under score * factor + offset, which is what a new calibration makes of a
-        score.
+        """Profile of the same rows after a recalibration, score * factor + offset.
 
         Raises:
-            ValueError: if the factor is not positive: the order of the bins would turn round.
+            ValueError: if the factor is not positive, which would reverse the bins.
         """
         if factor <= 0:
             raise ValueError(f"factor {factor}; valid: above 0")
         first = self.columns[0]
-        moved = first.model_copy(
+        recalibrated = first.model_copy(
             update={
-                "edges": [edge * factor + offset + HAIR for edge in first.edges],
+                "edges": [edge * factor + offset + EDGE_MARGIN for edge in first.edges],
                 "minimum": None
                 if first.minimum is None
-                else first.minimum * factor + offset - HAIR,
+                else first.minimum * factor + offset - EDGE_MARGIN,
                 "maximum": None
                 if first.maximum is None
-                else first.maximum * factor + offset + HAIR,
+                else first.maximum * factor + offset + EDGE_MARGIN,
             }
         )
-        return self.model_copy(update={"columns": [moved, *self.columns[1:]]})
+        return self.model_copy(update={"columns": [recalibrated, *self.columns[1:]]})
 
 
 @dataclass(frozen=True)
 class ColumnCounts:
-    """How the rows of a day fall in one column.
+    """Counts of a day's rows in one column.
 
     Attributes:
-        bins: rows of each bin of the profile, last those without a value.
-        out_of_range: rows below the smallest or above the largest value of training.
-        new_codes: rows with a code that training never saw.
+        bins: rows in each bin of the profile, then rows without a value.
+        out_of_range: rows below the smallest or above the largest value in training.
+        new_codes: rows with a code that did not occur in training.
     """
 
     bins: IntArray
@@ -172,15 +171,15 @@ class ColumnCounts:
 
 
 Counts = dict[str, ColumnCounts]
-"""Of each column of a profile."""
+"""Counts of each column of a profile."""
 
 
 class RowCounter:
-    """Counts rows by a profile.
+    """Counter of rows by a profile.
 
     Args:
         profile: of the champion.
-        inputs: how its inputs are encoded.
+        inputs: encoding of its inputs.
     """
 
     def __init__(self, profile: ReferenceProfile, inputs: Sequence[InputField]) -> None:
@@ -192,14 +191,14 @@ class RowCounter:
         """Count the rows of one batch.
 
         Args:
-            batch: has a column for each of the profile's, as days are stored: whole numbers,
-                decimals, text codes; nulls where a value is missing.
+            batch: all columns of the profile, in the types of stored days: whole numbers, decimals,
+                text codes; missing values are null.
         """
         return {counter.name: counter(batch.column(counter.name)) for counter in self._counters}
 
     def total(self, batches: Iterable[pa.RecordBatch]) -> Counts:
-        """Count all rows of some batches; while one is counted the next is read."""
-        total = {counter.name: counter.nothing for counter in self._counters}
+        """Count all rows of several batches, reading and counting in parallel."""
+        total = {counter.name: counter.zero for counter in self._counters}
         workers = max(1, min(4, os.cpu_count() or 1))
         waiting: deque[Future[Counts]] = deque()
         with ThreadPoolExecutor(workers, "count") as pool:
@@ -215,12 +214,12 @@ class RowCounter:
 def profile_of_rows(
     raw: NDArray[np.float32], score: FloatArray, weight: IntArray, inputs: Sequence[InputField]
 ) -> ReferenceProfile:
-    """The profile of a bundle's training rows.
+    """Compute the profile of a bundle's training rows.
 
     Args:
-        raw: n x inputs, as the decision graph takes them.
-        score: n, as it gives them.
-        weight: n, how often each row counts.
+        raw: n x inputs, encoded for the decision graph.
+        score: n, from the decision graph.
+        weight: n, how many times each row counts.
         inputs: the columns of `raw`.
     """
     columns: dict[str, Numbers] = {
@@ -233,8 +232,8 @@ def profile_of_rows(
 
 
 def reference_profile_of(bundle: Bundle) -> ReferenceProfile:
-    """The profile in a bundle. One that was made before there were profiles has only a sample of
-    its training rows; then it is the sample's.
+    """Read the profile of a bundle; for older bundles without a profile, compute it from their
+    sample of training rows.
     """
     try:
         return ReferenceProfile.model_validate_json(bundle.document(REFERENCE_PROFILE))
@@ -248,11 +247,11 @@ def reference_profile_of(bundle: Bundle) -> ReferenceProfile:
 
 
 def bin_edges(reference: FloatArray) -> FloatArray:
-    """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin holds its
-    upper edge.
+    """Inner edges of the bins: the reference's deciles, fewer where values repeat. A bin includes
+    its upper edge.
 
-    Where every decile is the largest value, that value has a bin of its own; a column of one value
-    has bins on both sides of it. A column without values has one bin.
+    If every decile is the largest value, that value has a bin of its own; a column of one value has
+    bins on both sides of it. A column without values has one bin.
     """
     if len(reference) == 0:
         return np.array([])
@@ -265,24 +264,24 @@ def bin_edges(reference: FloatArray) -> FloatArray:
 
 
 def bin_counts(edges: FloatArray, values: FloatArray) -> IntArray:
-    """Values in each bin; missing ones are counted in the last."""
+    """Values in each bin, then missing values."""
     places = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="left"))
     return np.bincount(places, minlength=len(edges) + 2)
 
 
 def _profile(name: str, values: Numbers, weight: IntArray, coded: bool) -> ColumnProfile:
     numbers = values.astype(np.float64)
-    known = ~np.isnan(numbers)
-    edges = bin_edges(np.repeat(numbers[known], weight[known]))
-    places = np.where(known, np.searchsorted(edges, numbers, side="left"), len(edges) + 1)
+    present = ~np.isnan(numbers)
+    edges = bin_edges(np.repeat(numbers[present], weight[present]))
+    places = np.where(present, np.searchsorted(edges, numbers, side="left"), len(edges) + 1)
     counts = np.bincount(places, weights=weight, minlength=len(edges) + 2)
     return ColumnProfile(
         name=name,
         edges=edges.tolist(),
         counts=[round(count) for count in counts.tolist()],
-        minimum=float(numbers[known].min()) if known.any() else None,
-        maximum=float(numbers[known].max()) if known.any() else None,
-        codes=np.unique(numbers[known]).tolist() if coded else None,
+        minimum=float(numbers[present].min()) if present.any() else None,
+        maximum=float(numbers[present].max()) if present.any() else None,
+        codes=np.unique(numbers[present]).tolist() if coded else None,
     )
 
 
@@ -298,25 +297,24 @@ def _counter(column: ColumnProfile, field: InputField | None) -> "_Counter":
 
 
 class _Counter(ABC):
-    """Counts one column."""
+    """Counter of one column."""
 
     def __init__(self, column: ColumnProfile) -> None:
         self.name = column.name
-        self.nothing = ColumnCounts(np.zeros(len(column.edges) + 2, dtype=np.int64), 0, 0)
+        self.zero = ColumnCounts(np.zeros(len(column.edges) + 2, dtype=np.int64), 0, 0)
 
     @abstractmethod
     def __call__(self, values: pa.Array) -> ColumnCounts:
-        """The counts of some more values."""
+        """Count values."""
 
 
 class _NumberCounter(_Counter):
-    """Counts a column of numbers: how many are at most each edge, which is what a processor does
-    fastest.
+    """Counter of a column of numbers, by the number of values up to each edge, which is fastest.
 
     Args:
         column: its profile.
-        exact: whether decimals are compared as they are; else as the decision graph sees them,
-            rounded to float32.
+        exact: whether decimals are compared as they are; otherwise rounded to float32, the decision
+            graph's input.
     """
 
     def __init__(self, column: ColumnProfile, exact: bool) -> None:
@@ -326,7 +324,7 @@ class _NumberCounter(_Counter):
         self._smallest = -np.inf if column.minimum is None else column.minimum
         self._largest = np.inf if column.maximum is None else column.maximum
         self._whole_edges = np.floor(np.clip(self._edges, INT32.min, INT32.max)).astype(np.int32)
-        self._small_edges = _rounded_down(self._edges)
+        self._small_edges = _round_down(self._edges)
 
     def __call__(self, values: pa.Array) -> ColumnCounts:
         missing = values.null_count
@@ -335,9 +333,9 @@ class _NumberCounter(_Counter):
             if not self._exact:
                 numbers = numbers.astype(np.float32)
             if len(numbers) and np.isnan(numbers.min()):
-                known = numbers[~np.isnan(numbers)]
-                missing += len(numbers) - len(known)
-                numbers = known
+                present = numbers[~np.isnan(numbers)]
+                missing += len(numbers) - len(present)
+                numbers = present
         if len(numbers) == 0:
             return self._counts([], 0, missing, 0)
         smallest, largest = numbers.min(), numbers.max()
@@ -359,14 +357,14 @@ class _NumberCounter(_Counter):
             outside,
         )
 
-    def _counts(self, at_most: list[int], known: int, missing: int, outside: int) -> ColumnCounts:
-        if not known:
+    def _counts(self, at_most: list[int], present: int, missing: int, outside: int) -> ColumnCounts:
+        if not present:
             at_most = [0] * len(self._edges)
-        return ColumnCounts(np.append(np.diff([0, *at_most, known]), missing), outside, 0)
+        return ColumnCounts(np.append(np.diff([0, *at_most, present]), missing), outside, 0)
 
 
 class _CodeCounter(_Counter):
-    """Counts a column of codes: how often each that training saw."""
+    """Counter of a column of codes, by the codes in training."""
 
     def __init__(self, column: ColumnProfile, field: InputField) -> None:
         super().__init__(column)
@@ -381,10 +379,10 @@ class _CodeCounter(_Counter):
 
     def __call__(self, values: pa.Array) -> ColumnCounts:
         missing = values.null_count
-        known = values.drop_null() if missing else values
+        present = values.drop_null() if missing else values
         if self._texts is not None:
-            known = pc.fill_null(pc.index_in(known, value_set=self._texts), len(self._texts))
-        numbers = known.to_numpy(zero_copy_only=False)
+            present = pc.fill_null(pc.index_in(present, value_set=self._texts), len(self._texts))
+        numbers = present.to_numpy(zero_copy_only=False)
         bins = np.zeros(len(self._edges) + 2, dtype=np.int64)
         bins[-1] = missing
         if len(numbers) == 0:
@@ -396,20 +394,18 @@ class _CodeCounter(_Counter):
             and numbers.max() <= self._limits.max
         ):
             narrow = numbers.astype(self._limits.dtype)
-        each = [np.count_nonzero(narrow == code) for code in self._narrow_codes]
-        np.add.at(bins, self._places, each)
+        code_counts = [np.count_nonzero(narrow == code) for code in self._narrow_codes]
+        np.add.at(bins, self._places, code_counts)
         new = 0
-        if len(numbers) > sum(each):
-            strangers = numbers[~np.isin(numbers, self._codes)].astype(np.float64)
-            bins += bin_counts(self._edges, strangers)
-            new = int(np.count_nonzero(~np.isnan(strangers)))
+        if len(numbers) > sum(code_counts):
+            new_codes = numbers[~np.isin(numbers, self._codes)].astype(np.float64)
+            bins += bin_counts(self._edges, new_codes)
+            new = int(np.count_nonzero(~np.isnan(new_codes)))
         return ColumnCounts(bins, 0, new)
 
 
-def _rounded_down(edges: FloatArray) -> NDArray[np.float32]:
-    """The largest float32 that is not above each edge: a float32 is at most the one exactly if it
-    is at most the other.
-    """
+def _round_down(edges: FloatArray) -> NDArray[np.float32]:
+    """Largest float32 not above each edge; any float32 compares alike with both."""
     rounded = edges.astype(np.float32)
     return np.where(rounded > edges, np.nextafter(rounded, np.float32(-np.inf)), rounded).astype(
         np.float32

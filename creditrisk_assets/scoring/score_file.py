@@ -1,8 +1,7 @@
-"""Scoring a file: the rows that satisfy the contract get a decision, the others say why not, and
-every row is kept.
+"""Scoring of files: valid rows get a decision, the others an error, and no row is lost.
 
 The decisions come from a bundle in this process, or from the API; both give the same numbers. The
-file is read, scored and written batch by batch, so that its length does not matter.
+file is read, scored and written batch by batch, so its length does not matter.
 """
 
 import time
@@ -26,7 +25,7 @@ from creditrisk_assets.landing.table_reader import (
     read_batches,
 )
 from creditrisk_assets.landing.validation import (
-    Checked,
+    CheckedBatch,
     RefusedColumns,
     RowCheck,
     accepted_arrays,
@@ -39,7 +38,7 @@ from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.storage import StoredPath, replacing
 
 CHUNK_ROWS = 1_000
-WRITTEN = (".csv", ".parquet")
+OUTPUT_SUFFIXES = (".csv", ".parquet")
 ANSWER_TYPES = {
     "default_probability": pa.float64(),
     "score": pa.float64(),
@@ -58,10 +57,10 @@ class ScoringError(RuntimeError):
 
 
 class Scorer(Protocol):
-    """Anything that gives decisions on records."""
+    """Source of decisions on records."""
 
     def __call__(self, records: pd.DataFrame) -> pd.DataFrame:
-        """Decisions on records that satisfy the contract: a frame of `ANSWER_COLUMNS`, in order.
+        """Decide on valid records; returns a frame of `ANSWER_COLUMNS`, in order.
 
         Args:
             records: a column for each field; whole numbers, decimals and text codes, NaN or None
@@ -71,9 +70,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """How many rows got a decision, how many did not, and lines of the file that were no rows at
-    all: the first 100, and how many there were.
-    """
+    """Numbers of scored and rejected rows, the first 100 malformed lines, and the number of all."""
 
     scored: int
     rejected: int
@@ -86,24 +83,24 @@ def score_file(
     destination: StoredPath,
     portfolio: Portfolio,
     scorer: Scorer,
-    progress: Callable[[int, int | None], None],
+    on_progress: Callable[[int, int | None], None],
 ) -> ScoredFile:
-    """Score a CSV or Parquet file; the result has the file's own columns, the answer's, and
+    """Score a CSV or Parquet file; the result has the file's own columns, the decision's, and
     `error`.
 
     Args:
         source: the file.
-        destination: a `.csv` or `.parquet` path; it appears whole or not at all.
-        portfolio: whose contract the rows must satisfy.
-        scorer: where the decisions come from.
-        progress: called with the rows done, and how many there will be: an estimate until the end,
+        destination: a `.csv` or `.parquet` path, written atomically.
+        portfolio: contract of the rows.
+        scorer: source of the decisions.
+        on_progress: called with the rows done and the total, which is an estimate until the end and
             None before there is one.
 
     Raises:
-        ScoringError: if the file cannot be read, lacks columns, already has an answer's column, or
-            the destination has another suffix.
+        ScoringError: if the file cannot be read, lacks columns or already has a column of the
+            decision, or the destination has another suffix.
     """
-    if not destination.name.lower().endswith(WRITTEN):
+    if not destination.name.lower().endswith(OUTPUT_SUFFIXES):
         raise ScoringError(
             f"{destination}: cannot write {Path(destination.name).suffix!r}; valid: .csv or "
             ".parquet"
@@ -117,21 +114,21 @@ def score_file(
             require_columns(stream.schema, portfolio.field_names, [portfolio.identifier])
         except RefusedColumns as error:
             raise ScoringError(f"{source}: {error}") from error
-        taken = [name for name in (*ANSWER_COLUMNS, "error") if name in stream.names]
-        if taken:
+        present = [name for name in (*ANSWER_COLUMNS, "error") if name in stream.names]
+        if present:
             raise ScoringError(
-                f"{source}: already has column {', '.join(taken)}; valid: a file that was not "
+                f"{source}: already has column {', '.join(present)}; valid: a file that was not "
                 "scored before"
             )
         with (
             replacing(destination) as file,
             _Writer(file, destination.name.lower().endswith(".parquet")) as writer,
         ):
-            return _score_stream(stream, writer, source, portfolio, scorer, progress)
+            return _score_stream(stream, writer, source, portfolio, scorer, on_progress)
 
 
 def local_scorer(bundle: Bundle, champion: ChampionRecord) -> Scorer:
-    """Decisions by a bundle in this process, by the rule in force."""
+    """Scorer by a bundle in this process and the rule in force."""
 
     def score(records: pd.DataFrame) -> pd.DataFrame:
         decisions = bundle.decide(bundle.raw(records), champion.rule)
@@ -140,7 +137,7 @@ def local_scorer(bundle: Bundle, champion: ChampionRecord) -> Scorer:
                 "default_probability": decisions.default_probability,
                 "score": decisions.score,
                 "prediction": decisions.prediction,
-                "reasons": joined_reasons(bundle.reason_codes(decisions)),
+                "reasons": join_reasons(bundle.reason_codes(decisions)),
                 "model_version": champion.model_version,
                 "bundle_sha256": bundle.sha256,
             }
@@ -149,21 +146,21 @@ def local_scorer(bundle: Bundle, champion: ChampionRecord) -> Scorer:
     return score
 
 
-def joined_reasons(codes: list[list[str]]) -> list[str]:
-    """Reason codes as a column has them: `R01 R03`, the strongest first."""
+def join_reasons(codes: list[list[str]]) -> list[str]:
+    """Join the reason codes of each row for a column: `R01 R03`, the strongest first."""
     return [" ".join(row) for row in codes]
 
 
 def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
-    """Decisions by the API behind an HTTP client, one call of `/predict/batch` for each chunk.
+    """Scorer by the API behind an HTTP client, with a call of `/predict/batch` for each chunk.
 
-    A call that gets no answer, or finds no champion, is sent again with the same idempotency key,
-    so that no customer is decided on twice.
+    A call without an answer, or without a champion, is repeated with the same idempotency key, so
+    no customer is decided on twice.
     """
-    answered = False
+    is_connected = False
 
     def score(records: pd.DataFrame) -> pd.DataFrame:
-        nonlocal answered
+        nonlocal is_connected
         columns = {
             field.name: _json_values(records[field.name], field) for field in portfolio.fields
         }
@@ -171,20 +168,20 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
             dict(zip(columns, values, strict=True))
             for values in zip(*columns.values(), strict=True)
         ]
-        response = _answered(client, rows, RETRIES if answered else 1)
-        answered = True
+        response = _post(client, rows, RETRIES if is_connected else 1)
+        is_connected = True
         if response.status_code != httpx.codes.OK:
             raise ScoringError(
                 f"{response.url} answered {response.status_code}: {response.text[:500]}"
             )
-        given = response.json()
-        refused = next((one for one in given if "problems" in one), None)
-        if refused is not None or len(given) != len(rows):
+        decisions = response.json()
+        problem = next((decision for decision in decisions if "problems" in decision), None)
+        if problem is not None or len(decisions) != len(rows):
             raise ScoringError(
-                f"{response.url} has not decided on every row: {refused or len(given)}"[:500]
+                f"{response.url} has not decided on every row: {problem or len(decisions)}"[:500]
             )
-        answers = pd.DataFrame(given)
-        answers["reasons"] = joined_reasons(
+        answers = pd.DataFrame(decisions)
+        answers["reasons"] = join_reasons(
             [[reason["code"] for reason in reasons] for reasons in answers["reasons"]]
         )
         return answers[ANSWER_COLUMNS]
@@ -192,13 +189,13 @@ def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
     return score
 
 
-def _answered(client: httpx.Client, rows: list[dict[str, Any]], attempts: int) -> httpx.Response:
-    """An answer that is not "come again"; without one, it is tried a few times.
+def _post(client: httpx.Client, rows: list[dict[str, Any]], attempts: int) -> httpx.Response:
+    """Post rows until the answer is not "try again later", with a limited number of attempts.
 
     Args:
         client: of the API.
-        rows: what is asked.
-        attempts: how often a connection may fail: once where nobody has ever answered.
+        rows: body of the request.
+        attempts: connection failures allowed: one if the API has never answered.
     """
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     for left in reversed(range(RETRIES)):
@@ -222,7 +219,7 @@ def _score_stream(
     source: StoredPath,
     portfolio: Portfolio,
     scorer: Scorer,
-    progress: Callable[[int, int | None], None],
+    on_progress: Callable[[int, int | None], None],
 ) -> ScoredFile:
     check = RowCheck(portfolio.fields, portfolio.identifier)
     done = scored = rejected = malformed_lines = 0
@@ -236,7 +233,7 @@ def _score_stream(
         for start in range(0, len(good), CHUNK_ROWS):
             answers.append(scorer(records.iloc[start : start + CHUNK_ROWS]))
             rows = done + int(good[min(start + CHUNK_ROWS, len(good)) - 1]) + 1
-            progress(rows, _estimate(done + batch.cells.num_rows, stream.share_read))
+            on_progress(rows, _estimate(done + batch.cells.num_rows, stream.share_read))
         writer.write(stream.headers, batch.cells, answers, good, _errors(batch, checked, check))
         done += batch.cells.num_rows
         scored += len(good)
@@ -257,33 +254,33 @@ def _estimate(rows: int, share: float) -> int | None:
     return round(rows / share) if share > 0 else None
 
 
-def _errors(batch: RawBatch, checked: Checked, check: RowCheck) -> list[str | None]:
-    """For each row, everything that is wrong with it, or None."""
+def _errors(batch: RawBatch, checked: CheckedBatch, check: RowCheck) -> list[str | None]:
+    """All faults of each row as one text, or None."""
     errors: list[str | None] = [None] * batch.cells.num_rows
     for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
         name, rule = checked.faults.table[kind]
-        text = check.message(name, python_value(batch.cells.column(name)[row]), rule)
-        errors[row] = text if errors[row] is None else f"{errors[row]}; {text}"
+        message = check.message(name, python_value(batch.cells.column(name)[row]), rule)
+        errors[row] = message if errors[row] is None else f"{errors[row]}; {message}"
     return errors
 
 
 def _json_values(values: pd.Series, field: Field) -> list[Any]:
-    """A field's values as JSON has them, None where missing."""
+    """Values of a field for JSON, None where missing."""
     missing = values.isna().tolist()
     plain = values.tolist()
     if field.kind != "decimal" and not field.is_text:
-        plain = [None if none else int(value) for value, none in zip(plain, missing, strict=True)]
-    return [None if none else value for value, none in zip(plain, missing, strict=True)]
+        plain = [None if gap else int(value) for value, gap in zip(plain, missing, strict=True)]
+    return [None if gap else value for value, gap in zip(plain, missing, strict=True)]
 
 
 class _Writer:
-    """A scored file, written batch by batch."""
+    """Writer of a scored file, batch by batch."""
 
     def __init__(self, file: IO[bytes], as_parquet: bool) -> None:
         self._file = file
         self._as_parquet = as_parquet
         self._parquet: pq.ParquetWriter | None = None
-        self._begun = False
+        self._has_header = False
 
     def write(
         self,
@@ -297,12 +294,12 @@ class _Writer:
 
         Args:
             headers: the source file's own column names.
-            cells: all rows of a batch as they came.
-            answers: the decisions on some of them.
-            good: which rows those are.
-            errors: for each row, what is wrong with it.
+            cells: all rows of a batch, unchanged.
+            answers: decisions on the valid rows.
+            good: places of the valid rows.
+            errors: error of each row, or None.
         """
-        decided = (
+        decisions = (
             pd.concat(answers, ignore_index=True)
             if answers
             else pd.DataFrame(columns=ANSWER_COLUMNS)
@@ -313,7 +310,7 @@ class _Writer:
         table = pa.Table.from_arrays(cells.columns, names=headers)
         for name, kind in ANSWER_TYPES.items():
             table = table.append_column(
-                name, pa.array(decided[name].to_numpy(), kind, from_pandas=True).take(places)
+                name, pa.array(decisions[name].to_numpy(), kind, from_pandas=True).take(places)
             )
         table = table.append_column("error", pa.array(errors, pa.string()))
         if self._as_parquet:
@@ -321,11 +318,10 @@ class _Writer:
                 self._parquet = pq.ParquetWriter(self._file, table.schema)
             self._parquet.write_table(table)
         else:
-            frame = text_columns(table).to_pandas(
-                integer_object_nulls=True
-            )  # a missing one must not turn the others into floats
-            frame.to_csv(self._file, index=False, header=not self._begun)
-        self._begun = True
+            # A null must not turn the column's integers into floats.
+            frame = text_columns(table).to_pandas(integer_object_nulls=True)
+            frame.to_csv(self._file, index=False, header=not self._has_header)
+        self._has_header = True
 
     def __enter__(self) -> "_Writer":
         return self

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from creditrisk_assets import internal_http
-from creditrisk_assets.decisions.archive import LiveDecisions, decision_found
+from creditrisk_assets.decisions.archive import ApiDecisions, find_decision
 from creditrisk_assets.decisions.replay import replay_decision, replay_set
-from creditrisk_assets.decisions.sets import kept_decision, sets_of
+from creditrisk_assets.decisions.sets import sets_of, stored_decision
 from creditrisk_assets.defs import champion_commands, status
 from creditrisk_assets.defs.status import DagsterInstance
 from creditrisk_assets.landing.history import read_history, simulator_of
@@ -140,9 +140,7 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
         code_server, dagster, api = processes.reserved_ports(3)
         ports = processes.Ports(code_server, dagster, api, None)
         urls = {"API_URL": ports.api_url, "DAGSTER_URL": ports.dagster_url, "MLFLOW_URL": ""}
-        settings, environment = use_sandbox(
-            sandbox, RAW_DATA=str(history_file), REPORT_ROWS="2000", **urls
-        )
+        settings, environment = use_sandbox(sandbox, 2_000, RAW_DATA=str(history_file), **urls)
         instance = status.open_instance(sandbox)
         workspace = sandbox / "data" / "workspace.yaml"
         processes.write_workspace(workspace, ports.code_server)
@@ -300,7 +298,7 @@ class _Demo:
             f"{day}: {replayed.different} decisions differ; {replayed.problem}",
         )
         identity = f"{day}-{decisions.name}-0"
-        decision = replay_decision(bundles, *kept_decision(self.settings.decisions, identity))
+        decision = replay_decision(bundles, *stored_decision(self.settings.decisions, identity))
         reasons = (
             "; ".join(f"{code}: {text}" for code, text in decision.reasons)
             or "nothing raises the risk"
@@ -310,7 +308,7 @@ class _Demo:
         for version, answer in sorted(caller.last_by_version.items()):
             identity = answer["decision_id"]
             decision = replay_decision(
-                bundles, *decision_found(LiveDecisions.of(self.settings), identity)
+                bundles, *find_decision(ApiDecisions.of(self.settings), identity)
             )
             self._expect(
                 decision.exact

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from creditrisk_assets.settings import Settings
+from creditrisk_assets.settings import POLICY_FILE, Settings, default_policy
 
 
 class SandboxInUse(RuntimeError):
@@ -39,14 +39,19 @@ def fresh_sandbox(sandbox: Path, project: Path) -> Iterator[Path]:
         shutil.rmtree(sandbox, ignore_errors=True)
         (sandbox / "data").mkdir(parents=True)
         shutil.copy(project / "dagster.yaml", sandbox / "dagster.yaml")
+        if (project / POLICY_FILE).is_file():
+            shutil.copy(project / POLICY_FILE, sandbox / POLICY_FILE)
         yield sandbox.resolve()
 
 
-def use_sandbox(sandbox: Path, **variables: str) -> tuple[Settings, dict[str, str]]:
-    """Use a sandbox in this process: working directory, settings, environment.
+def use_sandbox(
+    sandbox: Path, report_rows: int, **variables: str
+) -> tuple[Settings, dict[str, str]]:
+    """Use a sandbox in this process: working directory, policy, settings, environment.
 
     Args:
         sandbox: from `fresh_sandbox`.
+        report_rows: rows of a day's report, in place of the policy's.
         variables: settings, `NAME=value` without their prefix.
 
     Returns:
@@ -56,5 +61,9 @@ def use_sandbox(sandbox: Path, **variables: str) -> tuple[Settings, dict[str, st
     environment = {"DAGSTER_HOME": str(sandbox), "CREDITRISK_DATA_DIR": str(sandbox / "data")}
     environment |= {f"CREDITRISK_{name}": value for name, value in variables.items()}
     os.environ.update(environment)
+    policy = default_policy()
+    reports = policy.reports.model_copy(update={"rows": report_rows})
+    text = policy.model_copy(update={"reports": reports}).toml()
+    (sandbox / POLICY_FILE).write_text(text, encoding="utf-8")
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # it would name another store
     return Settings(), environment

@@ -12,15 +12,14 @@ import sqlalchemy as sa
 
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import sensors
+from creditrisk_assets.defs.champion_commands import stored_policy
 from creditrisk_assets.defs.partitions import add_days
 from creditrisk_assets.defs.store_mark import require_one_store
 from creditrisk_assets.governance.ledger import InForce, Ledger, Move
+from creditrisk_assets.job_runner import QUIET
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Turns off Dagster's console log; events still go to the instance."""
 
 CONFIGURATION = """\
 telemetry: {{enabled: false}}
@@ -174,6 +173,7 @@ class SteppedLoop:
             challenger=None,
             why=record.reason,
             evidence_sha256=None,
+            policy_sha256=stored_policy(self.settings),
         )
         entry = ledger.append(move, head)
         named = record.model_copy(

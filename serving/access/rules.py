@@ -1,19 +1,47 @@
-"""Which requests need which scope, and what they may carry.
+"""The rule of each route: the scope that it needs and the body that it takes; and its enforcement.
 
-What is not in the table needs `admin`: a route that somebody adds and forgets here is closed, not
-    open.
+A route that is not in the table needs `admin`: a forgotten route is closed, not open.
 """
 
-from collections.abc import Iterable, Sequence
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+
+from starlette.exceptions import HTTPException
 
 from creditrisk_assets.settings import ServingSettings
+from serving.access.keys import ANONYMOUS, Caller, KeyRing
+from serving.access.rate_limit import RateLimiter
 
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
 
-Headers = tuple[tuple[bytes, bytes], ...]
+Header = tuple[bytes, bytes]
+Headers = tuple[Header, ...]
+
+OWN_HOST = re.compile(rb"(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?")
+ONE_VALUE = (
+    b"authorization",
+    b"x-api-key",
+    b"content-type",
+    b"content-encoding",
+    b"x-request-id",
+    b"host",
+)
+"""Headers that have one meaning only where they are sent once."""
+
+HOW_TO_SEND_A_KEY = (
+    "; valid: `Authorization: Bearer <key>`, or `X-API-Key: <key>`; `creditrisk keys create` "
+    "makes one"
+)
+FOREIGN_HOST = (
+    "without API keys the API answers only to this machine, as localhost or 127.0.0.1; "
+    "`creditrisk keys create NAME --scope predict` makes a key"
+)
+NOBODY = Caller("nobody", frozenset())
+"""The caller of a public route, whose key is not looked at."""
 
 ALWAYS: Headers = (
     (b"x-content-type-options", b"nosniff"),
@@ -52,12 +80,12 @@ JSON_HEADERS = _headers(FETCH_NOTHING)
 
 @dataclass(frozen=True)
 class Body:
-    """What a request may carry.
+    """The body that a request may carry.
 
     Args:
         limit: bytes.
         types: media types; none: any.
-        other_names: what else these are called; taken, and not told of.
+        other_names: other names of these; accepted, and not documented.
         seconds: until the body is whole or, where it is streamed, between two pieces of it.
         streamed: whether the route reads it piece by piece; otherwise it is whole before the route
             is called.
@@ -72,15 +100,15 @@ class Body:
 
 @dataclass(frozen=True)
 class Rule:
-    """What holds for a route.
+    """The rule of a route.
 
     Args:
         template: its path as metrics name it, with a name where a value stands.
-        scopes: any one of them is enough; none: everybody may.
-        body: what the request may carry.
+        scopes: any one of them is enough; none: the route is public.
+        body: the body that it takes.
         headers: of every answer.
         page: whether people open it in a browser, which may then ask them for a key.
-        allow: where the route exists, but not with this method: those that it has.
+        allow: the route's methods, where the request's is none of them.
     """
 
     template: str
@@ -89,11 +117,6 @@ class Rule:
     headers: Headers = JSON_HEADERS
     page: bool = False
     allow: tuple[str, ...] = ()
-
-    @cached_property
-    def head(self) -> bytes:
-        """The headers as HTTP/1.1 has them."""
-        return b"".join(b"%b: %b\r\n" % header for header in self.headers)
 
 
 PUBLIC: frozenset[str] = frozenset()
@@ -153,17 +176,20 @@ def route_table(
 
     Args:
         settings: limits.
-        batch_types: what /predict/batch takes.
-        other_names: what else these are called.
+        batch_types: media types that /predict/batch takes.
+        other_names: other names of these.
     """
-    seconds = settings.body_seconds
-    small = Body(settings.predict_body_limit, (), seconds)
+    seconds = settings.limits.body_seconds
+    small = Body(settings.limits.predict_body_limit, (), seconds)
     one = Body(
-        settings.predict_body_limit, (JSON_TYPE,), seconds, other_names=frozenset({"text/json"})
+        settings.limits.predict_body_limit,
+        (JSON_TYPE,),
+        seconds,
+        other_names=frozenset({"text/json"}),
     )
-    form = Body(settings.predict_body_limit, (JSON_TYPE, FORM_TYPE), seconds)
+    form = Body(settings.limits.predict_body_limit, (JSON_TYPE, FORM_TYPE), seconds)
     many = Body(
-        settings.batch_body_limit,
+        settings.limits.batch_body_limit,
         tuple(batch_types),
         seconds,
         streamed=True,
@@ -209,3 +235,123 @@ def route_table(
         ("GET", "/docs/", Rule("/docs", PUBLIC, small, documentation)),
     )
     return RouteTable(exact, prefixes, Rule("other", ADMIN, small))
+
+
+class Refused(HTTPException):
+    """A request that the gateway does not let through; `why` is a word for log and metrics."""
+
+    def __init__(
+        self, status: int, why: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.why = why
+
+
+class Admission:
+    """Decides whether a caller may send a request, before anything of its body is read.
+
+    Args:
+        ring: the keys.
+        limiter: limits the rate of each caller, None for no limit. Anonymous callers are not
+            limited: they are on this machine.
+        any_host: whether callers without a key may use another name than this machine's own.
+    """
+
+    def __init__(self, ring: KeyRing, limiter: RateLimiter | None, *, any_host: bool) -> None:
+        self._ring = ring
+        self._limiter = limiter
+        self._any_host = any_host
+
+    def caller(
+        self, method: str, rule: Rule, headers: Mapping[bytes, bytes], sent: Sequence[Header]
+    ) -> Caller:
+        """The caller of a request.
+
+        Args:
+            method: of HTTP.
+            rule: of the route.
+            headers: by name.
+            sent: the same as they were sent, with repetitions.
+
+        Raises:
+            Refused: says why the request is not let through.
+        """
+        if len(headers) != len(sent):
+            _refuse_contradictions(sent)
+        if not rule.scopes:
+            _require_method(method, rule)
+            return NOBODY
+        if method == "POST" and headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
+            raise Refused(
+                403, "cross_site", "another site's page may not ask this in its reader's name"
+            )
+        if self._ring.asks_for_keys:
+            caller = self._caller_by_key(method, rule, headers)
+        else:
+            host = headers.get(b"host")
+            if host is not None and not self._any_host and OWN_HOST.fullmatch(host) is None:
+                raise Refused(403, "host", FOREIGN_HOST)
+            caller = ANONYMOUS
+        _require_method(method, rule)
+        return caller
+
+    def _caller_by_key(self, method: str, rule: Rule, headers: Mapping[bytes, bytes]) -> Caller:
+        key = _key(headers)
+        caller = None if key is None else self._ring.caller(key)
+        if caller is None:
+            challenge = 'Bearer realm="creditrisk"'
+            if rule.page and method in ("GET", "HEAD"):
+                challenge = f'Basic realm="creditrisk", charset="UTF-8", {challenge}'
+            why, detail = (
+                ("no_key", "an API key is needed")
+                if key is None
+                else ("bad_key", "the API key is not valid, or expired")
+            )
+            raise Refused(401, why, detail + HOW_TO_SEND_A_KEY, {"WWW-Authenticate": challenge})
+        if caller.scopes.isdisjoint(rule.scopes):
+            needed = " or ".join(sorted(rule.scopes))
+            raise Refused(
+                403, "scope", f"{caller.name} may not do this: the scope {needed} is missing"
+            )
+        over = None if self._limiter is None else self._limiter.refusal(caller.name)
+        if over is not None:
+            detail = (
+                f"{caller.name} asks more than {over.rate:g} times a second; wait "
+                f"{over.seconds:.3f} s"
+            )
+            raise Refused(429, "rate", detail, over.headers)
+        return caller
+
+
+def _key(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """The key that a request carries, in whichever of three ways."""
+    authorization = headers.get(b"authorization")
+    if authorization is None:
+        return headers.get(b"x-api-key")
+    kind, _, text = authorization.partition(b" ")
+    kind = kind.lower()
+    if kind == b"bearer":
+        return text.strip()
+    if kind == b"basic":
+        try:
+            return base64.b64decode(text.strip(), validate=True).partition(b":")[2]
+        except binascii.Error:
+            return b""
+    return b""
+
+
+def _refuse_contradictions(headers: Sequence[Header]) -> None:
+    names = [name for name, _ in headers]
+    for name in ONE_VALUE:
+        if names.count(name) > 1:
+            raise Refused(
+                400, "contradiction", f"the header {name.decode()} is there twice; valid: once"
+            )
+
+
+def _require_method(method: str, rule: Rule) -> None:
+    if rule.allow:
+        valid = ", ".join(rule.allow)
+        raise Refused(
+            405, "method", f"{method} is not answered here; valid: {valid}", {"Allow": valid}
+        )

@@ -1,8 +1,8 @@
 """Many customers in one request: read as they come, decided some at a time, answered in kind.
 
-The body is put on the disk first: a client that only reads when it has sent everything would wait
-    for a server that only reads on
-when its answers are taken. What is held in memory is some hundred rows.
+The body is put on the disk first: a client that reads only after it has sent everything would
+otherwise wait for a server that reads on only when its answers are taken. Memory holds some hundred
+rows.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ from serving.http.batch_formats import (
 from serving.http.media_types import UnknownFormat, format_of
 from serving.http.problem_details import ContractProblems
 from serving.http.schemas import RecordReader
-from serving.inference.batch_yield import COURTESY
+from serving.inference.batch_yield import BATCH_YIELD
 from serving.inference.decider import (
-    Asked,
     Decider,
+    DecisionRequest,
     KeyUsed,
     NoChampion,
     Overloaded,
@@ -82,7 +82,7 @@ class BatchHandler:
         """Decide on a batch.
 
         Args:
-            request: whose content type the perimeter has let through.
+            request: its content type is one that the gateway has let through.
             key: its idempotency key.
 
         Raises:
@@ -96,7 +96,7 @@ class BatchHandler:
             raise HTTPException(415, str(error)) from error
         file = await self._received(request)
         try:
-            rows = _Rows(kind.records(courteous(file), self._portfolio), self._rows_limit)
+            rows = _Rows(kind.records(yielding(file), self._portfolio), self._rows_limit)
             results = self._decided(rows, request, key)
             first = await anext(results, None)
             if first is None:
@@ -156,7 +156,7 @@ class BatchHandler:
         """The next rows: those that are wrong, and the customers on whom can be decided."""
         may_read = "read" in request.state.caller.scopes
         wrong, customers = [], []
-        for row, record in COURTESY.between(rows.some()):
+        for row, record in BATCH_YIELD.between(rows.some()):
             if isinstance(record, NoRecord):
                 wrong.append(_refused(row, str(record)))
                 continue
@@ -185,7 +185,7 @@ class BatchHandler:
         may_raise: bool,
     ) -> list[Result]:
         state = request.state
-        asked = Asked(
+        batch = DecisionRequest(
             [values for _, values in customers],
             state.caller.name,
             state.request_id,
@@ -196,7 +196,7 @@ class BatchHandler:
         )
         identifier = self._portfolio.identifier
         try:
-            answers = await self._patiently(asked, may_raise)
+            answers = await self._patiently(batch, may_raise)
         except (NoChampion, LogUnwritable, KeyUsed, Overloaded) as error:
             if may_raise:
                 raise
@@ -206,25 +206,23 @@ class BatchHandler:
             for (row, values), answer in zip(customers, answers, strict=True)
         ]
 
-    async def _patiently(self, asked: Asked, first: bool) -> list[bytes]:
+    async def _patiently(self, batch: DecisionRequest, first: bool) -> list[bytes]:
         give_up = time.monotonic() + (0 if first else PATIENCE_SECONDS)
         while True:
             try:
-                return await self._decider.decide(asked)
+                return await self._decider.decide(batch)
             except Overloaded:
                 if time.monotonic() > give_up:
                     raise
                 await asyncio.sleep(PATIENCE_STEP_SECONDS)
 
 
-def courteous(file: IO[bytes]) -> IO[bytes]:
-    """The same file, of which little is read at once, and nothing before those were answered who
-    ask for less.
-    """
-    return io.BufferedReader(_Courteous(file), PIECE_BYTES)
+def yielding(file: IO[bytes]) -> IO[bytes]:
+    """The same file, read in small pieces, each after the single requests of that moment."""
+    return io.BufferedReader(_Yielding(file), PIECE_BYTES)
 
 
-class _Courteous(io.RawIOBase):
+class _Yielding(io.RawIOBase):
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
@@ -238,7 +236,7 @@ class _Courteous(io.RawIOBase):
         return self._file.seek(offset, whence)
 
     def readinto(self, buffer: Any) -> int:
-        COURTESY.give_way()
+        BATCH_YIELD.wait()
         piece = self._file.read(len(buffer))
         buffer[: len(piece)] = piece
         return len(piece)

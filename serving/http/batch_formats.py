@@ -23,7 +23,7 @@ from serving.http.json import NotStrictJson, parse
 
 if TYPE_CHECKING:
     from creditrisk_assets.landing.table_reader import FileKind, RawBatch
-    from creditrisk_assets.landing.validation import Checked, RowCheck
+    from creditrisk_assets.landing.validation import CheckedBatch, RowCheck
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -419,7 +419,7 @@ def _table_rows(batch: "RawBatch", check: "RowCheck") -> Iterator[Record]:
 
 
 def _broken_rows(
-    batch: "RawBatch", checked: "Checked", check: "RowCheck"
+    batch: "RawBatch", checked: "CheckedBatch", check: "RowCheck"
 ) -> dict[int, list[CellFault]]:
     from creditrisk_assets.landing.validation import (
         MISSING,

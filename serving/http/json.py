@@ -1,22 +1,16 @@
-"""JSON read strictly: what two parsers could understand in two ways is refused.
+"""Strict JSON: a body that two parsers could understand in two ways is refused.
 
 A decision is logged and may be disputed, so a body must mean one thing: no key twice in an object,
 no NaN or Infinity, no invalid UTF-8, no byte order mark, no deeper nesting than the request has. A
-number too large for a float comes out infinite, which no field's range admits.
-
-pydantic-core's parser is much faster than the standard one but takes a repeated key silently, which
-the standard one finds with `object_pairs_hook`. So the fast one parses, and the keys that came out
-are counted against the colons in the text: as many colons as keys means that no key was lost. Only
-a body with more colons, in a text value or by a repeated key, is parsed again to tell which.
+number too large for a float becomes infinite, which no field's range admits.
 """
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
-from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
 DEPTH = 8
@@ -24,7 +18,7 @@ DEPTH = 8
 requests.
 """
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class NotStrictJson(ValueError):
@@ -32,7 +26,7 @@ class NotStrictJson(ValueError):
 
 
 def parse(body: bytes | bytearray, depth: int = DEPTH) -> Any:
-    """The value that a body holds.
+    """The value of a body.
 
     Args:
         body: JSON in UTF-8.
@@ -42,17 +36,31 @@ def parse(body: bytes | bytearray, depth: int = DEPTH) -> Any:
         NotStrictJson: says what is wrong, where that is known.
     """
     try:
-        value = from_json(body, allow_inf_nan=False)
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise NotStrictJson(f"the body is not UTF-8: byte {error.start}") from None
+    if text.startswith(BYTE_ORDER_MARK):
+        raise NotStrictJson(
+            "the body starts with a byte order mark; valid: JSON in UTF-8 without one"
+        )
+    try:
+        value = _DECODER.decode(text)
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair has no UTF-8
+    except NotStrictJson:
+        raise
+    except RecursionError:
+        raise _too_deep(depth) from None
     except ValueError as error:
-        raise NotStrictJson(_why(body, error)) from None
-    flat = type(value) is dict and body.count(b"{") == 1 and b"[" not in body  # as /predict has it
-    if body.count(b":") != (len(value) if flat else _keys(value, depth)):
-        _refuse_repeated_keys(body)
+        empty = "the body is empty; valid: JSON" if not text.strip() else None
+        raise NotStrictJson(empty or f"not JSON: {str(error)[:200]}") from None
+    if body.count(b"{") + body.count(b"[") > depth:
+        _require_depth(value, depth)
     return value
 
 
 def parsed(body: bytes) -> Any:
-    """The value that a request's body holds.
+    """The value of a request's body.
 
     Raises:
         HTTPException: 400, with what is wrong.
@@ -69,7 +77,7 @@ class _StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A FastAPI route whose JSON body is read strictly; what is refused is answered with 400."""
+    """A FastAPI route whose JSON body is read strictly; a refused body is answered with 400."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The route's handler, given such a request."""
@@ -78,48 +86,42 @@ class StrictRoute(APIRoute):
         async def strict(request: Request) -> Response:
             read = _StrictRequest(request.scope, request.receive)
             if self.body_field is not None and not await read.body():
-                await read.json()  # which says so; FastAPI would miss a field of the signature
+                await read.json()  # says so; FastAPI would miss a field of the signature
             return await handler(read)
 
         return strict
 
 
-def _keys(value: Any, depth: int) -> int:
-    """Keys of all objects in it, looked at level by level: no nesting can exhaust the stack."""
-    keys, level = 0, [value]
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for place, name in enumerate(names) if name in names[:place])
+        raise NotStrictJson(f"the key {repeated[:60]!r} is there twice; valid: each key once")
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise NotStrictJson(f"not JSON: {name} is no number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _require_depth(value: Any, depth: int) -> None:
+    """Go through the value level by level, so that no nesting can exhaust the stack."""
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(depth):
-        inner: list[Any] = []
-        for one in level:
-            if type(one) is dict:
-                keys += len(one)
-                inner += [item for item in one.values() if type(item) in (dict, list)]
-            elif type(one) is list:
-                inner += [item for item in one if type(item) in (dict, list)]
-        if not inner:
-            return keys
-        level = inner
-    raise NotStrictJson(f"JSON nested deeper than {depth} levels")
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return
+    raise _too_deep(depth)
 
 
-def _refuse_repeated_keys(body: bytes | bytearray) -> None:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            seen: set[str] = set()
-            repeated = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-            raise NotStrictJson(f"the key {repeated[:60]!r} is there twice; valid: each key once")
-        return members
-
-    json.loads(body, object_pairs_hook=unique)
-
-
-def _why(body: bytes | bytearray, error: ValueError) -> str:
-    if not body.strip():
-        return "the body is empty; valid: JSON"
-    if body.startswith(BYTE_ORDER_MARK):
-        return "the body starts with a byte order mark; valid: JSON in UTF-8 without one"
-    try:
-        body.decode()
-    except UnicodeDecodeError as wrong:
-        return f"the body is not UTF-8: byte {wrong.start}"
-    return f"not JSON: {str(error)[:200]}"
+def _too_deep(depth: int) -> NotStrictJson:
+    return NotStrictJson(f"JSON nested deeper than {depth} levels")

@@ -1,13 +1,19 @@
-"""What the OpenAPI document says that no signature does: keys, and the formats of batches, with
-examples that work as printed.
+"""The part of the OpenAPI document that FastAPI does not derive from signatures: the two routes
+that decide, the formats of batches with examples that work as printed, and keys.
 """
 
 import csv
 import io
 import json
+from collections.abc import Awaitable, Callable
+from inspect import getdoc
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from serving.access.rules import RouteTable
@@ -19,6 +25,10 @@ from serving.http.batch_formats import (
     NDJSON,
     PARQUET,
 )
+from serving.http.problem_details import documented
+from serving.http.schemas import PredictResponse, ReasonGiven, RowRefused
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 SCHEMES = {
     "key": {
@@ -35,15 +45,101 @@ SCHEMES = {
 }
 
 DECISION_ID_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}-[0-9]{1,12}$"
+SCHEMAS = "#/components/schemas/{model}"
+ANY_REQUEST = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 431, 500, 503)
+"""The problems that any request may be answered with."""
+
+DECIDING = {**ANY_REQUEST, **documented(507)}
 DECISION_LINK = {
     "decision": {
         "operationId": "decision_decisions__decision_id__get",
         "parameters": {"decision_id": "$response.body#/decision_id"},
-        "description": "The decision as it was kept.",
+        "description": "The decision as it was stored.",
     }
 }
 BINARY = {"type": "string", "format": "binary"}
 TEXT = {"type": "string", "minLength": 1}
+
+
+def document(
+    app: FastAPI,
+    predict: Endpoint,
+    predict_batch: Endpoint,
+    portfolio: Portfolio,
+    customer: type[BaseModel],
+    key_length: int,
+) -> None:
+    """Add the routes that decide to the document of the application.
+
+    Args:
+        app: the application.
+        predict: endpoint of `POST /predict`; its docstring describes it.
+        predict_batch: endpoint of `POST /predict/batch`.
+        portfolio: its example customer stands in the examples.
+        customer: the model of a record.
+        key_length: of the longest idempotency key.
+    """
+    derived = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            content = derived()
+            content["components"]["schemas"] |= _schemas(customer)
+            content["paths"] = {
+                "/predict": {"post": _predict(predict, key_length)},
+                "/predict/batch": {"post": _predict_batch(predict_batch, portfolio, key_length)},
+                **content["paths"],
+            }
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _schemas(customer: type[BaseModel]) -> dict[str, Any]:
+    answers = [(model, "serialization") for model in (PredictResponse, ReasonGiven, RowRefused)]
+    _, schemas = models_json_schema(
+        [(customer, "validation"), *answers],  # type: ignore[list-item]
+        ref_template=SCHEMAS,
+    )
+    return dict(schemas["$defs"])
+
+
+def _ref(model: str) -> dict[str, str]:
+    return {"$ref": SCHEMAS.format(model=model)}
+
+
+def _predict(endpoint: Endpoint, key_length: int) -> dict[str, Any]:
+    answer = {
+        "description": "The decision.",
+        "content": {JSON: {"schema": _ref("PredictResponse")}},
+        "links": DECISION_LINK,
+    }
+    return _operation("predict", endpoint, key_length, {JSON: {"schema": _ref("Customer")}}, answer)
+
+
+def _predict_batch(endpoint: Endpoint, portfolio: Portfolio, key_length: int) -> dict[str, Any]:
+    bodies, answers = batch_bodies(portfolio), batch_answers()
+    bodies[JSON]["schema"] = _array([_ref("Customer"), {}]) | {"minItems": 1}
+    answers[JSON] = {"schema": _array([_ref("PredictResponse"), _ref("RowRefused")])}
+    answer = {"description": "A result for each row.", "content": answers}
+    return _operation("predict_batch", endpoint, key_length, bodies, answer)
+
+
+def _array(items: list[dict[str, str]]) -> dict[str, Any]:
+    return {"type": "array", "items": {"anyOf": items}}
+
+
+def _operation(
+    name: str, endpoint: Endpoint, key_length: int, bodies: dict[str, Any], answer: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "summary": name.replace("_", " ").title(),
+        "description": getdoc(endpoint),
+        "operationId": name,
+        "parameters": [key_parameter(key_length)],
+        "requestBody": {"required": True, "content": bodies},
+        "responses": {"200": answer, **{str(status): DECIDING[status] for status in DECIDING}},
+    }
 
 
 def key_parameter(length: int) -> dict[str, Any]:
@@ -64,10 +160,10 @@ def key_parameter(length: int) -> dict[str, Any]:
 
 
 def batch_bodies(portfolio: Portfolio) -> dict[str, Any]:
-    """What a batch may be, by media type; JSON's schema is that of the signature.
+    """The forms of a batch, by media type; the schema of JSON is added to them.
 
     Args:
-        portfolio: whose example customer stands in the examples.
+        portfolio: its example customer stands in the examples.
     """
     bodies: dict[str, Any] = {
         JSON: {},
@@ -97,7 +193,7 @@ def batch_bodies(portfolio: Portfolio) -> dict[str, Any]:
 
 
 def batch_answers() -> dict[str, Any]:
-    """What a batch is answered with, in kind."""
+    """The forms of an answer, by media type; the schema of JSON is added to them."""
     columns = f"Columns: row, the identifier, {', '.join(ANSWER_COLUMNS)}."
     return {
         NDJSON: {
@@ -125,27 +221,29 @@ def document_keys(app: FastAPI, routes: RouteTable) -> None:
 
     Args:
         app: the application, whose document is changed.
-        routes: what holds for which route.
+        routes: the rule of each route.
     """
-    made = app.openapi
+    without_keys = app.openapi
+    complete = False
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is not None:
-            return app.openapi_schema
-        document = made()
-        document.setdefault("components", {})["securitySchemes"] = SCHEMES
-        for path, operations in document["paths"].items():
-            for method, operation in operations.items():
-                needed = routes.rule(method.upper(), path).scopes
-                operation["security"] = [{name: []} for name in SCHEMES] if needed else []
-                if needed:
-                    told = (
-                        "Needs a key with the scope "
-                        f"{' or '.join(f'`{one}`' for one in sorted(needed))}."
-                    )
-                    operation["description"] = (
-                        f"{operation.get('description', '')}\n\n{told}".strip()
-                    )
-        return document
+        nonlocal complete
+        content = without_keys()
+        if not complete:
+            content.setdefault("components", {})["securitySchemes"] = SCHEMES
+            for path, operations in content["paths"].items():
+                for method, operation in operations.items():
+                    _name_scopes(operation, routes.rule(method.upper(), path).scopes)
+            complete = True
+        return content
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _name_scopes(operation: dict[str, Any], scopes: frozenset[str]) -> None:
+    operation["security"] = [{name: []} for name in SCHEMES] if scopes else []
+    if scopes:
+        sentence = (
+            f"Needs a key with the scope {' or '.join(f'`{name}`' for name in sorted(scopes))}."
+        )
+        operation["description"] = f"{operation.get('description', '')}\n\n{sentence}".strip()

@@ -10,28 +10,20 @@ import asyncio
 import json
 from asyncio.events import TimerHandle
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
-    RequestResponseCycle,
 )
 
 from creditrisk_assets.settings import ServingSettings
-from serving.inference.batch_yield import COURTESY
+from serving.inference.batch_yield import BATCH_YIELD
 
 LINGER_SECONDS = 2.0
 """After an answer to a request that is still being sent, what comes is dropped for so long. Closing
 at once would reset the connection, and the client might never read why it was refused.
-"""
-
-
-WHOLE_ANSWER = "creditrisk.whole_answer"
-"""Extension of the ASGI scope: `write` is a function of status, head and body that answers at one
-stroke. The head are whole lines of header fields, among them Content-Length, at which nobody looks
-again. It gives False where it cannot; then nothing was sent.
 """
 
 
@@ -55,7 +47,7 @@ class Patience:
 @cache
 def _of_environment() -> Patience:
     settings = ServingSettings()
-    return Patience(settings.head_seconds, settings.write_seconds)
+    return Patience(settings.limits.head_seconds, settings.limits.write_seconds)
 
 
 class _HeadTooLarge(Exception):
@@ -71,22 +63,6 @@ class _GentleTransport:
         self.write = transport.write
         self.is_closing = transport.is_closing
         self.close = protocol.close_gently
-
-
-def _answer_whole(cycle: RequestResponseCycle, status: int, head: bytes, body: bytes) -> bool:
-    """What the cycle's `send` does with an answer's two messages, without a look at each header."""
-    if cycle.disconnected or cycle.response_started or cycle.flow.write_paused or cycle.more_body:
-        return False
-    own = b"".join(b"%b: %b\r\n" % header for header in cycle.default_headers)
-    close = b"" if cycle.keep_alive else b"connection: close\r\n"
-    cycle.response_started = cycle.response_complete = True
-    cycle.waiting_for_100_continue = False
-    cycle.transport.write(b"%b%b%b%b\r\n%b" % (STATUS_LINE[status], own, head, close, body))
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -134,7 +110,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
-        COURTESY.came()
+        BATCH_YIELD.request_arrived()
         if self._deaf:
             return
         if self._in_head:
@@ -170,7 +146,6 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None:
             self.cycle.transport = self._gentle
-            self.scope["extensions"] = {WHOLE_ANSWER: {"write": partial(_answer_whole, self.cycle)}}
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's name and words
         """What came is no HTTP, or more of it than is taken."""

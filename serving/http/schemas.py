@@ -334,25 +334,6 @@ class Health(BaseModel):
     status: Literal["alive"] = "alive"
 
 
-class DecisionKept(BaseModel):
-    """A decision as it was kept. What the API did not know, or does not tell this caller, is
-    null.
-    """
-
-    decision_id: str
-    at: str | None = Field(
-        None, description="When it was made, UTC; null for a decision on a day's file."
-    )
-    latency_ms: float | None = Field(
-        None, description="From the receipt of the request until it was decided."
-    )
-    caller: str | None = Field(None, description="Owner of the API key that asked for it.")
-    request_id: str | None = None
-    trace_id: str | None = None
-    customer: dict[str, Any] = Field(description="The record that was decided on.")
-    answer: dict[str, Any] = Field(description="What was answered.")
-
-
 class Ready(Model):
     """A champion is loaded, or its fallback (`degraded`). `problem` says why the champion in force
     could not be, if so.

@@ -1,9 +1,9 @@
-"""Threads with many rows let the event loop go first.
+"""Batch threads yield to single requests.
 
-Python runs one thread at a time. The loop lets go of the lock several times while it answers one
-customer (for the socket, the graph, the disk), and each time would have to wait until a thread that
-turns ten thousand rows into objects hands it over. So such a thread asks between its rows whether
-something has come, and sleeps until that is answered.
+Python runs one thread at a time. The event loop releases the lock several times while it answers
+one customer (for the socket, the graph, the disk), and each time would wait until a thread that
+turns ten thousand rows into objects hands it over. So such a thread checks between its rows whether
+a request has come, and sleeps until it is answered.
 """
 
 import time
@@ -13,19 +13,18 @@ from typing import TypeVar
 T = TypeVar("T")
 
 ANSWER_SECONDS = 0.004
-"""By then most customers are answered."""
+"""Most customers are answered within this time."""
 
 PATIENCE_SECONDS = 0.01
-"""Where requests never cease, a thread works for as long as it has waited, this at most."""
+"""Under unceasing requests a thread works for as long as it has waited, this at most."""
 
 
-class Courtesy:
-    """What the event loop and the threads of one process know of each other.
+class BatchYield:
+    """Shared by the event loop and the batch threads of one process.
 
     Args:
-        answer_seconds: how long threads stay away after something has come.
-        patience_seconds: how long they do so at most when more and more comes; then they work for
-            as long.
+        answer_seconds: time for which threads pause after a request has come.
+        patience_seconds: longest pause while more and more come; then they work for as long.
     """
 
     def __init__(
@@ -36,12 +35,12 @@ class Courtesy:
         self._busy_until = 0.0
         self._free_until = 0.0
 
-    def came(self) -> None:
-        """In the event loop: something has come."""
+    def request_arrived(self) -> None:
+        """Called in the event loop."""
         self._busy_until = time.perf_counter() + self._answer_seconds
 
-    def give_way(self) -> None:
-        """In a thread, between two rows."""
+    def wait(self) -> None:
+        """Called in a thread, between two rows: pauses while a request is answered."""
         began = now = time.perf_counter()
         if now < self._free_until:
             return
@@ -51,12 +50,12 @@ class Courtesy:
         if now > began:
             self._free_until = now + (now - began)
 
-    def between(self, things: Iterable[T]) -> Iterator[T]:
-        """The same things; before each of them the thread that asks for it gives way."""
-        for thing in things:
-            self.give_way()
-            yield thing
+    def between(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items; yields to the event loop before each."""
+        for item in items:
+            self.wait()
+            yield item
 
 
-COURTESY = Courtesy()
+BATCH_YIELD = BatchYield()
 """Of this process: it has one event loop."""

@@ -1,6 +1,4 @@
-"""The champion in this process: which bundle the `champion` asset names, loaded, proven, and
-swapped without a pause.
-"""
+"""The champion in this process: its bundle, loaded, proven, and replaced without a pause."""
 
 import threading
 import time
@@ -12,32 +10,24 @@ from typing import Protocol
 import numpy as np
 import structlog
 
-from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, load_bundle
-from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.storage import StoredPath
-from serving.inference.champion_source import (
-    PastRecord,
-    Source,
-    SourceError,
-    champion_in,
-    champions_in,
-)
-from serving.inference.last_known import LastKnown
+from serving.inference.champion_file import ChampionFile, error_text
+from serving.inference.champion_source import PastChampion
 
 log = structlog.get_logger()
 
 RETRY_SECONDS_LIMIT = 8.0
-"""A bundle that was refused is read again after 1, 2, 4 and so on up to this many seconds, for one
-that comes back should answer soon; another one at once.
+"""A refused bundle is read again after 1, 2, 4 and so on up to this many seconds, so that one that
+comes back answers soon; another bundle is read at once.
 """
 
 FALLBACK_SUFFIX = "-fallback"
-"""What the version of an answer by the fallback scorecard ends with."""
+"""Ends the version of an answer by the fallback scorecard."""
 
 WARM_UP_ROWS = (1, 8)
-"""Runs of these many rows before a bundle answers: the first run of a shape plans its memory."""
+"""Rows of the runs before a bundle answers: the first run of a shape plans its memory."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +51,16 @@ class LoadedChampion:
         }
 
 
-class Watcher(Protocol):
-    """Somebody who looks on, in the thread that follows the champion."""
+class Listener(Protocol):
+    """Hears of the champion, in the thread that follows it."""
 
-    def serving(self, champion: LoadedChampion) -> None:
+    def on_champion(self, champion: LoadedChampion) -> None:
         """A champion answers from now on."""
 
-    def looked(self, problem: str | None) -> None:
-        """The champion in force was looked for: why it could not be read or loaded, or None."""
+    def on_refresh(self, problem: str | None) -> None:
+        """The champion in force was read; the reason if it could not be read or loaded."""
 
-    def refused(self) -> None:
+    def on_refused(self) -> None:
         """A champion could not be loaded or proven."""
 
 
@@ -88,47 +78,35 @@ class ChampionHolder:
     """Holds the champion and follows it.
 
     A new champion is loaded and proven beside the old one, then one reference is switched. A bundle
-    that cannot be proven is reported and the old one goes on. With no old one there answers, in
-    this order: the copy of the same bundle, the bundle's fallback scorecard, the last known
-    champion. The last known champion answers too while the source cannot be read.
+    that cannot be proven is reported and the old one goes on. Without an old one there answers, in
+    this order: the copy of the same bundle, the bundle's fallback scorecard, the newest champion of
+    the history that has a copy. The last of these answers also while the champion in force cannot
+    be read.
 
     Args:
-        source: where the record is read.
-        portfolio: whose contract the champion must be able to answer on.
-        bundles: where the bundles of this API's store are.
-        ledger: of this API's store; a champion that it does not have is another store's and does
-            not answer.
-        last_known: where the champion that answers is kept for the next start.
-        poll_seconds: how often the source is read.
-        watchers: who looks on.
+        file: the champion on this machine's disk.
+        portfolio: the contract that the champion must be able to answer on.
+        poll_seconds: time between two reads of the file.
+        listeners: hear of the champion.
     """
 
     def __init__(
         self,
-        source: Source,
+        file: ChampionFile,
         portfolio: Portfolio,
-        bundles: BundleStore,
-        ledger: Ledger,
-        last_known: LastKnown,
         poll_seconds: float,
-        watchers: Sequence[Watcher] = (),
+        listeners: Sequence[Listener] = (),
     ) -> None:
-        self._source = source
+        self._file = file
         self._portfolio = portfolio
-        self._bundles = bundles
-        self._ledger = ledger
-        self._recorded: ChampionRecord | None = None  # the last one that was found in the ledger
-        self._last_known = last_known
         self._poll_seconds = poll_seconds
         self._current: LoadedChampion | None = None
         self._problem: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
-        self._settled: ChampionRecord | None = (
-            None  # the one that answers, by the bundle that its record names
-        )
+        self._settled: ChampionRecord | None = None  # answers by the bundle that its record names
         self._refused: _Refused | None = None
-        self._watchers = tuple(watchers)
+        self._listeners = tuple(listeners)
 
     @property
     def current(self) -> LoadedChampion | None:
@@ -138,7 +116,7 @@ class ChampionHolder:
     @property
     def data_dir(self) -> StoredPath:
         """The data folder of this API's store."""
-        return self._bundles.data_dir
+        return self._file.bundles.data_dir
 
     @property
     def problem(self) -> str | None:
@@ -155,13 +133,9 @@ class ChampionHolder:
             "Dagster UI"
         )
 
-    def history(self) -> list[PastRecord]:
-        """What was said of the champion so far, the newest first, at most `HISTORY_LIMIT`.
-
-        Raises:
-            SourceError: if it cannot be read.
-        """
-        return champions_in(self._source)
+    def history(self) -> list[PastChampion]:
+        """The champions so far, the newest first, as many as the source gives."""
+        return self._file.history()
 
     def start(self) -> None:
         """Look once, then go on looking in the background."""
@@ -174,53 +148,33 @@ class ChampionHolder:
         self._thread.join()
 
     def refresh(self) -> None:
-        """Look once. Whatever goes wrong is kept in `problem`; the champion that is loaded
-        stays.
+        """Read the champion in force once. An error is kept in `problem`; the champion that is
+        loaded stays.
         """
         try:
-            problem = self._looked()
+            problem = self._load()
         except Exception as error:  # the boundary of the background thread: nothing may end it
-            problem = _said(error)
+            problem = error_text(error)
         if problem is not None and problem != self._problem:
             log.error("champion_not_loaded", problem=problem)
         self._problem = problem
-        for watcher in self._watchers:
-            watcher.looked(problem)
+        for listener in self._listeners:
+            listener.on_refresh(problem)
 
-    def _looked(self) -> str | None:
-        """Read which champion is in force and load it if it is another one; what the problem is, if
-        there is one.
-        """
+    def _load(self) -> str | None:
+        """Load the champion in force if it is another one; the problem, if there is one."""
         try:
-            record = self._named()
+            record = self._file.in_force()
         except Exception as error:
             if self._current is None:
                 self._serve_last_known()
-            return _said(error)
+            return error_text(error)
         refused = self._refused
         if record is None or record == self._settled:
             self._refused = None
         elif refused is None or record != refused.record or time.monotonic() >= refused.again_at:
             self._take(record)
         return self._refused.problem if self._refused is not None else None
-
-    def _named(self) -> ChampionRecord | None:
-        """The champion that the source names; None before the first.
-
-        Raises:
-            SourceError: if it cannot be read, or has forgotten that there was one.
-            LedgerError: if the ledger does not have it, or cannot be read.
-        """
-        record = champion_in(self._source)
-        if record is None and (self._current is not None or self._last_known.record() is not None):
-            raise SourceError(
-                "it names no champion, although there was one; valid: the store that the champion "
-                "is recorded in"
-            )
-        if record is not None and record != self._recorded:
-            self._ledger.require_recorded(record)
-            self._recorded = record
-        return record
 
     def _take(self, record: ChampionRecord) -> None:
         """Let a champion answer by its own bundle; if that cannot be, let the best that there is
@@ -233,13 +187,13 @@ class ChampionHolder:
             again = 2 * before.seconds if before is not None and before.record == record else 1.0
             seconds = min(again, RETRY_SECONDS_LIMIT)
             self._settled = None
-            self._refused = _Refused(record, _said(error), seconds, time.monotonic() + seconds)
-            for watcher in self._watchers:
-                watcher.refused()
+            self._refused = _Refused(record, error_text(error), seconds, time.monotonic() + seconds)
+            for listener in self._listeners:
+                listener.on_refused()
             self._stand_in_for(record)
         else:
             self._settled, self._refused, self._problem = record, None, None
-            self._keep(record)
+            self._store_copy(record)
 
     def _own_bundle(self, record: ChampionRecord) -> Bundle:
         """The bundle of a record, not read again where only the rule is new."""
@@ -252,7 +206,7 @@ class ChampionHolder:
         return self._stored(record)
 
     def _stored(self, record: ChampionRecord) -> Bundle:
-        return self._proven(record, str(self._bundles.folder(record.bundle_sha256)))
+        return self._proven(record, str(self._file.bundles.folder(record.bundle_sha256)))
 
     def _stand_in_for(self, record: ChampionRecord) -> None:
         """Let answer what is nearest to a champion whose own bundle cannot be read; an old champion
@@ -272,23 +226,22 @@ class ChampionHolder:
             self._serve_last_known()
 
     def _serve_copy(self, record: ChampionRecord) -> bool:
-        """Answer by the copy of a record's bundle; whether that could be. It is the same bytes, so
-        nothing is degraded.
+        """Answer by the copy of a record's bundle; whether that is possible. It is the same bytes,
+        so nothing is degraded.
         """
-        location = self._last_known.location(record.bundle_sha256)
-        if location is None:
+        copy = self._file.copy_of(record.bundle_sha256)
+        if copy is None:
             return False
         try:
-            self._serve(LoadedChampion(record, self._proven(record, location)))
+            self._serve(LoadedChampion(record, self._proven(record, str(copy))))
         except Exception as error:
-            log.error("copy_not_loaded", problem=_said(error))
+            log.error("copy_not_loaded", problem=error_text(error))
             return False
         return True
 
     def _serve_last_known(self) -> None:
-        record = self._last_known.record()
-        if record is not None:
-            self._serve_copy(record)
+        """Answer by the newest champion of the history whose bundle has a copy."""
+        any(self._serve_copy(past.record) for past in self._file.history())
 
     def _serve_fallback(self, record: ChampionRecord) -> None:
         if record.fallback is None:
@@ -302,12 +255,12 @@ class ChampionHolder:
             bundle = current.bundle if current is not None and same else self._stored(fallback)
             self._serve(LoadedChampion(fallback, bundle, degraded=True))
         except Exception as error:  # the champion's own problem is the one to be reported
-            log.error("fallback_not_loaded", problem=_said(error))
+            log.error("fallback_not_loaded", problem=error_text(error))
 
     def _serve(self, champion: LoadedChampion) -> None:
         self._current = champion
-        for watcher in self._watchers:
-            watcher.serving(champion)
+        for listener in self._listeners:
+            listener.on_champion(champion)
         record = champion.record
         log.info(
             "champion",
@@ -316,14 +269,14 @@ class ChampionHolder:
             degraded=champion.degraded,
         )
 
-    def _keep(self, record: ChampionRecord) -> None:
-        """Keep the champion for the next start. That it cannot be kept takes nothing from the one
+    def _store_copy(self, record: ChampionRecord) -> None:
+        """Copy the champion's bundle for the next start. A failure takes nothing from the champion
         that answers now.
         """
         try:
-            self._last_known.keep(record)
+            self._file.store_copy(record.bundle_sha256)
         except Exception as error:
-            log.error("last_known_not_kept", problem=_said(error))
+            log.error("copy_not_stored", problem=error_text(error))
 
     def _proven(self, record: ChampionRecord, location: str) -> Bundle:
         """A record's bundle from a location: hash and golden requests checked, fitting the
@@ -341,10 +294,6 @@ class ChampionHolder:
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_seconds):
             self.refresh()
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def fallback_record(record: ChampionRecord) -> ChampionRecord:

@@ -1,5 +1,5 @@
-"""Where the API reads which champion is in force: the `champion` asset, in a Dagster instance or
-behind a Dagster webserver.
+"""Sources of the champion in force: the `champion` asset, in a Dagster instance or behind a Dagster
+webserver.
 """
 
 import datetime
@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
-
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import IN_DAGSTER
 
@@ -20,15 +18,13 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 CHAMPION = "champion"
-CONTENDERS = ("model", "candidate_model")
-"""The assets that register a model."""
 
 TIMEOUT_SECONDS = 5.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Dagster is one of the store's own services: no proxy is asked for it."""
 
 HISTORY_LIMIT = 20
-"""Materializations of an asset that are told of, at most."""
+"""Champions of the history that are read, at most."""
 
 QUERY = """
 query Latest($asset: AssetKeyInput!, $limit: Int!) {
@@ -59,66 +55,59 @@ class SourceError(RuntimeError):
 
 @dataclass(frozen=True)
 class Materialization:
-    """When an asset was materialized, UTC, and the values of its metadata."""
+    """A materialization of the `champion` asset: its time, UTC, and the values of its metadata."""
 
     at: datetime.datetime
     metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class PastRecord:
-    """What was said of the champion at a moment, UTC."""
+class PastChampion:
+    """A champion's record and the time at which it was recorded, UTC."""
 
     at: datetime.datetime
     record: ChampionRecord
 
+    @classmethod
+    def of(cls, materialization: Materialization) -> "PastChampion":
+        """From a materialization.
 
-class Contender(BaseModel):
-    """A registered model, champion or not."""
-
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-    model_version: str
-    artifact_uri: str
-    bundle_sha256: str
+        Raises:
+            ValidationError: if its metadata is no champion's record.
+        """
+        return cls(materialization.at, ChampionRecord.from_values(materialization.metadata))
 
 
 class Source(Protocol):
-    """Where materializations are."""
+    """Gives the materializations of the `champion` asset."""
 
-    def materializations(self, asset: str, limit: int) -> list[Materialization]:
-        """The latest ones of an asset, the newest first.
-
-        Args:
-            asset: its key.
-            limit: how many at most; not more than `HISTORY_LIMIT`.
-        """
+    def materializations(self) -> list[Materialization]:
+        """The latest ones, the newest first, at most `HISTORY_LIMIT`."""
 
 
 class DagsterInstanceSource:
-    """A Dagster instance's event log. One materialization of the champion carries plots, and to
-    read it takes some milliseconds in which this process answers nobody; so each is read once.
+    """A Dagster instance's event log. A materialization of the champion carries plots, and reading
+    it takes milliseconds, so each is read once.
 
     Args:
-        opened: opens the instance; called when it is first read, and again until it could be
-            opened.
+        open_instance: called at the first read, and again until it succeeds.
     """
 
-    def __init__(self, opened: Callable[[], "DagsterInstance"]) -> None:
-        self._opened = opened
+    def __init__(self, open_instance: Callable[[], "DagsterInstance"]) -> None:
+        self._open_instance = open_instance
         self._instance: DagsterInstance | None = None
-        self._known: dict[str, tuple[int | None, list[Materialization]]] = {}
-        self._reading = threading.Lock()
+        self._latest_id: int | None = None
+        self._read: list[Materialization] = []
+        self._lock = threading.Lock()
 
-    def materializations(self, asset: str, limit: int) -> list[Materialization]:
-        """The latest ones of an asset, the newest first."""
+    def materializations(self) -> list[Materialization]:
+        """The latest ones, the newest first."""
         from dagster import AssetKey, AssetRecordsFilter
 
-        with self._reading:
+        with self._lock:
             if self._instance is None:
-                self._instance = self._opened()
-            seen, known = self._known.get(asset, (None, []))
-            new = AssetRecordsFilter(AssetKey(asset), after_storage_id=seen)
+                self._instance = self._open_instance()
+            new = AssetRecordsFilter(AssetKey(CHAMPION), after_storage_id=self._latest_id)
             records = self._instance.fetch_materializations(new, limit=HISTORY_LIMIT).records
             if records:
                 latest = [
@@ -132,9 +121,9 @@ class DagsterInstanceSource:
                     for record in records
                     if record.asset_materialization is not None
                 ]
-                known = [*latest, *known][:HISTORY_LIMIT]
-                self._known[asset] = (records[0].storage_id, known)
-            return known[:limit]
+                self._read = [*latest, *self._read][:HISTORY_LIMIT]
+                self._latest_id = records[0].storage_id
+            return self._read
 
 
 class DagsterWebserverSource:
@@ -148,27 +137,25 @@ class DagsterWebserverSource:
     def __init__(self, url: str) -> None:
         self._url = f"{url.rstrip('/')}/graphql"
 
-    def materializations(self, asset: str, limit: int) -> list[Materialization]:
-        """The latest ones of an asset, the newest first.
+    def materializations(self) -> list[Materialization]:
+        """The latest ones, the newest first.
 
         Raises:
-            SourceError: if the webserver does not answer, or not so.
+            SourceError: if the webserver does not answer, or answers otherwise.
         """
-        found = self._asked({"asset": {"path": [asset]}, "limit": limit})
+        asset = self._query({"asset": {"path": [CHAMPION]}, "limit": HISTORY_LIMIT})
         try:
             return [
                 Materialization(
                     datetime.datetime.fromtimestamp(float(one["timestamp"]) / 1000, datetime.UTC),
                     dict(_value(entry) for entry in one["metadataEntries"]),
                 )
-                for one in found.get(
-                    "assetMaterializations", []
-                )  # an asset that nobody has heard of has none
+                for one in asset.get("assetMaterializations", [])  # an unknown asset has none
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise self._unclear(error) from error
 
-    def _asked(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def _query(self, variables: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps({"query": QUERY, "variables": variables}).encode()
         request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})  # noqa: S310 - the operator's URL
         try:
@@ -208,28 +195,6 @@ def _instance_of_home() -> "DagsterInstance":
     from dagster import DagsterInstance
 
     return DagsterInstance.get()
-
-
-def champion_in(source: Source) -> ChampionRecord | None:
-    """The champion that a source names, None before the first."""
-    return next((past.record for past in champions_in(source, 1)), None)
-
-
-def champions_in(source: Source, limit: int = HISTORY_LIMIT) -> list[PastRecord]:
-    """What a source says of the champion so far, the newest first."""
-    return [
-        PastRecord(one.at, ChampionRecord.of_values(one.metadata))
-        for one in source.materializations(CHAMPION, limit)
-    ]
-
-
-def contender_in(source: Source) -> Contender | None:
-    """The newest model that was registered; None before the first."""
-    newest = [one for asset in CONTENDERS for one in source.materializations(asset, 1)]
-    if not newest:
-        return None
-    metadata = max(newest, key=lambda one: one.at).metadata
-    return Contender.model_validate({name: metadata[name] for name in Contender.model_fields})
 
 
 def _value(entry: dict[str, Any]) -> tuple[str, Any]:

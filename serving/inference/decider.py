@@ -1,8 +1,8 @@
-"""Where decisions are made: requests that come at the same time share one run of the graph and one
-wait for the disk.
+"""Makes decisions: requests that come at the same time share one run of the graph and one wait for
+the disk.
 
-What was asked is decided with the champion of that moment, written to the log, and only then told.
-So a decision is on the disk before its answer leaves, and every answer of a group is of one model.
+A request is decided by the champion of that moment, written to the log, and only then answered. So
+a decision is on the disk before its answer leaves, and every answer of a group is of one model.
 """
 
 import asyncio
@@ -19,26 +19,23 @@ from hashlib import sha256
 from itertools import groupby
 from typing import Any, Generic, Protocol, TypeVar
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from creditrisk_assets.decisions.idempotency import IdempotencyIndex, is_full
 from creditrisk_assets.decisions.log import SegmentHeader
 from creditrisk_assets.decisions.writer import DecisionLog, LogUnwritable
 from creditrisk_assets.scoring.bundle import Decisions
-from serving.inference.batch_yield import COURTESY
+from serving.inference.batch_yield import BATCH_YIELD
 from serving.inference.champion_holder import ChampionHolder, LoadedChampion
 
 log = structlog.get_logger()
 
-FloatMatrix = NDArray[np.float32]
 T = TypeVar("T")
 
 IDLE_SECONDS = 1.0
 AT_ONCE_SECONDS = 0.001
-"""A disk that has just taken less than this is waited for in the event loop, if no group is on its
+"""The event loop itself waits for a disk that has just taken less than this, if no group is on its
 way: handing over to a thread and back costs more.
 """
 
@@ -46,7 +43,7 @@ SINGLES_AT_ONCE = 64
 """Single customers of one run: some milliseconds, in which the event loop does nothing else."""
 
 WAITING_ROWS_LIMIT = 8_192
-"""Rows that may wait for a decision; who comes then is asked to come again."""
+"""Rows that may wait for a decision; further requests are refused."""
 
 
 class NoChampion(RuntimeError):
@@ -62,15 +59,15 @@ class KeyUsed(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Customers to decide on together, and who asks.
+class DecisionRequest:
+    """Customers to decide on together, and their caller.
 
     Attributes:
         customers: of each its values by field, and its identifier if it has one, as the contract
             allows them.
         caller: name of the API key's owner.
         request_id: of the HTTP request.
-        received_at: when it came, `time.perf_counter`.
+        received_at: time of receipt, `time.perf_counter`.
         key: the caller's idempotency key; in a batch each customer's own is made of it and the row.
         rows: of a batch.
         trace_id: of the W3C trace context.
@@ -86,63 +83,55 @@ class Asked:
 
     def key_of(self, place: int) -> str | None:
         """The idempotency key of one customer."""
-        return (
-            self.key if self.key is None or self.rows is None else f"{self.key}/{self.rows[place]}"
-        )
+        if self.key is None or self.rows is None:
+            return self.key
+        return f"{self.key}/{self.rows[place]}"
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A request with its answers, one for each customer, or what has gone wrong."""
+    """A request with its answers, one for each customer, or its error."""
 
-    asked: Asked
+    request: DecisionRequest
     future: "asyncio.Future[list[bytes]]"
     answers: list[bytes] = field(init=False)
     error: Exception | None = None
 
     def __post_init__(self) -> None:
-        self.answers = [b""] * len(self.asked.customers)
+        self.answers = [b""] * len(self.request.customers)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What was decided together, for those who watch.
+    """Decisions that were made together, for listeners.
 
     Attributes:
-        champion: who decided.
-        raw: rows x fields, as the graph took them.
+        champion: the model that decided.
         decisions: on each row.
-        header: of the segment that they are in.
-        ids: of the decisions.
-        answers: JSON of each row.
-        write_seconds: how long the disk took.
-        oldest_received_at: when the first of their requests came, `time.perf_counter`.
+        write_seconds: time that the disk took.
+        oldest_received_at: receipt of the first of their requests, `time.perf_counter`.
     """
 
     champion: LoadedChampion
-    raw: FloatMatrix
     decisions: Decisions
-    header: SegmentHeader
-    ids: list[str]
-    answers: list[bytes]
     write_seconds: float
     oldest_received_at: float
 
 
-class Watcher(Protocol):
-    """Somebody who looks on, in the event loop, after the answers have left. What it raises is
+class Listener(Protocol):
+    """Hears of decisions, in the event loop, after the answers have left. An error of its own is
     logged.
     """
 
-    def decided(self, group: Group) -> None:
+    def on_decided(self, group: Group) -> None:
         """A group is on the disk."""
 
-    def not_written(self) -> None:
+    def on_not_written(self) -> None:
         """A group could not be brought to the disk."""
 
 
 class Decider:
-    """Makes decisions and keeps them.
+    """Makes decisions and stores them.
 
     Single customers are decided in the event loop, all that came in one turn of it together; a
     thread brings them to the disk, all that wait for it together. Requests with many customers, or
@@ -154,7 +143,7 @@ class Decider:
         singles: log of the decisions on single customers.
         many: log of all others.
         index: of idempotency keys.
-        watchers: who looks on.
+        listeners: hear of decisions.
     """
 
     def __init__(
@@ -163,23 +152,23 @@ class Decider:
         singles: DecisionLog,
         many: DecisionLog,
         index: IdempotencyIndex,
-        watchers: Sequence[Watcher] = (),
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self._holder = holder
         self._logs = (singles, many)
         self._index = index
-        self._watchers = tuple(watchers)
+        self._listeners = tuple(listeners)
         self._rows_waiting = 0
         self._pending: list[_Waiting] = []
         self._being_written = 0
         self._write_seconds = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._planned = _Lane("decision-writer", self._write, singles.look_after)
-        self._asked = _Lane("decider", self._decide_many, many.look_after)
+        self._writer = _Lane("decision-writer", self._write, singles.maintain)
+        self._many = _Lane("decider", self._decide_many, many.maintain)
 
     @property
     def problem(self) -> str | None:
-        """Why decisions cannot be kept, or None."""
+        """The reason why decisions cannot be stored, or None."""
         return next((log.problem for log in self._logs if log.problem is not None), None)
 
     @property
@@ -189,28 +178,28 @@ class Decider:
         return self._loop
 
     def start(self) -> None:
-        """Begin; called in the event loop that asks."""
+        """Start the threads; called in the event loop that asks."""
         self._loop = asyncio.get_running_loop()
-        self._planned.start()
-        self._asked.start()
+        self._writer.start()
+        self._many.start()
 
     def stop(self) -> None:
-        """Keep what has been decided, finish the segments, end. Called in the event loop, when
-        nobody asks any more.
+        """Write pending decisions, finish the segments, end the threads. Called in the event loop
+        after the last request.
         """
         if self._pending:
             self._decide_pending()
-        for lane in (self._planned, self._asked):
+        for lane in (self._writer, self._many):
             lane.stop()
         for log_ in self._logs:
             log_.close()
         self._index.close()
 
-    async def decide(self, asked: Asked) -> list[bytes]:
+    async def decide(self, request: DecisionRequest) -> list[bytes]:
         """Decide on customers.
 
         Returns:
-            For each its answer as JSON. The decisions are on the disk.
+            The answer on each as JSON. The decisions are on the disk.
 
         Raises:
             NoChampion: if there is nothing to decide with.
@@ -218,16 +207,16 @@ class Decider:
             KeyUsed: if the idempotency key belongs to another request.
             Overloaded: if too many wait.
         """
-        loop, rows = self._running, len(asked.customers)
+        loop, rows = self._running, len(request.customers)
         if self._rows_waiting + rows > WAITING_ROWS_LIMIT:
             raise Overloaded(
                 f"{self._rows_waiting} customers wait for a decision; valid: up to "
                 f"{WAITING_ROWS_LIMIT}"
             )
-        waiting = _Waiting(asked, loop.create_future())
+        waiting = _Waiting(request, loop.create_future())
         self._rows_waiting += rows
-        if rows != 1 or asked.key is not None:
-            self._asked.put(waiting)
+        if rows != 1 or request.key is not None:
+            self._many.put(waiting)
         else:
             if not self._pending:
                 loop.call_soon(self._decide_pending)
@@ -251,11 +240,11 @@ class Decider:
             self._deliver(*self._written([decided]))
         else:
             self._being_written += 1
-            self._planned.put(decided)
+            self._writer.put(decided)
 
     def _write(self, groups: list["_Decided"]) -> None:
-        """In the writer's thread: bring groups to the disk, those of one segment at once, and let
-        the answers be told.
+        """In the writer's thread: bring groups to the disk, those of one segment at once, and
+        release their answers.
         """
         for _, together in groupby(groups, key=lambda group: group.header):
             some = list(together)
@@ -264,8 +253,8 @@ class Decider:
             )
 
     def _written(self, groups: list["_Decided"]) -> tuple[list[_Waiting], list[Group]]:
-        """Bring groups of one segment to the disk: the requests that are answered now, and what can
-        be told of the groups.
+        """Bring groups of one segment to the disk: the requests that are answered now, and the
+        groups for listeners.
         """
         waiting = [one.waiting for group in groups for one in group.customers]
         try:
@@ -277,7 +266,7 @@ class Decider:
             return _failed(waiting, error), []
         for group in groups:
             group.hand_over()
-        return waiting, [group.told(self._write_seconds) for group in groups]
+        return waiting, [group.written(self._write_seconds) for group in groups]
 
     def _deliver_written(self, written: int, answered: list[_Waiting], groups: list[Group]) -> None:
         """In the event loop."""
@@ -286,36 +275,35 @@ class Decider:
 
     def _decide_many(self, waiting: list[_Waiting]) -> None:
         """In the other thread: one request after the other."""
-        for one in waiting:
-            told: list[Group] = []
+        for request in waiting:
+            groups: list[Group] = []
             try:
-                with self._index.exclusive() if one.asked.key is not None else nullcontext():
-                    told = self._decide_and_write(one)
+                keyed = request.request.key is not None
+                with self._index.exclusive() if keyed else nullcontext():
+                    groups = self._decide_and_write(request)
             except sqlite3.Error as error:
-                # What was written is found there by the next who asks with the same key, once this
-                # process has let go of it.
+                # The next request with the same key finds the decision in the log, once this
+                # process has let go of the segment.
                 self._logs[1].give_up()
-                full = is_full(error)
-                _failed(
-                    [one],
-                    LogUnwritable(
-                        OSError(errno.ENOSPC if full else errno.EIO, f"idempotency index: {error}")
-                    ),
-                )
+                number = errno.ENOSPC if is_full(error) else errno.EIO
+                unwritable = LogUnwritable(OSError(number, f"idempotency index: {error}"))
+                _failed([request], unwritable)
             except Exception as error:
-                _failed([one], error)
-            self._tell([one], told)
+                _failed([request], error)
+            self._running.call_soon_threadsafe(self._deliver, [request], groups)
 
     def _decide_and_write(self, waiting: _Waiting) -> list[Group]:
-        asked = waiting.asked
+        request = waiting.request
         new = []
-        for place in range(len(asked.customers)):
+        for place in range(len(request.customers)):
             customer = _Customer(waiting, place)
-            kept = None if customer.key is None else self._index.find(asked.caller, customer.key)
-            if kept is None:
+            earlier = None
+            if customer.key is not None:
+                earlier = self._index.find(request.caller, customer.key)
+            if earlier is None:
                 new.append(customer)
-            elif kept.digest == customer.digest:
-                waiting.answers[place] = kept.answer
+            elif earlier.digest == customer.digest:
+                waiting.answers[place] = earlier.answer
             else:
                 raise KeyUsed(
                     f"Idempotency-Key {customer.key!r:.100} was used for another request; valid: "
@@ -323,15 +311,14 @@ class Decider:
                 )
         if not new:
             return []
-        decided = self._decided(new, self._logs[1], COURTESY.between)
+        decided = self._decided(new, self._logs[1], BATCH_YIELD.between)
         seconds = self._logs[1].write(decided.header, decided.lines)
         decided.hand_over()
         for customer in new:
             if customer.key is not None:
-                self._index.enter(
-                    asked.caller, customer.key, customer.digest, waiting.answers[customer.place]
-                )
-        return [decided.told(seconds)]
+                answer = waiting.answers[customer.place]
+                self._index.add(request.caller, customer.key, customer.digest, answer)
+        return [decided.written(seconds)]
 
     def _decided(
         self,
@@ -345,23 +332,21 @@ class Decider:
         raw = champion.bundle.encoder([one.values for one in customers])
         decisions = champion.bundle.decide(raw, champion.record.rule)
         now, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-        header, ids = decision_log.plan(champion, now.date(), len(customers))
+        header, ids = decision_log.plan(
+            champion.record, now.date(), len(customers), degraded=champion.degraded
+        )
         answers = _answers(champion, decisions, one_by_one(ids))
         at = now.isoformat(timespec="microseconds")
         lines = [
             _line(at, clock, one, answer)
             for one, answer in zip(customers, one_by_one(answers), strict=True)
         ]
-        return _Decided(champion, header, customers, raw, decisions, ids, answers, lines)
-
-    def _tell(self, waiting: list[_Waiting], groups: list[Group]) -> None:
-        """From a thread: hand answers to the event loop."""
-        self._running.call_soon_threadsafe(self._deliver, waiting, groups)
+        return _Decided(champion, header, customers, decisions, answers, lines)
 
     def _deliver(self, answered: list[_Waiting], groups: Sequence[Group] = ()) -> None:
-        """In the event loop: let answers leave, then let others watch."""
+        """In the event loop: let answers leave, then tell listeners."""
         for waiting in answered:
-            self._rows_waiting -= len(waiting.asked.customers)
+            self._rows_waiting -= len(waiting.request.customers)
             if waiting.future.done():  # its request was given up
                 continue
             if waiting.error is not None:
@@ -369,28 +354,26 @@ class Decider:
             else:
                 waiting.future.set_result(waiting.answers)
         unwritten = any(isinstance(waiting.error, LogUnwritable) for waiting in answered)
-        if (
-            unwritten or groups
-        ):  # behind the requests, which go on in the order in which they were told
-            self._running.call_soon(self._watch, unwritten, groups)
+        if unwritten or groups:  # after the requests, which go on in the order of their answers
+            self._running.call_soon(self._tell_listeners, unwritten, groups)
 
-    def _watch(self, unwritten: bool, groups: Sequence[Group]) -> None:
-        for watcher in self._watchers:
+    def _tell_listeners(self, unwritten: bool, groups: Sequence[Group]) -> None:
+        for listener in self._listeners:
             try:
                 if unwritten:
-                    watcher.not_written()
+                    listener.on_not_written()
                 for group in groups:
-                    watcher.decided(group)
-            except Exception:  # who watches must not stop what works
-                log.exception("watching_failed")
+                    listener.on_decided(group)
+            except Exception:  # a listener must not stop decisions
+                log.exception("listener_failed")
 
 
 class _Lane(Generic[T]):
-    """A thread that is given things, and takes all that wait at once.
+    """A thread with a queue, which takes all that waits there at once.
 
     Args:
         name: of the thread.
-        work: called with what waits; it raises nothing.
+        work: called with the things that wait; it raises nothing.
         idle: called after a second without anything.
     """
 
@@ -403,15 +386,15 @@ class _Lane(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def put(self, thing: T) -> None:
-        """Give it something."""
+        """Add to the queue."""
         self._queue.put(thing)
 
     def stop(self) -> None:
-        """Let it do what waits, and end."""
+        """Let it work off the queue, and end."""
         self._queue.put(None)
         self._thread.join()
 
@@ -426,10 +409,10 @@ class _Lane(Generic[T]):
             with suppress(queue.Empty):
                 while True:
                     things.append(self._queue.get_nowait())
-            given = [thing for thing in things if thing is not None]
-            going_on = len(given) == len(things)
-            if given:
-                self._work(given)
+            work = [thing for thing in things if thing is not None]
+            going_on = len(work) == len(things)
+            if work:
+                self._work(work)
 
 
 class _OneByOne(Protocol):
@@ -449,8 +432,8 @@ class _Customer:
     def __init__(self, waiting: _Waiting, place: int) -> None:
         self.waiting = waiting
         self.place = place
-        self.values = waiting.asked.customers[place]
-        self.key = waiting.asked.key_of(place)
+        self.values = waiting.request.customers[place]
+        self.key = waiting.request.key_of(place)
         self.digest = "" if self.key is None else sha256(to_json(self.values)).hexdigest()
 
 
@@ -463,9 +446,7 @@ class _Decided:
     champion: LoadedChampion
     header: SegmentHeader
     customers: list[_Customer]
-    raw: FloatMatrix
     decisions: Decisions
-    ids: list[str]
     answers: list[bytes]
     lines: list[bytes]
 
@@ -474,23 +455,14 @@ class _Decided:
         for one, answer in zip(self.customers, self.answers, strict=True):
             one.waiting.answers[one.place] = answer
 
-    def told(self, write_seconds: float) -> Group:
-        """What others may know of it."""
-        oldest = min(one.waiting.asked.received_at for one in self.customers)
-        return Group(
-            self.champion,
-            self.raw,
-            self.decisions,
-            self.header,
-            self.ids,
-            self.answers,
-            write_seconds,
-            oldest,
-        )
+    def written(self, write_seconds: float) -> Group:
+        """The group for listeners."""
+        oldest = min(one.waiting.request.received_at for one in self.customers)
+        return Group(self.champion, self.decisions, write_seconds, oldest)
 
 
 def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:
-    """The same requests, with what has gone wrong."""
+    """The same requests, with their error."""
     if not isinstance(error, NoChampion | LogUnwritable | KeyUsed):
         log.error("decider_failed", exc_info=error)
     for waiting in group:
@@ -499,7 +471,7 @@ def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:
 
 
 def _answers(champion: LoadedChampion, decisions: Decisions, ids: Iterable[str]) -> list[bytes]:
-    """The answers as they are told, written to the log and kept."""
+    """The answers as they are sent, logged and stored."""
     record, texts = champion.record, champion.reasons
     return [
         to_json(
@@ -527,19 +499,17 @@ def _answers(champion: LoadedChampion, decisions: Decisions, ids: Iterable[str])
 
 
 def _line(at: str, clock: float, one: _Customer, answer: bytes) -> bytes:
-    """A decision as a line of the log. What the service says of it comes before the customer's own
-    words.
-    """
-    asked = one.waiting.asked
-    latency_ms = round((clock - asked.received_at) * 1000, 3)
+    """A decision as a line of the log: the service's own values before the customer's."""
+    request = one.waiting.request
+    latency_ms = round((clock - request.received_at) * 1000, 3)
     about: dict[str, Any] = {
         "at": at,
         "latency_ms": latency_ms,
-        "caller": asked.caller,
-        "request_id": asked.request_id,
+        "caller": request.caller,
+        "request_id": request.request_id,
     }
-    if asked.trace_id is not None:
-        about["trace_id"] = asked.trace_id
+    if request.trace_id is not None:
+        about["trace_id"] = request.trace_id
     if one.key is not None:
         about["idempotency"] = {"key": one.key, "digest": one.digest}
     return b'%b,"answer":%b,"customer":%b}' % (to_json(about)[:-1], answer, to_json(one.values))

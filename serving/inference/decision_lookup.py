@@ -1,15 +1,15 @@
-"""Decisions that were made, looked up: in the decision log, or where they are kept."""
+"""Finds past decisions: in the decision log, or stored."""
 
 import json
 from typing import Any
 
 from fastapi import HTTPException
+from pydantic import BaseModel, Field
 
 from creditrisk_assets.scoring.bundle import MANIFEST, Manifest
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 from serving.access.keys import Caller
-from serving.http.schemas import DecisionKept
 
 ANSWERED = (
     "prediction",
@@ -22,7 +22,26 @@ ANSWERED = (
 )
 
 
-class DecisionLookUp:
+class StoredDecision(BaseModel):
+    """A stored decision. A value that the API did not know, or does not show this caller, is
+    null.
+    """
+
+    decision_id: str
+    at: str | None = Field(
+        None, description="Time of the decision, UTC; null for a decision on a day's file."
+    )
+    latency_ms: float | None = Field(
+        None, description="From the receipt of the request until it was decided."
+    )
+    caller: str | None = Field(None, description="Owner of the API key that asked for it.")
+    request_id: str | None = None
+    trace_id: str | None = None
+    customer: dict[str, Any] = Field(description="The record that was decided on.")
+    answer: dict[str, Any] = Field(description="What was answered.")
+
+
+class DecisionLookup:
     """Finds decisions by their ids.
 
     Args:
@@ -32,7 +51,7 @@ class DecisionLookUp:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def shown_to(self, caller: Caller, decision_id: str) -> DecisionKept:
+    def shown_to(self, caller: Caller, decision_id: str) -> StoredDecision:
         """A decision as a caller may see it.
 
         Raises:
@@ -47,7 +66,7 @@ class DecisionLookUp:
         shown = {name: value for name, value in found.customer.items() if name not in protected}
         return found.model_copy(update={"customer": shown})
 
-    def _found(self, decision_id: str) -> DecisionKept:
+    def _found(self, decision_id: str) -> StoredDecision:
         # Reading what was kept takes pyarrow, which the process does without until somebody asks.
         from creditrisk_assets.decisions import archive
         from creditrisk_assets.decisions.sets import DecisionsError, NoSuchDecision, parsed_id
@@ -57,8 +76,8 @@ class DecisionLookUp:
         except DecisionsError as error:
             raise HTTPException(422, str(error)) from error
         try:
-            champion, record = archive.decision_found(
-                archive.LiveDecisions.of(self._settings), decision_id
+            champion, record = archive.find_decision(
+                archive.ApiDecisions.of(self._settings), decision_id
             )
         except NoSuchDecision as error:
             raise _unknown(decision_id) from error
@@ -73,7 +92,7 @@ class DecisionLookUp:
         about = {
             name: row.get(name) for name in ("at", "latency_ms", "caller", "request_id", "trace_id")
         }
-        return DecisionKept(decision_id=decision_id, customer=customer, answer=answer, **about)
+        return StoredDecision(decision_id=decision_id, customer=customer, answer=answer, **about)
 
     def _answer(self, row: dict[str, Any], bundle_sha256: str) -> dict[str, Any]:
         """The answer on a row of a day's file, as the API would have told it."""

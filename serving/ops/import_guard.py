@@ -1,4 +1,4 @@
-"""What a worker must not import, whoever in it would like to."""
+"""Blocks the import of a library in API workers."""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 
-class _Without(MetaPathFinder):
+class _Blocked(MetaPathFinder):
     def __init__(self, name: str) -> None:
         self._name = name
 
@@ -22,10 +22,10 @@ class _Without(MetaPathFinder):
         return None
 
 
-def do_without(name: str) -> None:
-    """Let this process find no library of a name, as if it were not installed.
+def block_import(name: str) -> None:
+    """Make a library unavailable in this process, as if it were not installed.
 
     pyarrow imports pandas, where there is one, at the first array that it makes of a list: half a
     second and 40 MB for nothing.
     """
-    sys.meta_path.insert(0, _Without(name))
+    sys.meta_path.insert(0, _Blocked(name))

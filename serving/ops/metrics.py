@@ -1,9 +1,9 @@
-"""Metrics for Prometheus. Each worker writes its own files in one folder, so that any worker tells
-about all of them.
+"""Metrics for Prometheus. Each worker writes its own files in one folder, so that any worker
+reports all of them.
 
 prometheus_client's multi-process values cost some microseconds for each number, several of which
-change with each request. So a worker counts in plain lists and dictionaries, and a thread carries
-what has changed over into the files, four times a second.
+change with each request. So a worker counts in plain lists and dictionaries, and a thread copies
+the changes into the files, four times a second.
 """
 
 import bisect
@@ -30,6 +30,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.http.gateway import Exchange
+from serving.inference.champion_holder import LoadedChampion
+from serving.inference.decider import Group
 
 log = structlog.get_logger()
 
@@ -71,9 +73,7 @@ LIVE_GAUGE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
 
 
 def empty_metrics(folder: Path) -> None:
-    """Forget what former processes counted. For whoever starts the workers, before the first of
-    them.
-    """
+    """Delete the counts of former processes; called before the first worker starts."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         file.unlink()
@@ -140,15 +140,14 @@ class _Counts:
 
 
 class Metrics:
-    """What this worker counts, and what all of them have counted.
+    """The counts of this worker, and of all workers.
 
-    A worker that finds no space for its files counts in its own memory, and tells of itself alone.
-
-    It looks on at the perimeter (`started`, `ended`). Each of the other functions is called by what
-    it is about, from one thread.
+    A worker that finds no space for its files counts in its own memory, and reports itself alone.
+    It listens to the gateway, the decider and the champion holder, each of which calls it from one
+    thread.
 
     Args:
-        folder: what the workers of one API share.
+        folder: shared by the workers of one API.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -225,16 +224,6 @@ class Metrics:
         self._refusals = counts(
             "creditrisk_champion_refusals", "Champions that could not be proven"
         )
-        self._shadowed = counts(
-            "creditrisk_shadow_scores",
-            "Decisions that a challenger scored too",
-            ("model_version", "scored"),
-        )
-        self._not_shadowed = counts(
-            "creditrisk_shadow_dropped",
-            "Decisions that have no shadow though there is a challenger",
-            ("reason",),
-        )
         self._by_answer: dict[tuple[str, int], _Distribution] = {}
         self._answering_by: Gauge | None = None
         self._now_in_flight = self._carried_in_flight = 0
@@ -243,7 +232,6 @@ class Metrics:
             for one in (
                 *(self._probability, self._group, self._fsync, self._lag),
                 *(self._refused, self._decisions, self._log_errors, self._loads, self._refusals),
-                *(self._shadowed, self._not_shadowed),
             )
         )
         self._carrying = threading.Lock()
@@ -255,11 +243,11 @@ class Metrics:
         self._stop.set()
         self._carry()
 
-    def started(self) -> None:
+    def on_request(self) -> None:
         """A request has come."""
         self._now_in_flight += 1
 
-    def ended(self, exchange: Exchange) -> None:
+    def on_response(self, exchange: Exchange) -> None:
         """It has been answered."""
         self._now_in_flight -= 1
         status = exchange.status
@@ -272,73 +260,45 @@ class Metrics:
         if status >= 400:
             self._refused.counts[(exchange.refused or f"status_{status}",)] += 1
 
-    def observe_decisions(
-        self,
-        model_version: str,
-        predictions: Sequence[int],
-        probabilities: Sequence[float],
-        *,
-        degraded: bool = False,
-    ) -> None:
-        """Decisions of one model that are being answered."""
-        counts, word = self._decisions.counts, _word(degraded)
+    def on_decided(self, group: Group) -> None:
+        """A group of decisions is on the disk."""
+        version, word = group.champion.record.model_version, _word(group.champion.degraded)
+        predictions = group.decisions.prediction.tolist()
         for prediction in predictions:
-            counts[(model_version, "1" if prediction else "0", word)] += 1
-        for probability in probabilities:
+            self._decisions.counts[(version, "1" if prediction else "0", word)] += 1
+        for probability in group.decisions.default_probability.tolist():
             self._probability.observe(probability)
+        self._group.observe(len(predictions))
+        self._fsync.observe(group.write_seconds)
+        self._lag.observe(time.perf_counter() - group.oldest_received_at)
 
-    def observe_group(self, size: int, fsync_seconds: float, oldest_received_at: float) -> None:
-        """A group of decisions is on disk.
-
-        Args:
-            size: decisions in it.
-            fsync_seconds: what the flush took.
-            oldest_received_at: when the first of its requests came, by time.perf_counter().
-        """
-        self._group.observe(size)
-        self._fsync.observe(fsync_seconds)
-        self._lag.observe(time.perf_counter() - oldest_received_at)
-
-    def observe_log_error(self) -> None:
-        """A group could not be written."""
+    def on_not_written(self) -> None:
+        """A group could not be brought to the disk."""
         self._log_errors.counts[()] += 1
 
-    def observe_shadow(self, model_version: str, scored: int, failed: int) -> None:
-        """A challenger scored decisions, and could not score some others."""
-        self._shadowed.counts[(model_version, "true")] += scored
-        self._shadowed.counts[(model_version, "false")] += failed
-
-    def observe_shadow_dropped(self, reason: str, rows: int) -> None:
-        """Decisions will have no shadow. Each reason is told by one thread."""
-        self._not_shadowed.counts[(reason,)] += rows
-
-    def observe_champion(
-        self, model_version: str, bundle_sha256: str, *, degraded: bool = False
-    ) -> None:
-        """The model that this worker answers by from now on."""
+    def on_champion(self, champion: LoadedChampion) -> None:
+        """A champion answers in this worker from now on."""
         if self._answering_by is not None:
             self._answering_by.set(0)
-        self._answering_by = self._model.labels(model_version, bundle_sha256, _word(degraded))
+        record = champion.record
+        self._answering_by = self._model.labels(
+            record.model_version, record.bundle_sha256, _word(champion.degraded)
+        )
         self._answering_by.set(1)
         self._loads.counts[()] += 1
         self._problem.set(0)
 
-    def observe_champion_problem(self, *, refused: bool) -> None:
-        """The champion in force could not be read, or was read and could not be proven
-        (`refused`).
-        """
-        self._problem.set(1)
-        if refused:
-            self._refusals.counts[()] += 1
+    def on_refresh(self, problem: str | None) -> None:
+        """The champion in force was read; the reason if it could not be read or loaded."""
+        self._problem.set(0 if problem is None else 1)
 
-    def observe_champion_well(self) -> None:
-        """The champion in force was read and is the one that answers."""
-        self._problem.set(0)
+    def on_refused(self) -> None:
+        """A champion could not be loaded or proven."""
+        self._problem.set(1)
+        self._refusals.counts[()] += 1
 
     def text(self) -> bytes:
-        """What all workers have counted, as Prometheus reads it. Gauges of workers that are gone do
-        not count.
-        """
+        """The counts of all workers in Prometheus's format. Gauges of dead workers do not count."""
         self._carry()
         if not self._shared:
             return generate_latest(self._own)

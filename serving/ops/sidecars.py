@@ -1,6 +1,10 @@
-"""Processes beside the workers, and what holds a family of processes together."""
+"""Processes beside the API's workers: the publisher of the champion, and the archiver of decisions.
+
+`python -m serving.ops.sidecars NAME PARENT` is one of them; it ends when its parent does.
+"""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,15 +18,30 @@ import structlog
 
 log = structlog.get_logger()
 
+PUBLISHER = "publisher"
+ARCHIVER = "archiver"
+
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 END_SECONDS = 20.0
 AGAIN_SECONDS = 1.0
 AGAIN_SECONDS_LIMIT = 60.0
-"""A companion that ended by itself, or was killed, is started again after so long; twice as long if
-that happens soon again.
+"""A sidecar that ended by itself, or was killed, is started again after this time; twice as long if
+it soon ends again.
 """
+
+ARCHIVER_NICENESS = 10
+ARCHIVER_DELAY_SECONDS = 3.0
+"""The workers are ready by then; decisions of an earlier run have waited for longer."""
+
+LOOK_SECONDS = 0.1
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def sidecar(name: str) -> list[str]:
+    """The command of a sidecar of this process."""
+    return [sys.executable, "-m", "serving.ops.sidecars", name, str(os.getpid())]
 
 
 def end_with_parent() -> None:
@@ -31,44 +50,82 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def becomes_companion() -> bool:
-    """Called first in a companion: let it end with its parent, whose number is its argument. False
-    if that has ended already.
+def end_with_supervisor() -> None:
+    """End a worker with its supervisor, at once where that is gone already. A single worker has no
+    supervisor: it goes on when the shell that started it ends.
     """
+    supervisor = multiprocessing.parent_process()
+    if supervisor is not None:
+        end_with_parent()
+        if os.getppid() != supervisor.pid:
+            raise SystemExit(0)
+
+
+def publish_champion() -> None:
+    """Publish the champion in force until a signal comes."""
+    from creditrisk_assets.governance.ledger import Ledger
+    from creditrisk_assets.settings import ServingSettings, Settings
+    from creditrisk_assets.stop_signal import StopSignal
+    from serving.inference.champion_file import ChampionFile, Publisher
+    from serving.inference.champion_source import source_of
+    from serving.ops.logs import configure_logs
+
+    stop = StopSignal()
+    serving, settings = ServingSettings(), Settings()
+    configure_logs(serving.log_format)
+    source, ledger = source_of(serving.champion_source), Ledger(settings.ledger)
+    publisher = Publisher(source, ledger.require_recorded, ChampionFile.of(settings))
+    while not stop.requested:
+        publisher.publish()
+        stop.wait(serving.limits.champion_poll_seconds)
+
+
+def archive_decisions() -> None:
+    """Become `creditrisk decisions archive --watch`, at a lower priority than the workers."""
+    os.nice(ARCHIVER_NICENESS)
+    begin = time.monotonic() + ARCHIVER_DELAY_SECONDS
+    while time.monotonic() < begin and signal.sigpending().isdisjoint(STOP_SIGNALS):
+        time.sleep(LOOK_SECONDS)
+    command = ["-m", "creditrisk_assets.cli.main", "decisions", "archive", "--watch"]
+    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606
+
+
+def main() -> None:
+    """Become the sidecar that the arguments name, unless its parent has ended already."""
+    name, parent = sys.argv[1:]
+    if name == ARCHIVER:
+        # Held back until the command that it becomes takes them: it archives once more at its end.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     end_with_parent()
-    return os.getppid() == int(sys.argv[1])
-
-
-def companion(module: str) -> list[str]:
-    """The command of a companion of this process, one of our modules."""
-    return [sys.executable, "-m", module, str(os.getpid())]
+    if os.getppid() == int(parent):
+        {PUBLISHER: publish_champion, ARCHIVER: archive_decisions}[name]()
 
 
 @contextmanager
-def beside(command: Sequence[str], again_seconds: float = AGAIN_SECONDS) -> Iterator[None]:
-    """Within it, a companion is at work; where one is killed, another takes over. Afterwards it is
-    told to end, and waited for.
+def running(command: Sequence[str], again_seconds: float = AGAIN_SECONDS) -> Iterator[None]:
+    """A sidecar works within the context; where it is killed, another takes over. At the end it is
+    stopped, and waited for.
 
     Args:
-        command: of the companion.
-        again_seconds: until a killed one is started again.
+        command: of the sidecar.
+        again_seconds: time until a killed one is started again.
     """
-    one = _Companion(command, again_seconds)
-    one.start()
+    supervised = _Sidecar(command, again_seconds)
+    supervised.start()
     try:
         yield
     finally:
-        one.stop()
+        supervised.stop()
 
 
-class _Companion:
+class _Sidecar:
     def __init__(self, command: Sequence[str], again_seconds: float) -> None:
         self._command = command
         self._again_seconds = again_seconds
         self._changing = threading.Lock()
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._run, name="companion", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sidecar", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -100,10 +157,14 @@ class _Companion:
                 self._again_seconds if time.monotonic() - begun > AGAIN_SECONDS_LIMIT else seconds
             )
             log.error(
-                "companion_ended",
-                command=" ".join(self._command[1:3]),
+                "sidecar_ended",
+                command=" ".join(self._command[2:4]),
                 code=code,
                 again_in_seconds=seconds,
             )
             self._stopping.wait(seconds)
             seconds = min(2 * seconds, AGAIN_SECONDS_LIMIT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,8 @@
-"""Spans of requests for OpenTelemetry, where an operator wants them: `CREDITRISK_OTLP_ENDPOINT` and
-the extra `otel`.
+"""Spans of requests for OpenTelemetry: `CREDITRISK_OTLP_ENDPOINT` and the extra `otel`.
 
-The perimeter has settled a request's trace already, so a span is written down whole when the
-request is over, and handed to the SDK's queue. A thread of the SDK sends it; a receiver that is
-slow or gone costs spans, never a request.
+The gateway has settled a request's trace already, so a span is made whole when the request is over,
+and handed to the SDK's queue. A thread of the SDK sends it; a receiver that is slow or gone costs
+spans, never a request.
 """
 
 import time
@@ -16,42 +15,41 @@ if TYPE_CHECKING:
 
 SERVICE = "creditrisk-api"
 EXPORT_SECONDS = 5
-"""For one attempt to send spans; at its end the process waits no longer than this for them."""
+"""Longest time of one attempt to send spans, also when the process ends."""
 
 
-class TelemetryMissing(RuntimeError):
-    """Spans are wanted, and the packages that send them are not installed."""
+class TracingMissing(RuntimeError):
+    """The setting asks for spans, and the packages that send them are not installed."""
 
 
-def telemetry(endpoint: str) -> "Telemetry":
-    """An observer that sends a span for each request.
+def tracing(endpoint: str) -> "Tracing":
+    """A listener that sends a span for each request.
 
     Args:
         endpoint: of an OTLP receiver over HTTP, such as `http://127.0.0.1:4318`.
 
     Raises:
-        TelemetryMissing: says what to install.
+        TracingMissing: says what to install.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ModuleNotFoundError as error:
-        raise TelemetryMissing(
+        raise TracingMissing(
             f"CREDITRISK_OTLP_ENDPOINT is set, but {error.name} is not installed: pip install "
             "'creditrisk[otel]', or unset it"
         ) from error
     exporter = OTLPSpanExporter(
         endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS
     )
-    return Telemetry(BatchSpanProcessor(exporter, schedule_delay_millis=1_000))
+    return Tracing(BatchSpanProcessor(exporter, schedule_delay_millis=1_000))
 
 
-class Telemetry:
-    """Looks on at the perimeter and writes one server span for each request whose caller wants it
-    traced.
+class Tracing:
+    """Listens to the gateway and makes one server span for each request that its caller traces.
 
     Args:
-        processor: what takes spans that have ended.
+        processor: takes spans that have ended.
     """
 
     def __init__(self, processor: "SpanProcessor") -> None:
@@ -62,10 +60,10 @@ class Telemetry:
         self._resource = Resource.create({"service.name": SERVICE})
         self._scope = InstrumentationScope("creditrisk")
 
-    def started(self) -> None:
+    def on_request(self) -> None:
         """A request has come."""
 
-    def ended(self, exchange: Exchange) -> None:
+    def on_response(self, exchange: Exchange) -> None:
         """It has been answered."""
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
@@ -106,5 +104,5 @@ class Telemetry:
         self._processor.on_end(span)
 
     def close(self) -> None:
-        """Send what is left, as far as it can be sent soon."""
+        """Send the remaining spans, as far as that is quick."""
         self._processor.shutdown()

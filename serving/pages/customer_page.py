@@ -20,7 +20,7 @@ from creditrisk_assets.storage import StoredPath
 from serving.http.json import StrictRoute
 from serving.http.schemas import WhatIfResponse, request_model
 from serving.inference.champion_holder import FALLBACK_SUFFIX, ChampionHolder, LoadedChampion
-from serving.inference.champion_source import HISTORY_LIMIT, PastRecord
+from serving.inference.champion_source import HISTORY_LIMIT, PastChampion
 from serving.pages import form, model_documents
 from serving.pages.scale import Scale, points_at, scale_of
 from serving.pages.templating import VERDICTS, environment
@@ -163,7 +163,7 @@ def _page(
     example: str = "",
     status: int = 200,
 ) -> HTMLResponse:
-    past, history_problem = _history(holder)
+    past = holder.history()
     content = (
         environment()
         .get_template("page.html")
@@ -180,7 +180,6 @@ def _page(
             problem=holder.problem,
             model=_model(holder, champion, past) if champion else None,
             past=past,
-            history_problem=history_problem,
             history_limit=HISTORY_LIMIT,
             verdicts=VERDICTS,
         )
@@ -189,7 +188,7 @@ def _page(
 
 
 def _model(
-    holder: ChampionHolder, champion: LoadedChampion, past: list[PastRecord]
+    holder: ChampionHolder, champion: LoadedChampion, past: list[PastChampion]
 ) -> dict[str, Any]:
     """What the page says of the model in force."""
     manifest, record = champion.bundle.manifest, champion.record
@@ -216,7 +215,7 @@ def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _since(record: ChampionRecord, past: list[PastRecord]) -> PastRecord | None:
+def _since(record: ChampionRecord, past: list[PastChampion]) -> PastChampion | None:
     """By which entry of the history the version, or the one that it is the fallback of, came into
     force; None if that is longer ago than the history goes back.
     """
@@ -241,17 +240,6 @@ def _documents(holder: ChampionHolder, record: ChampionRecord) -> dict[str, Any]
     ) as error:  # of a store that does not answer; the rest of the page does not depend on it
         log.warning("model_documents_not_read", problem=str(error))
         return {"has_card": False, "curves": {}, "documents_problem": True}
-
-
-def _history(holder: ChampionHolder) -> tuple[list[PastRecord], bool]:
-    """What was said of the champion so far, and whether that could not be read."""
-    try:
-        return holder.history(), False
-    except (
-        Exception
-    ) as error:  # a boundary: whatever the source is, trying a customer does not depend on it
-        log.warning("champion_history_not_read", problem=f"{type(error).__name__}: {error}")
-        return [], True
 
 
 def _document(

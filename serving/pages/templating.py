@@ -15,6 +15,7 @@ VERDICTS = {
     "unchanged": "champion unchanged",
     "rolled_back": "rolled back",
     "cut_off": "cut-off changed",
+    "policy": "policy changed",
 }
 
 

@@ -37,7 +37,7 @@ def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
     for name, value in {
         "DAGSTER_HOME": str(REPOSITORY),
         "CREDITRISK_DATA_DIR": str(tmp_path / "data"),
-        "CREDITRISK_SIMULATED_ROWS": ROWS,
+        "CREDITRISK_RAW_DATA": f"simulated:{ROWS}",
     }.items():
         monkeypatch.setenv(name, value)
     settings = Settings()

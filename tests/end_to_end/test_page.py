@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from creditrisk_assets.defs.view import status_for_people
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.integration.conftest import Loop, api, customers
+from tests.support.policies import policy_of
 
 FLAGS = [
     "--no-sandbox",
@@ -35,7 +36,9 @@ ANSWER = re.compile(
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an API with a champion, its card, its curves and a history."""
-    loop = Loop.of(tmp_path_factory.mktemp("page") / "site", report_rows=1_000)
+    loop = Loop.of(
+        tmp_path_factory.mktemp("page") / "site", policy=policy_of({"reports.rows": 1_000})
+    )
     assert loop.run("train").success
     landed = customers(400, 71, 2_000_000)
     for day in ("2026-06-01", "2026-06-02"):

@@ -26,6 +26,7 @@ from upath import UPath
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.io import stored_path
+from creditrisk_assets.job_runner import QUIET
 from creditrisk_assets.landing.listing import land
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BUNDLES, BundleStore
@@ -33,10 +34,11 @@ from creditrisk_assets.scoring.model_folders import MODELS
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.processes import reserved_ports
-from creditrisk_assets.simulation.stepped_loop import QUIET, SteppedLoop
+from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 from creditrisk_assets.storage import zone_path
 from creditrisk_assets.store import IDENTITY
 from tests.conftest import REPOSITORY
+from tests.support.policies import policy_of
 
 HISTORY_ROWS = 4_000
 BUCKET = "bank"
@@ -60,9 +62,9 @@ class Loop(SteppedLoop):
         defaults: dict[str, Any] = {
             "data_dir": home / "data",
             "settle_seconds": 0,
-            "report_rows": 0,
+            "policy": policy_of({}),
         }
-        defaults["simulated_rows"] = HISTORY_ROWS
+        defaults["raw_data"] = f"simulated:{HISTORY_ROWS}"
         wanted = Settings(**(defaults | settings))
         wanted.mlflow_dir.mkdir(parents=True, exist_ok=True)
         (wanted.mlflow_dir / "mlflow.db").write_bytes(new_mlflow_store())
@@ -203,7 +205,9 @@ def fresh(tmp_path: Path) -> Iterator[Loop]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a first champion. Tests that share it use days of their own and do not move the champion."""
-    loop = Loop.of(tmp_path_factory.mktemp("trained") / "site", report_rows=5_000)
+    loop = Loop.of(
+        tmp_path_factory.mktemp("trained") / "site", policy=policy_of({"reports.rows": 5_000})
+    )
     assert loop.run("train").success
     yield loop
     loop.instance.dispose()

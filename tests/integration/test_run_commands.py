@@ -17,7 +17,9 @@ from tests.conftest import REPOSITORY
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DAGSTER_HOME", str(REPOSITORY))
     monkeypatch.setenv("CREDITRISK_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("CREDITRISK_REPORT_ROWS", "0")
+    policy = tmp_path / "policy.toml"
+    policy.write_text("[reports]\nrows = 0\n")
+    monkeypatch.setenv("CREDITRISK_POLICY", str(policy))
     monkeypatch.setenv("COLUMNS", "1000")
     return tmp_path / "data"
 
@@ -72,7 +74,7 @@ def test_a_book_too_small_for_a_first_champion_is_refused_before_anything_is_tra
 def test_train_says_in_three_lines_what_it_made_and_retrain_asks_the_gate(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CREDITRISK_SIMULATED_ROWS", "2000")
+    monkeypatch.setenv("CREDITRISK_RAW_DATA", "simulated:2000")
     lines = called("train").stdout.strip().splitlines()
     assert [line.split(":")[0] for line in lines] == ["history", "model", "champion"]
     assert "champion: version 1, first" in lines[2]

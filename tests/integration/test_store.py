@@ -27,6 +27,7 @@ from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.store import open_store
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks, customers, new_mlflow_store, until
+from tests.support.policies import policy_of
 
 DAY, NEXT_DAY = "2026-05-01", "2026-05-02"
 OBEYING_MODES = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
@@ -39,7 +40,11 @@ def loop_of(data_dir: Path, **changed: Any) -> Loop:
         patch.setenv("CREDITRISK_DATA_DIR", str(data_dir))
         instance = dg.DagsterInstance.from_config(str(REPOSITORY))
     settings = Settings(
-        data_dir=UPath(data_dir), settle_seconds=0, report_rows=0, simulated_rows=2_000, **changed
+        data_dir=UPath(data_dir),
+        settle_seconds=0,
+        policy=policy_of({}),
+        raw_data="simulated:2000",
+        **changed,
     )
     return Loop(REPOSITORY, settings, instance, build_definitions(settings))
 
@@ -133,7 +138,7 @@ def test_two_stores_of_one_clone_do_not_touch_each_other(
         loop, CREDITRISK_DATA_DIR=str(data_dir), CREDITRISK_API_DIR=str(tmp_path / "api")
     ) as client:
         until(lambda: client.get("/ready").status_code == 200, 20)
-        other = loop_of(tmp_path / "other", simulated_seed=7)
+        other = loop_of(tmp_path / "other", raw_data="simulated:2000:7")
         assert other.run("train").success
         assert other.champion().bundle_sha256 != first.bundle_sha256
         other.instance.dispose()
@@ -214,7 +219,7 @@ def test_a_version_deleted_in_mlflow_is_registered_again_and_keeps_its_number(lo
 def test_a_number_that_means_another_bundle_is_not_given_again(loop: Loop) -> None:
     """MLflow begins at 1 when its database is lost; the ledger's version 1 stays the ledger's."""
     (loop.settings.mlflow_dir / "mlflow.db").write_bytes(new_mlflow_store())
-    loop.settings.simulated_seed = 11
+    loop.settings.raw_data = "simulated:2000:11"
     assert loop.make("raw_data", "features", "model").success
     assert loop.metadata("model")["model_version"] == "2"
     assert loop.champion().model_version == "1"

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 
-from creditrisk_assets.landing.arrivals import look
+from creditrisk_assets.landing.arrivals import find_arrivals
 from creditrisk_assets.landing.ingestion import ingest, read_rejected
 from creditrisk_assets.landing.listing import list_day
 from creditrisk_assets.landing.table_reader import kind_of
@@ -519,7 +519,7 @@ def verdicts(name: str, content: bytes, scorer: Scorer, folder: Path) -> dict[st
 def _landed(day: Path) -> Verdict:
     listing = list_day(day)
     if not listing.files:
-        (problem,) = look([listing], [], {}, DAY, DAY, 0.0, 0.0).problems
+        (problem,) = find_arrivals([listing], [], {}, DAY, DAY, 0.0, 0.0).problems
         return Verdict(refusal=problem.removeprefix(f"{DAY}: "))
     return _ingested(
         [file.path for file in listing.files], day.parent / "landed", with_target=False

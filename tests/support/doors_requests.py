@@ -37,11 +37,12 @@ from serving.http.batch_formats import (
     PARQUET,
     problem_text,
 )
-from serving.http.gateway import Perimeter
-from serving.inference.champion_source import DagsterInstanceSource
+from serving.http.gateway import Gateway
 from tests.integration.conftest import until
+from tests.support.champion_file import published
 from tests.support.doors import PAGE
 from tests.support.examples import champion_of, written_bundle
+from tests.support.policies import policy_of
 from tests.support.servers import served
 
 SECTION = "## Requests"
@@ -408,7 +409,7 @@ class Door:
     """The API over a champion whose log-odds are one feature."""
 
     port: int
-    app: Perimeter
+    app: Gateway
 
     def ask(self, sent: Sent) -> Answered:
         """Send a request on a connection of its own."""
@@ -537,10 +538,12 @@ def opened(folder: Path) -> Iterator[Door]:
     )
     bundle = written.load()
     loop = SteppedLoop.in_folder(
-        folder / "home", Settings(data_dir=UPath(folder / "data"), settle_seconds=0, report_rows=0)
+        folder / "home",
+        Settings(data_dir=UPath(folder / "data"), settle_seconds=0, policy=policy_of({})),
     )
     loop.name_champion(champion_of(bundle, written.version), bundle)
-    app = api(ServingSettings(), loop.settings, DagsterInstanceSource(lambda: loop.instance))
+    published(loop)
+    app = api(ServingSettings(), loop.settings)
     try:
         with served(app, lifespan="on") as port:
             door = Door(port, app)

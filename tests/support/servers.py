@@ -3,13 +3,17 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import uvicorn
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from serving.access.keys import KeyRing
+from serving.access.rate_limit import RateLimiter
+from serving.access.rules import Admission, RouteTable
+from serving.http.gateway import Gateway, Listener
 from serving.http.protocol import GuardedProtocol, Patience
 
 IMPATIENT = Patience(head_seconds=0.5, write_seconds=1.0)
@@ -60,3 +64,14 @@ def served(
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive()
+
+
+def gateway(
+    app: ASGIApp,
+    routes: RouteTable,
+    ring: KeyRing,
+    limiter: RateLimiter | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Gateway:
+    """An application behind a gateway; callers without a key must use this machine's name."""
+    return Gateway(app, routes, Admission(ring, limiter, any_host=False), listeners=listeners)

@@ -1,5 +1,7 @@
 """What the unit tests share: one small model, trained once, and the settings of property-based tests."""
 
+import multiprocessing.process
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +33,21 @@ def one_thread() -> Iterator[None]:
     """Waiting OpenMP threads on busy cores made one scikit-learn call take a hundred times as long."""
     with threadpool_limits(limits=1, user_api="openmp"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_process_without_the_marker(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make test-fast` leaves out what is marked `starts_processes`; a test that starts one without the marker fails."""
+    if request.node.get_closest_marker("starts_processes"):
+        return
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("the test starts a process; mark it with starts_processes")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
 
 
 @pytest.fixture(scope="session")

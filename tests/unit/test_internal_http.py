@@ -12,7 +12,7 @@ import pytest
 
 from creditrisk_assets import internal_http
 from creditrisk_assets.monitoring.loop_health import ask_api
-from serving.inference.champion_source import DagsterWebserverSource, champion_in
+from serving.inference.champion_source import DagsterWebserverSource
 from tests.conftest import REFUSING_PROXY
 
 
@@ -58,7 +58,7 @@ def test_a_service_on_loopback_is_asked_directly(service: str) -> None:
         assert client.get("/ready").status_code == 200
     answer = ask_api(service)
     assert (answer.version, answer.problem) == ("3", None)
-    assert champion_in(DagsterWebserverSource(service)) is None
+    assert DagsterWebserverSource(service).materializations() == []
 
 
 def test_libraries_are_told_to_leave_the_proxy_out(

@@ -25,13 +25,17 @@ from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
 from creditrisk_assets.simulation.card_customers import simulate
 from tests.integration.conftest import Loop, api, checks, customers, until
+from tests.support.policies import policy_of
 
 ANY_GAIN: dict[str, Any] = {
-    "gate_minimum_bads": 20,
-    "gate_psi_limit": 1_000,
-    "gate_swing_limit": 1,
-    "gate_fairness_floor": 0,
-    "report_rows": 0,
+    "policy": policy_of(
+        {
+            "gate.minimum_bads": 20,
+            "gate.psi_limit": 1_000,
+            "gate.swing_limit": 1,
+            "gate.fairness_floor": 0,
+        }
+    )
 }
 """A gate that lets a clearly better challenger through also where it decides quite otherwise than a poor champion."""
 

@@ -127,14 +127,14 @@ def test_rows_that_the_champion_has_learned_from_are_no_performance(promoted: Lo
 def test_what_is_said_of_the_champion_is_why_it_is_champion_and_not_why_another_was_refused(
     promoted: Loop,
 ) -> None:
-    because = promoted.champion().moved_because
+    because = promoted.champion().effective_reason
     assert "the cut-off moves with the model from PD " in because
     promoted.land_day("2026-05-03", customers(400, 35, 1_900_000))
     assert promoted.run("retrain").success
     now = promoted.champion()
     assert (now.model_version, now.verdict) == ("2", "rejected")
     assert now.reason != because
-    assert (now.moved_by, now.moved_because) == ("promoted", because)
+    assert (now.effective_verdict, now.effective_reason) == ("promoted", because)
     with api(promoted) as client:
         told = client.get("/model-info").json()
     assert (told["model_version"], told["verdict"], told["reason"]) == ("2", "promoted", because)

@@ -15,6 +15,7 @@ from creditrisk_assets.defs.window_reports import NothingToReport, write_window_
 from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, load_bundle
 from creditrisk_assets.scoring.reference_profile import reference_profile_of
 from tests.integration.conftest import Loop, checks, customers
+from tests.support.policies import policy_of
 
 DAYS = ["2026-05-01", "2026-05-02", "2026-05-03"]
 
@@ -146,8 +147,8 @@ def test_the_last_days_together_are_a_report_of_their_own(
 def test_a_window_without_a_day_says_what_is_missing(trained: Loop) -> None:
     with pytest.raises(NothingToReport, match="2026-06-30 was not scored; valid: a day"):
         write_window_report(trained.instance, trained.settings, 7, "2026-06-30")
-    without = trained.settings.model_copy(update={"report_rows": 0})
-    with pytest.raises(NothingToReport, match="CREDITRISK_REPORT_ROWS is 0"):
+    without = trained.settings.model_copy(update={"policy": policy_of({})})
+    with pytest.raises(NothingToReport, match=r"reports\.rows of the policy is 0"):
         write_window_report(trained.instance, without, 7, DAYS[2])
 
 

@@ -16,11 +16,11 @@ from creditrisk_assets.defs.sensors import (
     new_outcome_partitions,
     new_production_partitions,
 )
-from creditrisk_assets.landing.cursor import SLICE_DAYS, WINDOW_DAYS, ZoneMemory
+from creditrisk_assets.landing.cursor import SLICE_DAYS, WINDOW_DAYS, LandingCursor
 from creditrisk_assets.landing.listing import (
-    glimpse,
     list_day,
     listing_stamp,
+    quick_stamps,
     zone_names,
 )
 from tests.integration.conftest import Loop
@@ -104,15 +104,15 @@ def test_a_tick_looks_at_a_bounded_number_of_days(
     looked: list[int] = []
     listed: list[UPath] = []
 
-    def glimpsed(zone: UPath, days: Sequence[str]) -> dict[str, str | None]:
+    def counted_stamps(zone: UPath, days: Sequence[str]) -> dict[str, str | None]:
         looked.append(len(days))
-        return glimpse(zone, days)
+        return quick_stamps(zone, days)
 
     def names(zone: UPath) -> tuple[list[str], list[str]]:
         listed.append(zone)
         return zone_names(zone)
 
-    monkeypatch.setattr(landing_scan, "glimpse", glimpsed)
+    monkeypatch.setattr(landing_scan, "quick_stamps", counted_stamps)
     monkeypatch.setattr(landing_scan, "zone_names", names)
     monkeypatch.setattr(
         landing_scan, "list_day", lambda folder: pytest.fail(f"{folder} was listed")
@@ -142,7 +142,7 @@ def test_a_day_that_still_changes_is_looked_at_until_it_is_still(old: Loop) -> N
     assert asked(old, new_production_partitions) == [day(0)]
 
 
-def test_a_glimpse_of_a_bucket_says_what_its_listings_say(bucket: UPath) -> None:
+def test_quick_stamps_of_a_bucket_are_the_stamps_of_its_listings(bucket: UPath) -> None:
     zone = bucket / "landing" / "production"
     for number in (0, 1, 40, 41, 42):
         put_key(f"{day(number)}/a.csv")
@@ -151,8 +151,8 @@ def test_a_glimpse_of_a_bucket_says_what_its_listings_say(bucket: UPath) -> None
     put_key(f"{day(41)}/notes.xlsx")
     put_key(f"{day(42)}/../x.csv")
     put_key(f"{day(43)}/", b"")  # what the console's button "create folder" makes
-    seen = glimpse(zone, [day(number) for number in (0, 1, 40, 41, 42, 43, 44)])
+    seen = quick_stamps(zone, [day(number) for number in (0, 1, 40, 41, 42, 43, 44)])
     for number in (0, 1, 40):
         assert seen.pop(day(number)) == listing_stamp(list_day(zone / day(number)))
     assert seen == {day(41): None, day(42): None}
-    assert ZoneMemory().names_needed("")
+    assert LandingCursor().needs_names("")

@@ -1,4 +1,4 @@
-"""Another book of customers, the one of docs/bring-your-own-portfolio.md, goes through the whole loop unchanged.
+"""Another book of customers, the one of docs/guide/bring-your-own-portfolio.md, goes through the whole loop unchanged.
 
 It has other columns, text codes, decimals, and fields that may be missing; its identifier and its target have other names.
 """
@@ -15,21 +15,19 @@ import pandas as pd
 import pytest
 
 from creditrisk_assets.defs.io import stored_path
-from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.landing.listing import land
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.dictionary import data_dictionary
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO as UCI
 from creditrisk_assets.scoring.bundle import BundleError
-from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.scenarios import redraw_outcomes, risk_index, weighted_sample
 from serving.inference.champion_holder import ChampionHolder
-from serving.inference.champion_source import DagsterInstanceSource
-from serving.inference.last_known import LastKnown
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import Loop, api, checks, until
+from tests.support.champion_file import published
+from tests.support.policies import policy_of
 
-PAGE = REPOSITORY / "docs" / "bring-your-own-portfolio.md"
+PAGE = REPOSITORY / "docs" / "guide" / "bring-your-own-portfolio.md"
 
 
 def borrowers(rows: int, seed: int, first: int = 1) -> pd.DataFrame:
@@ -165,7 +163,7 @@ def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
 
 def test_a_day_whose_optional_field_is_empty_is_measured_and_drawn_without_it(loop: Loop) -> None:
     """Evidently raises on such a column, and took every measured check of the day with it."""
-    loop.settings.report_rows = 500
+    loop.settings.policy = policy_of({"reports.rows": 500})
     try:
         loop.land_day("2026-01-05", borrowers(400, 9, 500_001).assign(income=np.nan))
         loop.land_day("2026-01-06", borrowers(400, 10, 600_001))
@@ -178,7 +176,7 @@ def test_a_day_whose_optional_field_is_empty_is_measured_and_drawn_without_it(lo
         unwritable.write_text("a file where the report's folder should be")
         second = loop.run("score_production", "2026-01-06")
     finally:
-        loop.settings.report_rows = 0
+        loop.settings.policy = policy_of({})
     assert (first.success, second.success) == (True, True)
     assert not checks(first)["data_quality_is_stable"].passed
     assert "income" in str(checks(first)["data_quality_is_stable"].metadata["summary"].value)
@@ -263,15 +261,7 @@ def test_a_champion_of_another_portfolio_is_refused(loop: Loop, loans: Portfolio
     bundle.require_fits(loans)
     with pytest.raises(BundleError, match="is of portfolio 'loans'; valid: 'uci_card'"):
         bundle.require_fits(UCI)
-    bundles = BundleStore(loop.settings.data_dir)
-    holder = ChampionHolder(
-        DagsterInstanceSource(lambda: loop.instance),
-        UCI,
-        bundles,
-        Ledger(loop.settings.ledger),
-        LastKnown(loop.home / "last-known", bundles),
-        1.0,
-    )
+    holder = ChampionHolder(published(loop), UCI, 1.0)
     holder.refresh()
     assert holder.current is None
     assert "is of portfolio 'loans'" in str(holder.problem)

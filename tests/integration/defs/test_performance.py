@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic_core import to_json
 
-from creditrisk_assets.decisions.archive import LiveDecisions, keep_finished
+from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
 from creditrisk_assets.decisions.log import SegmentHeader, SegmentWriter, new_name
 from creditrisk_assets.decisions.sets import sets_of
 from creditrisk_assets.defs.io import stored_path
@@ -20,6 +20,7 @@ from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.integration.conftest import Loop, checks, customers
+from tests.support.policies import policy_of
 
 TARGET = PORTFOLIO.target
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -30,7 +31,7 @@ SAID = {"summary", "observed", "threshold", "rows", "model_version", "action", "
 @pytest.fixture
 def apart(trained: Loop, request: pytest.FixtureRequest) -> Loop:
     """The trained loop's champion, with days of its own."""
-    return trained.apart(trained.home / f"apart-{request.node.name}", report_rows=0)
+    return trained.apart(trained.home / f"apart-{request.node.name}", policy=policy_of({}))
 
 
 def metadata_of(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def test_days_of_another_champion_and_of_older_reports_do_not_count(apart: Loop)
 def test_small_days_are_watched_by_group_together_until_there_are_enough_decisions(
     apart: Loop,
 ) -> None:
-    apart.settings.fairness_rows = 500
+    apart.settings.policy = policy_of({"fairness.rows": 500})
     days = days_from("2026-07-01", 4)
     said = {}
     for place, day in enumerate(days):
@@ -253,7 +254,7 @@ def asked(loop: Loop, day: str, landed: pd.DataFrame, **wrong: object) -> None:
     champion, bundle = loop.champion(), loop.bundle()
     scores = bundle.decide(bundle.raw(landed), champion.rule)
     lines = []
-    live = LiveDecisions.of(loop.settings)
+    live = ApiDecisions.of(loop.settings)
     header = SegmentHeader(name=new_name(), day=day, portfolio=PORTFOLIO.name, champion=champion)
     for row, customer in enumerate(
         landed[["id", *PORTFOLIO.field_names]].astype({"id": "str"}).to_dict("records")
@@ -280,7 +281,7 @@ def asked(loop: Loop, day: str, landed: pd.DataFrame, **wrong: object) -> None:
     writer.append([to_json(line) for line in lines])
     writer.close()
     index = live.index(loop.settings.idempotency_file)
-    kept = keep_finished(live, index, date.fromisoformat(day) + timedelta(days=1))
+    kept = archive_finished(live, index, date.fromisoformat(day) + timedelta(days=1))
     index.close()
     assert not kept.problems
 

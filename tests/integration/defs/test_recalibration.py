@@ -53,7 +53,7 @@ def recalibrate(loop: Loop, since: str) -> bool:
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A champion, and stable days that have matured; the first test recalibrates on them, the second after a prior shift."""
-    made = Loop.of(tmp_path_factory.mktemp("recalibrated") / "site", simulated_rows=6_000)
+    made = Loop.of(tmp_path_factory.mktemp("recalibrated") / "site", raw_data="simulated:6000")
     assert made.run("train").success
     for offset in range(STABLE_DAYS):
         live(made, offset)

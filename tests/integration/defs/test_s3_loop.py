@@ -7,6 +7,7 @@ from upath import UPath
 
 from creditrisk_assets.settings import Settings
 from tests.integration.conftest import Loop, customers
+from tests.support.policies import policy_of
 
 
 def test_days_land_are_scored_and_judged_in_an_object_store(
@@ -14,7 +15,10 @@ def test_days_land_are_scored_and_judged_in_an_object_store(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MLflow's own store is local
     loop = Loop.of(
-        tmp_path / "site", data_dir=str(bucket / "credit"), simulated_rows=2_000, report_rows=500
+        tmp_path / "site",
+        data_dir=str(bucket / "credit"),
+        raw_data="simulated:2000",
+        policy=policy_of({"reports.rows": 500}),
     )
     assert loop.settings.data_dir.protocol == "s3"
     assert loop.run("train").success

@@ -87,7 +87,7 @@ def test_hidden_and_temporary_objects_are_ignored_and_others_named(zone: UPath) 
     put_key("2026-02-01/", b"")  # what the console's button "create folder" makes
     listing = list_day(zone / "2026-02-01")
     assert [file.path.name for file in listing.files] == ["in.csv"]
-    assert (listing.problem, listing.passed_over) == (None, ("archive/", "customers.xlsx"))
+    assert (listing.problem, listing.ignored_names) == (None, ("archive/", "customers.xlsx"))
 
 
 @pytest.mark.parametrize(

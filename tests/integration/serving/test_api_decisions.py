@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.serving.crashes import crash
 from benchmarks.serving.site import Site
-from creditrisk_assets.decisions.archive import LiveDecisions, keep_finished
+from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
 from creditrisk_assets.decisions.replay import replay_set
 from creditrisk_assets.decisions.sets import sets_of
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -193,7 +193,7 @@ def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_ot
     tmp_path: Path,
 ) -> None:
     """What nobody lands is never monitored, matures nowhere and teaches the next model nothing."""
-    loop = Loop.of(tmp_path / "site", simulated_rows=2_000)
+    loop = Loop.of(tmp_path / "site", raw_data="simulated:2000")
     assert loop.run("train").success
     customers = simulate(120, 91, 5_000)
     rows = customers[["id", *PORTFOLIO.field_names]].to_dict("records")
@@ -202,15 +202,15 @@ def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_ot
         answers = client.post("/predict/batch", json=rows).raise_for_status().json()
         unnamed = client.post("/predict", json=EXAMPLE).raise_for_status().json()
     day = answers[0]["decision_id"][:10]
-    live = LiveDecisions.of(loop.settings)
+    live = ApiDecisions.of(loop.settings)
     index = live.index(loop.settings.idempotency_file)
     assert not (loop.settings.landing_production / day).exists()
     tomorrow = datetime.date.fromisoformat(day) + datetime.timedelta(days=1)
-    kept = keep_finished(live, index, tomorrow)
+    kept = archive_finished(live, index, tomorrow)
     assert not kept.problems
     assert len(kept.landed) == 2
     assert not list(loop.settings.sealed_segments.iterdir())
-    assert keep_finished(live, index, tomorrow) == type(kept)((), (), ())
+    assert archive_finished(live, index, tomorrow) == type(kept)((), (), ())
     labels = pd.concat(
         [
             customers[["id", PORTFOLIO.target]],
@@ -262,6 +262,6 @@ def test_after_crashes_nothing_that_was_told_is_missing_doubled_or_otherwise(
 
 
 def test_a_pass_without_anything_to_keep_does_nothing(trained: Loop, tmp_path: Path) -> None:
-    result = run(trained, tmp_path / "nothing", "decisions", "keep")
+    result = run(trained, tmp_path / "nothing", "decisions", "archive")
     assert result.returncode == 0, result.stderr
     assert today().isoformat() not in str(list((tmp_path / "nothing").rglob("*.log")))

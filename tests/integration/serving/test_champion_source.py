@@ -3,6 +3,7 @@ processes; every test has a store of its own that names the bundles of one train
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -20,25 +21,24 @@ import pytest
 from typer.testing import CliRunner
 
 from creditrisk_assets.cli.main import app
-from creditrisk_assets.governance.ledger import Ledger
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import GRAPH, ChampionRecord, DecisionRule, load_bundle
 from creditrisk_assets.scoring.bundle_store import BUNDLES, BundleStore
 from creditrisk_assets.settings import IN_DAGSTER
 from creditrisk_assets.simulation.processes import reserved_ports
+from serving.inference.champion_file import FILE
 from serving.inference.champion_holder import ChampionHolder, fallback_record
 from serving.inference.champion_source import (
     DagsterInstanceSource,
     DagsterWebserverSource,
+    PastChampion,
     Source,
     SourceError,
-    champion_in,
-    champions_in,
     source_of,
 )
-from serving.inference.last_known import RECORD, LastKnown
 from tests.integration.conftest import Loop, api, until
 from tests.integration.serving.test_customer_page import said
+from tests.support.champion_file import published
 
 CUSTOMER = dict(PORTFOLIO.example)
 
@@ -75,8 +75,8 @@ class Site:
         return BundleStore(self.loop.settings.data_dir)
 
     @property
-    def last_known(self) -> Path:
-        return self.loop.settings.last_known
+    def copies(self) -> Path:
+        return self.loop.settings.champion_folder
 
     def name(self, record: ChampionRecord, **changed: Any) -> ChampionRecord:
         """Say that a record is champion, with changes."""
@@ -158,7 +158,7 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(
     first = site.name(trained.champion())
     apart = {"CREDITRISK_CHAMPION_SOURCE": f"{url}/", "DAGSTER_HOME": None}
     with pytest.raises(SourceError, match="does not say which champion is in force: URLError"):
-        champion_in(behind)
+        behind.materializations()
     with api(site.loop, **apart) as client:
         refused = client.post("/predict", json=CUSTOMER)
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
@@ -167,23 +167,22 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(
         with webserver(site.loop.home, port):
             until(lambda: client.get("/ready").status_code == 200, 10)
             until(lambda: client.get("/ready").json()["problem"] is None, 5)
-            assert champion_in(behind) == champion_in(instance) == first
+            assert newest(behind) == newest(instance) == first
             second = site.name(
                 first,
                 model_version="2",
                 rule=first.rule.model_copy(update={"cut_off": 0.5}),
                 reason="it's “so”",
             )
-            assert champion_in(behind) == second
-            assert champion_in(behind).documents_uri == first.documents_uri  # type: ignore[union-attr]
-            seen, known = champions_in(behind), champions_in(instance)
+            assert newest(behind) == second
+            assert newest(behind).documents_uri == first.documents_uri
+            seen, known = champions(behind), champions(instance)
             assert (
                 [past.record for past in seen] == [past.record for past in known] == [second, first]
             )
             assert all(
                 abs((a.at - b.at).total_seconds()) < 0.001 for a, b in zip(seen, known, strict=True)
             )
-            assert behind.materializations("nobody_has_heard_of_it", 1) == []
             until(lambda: client.post("/predict", json=CUSTOMER).json()["model_version"] == "2", 5)
         until(lambda: client.get("/ready").json()["problem"] is not None, 10)
         ready = client.get("/ready").json()
@@ -197,7 +196,7 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(
             "The champion in force could not be read or loaded. Version 2 goes on answering."
             in page
         )
-        assert "The history cannot be read now." in page
+        assert "1 promoted" in page or "first" in page
     with api(site.loop, **apart) as client:  # a start while nobody can say who is champion
         assert "does not say which champion is in force" in client.get("/ready").json()["problem"]
         body = client.post("/predict", json=CUSTOMER).json()
@@ -235,7 +234,7 @@ def readers(loop: Loop) -> list[int]:
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if (
-                b"serving.ops.reader" in (process / "cmdline").read_bytes()
+                b"serving.ops.sidecars\0publisher" in (process / "cmdline").read_bytes()
                 and (process / "cwd").resolve() == loop.home.resolve()
             ):
                 found.append(int(process.name))
@@ -350,7 +349,7 @@ def test_a_copy_that_was_damaged_does_not_answer_and_the_fallback_does(
     site: Site, named: ChampionRecord
 ) -> None:
     holder(site).refresh()
-    copy = site.last_known / named.bundle_sha256 / GRAPH
+    copy = site.copies / named.bundle_sha256 / GRAPH
     copy.write_bytes(copy.read_bytes()[:-1])
     (site.bundle / GRAPH).unlink()
     again = holder(site)
@@ -402,7 +401,6 @@ def test_a_damaged_new_bundle_leaves_the_old_champion_in_force_undegraded(
     assert held.current is not None
     assert (held.current.record, held.current.degraded) == (named, False)
     assert "cannot read" in str(held.problem)
-    assert LastKnown(site.last_known, site.bundles).record() == named
     again = holder(site)  # with no old one the new one's fallback answers
     again.refresh()
     assert again.current is not None
@@ -416,12 +414,28 @@ def test_a_damaged_new_bundle_leaves_the_old_champion_in_force_undegraded(
 
 
 def holder(site: Site, source: Source | None = None) -> ChampionHolder:
-    """A holder as in the API, that looks when it is told to."""
-    read = source or DagsterInstanceSource(lambda: site.loop.instance)
-    ledger = Ledger(site.loop.settings.ledger)
-    return ChampionHolder(
-        read, PORTFOLIO, site.bundles, ledger, LastKnown(site.last_known, site.bundles), 1.0
-    )
+    """A holder as in the API, which reads when it is refreshed; the source is published before."""
+    return PublishingHolder(site.loop, source)
+
+
+class PublishingHolder(ChampionHolder):
+    """Publishes the source, then reads the file."""
+
+    def __init__(self, loop: Loop, source: Source | None) -> None:
+        self._publish = functools.partial(published, loop, source)
+        super().__init__(self._publish(), PORTFOLIO, 1.0)
+
+    def refresh(self) -> None:
+        self._publish()
+        super().refresh()
+
+
+def champions(source: Source) -> list[PastChampion]:
+    return [PastChampion.of(one) for one in source.materializations()]
+
+
+def newest(source: Source) -> ChampionRecord:
+    return champions(source)[0].record
 
 
 def test_a_champion_that_the_ledger_does_not_have_does_not_answer(
@@ -461,25 +475,17 @@ def test_a_champion_that_the_ledger_does_not_have_does_not_answer(
     assert held.current.record == again
 
 
-def test_only_the_copy_of_the_current_champion_is_kept_and_a_changed_record_is_none(
+def test_only_the_copy_of_the_current_champion_is_stored_and_a_damaged_one_is_mended(
     site: Site, named: ChampionRecord
 ) -> None:
     assert named.fallback is not None
-    last_known = LastKnown(site.last_known, site.bundles)
-    assert last_known.record() is None
-    last_known.keep(named)
-    assert last_known.record() == named
-    assert last_known.record().documents_uri == named.documents_uri  # type: ignore[union-attr]
-    (site.last_known / named.bundle_sha256 / GRAPH).write_bytes(b"")
-    last_known.keep(named)  # it puts right what was damaged
-    assert last_known.location(named.bundle_sha256) is not None
-    assert load_bundle(str(last_known.location(named.bundle_sha256)), named.bundle_sha256).golden
-    scorecard = named.model_copy(update=named.fallback.model_dump())
-    last_known.keep(scorecard)
-    assert last_known.record() == scorecard
-    assert last_known.location(named.bundle_sha256) is None
-    names = {path.name for path in site.last_known.iterdir()}
-    assert names == {RECORD, ".lock", scorecard.bundle_sha256}
-    document = site.last_known / RECORD
-    document.write_text(document.read_text().replace('"cut_off":', '"cut_off":1'))
-    assert last_known.record() is None
+    file = published(site.loop)
+    file.store_copy(named.bundle_sha256)
+    (site.copies / named.bundle_sha256 / GRAPH).write_bytes(b"")
+    file.store_copy(named.bundle_sha256)
+    copy = file.copy_of(named.bundle_sha256)
+    assert load_bundle(str(copy), named.bundle_sha256).golden
+    file.store_copy(named.fallback.bundle_sha256)
+    assert file.copy_of(named.bundle_sha256) is None
+    names = {path.name for path in site.copies.iterdir()}
+    assert names == {FILE, ".lock", named.fallback.bundle_sha256}

@@ -7,25 +7,30 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
+import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 import serving
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule, Decisions
 from creditrisk_assets.settings import ServingSettings
 from serving.access.keys import KeyRing
 from serving.access.rules import route_table
-from serving.http.gateway import Perimeter
+from serving.inference.champion_holder import LoadedChampion
+from serving.inference.decider import Group
 from serving.ops.metrics import (
     CARRY_SECONDS,
     Metrics,
     add_metrics_route,
     empty_metrics,
 )
-from tests.support.servers import served
+from tests.support.servers import gateway, served
 
 ROOT = Path(str(serving.__file__)).parents[1]
 DASHBOARD = ROOT / "deploy" / "grafana" / "creditrisk-api.json"
@@ -63,16 +68,28 @@ def samples(text: bytes) -> Samples:
     }
 
 
+def champion(version: str, *, degraded: bool = False) -> LoadedChampion:
+    record = ChampionRecord(
+        mlflow_uri="models:/m/1",
+        artifact_uri="bundles/b",
+        model_version=version,
+        bundle_sha256=version * 64,
+        verdict="first",
+        reason="it is the first",
+        rule=DecisionRule(cut_off=0.5, reference=()),
+    )
+    return LoadedChampion(record, cast(Bundle, None), degraded)
+
+
 def all_observed(metrics: Metrics) -> None:
     """Something of everything."""
-    metrics.observe_champion("1", "a" * 64)
-    metrics.observe_champion("2", "b" * 64, degraded=True)
-    metrics.observe_champion_problem(refused=True)
-    metrics.observe_decisions("2", [0], [0.2], degraded=True)
-    metrics.observe_group(1, 0.001, time.perf_counter())
-    metrics.observe_log_error()
-    metrics.observe_shadow("3", 2, 1)
-    metrics.observe_shadow_dropped("too_many_wait", 4)
+    decisions = SimpleNamespace(prediction=np.array([0]), default_probability=np.array([0.2]))
+    second = champion("2", degraded=True)
+    metrics.on_champion(champion("1"))
+    metrics.on_champion(second)
+    metrics.on_refused()
+    metrics.on_decided(Group(second, cast(Decisions, decisions), 0.001, time.perf_counter()))
+    metrics.on_not_written()
 
 
 def test_one_worker_tells_about_all_and_the_dead_leave_their_counts_only(tmp_path: Path) -> None:
@@ -127,7 +144,7 @@ def test_a_swap_moves_the_worker_to_the_other_model(metrics: Metrics) -> None:
     }
     assert told == {"1": 0.0, "2": 1.0}
     assert samples(metrics.text())[("creditrisk_champion_problem", ())] == 1
-    metrics.observe_champion_well()
+    metrics.on_refresh(None)
     assert samples(metrics.text())[("creditrisk_champion_problem", ())] == 0
 
 
@@ -136,8 +153,8 @@ def test_requests_are_counted_by_route_and_refused_by_reason(
 ) -> None:
     app = FastAPI()
     add_metrics_route(app, metrics)
-    perimeter = Perimeter(
-        app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), observers=[metrics]
+    perimeter = gateway(
+        app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), listeners=[metrics]
     )
     with served(perimeter) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         for place in range(3):
@@ -164,8 +181,8 @@ def test_dashboard_and_alerts_name_only_what_the_api_exports(
 ) -> None:
     """A renamed metric leaves a panel empty and an alert silent, and nobody notices."""
     app = FastAPI()
-    perimeter = Perimeter(
-        app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), observers=[metrics]
+    perimeter = gateway(
+        app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), listeners=[metrics]
     )
     all_observed(metrics)
     with served(perimeter) as port:

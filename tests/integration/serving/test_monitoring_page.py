@@ -14,6 +14,7 @@ from creditrisk_assets.monitoring.loop_status import LoopStatus
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.simulation.scenarios import risk_index, weighted_sample
 from tests.integration.conftest import Loop, api, customers
+from tests.support.policies import policy_of
 
 STABLE, SHIFTED = "2026-06-01", "2026-06-02"
 
@@ -23,7 +24,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a stable and a shifted day; the outcomes of the first have come."""
     loop = Loop.of(
         tmp_path_factory.mktemp("watched") / "site",
-        report_rows=500,
+        policy=policy_of({"reports.rows": 500}),
         dagster_url="http://dagster:3000",
     )
     assert loop.run("train").success

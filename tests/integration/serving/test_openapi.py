@@ -1,10 +1,8 @@
 """What the API says of itself agrees with what its perimeter does."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -14,20 +12,14 @@ from creditrisk_assets.settings import ServingSettings, Settings
 from serving.access.rules import ADMIN, route_table
 from serving.app import api
 from serving.http.openapi import document_keys
-from serving.inference.champion_source import DagsterInstanceSource
 from tests.support.servers import every_route
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[FastAPI]:
-    with dg.DagsterInstance.ephemeral() as instance:
-        made = api(
-            ServingSettings(),
-            Settings(data_dir=UPath(tmp_path)),
-            DagsterInstanceSource(lambda: instance),
-        ).app
-        assert isinstance(made, FastAPI)
-        yield made
+def app(tmp_path: Path) -> FastAPI:
+    made = api(ServingSettings(), Settings(data_dir=UPath(tmp_path))).app
+    assert isinstance(made, FastAPI)
+    return made
 
 
 def test_every_route_of_the_api_is_in_the_table(app: FastAPI) -> None:

@@ -14,8 +14,7 @@ from creditrisk_assets.monitoring.evidently_report import ReportColumn, evidentl
 from creditrisk_assets.settings import ServingSettings
 from serving.access.keys import KeyRing
 from serving.access.rules import route_table
-from serving.http.gateway import Perimeter
-from tests.support.servers import served
+from tests.support.servers import gateway, served
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
@@ -45,7 +44,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return {"status": "alive"}
 
     ring = KeyRing(tmp_path_factory.mktemp("pages") / "none.json")
-    with served(Perimeter(app, route_table(ServingSettings()), ring)) as port:
+    with served(gateway(app, route_table(ServingSettings()), ring)) as port:
         yield f"http://127.0.0.1:{port}"
 
 

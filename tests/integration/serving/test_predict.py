@@ -17,6 +17,7 @@ from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.card_customers import simulate
 from tests.conftest import REFUSING_PROXY
 from tests.integration.conftest import Loop, api, customers, until
+from tests.support.policies import policy_of
 
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 
@@ -174,7 +175,7 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
     loop.land_outcomes("2026-05-01", landed)
     assert loop.run("score_production", "2026-05-01").success
     assert loop.run("assess_performance", "2026-05-01").success
-    loop.settings.gate_minimum_gain = 0.0
+    loop.settings.policy = policy_of({"gate.minimum_gain": 0.0})
     assert loop.run("retrain").success
     new = loop.metadata("candidate_model")
     bundles = BundleStore(loop.settings.data_dir)

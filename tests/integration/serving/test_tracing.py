@@ -19,9 +19,9 @@ from creditrisk_assets.settings import ServingSettings
 from creditrisk_assets.simulation.processes import reserved_ports
 from serving.access.keys import KeyRing
 from serving.access.rules import route_table
-from serving.http.gateway import Perimeter
-from serving.ops.tracing import Telemetry, telemetry
-from tests.support.servers import served
+from serving.http.gateway import Gateway
+from serving.ops.tracing import Tracing, tracing
+from tests.support.servers import gateway, served
 
 ROOT = Path(str(serving.__file__)).parents[1]
 
@@ -69,7 +69,7 @@ def receiver() -> Iterator[Receiver]:
         thread.join()
 
 
-def perimeter(observer: Telemetry, folder: Path) -> Perimeter:
+def perimeter(observer: Tracing, folder: Path) -> Gateway:
     app = FastAPI()
 
     @app.get("/ready")
@@ -81,13 +81,13 @@ def perimeter(observer: Telemetry, folder: Path) -> Perimeter:
     async def metrics() -> str:
         raise RuntimeError
 
-    return Perimeter(
-        app, route_table(ServingSettings()), KeyRing(folder / "none.json"), observers=[observer]
+    return gateway(
+        app, route_table(ServingSettings()), KeyRing(folder / "none.json"), listeners=[observer]
     )
 
 
 def test_each_request_is_one_span_in_its_caller_s_trace(receiver: Receiver, tmp_path: Path) -> None:
-    observer = telemetry(f"http://127.0.0.1:{receiver.server_port}/")
+    observer = tracing(f"http://127.0.0.1:{receiver.server_port}/")
     trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     with (
         served(perimeter(observer, tmp_path)) as port,
@@ -122,7 +122,7 @@ def test_each_request_is_one_span_in_its_caller_s_trace(receiver: Receiver, tmp_
 
 
 def test_a_receiver_that_is_gone_costs_no_request(tmp_path: Path) -> None:
-    observer = telemetry(f"http://127.0.0.1:{reserved_ports(1)[0]}")
+    observer = tracing(f"http://127.0.0.1:{reserved_ports(1)[0]}")
     with (
         served(perimeter(observer, tmp_path)) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
@@ -142,8 +142,8 @@ def test_without_the_extra_the_message_says_what_to_install() -> None:
     """The module is kept out of this process by telling Python that there is none of this name."""
     code = (
         "import sys; sys.modules['opentelemetry.exporter'] = None\n"
-        "from serving.ops.tracing import telemetry, TelemetryMissing\n"
-        "try: telemetry('http://127.0.0.1:4318')\n"
+        "from serving.ops.tracing import tracing, TelemetryMissing\n"
+        "try: tracing('http://127.0.0.1:4318')\n"
         "except TelemetryMissing as missing: print(missing)"
     )
     done = subprocess.run(

@@ -25,7 +25,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "CREDITRISK_DATA_DIR",
         "CREDITRISK_RAW_DATA",
         "CREDITRISK_SETTLE_SECONDS",
-        "CREDITRISK_REPORT_ROWS",
     ):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)

@@ -41,7 +41,7 @@ def scored(
     made = DecisionSet(
         day=DAY, batch_sha256=batch, champion=champion, rows=len(records), file_sha256=digest
     )
-    return store.keep(folder, folder / "staged", made), frame
+    return store.store_set(folder, folder / "staged", made), frame
 
 
 def record_of(

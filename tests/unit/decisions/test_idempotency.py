@@ -40,7 +40,7 @@ def find(index: IdempotencyIndex, key: str, caller: str = "bank") -> Kept | None
 def test_a_key_belongs_to_its_caller(tmp_path: Path) -> None:
     index = index_in(tmp_path)
     with index.exclusive():
-        index.enter("bank", "k", "d", b"answer")
+        index.add("bank", "k", "d", b"answer")
     assert find(index, "k") == Kept("d", b"answer")
     assert find(index, "k", "fintech") is None
     assert find(index_in(tmp_path), "k") == Kept("d", b"answer")
@@ -51,7 +51,7 @@ def test_what_was_entered_before_a_failure_does_not_count(tmp_path: Path) -> Non
 
     def fail() -> None:
         with index.exclusive():
-            index.enter("bank", "k", "d", b"answer")
+            index.add("bank", "k", "d", b"answer")
             raise ConnectionError
 
     with pytest.raises(ConnectionError):
@@ -105,7 +105,7 @@ def test_sealing_enters_the_keys_and_moves_the_segment(tmp_path: Path) -> None:
 def test_old_keys_are_forgotten(tmp_path: Path) -> None:
     index = index_in(tmp_path)
     with index.exclusive():
-        index.enter("bank", "k", "d", b"answer")
+        index.add("bank", "k", "d", b"answer")
     assert index.forget(3_600) == 0
     assert index.forget(-1) == 1
     assert find(index, "k") is None
@@ -117,7 +117,7 @@ def _decide_once(folder: Path, keys: list[str], made: "multiprocessing.Queue[str
         with index.exclusive():
             if index.find("bank", key) is None:
                 made.put(key)
-                index.enter("bank", key, "d", b"answer")
+                index.add("bank", key, "d", b"answer")
 
 
 def test_of_several_processes_one_decides(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_threads_wait_for_each_other(tmp_path: Path) -> None:
     def late() -> None:
         with one.exclusive():
             entered.set()
-            one.enter("bank", "k", "d", b"answer")
+            one.add("bank", "k", "d", b"answer")
 
     thread = threading.Thread(target=late)
     with two.exclusive():

@@ -40,7 +40,7 @@ def decided(
     kept = DecisionSet(
         day=day, batch_sha256="b" * 64, champion=champion, rows=len(records), file_sha256=digest
     )
-    store.keep(folder, local, kept)
+    store.store_set(folder, local, kept)
     return kept
 
 
@@ -83,7 +83,7 @@ def test_one_decision_is_found_by_its_id_with_who_made_it_and_why(
     frame = pd.read_parquet(str(store.proven_file(kept, only_set(kept))))
     row = int(np.flatnonzero(frame["reason_2"].notna())[5])
     codes = [str(frame[name][row]) for name in ("reason_1", "reason_2")]
-    replayed = replay_decision(bundles, *store.kept_decision(kept, frame[store.DECISION_ID][row]))
+    replayed = replay_decision(bundles, *store.stored_decision(kept, frame[store.DECISION_ID][row]))
     assert replayed.exact
     assert replayed.kept["id"] == strangers["id"][row]
     assert replayed.now["default_probability"] == frame["default_probability"][row]
@@ -104,7 +104,7 @@ def test_one_changed_byte_of_the_decisions_or_of_their_document_is_found(
     path.chmod(0o644)
     path.write_bytes(content)
     with pytest.raises(DecisionsError, match=path.name):
-        replay_decision(bundles, *store.kept_decision(folder, f"{DAY}-{only_set(kept).name}-7"))
+        replay_decision(bundles, *store.stored_decision(folder, f"{DAY}-{only_set(kept).name}-7"))
 
 
 def test_a_decision_changed_together_with_its_digests_does_not_come_out_again(
@@ -129,7 +129,9 @@ def test_a_decision_changed_together_with_its_digests_does_not_come_out_again(
     assert replayed.different == 2
     assert f"{DAY}-{before.name}-11: default_probability was" in replayed.differences[0]
     assert f"{DAY}-{before.name}-{explained}: reason_1 was None" in replayed.differences[1]
-    assert not replay_decision(bundles, *store.kept_decision(copy, f"{DAY}-{before.name}-11")).exact
+    assert not replay_decision(
+        bundles, *store.stored_decision(copy, f"{DAY}-{before.name}-11")
+    ).exact
 
 
 def test_a_bundle_that_is_gone_or_was_changed_is_named(
@@ -144,7 +146,7 @@ def test_a_bundle_that_is_gone_or_was_changed_is_named(
     assert problem is not None
     assert "has SHA-256" in problem
     with pytest.raises(BundleError, match="has SHA-256"):
-        replay_decision(bundles, *store.kept_decision(copy, f"2026-03-02-{kept.name}-0"))
+        replay_decision(bundles, *store.stored_decision(copy, f"2026-03-02-{kept.name}-0"))
 
 
 def test_deciding_again_by_the_same_champion_keeps_what_is_kept_and_by_another_rule_adds_a_set(
@@ -185,12 +187,12 @@ def test_a_decision_that_was_never_made_is_not_found(
     bundles: BundleStore, kept: Path, decision: str, message: str
 ) -> None:
     with pytest.raises(DecisionsError, match=message):
-        replay_decision(bundles, *store.kept_decision(kept, decision))
+        replay_decision(bundles, *store.stored_decision(kept, decision))
 
 
 def test_a_row_after_the_last_is_not_found(bundles: BundleStore, kept: Path) -> None:
     with pytest.raises(DecisionsError, match="the set has 300 rows; valid: 0 to 299"):
-        replay_decision(bundles, *store.kept_decision(kept, f"{DAY}-{only_set(kept).name}-300"))
+        replay_decision(bundles, *store.stored_decision(kept, f"{DAY}-{only_set(kept).name}-300"))
 
 
 def test_a_sample_of_past_days_is_made_again(

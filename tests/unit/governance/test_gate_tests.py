@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from creditrisk_assets.decisions.shadow import ShadowScores
 from creditrisk_assets.governance import gate_tests
 from creditrisk_assets.governance.gate_tests import (
     COMPARISONS,
@@ -18,15 +19,14 @@ from creditrisk_assets.governance.gate_tests import (
     compare,
     shadow_agrees,
 )
-from creditrisk_assets.governance.shadow_evidence import ShadowEvidence
-from creditrisk_assets.governance.verdict import GateLimits, GateTest
+from creditrisk_assets.governance.verdict import GateTest
 from creditrisk_assets.modelling.fairness import Grouping
 from creditrisk_assets.modelling.metrics import SMALLEST_PD, row_log_loss
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import Scores
-from creditrisk_assets.settings import Settings
 from tests.support.examples import logistic
 
-LIMITS = GateLimits.of(Settings())
+LIMITS = GateLimits()
 FloatArray = NDArray[np.float64]
 
 
@@ -443,10 +443,8 @@ def test_shadowed_customers_of_a_recalibration_must_be_in_the_champion_s_order_a
     shifted, mixed = logistic(old + 2.5), logistic(old[::-1] + 0.1)
     days = ("2026-03-01",)
     for pds, as_refit, as_recalibration in ((shifted, False, True), (mixed, True, False)):
-        shadow = ShadowEvidence(days=days, rows=3_000, champion=logistic(old), challenger=pds)
+        shadow = ShadowScores(days=days, rows=3_000, champion=logistic(old), challenger=pds)
         assert shadow_agrees(shadow, LIMITS).passed is as_refit
         assert shadow_agrees(shadow, LIMITS, recalibration=True).passed is as_recalibration
-    unsound = ShadowEvidence(
-        days=days, rows=3_000, different=1, champion=logistic(old), challenger=shifted
-    )
+    unsound = ShadowScores(days=days, rows=3_001, champion=logistic(old), challenger=shifted)
     assert not shadow_agrees(unsound, LIMITS, recalibration=True).passed

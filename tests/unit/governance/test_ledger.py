@@ -21,6 +21,7 @@ from creditrisk_assets.governance.ledger import (
     rollback_of,
     version_before,
 )
+from creditrisk_assets.policy import Policy
 from creditrisk_assets.scoring.bundle import DecisionRule
 
 
@@ -45,6 +46,7 @@ def move(after: int, before: int | None = None, action: Action = "promoted") -> 
         challenger=str(after),
         why=f"because of {after}, „really“",
         evidence_sha256="ab" * 32,
+        policy_sha256=Policy().sha256,
     )
 
 

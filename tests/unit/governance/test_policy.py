@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from scipy import stats
 
 from creditrisk_assets.governance.policy import (
@@ -21,7 +20,6 @@ from creditrisk_assets.governance.policy import (
 )
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import REFERENCE, Bundle
-from creditrisk_assets.settings import Settings
 from tests.support.examples import TINY
 
 BOUNDS = (0.1, 0.2, 0.4)
@@ -147,12 +145,3 @@ def test_expected_loss_is_pd_times_lgd_times_ead(bundle: Bundle) -> None:
     )
     assert np.array_equal(judged.target, evidence[PORTFOLIO.target])
     assert TINY.exposure is None
-
-
-@pytest.mark.parametrize("bounds", ["[]", "[0.2, 0.1]", "[0.1, 0.1]", "[0, 0.5]", "[0.5, 1]"])
-def test_grade_bounds_rise_between_nothing_and_one(
-    bounds: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CREDITRISK_GRADE_BOUNDS", bounds)
-    with pytest.raises(ValidationError, match="valid: 1 to 25 rising PDs between 0 and 1"):
-        Settings()

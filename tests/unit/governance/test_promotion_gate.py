@@ -14,14 +14,16 @@ import pandas as pd
 import pytest
 
 from creditrisk_assets.governance.gate_tests import (
+    NO_SHADOW,
     NOT_FOR_A_RECALIBRATION,
     RECALIBRATION_COMPARISONS,
 )
 from creditrisk_assets.governance.promotion_gate import held_out_evidence, judge
-from creditrisk_assets.governance.verdict import GateLimits, Verdict
+from creditrisk_assets.governance.verdict import Verdict
 from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
 from creditrisk_assets.modelling.decision_graph import INTERCEPT, SLOPE
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import (
     GRAPH,
     HELD_OUT,
@@ -31,7 +33,6 @@ from creditrisk_assets.scoring.bundle import (
     InputField,
     load_bundle,
 )
-from creditrisk_assets.settings import Settings
 from tests.support.examples import (
     HANDMADE,
     WrittenBundle,
@@ -39,7 +40,7 @@ from tests.support.examples import (
     written_bundle,
 )
 
-LIMITS = GateLimits.of(Settings())
+LIMITS = GateLimits()
 TRUE, NOISY, VERY_NOISY = 0, 1, 2
 
 Make = Callable[..., WrittenBundle]
@@ -338,7 +339,7 @@ def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make:
         "answers_in_time",
     ]
     assert verdict.not_applied == {
-        "shadow_agrees": "no live traffic was shadowed",
+        "shadow_agrees": NO_SHADOW,
         **NOT_FOR_A_RECALIBRATION,
     }
     assert Verdict.model_validate_json(verdict.text) == verdict
@@ -355,7 +356,7 @@ def test_without_live_traffic_agreement_on_it_is_not_applicable_and_has_not_pass
 ) -> None:
     """It used to say "passed: nothing was shadowed", although what cannot be tested has failed."""
     judgement = judge(make(TRUE, version="2"), make(NOISY), HANDMADE, LIMITS)
-    assert judgement.verdict.not_applied == {"shadow_agrees": "no live traffic was shadowed"}
+    assert judgement.verdict.not_applied == {"shadow_agrees": NO_SHADOW}
     assert "shadow_agrees" not in [test.name for test in judgement.verdict.tests]
     page = verdict_page(judgement, {}, HANDMADE.words)
     assert "<td>shadow agrees</td><td>not applicable</td>" in page

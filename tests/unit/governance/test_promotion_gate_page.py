@@ -14,21 +14,20 @@ from benchmarks.governance.promotion_gate import (
     stand_in_cell,
     with_block,
 )
-from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.modelling.fairness import jeffreys_interval
-from creditrisk_assets.settings import Settings
+from creditrisk_assets.policy import GateLimits
 from tests.conftest import REPOSITORY
 
-DOCS = REPOSITORY / "docs"
+EVIDENCE = REPOSITORY / "docs" / "evidence"
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Any]:
-    return dict(json.loads((DOCS / "promotion-gate.json").read_text()))
+    return dict(json.loads((EVIDENCE / "promotion-gate.json").read_text()))
 
 
 def test_every_figure_of_the_page_comes_from_the_results(results: dict[str, Any]) -> None:
-    page = (DOCS / "promotion-gate.md").read_text()
+    page = (EVIDENCE / "promotion-gate.md").read_text()
     assert with_block(page, block(results)) == page
 
 
@@ -36,7 +35,7 @@ def test_the_results_were_found_with_the_limits_that_are_the_defaults(
     results: dict[str, Any],
 ) -> None:
     """Changed limits need the benchmark again."""
-    assert GateLimits(**results["limits"]) == GateLimits.of(Settings())
+    assert GateLimits(**results["limits"]) == GateLimits()
 
 
 def test_a_challenger_that_is_no_better_is_promoted_as_seldom_as_the_page_says(
@@ -70,7 +69,7 @@ def test_every_simulated_challenger_that_is_no_better_is_within_the_bound(
 def test_a_gain_that_matters_is_found_on_enough_rows(results: dict[str, Any]) -> None:
     """40 trials: a true gain of 0.03 with 400 bads."""
     stand_in = dataclasses.replace(StandIn(**results["stand_ins"]["other customers"]), spread=0.0)
-    cell = stand_in_cell("gain", stand_in, 400, 0.03, 40, GateLimits.of(Settings()))
+    cell = stand_in_cell("gain", stand_in, 400, 0.03, 40, GateLimits())
     assert cell.promoted >= 36
 
 

@@ -17,6 +17,7 @@ from creditrisk_assets.governance.retrain_policy import (
 )
 from creditrisk_assets.monitoring.triage import Action, FiguresByDay, TriageLimits
 from creditrisk_assets.settings import Settings
+from tests.support.policies import policy_of
 
 VALIDATION = {"roc_auc": 0.78, "roc_auc_standard_error": 0.005}
 
@@ -284,8 +285,7 @@ def test_the_kill_switch_stops_everything_and_names_its_setting() -> None:
 
 def test_the_limits_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDITRISK_RETRAINING", "false")
-    monkeypatch.setenv("CREDITRISK_RETRAIN_MONTHLY_BUDGET", "9")
-    limits = RetrainLimits.of(Settings())
+    limits = RetrainLimits.of(Settings(policy=policy_of({"retraining.monthly_budget": 9})))
     assert (limits.enabled, limits.monthly_budget) == (False, 9)
 
 

@@ -1,6 +1,6 @@
-"""Which landed days may be read now."""
+"""Selection of the landed days that may be read now."""
 
-from creditrisk_assets.landing.arrivals import Arrivals, look
+from creditrisk_assets.landing.arrivals import Arrivals, find_arrivals
 from creditrisk_assets.landing.listing import DayListing, LandedFile, listing_stamp
 from creditrisk_assets.storage import zone_path
 
@@ -13,16 +13,16 @@ def file(name: str, modified: float = NOW - 60, tag: str = "a") -> LandedFile:
 
 
 def day(
-    name: str, *modified: float, tag: str = "a", passed_over: tuple[str, ...] = ()
+    name: str, *modified: float, tag: str = "a", ignored_names: tuple[str, ...] = ()
 ) -> DayListing:
     files = tuple(file(f"{number}.csv", when, tag) for number, when in enumerate(modified))
-    return DayListing(name, files, None, passed_over)
+    return DayListing(name, files, None, ignored_names)
 
 
 def looked(
-    *days: DayListing, remembered: dict[str, str] | None = None, strangers: tuple[str, ...] = ()
+    *days: DayListing, remembered: dict[str, str] | None = None, unrecognised: tuple[str, ...] = ()
 ) -> Arrivals:
-    return look(days, strangers, remembered or {}, FIRST, LAST, NOW, SETTLE)
+    return find_arrivals(days, unrecognised, remembered or {}, FIRST, LAST, NOW, SETTLE)
 
 
 def test_a_new_day_whose_files_have_settled_is_ready_with_a_stamp_to_remember() -> None:
@@ -63,14 +63,14 @@ def test_a_file_from_the_future_is_read_and_not_waited_for_until_then() -> None:
 
 
 def test_what_cannot_be_read_is_named_and_stops_no_other_day() -> None:
-    """One partition key that does not exist stops a whole tick of the sensor."""
+    """A single partition key that does not exist stops a whole tick of the sensor."""
     good = day("2026-02-03", NOW - 60)
     result = looked(
         day("2026-01-31", NOW - 60),
         DayListing("2026-02-02", (), "in.csv is a link; only regular files are read"),
         good,
         day("2026-02-09", NOW - 60),
-        strangers=("backup", "2026-02-30", "20260201", "1.2.2026", "loose.csv"),
+        unrecognised=("backup", "2026-02-30", "20260201", "1.2.2026", "loose.csv"),
     )
     assert result.ready == (good,)
     assert result.problems == (
@@ -86,9 +86,9 @@ def test_what_cannot_be_read_is_named_and_stops_no_other_day() -> None:
 
 
 def test_a_file_of_another_kind_is_told_and_the_day_is_read_without_it() -> None:
-    """Who lands customers.xlsx must learn that nobody will read it; the others' files are not held back for it."""
-    new = day("2026-02-01", NOW - 60, passed_over=("customers.xlsx",))
-    only = day("2026-02-02", passed_over=("archive/",))
+    """The source of customers.xlsx must learn that it is not read; other files are not held back for it."""
+    new = day("2026-02-01", NOW - 60, ignored_names=("customers.xlsx",))
+    only = day("2026-02-02", ignored_names=("archive/",))
     result = looked(new, only)
     assert result.ready == (new,)
     assert result.problems == (
@@ -106,6 +106,8 @@ def test_a_problem_of_a_remembered_day_is_still_told() -> None:
 
 
 def test_before_the_first_day_every_day_is_a_problem_and_none_is_ready() -> None:
-    result = look([day("2026-02-01", NOW - 60)], [], {}, "2026-02-01", "2026-01-31", NOW, SETTLE)
+    result = find_arrivals(
+        [day("2026-02-01", NOW - 60)], [], {}, "2026-02-01", "2026-01-31", NOW, SETTLE
+    )
     assert result.ready == ()
     assert result.problems == ("2026-02-01 is in the future; valid: none yet",)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from creditrisk_assets.landing.ingestion import Ingested, ingest, read_rejected
-from creditrisk_assets.landing.listing import is_passing, list_day
+from creditrisk_assets.landing.ingestion import IngestResult, ingest, read_rejected
+from creditrisk_assets.landing.listing import is_temporary, list_day
 from tests.support.examples import TINY
 
 FILES = 500
@@ -152,7 +152,7 @@ def mutated(number: int) -> tuple[str, str, bytes]:
 
 
 def most_and_fewest_rows(content: bytes) -> tuple[int, int]:
-    """How many rows a CSV file's lines may and must give: a line of quotes and separators only may be blank or malformed, and a
+    """Least and greatest number of rows in a CSV file's lines: a line of quotes and separators only may be blank or malformed, and a
     row whose cell has line ends in it takes several lines.
     """
     lines = [line.decode() for line in LINE_END.split(content.removeprefix(b"\xef\xbb\xbf"))[1:]]
@@ -181,7 +181,9 @@ def test_broken_files_never_stop_a_day_and_every_file_and_line_is_accounted_for(
     listing = list_day(day)
     assert listing.problem is None
     listed = {file.path.name for file in listing.files}
-    assert listed | set(listing.passed_over) | {name for name in landed if is_passing(name)} == {
+    assert listed | set(listing.ignored_names) | {
+        name for name in landed if is_temporary(name)
+    } == {
         *landed,
         "zz-good.csv",
     }
@@ -214,7 +216,7 @@ def test_broken_files_never_stop_a_day_and_every_file_and_line_is_accounted_for(
             assert fewest <= file.rows_in <= most, what
 
 
-def entries(result: Ingested) -> dict[str, tuple[int, Counter[str]]]:
+def entries(result: IngestResult) -> dict[str, tuple[int, Counter[str]]]:
     """For each file: how many of its lines were rejected, and for what reasons the file as a whole was."""
     if result.rejected_file is None:
         return {}

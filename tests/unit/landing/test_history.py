@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from creditrisk_assets.landing.history import NoHistory, read_history, simulated_history
+from creditrisk_assets.landing.history import NoHistory, read_history, simulate_history
 from creditrisk_assets.landing.ingestion import validate_files
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.simulation.card_customers import simulate
@@ -40,7 +40,7 @@ def test_a_history_file_is_validated_with_its_outcomes_and_known_by_its_bytes(
 
 def test_a_simulated_history_is_known_by_its_customers() -> None:
     """Lineage: another seed is another history, the same seed the same."""
-    one, same, other = (simulated_history(PORTFOLIO, 100, seed) for seed in (1, 1, 2))
+    one, same, other = (simulate_history(PORTFOLIO, 100, seed) for seed in (1, 1, 2))
     assert one.sha256 == same.sha256 != other.sha256
     assert "100 customers, seed 1" in one.source
     pd.testing.assert_frame_equal(one.rows.accepted, same.rows.accepted)

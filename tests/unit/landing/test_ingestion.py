@@ -14,11 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from creditrisk_assets.landing import duplicates as repeats_module
-from creditrisk_assets.landing import ingestion, table_reader
+from creditrisk_assets.landing import duplicates, ingestion, table_reader
 from creditrisk_assets.landing.ingestion import (
     REJECTED_COLUMNS,
-    Ingested,
+    IngestResult,
     ingest,
     read_rejected,
     validate_files,
@@ -54,7 +53,7 @@ CSV = GOOD.to_csv(index=False).encode()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "expected"),
     [
         ("empty.csv", b"", "the file is empty"),
         ("empty.parquet", b"", "the file is empty"),
@@ -92,7 +91,7 @@ CSV = GOOD.to_csv(index=False).encode()
     ids=named,
 )
 def test_a_file_that_is_no_table_is_one_named_entry_and_never_an_exception(
-    tmp_path: Path, name: str, content: bytes, said: str
+    tmp_path: Path, name: str, content: bytes, expected: str
 ) -> None:
     """An exception would fail the run and keep the day's good files from being scored."""
     broken, good = tmp_path / name, tmp_path / "zz-good.csv"
@@ -101,7 +100,7 @@ def test_a_file_that_is_no_table_is_one_named_entry_and_never_an_exception(
     rows = validated(broken, good)
     entry = only_rejection(rows)
     assert (entry["file"], entry["line"], entry["rule"]) == (name, 0, "unreadable file")
-    assert said in str(entry["message"])
+    assert expected in str(entry["message"])
     assert len(rows.accepted) == 2
     assert all(file.holds for file in rows.files)
 
@@ -195,7 +194,7 @@ def test_parquet_numbers_are_validated_as_csv_text_is(tmp_path: Path) -> None:
 def test_whole_number_identifiers_stay_what_they_are_when_one_of_them_is_missing(
     tmp_path: Path,
 ) -> None:
-    """One empty cell turns a Parquet column into floats: two customers become one, and the outcomes name neither."""
+    """A single empty cell turns a Parquet column into floats: two customers become one, and the outcomes name neither."""
     identifiers = [2**60 + 1, 2**60 + 2, None, 10**16]
     table = pa.table(
         {"id": pa.array(identifiers, pa.int64()), "amount": [10, 20, 30, 40], "code": [1, 1, 1, 1]}
@@ -312,9 +311,9 @@ def test_a_superseded_row_is_listed_behind_the_other_rejected_rows_by_file_and_l
 # Every version of a customer (outcomes)
 
 
-def versions(folder: Path, *rows: str) -> tuple[list[list[object]], Ingested]:
+def versions(folder: Path, *rows: str) -> tuple[list[list[object]], IngestResult]:
     path = write_lines(folder / "in.csv", ["id,bad", *rows])
-    result = ingest([path], TINY, [TINY.target_field], folder / "out", repeats="versions")
+    result = ingest([path], TINY, [TINY.target_field], folder / "out", duplicate_rule="versions")
     return pd.read_parquet(result.accepted_file).to_numpy().tolist(), result
 
 
@@ -347,7 +346,7 @@ def test_an_outcome_of_a_customer_that_was_never_decided_on_is_rejected(tmp_path
         TINY,
         [TINY.target_field],
         tmp_path / "out",
-        repeats="versions",
+        duplicate_rule="versions",
         known_customers=known,
     )
     assert result.rejected_file is not None
@@ -363,7 +362,7 @@ def test_an_outcome_of_a_customer_that_was_never_decided_on_is_rejected(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("known", "reported", "said"),
+    ("known", "reported", "expected"),
     [
         (
             "00000012",
@@ -380,7 +379,7 @@ def test_an_outcome_of_a_customer_that_was_never_decided_on_is_rejected(tmp_path
     ],
 )
 def test_identifiers_that_lost_their_leading_zeros_are_called_that(
-    tmp_path: Path, known: str, reported: str, said: str
+    tmp_path: Path, known: str, reported: str, expected: str
 ) -> None:
     """A spreadsheet opens the outcomes and saves them again."""
     path = write_lines(tmp_path / "in.csv", ["id,bad", f"{reported},1"])
@@ -389,11 +388,11 @@ def test_identifiers_that_lost_their_leading_zeros_are_called_that(
         TINY,
         [TINY.target_field],
         tmp_path / "out",
-        repeats="versions",
+        duplicate_rule="versions",
         known_customers=pd.Index([known]),
     )
     (message,) = result.first_rejected["message"]
-    assert message.startswith(f"id: {said}")
+    assert message.startswith(f"id: {expected}")
 
 
 def test_where_nobody_is_known_every_customer_is_rejected(tmp_path: Path) -> None:
@@ -453,8 +452,10 @@ def test_the_columns_of_the_accepted_file_have_the_contracts_types_also_without_
     assert empty == pa.schema([("id", pa.string()), ("amount", pa.int64()), ("code", pa.int64())])
     path = write_lines(tmp_path / "in.csv", [HEADER, "1,10,1"])
     assert pq.read_schema(ingest([path], TINY, TINY.fields, tmp_path / "b").accepted_file) == empty
-    kept = ingest([path], TINY, TINY.fields, tmp_path / "c", repeats="versions").accepted_file
-    assert pq.read_schema(kept) == empty.append(pa.field("version", pa.int64()))
+    accepted = ingest(
+        [path], TINY, TINY.fields, tmp_path / "c", duplicate_rule="versions"
+    ).accepted_file
+    assert pq.read_schema(accepted) == empty.append(pa.field("version", pa.int64()))
 
 
 def test_a_rejected_row_is_read_back_from_quarantine_as_it_was_written(tmp_path: Path) -> None:
@@ -479,7 +480,7 @@ def test_at_most_twenty_rejected_rows_are_kept_at_hand(tmp_path: Path) -> None:
 def test_entries_of_bad_rows_and_malformed_lines_stand_in_the_order_of_their_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingestion, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(ingestion, "ENTRIES_CHUNK_ROWS", 2)
     rows = [
         "1",
         "1,ten,9",
@@ -524,19 +525,22 @@ def written(folder: Path, files: list[Rows]) -> list[Path]:
 
 
 def in_batches(
-    paths: list[Path], folder: Path, rows: int, repeats: repeats_module.Repeats = "last_wins"
-) -> Ingested:
-    """Ingested in batches of so many rows."""
+    paths: list[Path],
+    folder: Path,
+    rows: int,
+    duplicate_rule: duplicates.DuplicateRule = "last_wins",
+) -> IngestResult:
+    """IngestResult in batches of so many rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ingestion, "BATCH_ROWS", rows)
-        patch.setattr(ingestion, "ROWS_AT_A_TIME", rows)
+        patch.setattr(ingestion, "ENTRIES_CHUNK_ROWS", rows)
         patch.setattr(table_reader, "BLOCK_BYTES", 8 * rows)
-        patch.setattr(repeats_module, "CHUNK_ROWS", rows)
-        patch.setattr(repeats_module, "PART_ROWS", 2 * rows)
-        return ingest(paths, TINY, TINY.fields, folder, repeats=repeats)
+        patch.setattr(duplicates, "CHUNK_ROWS", rows)
+        patch.setattr(duplicates, "PART_ROWS", 2 * rows)
+        return ingest(paths, TINY, TINY.fields, folder, duplicate_rule=duplicate_rule)
 
 
-def rejected_of(result: Ingested) -> pd.DataFrame:
+def rejected_of(result: IngestResult) -> pd.DataFrame:
     return (
         result.first_rejected
         if result.rejected_file is None
@@ -629,18 +633,20 @@ def test_the_same_files_give_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory,
     files: list[Rows],
     batch_rows: int,
-    repeats: repeats_module.Repeats,
+    duplicate_rule: duplicates.DuplicateRule,
 ) -> None:
     """A run that is repeated must not look like a change to anybody downstream."""
     folder = tmp_path_factory.mktemp("day")
     paths = written(folder, files)
-    one, two = (in_batches(paths, folder / name, batch_rows, repeats) for name in ("one", "two"))
+    one, two = (
+        in_batches(paths, folder / name, batch_rows, duplicate_rule) for name in ("one", "two")
+    )
     assert one.accepted_file.read_bytes() == two.accepted_file.read_bytes()
     assert (one.rejected_file is None) == (two.rejected_file is None)
     if one.rejected_file is not None and two.rejected_file is not None:
         assert one.rejected_file.read_bytes() == two.rejected_file.read_bytes()
     assert one.files == two.files
-    other = in_batches(paths, folder / "other", 1_000, repeats)
+    other = in_batches(paths, folder / "other", 1_000, duplicate_rule)
     pd.testing.assert_frame_equal(
         pd.read_parquet(other.accepted_file), pd.read_parquet(one.accepted_file)
     )

@@ -44,7 +44,7 @@ def test_every_calendar_day_is_a_day(day: datetime.date) -> None:
     ],
 )
 def test_a_folder_that_is_no_calendar_day_is_not_taken_for_one(name: str) -> None:
-    """One such name given to Dagster as a partition stops the sensor for every other day."""
+    """A single such name given to Dagster as a partition stops the sensor for every other day."""
     assert not is_day(name)
 
 
@@ -79,7 +79,7 @@ def test_only_data_files_of_a_day_are_listed_by_name(tmp_path: Path) -> None:
     listing = list_day(tmp_path)
     assert [file.path.name for file in listing.files] == ["a.PARQUET", "b.csv", "in.csv.gz"]
     assert listing.problem is None
-    assert listing.passed_over == ("archive/", "customers.xlsx", "in.csv.zip", "readme.txt")
+    assert listing.ignored_names == ("archive/", "customers.xlsx", "in.csv.zip", "readme.txt")
     assert listing.files[1].size == 1
 
 
@@ -142,7 +142,7 @@ def test_a_linked_day_is_a_problem_and_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_listed_is_a_problem_and_not_an_empty_day(tmp_path: Path) -> None:
-    """What could not be read is never taken for what is not there."""
+    """An unreadable item never counts as a missing one."""
     gone = list_day(tmp_path / "2026-02-01")
     assert gone.files == ()
     assert gone.problem is not None
@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_and_not_an_empty_day(tmp_pa
 
 
 def test_days_come_in_order_strangers_are_named_and_empty_days_are_none(tmp_path: Path) -> None:
-    """A file that lies beside the days instead of in one would otherwise never be missed."""
+    """A file next to the day folders instead of in one would otherwise go unnoticed."""
     for name in ("2026-02-02", "2026-02-01"):
         land(tmp_path / name, "in.csv", pd.DataFrame({"id": [1], "x": [2]}))
     for name in ("2026-02-03", "2026-02-04", "backup", ".git", "2026-02-31"):

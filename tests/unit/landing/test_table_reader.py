@@ -1,4 +1,4 @@
-"""One file as a stream of batches: every dialect, exact line numbers, bounded memory, and what is no table at all."""
+"""Reading a file as a stream of batches: every dialect, exact line numbers, bounded memory, and files that are not tables."""
 
 import csv
 import gzip
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from creditrisk_assets.landing import table_reader
 from creditrisk_assets.landing.table_reader import (
-    LONGEST_LINE,
-    MOST_COLUMNS,
+    COLUMNS_LIMIT,
+    LINE_LIMIT,
     OPEN_QUOTE,
     Malformed,
     UnreadableFile,
@@ -372,7 +372,7 @@ def test_parquet_is_read_with_its_own_types_from_any_number_of_row_groups(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "the file is empty"),
         (b"id,x\n", "no rows"),
@@ -385,10 +385,10 @@ def test_parquet_is_read_with_its_own_types_from_any_number_of_row_groups(tmp_pa
             "byte 0xfc near position 1600007; valid: UTF-8 CSV",
         ),
         (b"id,x\n" + b"1,2\n" * 400_000 + b"3,\xc3", "it ends within a character"),
-        (b"id,x\n1,2\n3," + b"4" * LONGEST_LINE + b"\n", "line 3 is longer than 1,048,576 bytes"),
-        (b"id," + b"x" * LONGEST_LINE, "line 1 is longer than 1,048,576 bytes"),
+        (b"id,x\n1,2\n3," + b"4" * LINE_LIMIT + b"\n", "line 3 is longer than 1,048,576 bytes"),
+        (b"id," + b"x" * LINE_LIMIT, "line 1 is longer than 1,048,576 bytes"),
         (
-            ",".join(f"c{number}" for number in range(MOST_COLUMNS + 1)).encode() + b"\n1\n",
+            ",".join(f"c{number}" for number in range(COLUMNS_LIMIT + 1)).encode() + b"\n1\n",
             "4,097 columns; valid: at most 4,096",
         ),
         (b"id,x,X\n1,2,3\n", "names a column twice: x"),
@@ -396,17 +396,17 @@ def test_parquet_is_read_with_its_own_types_from_any_number_of_row_groups(tmp_pa
     ids=range(12),
 )
 def test_what_is_no_table_says_why_however_late_it_turns_out(
-    tmp_path: Path, content: bytes, said: str
+    tmp_path: Path, content: bytes, expected: str
 ) -> None:
-    """A byte that cannot be read in the last line: what came before may be as wrong, so nothing of the file is kept."""
+    """A byte that cannot be read in the last line: earlier rows may be as wrong, so no row of the file is accepted."""
     path = tmp_path / "in.csv"
     path.write_bytes(content)
-    with pytest.raises(UnreadableFile, match=said):
+    with pytest.raises(UnreadableFile, match=expected):
         read_all(path)
 
 
 def test_a_long_line_within_the_limit_is_read(tmp_path: Path) -> None:
-    path = write_lines(tmp_path / "in.csv", ["id,x", "1,2", "3," + "4" * (LONGEST_LINE - 2), "5,6"])
+    path = write_lines(tmp_path / "in.csv", ["id,x", "1,2", "3," + "4" * (LINE_LIMIT - 2), "5,6"])
     cells, lines, _ = read_all(path)
     assert (cells["id"], lines) == (["1", "3", "5"], [2, 3, 4])
 

@@ -439,7 +439,7 @@ def test_columns_of_identifiers_follow_the_rule_for_one(values: list[str | None]
 
 
 @pytest.mark.parametrize(
-    ("cell", "rule", "said"),
+    ("cell", "rule", "expected"),
     [
         (
             "20.000",
@@ -472,12 +472,12 @@ def test_columns_of_identifiers_follow_the_rule_for_one(values: list[str | None]
     ids=range(15),
 )
 def test_a_number_that_could_be_another_is_asked_about_and_never_read(
-    tmp_path: Path, cell: str, rule: str, said: str
+    tmp_path: Path, cell: str, rule: str, expected: str
 ) -> None:
     """Seen: 20.000 of a German export as a limit of 20."""
     entry = only_rejection(one_file(tmp_path, f"1,{cell},1"))
     assert (entry["field"], entry["rule"]) == ("amount", rule)
-    assert said in str(entry["message"])
+    assert expected in str(entry["message"])
 
 
 @pytest.mark.parametrize(

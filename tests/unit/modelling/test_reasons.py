@@ -132,15 +132,15 @@ def test_every_reason_put_back_alone_lowers_the_pd_and_no_bit_depends_on_the_bat
     codes = bundle.reason_codes(decisions)
     assert np.mean([len(one) for one in codes]) > 1
     for group, reason in enumerate(PORTFOLIO.reasons):
-        told = np.flatnonzero((decisions.reasons == group).any(axis=1))
-        assert len(told) > 20, reason.code
-        back = raw[told].copy()
+        with_reason = np.flatnonzero((decisions.reasons == group).any(axis=1))
+        assert len(with_reason) > 20, reason.code
+        back = raw[with_reason].copy()
         for name in reason.fields:
             place = PORTFOLIO.field_names.index(name)
             value = rule.reference[place]
             back[:, place] = NAN if value is None else value
         assert (
-            bundle.score(back).default_probability < decisions.default_probability[told]
+            bundle.score(back).default_probability < decisions.default_probability[with_reason]
         ).all(), reason.code
     inputs = {"reference": np.array([rule.reference], dtype=np.float32)}
     outputs = ["contributions", "default_probability"]

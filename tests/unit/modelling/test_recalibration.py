@@ -26,17 +26,17 @@ from creditrisk_assets.modelling.decision_graph import (
     INTERCEPT,
     SLOPE,
     calibration_of,
-    recalibrated_graph,
+    recalibrate_graph,
 )
 from creditrisk_assets.modelling.metrics import calibration_slope, ranking_and_calibration
 from creditrisk_assets.modelling.recalibration import (
+    calibrated_log_odds,
     differences_beyond_calibration,
-    log_odds_of,
-    moved_cut_off,
-    recalibrated,
+    recalibrate,
+    recalibrated_cut_off,
 )
 from creditrisk_assets.modelling.selection import SCORECARD
-from creditrisk_assets.modelling.training import TrainingError, TrainingRows, cross_fits
+from creditrisk_assets.modelling.training import TrainingError, TrainingRows, cross_fit_candidates
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import (
     CLASSIFIER,
@@ -77,7 +77,7 @@ def drawn(
     """Simulated customers whose outcomes come from the champion's log-odds on a line."""
     customers = with_features(simulate(rows, seed, first_identifier=200_001), PORTFOLIO)
     raw = champion.raw(customers)
-    chance = expit(shift + slope * log_odds_of(champion, raw))
+    chance = expit(shift + slope * calibrated_log_odds(champion, raw))
     target = (np.random.default_rng(seed).random(rows) < chance).astype(np.int64)
     return TrainingRows(raw, np.empty((rows, 0), np.float32), target, np.ones(rows, np.int64))
 
@@ -93,7 +93,7 @@ def successor(
 ) -> Bundle:
     """The bundle of the unit tests after the odds of default have doubled."""
     rows = drawn(bundle, 4_000, 30, math.log(2))
-    return recalibrated(
+    return recalibrate(
         tmp_path_factory.mktemp("successor"), bundle, rows, judging, DAYS, PORTFOLIO.target
     )
 
@@ -105,7 +105,7 @@ def test_any_line_replaces_sixteen_bytes_of_a_graph_and_no_other(
     calibration = Calibration(slope=slope, intercept=intercept)
     for name in (GRAPH, REASONS_GRAPH):
         before = file(bundle, name)
-        after = recalibrated_graph(before, calibration)
+        after = recalibrate_graph(before, calibration)
         assert calibration_of(after) == calibration
         assert len(after) == len(before)
         assert sum(one != other for one, other in zip(before, after, strict=True)) <= 16
@@ -117,7 +117,7 @@ def test_any_line_replaces_sixteen_bytes_of_a_graph_and_no_other(
         assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(
             deterministic=True
         )
-        assert recalibrated_graph(after, bundle.manifest.calibration) == before
+        assert recalibrate_graph(after, bundle.manifest.calibration) == before
 
 
 @given(slopes, intercepts)
@@ -126,17 +126,17 @@ def test_any_rising_line_moves_the_log_odds_by_itself_and_keeps_the_order(
 ) -> None:
     update = Update("intercept and slope", intercept, slope, 0.0, 0.0)
     session = open_session(
-        recalibrated_graph(file(bundle, GRAPH), update.of(bundle.manifest.calibration))
+        recalibrate_graph(file(bundle, GRAPH), update.apply(bundle.manifest.calibration))
     )
     probability, score = session.run(["default_probability", "score"], {"raw": raw})
     before = bundle.score(raw)
     scaling = bundle.manifest.scaling
-    moved = intercept + slope * log_odds_of(bundle, raw)
+    moved = intercept + slope * calibrated_log_odds(bundle, raw)
     np.testing.assert_allclose(score, scaling.offset - scaling.factor * moved, rtol=0, atol=1e-8)
     np.testing.assert_allclose(probability, expit(moved), rtol=1e-9)
     assert (np.diff(score[np.argsort(before.score, kind="stable")]) >= 0).all()
     assert (np.diff(probability[np.argsort(before.default_probability, kind="stable")]) >= 0).all()
-    refused = probability >= moved_cut_off(bundle.manifest.cut_off, update)
+    refused = probability >= recalibrated_cut_off(bundle.manifest.cut_off, update)
     assert np.array_equal(refused, before.prediction == 1)
 
 
@@ -145,8 +145,8 @@ def test_a_customer_exactly_on_the_cut_off_stays_refused(
     cut_off: float, slope: float, intercept: float
 ) -> None:
     update = Update("intercept and slope", intercept, slope, 0.0, 0.0)
-    assert expit(intercept + slope * logit(cut_off)) >= moved_cut_off(cut_off, update)
-    assert moved_cut_off(cut_off, update) == pytest.approx(
+    assert expit(intercept + slope * logit(cut_off)) >= recalibrated_cut_off(cut_off, update)
+    assert recalibrated_cut_off(cut_off, update) == pytest.approx(
         expit(intercept + slope * logit(cut_off)), rel=1e-11
     )
 
@@ -196,7 +196,7 @@ def test_reasons_stay_under_a_new_slope_too(
     rows, judged = (
         drawn(bundle, size, seed, shift, slope) for size, seed in ((4_000, 33), (1_000, 34))
     )
-    made = recalibrated(tmp_path, bundle, rows, judged, DAYS, PORTFOLIO.target)
+    made = recalibrate(tmp_path, bundle, rows, judged, DAYS, PORTFOLIO.target)
     facts = made.manifest.training.recalibration
     assert facts is not None
     assert facts.update == "intercept and slope"
@@ -239,7 +239,7 @@ def test_the_same_rows_give_the_same_bundle(
     bundle: Bundle, successor: Bundle, judging: TrainingRows, tmp_path: Path
 ) -> None:
     rows = drawn(bundle, 4_000, 30, math.log(2))
-    again = recalibrated(tmp_path, bundle, rows, judging, DAYS, PORTFOLIO.target)
+    again = recalibrate(tmp_path, bundle, rows, judging, DAYS, PORTFOLIO.target)
     assert again.sha256 == successor.sha256
     assert {name: file(again, name) for name in DECIDING} == {
         name: file(successor, name) for name in DECIDING
@@ -250,7 +250,7 @@ def test_a_recalibration_can_be_recalibrated_and_is_still_the_first_one_s_graph(
     bundle: Bundle, successor: Bundle, tmp_path: Path
 ) -> None:
     rows, judged = drawn(bundle, 4_000, 35), drawn(bundle, 1_000, 36)
-    back = recalibrated(tmp_path, successor, rows, judged, DAYS, PORTFOLIO.target)
+    back = recalibrate(tmp_path, successor, rows, judged, DAYS, PORTFOLIO.target)
     facts = back.manifest.training.recalibration
     assert facts is not None
     assert facts.parent_sha256 == successor.sha256
@@ -262,7 +262,7 @@ def test_a_recalibration_can_be_recalibrated_and_is_still_the_first_one_s_graph(
 def test_a_right_calibration_stays_to_the_bit(
     bundle: Bundle, tmp_path: Path, raw: FloatMatrix
 ) -> None:
-    made = recalibrated(
+    made = recalibrate(
         tmp_path, bundle, drawn(bundle, 3_000, 37), drawn(bundle, 1_000, 38), DAYS, PORTFOLIO.target
     )
     assert made.manifest.training.recalibration is not None
@@ -289,10 +289,10 @@ def test_a_scorecard_is_recalibrated_like_trees(
         *learned,
         "history",
         [],
-        cross_fits(PORTFOLIO, learning_set.fit, (SCORECARD,)),
+        cross_fit_candidates(PORTFOLIO, learning_set.fit, (SCORECARD,)),
     )
     rows, judged = (drawn(scorecard, size, seed, -0.8) for size, seed in ((4_000, 39), (1_000, 40)))
-    made = recalibrated(tmp_path / "new", scorecard, rows, judged, DAYS, PORTFOLIO.target)
+    made = recalibrate(tmp_path / "new", scorecard, rows, judged, DAYS, PORTFOLIO.target)
     assert made.manifest.training.family == "scorecard"
     old, new = (one.score(raw) for one in (scorecard, made))
     assert same_order(old, new)
@@ -331,7 +331,7 @@ def test_a_bundle_from_before_is_refused_and_said_why(
         TrainingError,
         match=r"cannot be recalibrated: .*no initializer calibration_slope.*valid: refit once",
     ):
-        recalibrated(
+        recalibrate(
             tmp_path / "new", old, drawn(bundle, 3_000, 41, 0.7), judging, DAYS, PORTFOLIO.target
         )
     assert not (tmp_path / "new").exists()
@@ -348,7 +348,7 @@ def test_a_graph_that_holds_another_calibration_than_its_manifest_is_refused(
         TrainingError,
         match=r"model\.onnx has slope=.* valid: slope=1\.0 intercept=0\.0, which its manifest states",
     ):
-        recalibrated(
+        recalibrate(
             tmp_path / "new", odd, drawn(bundle, 3_000, 41, 0.7), judging, DAYS, PORTFOLIO.target
         )
 
@@ -365,7 +365,7 @@ def test_outcomes_that_run_against_the_ranking_are_an_error(
     with pytest.raises(
         TrainingError, match=r"gives slope -0\.\d+ and intercept .*; valid: a slope above 0.*refit"
     ):
-        recalibrated(
+        recalibrate(
             tmp_path, bundle, drawn(bundle, 3_000, 42, -1.0, -0.8), judging, DAYS, PORTFOLIO.target
         )
 
@@ -377,10 +377,10 @@ def test_too_few_rows_or_one_class_are_an_error(
     with pytest.raises(
         TrainingError, match=r"\d+ bads in 100 rows to recalibrate on; valid: at least 50 bads"
     ):
-        recalibrated(tmp_path, bundle, few, judging, DAYS, PORTFOLIO.target)
+        recalibrate(tmp_path, bundle, few, judging, DAYS, PORTFOLIO.target)
     good = dataclasses.replace(judging, target=np.zeros(len(judging.target), np.int64))
     with pytest.raises(TrainingError, match="held-out rows of one class"):
-        recalibrated(tmp_path, bundle, drawn(bundle, 3_000, 44), good, DAYS, PORTFOLIO.target)
+        recalibrate(tmp_path, bundle, drawn(bundle, 3_000, 44), good, DAYS, PORTFOLIO.target)
 
 
 def test_what_is_more_than_a_recalibration_is_named(

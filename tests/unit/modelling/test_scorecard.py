@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from creditrisk_assets.modelling.decision_graph import build_graphs
-from creditrisk_assets.modelling.float32 import float32_not_above
+from creditrisk_assets.modelling.float32 import float32_floor
 from creditrisk_assets.modelling.scorecard import PARAMETERS, Scorecard
 from creditrisk_assets.modelling.selection import Candidate
 from creditrisk_assets.modelling.training import Fit, TrainingRows, fit, predict
@@ -32,7 +32,7 @@ PORTFOLIO = replace(
     ),
 )
 Scorer = Callable[[FloatMatrix], NDArray[np.float64]]
-SCORECARD = Candidate("scorecard", Scorecard.fitted)
+SCORECARD = Candidate("scorecard", Scorecard.fit)
 
 
 def rows(count: int, seed: int) -> TrainingRows:
@@ -152,8 +152,8 @@ def test_a_feature_that_claims_a_direction_never_moves_the_pd_the_other_way(
 
 
 def test_it_finds_what_matters_and_leaves_noise_out(scorecard: Scorecard) -> None:
-    kept = {PORTFOLIO.feature_names[one.position] for one in scorecard.features}
-    assert {"rises", "falls", "free", "sparse"} <= kept
+    selected = {PORTFOLIO.feature_names[one.position] for one in scorecard.features}
+    assert {"rises", "falls", "free", "sparse"} <= selected
     strongest = max(scorecard.features, key=lambda one: float(np.ptp(one.log_odds)))
     noise = [one for one in scorecard.features if PORTFOLIO.feature_names[one.position] == "noise"]
     assert all(np.ptp(one.log_odds) < 0.1 * np.ptp(strongest.log_odds) for one in noise)
@@ -227,9 +227,9 @@ def test_the_same_rows_give_the_same_scorecard_and_weights_count_as_rows(
     weight = np.where(learned.features[some, 0] > 150, 3, 1)
     ones = np.ones(int(weight.sum()), dtype=np.int64)
     features, target = learned.features[some], learned.target[some]
-    weighted, again = (Scorecard.fitted(PORTFOLIO, features, target, weight, 1) for _ in range(2))
+    weighted, again = (Scorecard.fit(PORTFOLIO, features, target, weight, 1) for _ in range(2))
     assert weighted.log_odds(features).tobytes() == again.log_odds(features).tobytes()
-    repeated = Scorecard.fitted(
+    repeated = Scorecard.fit(
         PORTFOLIO, np.repeat(features, weight, axis=0), np.repeat(target, weight), ones, 1
     )
     np.testing.assert_allclose(weighted.log_odds(features), repeated.log_odds(features), atol=0.02)
@@ -240,7 +240,7 @@ def test_a_threshold_in_float32_sends_every_float32_the_way_the_exact_one_does(
     exact: list[float],
 ) -> None:
     thresholds = np.array(exact)
-    held = float32_not_above(thresholds)
+    held = float32_floor(thresholds)
     near = held[:, None] + np.zeros(3, dtype=np.float32)
     near[:, 0] = np.nextafter(held, np.float32(-np.inf))
     near[:, 2] = np.nextafter(held, np.float32(np.inf))

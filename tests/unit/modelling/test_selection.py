@@ -17,7 +17,7 @@ from creditrisk_assets.modelling.selection import (
     Candidate,
     Model,
     Selection,
-    cross_fitted,
+    cross_fit,
     select,
 )
 from creditrisk_assets.modelling.training import TrainingRows, fit
@@ -48,7 +48,7 @@ class Line:
         column = ndonnx.astype(features, ndonnx.float64) / 250.0 - 2.0
         return column[:, 0] + self.noise * column[:, 1]
 
-    def audited(self) -> object:
+    def skops_object(self) -> object:
         return self.noise
 
 
@@ -74,7 +74,7 @@ def rows(
 
 def selected(candidates: tuple[Candidate, ...], some: TrainingRows) -> Selection:
     fits = [
-        cross_fitted(one, PORTFOLIO, some.features, some.target, some.weight, SEED)
+        cross_fit(one, PORTFOLIO, some.features, some.target, some.weight, SEED)
         for one in candidates
     ]
     return select(fits, some.weight)

@@ -160,9 +160,9 @@ def test_kind_and_days_reach_the_manifest(tmp_path: Path) -> None:
 def test_a_row_with_a_weight_counts_as_that_many_rows() -> None:
     rows = tiny_rows(300, 1)
     weight = np.where(rows.raw[:, 0] > 500, 3, 1)
-    weighted = BoostedTrees.fitted(TINY, rows.features, rows.target, weight, 1)
+    weighted = BoostedTrees.fit(TINY, rows.features, rows.target, weight, 1)
     chosen = np.repeat(np.arange(300), weight)
-    repeated = BoostedTrees.fitted(
+    repeated = BoostedTrees.fit(
         TINY, rows.features[chosen], rows.target[chosen], np.ones_like(chosen), 1
     )
     grid = tiny_rows(500, 2).features

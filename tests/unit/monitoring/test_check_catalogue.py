@@ -1,4 +1,4 @@
-"""The table of docs/monitoring.md is the catalogue of checks."""
+"""The table of docs/guide/monitor.md is the catalogue of checks."""
 
 import re
 
@@ -8,8 +8,8 @@ from tests.conftest import REPOSITORY
 
 
 def test_the_table_of_checks_is_the_catalogue() -> None:
-    text = (REPOSITORY / "docs" / "monitoring.md").read_text()
-    section = text.split("## All watches", 1)[1].split("\n## ", 1)[0]
+    text = (REPOSITORY / "docs" / "guide" / "monitor.md").read_text()
+    section = text.split("## All checks", 1)[1].split("\n## ", 1)[0]
     rows = [
         tuple(cell.strip() for cell in row.strip("| \n").split(" | "))
         for row in re.findall(r"^\| `.*$", section, re.MULTILINE)

@@ -1,6 +1,5 @@
 """When drift is an alarm: rarely where nothing has moved, soon where something has, and never for what nobody need act on."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from creditrisk_assets.monitoring.drift_rule import (
-    DriftLimits,
     quality_verdicts,
     stability_verdicts,
 )
@@ -23,15 +21,15 @@ from creditrisk_assets.monitoring.drift_table import (
     pool_counts,
     window_stability,
 )
+from creditrisk_assets.policy import DriftLimits
 from creditrisk_assets.scoring.reference_profile import (
     SCORE,
     ColumnCounts,
     ReferenceProfile,
     bin_counts,
 )
-from creditrisk_assets.settings import Settings
 
-LIMITS = DriftLimits.of(Settings())
+LIMITS = DriftLimits()
 NAMES = [SCORE, "amount", "status"]
 
 
@@ -70,10 +68,10 @@ def day(
     return day_counts(counts, batch or Batch(rows, 0))
 
 
-def verdict(profile: ReferenceProfile, days: list[pd.DataFrame], **limits: Any) -> pd.DataFrame:
+def verdict(profile: ReferenceProfile, batches: list[pd.DataFrame], **limits: Any) -> pd.DataFrame:
     """Of the last of some days."""
     return drift_table(
-        profile, days[-1], days[-2::-1], dataclasses.replace(LIMITS, **limits)
+        profile, batches[-1], batches[-2::-1], LIMITS.model_copy(update={**limits})
     ).set_index("column")
 
 
@@ -122,9 +120,7 @@ def test_more_rows_never_make_a_shift_matter_that_is_under_the_floor(
     ]
     assert found["p_value"] < 1e-12
     assert not found["drifted"]
-    assert found["threshold"] == pytest.approx(
-        LIMITS.stability_floor + 9 * (1 / 600_000 + 1 / 15_000)
-    )
+    assert found["threshold"] == pytest.approx(LIMITS.floor + 9 * (1 / 600_000 + 1 / 15_000))
 
 
 def test_too_few_rows_are_no_evidence(profile: ReferenceProfile) -> None:
@@ -132,15 +128,13 @@ def test_too_few_rows_are_no_evidence(profile: ReferenceProfile) -> None:
     few = [day(profile, values(rng, 45, shift=3.0)) for _ in range(3)]
     assert not verdict(profile, few[:2])["drifted"].any()
     assert verdict(profile, few)["drifted"].tolist() == [False, True, False]
-    assert not verdict(profile, few, stability_minimum_rows=200)["drifted"].any()
+    assert not verdict(profile, few, minimum_rows=200)["drifted"].any()
 
 
 def test_one_day_is_judged_by_the_whole_of_alpha(profile: ReferenceProfile) -> None:
     today = day(profile, values(np.random.default_rng(7), 500))
-    alone, among = verdict(profile, [today], stability_days=1), verdict(profile, [today])
-    divided = verdict(
-        profile, [today], stability_days=1, stability_alpha=LIMITS.stability_alpha / 2
-    )
+    alone, among = verdict(profile, [today], days=1), verdict(profile, [today])
+    divided = verdict(profile, [today], days=1, alpha=LIMITS.alpha / 2)
     assert (alone["critical"] < among["critical"]).all()
     pd.testing.assert_frame_equal(among, divided)
 
@@ -162,7 +156,7 @@ def test_rows_of_several_days_are_the_days_rows(profile: ReferenceProfile) -> No
 
 @given(st.integers(0, 40), st.integers(1, 40), st.integers(0, 20), st.integers(60, 400))
 def test_the_test_of_shares_is_fishers(bad: int, good: int, before: int, training: int) -> None:
-    limits = dataclasses.replace(LIMITS, stability_minimum_rows=1, quality_floor=0.0)
+    limits = LIMITS.model_copy(update={"minimum_rows": 1, "quality_floor": 0.0})
     found = quality_verdicts(
         np.array([bad]), np.array([bad + good]), np.array([before]), float(training), limits
     )
@@ -173,7 +167,7 @@ def test_the_test_of_shares_is_fishers(bad: int, good: int, before: int, trainin
     assert found.p_value[0] == pytest.approx(
         stats.fisher_exact(table, alternative="greater").pvalue, rel=1e-6
     )
-    assert found.failed[0] == (found.p_value[0] <= LIMITS.stability_alpha)
+    assert found.failed[0] == (found.p_value[0] <= LIMITS.alpha)
 
 
 def test_values_beyond_both_ends_of_training_come_as_often_as_the_test_says() -> None:
@@ -182,7 +176,7 @@ def test_values_beyond_both_ends_of_training_come_as_often_as_the_test_says() ->
     training, rows, draws = 400, 200, 4_000
     old, new = rng.random((draws, training)), rng.random((draws, rows))
     beyond = ((new < old.min(axis=1)[:, None]) | (new > old.max(axis=1)[:, None])).sum(axis=1)
-    limits = dataclasses.replace(LIMITS, stability_minimum_rows=1, quality_floor=-1.0)
+    limits = LIMITS.model_copy(update={"minimum_rows": 1, "quality_floor": -1.0})
     found = quality_verdicts(
         beyond[:, None], np.full((draws, 1), rows), np.ones((draws, 1)), float(training), limits
     )
@@ -225,6 +219,6 @@ def test_a_year_at_once_is_judged_as_each_day_alone(profile: ReferenceProfile) -
     ]
     year = stability_verdicts(expected, actual, LIMITS)
     for place, one in enumerate(days):
-        alone = verdict(profile, [one], stability_days=1)
+        alone = verdict(profile, [one], days=1)
         assert alone["drifted"].tolist() == year.drifted[place].tolist()
         assert alone["threshold"].tolist() == pytest.approx(year.threshold[place].tolist())

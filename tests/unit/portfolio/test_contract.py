@@ -249,3 +249,23 @@ def test_a_column_that_is_missing_from_very_many_is_told_in_no_time() -> None:
     assert message is not None
     assert " and 3970 more; valid: limit_bal" in message
     assert len(message) < 5_000
+
+
+@pytest.mark.parametrize("bounds", [(), (0.2, 0.1), (0.1, 0.1), (0.0, 0.5), (0.5, 1.0)])
+def test_grade_bounds_rise_between_nothing_and_one(bounds: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="valid: 1 to 25 rising PDs between 0 and 1"):
+        dataclasses.replace(PORTFOLIO, grade_bounds=bounds)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "valid"),
+    [
+        ("loss_given_default", 1.5, "0 to 1"),
+        ("exposure_share", -0.1, "0 to 1"),
+        ("data_weekdays", (), "numbers from 1, Monday, to 7, Sunday"),
+        ("data_weekdays", (0, 1), "numbers from 1, Monday, to 7, Sunday"),
+    ],
+)
+def test_assumptions_are_shares_and_weekdays(name: str, value: Any, valid: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} .*; valid: {valid}"):
+        dataclasses.replace(PORTFOLIO, **{name: value})

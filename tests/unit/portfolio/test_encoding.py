@@ -55,7 +55,7 @@ finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 def test_a_row_read_back_and_encoded_again_has_the_same_bits(
     amount: int, rate: float | None, purpose: float | None, status: int
 ) -> None:
-    """What the page shows of a row must be what the graph saw."""
+    """The page must show a row as the graph got it."""
     row = [float(amount), rate, purpose, float(status)]
     record = record_of(row, FIELDS)
     assert (record["amount"], record["status"]) == (amount, status)

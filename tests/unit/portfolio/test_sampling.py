@@ -1,4 +1,4 @@
-"""Who is held out of training."""
+"""Customers held out of training."""
 
 import numpy as np
 from hypothesis import given

@@ -81,7 +81,7 @@ def test_no_feature_is_made_of_a_protected_field(raw: FloatMatrix) -> None:
 
 
 def test_every_feature_that_claims_a_direction_has_a_field_that_moves_it_that_way() -> None:
-    """A payment status one month worse may only raise what is said to raise the risk; an amount paid more only lower it."""
+    """A payment status one month worse may only raise the features that claim to raise the risk; a larger payment may only lower them."""
     claims = {feature.name: feature.monotone for feature in PORTFOLIO.features}
     customer = (
         EXAMPLE_CUSTOMER

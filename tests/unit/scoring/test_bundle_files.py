@@ -103,7 +103,7 @@ def test_a_graph_with_a_leaf_that_is_a_little_off_fails_its_golden_answers(copy:
 def test_a_file_that_cannot_be_parsed_is_refused_as_a_bundle_also_without_an_expected_hash(
     copy: Path, name: str
 ) -> None:
-    """Whoever loads a bundle catches `BundleError`; another exception would take the process down."""
+    """Callers catch only `BundleError`; another exception would end the process."""
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(BundleError):

@@ -1,4 +1,4 @@
-"""Scoring a file: every row is kept, in order, with a decision or with what is wrong with it."""
+"""Scoring a file: every row stays, in order, with a decision or an error."""
 
 import json
 import threading
@@ -200,7 +200,7 @@ def test_what_cannot_be_scored_is_told_in_words(
     lacking = write(tmp_path / "lacking.csv", strangers.head(2).drop(columns=["age", "pay_3"]))
     empty = tmp_path / "empty.csv"
     empty.touch()
-    for source, destination, said in (
+    for source, destination, expected in (
         (good, "out.xlsx", "cannot write '.xlsx'; valid: .csv or .parquet"),
         (
             lacking,
@@ -211,7 +211,7 @@ def test_what_cannot_be_scored_is_told_in_words(
         (tmp_path / "none.csv", "out.csv", "No such file"),
         (tmp_path, "out.csv", "directory"),
     ):
-        with pytest.raises(ScoringError, match=said.replace("(", r"\(")):
+        with pytest.raises(ScoringError, match=expected.replace("(", r"\(")):
             score_file(source, tmp_path / destination, PORTFOLIO, scorer, quiet)
         assert not (tmp_path / destination).exists()
 

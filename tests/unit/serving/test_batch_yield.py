@@ -19,7 +19,7 @@ from creditrisk_assets.scoring.bundle import Bundle
 from serving.http import batch, protocol
 from serving.http.batch_formats import PIECE_BYTES, json_records
 from serving.inference import batch_yield, decider
-from serving.inference.batch_yield import Courtesy
+from serving.inference.batch_yield import BatchYield
 from serving.inference.champion_holder import ChampionHolder, LoadedChampion
 from tests.support.examples import champion_of
 from tests.unit.serving.test_decider import Holding
@@ -27,22 +27,22 @@ from tests.unit.serving.test_decider import Holding
 ROW_SECONDS = 0.0005
 
 
-class Counting(Courtesy):
+class Counting(BatchYield):
     """Counts how often somebody gave way, and how often something came."""
 
     gave_way = 0
     have_come = 0
 
-    def give_way(self) -> None:
+    def wait(self) -> None:
         self.gave_way += 1
 
-    def came(self) -> None:
+    def request_arrived(self) -> None:
         self.have_come += 1
 
 
 def test_whatever_comes_on_a_connection_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     counting = Counting()
-    monkeypatch.setattr(protocol, "COURTESY", counting)
+    monkeypatch.setattr(protocol, "BATCH_YIELD", counting)
 
     async def two_pieces() -> None:
         loop = asyncio.get_running_loop()
@@ -69,7 +69,7 @@ def test_a_thread_that_decides_on_many_gives_way_between_them_and_the_event_loop
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     counting = Counting()
-    monkeypatch.setattr(decider, "COURTESY", counting)
+    monkeypatch.setattr(decider, "BATCH_YIELD", counting)
     logs = [
         DecisionLog(tmp_path / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed)
         for keyed in (False, True)
@@ -80,7 +80,9 @@ def test_a_thread_that_decides_on_many_gives_way_between_them_and_the_event_loop
 
     async def ask() -> None:
         deciding.start()
-        await deciding.decide(decider.Asked([dict(PORTFOLIO.example)] * rows, "bank", "1", 0.0))
+        await deciding.decide(
+            decider.DecisionRequest([dict(PORTFOLIO.example)] * rows, "bank", "1", 0.0)
+        )
         deciding.stop()
 
     asyncio.run(ask())
@@ -91,9 +93,9 @@ def test_a_batch_gives_way_at_each_piece_that_is_read_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counting = Counting()
-    monkeypatch.setattr(batch, "COURTESY", counting)
+    monkeypatch.setattr(batch, "BATCH_YIELD", counting)
     nested = b"[" + b"[],".join([b""] * 9_000) + b"[]]"
-    assert len(list(json_records(batch.courteous(io.BytesIO(nested)), PORTFOLIO))) == 9_000
+    assert len(list(json_records(batch.yielding(io.BytesIO(nested)), PORTFOLIO))) == 9_000
     assert counting.gave_way >= len(nested) / PIECE_BYTES
 
 
@@ -105,7 +107,7 @@ class Clock:
         self.slept = 0.0
         self._every = every
         self._next = self.now
-        self.one: Courtesy | None = None
+        self.one: BatchYield | None = None
 
     def perf_counter(self) -> float:
         return self.now
@@ -120,7 +122,7 @@ class Clock:
         end = self.now + seconds
         while self._every is not None and self.one is not None and self._next <= end:
             self.now = self._next
-            self.one.came()
+            self.one.request_arrived()
             self._next += self._every
         self.now = end
 
@@ -133,28 +135,28 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_who_has_nobody_to_wait_for_does_not_wait(clock: Clock) -> None:
-    assert list(Courtesy().between(range(1_000))) == list(range(1_000))
+    assert list(BatchYield().between(range(1_000))) == list(range(1_000))
     assert clock.slept == 0
 
 
 def test_after_something_has_come_the_next_row_waits_until_it_is_answered(clock: Clock) -> None:
-    one = Courtesy(answer_seconds=0.004, patience_seconds=0.01)
-    one.came()
+    one = BatchYield(answer_seconds=0.004, patience_seconds=0.01)
+    one.request_arrived()
     clock.passes(0.001)
-    one.give_way()
+    one.wait()
     assert clock.slept == pytest.approx(0.003)
 
 
 def test_patience_has_an_end_and_then_there_is_a_turn_as_long_as_the_wait(clock: Clock) -> None:
-    one = Courtesy(answer_seconds=60, patience_seconds=0.01)
-    one.came()
-    one.give_way()
+    one = BatchYield(answer_seconds=60, patience_seconds=0.01)
+    one.request_arrived()
+    one.wait()
     assert clock.slept == pytest.approx(0.01)
     clock.passes(0.009)
-    one.give_way()
+    one.wait()
     assert clock.slept == pytest.approx(0.01)
     clock.passes(0.002)
-    one.give_way()
+    one.wait()
     assert clock.slept == pytest.approx(0.02)
 
 
@@ -168,10 +170,10 @@ def test_however_much_comes_a_thread_has_half_of_the_time_and_nobody_waits_longe
     with pytest.MonkeyPatch.context() as patch:
         clock = Clock(every)
         patch.setattr(batch_yield, "time", clock)
-        clock.one = Courtesy(answer, patience)
+        clock.one = BatchYield(answer, patience)
         worked, longest, before = 0.0, 0.0, 0.0
         while clock.now < 1_000.5:
-            clock.one.give_way()
+            clock.one.wait()
             longest, before = max(longest, clock.slept - before), clock.slept
             clock.passes(ROW_SECONDS)
             worked += ROW_SECONDS

@@ -13,7 +13,7 @@ from creditrisk_assets.decisions.writer import DecisionLog
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle
 from serving.inference.champion_holder import ChampionHolder, LoadedChampion
-from serving.inference.decider import Asked, Decider, Group
+from serving.inference.decider import Decider, DecisionRequest, Group
 from tests.support.examples import champion_of
 
 
@@ -32,11 +32,11 @@ class Watching:
     def __init__(self, order: list[str]) -> None:
         self._order = order
 
-    def decided(self, group: Group) -> None:
+    def on_decided(self, group: Group) -> None:
         """Of a group."""
-        self._order.append(f"{len(group.ids)} watched")
+        self._order.append(f"{len(group.decisions.prediction)} watched")
 
-    def not_written(self) -> None:
+    def on_not_written(self) -> None:
         """Of a group that was not written."""
         self._order.append("not written")
 
@@ -56,7 +56,9 @@ def test_answers_leave_before_anybody_watches(
     decider = Decider(holder, logs[0], logs[1], index, [Watching(order)])
 
     async def ask() -> None:
-        await decider.decide(Asked([dict(PORTFOLIO.example)], "bank", "1", time.perf_counter()))
+        await decider.decide(
+            DecisionRequest([dict(PORTFOLIO.example)], "bank", "1", time.perf_counter())
+        )
         order.append("told")
 
     async def all_ask() -> None:

@@ -49,7 +49,7 @@ def test_a_repeated_key_is_always_found(members: dict[str, object], data: some.D
         (b'{"a": NaN}', "not JSON"),
         (b'{"a": Infinity}', "not JSON"),
         (b'{"a": -Infinity}', "not JSON"),
-        (b'{"a": 1} {}', "not JSON: trailing characters"),
+        (b'{"a": 1} {}', "not JSON: Extra data"),
         (b"{'a': 1}", "not JSON"),
         (b'{"a": 1,}', "not JSON"),
         (b'{"a": 01}', "not JSON"),
@@ -57,8 +57,8 @@ def test_a_repeated_key_is_always_found(members: dict[str, object], data: some.D
         (b'{"a": 1, "\\u0061": 2}', "the key 'a' is there twice"),
         (b"[" * 9 + b"]" * 9, "deeper than 8"),
         (b'{"a":' * 9 + b"1" + b"}" * 9, "deeper than 8"),
-        (b"[" * 1_000_000, "not JSON: recursion limit"),
-        (b'{"a":' * 100_000, "not JSON: recursion limit"),
+        (b"[" * 1_000_000, "deeper than 8"),
+        (b'{"a":' * 100_000, "deeper than 8"),
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(body: bytes, why: str) -> None:

@@ -13,7 +13,7 @@ from upath import UPath
 from creditrisk_assets.decisions.codec import PLAIN
 from creditrisk_assets.decisions.log import SegmentWriter, open_segments
 from creditrisk_assets.settings import Settings
-from serving.ops.sidecars import beside
+from serving.ops.sidecars import ARCHIVER, PUBLISHER, running
 from tests.unit.decisions.test_log import header
 
 COMPANION = """
@@ -41,7 +41,7 @@ def begun(folder: Path, count: int) -> set[int]:
 
 
 def test_one_that_was_killed_is_begun_again_and_the_last_one_is_waited_for(tmp_path: Path) -> None:
-    with beside([sys.executable, "-c", COMPANION, str(tmp_path)], again_seconds=0.05):
+    with running([sys.executable, "-c", COMPANION, str(tmp_path)], again_seconds=0.05):
         (first,) = begun(tmp_path, 1)
         os.kill(first, signal.SIGKILL)
         (second,) = begun(tmp_path, 2) - {first}
@@ -51,7 +51,7 @@ def test_one_that_was_killed_is_begun_again_and_the_last_one_is_waited_for(tmp_p
 
 def test_one_that_cannot_begin_holds_up_nobody() -> None:
     start = time.monotonic()
-    with beside([sys.executable, "-c", "raise SystemExit(3)"], again_seconds=30):
+    with running([sys.executable, "-c", "raise SystemExit(3)"], again_seconds=30):
         time.sleep(0.5)
     assert time.monotonic() - start < 10
 
@@ -59,15 +59,15 @@ def test_one_that_cannot_begin_holds_up_nobody() -> None:
 @pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells a process that its parent has ended"
 )
-@pytest.mark.parametrize("module", ["serving.ops.keeper", "serving.ops.reader"])
-def test_it_does_not_begin_where_its_parent_has_ended_already(module: str) -> None:
-    command = [sys.executable, "-m", module, str(os.getpid() + 1)]
+@pytest.mark.parametrize("name", [ARCHIVER, PUBLISHER])
+def test_it_does_not_begin_where_its_parent_has_ended_already(name: str) -> None:
+    command = [sys.executable, "-m", "serving.ops.sidecars", name, str(os.getpid() + 1)]
     assert subprocess.run(command, check=False, timeout=30).returncode == 0
 
 
 SUPERVISOR = """
 import multiprocessing, os, pathlib, signal, sys, time
-from serving.server import end_with_supervisor
+from serving.ops.sidecars import end_with_supervisor
 folder = pathlib.Path(sys.argv[1])
 def work():
     supervisor = os.getppid()
@@ -100,7 +100,7 @@ def test_a_worker_whose_supervisor_was_killed_while_it_began_does_not_go_on(tmp_
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_keeper_that_is_told_to_end_before_it_has_begun_looks_once_all_the_same(
+def test_an_archiver_that_is_stopped_before_it_has_begun_archives_once_all_the_same(
     tmp_path: Path,
 ) -> None:
     settings = Settings(data_dir=UPath(tmp_path))
@@ -108,15 +108,15 @@ def test_a_keeper_that_is_told_to_end_before_it_has_begun_looks_once_all_the_sam
         settings.open_segments, header(), PLAIN
     ).close()  # a process that decided nothing has left it
     environment = {**os.environ, "CREDITRISK_DATA_DIR": str(tmp_path)}
-    keeper = subprocess.Popen(
-        [sys.executable, "-m", "serving.ops.keeper", str(os.getpid())], env=environment
+    archiver = subprocess.Popen(
+        [sys.executable, "-m", "serving.ops.sidecars", ARCHIVER, str(os.getpid())], env=environment
     )
     deadline = time.monotonic() + 20
-    while signal.SIGTERM not in held_back(keeper.pid):
+    while signal.SIGTERM not in held_back(archiver.pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    keeper.terminate()
-    assert keeper.wait(30) == 0
+    archiver.terminate()
+    assert archiver.wait(30) == 0
     assert open_segments(settings.open_segments) == []
 
 

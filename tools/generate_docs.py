@@ -1,0 +1,129 @@
+"""Generates policy.toml and the parts of the documents that the code knows: `python -m
+tools.generate_docs`.
+
+A page holds such a part between `<!-- generated: NAME -->` and `<!-- end -->`. With `--check`
+nothing is written, and a part that differs ends the command with exit code 1.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+from creditrisk_assets.monitoring.check_catalogue import WATCHES
+from creditrisk_assets.policy import Policy
+from creditrisk_assets.settings import POLICY_FILE, ServingLimits, ServingSettings, Settings
+
+REPOSITORY = Path(__file__).parent.parent
+PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def checks() -> str:
+    """The catalogue of checks."""
+    header = ("check", "on", "tier", "question", "when it fails", "what to do")
+    rows = [
+        (
+            f"`{watch.check}`",
+            f"`{watch.asset}`",
+            watch.tier.value,
+            watch.question,
+            watch.failure,
+            watch.action,
+        )
+        for watch in WATCHES
+    ]
+    return table(header, rows)
+
+
+def settings() -> str:
+    """The environment variables."""
+    rows = [
+        (f"`{name}`", shown(field), str(field.description))
+        for model in (Settings, ServingSettings)
+        for name, field in sorted(variables(model).items())
+    ]
+    return table(("variable", "default", "meaning"), rows)
+
+
+def serving_limits() -> str:
+    """The names in CREDITRISK_LIMITS."""
+    rows = [
+        (f"`{name}`", shown(field), str(field.description))
+        for name, field in ServingLimits.model_fields.items()
+    ]
+    return table(("name", "default", "meaning"), rows)
+
+
+def policy() -> str:
+    """The limits of policy.toml."""
+    rows = [
+        (f"`{section}.{name}`", shown(field), str(field.description))
+        for section, limits in Policy()
+        for name, field in type(limits).model_fields.items()
+    ]
+    return table(("limit", "default", "meaning"), rows)
+
+
+def variables(model: type[BaseSettings]) -> dict[str, FieldInfo]:
+    """The environment variables of a model of settings."""
+    return {
+        str(alias.choices[0])
+        if isinstance(alias := field.validation_alias, AliasChoices)
+        else f"CREDITRISK_{name.upper()}": field
+        for name, field in model.model_fields.items()
+    }
+
+
+def shown(field: FieldInfo) -> str:
+    """A default; none where the description says it."""
+    default = field.default
+    if field.default_factory is not None or default is None or isinstance(default, BaseModel):
+        return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return f"`{default}`"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "checks": checks,
+    "settings": settings,
+    "serving_limits": serving_limits,
+    "policy": policy,
+}
+
+
+def pages() -> dict[Path, str]:
+    """The pages that have such parts, with these made anew."""
+    every = {page: page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").rglob("*.md")}
+    return {
+        page: PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}{part[3]}", text)
+        for page, text in every.items()
+        if PART.search(text)
+    }
+
+
+def main(check: bool) -> int:
+    """Write the pages, or compare them; the exit code."""
+    different = []
+    for page, new in {**pages(), REPOSITORY / POLICY_FILE: Policy().toml()}.items():
+        if not page.exists() or page.read_text(encoding="utf-8") != new:
+            different.append(page)
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    for page in different:
+        sys.stdout.write(f"{page.relative_to(REPOSITORY)} {'differs' if check else 'written'}\n")
+    return int(check and bool(different))
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))
