@@ -110,13 +110,13 @@ def demo(
     from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation.demo import DemoFailed, run_demo
     from creditrisk_assets.simulation.processes import ProcessFailed
-    from creditrisk_assets.simulation.sandbox import SiteInUse
+    from creditrisk_assets.simulation.sandbox import SandboxInUse
 
     start = time.monotonic()
     stop_on_signals()
     try:
         run_demo(console, home_folder(), data.resolve() if data else None)
-    except (DemoFailed, ProcessFailed, NoHistory, SiteInUse, FileNotFoundError) as error:
+    except (DemoFailed, ProcessFailed, NoHistory, SandboxInUse, FileNotFoundError) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped")
@@ -250,7 +250,7 @@ def drill(
     from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation import drill as drills
     from creditrisk_assets.simulation.processes import ProcessFailed
-    from creditrisk_assets.simulation.sandbox import SiteInUse
+    from creditrisk_assets.simulation.sandbox import SandboxInUse
 
     names = SCENARIO_NAMES if scenario == "all" else (scenario,)
     project, source, target = (
@@ -279,7 +279,7 @@ def drill(
                         progress.console.print(f"  day {done}: {news}", soft_wrap=True)
 
                 reports.append(drills.run_drill(project, plan, source, daemon, told))
-    except (drills.DrillFailed, NoHistory, ProcessFailed, SiteInUse, ValueError) as error:
+    except (drills.DrillFailed, NoHistory, ProcessFailed, SandboxInUse, ValueError) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped")
