@@ -142,19 +142,9 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
         urls = {"API_URL": ports.api_url, "DAGSTER_URL": ports.dagster_url, "MLFLOW_URL": ""}
         settings, environment = use_sandbox(sandbox, 2_000, RAW_DATA=str(history_file), **urls)
         instance = status.open_instance(sandbox)
-        workspace = sandbox / "data" / "workspace.yaml"
-        processes.write_workspace(workspace, ports.code_server)
-        since = time.time()
-        services = processes.services(
-            ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
-        )
         console.rule("processes")
-        with processes.running(
-            services,
-            sandbox,
-            environment,
-            sandbox / "data" / "logs",
-            lambda name: console.print(f"  {name}"),
+        with processes.loop_processes(
+            sandbox, settings, ports, environment, lambda name: console.print(f"  {name}")
         ) as up:
             console.print(
                 f"  to follow: Dagster UI {ports.dagster_url}, API {ports.api_url}, its page "

@@ -442,16 +442,7 @@ class _WithDaemon:
 
 @contextmanager
 def _daemon_loop(sandbox: Path, settings: Settings, environment: dict[str, str]) -> Iterator[Loop]:
-    instance = status.open_instance(sandbox)
     code_server, dagster, api = processes.reserved_ports(3)
     ports = processes.Ports(code_server, dagster, api, None)
-    workspace = sandbox / "data" / "workspace.yaml"
-    processes.write_workspace(workspace, ports.code_server)
-    since = time.time()
-    services = processes.services(
-        ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
-    )
-    with processes.running(
-        services, sandbox, environment, sandbox / "data" / "logs", lambda _: None
-    ) as up:
-        yield _WithDaemon(instance, up, ports.dagster)
+    with processes.loop_processes(sandbox, settings, ports, environment, lambda _: None) as up:
+        yield _WithDaemon(status.open_instance(sandbox), up, ports.dagster)

@@ -20,6 +20,8 @@ from pathlib import Path
 import httpx
 
 from creditrisk_assets import internal_http
+from creditrisk_assets.defs import status
+from creditrisk_assets.settings import Settings
 
 READY_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 20.0
@@ -140,16 +142,8 @@ def services(
         Service(
             "code-server",
             [
-                _tool("dagster"),
-                *("code-server", "start", "--module-name", "creditrisk_assets.definitions"),
-                *(
-                    "--location-name",
-                    "creditrisk",
-                    "--host",
-                    HOST,
-                    "--port",
-                    str(ports.code_server),
-                ),
+                *(sys.executable, "-m", "creditrisk_assets.cli.main", "code-server"),
+                *("--host", HOST, "--port", str(ports.code_server)),
             ],
             lambda: _listens(ports.code_server),
         ),
@@ -199,6 +193,42 @@ def services(
             )
         )
     return result
+
+
+@contextmanager
+def loop_processes(
+    home: Path,
+    settings: Settings,
+    ports: Ports,
+    environment: dict[str, str],
+    on_progress: Callable[[str], None],
+) -> Iterator["Running"]:
+    """Run the loop's processes over one store.
+
+    Args:
+        home: folder of `dagster.yaml`.
+        settings: of the store.
+        ports: of the processes.
+        environment: added to this process's environment.
+        on_progress: called with the name of each process that is ready.
+
+    Raises:
+        ProcessFailed: if one does not become ready.
+    """
+    instance, since = status.open_instance(home), time.time()
+    workspace = settings.dagster_dir / "workspace.yaml"
+    write_workspace(workspace, ports.code_server)
+    wanted = services(
+        ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
+    )
+    own = {"DAGSTER_HOME": str(home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    try:
+        with running(
+            wanted, home, own | environment, settings.local_dir / "logs", on_progress
+        ) as up:
+            yield up
+    finally:
+        instance.dispose()
 
 
 def write_workspace(path: Path, code_server_port: int) -> None:
