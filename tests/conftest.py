@@ -5,21 +5,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
-REFUSING_PROXY = dict.fromkeys(
-    ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9"
-)
-"""Variables of a machine whose proxy refuses everything: port 9 (discard) has no listener."""
-UCI_SHA256 = "a0f0ab49d6326671d6cd83be5c88dcf18007025fe9a53ecd699119c871176ca1"
-
-
-def uci_file() -> Path:
-    named = os.environ.get("CREDITRISK_TEST_UCI")
-    return (
-        Path(named)
-        if named
-        else REPOSITORY.parent / "shared" / "data" / "uci_credit_card_default.csv"
-    )
+from tests.support.places import uci_file
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,0 +1,1 @@
+"""Scripts of the Makefile. They need Python alone: what they install is not there yet."""

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.processes import reserved_ports
-from tests.conftest import REFUSING_PROXY, REPOSITORY
+from tests.support.places import REFUSING_PROXY, REPOSITORY
 
 CREDITRISK = [sys.executable, "-m", "creditrisk_assets.cli.main"]
 

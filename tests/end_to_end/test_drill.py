@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 @pytest.mark.timeout(600)

@@ -39,9 +39,9 @@ from serving.http.batch_formats import (
 )
 from serving.http.gateway import Perimeter
 from serving.inference.champion_source import DagsterInstanceSource
-from tests.integration.conftest import until
 from tests.support.doors import PAGE
 from tests.support.examples import champion_of, written_bundle
+from tests.support.loop import until
 from tests.support.servers import served
 
 SECTION = "## Requests"

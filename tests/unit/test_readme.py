@@ -3,7 +3,7 @@
 import re
 
 from creditrisk_assets.settings import ServingSettings, Settings
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 

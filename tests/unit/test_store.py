@@ -19,8 +19,8 @@ from creditrisk_assets.scoring.model_folders import ModelError, ModelFolders, Mo
 from creditrisk_assets.settings import Settings, StoreLocation
 from creditrisk_assets.storage import create_file, put_file, replacing
 from creditrisk_assets.store import IDENTITY, StoreMismatch, claim_folder, open_store, read_identity
-from tests.conftest import REPOSITORY
 from tests.support.examples import written_bundle
+from tests.support.places import REPOSITORY
 
 
 def settings_of(folder: Path) -> Settings:

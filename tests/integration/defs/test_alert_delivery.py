@@ -23,8 +23,8 @@ from creditrisk_assets.monitoring.alert_outbox import (
 )
 from creditrisk_assets.monitoring.alerting import Links, Reading
 from creditrisk_assets.simulation.processes import reserved_ports
-from tests.conftest import REPOSITORY
-from tests.integration.conftest import until
+from tests.support.loop import until
+from tests.support.places import REPOSITORY
 
 LINKS = Links(None, "http://api")
 NOW = 1_000_000.0

@@ -14,7 +14,7 @@ from creditrisk_assets.cli.main import app
 from creditrisk_assets.defs.window_reports import NothingToReport, write_window_report
 from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, load_bundle
 from creditrisk_assets.scoring.reference_profile import reference_profile_of
-from tests.integration.conftest import Loop, checks, customers
+from tests.support.loop import Loop, checks, customers
 
 DAYS = ["2026-05-01", "2026-05-02", "2026-05-03"]
 

@@ -10,7 +10,7 @@ import pytest
 from creditrisk_assets.defs.sensors import new_outcome_partitions, new_production_partitions
 from creditrisk_assets.landing.listing import land
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.integration.conftest import Loop, checks, customers
+from tests.support.loop import Loop, checks, customers
 
 
 def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Loop) -> None:

@@ -6,7 +6,7 @@ import pytest
 from upath import UPath
 
 from creditrisk_assets.settings import Settings
-from tests.integration.conftest import Loop, customers
+from tests.support.loop import Loop, customers
 
 
 def test_days_land_are_scored_and_judged_in_an_object_store(

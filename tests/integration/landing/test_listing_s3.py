@@ -23,8 +23,8 @@ from creditrisk_assets.landing.listing import (
 )
 from creditrisk_assets.landing.table_reader import UnreadableFile, read_batches
 from creditrisk_assets.storage import put_file, replacing, zone_path
-from tests.integration.conftest import BUCKET
 from tests.support.examples import TINY
+from tests.support.loop import BUCKET
 
 ROWS = pd.DataFrame({"id": ["1", "2"], "amount": [10, 20], "code": [1, 2]})
 

@@ -37,8 +37,8 @@ from serving.inference.champion_source import (
     source_of,
 )
 from serving.inference.last_known import RECORD, LastKnown
-from tests.integration.conftest import Loop, api, until
 from tests.integration.serving.test_customer_page import said
+from tests.support.loop import Loop, api, until
 
 CUSTOMER = dict(PORTFOLIO.example)
 

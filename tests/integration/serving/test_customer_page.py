@@ -13,7 +13,8 @@ from upath import UPath
 from creditrisk_assets.defs.champion_commands import set_cut_off
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from serving.pages import model_documents
-from tests.integration.conftest import Loop, api, until
+from tests.support.loop import Loop, api, until
+from tests.support.trained import trained_loop
 
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 TYPED = {name: str(value) for name, value in EXAMPLE_CUSTOMER.items()}
@@ -274,9 +275,9 @@ def test_without_a_champion_the_page_says_what_to_run_and_keeps_what_was_typed(f
 
 def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_is_said(
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    loop = Loop.of(tmp_path / "site")
-    assert loop.run("train").success
+    loop = trained_loop(tmp_path / "site", tmp_path_factory)
     set_cut_off(loop.instance, loop.settings, 0.25, "<b>a bad year</b>")
     with api(loop) as client:
         page = client.get("/")

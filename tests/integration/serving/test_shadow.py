@@ -22,10 +22,10 @@ from creditrisk_assets.scoring.bundle import Bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import today
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.conftest import REPOSITORY
-from tests.integration.conftest import Loop, until
-from tests.integration.defs.test_champion_commands import ANY_GAIN, history
 from tests.integration.serving.test_metrics import samples
+from tests.support.loop import Loop, until
+from tests.support.places import REPOSITORY
+from tests.support.trained import history, poorly_trained_loop
 
 CUSTOMERS = simulate(260, 77)[PORTFOLIO.field_names].to_dict("records")
 
@@ -33,9 +33,7 @@ CUSTOMERS = simulate(260, 77)[PORTFOLIO.field_names].to_dict("records")
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A champion, and a better model that was registered and has not been judged yet."""
-    made = Loop.of(tmp_path_factory.mktemp("shadowed") / "site", **ANY_GAIN)
-    made.settings.raw_data = history(made.home, poor=True)
-    assert made.run("train").success
+    made = poorly_trained_loop(tmp_path_factory.mktemp("shadowed") / "site", tmp_path_factory)
     made.settings.raw_data = history(made.home, poor=False)
     assert made.make("raw_data", "features", "model").success
     assert event_log.latest_contender(made.instance) == "2"

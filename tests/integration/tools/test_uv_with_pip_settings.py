@@ -22,11 +22,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 PACKAGE = "creditrisk-example-of-the-tests"
 MODULE = PACKAGE.replace("-", "_")
-PASSWORD = "s3cret%2Fpart"
+PASSWORD = "s3cret%2Fpart"  # noqa: S105 - of a server of this test
 
 
 def write_wheel(folder: Path, version: str) -> str:
@@ -106,7 +106,7 @@ class Operator:
         path.write_text("\n".join(lines))
 
     def install(self, digest: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        """uv installs version 1.0 with this hash into a folder."""
+        """Uv installs version 1.0 with this hash into a folder."""
         lock = self.home / "lock.txt"
         lock.write_text(f"{PACKAGE}==1.0 --hash=sha256:{digest}\n")
         uv = [sys.executable, str(REPOSITORY / "tools" / "uv_with_pip_settings.py")]

@@ -17,7 +17,7 @@ from benchmarks.governance.promotion_gate import (
 from creditrisk_assets.governance.verdict import GateLimits
 from creditrisk_assets.modelling.fairness import jeffreys_interval
 from creditrisk_assets.settings import Settings
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 

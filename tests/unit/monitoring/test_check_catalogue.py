@@ -3,7 +3,7 @@
 import re
 
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, WATCHES
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 def test_the_table_of_watches_is_the_watch_list() -> None:

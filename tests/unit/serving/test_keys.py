@@ -22,7 +22,7 @@ from serving.access.keys import (
     revoke_keys,
     rotate_key,
 )
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 @pytest.fixture

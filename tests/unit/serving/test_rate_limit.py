@@ -19,7 +19,7 @@ from serving.access.rate_limit import (
     Refusal,
     TooManyCallers,
 )
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 WORKER = """
 import sys, time

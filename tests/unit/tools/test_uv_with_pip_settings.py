@@ -29,7 +29,7 @@ def test_an_empty_variable_leaves_the_setting_of_the_file() -> None:
 
 
 def test_an_address_with_an_equals_sign_and_a_quote_stays_whole() -> None:
-    listing = "global.index-url=\"https://o'hara:a=b@example.org/simple\"\n"
+    listing = 'global.index-url="https://o\'hara:a=b@example.org/simple"\n'
     assert pip_settings(listing) == {"index-url": "https://o'hara:a=b@example.org/simple"}
 
 
