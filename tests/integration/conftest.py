@@ -11,10 +11,9 @@ from moto.server import ThreadedMotoServer
 from upath import UPath
 
 from creditrisk_assets.storage import zone_path
+from tests.support.buckets import BUCKET
 from tests.support.loop import Loop
 from tests.support.trained import trained_loop
-
-BUCKET = "bank"
 
 
 @pytest.fixture

@@ -41,8 +41,8 @@ from serving.http.gateway import Perimeter
 from serving.inference.champion_source import DagsterInstanceSource
 from tests.support.doors import PAGE
 from tests.support.examples import champion_of, written_bundle
-from tests.support.loop import until
 from tests.support.servers import served
+from tests.support.waiting import until
 
 SECTION = "## Requests"
 PREDICT, TRIAL, ELEMENT, LINE, ROW = "predict", "what-if", "element", "line", "row"

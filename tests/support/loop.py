@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.simulation.stepped_loop import QUIET, SteppedLoop
 from creditrisk_assets.store import IDENTITY
 from tests.support.places import REPOSITORY
+from tests.support.waiting import until
 
 HISTORY_ROWS = 4_000
 
@@ -168,13 +168,6 @@ def _alive(client: httpx.Client, process: "subprocess.Popen[bytes]") -> bool:
         return client.get("/health").status_code == 200
     except httpx.ConnectError:
         return False
-
-
-def until(happened: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:

@@ -22,8 +22,9 @@ from creditrisk_assets.defs import champion_commands, event_log
 from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.support.loop import Loop, api, checks, customers, until
+from tests.support.loop import Loop, api, checks, customers
 from tests.support.trained import ANY_GAIN, history, poorly_trained_loop, train
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

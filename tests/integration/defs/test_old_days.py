@@ -23,7 +23,7 @@ from creditrisk_assets.landing.listing import (
     listing_stamp,
     zone_names,
 )
-from tests.integration.landing.test_listing_s3 import put_key
+from tests.support.buckets import put_key
 from tests.support.loop import Loop
 
 FIRST = datetime.date(2024, 1, 2)

@@ -26,8 +26,9 @@ from creditrisk_assets.simulation.scenarios import chosen, redrawn_outcomes, ris
 from serving.inference.champion_holder import ChampionHolder
 from serving.inference.champion_source import DagsterInstanceSource
 from serving.inference.last_known import LastKnown
-from tests.support.loop import Loop, api, checks, until
+from tests.support.loop import Loop, api, checks
 from tests.support.places import REPOSITORY
+from tests.support.waiting import until
 
 PAGE = REPOSITORY / "docs" / "bring-your-own-portfolio.md"
 

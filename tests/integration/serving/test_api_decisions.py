@@ -23,8 +23,9 @@ from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import today
 from creditrisk_assets.simulation.card_customers import simulate
 from serving.access.keys import Scope, create_key
-from tests.support.loop import Loop, api, checks, until
+from tests.support.loop import Loop, api, checks
 from tests.support.trained import trained_loop
+from tests.support.waiting import until
 
 EXAMPLE = dict(PORTFOLIO.example)
 

@@ -12,7 +12,6 @@ import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]
 from fastapi import FastAPI
-from prometheus_client.parser import text_string_to_metric_families
 
 import serving
 from creditrisk_assets.settings import ServingSettings
@@ -25,6 +24,7 @@ from serving.ops.metrics import (
     add_metrics_route,
     empty_metrics,
 )
+from tests.support.metrics import samples
 from tests.support.servers import served
 
 ROOT = Path(str(serving.__file__)).parents[1]
@@ -45,22 +45,12 @@ print("counted", flush=True)
 sys.stdin.readline()
 """
 
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
 
 @pytest.fixture
 def metrics(tmp_path: Path) -> Iterator[Metrics]:
     counting = Metrics(tmp_path / "metrics")
     yield counting
     counting.close()
-
-
-def samples(text: bytes) -> Samples:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text.decode())
-        for sample in family.samples
-    }
 
 
 def all_observed(metrics: Metrics) -> None:

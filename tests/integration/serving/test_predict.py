@@ -15,9 +15,10 @@ import pytest
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.support.loop import Loop, api, customers, until
+from tests.support.loop import Loop, api, customers
 from tests.support.places import REFUSING_PROXY
 from tests.support.trained import trained_loop
+from tests.support.waiting import until
 
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 

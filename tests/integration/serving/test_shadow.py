@@ -22,10 +22,11 @@ from creditrisk_assets.scoring.bundle import Bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import today
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.integration.serving.test_metrics import samples
-from tests.support.loop import Loop, until
+from tests.support.loop import Loop
+from tests.support.metrics import samples
 from tests.support.places import REPOSITORY
 from tests.support.trained import history, poorly_trained_loop
+from tests.support.waiting import until
 
 CUSTOMERS = simulate(260, 77)[PORTFOLIO.field_names].to_dict("records")
 

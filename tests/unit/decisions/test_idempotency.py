@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from creditrisk_assets.decisions.codec import PLAIN
 from creditrisk_assets.decisions.idempotency import IdempotencyIndex, Kept
 from creditrisk_assets.decisions.log import SegmentWriter, open_segments
-from tests.unit.decisions.test_log import header
+from tests.support.segments import header
 
 ANSWER = {"prediction": 1, "default_probability": 0.1 + 0.2}
 

@@ -17,7 +17,6 @@ from creditrisk_assets.decisions.codec import PLAIN
 from creditrisk_assets.decisions.log import (
     AHEAD_BYTES,
     DecisionLogError,
-    SegmentHeader,
     SegmentWriter,
     cut,
     find_record,
@@ -27,28 +26,13 @@ from creditrisk_assets.decisions.log import (
     read_segment,
     taken,
 )
-from creditrisk_assets.scoring.bundle import ChampionRecord, DecisionRule
-
-DAY = "2026-03-01"
-CHAMPION = ChampionRecord(
-    mlflow_uri="models:/credit_default/3",
-    artifact_uri="nowhere",
-    model_version="3",
-    bundle_sha256="0" * 64,
-    verdict="first",
-    reason="the first",
-    rule=DecisionRule(cut_off=0.2, reference=[1.0, None]),
-)
+from tests.support.segments import CHAMPION, DAY, header
 
 Groups = list[list[bytes]]
 lines = st.lists(
     st.dictionaries(st.text(max_size=20), st.text(max_size=40)).map(to_json), min_size=1, max_size=4
 )
 groups = st.lists(lines, min_size=1, max_size=5)
-
-
-def header() -> SegmentHeader:
-    return SegmentHeader(name=new_name(), day=DAY, portfolio="tiny", champion=CHAMPION)
 
 
 def written(folder: Path, decisions: Groups) -> tuple[Path, list[int]]:

@@ -39,9 +39,9 @@ from tests.support.examples import (
     HANDMADE,
     WrittenBundle,
     champion_of,
+    held_out,
     written_bundle,
 )
-from tests.unit.governance.test_promotion_gate import held_out
 
 LIMITS = GateLimits.of(Settings())
 DAY, CHAMPION_SEGMENT, SHADOW_SEGMENT = "2026-03-01", "0" * 16, "1" * 16

@@ -14,7 +14,7 @@ from creditrisk_assets.decisions.codec import PLAIN
 from creditrisk_assets.decisions.log import SegmentWriter, open_segments
 from creditrisk_assets.settings import Settings
 from serving.ops.sidecars import beside
-from tests.unit.decisions.test_log import header
+from tests.support.segments import header
 
 COMPANION = """
 import os, pathlib, signal, sys, time
