@@ -27,11 +27,17 @@ def fresh(tmp_path: Path) -> Iterator[Loop]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a first champion. Tests that share it use days of their own and do not move the champion."""
-    loop = trained_loop(
-        tmp_path_factory.mktemp("trained") / "site", tmp_path_factory, report_rows=5_000
-    )
+    loop = trained_loop(tmp_path_factory.mktemp("trained") / "site", tmp_path_factory)
     yield loop
     loop.instance.dispose()
+
+
+@pytest.fixture
+def reporting(trained: Loop) -> Iterator[Loop]:
+    """The same loop while it draws its reports, which are most of a day's time."""
+    trained.settings.report_rows = 5_000
+    yield trained
+    trained.settings.report_rows = 0
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,7 @@ def trained_loop(home: Path, factory: pytest.TempPathFactory, **settings: Any) -
     """A loop in a folder with a first champion of the simulated history."""
 
     def train_simulated(folder: Path) -> Loop:
-        loop = Loop.of(folder)
+        loop = Loop.of(folder, report_rows=5_000)  # with all plots of the model
         assert loop.run("train").success
         return loop
 

@@ -192,6 +192,7 @@ def test_nothing_is_written_wider_than_the_umask_allows(tmp_path: Path, umask: i
     }
 
 
+@pytest.mark.starts_processes
 def test_make_renews_the_environment_of_a_clone_that_was_renamed(tmp_path: Path) -> None:
     """Its programs name an interpreter that is no longer there."""
     clone = tmp_path / "a clone"

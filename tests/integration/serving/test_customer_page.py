@@ -13,7 +13,6 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from serving.pages import model_documents
 from tests.support.loop import Loop, api
 from tests.support.pages import Page, text_of
-from tests.support.trained import trained_loop
 from tests.support.waiting import until
 
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
@@ -250,9 +249,9 @@ def test_without_a_champion_the_page_says_what_to_run_and_keeps_what_was_typed(f
 
 def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_is_said(
     tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    loop = trained_loop(tmp_path / "site", tmp_path_factory)
+    loop = Loop.of(tmp_path / "site")
+    assert loop.run("train").success
     set_cut_off(loop.instance, loop.settings, 0.25, "<b>a bad year</b>")
     with api(loop) as client:
         page = client.get("/")

@@ -120,6 +120,7 @@ def _decide_once(folder: Path, keys: list[str], made: "multiprocessing.Queue[str
                 index.enter("bank", key, "d", b"answer")
 
 
+@pytest.mark.starts_processes
 def test_of_several_processes_one_decides(tmp_path: Path) -> None:
     index_in(tmp_path).close()
     context = multiprocessing.get_context("spawn")

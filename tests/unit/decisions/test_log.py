@@ -127,6 +127,7 @@ def _write_for_ever(folder: Path, acknowledged: "multiprocessing.connection.Conn
         acknowledged.send(count)
 
 
+@pytest.mark.starts_processes
 @pytest.mark.parametrize("_", range(5))
 def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(
     tmp_path: Path, _: int
@@ -152,6 +153,7 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(
         assert segment.rows in (last, last + 3)
 
 
+@pytest.mark.starts_processes
 def test_who_reads_while_another_writes_sees_all_that_was_acknowledged_and_takes_nothing_for_damage(
     tmp_path: Path,
 ) -> None:
@@ -203,6 +205,7 @@ def test_two_segments_never_have_one_name(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
 
 
+@pytest.mark.starts_processes
 def test_a_frame_that_does_not_fit_is_taken_back_and_the_segment_goes_on(tmp_path: Path) -> None:
     """The limit on file sizes stands for a full disk: a write comes back short, the next one fails."""
     context = multiprocessing.get_context("spawn")
