@@ -18,9 +18,9 @@ from pathlib import Path
 import dagster as dg
 import httpx
 
-from benchmarks.serving.site import Site, running
 from benchmarks.serving.throughput import Load, Server, measured
 from creditrisk_assets.simulation.stepped_loop import QUIET, SteppedLoop
+from tests.support.trials.site import Site, running
 
 HISTORY_ROWS = 4_000
 LOADED_SECONDS = 10.0

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.site import Site
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.simulation.card_customers import simulate
 from tests.support.examples import champion_of, written_bundle
+from tests.support.trials.site import Site
 
 
 def handmade_champion(

@@ -13,8 +13,6 @@ import httpx
 import pandas as pd
 import pytest
 
-from benchmarks.serving.crashes import crash
-from benchmarks.serving.site import Site
 from creditrisk_assets.decisions.archive import LiveDecisions, keep_finished
 from creditrisk_assets.decisions.replay import replay_set
 from creditrisk_assets.decisions.sets import sets_of
@@ -25,6 +23,8 @@ from creditrisk_assets.simulation.card_customers import simulate
 from serving.access.keys import Scope, create_key
 from tests.support.loop import Loop, api, checks
 from tests.support.trained import trained_loop
+from tests.support.trials.crashes import crash
+from tests.support.trials.site import Site
 from tests.support.waiting import until
 
 EXAMPLE = dict(PORTFOLIO.example)

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.serving.site import Site
 from creditrisk_assets.decisions.archive import LiveDecisions, decision_found, keep_finished
 from creditrisk_assets.decisions.log import open_segments
 from creditrisk_assets.decisions.sets import kept_decision
@@ -26,6 +25,7 @@ from tests.support.loop import Loop
 from tests.support.metrics import samples
 from tests.support.places import REPOSITORY
 from tests.support.trained import history, poorly_trained_loop
+from tests.support.trials.site import Site
 from tests.support.waiting import until
 
 CUSTOMERS = simulate(260, 77)[PORTFOLIO.field_names].to_dict("records")

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.governance.promotion_gate import (
+from creditrisk_assets.governance.verdict import GateLimits
+from creditrisk_assets.modelling.fairness import jeffreys_interval
+from creditrisk_assets.settings import Settings
+from tests.support.places import REPOSITORY
+from tests.support.trials.promotion_gate import (
     BEGIN,
     Cell,
     StandIn,
@@ -14,10 +18,6 @@ from benchmarks.governance.promotion_gate import (
     stand_in_cell,
     with_block,
 )
-from creditrisk_assets.governance.verdict import GateLimits
-from creditrisk_assets.modelling.fairness import jeffreys_interval
-from creditrisk_assets.settings import Settings
-from tests.support.places import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 
