@@ -1,6 +1,6 @@
 """Champions that change under load, with several workers."""
 
-from tests.end_to_end.conftest import handmade_champion
+from tests.support.examples import handmade_champion
 from tests.support.trials.site import Site, running
 from tests.support.trials.swaps import swap
 

@@ -33,6 +33,7 @@ from creditrisk_assets.scoring.bundle import (
     load_bundle,
     open_session,
 )
+from creditrisk_assets.simulation.card_customers import simulate
 
 FloatMatrix = NDArray[np.float32]
 
@@ -255,3 +256,14 @@ def champion_of(bundle: Bundle, version: str, rule: DecisionRule | None = None) 
         reason="no champion before",
         rule=rule or bundle.manifest.rule,
     )
+
+
+def handmade_champion(
+    folder: Path, version: str, feature: str, shift: float
+) -> tuple[ChampionRecord, Bundle]:
+    """A champion whose log-odds are a feature plus a shift, and its bundle."""
+    column = PORTFOLIO.feature_names.index(feature)
+    bundle = written_bundle(
+        folder / version, column, simulate(10, 1), version=version, shift=shift, portfolio=PORTFOLIO
+    ).load()
+    return champion_of(bundle, version), bundle
