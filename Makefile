@@ -30,8 +30,8 @@ test: .venv/.ready  ## All tests
 test-fast: .venv/.ready  ## The unit tests that start no process
 	$(BIN)/python -m pytest tests/unit -m "not starts_processes" $(IN_PARALLEL)
 
-# A test file stays whole, for what its tests share, but where tests name a group of their own (tests/conftest.py).
-IN_PARALLEL := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+# One worker runs the whole of a test file, for what its tests share; tests/conftest.py names the long tests that go by themselves.
+IN_PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/.ready  ## Format, lint, types, import contracts, definitions
 	$(BIN)/ruff format --check .

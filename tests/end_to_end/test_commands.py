@@ -63,7 +63,6 @@ def _environment(project: Path) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(project), "COLUMNS": "200"} | REFUSING_PROXY
 
 
-@pytest.mark.xdist_group("demo")
 @pytest.mark.timeout(600)
 def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> None:
     """Real daemon, code server, webserver and API: train, stable days, drift, retrain, promotion, swap, no failed call."""
@@ -96,10 +95,7 @@ def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> No
 
 @pytest.mark.parametrize(
     ("how", "exit_code"),
-    [
-        pytest.param(signal.SIGINT, 0, marks=pytest.mark.xdist_group("dev-interrupted")),
-        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.xdist_group("dev-killed")),
-    ],
+    [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_dev_starts_everything_and_leaves_nothing_behind(
     project: Path, how: signal.Signals, exit_code: int

@@ -432,7 +432,6 @@ Loop.in_folder(Path.cwd(), Settings()).make("champion")
 """
 
 
-@pytest.mark.xdist_group("promotion-killed")
 def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it(
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,

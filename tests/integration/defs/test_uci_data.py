@@ -44,7 +44,6 @@ def test_the_published_file_satisfies_the_contract_and_the_recipe_ranks_it_as_cl
 
 
 @pytest.mark.uci
-@pytest.mark.xdist_group("uci-days")
 @pytest.mark.timeout(300)
 def test_ten_quiet_days_of_the_real_file_give_no_alarm_and_a_drifted_one_is_told(
     uci: Path, tmp_path: Path
