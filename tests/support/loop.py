@@ -34,6 +34,8 @@ from tests.support.places import REPOSITORY
 from tests.support.waiting import until
 
 HISTORY_ROWS = 4_000
+STOP_SECONDS = 30
+"""A stopping API seals its log first, in processes of their own; on a busy machine it took more than 10 s."""
 
 
 @functools.cache
@@ -157,9 +159,13 @@ def api(loop: Loop, **environment: str | None) -> Iterator[httpx.Client]:
             until(lambda: _alive(client, process), 60)
             yield client
     finally:
-        process.terminate()
-        assert process.wait(10) in (0, -15)
         log.close()
+        process.terminate()
+        try:
+            assert process.wait(STOP_SECONDS) in (0, -15)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _alive(client: httpx.Client, process: "subprocess.Popen[bytes]") -> bool:
