@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadFileScheduling
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support.places import uci_file
 
@@ -22,7 +22,7 @@ left with the whole file; xdist's own groups (`--dist=loadgroup`, 3.8) do not wo
 """
 
 
-class FilesAndLongTests(LoadFileScheduling):
+class FilesAndLongTests(LoadFileScheduling):  # type: ignore[misc]
     """A file goes to one worker as a whole, but its long tests go by themselves."""
 
     def _split_scope(self, nodeid: str) -> str:
