@@ -55,7 +55,7 @@ class InForce(_Document):
     bundle_sha256: str
     rule: DecisionRule
     cut_off_by: Literal["model", "policy"]
-    fallback: BundlePlace | None = None
+    fallback: BundlePlace | None
 
 
 class Move(_Document):

@@ -504,6 +504,4 @@ class ChampionRecord(BaseModel):
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "ChampionRecord":
         """Parse the values of an asset materialization's metadata; other values are ignored."""
-        return cls.model_validate(
-            {name: value for name, value in values.items() if name in cls.model_fields}
-        )
+        return cls.model_validate(values)

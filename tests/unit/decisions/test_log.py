@@ -48,7 +48,9 @@ groups = st.lists(lines, min_size=1, max_size=5)
 
 
 def header() -> SegmentHeader:
-    return SegmentHeader(name=new_name(), day=DAY, portfolio="tiny", champion=CHAMPION)
+    return SegmentHeader(
+        name=new_name(), day=DAY, portfolio="tiny", champion=CHAMPION, degraded=False, keyed=True
+    )
 
 
 def written(folder: Path, decisions: Groups) -> tuple[Path, list[int]]:
