@@ -33,7 +33,6 @@ def version(number: int) -> InForce:
         bundle_sha256=f"{number:064x}",
         rule=DecisionRule(cut_off=0.1 + number / 100, reference=[1.5, None]),
         cut_off_by="model",
-        fallback=None,
     )
 
 
