@@ -35,7 +35,7 @@ from PIL import Image
 
 from creditrisk_assets import internal_http
 from creditrisk_assets.mlflow_addresses import move_artifacts
-from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, load_bundle
+from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, ModelRef, load_bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.model_folders import ModelFolders, ModelRecord, address
 from creditrisk_assets.settings import Settings
@@ -89,24 +89,21 @@ class RegisteredBundle:
         return self.record.version
 
     @property
-    def artifact_uri(self) -> str:
-        """Where the bundle's files are, relative to the data folder."""
-        return self.record.bundle.artifact_uri
-
-    @property
     def bundle_sha256(self) -> str:
         """Hash over what decides."""
         return self.record.bundle.bundle_sha256
 
     @property
-    def fallback(self) -> BundlePlace | None:
-        """The scorecard of the same rows; None where the bundle is it."""
-        return self.record.fallback
-
-    @property
-    def mlflow_uri(self) -> str:
-        """The address under which any MLflow client loads it."""
-        return f"models:/{MODEL_NAME}/{self.record.mlflow_version}"
+    def ref(self) -> ModelRef:
+        """The version as the ledger and the champion's records name it; any MLflow client loads it
+        from its `mlflow_uri`.
+        """
+        return ModelRef(
+            **dict(self.record.bundle),
+            model_version=self.version,
+            mlflow_uri=f"models:/{MODEL_NAME}/{self.record.mlflow_version}",
+            fallback=self.record.fallback,
+        )
 
     @property
     def documents_uri(self) -> str:

@@ -26,9 +26,7 @@ how to move a store on.
 
 IDENTITY = "store.json"
 OF_A_STORE = ("ledger", "decisions", "storage")
-"""Folders that only a store has: a data folder that has one and no identity was written by an
-earlier format.
-"""
+"""Folders that only a store has: a data folder with one and without identity is a partial store."""
 
 
 class StoreMismatch(RuntimeError):
@@ -63,7 +61,7 @@ def open_store(settings: Settings) -> Identity:
     """
     found = read_identity(settings)
     if found is None:
-        _require_no_earlier_format(settings.data_dir)
+        _require_no_partial_store(settings.data_dir)
         new = Identity(id=uuid.uuid4().hex, portfolio=settings.portfolio.name, format=FORMAT)
         try:
             create_file(settings.data_dir / IDENTITY, _content(new))
@@ -135,7 +133,7 @@ def require_same(what: str, marked: str, identity: Identity) -> None:
         )
 
 
-def _require_no_earlier_format(data_dir: StoredPath) -> None:
+def _require_no_partial_store(data_dir: StoredPath) -> None:
     with store_errors(data_dir):
         left = [
             name

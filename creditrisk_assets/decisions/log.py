@@ -71,8 +71,8 @@ class SegmentHeader(BaseModel):
     day: str
     portfolio: str
     champion: ChampionRecord
-    degraded: bool = False
-    keyed: bool = True
+    degraded: bool
+    keyed: bool
 
     def decision_id(self, row: int) -> str:
         """The id of one of its decisions."""

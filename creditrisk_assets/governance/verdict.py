@@ -115,9 +115,9 @@ class Verdict(_Document):
     evidence: JudgedEvidence | None
     limits: GateLimits
     tests: list[GateTest]
-    kind: str | None = None
-    not_applied: dict[str, str] = {}
-    cut_off: CutOffMove | None = None
+    kind: str | None
+    not_applied: dict[str, str]
+    cut_off: CutOffMove | None
 
     @property
     def text(self) -> str:
