@@ -397,7 +397,7 @@ def simulator_quality(
 def _fairness_shown(fields: Any) -> Table:
     """What fits a terminal; `--json` and the model card have every figure."""
     from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, under_line
-    from creditrisk_assets.number_format import beside
+    from creditrisk_assets.number_format import format_with_limit
 
     headings = (
         "group",
@@ -418,7 +418,7 @@ def _fairness_shown(fields: Any) -> Table:
             if not group.judged:
                 shown.add_row(name, rows, "", "too few to judge", style="dim")
                 continue
-            shown_ratio, _ = beside(group.impact_ratio, FOUR_FIFTHS, ".2f")
+            shown_ratio, _ = format_with_limit(group.impact_ratio, FOUR_FIFTHS, ".2f")
             ratio = f"{shown_ratio} [{group.impact_ratio_low:.2f}, {group.impact_ratio_high:.2f}]"
             flag = under_line(group.impact_ratio, group.impact_ratio_high)
             told = (

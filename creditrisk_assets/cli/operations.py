@@ -145,7 +145,7 @@ def report(
 ) -> None:
     """Write the Evidently report of the last days together, and say which columns have moved."""
     from creditrisk_assets.defs.window_reports import NothingToReport, write_window_report
-    from creditrisk_assets.number_format import beside
+    from creditrisk_assets.number_format import format_with_limit
 
     try:
         written = write_window_report(
@@ -172,7 +172,7 @@ def report(
     for line in shown[:10]:
         table.add_row(
             line["column"],
-            *beside(line["pooled_value"], line["threshold"], ".4f"),
+            *format_with_limit(line["pooled_value"], line["threshold"], ".4f"),
             "moved" if line["drifted"] else "",
         )
     console.print(table)
@@ -254,16 +254,16 @@ def _replay_one(decision_id: str, as_json: bool) -> None:
         print_json(
             {
                 "exact": replayed.exact,
-                "kept": replayed.kept,
+                "stored": replayed.stored,
                 "now": replayed.now,
                 "reasons": dict(replayed.reasons),
                 "champion": champion.model_dump(),
             }
         )
     else:
-        table = Table("", "kept", "comes out now")
+        table = Table("", "stored", "comes out now")
         for name, now in replayed.now.items():
-            table.add_row(name, str(replayed.kept[name]), str(now))
+            table.add_row(name, str(replayed.stored[name]), str(now))
         console.print(table)
         for code, text in replayed.reasons:
             console.print(f"{code}: {text}")

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 
 OWNERS = ["team:credit-risk"]
 
@@ -60,7 +60,7 @@ def _told_apart(figure: Any, limit: Any) -> tuple[Any, Any]:
         and isinstance(limit, float)
         and not (math.isnan(figure) or math.isnan(limit))
     ):
-        return beside(figure, limit, ".4f")
+        return format_with_limit(figure, limit, ".4f")
     return figure, limit
 
 

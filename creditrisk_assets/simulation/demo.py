@@ -306,17 +306,17 @@ class _Demo:
         reasons = (
             "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
         )
-        pd_told = f"PD {one.kept['default_probability']:.4f}"
+        pd_told = f"PD {one.stored['default_probability']:.4f}"
         self.console.print(f"  decision {day}-{kept.name}-0: {pd_told}. {reasons}", soft_wrap=True)
         for version, told in sorted(caller.last_by_version.items()):
             one = replay_decision(
                 bundles, *find_decision(ApiDecisions.of(self.settings), told["decision_id"])
             )
             self._expect(
-                one.exact and one.kept["default_probability"] == told["default_probability"],
+                one.exact and one.stored["default_probability"] == told["default_probability"],
                 f"the API's decision {told['decision_id']} by {version} is in its log and comes "
                 "out again to the bit",
-                f"the API's decision {told['decision_id']}: told {told}, kept {one.kept}, now "
+                f"the API's decision {told['decision_id']}: told {told}, stored {one.stored}, now "
                 f"{one.now}",
             )
         wrong = [

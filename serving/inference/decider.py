@@ -284,7 +284,7 @@ class Decider:
             except sqlite3.Error as error:
                 # The next request with the same key finds the decision in the log, once this
                 # process has let go of the segment.
-                self._logs[1].give_up()
+                self._logs[1].release_segment()
                 number = errno.ENOSPC if is_full(error) else errno.EIO
                 unwritable = LogUnwritable(OSError(number, f"idempotency index: {error}"))
                 _failed([request], unwritable)

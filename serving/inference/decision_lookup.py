@@ -69,10 +69,10 @@ class DecisionLookup:
     def _found(self, decision_id: str) -> StoredDecision:
         # Reading what was kept takes pyarrow, which the process does without until somebody asks.
         from creditrisk_assets.decisions import archive
-        from creditrisk_assets.decisions.sets import DecisionsError, NoSuchDecision, parsed_id
+        from creditrisk_assets.decisions.sets import DecisionsError, NoSuchDecision, parse_id
 
         try:
-            parsed_id(decision_id)
+            parse_id(decision_id)
         except DecisionsError as error:
             raise HTTPException(422, str(error)) from error
         try:

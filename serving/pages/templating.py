@@ -5,7 +5,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from serving.pages import form
 
 VERDICTS = {
@@ -30,7 +30,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"percent": _percent, "points": _points, "plain": form.plain, "moment": _moment}
-    made.globals |= {"shown": form.shown, "beside": beside}
+    made.globals |= {"shown": form.shown, "format_with_limit": format_with_limit}
     return made
 
 

@@ -11,7 +11,7 @@ import pytest
 from upath import UPath
 
 from creditrisk_assets.decisions.codec import PLAIN
-from creditrisk_assets.decisions.log import SegmentWriter, open_segments
+from creditrisk_assets.decisions.log import SegmentWriter, segments_in
 from creditrisk_assets.settings import Settings
 from serving.ops.sidecars import ARCHIVER, PUBLISHER, running
 from tests.unit.decisions.test_log import header
@@ -117,7 +117,7 @@ def test_an_archiver_that_is_stopped_before_it_has_begun_archives_once_all_the_s
         time.sleep(0.01)
     archiver.terminate()
     assert archiver.wait(30) == 0
-    assert open_segments(settings.open_segments) == []
+    assert segments_in(settings.open_segments) == []
 
 
 def held_back(process: int) -> set[signal.Signals]:
