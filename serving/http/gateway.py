@@ -52,7 +52,7 @@ class Exchange:
         "method",
         "path",
         "received_at",
-        "refused",
+        "refusal_reason",
         "request_id",
         "rule",
         "state",
@@ -79,7 +79,7 @@ class Exchange:
         self.caller = NOBODY
         self.status = 0  # 0: the client had gone
         self.body_is_read = True
-        self.refused: str | None = None  # why the gateway did not let it through
+        self.refusal_reason: str | None = None  # why the gateway did not let it through
 
 
 class Listener(Protocol):
@@ -149,7 +149,7 @@ class Gateway:
             exchange.status = 0
         except HTTPException as refused:
             if isinstance(refused, Refused):
-                exchange.refused = refused.why
+                exchange.refusal_reason = refused.reason
             if not exchange.status:
                 if not exchange.body_is_read and refused.status_code not in (408, 413):
                     exchange.body_is_read = await _dropped(receive, exchange.rule.body)
@@ -353,7 +353,7 @@ class _Stream:
                     f"{SLOWEST_STREAM} bytes a second of the body did not come, nor any",
                 )
         except Refused as refused:
-            self._exchange.refused = refused.why
+            self._exchange.refusal_reason = refused.reason
             raise
         self._exchange.body_is_read = not message.get("more_body", False)
         return message
@@ -411,7 +411,7 @@ def _log(exchange: Exchange, scope: Scope) -> None:
         method=exchange.method,
         path=exchange.path[:LOGGED_PATH_LENGTH],
         status=exchange.status,
-        why=exchange.refused,
+        why=exchange.refusal_reason,
         milliseconds=round((time.perf_counter() - exchange.received_at) * 1_000, 3),
         caller=caller.name,
         key_id=caller.key_id,

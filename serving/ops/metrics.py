@@ -258,7 +258,7 @@ class Metrics:
             of_these = self._by_answer[known] = _Distribution(SECONDS, target)
         of_these.observe(time.perf_counter() - exchange.received_at)
         if status >= 400:
-            self._refused.counts[(exchange.refused or f"status_{status}",)] += 1
+            self._refused.counts[(exchange.refusal_reason or f"status_{status}",)] += 1
 
     def on_decided(self, group: Group) -> None:
         """A group of decisions is on the disk."""
