@@ -269,7 +269,7 @@ def customer_of(body: bytes, read: RecordReader) -> dict[str, Any]:
         RequestValidationError: if it does not satisfy the contract.
     """
     try:
-        return read(json.parsed(body))
+        return read(json.parse_request(body))
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
 

@@ -41,7 +41,7 @@ def begun(folder: Path, count: int) -> set[int]:
 
 
 def test_one_that_was_killed_is_begun_again_and_the_last_one_is_waited_for(tmp_path: Path) -> None:
-    with running([sys.executable, "-c", COMPANION, str(tmp_path)], again_seconds=0.05):
+    with running([sys.executable, "-c", COMPANION, str(tmp_path)], restart_seconds=0.05):
         (first,) = begun(tmp_path, 1)
         os.kill(first, signal.SIGKILL)
         (second,) = begun(tmp_path, 2) - {first}
@@ -51,7 +51,7 @@ def test_one_that_was_killed_is_begun_again_and_the_last_one_is_waited_for(tmp_p
 
 def test_one_that_cannot_begin_holds_up_nobody() -> None:
     start = time.monotonic()
-    with running([sys.executable, "-c", "raise SystemExit(3)"], again_seconds=30):
+    with running([sys.executable, "-c", "raise SystemExit(3)"], restart_seconds=30):
         time.sleep(0.5)
     assert time.monotonic() - start < 10
 
