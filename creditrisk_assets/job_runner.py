@@ -16,7 +16,7 @@ from creditrisk_assets.defs.check_results import BLOCKING
 from creditrisk_assets.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster's own console log off; events go to the instance all the same."""
+"""Turns off Dagster's console log; events still go to the instance."""
 
 FAILURES_SHOWN = 5
 

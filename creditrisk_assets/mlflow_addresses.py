@@ -22,8 +22,8 @@ def move_artifacts(database_uri: str, old: str, new: str) -> None:
 
     Args:
         database_uri: SQLAlchemy URL of MLflow's database.
-        old: address of the folder as the database has it.
-        new: its address now.
+        old: address of the folder in the database.
+        new: its present address.
     """
     engine = sa.create_engine(database_uri)
     try:

@@ -3,7 +3,7 @@
 It is read from `policy.toml` beside `dagster.yaml` or from the file that CREDITRISK_POLICY names; a
 limit that the file omits has its default. The error rates in docs/evidence are those of the
 defaults. Each change is an entry of the ledger with the policy's hash. Places, ports and addresses
-belong in `settings`; the cut-off belongs in `governance.credit_policy`.
+belong in `settings`; the cut-off belongs in `governance.policy`.
 """
 
 import hashlib

@@ -50,9 +50,9 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 FALLBACK = "fallback"
 STORE_TAG = "creditrisk.store"
-"""Tag of the registered model: the store that it belongs to."""
+"""Tag of the registered model: the id of its store."""
 BUNDLE_TAG = "bundle_sha256"
-"""Tag of a version: the bundle that it is a copy of."""
+"""Tag of a version: the hash of its bundle."""
 NOT_FOUND_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's error codes for a missing entry."""
 
@@ -152,7 +152,7 @@ class Registry:
             run_name: of the MLflow run.
             plots: PNGs by name.
             tags: of the run.
-            example: one record as the contract allows it, or nothing.
+            example: a valid record, or empty.
 
         Returns:
             The version, and whether it is new.
@@ -262,7 +262,7 @@ class Registry:
         self._prepared = True
 
     def _claim(self, client: MlflowClient, identity: Identity) -> None:
-        """Make the experiment and the registered model, or find those of this store."""
+        """Create the experiment and the registered model, or check that they are this store's."""
         models = client.search_registered_models(f"name = '{MODEL_NAME}'")
         marked = models[0].tags.get(STORE_TAG) if models else None
         if marked is not None:

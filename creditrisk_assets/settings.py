@@ -100,7 +100,7 @@ def simulated_history_of(raw_data: str) -> tuple[int, int] | None:
 
 
 class StoreLocation(BaseSettings):
-    """The place of the store: enough for a process to open the store's Dagster instance."""
+    """The place of the store, which is enough to open its Dagster instance."""
 
     model_config = SettingsConfigDict(
         env_prefix="CREDITRISK_", extra="ignore", populate_by_name=True, validate_default=True

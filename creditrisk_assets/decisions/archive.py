@@ -182,7 +182,7 @@ def _store_and_land(api: ApiDecisions, path: Path, may_land: bool) -> bool:
         return False
     segment = read_segment(path, api.codec)
     if segment is None or not segment.rows:
-        path.unlink()  # a process began it and decided nothing
+        path.unlink()  # its process made no decision
         return False
     with scratch_folder(api.scratch) as folder:
         if not document.exists():

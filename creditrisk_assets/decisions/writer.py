@@ -75,7 +75,7 @@ class DecisionLog:
     def plan(
         self, champion: ChampionRecord, day: datetime.date, rows: int, *, degraded: bool = False
     ) -> tuple[SegmentHeader, list[str]]:
-        """The segment of the next decisions, and their ids."""
+        """Plan the next decisions: their segment, and their ids."""
         header = self._planned
         if header is None or not self._continues(header, champion, day, degraded):
             header = SegmentHeader(

@@ -59,7 +59,7 @@ class _Document(BaseModel):
 
 
 class Key(_Document):
-    """One key, without its secret. Times are UTC."""
+    """A key, without its secret. Times are UTC."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

@@ -270,7 +270,7 @@ class CsvWriter:
 
 
 class ArrowWriter:
-    """The same table as an Arrow stream, or as a Parquet file."""
+    """The table of `CsvWriter` as an Arrow stream, or as a Parquet file."""
 
     def __init__(self, portfolio: Portfolio, as_parquet: bool) -> None:
         import pyarrow as pa

@@ -146,7 +146,7 @@ def key_parameter(length: int) -> dict[str, Any]:
     """The header Idempotency-Key.
 
     Args:
-        length: of the longest one.
+        length: of the longest key.
     """
     return {
         "name": "Idempotency-Key",

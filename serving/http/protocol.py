@@ -64,7 +64,7 @@ class _GentleTransport:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. Its limits come from the environment, or from a subclass."""
+    """A connection with limits from the environment, or from a subclass."""
 
     limits: ClassVar[ConnectionLimits | None] = None
 

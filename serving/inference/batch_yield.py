@@ -58,4 +58,4 @@ class BatchYield:
 
 
 BATCH_YIELD = BatchYield()
-"""One for this process, which has one event loop."""
+"""The instance of this process, which has one event loop."""
