@@ -8,7 +8,7 @@ ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 $(shell rm -f .venv/.ready)
 endif
 
-.PHONY: help setup demo dev train test test-fast check lint lock clean
+.PHONY: help setup demo dev train test test-fast check lint docs lock clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,14 +33,18 @@ test-fast: .venv/.ready  ## The unit tests that start no process
 # A test file stays whole, for what its tests share, but where tests name a group of their own (tests/conftest.py).
 IN_PARALLEL := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
 
-lint: .venv/.ready  ## Format, lint, types, import contracts, definitions
+lint: .venv/.ready  ## Format, lint, types, import contracts, definitions, generated documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate
+	$(BIN)/python -m tools.generate_docs --check
 
 check: lint test  ## lint and test
+
+docs: .venv/.ready  ## Write the parts of the documents that the code knows
+	$(BIN)/python -m tools.generate_docs
 
 lock: .venv/.ready  ## Solve the dependencies again
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock

@@ -20,6 +20,9 @@ from tests.conftest import REPOSITORY
 README_LINES = 150
 """A page that a reader finishes."""
 
+TEXT = (".md", ".py", ".yml", ".yaml", ".toml", ".json", ".html", ".js", "Makefile", "Dockerfile")
+"""Ends of the names of files that may name a setting."""
+
 TEMPLATES = "creditrisk_assets/governance/templates/"
 """Markdown there is a template of model cards and no document."""
 
@@ -218,12 +221,16 @@ def test_every_setting_is_on_the_settings_page() -> None:
     assert known_settings() - settings_of("docs/guide/settings.md") == set()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*guides(), "docs/architecture.md", "data/README.md"],
-)
-def test_every_setting_that_a_guide_names_exists(name: str) -> None:
-    assert settings_of(name) - known_settings() == set()
+def test_every_setting_that_a_file_names_exists() -> None:
+    """In documents, messages, and the files that start processes; tests name wrong ones too."""
+    unknown = {
+        name: sorted(absent)
+        for name in sorted(files())
+        if not name.startswith("tests/")
+        and name.endswith(TEXT)
+        and (absent := settings_of(name) - known_settings())
+    }
+    assert unknown == {}
 
 
 def paths_of(name: str) -> set[str]:
