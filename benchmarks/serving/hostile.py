@@ -226,7 +226,7 @@ def all_begun(site: Site) -> None:
     while True:
         time.sleep(1.0)
         begins = any(
-            b"serving.ops.keeper" in Path(f"/proc/{number}/cmdline").read_bytes()
+            b"serving.ops.sidecars\0archiver" in Path(f"/proc/{number}/cmdline").read_bytes()
             for number in site.processes()
         )
         before, held = held, usage(site)

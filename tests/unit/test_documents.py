@@ -20,6 +20,9 @@ from tests.conftest import REPOSITORY
 README_LINES = 150
 """A page that a reader finishes."""
 
+MODULES_OF_A_REQUEST = 12
+"""The longest way of a request that the architecture may have."""
+
 TEXT = (".md", ".py", ".yml", ".yaml", ".toml", ".json", ".html", ".js", "Makefile", "Dockerfile")
 """Ends of the names of files that may name a setting."""
 
@@ -272,6 +275,16 @@ def test_the_picture_of_the_data_is_the_asset_graph() -> None:
     ]
     drawn = {pair for chain in chains for pair in pairwise(chain)}
     assert drawn == graph
+
+
+def test_the_way_of_a_request_has_at_most_twelve_modules_and_they_exist() -> None:
+    """A reader follows one request from end to end; a longer way is a fault of the code."""
+    way = section_of("docs/architecture.md", "The way of one `POST /predict`")
+    entries = re.findall(r"^(\d+)\. (.*)$", way, flags=re.MULTILINE)
+    modules = [match[1] for _, text in entries if (match := re.match(r"`([\w/]+\.py)`: ", text))]
+    assert [int(number) for number, _ in entries] == list(range(1, len(modules) + 1))
+    assert 0 < len(modules) == len(set(modules)) <= MODULES_OF_A_REQUEST
+    assert set(modules) <= files()
 
 
 @pytest.mark.parametrize("package", ["creditrisk_assets", "serving"])
