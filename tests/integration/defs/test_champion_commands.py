@@ -291,7 +291,7 @@ def test_simulate_lands_the_customers_of_the_history_that_no_model_learns_from(m
     too_many = command(moved, "simulate", "--rows", "2000", "--start", "2026-04-23")
     assert (
         too_many.exit_code,
-        "2,000 customers wanted for a day; valid: at most the" in too_many.stderr,
+        "a day has 2,000 customers; valid: at most the" in too_many.stderr,
     ) == (1, True)
 
 

@@ -177,7 +177,7 @@ def test_yesterdays_file_delivered_again_is_noticed_and_does_not_block(trained: 
     assert (second.success, found.passed) == (True, False)
     assert (
         found.metadata["summary"].value
-        == "A delivery was repeated: 100.0% of the rows are those of 2026-10-05, limit 50%"
+        == "The day repeats an earlier delivery: 100.0% of the rows are those of 2026-10-05, limit 50%"
     )
 
 

@@ -14,7 +14,7 @@ from creditrisk_assets.defs.sensors import (
 )
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
-from creditrisk_assets.simulation.scenarios import chosen, redrawn_outcomes, risk_index
+from creditrisk_assets.simulation.scenarios import redraw_outcomes, risk_index, weighted_sample
 from tests.integration.conftest import Loop, checks, customers
 
 
@@ -113,8 +113,8 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
         132
     )  # not the pool's seed: the choice would follow whatever that stream drew first
     pool = customers(8_000, 32, 3_000_000)
-    riskier = chosen(pool, risk_index(PORTFOLIO, pool), 2_200, rng)
-    stable, drifted = customers(600, 31, 2_000_000), redrawn_outcomes(PORTFOLIO, riskier, 0.5, rng)
+    riskier = weighted_sample(pool, risk_index(PORTFOLIO, pool), 2_200, rng)
+    stable, drifted = customers(600, 31, 2_000_000), redraw_outcomes(PORTFOLIO, riskier, 0.5, rng)
     for day, landed in (("2026-05-01", stable), ("2026-05-02", drifted)):
         loop.land_day(day, landed)
         loop.land_outcomes(day, landed)

@@ -12,7 +12,7 @@ from creditrisk_assets.defs.status import loop_status
 from creditrisk_assets.defs.view import status_for_people
 from creditrisk_assets.monitoring.loop_status import LoopStatus
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.simulation.scenarios import chosen, risk_index
+from creditrisk_assets.simulation.scenarios import risk_index, weighted_sample
 from tests.integration.conftest import Loop, api, customers
 from tests.support.policies import policy_of
 
@@ -29,7 +29,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     )
     assert loop.run("train").success
     stable, pool = customers(600, 61, 2_000_000), customers(4_000, 62, 3_000_000)
-    shifted = chosen(pool, risk_index(PORTFOLIO, pool), 800, np.random.default_rng(6))
+    shifted = weighted_sample(pool, risk_index(PORTFOLIO, pool), 800, np.random.default_rng(6))
     loop.land_day(STABLE, stable)
     loop.land_day(SHIFTED, shifted)
     loop.land_outcomes(STABLE, stable)

@@ -186,4 +186,4 @@ def test_the_gate_has_failed_a_challenger_whose_shadow_cannot_be_computed(
     (test,) = [test for test in verdict().tests if test.name == "shadow_agrees"]
     assert not test.passed
     assert "could not be tested: DecisionsError" in test.sentence
-    assert verdict().verdict == "kept"
+    assert verdict().verdict == "rejected"

@@ -1,4 +1,4 @@
-"""What the page of the promotion gate says of recalibrations is what its benchmark found, and the benchmark finds it again."""
+"""The recalibration figures of the promotion gate page are those of its benchmark, which reproduces them."""
 
 import json
 from typing import Any

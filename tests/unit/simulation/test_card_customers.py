@@ -34,7 +34,7 @@ COMMITTED = REPOSITORY / "creditrisk_assets" / "simulation" / TABLE
 
 
 def outside(customers: pd.DataFrame) -> dict[str, int]:
-    """How many values of each field the contract would refuse."""
+    """Number of values of each field outside the contract."""
     wrong = {PORTFOLIO.target: int((~customers[PORTFOLIO.target].isin([0, 1])).sum())}
     for field in PORTFOLIO.fields:
         values = customers[field.name]
