@@ -8,7 +8,7 @@ ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 $(shell rm -f .venv/.ready)
 endif
 
-.PHONY: help setup demo dev train test test-fast check lint docs lock clean
+.PHONY: help setup demo dev train test test-fast check lint docs pictures lock clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,6 +45,9 @@ check: lint test  ## lint and test
 
 docs: .venv/.ready  ## Write the parts of the documents that the code knows
 	$(BIN)/python -m tools.generate_docs
+
+pictures: .venv/.ready  ## Take the documents' pictures from a running make dev
+	$(BIN)/python -m tools.screenshots
 
 lock: .venv/.ready  ## Solve the dependencies again
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock

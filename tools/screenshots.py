@@ -1,9 +1,16 @@
 """Takes the pictures of the documents from a running system: `python -m tools.screenshots`, or
 `make pictures`.
 
-`make dev` runs the system; the pictures in docs/images show a store in which `creditrisk train`,
-ten stable days and one drifted day have run. Chromium is named by CREDITRISK_TEST_CHROMIUM or found
-on the path. Charts are drawn by the pages themselves, the asset graph by Dagster's UI.
+The pictures in docs/images show a store of its own beside a running `creditrisk dev`:
+
+    creditrisk train
+    creditrisk simulate --days 10 --rows 800 --start 2026-11-18
+    creditrisk simulate --days 1 --rows 800 --scenario covariate-shift --seed 2 --start 2026-11-28
+    python -m tools.screenshots page page-model page-dark monitoring
+    creditrisk retrain
+    python -m tools.screenshots graph
+
+Chromium is named by CREDITRISK_TEST_CHROMIUM or found on the path.
 """
 
 import argparse

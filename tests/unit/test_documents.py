@@ -119,6 +119,43 @@ def test_the_link_check_finds_links_and_names_their_faults() -> None:
     assert broken("README.md", "docs/architecture.md#absent") is not None
 
 
+def cells_of(row: str) -> list[str]:
+    """The cells of a row; a bar behind a backslash is text."""
+    return re.split(r"(?<!\\)\|", row.strip().removeprefix("|").removesuffix("|"))
+
+
+def faults_of_tables(text: str) -> list[str]:
+    """Rows without a header, and rows with more or fewer cells than their header."""
+    lines = FENCED.sub("", text).splitlines()
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("|"):
+            blocks[-1].append(line)
+        elif blocks[-1]:
+            blocks.append([])
+    faults = []
+    for block in filter(None, blocks):
+        if len(block) < 3 or not re.fullmatch(r"\|( *:?-+:? *\|)+", block[1]):
+            faults.append(f"no header, or no row: {block[0]}")
+            continue
+        width = len(cells_of(block[0]))
+        faults += [row for row in block[1:] if len(cells_of(row)) != width]
+    return faults
+
+
+@pytest.mark.parametrize("name", documents())
+def test_every_row_of_a_table_has_a_header_and_as_many_cells(name: str) -> None:
+    """A blank line within a table makes text of the rows behind it."""
+    assert faults_of_tables(text_of(name)) == []
+
+
+def test_the_table_check_finds_lost_rows_and_lost_cells() -> None:
+    table = "| a | b |\n|---|---|\n| 1 | 2 \\| 3 |\n"
+    assert faults_of_tables(table) == []
+    assert faults_of_tables(table + "\n| 4 | 5 |\n") == ["no header, or no row: | 4 | 5 |"]
+    assert faults_of_tables(table + "| 4 |\n") == ["| 4 |"]
+
+
 def command_lines(name: str, spans: bool) -> Iterator[list[str]]:
     """The words of each command line in a document's code, comments left out."""
     text = text_of(name)
