@@ -335,27 +335,6 @@ def test_the_rooms_of_the_architecture_are_those_of_the_import_contracts(package
     assert [" | ".join(SPAN.findall(row)) for row in rows] == layers
 
 
-def words_not_to_use() -> list[tuple[str, str, str]]:
-    """The rows of the word list: the words, their replacement, the reason."""
-    rows = re.findall(
-        r"^\| (.+?) \| (.+?) \| (.+?) \|$",
-        section_of("CONTRIBUTING.md", "Words"),
-        flags=re.MULTILINE,
-    )
-    assert rows[0] == ("not", "but", "why")
-    return rows[2:] if set(rows[1][0]) <= {"-"} else rows[1:]
-
-
-def test_the_word_list_can_be_read_by_a_parser() -> None:
-    rows = words_not_to_use()
-    assert len(rows) > 10
-    assert [
-        words for words, _, _ in rows if not re.fullmatch(r"`[^`|]+`(, `[^`|]+`)*", words)
-    ] == []
-    single = [word for words, _, _ in rows for word in SPAN.findall(words)]
-    assert len(single) == len(set(single))
-
-
 @pytest.mark.parametrize(
     "name",
     sorted(
