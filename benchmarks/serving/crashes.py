@@ -1,4 +1,4 @@
-"""What is left after crashes: `python -m benchmarks.serving.crashes --rounds 50 --seed 1`.
+"""Decisions left after crashes: `python -m benchmarks.serving.crashes --rounds 50 --seed 1`.
 
 In each round clients ask for decisions, some with an idempotency key, until at a random moment one
 worker, or every process at once, is killed; then the API is started again and requests without an
@@ -38,7 +38,7 @@ ROUND_SECONDS = (0.3, 1.5)
 
 @dataclass
 class Told:
-    """What the clients were told.
+    """Answers that the clients received.
 
     Attributes:
         answers: by decision id.
@@ -55,7 +55,7 @@ class Told:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, key: str | None, answer: dict[str, Any]) -> None:
-        """Somebody was told a decision."""
+        """Add a decision that a client received."""
         with self.lock:
             known = self.answers.setdefault(answer["decision_id"], answer)
             self.twice += known != answer
@@ -65,7 +65,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found at the end; all but `rounds`, `acknowledged` and `logged` should be 0."""
+    """Faults found at the end; all but `rounds`, `acknowledged` and `logged` should be 0."""
 
     rounds: int
     acknowledged: int

@@ -46,7 +46,7 @@ GONE_MODULES = (
 
 PLAIN = (
     *("portfolio", "landing", "scoring", "modelling", "governance", "monitoring", "simulation"),
-    *("policy", "store", "storage"),
+    *("policy", "store", "storage", "benchmarks", "tools"),
 )
 """Rooms of creditrisk_assets, or whole packages, whose docstrings begin with no clause about an
 unnamed subject.
