@@ -1,4 +1,4 @@
-# Everything sets up .venv by itself; all that must be there is make and Python 3.11 or newer.
+# Requires make and Python 3.11 or newer; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
