@@ -1,4 +1,4 @@
-# Everything sets up .venv by itself; all that must be there is make and Python 3.11 or newer.
+# Requires make and Python 3.11 or newer; everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 export DAGSTER_HOME := $(CURDIR)
@@ -8,7 +8,7 @@ ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 $(shell rm -f .venv/.ready)
 endif
 
-.PHONY: help setup demo dev train test test-fast check lint lock clean
+.PHONY: help setup demo dev train test test-fast check lint docs pictures lock clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -33,14 +33,21 @@ test-fast: .venv/.ready  ## The unit tests that start no process
 # One worker runs the whole of a test file, for what its tests share; tests/conftest.py names the long tests that go by themselves.
 IN_PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-lint: .venv/.ready  ## Format, lint, types, import contracts, definitions
+lint: .venv/.ready  ## Format, lint, types, import contracts, definitions, generated documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate
+	$(BIN)/python -m tools.generate_docs --check
 
 check: lint test  ## lint and test
+
+docs: .venv/.ready  ## Write the parts of the documents that the code knows
+	$(BIN)/python -m tools.generate_docs
+
+pictures: .venv/.ready  ## Take the documents' pictures from a running make dev
+	$(BIN)/python -m tools.screenshots
 
 lock: .venv/.ready  ## Solve the dependencies again
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock

@@ -18,7 +18,8 @@ from creditrisk_assets.storage import StoredPath
 COMMENT_WIDTH = 96
 HEAD = """\
 # The limits by which the loop raises alarms, retrains and promotes. The error rates in
-# docs/evidence are those of the defaults. A change is recorded in the ledger within a minute."""
+# docs/evidence are those of the defaults. A process reads this file when it starts; a change is
+# then recorded in the ledger. `make docs` writes the comments anew, and no limit."""
 
 
 class PolicyError(ValueError):

@@ -1,8 +1,9 @@
-"""Generates policy.toml and the parts of the documents that the code knows: `python -m
-tools.generate_docs`.
+"""Generates the parts of the documents that the code knows, and the comments of policy.toml:
+`python -m tools.generate_docs`, or `make docs`.
 
-A page holds such a part between `<!-- generated: NAME -->` and `<!-- end -->`. With `--check`
-nothing is written, and a part that differs ends the command with exit code 1.
+A page holds such a part between `<!-- generated: NAME -->` and `<!-- end -->`. The limits in
+policy.toml stay. With `--check` nothing is written, and a file that differs ends the command with
+exit code 1.
 """
 
 import re
@@ -102,6 +103,12 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 
 
+def policy_file() -> dict[Path, str]:
+    """The policy file, its comments made anew; a limit that it leaves out gets its default."""
+    file = REPOSITORY / POLICY_FILE
+    return {file: (Policy.read(file) if file.exists() else Policy()).toml()}
+
+
 def pages() -> dict[Path, str]:
     """The pages that have such parts, with these made anew."""
     every = {page: page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").rglob("*.md")}
@@ -115,7 +122,7 @@ def pages() -> dict[Path, str]:
 def main(check: bool) -> int:
     """Write the pages, or compare them; the exit code."""
     different = []
-    for page, new in {**pages(), REPOSITORY / POLICY_FILE: Policy().toml()}.items():
+    for page, new in {**pages(), **policy_file()}.items():
         if not page.exists() or page.read_text(encoding="utf-8") != new:
             different.append(page)
             if not check:

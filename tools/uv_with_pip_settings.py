@@ -25,7 +25,7 @@ from pathlib import Path
 SECTIONS = ("global", "install", ":env:")
 """The sections of pip's settings that hold for an installation; a later one wins."""
 TRUE = ("1", "on", "t", "true", "y", "yes")
-"""What pip reads as a switch that is on."""
+"""Values that pip reads as a switch that is on."""
 INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 """With any of these the operator has named uv's indexes; pip's would mix with them."""
 

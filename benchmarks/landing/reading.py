@@ -119,7 +119,7 @@ def measured(reader: str, file: Path) -> tuple[int, float, float]:
 
 
 def run(*arguments: str) -> str:
-    """What this module prints in a process of its own, with one thread."""
+    """Output of this module in a process of its own, with one thread."""
     command = [sys.executable, "-m", "benchmarks.landing.reading", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""What a tick of each sensor costs with many old partitions, beside the same tick with few.
+"""Cost of a tick of each sensor with many old partitions, beside the same tick with few.
 
     python -m benchmarks.landing.sensor_tick --days 10 3650 --ticks 200
 
@@ -233,7 +233,7 @@ class Store:
             self._copy(days[-1], days[whole:-1])
 
     def _copy(self, source: str, days: list[str]) -> None:
-        """What the event log holds of a day, again for other days: Dagster would take 10 ms for
+        """Copy the event log's rows of a day to other days: Dagster would take 10 ms for
         each event.
         """
         file = self.home / "history" / "event_log.db"
@@ -266,7 +266,7 @@ class Store:
 
 
 def champion_metadata(home: Path) -> Mapping[str, Any]:
-    """What the materialization of a champion says, trained in a folder unless it is there already.
+    """Metadata of a champion's materialization; trained in a folder unless it is there already.
 
     Raises:
         RuntimeError: if it could not be trained.

@@ -1,5 +1,4 @@
-"""What others would have said of the same days: a fixed line for PSI, and Evidently's default
-preset.
+"""Verdicts of other rules on the same days: a fixed line for PSI, and Evidently's default preset.
 
 Evidently's report takes seconds for a day, so its default tests are computed here: with a
 reference of more than 1,000 rows the Wasserstein distance in standard deviations of the reference

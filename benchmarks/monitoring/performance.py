@@ -263,7 +263,7 @@ def predicted(fitted: object, customers: pd.DataFrame) -> FloatArray:
 def kinds_of_days(
     pool: Pool, rng: np.random.Generator
 ) -> Iterator[tuple[str, FloatArray, IntArray]]:
-    """Who comes (the weight of each customer) and what becomes of them, of each kind of days."""
+    """Weight of each customer, and outcome, for each kind of days."""
     same = np.full(len(pool.target), 1 / len(pool.target))
     yield "as in training", same, pool.target
     for name, strength in (("safer customers", -1.0), ("riskier customers", 1.0)):
@@ -276,7 +276,7 @@ def kinds_of_days(
 def estimated_day(
     target: IntArray, probability: FloatArray, at_validation: float
 ) -> dict[str, float]:
-    """What was realised and what was estimated on one day."""
+    """Realised and estimated figures of one day."""
     expected = expected_performance(probability)
     return {
         "auc": auc_with_error(target, probability)[0],
@@ -536,7 +536,7 @@ def print_rows(rows: Sequence[Sequence[object]]) -> None:
 
 
 def changes_of(pool: Pool, rng: np.random.Generator) -> dict[str, tuple[FloatArray, IntArray]]:
-    """Who comes (the weight of each customer) and what becomes of them, under each change."""
+    """Weight of each customer, and outcome, under each change."""
     same = np.full(len(pool.target), 1 / len(pool.target))
     bad_rate = float(pool.target.mean())
     more_bads = np.where(pool.target == 1, 1.5, (1 - 1.5 * bad_rate) / (1 - bad_rate)) * same

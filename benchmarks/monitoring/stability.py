@@ -168,7 +168,7 @@ def fixed_line(world: World, pool: Pool, cells: IntArray, line: float) -> BoolAr
 
 
 def told(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
-    """What each rule that goes by counts says of each day."""
+    """Verdict of each rule that goes by counts on each day."""
     return {
         "ours": alarms(world, pool, cells),
         "PSI > 0.25": fixed_line(world, pool, cells, 0.25),
@@ -177,7 +177,7 @@ def told(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
 
 
 def rival_says(distances: Any) -> dict[str, BoolArray]:
-    """What Evidently's default preset says of days (days x columns)."""
+    """Verdict of Evidently's default preset on days (days x columns)."""
     share = (np.asarray(distances) >= LINE).mean(axis=-1)
     return {"Evidently, any column": share > 0, "Evidently, data set": share >= SHARE}
 

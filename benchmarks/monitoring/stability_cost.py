@@ -1,4 +1,4 @@
-"""What it costs to hold a day of any size against the champion's training rows.
+"""Cost of the comparison of a day of any size with the champion's training rows.
 
     python -m benchmarks.monitoring.stability_cost
 

@@ -46,8 +46,8 @@ object takes sixteen.
 
 @dataclass(frozen=True)
 class Sample:
-    """What the worker holds at a moment: seconds since the start, kilobytes, descriptors, threads,
-    files of the API's folder.
+    """Resources of the worker at a moment: seconds since the start, kilobytes, descriptors,
+    threads, files of the API's folder.
     """
 
     seconds: float
@@ -68,7 +68,7 @@ class Slope:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found.
+    """Result of the whole run.
 
     Attributes:
         minutes: of load.
@@ -154,7 +154,7 @@ def soak(site: Site, headers: dict[str, str], minutes: float) -> Outcome:
 
 
 def sample(process: int, folder: Path, seconds: float) -> Sample:
-    """What a process holds now."""
+    """Resources of a process now."""
     proc = Path(f"/proc/{process}")
     return Sample(
         seconds=seconds,

@@ -47,7 +47,7 @@ for name, value in pairs(%s) do wrk.headers[name] = value end
 
 @dataclass(frozen=True)
 class Server:
-    """One contender: its name, address, body and headers of a request, and the process that
+    """One server: its name, address, body and headers of a request, and the process that
     answers.
     """
 
@@ -60,8 +60,8 @@ class Server:
 
 @dataclass(frozen=True)
 class Load:
-    """What one run of wrk saw: requests a second, seconds at the median and at the 99th percentile,
-    requests that failed.
+    """Result of one run of wrk: requests a second, seconds at the median and at the 99th
+    percentile, requests that failed.
     """
 
     rate: float

@@ -35,7 +35,7 @@ def watched_metadata(
     rows: int,
     **more: Any,
 ) -> dict[str, Any]:
-    """What every watched check says; tier and advice come from the watch list.
+    """What every watched check says; tier and advice come from the check catalogue.
 
     Args:
         check: its name.

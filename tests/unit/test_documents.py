@@ -20,6 +20,12 @@ from tests.support.places import REPOSITORY
 README_LINES = 150
 """A page that a reader finishes."""
 
+MODULES_OF_A_REQUEST = 12
+"""The longest way of a request that the architecture may have."""
+
+TEXT = (".md", ".py", ".yml", ".yaml", ".toml", ".json", ".html", ".js", "Makefile", "Dockerfile")
+"""Ends of the names of files that may name a setting."""
+
 TEMPLATES = "creditrisk_assets/governance/templates/"
 """Markdown there is a template of model cards and no document."""
 
@@ -111,6 +117,43 @@ def test_the_link_check_finds_links_and_names_their_faults() -> None:
     assert broken("README.md", "docs/architecture.md#the-rooms") is None
     assert broken("README.md", "docs/absent.md") is not None
     assert broken("README.md", "docs/architecture.md#absent") is not None
+
+
+def cells_of(row: str) -> list[str]:
+    """The cells of a row; a bar behind a backslash is text."""
+    return re.split(r"(?<!\\)\|", row.strip().removeprefix("|").removesuffix("|"))
+
+
+def faults_of_tables(text: str) -> list[str]:
+    """Rows without a header, and rows with more or fewer cells than their header."""
+    lines = FENCED.sub("", text).splitlines()
+    blocks: list[list[str]] = [[]]
+    for line in lines:
+        if line.startswith("|"):
+            blocks[-1].append(line)
+        elif blocks[-1]:
+            blocks.append([])
+    faults = []
+    for block in filter(None, blocks):
+        if len(block) < 3 or not re.fullmatch(r"\|( *:?-+:? *\|)+", block[1]):
+            faults.append(f"no header, or no row: {block[0]}")
+            continue
+        width = len(cells_of(block[0]))
+        faults += [row for row in block[1:] if len(cells_of(row)) != width]
+    return faults
+
+
+@pytest.mark.parametrize("name", documents())
+def test_every_row_of_a_table_has_a_header_and_as_many_cells(name: str) -> None:
+    """A blank line within a table makes text of the rows behind it."""
+    assert faults_of_tables(text_of(name)) == []
+
+
+def test_the_table_check_finds_lost_rows_and_lost_cells() -> None:
+    table = "| a | b |\n|---|---|\n| 1 | 2 \\| 3 |\n"
+    assert faults_of_tables(table) == []
+    assert faults_of_tables(table + "\n| 4 | 5 |\n") == ["no header, or no row: | 4 | 5 |"]
+    assert faults_of_tables(table + "| 4 |\n") == ["| 4 |"]
 
 
 def command_lines(name: str, spans: bool) -> Iterator[list[str]]:
@@ -218,12 +261,16 @@ def test_every_setting_is_on_the_settings_page() -> None:
     assert known_settings() - settings_of("docs/guide/settings.md") == set()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*guides(), "docs/architecture.md", "data/README.md"],
-)
-def test_every_setting_that_a_guide_names_exists(name: str) -> None:
-    assert settings_of(name) - known_settings() == set()
+def test_every_setting_that_a_file_names_exists() -> None:
+    """In documents, messages, and the files that start processes; tests name wrong ones too."""
+    unknown = {
+        name: sorted(absent)
+        for name in sorted(files())
+        if not name.startswith("tests/")
+        and name.endswith(TEXT)
+        and (absent := settings_of(name) - known_settings())
+    }
+    assert unknown == {}
 
 
 def paths_of(name: str) -> set[str]:
@@ -267,6 +314,16 @@ def test_the_picture_of_the_data_is_the_asset_graph() -> None:
     assert drawn == graph
 
 
+def test_the_way_of_a_request_has_at_most_twelve_modules_and_they_exist() -> None:
+    """A reader follows one request from end to end; a longer way is a fault of the code."""
+    way = section_of("docs/architecture.md", "The way of one `POST /predict`")
+    entries = re.findall(r"^(\d+)\. (.*)$", way, flags=re.MULTILINE)
+    modules = [match[1] for _, text in entries if (match := re.match(r"`([\w/]+\.py)`: ", text))]
+    assert [int(number) for number, _ in entries] == list(range(1, len(modules) + 1))
+    assert 0 < len(modules) == len(set(modules)) <= MODULES_OF_A_REQUEST
+    assert set(modules) <= files()
+
+
 @pytest.mark.parametrize("package", ["creditrisk_assets", "serving"])
 def test_the_rooms_of_the_architecture_are_those_of_the_import_contracts(package: str) -> None:
     contracts = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"]
@@ -276,27 +333,6 @@ def test_the_rooms_of_the_architecture_are_those_of_the_import_contracts(package
     ]
     rows = re.findall(r"^\| (`.*?`) \|", table.split("\n\n", 2)[1], flags=re.MULTILINE)
     assert [" | ".join(SPAN.findall(row)) for row in rows] == layers
-
-
-def words_not_to_use() -> list[tuple[str, str, str]]:
-    """The rows of the word list: the words, their replacement, the reason."""
-    rows = re.findall(
-        r"^\| (.+?) \| (.+?) \| (.+?) \|$",
-        section_of("CONTRIBUTING.md", "Words"),
-        flags=re.MULTILINE,
-    )
-    assert rows[0] == ("not", "but", "why")
-    return rows[2:] if set(rows[1][0]) <= {"-"} else rows[1:]
-
-
-def test_the_word_list_can_be_read_by_a_parser() -> None:
-    rows = words_not_to_use()
-    assert len(rows) > 10
-    assert [
-        words for words, _, _ in rows if not re.fullmatch(r"`[^`|]+`(, `[^`|]+`)*", words)
-    ] == []
-    single = [word for words, _, _ in rows for word in SPAN.findall(words)]
-    assert len(single) == len(set(single))
 
 
 @pytest.mark.parametrize(

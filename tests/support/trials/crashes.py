@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
 from creditrisk_assets.decisions.replay import replay_set
-from creditrisk_assets.decisions.sets import days_with_decisions, verified_file, sets_of
+from creditrisk_assets.decisions.sets import days_with_decisions, sets_of, verified_file
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import today
 from creditrisk_assets.simulation.card_customers import simulate

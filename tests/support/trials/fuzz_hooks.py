@@ -1,5 +1,5 @@
-"""What schemathesis is told beyond the OpenAPI document: valid batches that are no JSON, and that a
-key is used once.
+"""Facts for schemathesis beyond the OpenAPI document: valid batches that are no JSON, and keys that
+are used once.
 
 Loaded by schemathesis itself, by the name in `SCHEMATHESIS_HOOKS`.
 """

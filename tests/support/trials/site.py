@@ -103,7 +103,7 @@ class Site:
 
     @property
     def log(self) -> Path:
-        """What the API prints."""
+        """Output of the API."""
         return self.loop.home / "api.log"
 
     def command(self, *arguments: str) -> list[str]:

@@ -21,7 +21,7 @@ class SmallDisk:
 
     @property
     def free_bytes(self) -> int:
-        """What is left on it."""
+        """Bytes that are left on it."""
         status = os.statvfs(self.folder)
         return status.f_bavail * status.f_frsize
 
