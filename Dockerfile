@@ -8,7 +8,7 @@ COPY requirements.lock ./
 RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock && rm requirements.lock
 
 COPY . /src
-RUN pip install --no-cache-dir --no-deps /src && mv /src/dagster.yaml . && rm -r /src
+RUN pip install --no-cache-dir --no-deps /src && mv /src/dagster.yaml /src/policy.toml . && rm -r /src
 
 # One code server for webserver and daemon; by the repository's workspace.yaml each would start its own.
 RUN echo 'load_from: [grpc_server: {host: code-server, port: 4000, location_name: creditrisk}]' > workspace.yaml

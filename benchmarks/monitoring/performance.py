@@ -48,7 +48,7 @@ from creditrisk_assets.portfolio.encoding import raw_matrix
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
-from creditrisk_assets.simulation.scenarios import redrawn_outcomes, risk_index
+from creditrisk_assets.simulation.scenarios import redraw_outcomes, risk_index
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -269,7 +269,7 @@ def kinds_of_days(
     for name, strength in (("safer customers", -1.0), ("riskier customers", 1.0)):
         weight = np.exp(strength * risk_index(PORTFOLIO, pool.customers))
         yield name, weight / weight.sum(), pool.target
-    drifted = redrawn_outcomes(PORTFOLIO, pool.customers, 0.5, rng)
+    drifted = redraw_outcomes(PORTFOLIO, pool.customers, 0.5, rng)
     yield "concept drift", same, drifted[PORTFOLIO.target].to_numpy(dtype=np.int64)
 
 
@@ -548,9 +548,9 @@ def changes_of(pool: Pool, rng: np.random.Generator) -> dict[str, tuple[FloatArr
         "bad rate x 1.5, the same customers": (same, worse),
     }
     for share in (0.25, 0.5):
-        drifted = redrawn_outcomes(PORTFOLIO, pool.customers, share, rng)[
-            PORTFOLIO.target
-        ].to_numpy(dtype=np.int64)
+        drifted = redraw_outcomes(PORTFOLIO, pool.customers, share, rng)[PORTFOLIO.target].to_numpy(
+            dtype=np.int64
+        )
         changes[f"concept drift, {share:.0%} of the outcomes"] = (same, drifted)
     return changes
 

@@ -50,6 +50,7 @@ from creditrisk_assets.cli.operations import (
     status,
     watch,
 )
+from creditrisk_assets.cli.services import code_server, init
 from creditrisk_assets.internal_http import exempt_from_proxies
 
 app = typer.Typer(
@@ -65,6 +66,10 @@ for _name, _group in (
     ("decisions", decisions_app),
 ):
     app.add_typer(_group, name=_name)
+
+
+app.command()(init)
+app.command()(code_server)
 
 
 def main() -> None:
@@ -111,13 +116,13 @@ def demo(
     from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation.demo import DemoFailed, run_demo
     from creditrisk_assets.simulation.processes import ProcessFailed
-    from creditrisk_assets.simulation.sandbox import SiteInUse
+    from creditrisk_assets.simulation.sandbox import SandboxInUse
 
     start = time.monotonic()
     stop_on_signals()
     try:
         run_demo(console, home_folder(), data.resolve() if data else None)
-    except (DemoFailed, ProcessFailed, NoHistory, SiteInUse, FileNotFoundError) as error:
+    except (DemoFailed, ProcessFailed, NoHistory, SandboxInUse, FileNotFoundError) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped")
@@ -134,11 +139,7 @@ def dev(
     API, MLflow UI.
     """
     from creditrisk_assets.defs import status
-    from creditrisk_assets.defs.orphaned_runs import end_orphaned_runs
-    from creditrisk_assets.defs.store_mark import require_one_store
-    from creditrisk_assets.registry import Registry
     from creditrisk_assets.simulation import processes
-    from creditrisk_assets.store import StoreMismatch
 
     settings = settings_here()
     stop_on_signals()
@@ -149,45 +150,30 @@ def dev(
             (mlflow_port, "MLflow UI"),
         ):
             processes.require_free(port, name)
-        instance = status.open_instance(home_folder())
-        require_one_store(settings, instance)
-        for run_id in end_orphaned_runs(instance):
-            console.print(
-                f"run {run_id} was cut off when everything stopped; it is started once more"
-            )
-        Registry(settings).prepare()
+        init()
         ports = processes.Ports(processes.reserved_ports(1)[0], dagster_port, api_port, mlflow_port)
-        workspace = settings.local_dir / "dagster" / "workspace.yaml"
-        processes.write_workspace(workspace, ports.code_server)
-        since = time.time()
-        wanted = processes.services(
-            ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
-        )
         environment = {
-            "DAGSTER_HOME": str(home_folder()),
             "CREDITRISK_API_URL": ports.api_url,
             "CREDITRISK_DAGSTER_URL": ports.dagster_url,
             "CREDITRISK_MLFLOW_URL": ports.mlflow_url,
-            # Eight processes for evaluating language models.
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
         logs = settings.local_dir / "logs"
-        with processes.running(
-            wanted, home_folder(), environment, logs, lambda name: console.print(f"  {name}")
+        with processes.loop_processes(
+            home_folder(), settings, ports, environment, lambda name: console.print(f"  {name}")
         ) as up:
             console.print(
                 f"Dagster UI {ports.dagster_url}, API and its page {ports.api_url}, MLflow UI "
                 f"{ports.mlflow_url}"
             )
             console.print(f"logs in {logs}; Ctrl-C stops everything")
-            if status.champion_in_force(instance) is None:
+            if status.champion_in_force(status.open_instance(home_folder())) is None:
                 console.print(
                     "no champion yet: launch the job train in the Dagster UI, or run make train"
                 )
             while True:
                 up.check()
                 time.sleep(1)
-    except (processes.ProcessFailed, FileNotFoundError, StoreMismatch) as error:
+    except (processes.ProcessFailed, FileNotFoundError) as error:
         fail(error)
     except KeyboardInterrupt:
         console.print("stopped")
@@ -248,7 +234,7 @@ def drill(
     from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation import drill as drills
     from creditrisk_assets.simulation.processes import ProcessFailed
-    from creditrisk_assets.simulation.sandbox import SiteInUse
+    from creditrisk_assets.simulation.sandbox import SandboxInUse
 
     names = SCENARIO_NAMES if scenario == "all" else (scenario,)
     project, source, target = (
@@ -277,7 +263,7 @@ def drill(
                         progress.console.print(f"  day {done}: {news}", soft_wrap=True)
 
                 reports.append(drills.run_drill(project, plan, source, daemon, told))
-    except (drills.DrillFailed, NoHistory, ProcessFailed, SiteInUse, ValueError) as error:
+    except (drills.DrillFailed, NoHistory, ProcessFailed, SandboxInUse, ValueError) as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped")

@@ -1,3 +1,3 @@
-"""Simulated customers and rehearsals: generator, scenarios, drill, demo, and the processes that
-they start. Nothing in production imports it.
+"""Simulated customers, scenarios, drill and demo, and the processes that they start. Production
+code imports nothing from here.
 """

@@ -1,11 +1,11 @@
-"""Simulated customers in the shape of the UCI card portfolio.
+"""Simulated customers in the columns of the UCI card portfolio.
 
-Every account is followed month by month, from a March that nobody sees to September. It has a
-hidden type (its frailty), a limit, and two hidden habits, of spending and of paying. Its payment
-status moves as a Markov chain of its type; what is paid follows the status and the bill; the next
-bill is the old one, less what was paid, plus what was spent; default in October follows a hazard on
-what happened before. The numbers are in `simulator.toml`, which `simulator_fit` makes. Nothing here
-is data about people. Any time axis over these customers, or over the UCI file, is synthetic.
+Every account is simulated month by month, from a hidden March to September. It has a hidden type
+(its frailty), a limit, and two hidden habits, of spending and of paying. Its payment status is a
+Markov chain of its type; the payment depends on status and bill; the next bill is the old one less
+the payment plus the spending; default in October follows a hazard on these months. The parameters
+are in `simulator.toml`, made by `fit`. Nothing here is data about people. Any time axis over these
+customers, or over the UCI file, is synthetic.
 """
 
 from collections import defaultdict
@@ -35,10 +35,10 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 BLOCK = 20_000
-"""Customers made at a time: their arrays then stay in the processor's cache."""
+"""Customers simulated at a time, so that their arrays fit into the processor's cache."""
 
 LIMIT_STEP = 10_000
-"""NT$: limits are multiples of it, as all but three of the real ones are."""
+"""NT$: limits are multiples of it, like all but three real ones."""
 
 DEEPEST = 8
 """Most months late in the UCI data."""
@@ -47,8 +47,8 @@ PART = 0.95
 """Share of the bill below which a payment is a part payment."""
 
 LEAST_ROUNDED = 1_750
-"""NT$: part payments from here on are rounded; below it people pay the amount that is asked for,
-which is seldom round.
+"""NT$: smaller part payments are not rounded: they equal the requested amount, which is seldom
+round.
 """
 
 AUGUST = 5
@@ -65,15 +65,15 @@ _HIGHEST_BILL = np.array(
 
 
 def simulate(rows: int, seed: int, first_identifier: int = 1) -> pd.DataFrame:
-    """Customers with their outcome, by the parameters that come with the package.
+    """Simulate customers with outcomes by the committed parameters.
 
     Args:
-        rows: how many.
+        rows: number of customers.
         seed: the same seed gives the same customers.
-        first_identifier: customers are numbered from here.
+        first_identifier: number of the first customer.
 
     Returns:
-        One row for each customer: identifier (text), the 23 fields and the target (int64).
+        A row for each customer: identifier (text), the 23 fields and the target (int64).
     """
     return simulate_by(committed_parameters(), rows, seed, first_identifier)
 
@@ -81,7 +81,7 @@ def simulate(rows: int, seed: int, first_identifier: int = 1) -> pd.DataFrame:
 def simulate_by(
     parameters: Parameters, rows: int, seed: int, first_identifier: int = 1
 ) -> pd.DataFrame:
-    """Customers with their outcome, by any parameters; otherwise as `simulate`."""
+    """Simulate customers by any parameters; otherwise as `simulate`."""
     rng = np.random.default_rng(seed)
     columns = [*PORTFOLIO.field_names, PORTFOLIO.target]
     numbers = np.empty((len(columns), rows), dtype=np.int64)
@@ -100,8 +100,8 @@ def simulate_by(
 def _customers(parameters: Parameters, rows: int, rng: np.random.Generator) -> IntArray:
     """Fields in contract order and target: columns x rows."""
     sex, age, education, marriage = _people(parameters, rows, rng)
-    shares = np.array([one.share for one in parameters.account_type]).T
-    kind = _drawn(shares, education_group(education), rng)
+    shares = np.array([account.share for account in parameters.account_type]).T
+    kind = _draw_columns(shares, education_group(education), rng)
     limit = _limits(parameters, kind, limit_terms(sex, age, education), rng)
     state = _states(parameters, kind, rng)
     status = _statuses(parameters, state, rng)
@@ -115,12 +115,12 @@ def _customers(parameters: Parameters, rows: int, rng: np.random.Generator) -> I
 
 
 def education_group(education: IntArray) -> IntArray:
-    """0 for graduate school, 1 for university, 2 for high school, 3 for any other code."""
+    """Group of each code: 0 graduate school, 1 university, 2 high school, 3 any other."""
     return np.where((education >= 1) & (education <= 3), education - 1, 3)
 
 
 def limit_terms(sex: IntArray, age: IntArray, education: IntArray) -> dict[str, FloatArray]:
-    """What moves an account's rank among the limits of its type: name to one value for each
+    """Terms of an account's rank among the limits of its type, by name, with a value for each
     customer.
     """
     group = education_group(education)
@@ -137,7 +137,7 @@ def limit_terms(sex: IntArray, age: IntArray, education: IntArray) -> dict[str, 
 def hazard_terms(
     limit: FloatArray, status: IntArray, bills: FloatArray, paid: FloatArray
 ) -> dict[str, FloatArray]:
-    """What the hazard of default depends on: name to one value for each customer.
+    """Terms of the hazard of default, by name, with a value for each customer.
 
     Args:
         limit: n, NT$.
@@ -186,8 +186,8 @@ def _people(
     ages = np.array([people.age_men, people.age_women])
     age = np.round(_quantiles(ages, woman, rng.random(rows), np.inf)).astype(np.int64)
     band = np.searchsorted(people.age_up_to, age, side="left")
-    education = _drawn(np.array(people.education), band, rng)
-    return 1 + woman, age, education, _drawn(np.array(people.marriage), band, rng)
+    education = _draw_columns(np.array(people.education), band, rng)
+    return 1 + woman, age, education, _draw_columns(np.array(people.marriage), band, rng)
 
 
 def _limits(
@@ -200,7 +200,7 @@ def _limits(
     score = _linear(parameters.limit_rank, terms) + parameters.limit_rank[
         "spread"
     ] * rng.standard_normal(len(kind))
-    limits = np.array([one.limit for one in parameters.account_type])
+    limits = np.array([account.limit for account in parameters.account_type])
     steps = np.round(_quantiles(limits, kind, ndtr(score), np.inf) / LIMIT_STEP)
     return np.asarray(np.maximum(steps, 1) * LIMIT_STEP)
 
@@ -208,21 +208,23 @@ def _limits(
 def _states(parameters: Parameters, kind: IntArray, rng: np.random.Generator) -> IntArray:
     """States of each account from March to September: rows x 7, oldest first.
 
-    The data begin in April. The March before is drawn backwards from April by Bayes' rule, as if
-    the states of March had the shares of April.
+    The data begin in April. March is drawn backwards from April by Bayes' rule, with the shares of
+    April as its prior.
     """
     types, size = parameters.account_type, len(STATES_UNTIL_AUGUST)
-    april = np.array([one.april for one in types])
-    moves = [{**one.moves, **parameters.moves_of_all} for one in types]
-    move = np.array([[one[name].until_august for name in STATES_UNTIL_AUGUST] for one in moves])
-    last = np.array([[one[name].september for name in STATES_UNTIL_AUGUST] for one in moves])
+    april = np.array([account.april for account in types])
+    moves = [{**account.moves, **parameters.moves_of_all} for account in types]
+    move = np.array([[of[name].until_august for name in STATES_UNTIL_AUGUST] for of in moves])
+    last = np.array([[of[name].september for name in STATES_UNTIL_AUGUST] for of in moves])
     back = np.swapaxes(april[:, :, None] * move, 1, 2)
     states = np.empty((len(kind), 7), dtype=np.int64)
-    states[:, 1] = _drawn(april, kind, rng)
-    states[:, 0] = _drawn(back.reshape(-1, size), kind * size + states[:, 1], rng)
+    states[:, 1] = _draw_columns(april, kind, rng)
+    states[:, 0] = _draw_columns(back.reshape(-1, size), kind * size + states[:, 1], rng)
     for month in range(2, 6):
-        states[:, month] = _drawn(move.reshape(-1, size), kind * size + states[:, month - 1], rng)
-    states[:, 6] = _drawn(last.reshape(-1, len(STATES)), kind * size + states[:, 5], rng)
+        states[:, month] = _draw_columns(
+            move.reshape(-1, size), kind * size + states[:, month - 1], rng
+        )
+    states[:, 6] = _draw_columns(last.reshape(-1, len(STATES)), kind * size + states[:, 5], rng)
     return states
 
 
@@ -231,7 +233,7 @@ def _statuses(parameters: Parameters, states: IntArray, rng: np.random.Generator
     deep = parameters.deep_late
     codes = _CODE[states[:, 1:]]
     first = np.flatnonzero(states[:, 1] == _DEEP)
-    codes[first, 0] = 3 + _drawn(np.array([deep.april]), np.zeros_like(first), rng)
+    codes[first, 0] = 3 + _draw_columns(np.array([deep.april]), np.zeros_like(first), rng)
     for month in range(1, 6):
         stays = np.flatnonzero((states[:, month] == _DEEP) & (states[:, month + 1] == _DEEP))
         chance = rng.random(len(stays))
@@ -253,16 +255,16 @@ def _balances(
     later = _Amounts([cell for cell in amounts.payments if cell.months != "until July"], unit=0.001)
 
     first = states[:, 0]
-    bill = opening.drawn(first, first, limit, limit, habits.opening(first))
+    bill = opening.at_rank(first, first, limit, limit, habits.opening(first))
     bill = _bill(parameters, first, np.minimum(bill, parameters.bounds.bill * limit), rng)
     bills, paid = np.empty((rows, 6)), np.empty((rows, 6))
     for month in range(1, 7):
         before, after = states[:, month - 1], states[:, month]
         paying, spends = habits.month(after)
-        share = (later if month >= AUGUST else early).drawn(before, after, bill, limit, paying)
+        share = (later if month >= AUGUST else early).at_rank(before, after, bill, limit, paying)
         payment = _payments(parameters, bill, share, limit, rng)
         left = bill - payment
-        spent = spending.drawn(before, after, left / limit, limit, spends)
+        spent = spending.at_rank(before, after, left / limit, limit, spends)
         bill = _bill(
             parameters,
             after,
@@ -275,35 +277,39 @@ def _balances(
 
 class _Habits:
     """Hidden habits of spending and paying, as ranks between 0 and 1 of each month's amounts among
-    those of like accounts.
+    similar accounts.
 
-    One factor for each habit makes an account's months alike; the two factors, and what is left of
-    the two in the same month, are correlated as the parameters say.
+    A factor for each habit correlates the months of an account. The parameters give the correlation
+    of the two factors and of their residuals in the same month.
     """
 
     def __init__(self, parameters: Parameters, rows: int, rng: np.random.Generator) -> None:
-        self._given, self._rng, self._rows = parameters.habits, rng, rows
-        self._paying = float(np.sqrt(self._given.paying))
-        in_full, otherwise = np.sqrt([self._given.spending_in_full, self._given.spending_otherwise])
+        self._habits, self._rng, self._rows = parameters.habits, rng, rows
+        self._paying = float(np.sqrt(self._habits.paying))
+        in_full, otherwise = np.sqrt(
+            [self._habits.spending_in_full, self._habits.spending_otherwise]
+        )
         self._loading = np.where(_IN_FULL, in_full, otherwise)
-        shared = self._given.paying_and_spending_apart / (
+        shared = self._habits.paying_and_spending_apart / (
             self._paying * float(self._loading.mean())
         )
         self._payer = self._normal()
         self._spender = shared * self._payer + np.sqrt(1 - shared**2) * self._normal()
 
     def opening(self, state: IntArray) -> FloatArray:
-        """Rank of the opening bill."""
-        correlation = np.where(_IN_FULL, self._given.opening_in_full, self._given.opening_otherwise)
+        """Ranks of the opening bills."""
+        correlation = np.where(
+            _IN_FULL, self._habits.opening_in_full, self._habits.opening_otherwise
+        )
         loading = (correlation / self._loading)[state]
         return np.asarray(ndtr(loading * self._spender + np.sqrt(1 - loading**2) * self._normal()))
 
     def month(self, after: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Ranks of a month's payment and of its spending."""
+        """Ranks of a month's payments and of its spending."""
         paying_noise, paying_left = self._normal(), np.sqrt(1 - self._paying**2)
         left = np.sqrt(1 - self._loading**2)
-        together = self._given.paying_and_spending - self._given.paying_and_spending_apart
-        shared = (together / (paying_left * left))[after]
+        same_month = self._habits.paying_and_spending - self._habits.paying_and_spending_apart
+        shared = (same_month / (paying_left * left))[after]
         noise = shared * paying_noise + np.sqrt(1 - shared**2) * self._normal()
         paying = self._paying * self._payer + paying_left * paying_noise
         return np.asarray(ndtr(paying)), np.asarray(
@@ -315,10 +321,10 @@ class _Habits:
 
 
 class _Amounts:
-    """Draws amounts from cells.
+    """Amounts of cells.
 
     Args:
-        cells: in each group of the same states the bands in rising order.
+        cells: with the bands of the same states in rising order.
         unit: about the smallest amount that matters; interpolation is linear up to it and
             logarithmic beyond.
     """
@@ -339,7 +345,7 @@ class _Amounts:
             self._first[pair] = numbers[0]
             self._edges[pair][: len(numbers)] = [cells[number].up_to for number in numbers]
 
-    def drawn(
+    def at_rank(
         self,
         before: IntArray,
         after: IntArray,
@@ -347,18 +353,18 @@ class _Amounts:
         limit: FloatArray,
         rank: FloatArray,
     ) -> FloatArray:
-        """Amounts at the given ranks of their cells; zero for states that have no cell.
+        """Amounts at ranks of their cells; zero for states without a cell.
 
         Args:
             before: state in the month before.
             after: state in the month.
-            band: what the cells' `up_to` bounds.
+            band: the quantity that the cells' `up_to` bounds.
             limit: NT$.
             rank: between 0 and 1.
         """
         amounts = np.zeros(len(rank))
-        known = np.flatnonzero(self._first[before, after] >= 0)
-        before, after, band, rank = before[known], after[known], band[known], rank[known]
+        in_cell = np.flatnonzero(self._first[before, after] >= 0)
+        before, after, band, rank = before[in_cell], after[in_cell], band[in_cell], rank[in_cell]
         cell = self._first[before, after]
         for place in range(self._edges.shape[2] - 1):
             cell = cell + (band > self._edges[before, after, place])
@@ -367,7 +373,7 @@ class _Amounts:
         value = _quantiles(
             self._quantiles, cell, np.maximum(rank - none, 0) / (1 - none), self._unit
         )
-        amounts[known] = positive * value * (limit[known] / 100_000) ** self._power[cell]
+        amounts[in_cell] = positive * value * (limit[in_cell] / 100_000) ** self._power[cell]
         return amounts
 
 
@@ -378,7 +384,7 @@ def _payments(
     limit: FloatArray,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """What is paid on each bill, NT$."""
+    """The payment on each bill, NT$."""
     bounds = parameters.bounds
     paid = np.round(np.minimum(bill * share, bill + bounds.overpayment * limit))
     chance = rng.random(len(bill))
@@ -404,7 +410,7 @@ def _payments_on_empty_bills(empty: EmptyBills, rows: int, rng: np.random.Genera
 def _bill(
     parameters: Parameters, state: IntArray, bill: FloatArray, rng: np.random.Generator
 ) -> FloatArray:
-    """The bill, NT$, made to be what its state says it is."""
+    """The bill, NT$, limited to the range of its state."""
     empty = parameters.empty_bills
     rank = rng.random(len(bill)) / empty.negative
     negative = _quantiles(
@@ -414,9 +420,9 @@ def _bill(
     return np.where(_EMPTY[state], np.where(rank < 1, np.round(negative), 0), owed)
 
 
-def _drawn(shares: FloatArray, row: IntArray, rng: np.random.Generator) -> IntArray:
-    """One column number for each entry of `row`, drawn with the chances that this row of `shares`
-    gives (up to a factor).
+def _draw_columns(shares: FloatArray, row: IntArray, rng: np.random.Generator) -> IntArray:
+    """Draw a column number for each entry of `row`, with chances in proportion to that row of
+    `shares`.
     """
     upper = shares.cumsum(axis=1)
     chance = rng.random(len(row)) * upper[row, -1]
@@ -427,10 +433,10 @@ def _drawn(shares: FloatArray, row: IntArray, rng: np.random.Generator) -> IntAr
 
 
 def _quantiles(table: FloatArray, row: IntArray, rank: FloatArray, unit: float) -> FloatArray:
-    """Values at a rank between 0 and 1 of a row of quantiles at `LEVELS`.
+    """Values at ranks between 0 and 1 of rows of quantiles at `LEVELS`.
 
-    Between two levels a value is interpolated on the scale of arsinh(value / unit): linear below
-    `unit`, logarithmic above.
+    Interpolation between two levels is on the scale of arsinh(value / unit): linear below `unit`,
+    logarithmic above.
     """
     levels = np.array(LEVELS)
     scaled = table if np.isinf(unit) else np.arcsinh(table / unit)

@@ -1,8 +1,8 @@
-"""The proof: the whole loop with real processes, from the first champion to its successor, while a
-client keeps asking.
+"""The demo: runs the whole loop with real processes, from the first champion to its successor,
+while a client calls the API.
 
-Nothing here decides anything. It lands files, waits for what the sensors and assets do by
-themselves, and looks.
+It lands files, waits for sensors and assets, and checks their results. It makes no decision of its
+own.
 """
 
 import json
@@ -35,12 +35,12 @@ from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings, today
 from creditrisk_assets.simulation import processes
-from creditrisk_assets.simulation.sandbox import fresh_site, use_site
+from creditrisk_assets.simulation.sandbox import fresh_sandbox, use_sandbox
 from creditrisk_assets.simulation.scenarios import (
-    chosen,
     newcomers,
-    redrawn_outcomes,
+    redraw_outcomes,
     risk_index,
+    weighted_sample,
 )
 
 STABLE_DAYS = 2
@@ -51,26 +51,23 @@ POLL_SECONDS = 1.0
 SEED = 20051001
 
 STABLE_SHARE, DRIFTED_SHARE = 0.1, 0.3
-"""Of the newcomers: what each stable and each drifted day gets. Nobody comes on two drifted days:
-where one does, the promotion gate counts the latest day alone, and the rest are no fair sample of
-the drifted customers.
+"""Share of the newcomers on each stable and each drifted day. The drifted days share no customer:
+the promotion gate would count the latest day of each alone, and leave a biased sample.
 """
 
 SIMULATED_CUSTOMERS = 24_000
 MINIMUM_ROWS = 12_000
-"""A smaller file leaves so few held-out bads on the drifted days that the promotion gate would
-rightly refuse to judge.
-"""
+"""A smaller file leaves the drifted days too few held-out bads for the promotion gate."""
 
 
 class DemoFailed(RuntimeError):
-    """Something that the demo is there to show did not happen."""
+    """An expected event of the demo did not happen."""
 
 
 COVARIATE_SHIFT = 1.0
 CONCEPT_DRIFT = 0.5
-"""On drifted days: log weight of a customer for each standard deviation of risk, and the share of
-outcomes that something else decides.
+"""On drifted days: log weight of a customer per standard deviation of risk, and share of outcomes
+that depend on other features.
 """
 
 
@@ -85,7 +82,7 @@ class Day:
 
 @dataclass
 class Caller:
-    """A client that calls `/predict` without pause and counts what comes back."""
+    """A client that calls `/predict` continuously and counts the answers."""
 
     url: str
     customer: dict[str, Any]
@@ -97,7 +94,7 @@ class Caller:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Call until told to stop."""
+        """Call until stopped."""
         with internal_http.direct_client(base_url=self.url, timeout=10) as client:
             while not self._stop.is_set():
                 try:
@@ -114,7 +111,7 @@ class Caller:
 
     @contextmanager
     def calling(self) -> Iterator[None]:
-        """Call in the background."""
+        """Call from a background thread."""
         thread = threading.Thread(target=self.run, name="caller", daemon=True)
         thread.start()
         try:
@@ -125,46 +122,36 @@ class Caller:
 
 
 def run_demo(console: Console, project: Path, data: Path | None) -> None:
-    """Run the demo in a store of its own, `data/demo` of the project.
+    """Run the demo in its own store, `data/demo` of the project.
 
     Args:
-        console: where it is shown.
+        console: for the output.
         project: the project's folder.
         data: a CSV or Parquet file with the UCI columns; without one, simulated customers.
 
     Raises:
-        DemoFailed: if anything that should happen did not.
+        DemoFailed: if an expected event did not happen.
     """
     portfolio = Settings().portfolio
     history, days = _customers(console, portfolio, data)
-    with fresh_site(project / "data" / "demo", project) as site:
-        history_file = site / "data" / "history.parquet"
+    with fresh_sandbox(project / "data" / "demo", project) as sandbox:
+        history_file = sandbox / "data" / "history.parquet"
         history.to_parquet(history_file, index=False)
         code_server, dagster, api = processes.reserved_ports(3)
         ports = processes.Ports(code_server, dagster, api, None)
         urls = {"API_URL": ports.api_url, "DAGSTER_URL": ports.dagster_url, "MLFLOW_URL": ""}
-        settings, environment = use_site(site, 2_000, RAW_DATA=str(history_file), **urls)
-        instance = status.open_instance(site)
-        workspace = site / "data" / "workspace.yaml"
-        processes.write_workspace(workspace, ports.code_server)
-        since = time.time()
-        wanted = processes.services(
-            ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
-        )
+        settings, environment = use_sandbox(sandbox, 2_000, RAW_DATA=str(history_file), **urls)
+        instance = status.open_instance(sandbox)
         console.rule("processes")
-        with processes.running(
-            wanted,
-            site,
-            environment,
-            site / "data" / "logs",
-            lambda name: console.print(f"  {name}"),
+        with processes.loop_processes(
+            sandbox, settings, ports, environment, lambda name: console.print(f"  {name}")
         ) as up:
             console.print(
-                f"  watch it: Dagster UI {ports.dagster_url}, API {ports.api_url}, its page "
+                f"  to follow: Dagster UI {ports.dagster_url}, API {ports.api_url}, its page "
                 f"{ports.api_url}/monitoring"
             )
             _Demo(console, instance, up, settings, ports, days).run()
-    console.print(f"the store stays in {site} until the next demo", style="dim")
+    console.print(f"the store remains in {sandbox} until the next demo", style="dim")
 
 
 @dataclass
@@ -189,14 +176,12 @@ class _Demo:
             self._expect(
                 not self._retrains(), "no retrain on stable days", f"retrains: {self._retrains()}"
             )
-            self.console.rule(
-                "drifted days (injected: riskier customers, and other reasons to default)"
-            )
+            self.console.rule("drifted days (injected: riskier customers and concept drift)")
             self._land_and_score(drifted)
             self._outcomes(drifted)
             self._promotion()
             self._api_follows(caller)
-            self._shown_again(caller)
+            self._replay_decisions(caller)
         self._summary(caller)
 
     def _before_any_champion(self) -> None:
@@ -235,14 +220,14 @@ class _Demo:
                 lambda day=day: self._day(day.day).drifted_columns is not None,  # type: ignore[misc]
             )
             self._until("its run ends", lambda day=day: not self._in_flight(day.day))  # type: ignore[misc]
-            seen = self._day(day.day)
+            scored = self._day(day.day)
             drift_checks = [
-                alarm.failure for alarm in seen.alarms if alarm.check.endswith("stable")
+                alarm.failure for alarm in scored.alarms if alarm.check.endswith("stable")
             ]
             self._expect(
                 bool(drift_checks) == day.drifted,
-                f"{day.day}: {seen.rows:,} rows by version {seen.model_version}, score PSI "
-                f"{seen.score_psi:.3f}, {seen.drifted_columns} columns "
+                f"{day.day}: {scored.rows:,} rows by version {scored.model_version}, score PSI "
+                f"{scored.score_psi:.3f}, {scored.drifted_columns} columns "
                 f"drifted{', alarms: ' + ', '.join(drift_checks) if drift_checks else ''}",
                 f"{day.day} (drift injected: {day.drifted}) gave the drift alarms {drift_checks}",
             )
@@ -259,9 +244,9 @@ class _Demo:
                 f"performance of {day.day}",
                 lambda day=day: self._day(day.day).roc_auc is not None,  # type: ignore[misc]
             )
-            seen = self._day(day.day)
+            matured = self._day(day.day)
             self.console.print(
-                f"  {day.day}: AUC {seen.roc_auc:.4f} on {seen.matured:,} matured rows"
+                f"  {day.day}: AUC {matured.roc_auc:.4f} on {matured.matured:,} matured rows"
             )
         self._until("their runs end", lambda: not self._in_flight(None, "assess_performance"))
 
@@ -286,38 +271,42 @@ class _Demo:
             "restart"
         )
         before = caller.versions.get(f"v{version}", 0)
-        self._until("the client sees it", lambda: caller.versions.get(f"v{version}", 0) > before)
+        self._until(
+            "the client gets its answers", lambda: caller.versions.get(f"v{version}", 0) > before
+        )
 
-    def _shown_again(self, caller: Caller) -> None:
-        self.console.rule("why that score, by which model?")
+    def _replay_decisions(self, caller: Caller) -> None:
+        self.console.rule("replay of decisions")
         day = self.days[0].day
-        (kept,) = sets_of(self.settings.decisions, day)
+        (decisions,) = sets_of(self.settings.decisions, day)
         bundles = BundleStore(self.settings.data_dir)
-        replayed = replay_set(self.settings.decisions, bundles, kept)
+        replayed = replay_set(self.settings.decisions, bundles, decisions)
         self._expect(
             replayed.exact,
-            f"{replayed.rows:,} decisions of {day}, made by version "
-            f"{kept.champion.model_version}, come out again to the bit",
+            f"{replayed.rows:,} decisions of {day} by version "
+            f"{decisions.champion.model_version} are reproduced bit for bit",
             f"{day}: {replayed.different} decisions differ; {replayed.problem}",
         )
-        one = replay_decision(
-            bundles, *stored_decision(self.settings.decisions, f"{day}-{kept.name}-0")
-        )
+        identity = f"{day}-{decisions.name}-0"
+        decision = replay_decision(bundles, *stored_decision(self.settings.decisions, identity))
         reasons = (
-            "; ".join(f"{code}: {text}" for code, text in one.reasons) or "nothing raises the risk"
+            "; ".join(f"{code}: {text}" for code, text in decision.reasons)
+            or "nothing raises the risk"
         )
-        pd_told = f"PD {one.kept['default_probability']:.4f}"
-        self.console.print(f"  decision {day}-{kept.name}-0: {pd_told}. {reasons}", soft_wrap=True)
-        for version, told in sorted(caller.last_by_version.items()):
-            one = replay_decision(
-                bundles, *find_decision(ApiDecisions.of(self.settings), told["decision_id"])
+        probability = f"PD {decision.kept['default_probability']:.4f}"
+        self.console.print(f"  decision {identity}: {probability}. {reasons}", soft_wrap=True)
+        for version, answer in sorted(caller.last_by_version.items()):
+            identity = answer["decision_id"]
+            decision = replay_decision(
+                bundles, *find_decision(ApiDecisions.of(self.settings), identity)
             )
             self._expect(
-                one.exact and one.kept["default_probability"] == told["default_probability"],
-                f"the API's decision {told['decision_id']} by {version} is in its log and comes "
-                "out again to the bit",
-                f"the API's decision {told['decision_id']}: told {told}, kept {one.kept}, now "
-                f"{one.now}",
+                decision.exact
+                and decision.kept["default_probability"] == answer["default_probability"],
+                f"the API's decision {identity} by {version} is in its log and is reproduced bit "
+                "for bit",
+                f"the API's decision {identity}: answer {answer}, stored {decision.kept}, now "
+                f"{decision.now}",
             )
         wrong = [
             finding
@@ -338,15 +327,15 @@ class _Demo:
             "day", "rows", "drift injected", "drifted columns", "score PSI", "AUC", "champion"
         )
         for day in self.days:
-            seen = self._day(day.day)
+            result = self._day(day.day)
             table.add_row(
                 day.day,
-                f"{seen.rows:,}",
+                f"{result.rows:,}",
                 "yes" if day.drifted else "no",
-                str(seen.drifted_columns),
-                f"{seen.score_psi:.3f}",
-                f"{seen.roc_auc:.4f}",
-                f"v{seen.model_version}",
+                str(result.drifted_columns),
+                f"{result.score_psi:.3f}",
+                f"{result.roc_auc:.4f}",
+                f"v{result.model_version}",
             )
         self.console.print(table)
         for verdict in reversed(self._verdicts()):
@@ -370,7 +359,6 @@ class _Demo:
         )
 
     def _customer(self) -> dict[str, Any]:
-        """Somebody to ask about."""
         first = self.days[0].customers[self.settings.portfolio.field_names].head(1)
         record: dict[str, Any] = json.loads(first.to_json(orient="records"))[0]
         return record
@@ -392,15 +380,15 @@ class _Demo:
         answer = internal_http.get(f"{self.ports.api_url}/ready")
         return str(answer.json()["model_version"]) if answer.status_code == httpx.codes.OK else None
 
-    def _expect(self, happened: bool, told: str, otherwise: str) -> None:
-        if not happened:
-            raise DemoFailed(otherwise)
-        self.console.print(f"  [green]✓[/green] {told}")
+    def _expect(self, holds: bool, message: str, failure: str) -> None:
+        if not holds:
+            raise DemoFailed(failure)
+        self.console.print(f"  [green]✓[/green] {message}")
 
-    def _until(self, what: str, happened: Callable[[], bool]) -> None:
+    def _until(self, event: str, is_done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + STEP_TIMEOUT_SECONDS
-        with self.console.status(f"waiting: {what}"):
-            while not happened():
+        with self.console.status(f"waiting: {event}"):
+            while not is_done():
                 self.up.check()
                 failed = status.failed_runs(self.instance)
                 if failed:
@@ -409,14 +397,14 @@ class _Demo:
                         f"{self.ports.dagster_url}"
                     )
                 if time.monotonic() > deadline:
-                    raise DemoFailed(f"not within {STEP_TIMEOUT_SECONDS:.0f} s: {what}")
+                    raise DemoFailed(f"not within {STEP_TIMEOUT_SECONDS:.0f} s: {event}")
                 time.sleep(POLL_SECONDS)
 
 
 def _customers(
     console: Console, portfolio: Portfolio, data: Path | None
 ) -> tuple[pd.DataFrame, list[Day]]:
-    """The history, and days of customers of it that no model learns from."""
+    """The history, and days of its held-out customers."""
     if data is None:
         console.print(f"{SIMULATED_CUSTOMERS:,} simulated customers, seed {SEED}")
         customers = simulator_of(portfolio)(SIMULATED_CUSTOMERS, SEED, 1)
@@ -444,14 +432,14 @@ def _customers(
         rng = np.random.default_rng([SEED, position])
         pool = others[position % DRIFTED_DAYS :: DRIFTED_DAYS] if drifted else others
         weight = COVARIATE_SHIFT * risk_index(portfolio, pool) if drifted else np.zeros(len(pool))
-        part = chosen(
+        part = weighted_sample(
             pool, weight, round(len(others) * (DRIFTED_SHARE if drifted else STABLE_SHARE)), rng
         )
         name = (today() - timedelta(days=STABLE_DAYS + DRIFTED_DAYS - position)).isoformat()
         days.append(
             Day(
                 name,
-                redrawn_outcomes(portfolio, part, CONCEPT_DRIFT, rng) if drifted else part,
+                redraw_outcomes(portfolio, part, CONCEPT_DRIFT, rng) if drifted else part,
                 drifted,
             )
         )

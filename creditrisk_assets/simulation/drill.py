@@ -1,7 +1,5 @@
-"""The acceptance test of the loop: a scenario over many days, and what the loop did about it.
-
-Nothing here decides anything. It lands files day by day, lets the sensors and jobs do what they do,
-and looks.
+"""The drill, an acceptance test of the loop: lands a scenario day by day, lets sensors and jobs
+respond, and reports their response. It makes no decision of its own.
 """
 
 import time
@@ -26,7 +24,7 @@ from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation import processes
-from creditrisk_assets.simulation.sandbox import fresh_site, use_site
+from creditrisk_assets.simulation.sandbox import fresh_sandbox, use_sandbox
 from creditrisk_assets.simulation.scenarios import (
     SCENARIOS,
     Arrival,
@@ -40,64 +38,63 @@ from creditrisk_assets.simulation.scenarios import (
 from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 
 START = date(2025, 1, 1)
-"""The first day of every drill; any day would do."""
+"""The first day of every drill, an arbitrary one."""
 
 HISTORY_ROWS = 20_000
 DAEMON_TIMEOUT_SECONDS = 300.0
 NO_PICTURES = 0
-"""The Evidently report is four fifths of a day's time, and nobody looks at those of a drill."""
+"""No Evidently reports: they take four fifths of a day's time and are not used in a drill."""
 
 
 class DrillFailed(RuntimeError):
-    """The drill itself could not be carried out."""
+    """The drill could not run."""
 
 
 class Loop(Protocol):
-    """A loop that can be waited for."""
+    """A loop that a drill can wait for."""
 
     @property
     def instance(self) -> DagsterInstance:
         """Its Dagster instance."""
 
     def train(self) -> None:
-        """From the history to the first champion."""
+        """Train the first champion from the history."""
 
     def settle(self) -> None:
-        """Until everything that landed has been dealt with."""
+        """Wait until all landed files are processed."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """A failed check, or a day that was blocked, and the day on which it was seen."""
+    """A failed check or run, its day, and the day on which it appeared."""
 
-    seen: str
+    found_on: str
     what: str
     day: str
 
 
 @dataclass(frozen=True)
 class DrillReport:
-    """What the loop did.
+    """The response of the loop.
 
     Attributes:
         plan: the scenario over its days.
-        source: where the customers came from.
-        alarms_before: alarms on days before the onset: false ones.
+        source: source of the customers.
+        alarms_before: false alarms, on days before the onset.
         first_alarm: the first alarm on a day from the onset on.
-        detection_delay_days: from the onset to the day on which that alarm was seen.
-        actions: what was done: `nothing`, `recalibrate`, `refit`, `page a human` (a run failed: a
-            day is blocked until somebody looks).
-        retrains: how many.
-        promotions: how many of them gave a new champion.
+        detection_delay_days: from the onset to the day on which that alarm appeared.
+        actions: `nothing`, `recalibrate`, `refit` or `page a human` (a failed run blocks a day
+            until a person acts).
+        retrains: number of retrains.
+        promotions: number of new champions.
         auc_before: of the decisions before the onset.
-        auc_disturbed: of the decisions from the onset on by the champion of that time.
-        auc_after: of the decisions by its successors.
-        gap_disturbed: bad rate minus mean PD of the decisions from the onset on by the champion of
-            that time.
-        gap_after: of the decisions by its successors.
-        landed: customers that landed, each once a day.
-        lost: those of them without a decision.
-        seconds: how long the drill took.
+        auc_disturbed: of the first champion's decisions from the onset on.
+        auc_after: of its successors' decisions.
+        gap_disturbed: bad rate minus mean PD of the first champion's decisions from the onset on.
+        gap_after: the same of its successors.
+        landed: landed customers, each once a day.
+        lost: those without a decision.
+        seconds: duration of the drill.
     """
 
     plan: Plan
@@ -119,8 +116,8 @@ class DrillReport:
 
 
 @dataclass
-class _Seen:
-    """What is known of the days so far."""
+class _Record:
+    """Alarms, landed customers and outcomes by day so far."""
 
     alarms: list[Alarm] = field(default_factory=list)
     customers: dict[str, dict[str, list[str]]] = field(default_factory=dict)
@@ -132,47 +129,52 @@ def run_drill(
     plan: Plan,
     data: Path | None,
     daemon: bool,
-    told: Callable[[int, int, str], None],
+    on_progress: Callable[[int, int, str], None],
     history_rows: int = HISTORY_ROWS,
 ) -> DrillReport:
-    """Carry out a scenario in a store of its own, `data/drill/<scenario>` of the project.
+    """Run a scenario in its own store, `data/drill/<scenario>` of the project.
 
     Args:
         project: the project's folder.
         plan: the scenario.
-        data: a file of customers with their outcomes: it is the history, and those that no model
-            learns from come day by day; without one, the portfolio's simulator.
-        daemon: with the real daemon and processes instead of stepping in this process.
-        told: called with days done, days in all, and what happened.
-        history_rows: simulated customers that the first champion learns from.
+        data: a file of customers with outcomes: the history, whose held-out customers come day by
+            day; without one, the portfolio's simulator.
+        daemon: use the real daemon and processes instead of stepping in this process.
+        on_progress: called with days done, days in all, and the new alarms.
+        history_rows: simulated customers for the first champion.
 
     Raises:
-        DrillFailed: if it could not be carried out.
+        DrillFailed: if the drill could not run.
     """
     start = time.monotonic()
     portfolio = Settings().portfolio
     history, draw, source = _customers(portfolio, plan.seed, data, history_rows)
-    with fresh_site(project / "data" / "drill" / plan.scenario, project) as site:
-        history_file = site / "data" / "history.parquet"
+    with fresh_sandbox(project / "data" / "drill" / plan.scenario, project) as sandbox:
+        history_file = sandbox / "data" / "history.parquet"
         history.to_parquet(history_file, index=False)
-        settings, environment = use_site(
-            site, NO_PICTURES, RAW_DATA=str(history_file), SETTLE_SECONDS="0"
+        settings, environment = use_sandbox(
+            sandbox, NO_PICTURES, RAW_DATA=str(history_file), SETTLE_SECONDS="0"
         )
-        seen = _Seen()
+        record = _Record()
         last_day = plan.days + plan.outcomes_after_days
-        with _daemon(site, settings, environment) if daemon else _stepped(site, settings) as loop:
+        with (
+            _daemon_loop(sandbox, settings, environment)
+            if daemon
+            else _stepped_loop(sandbox, settings)
+        ) as loop:
             loop.train()
             if status.champion_in_force(loop.instance) is None:
-                raise DrillFailed(f"no first champion; see the runs in {site}")
+                raise DrillFailed(f"no first champion; see the runs in {sandbox}")
             for done, (day, files) in enumerate(arrivals(plan, portfolio, draw), start=1):
                 for arrival in files:
-                    _land(settings, portfolio, arrival, seen)
+                    _land(settings, portfolio, arrival, record)
                 if files:
                     loop.settle()
-                news = _new_alarms(loop.instance, day, seen.alarms) if files else []
-                seen.alarms += news
-                told(done, last_day, "; ".join(f"{one.what} on {one.day}" for one in news))
-            return _report(plan, source, loop.instance, settings, seen, time.monotonic() - start)
+                alarms = _new_alarms(loop.instance, day, record.alarms) if files else []
+                record.alarms += alarms
+                message = "; ".join(f"{alarm.what} on {alarm.day}" for alarm in alarms)
+                on_progress(done, last_day, message)
+            return _report(plan, source, loop.instance, settings, record, time.monotonic() - start)
 
 
 def table_row(report: DrillReport) -> list[str]:
@@ -180,7 +182,7 @@ def table_row(report: DrillReport) -> list[str]:
     alarm = report.first_alarm
     return [
         report.plan.scenario,
-        SCENARIOS[report.plan.scenario].wanted,
+        SCENARIOS[report.plan.scenario].expected,
         ", ".join(report.actions),
         f"{alarm.what} on {alarm.day}" if alarm else "none",
         "" if report.detection_delay_days is None else str(report.detection_delay_days),
@@ -199,7 +201,7 @@ def table_row(report: DrillReport) -> list[str]:
 
 
 def markdown(reports: Sequence[DrillReport]) -> str:
-    """The drills as a page; the command that makes it again is on it."""
+    """The drills as a Markdown page, with its command."""
     plan, seconds = reports[0].plan, sum(report.seconds for report in reports)
     command = (
         f"creditrisk drill {plan.scenario if len(reports) == 1 else 'all'} --days {plan.days} "
@@ -217,7 +219,7 @@ def markdown(reports: Sequence[DrillReport]) -> str:
         "|" + "---|" * len(TABLE_HEADER),
         *("| " + " | ".join(table_row(report)) + " |" for report in reports),
         "",
-        "What happens in each:",
+        "The scenarios:",
         "",
         *(
             f"- `{report.plan.scenario}`: {SCENARIOS[report.plan.scenario].happens}."
@@ -229,7 +231,7 @@ def markdown(reports: Sequence[DrillReport]) -> str:
 
 TABLE_HEADER = [
     "scenario",
-    "wanted",
+    "expected",
     "done",
     "first alarm since the onset",
     "delay, days",
@@ -258,34 +260,37 @@ def _customers(
     others = newcomers(read.rows.accepted, portfolio)
     source = (
         f"{data.name}, SHA-256 {read.sha256[:16]}…, {len(others):,} of its "
-        f"{len(read.rows.accepted):,} customers held out to come"
+        f"{len(read.rows.accepted):,} customers held out for the days"
     )
     return read.rows.accepted, customers_of(others), source
 
 
-def _land(settings: Settings, portfolio: Portfolio, arrival: Arrival, seen: _Seen) -> None:
+def _land(settings: Settings, portfolio: Portfolio, arrival: Arrival, record: _Record) -> None:
     zone = (
         settings.landing_production if arrival.zone == "production" else settings.landing_outcomes
     )
     land(zone / arrival.day, arrival.name, arrival.rows)
     identifiers = arrival.rows[portfolio.identifier].astype(str).tolist()
     if arrival.zone == "production":
-        seen.customers.setdefault(arrival.day, {})[arrival.name] = identifiers
+        record.customers.setdefault(arrival.day, {})[arrival.name] = identifiers
     else:
-        seen.outcomes.setdefault(arrival.day, {}).update(
+        record.outcomes.setdefault(arrival.day, {}).update(
             zip(identifiers, arrival.rows[portfolio.target].tolist(), strict=True)
         )
 
 
-def _new_alarms(instance: DagsterInstance, today: str, known: list[Alarm]) -> list[Alarm]:
-    old = {(alarm.what, alarm.day) for alarm in known}
-    found = [
-        (BY_CHECK[one.check].failure, one.partition or "") for one in status.failed_checks(instance)
+def _new_alarms(instance: DagsterInstance, today: str, former: list[Alarm]) -> list[Alarm]:
+    old = {(alarm.what, alarm.day) for alarm in former}
+    failures = [
+        (BY_CHECK[evaluation.check].failure, evaluation.partition or "")
+        for evaluation in status.failed_checks(instance)
     ]
-    found += [
+    failures += [
         (f"{run.job} failed", run.day or "") for run in status.failed_runs(instance, limit=1_000)
     ]
-    return [Alarm(today, what, day) for what, day in dict.fromkeys(found) if (what, day) not in old]
+    return [
+        Alarm(today, what, day) for what, day in dict.fromkeys(failures) if (what, day) not in old
+    ]
 
 
 def _report(
@@ -293,20 +298,21 @@ def _report(
     source: str,
     instance: DagsterInstance,
     settings: Settings,
-    seen: _Seen,
+    record: _Record,
     seconds: float,
 ) -> DrillReport:
     onset = plan.date(plan.onset)
-    scored = {day: _scores(settings, day) for day in sorted(seen.customers)}
-    wanted = {
-        day: {one for ids in files.values() for one in ids} for day, files in seen.customers.items()
+    scored = {day: _scores(settings, day) for day in sorted(record.customers)}
+    landed = {
+        day: {identifier for identifiers in files.values() for identifier in identifiers}
+        for day, files in record.customers.items()
     }
-    lost = sum(len(ids - set(scored[day].index)) for day, ids in wanted.items())
+    lost = sum(len(ids - set(scored[day].index)) for day, ids in landed.items())
     decided = pd.concat(
         [
             frame.assign(
                 day=day,
-                bad=pd.Series(seen.outcomes.get(day, {}), dtype="float64").reindex(frame.index),
+                bad=pd.Series(record.outcomes.get(day, {}), dtype="float64").reindex(frame.index),
             )
             for day, frame in scored.items()
         ]
@@ -314,15 +320,14 @@ def _report(
     before = decided["day"] < onset
     first_version = decided["model_version"].iloc[0] if len(decided) else None
     of_first = decided["model_version"] == first_version
-    since = [
-        alarm for alarm in seen.alarms if (alarm.day or alarm.seen) >= onset
-    ]  # of the champion or a job: of no day
-    first_alarm = min(since, key=lambda alarm: (alarm.seen, alarm.day)) if since else None
+    # An alarm about the champion or a job has no day.
+    since = [alarm for alarm in record.alarms if (alarm.day or alarm.found_on) >= onset]
+    first_alarm = min(since, key=lambda alarm: (alarm.found_on, alarm.day)) if since else None
     retrains = [run for run in status.runs(instance, limit=10_000) if run.job == "retrain"]
     promotions = sum(
         verdict.verdict == "promoted" for verdict in status.verdicts(instance, limit=1_000)
     )
-    failed = any(alarm.what.endswith("failed") for alarm in seen.alarms)
+    failed = any(alarm.what.endswith("failed") for alarm in record.alarms)
     actions = [
         *sorted({run.action or "refit" for run in retrains}),
         *(["page a human"] if failed else []),
@@ -330,9 +335,11 @@ def _report(
     return DrillReport(
         plan=plan,
         source=source,
-        alarms_before=len(seen.alarms) - len(since),
+        alarms_before=len(record.alarms) - len(since),
         first_alarm=first_alarm,
-        detection_delay_days=(date.fromisoformat(first_alarm.seen) - date.fromisoformat(onset)).days
+        detection_delay_days=(
+            date.fromisoformat(first_alarm.found_on) - date.fromisoformat(onset)
+        ).days
         if first_alarm
         else None,
         actions=tuple(actions) or ("nothing",),
@@ -343,14 +350,14 @@ def _report(
         auc_after=_auc(decided[~before & ~of_first]),
         gap_disturbed=_gap(decided[~before & of_first]),
         gap_after=_gap(decided[~before & ~of_first]),
-        landed=sum(len(ids) for ids in wanted.values()),
+        landed=sum(len(ids) for ids in landed.values()),
         lost=lost,
         seconds=seconds,
     )
 
 
 def _scores(settings: Settings, day: str) -> pd.DataFrame:
-    """PD and version of each decision of a day, by customer; empty where there are none."""
+    """PD and version of each decision of a day, by customer; empty without decisions."""
     path = stored_path(settings.storage, "production_scores", day)
     identifier = settings.portfolio.identifier
     columns = [identifier, "default_probability", "model_version"]
@@ -392,8 +399,8 @@ class _Stepped:
 
 
 @contextmanager
-def _stepped(site: Path, settings: Settings) -> Iterator[Loop]:
-    loop = SteppedLoop.in_folder(site, settings)
+def _stepped_loop(sandbox: Path, settings: Settings) -> Iterator[Loop]:
+    loop = SteppedLoop.in_folder(sandbox, settings)
     try:
         yield _Stepped(loop)
     finally:
@@ -414,19 +421,19 @@ class _WithDaemon:
         self._wait(lambda: status.champion_in_force(self.instance) is not None)
 
     def settle(self) -> None:
-        """Every sensor has ticked twice without asking for anything, and no run is under way."""
+        """Wait until every sensor has ticked twice without a request and no run is unfinished."""
         landed = time.time()
 
-        def quiet() -> bool:
+        def is_settled() -> bool:
             return not status.unfinished_runs(self.instance) and status.sensors_idle_since(
                 self.instance, landed, ticks=2
             )
 
-        self._wait(quiet)
+        self._wait(is_settled)
 
-    def _wait(self, happened: Callable[[], bool]) -> None:
+    def _wait(self, is_done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + DAEMON_TIMEOUT_SECONDS
-        while not happened():
+        while not is_done():
             self.up.check()
             if time.monotonic() > deadline:
                 raise DrillFailed(f"the loop did not settle within {DAEMON_TIMEOUT_SECONDS:.0f} s")
@@ -434,15 +441,8 @@ class _WithDaemon:
 
 
 @contextmanager
-def _daemon(site: Path, settings: Settings, environment: dict[str, str]) -> Iterator[Loop]:
-    instance = status.open_instance(site)
+def _daemon_loop(sandbox: Path, settings: Settings, environment: dict[str, str]) -> Iterator[Loop]:
     code_server, dagster, api = processes.reserved_ports(3)
     ports = processes.Ports(code_server, dagster, api, None)
-    workspace = site / "data" / "workspace.yaml"
-    processes.write_workspace(workspace, ports.code_server)
-    since = time.time()
-    wanted = processes.services(
-        ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
-    )
-    with processes.running(wanted, site, environment, site / "data" / "logs", lambda _: None) as up:
-        yield _WithDaemon(instance, up, ports.dagster)
+    with processes.loop_processes(sandbox, settings, ports, environment, lambda _: None) as up:
+        yield _WithDaemon(status.open_instance(sandbox), up, ports.dagster)

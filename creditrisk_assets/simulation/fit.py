@@ -1,10 +1,9 @@
-"""Fits the parameters of the simulated card accounts to real customers; the simulator itself never
-sees one.
+"""Fit of the simulator's parameters to real customers. The simulator itself reads no customer.
 
-Everything is counting, quantiles, a least-squares fit, a logistic regression, and a mixture of
-Markov chains by expectation maximisation with a fixed number of rounds, so the same customers give
-the same table. Numbers are rounded to three digits or four decimals: more would not be read, and
-nothing depends on them.
+The methods are counts, quantiles, least squares, logistic regression, and a mixture of Markov
+chains by expectation maximisation with a fixed number of rounds, so the same customers give the
+same table. Numbers are rounded to three digits or four decimals, which people can read; nothing
+depends on more.
 """
 
 from collections.abc import Sequence
@@ -27,10 +26,10 @@ from creditrisk_assets.simulation.card_customers import (
 from creditrisk_assets.simulation.parameters import (
     ANY,
     LEVELS,
-    MOVES_OF_ALL,
     SMALL_BILL,
     STATES,
     STATES_UNTIL_AUGUST,
+    STATES_WITH_SHARED_MOVES,
     AccountType,
     Amounts,
     Bounds,
@@ -38,7 +37,7 @@ from creditrisk_assets.simulation.parameters import (
     DeepLate,
     EmptyBills,
     Habits,
-    Moves,
+    MoveChances,
     Parameters,
     People,
     Period,
@@ -53,30 +52,26 @@ Spec = tuple[str, str, tuple[float, ...]]
 COMMAND = "creditrisk simulator fit --data FILE --output FILE"
 
 ENDS = (0.001, 0.999)
-"""What the lowest and highest quantile stand for: one customer must not set the end of a
-distribution.
-"""
+"""Levels of the lowest and highest quantile: no single customer sets the end of a distribution."""
 
 SEED = 20051001
-"""For the draw of each real account's type from what the mixture says of it; any fixed number would
-do.
-"""
+"""Seed of the draw of each real account's type from the mixture; an arbitrary number."""
 
 ROUNDS = 100
-"""Of expectation maximisation; after them the log-likelihood of the UCI data changes by less than a
-millionth a round.
+"""Rounds of expectation maximisation: the log-likelihood of the UCI data then changes by less than
+a millionth a round.
 """
 
 POOLED = 5.0
-"""Accounts of average behaviour that each row of a type's chances is mixed with, so that no rare
-move becomes impossible.
+"""Accounts of average behaviour added to each row of a type's chances, so that rare moves remain
+possible.
 """
 
 LEAST_ROWS = 10
-"""Fewer accounts than that give no quantiles of a cell."""
+"""Fewest accounts for the quantiles of a cell."""
 
 ROWS_FOR_POWER = 100
-"""Fewer accounts than that do not show how an amount grows with the limit."""
+"""Fewest accounts for the growth of an amount with the limit."""
 
 NEWTON_STEPS = 12
 
@@ -106,8 +101,8 @@ PAYMENTS_BY_PERIOD: tuple[Spec, ...] = (
     ("0", f"{_EMPTY}, 1 empty, -2, -1, 0 small", (10_000,)),
     ("0", "0, 2, 3+, 1", (5_000, 10_000, 20_000, 40_000, 80_000)),
 )
-"""From August on hardly any payment on a revolving account's bill is below 1,000 NT$, in the months
-before many are.
+"""On bills of revolving accounts, payments below 1,000 NT$ are rare from August on and frequent
+before.
 """
 
 SPENDING: tuple[Spec, ...] = (
@@ -142,15 +137,15 @@ class _Accounts:
 
 
 def fit_parameters(customers: pd.DataFrame, data: str, sha256: str) -> Parameters:
-    """The parameters of a simulator of accounts like these.
+    """Fit the simulator to customers.
 
     Args:
-        customers: identifier, fields and target in the shape of the UCI card portfolio, validated.
-        data: what they are, for the table's reader.
-        sha256: of the file that they come from.
+        customers: identifier, fields and target of the UCI card portfolio, validated.
+        data: their description for the table.
+        sha256: of their file.
 
     Raises:
-        ValueError: if there are too few accounts of a kind that the table describes.
+        ValueError: if a kind of account in the table has too few customers.
     """
     accounts = _accounts(customers)
     sex, age, education, marriage = (
@@ -164,7 +159,9 @@ def fit_parameters(customers: pd.DataFrame, data: str, sha256: str) -> Parameter
         limit_rank=_limit_rank(accounts, kind, limit_terms(sex, age, education)),
         account_type=_account_types(accounts, kind, education_group(education), chances),
         moves_of_all={
-            name: one for name, one in _moves(*chances[0][1:]).items() if name in MOVES_OF_ALL
+            name: move
+            for name, move in _moves(*chances[0][1:]).items()
+            if name in STATES_WITH_SHARED_MOVES
         },
         deep_late=_deep_late(accounts),
         habits=habits,
@@ -217,8 +214,8 @@ def _people(sex: IntArray, age: IntArray, education: IntArray, marriage: IntArra
 def _limit_rank(
     accounts: _Accounts, kind: IntArray, terms: dict[str, FloatArray]
 ) -> dict[str, float]:
-    """Least squares of the normal score of the limit within the account's type; with `spread` its
-    variance stays one.
+    """Least squares of the normal score of the limit within the account's type; `spread` makes its
+    variance 1.
     """
     score = np.empty(len(kind))
     for number in range(len(TYPES)):
@@ -233,12 +230,12 @@ def _limit_rank(
 
 
 def _types(accounts: _Accounts) -> tuple[IntArray, list[tuple[FloatArray, FloatArray, FloatArray]]]:
-    """A mixture of Markov chains over the states, with the fifth of the limit as a further sign of
-    the type.
+    """Fit a mixture of Markov chains over the states, with the quintile of the limit as a further
+    variable.
 
     Returns:
-        The type of each account, drawn from what the mixture says of it; for each type the chances
-        of the states in April, of the moves until August and of those to September.
+        The type of each account, drawn from its posterior; for each type the chances of the states
+        in April, of the moves until August and of those to September.
     """
     fifth = np.searchsorted(np.quantile(accounts.limit, [0.2, 0.4, 0.6, 0.8]), accounts.limit)
     paths, place, counts = np.unique(
@@ -251,7 +248,7 @@ def _types(accounts: _Accounts) -> tuple[IntArray, list[tuple[FloatArray, FloatA
     for _ in range(ROUNDS):
         weight = likely * times[:, None]
         chances = [_chances(paths, weight[:, number], times) for number in range(len(TYPES))]
-        logs = np.column_stack([_log_likelihood(paths, *one) for one in chances]) + np.log(
+        logs = np.column_stack([_log_likelihood(paths, *of_type) for of_type in chances]) + np.log(
             weight.sum(axis=0) / times.sum()
         )
         likely = np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -262,7 +259,7 @@ def _types(accounts: _Accounts) -> tuple[IntArray, list[tuple[FloatArray, FloatA
 
 
 def _first_guess(paths: IntArray) -> IntArray:
-    """A type for each path by what is most plain in it; where expectation maximisation starts."""
+    """A plausible type for each path: the start of expectation maximisation."""
     names = np.array(STATES)[paths[:, :6]]
     late = np.isin(names, ["2", "3+"]).sum(axis=1)
     in_full = np.isin(names, ["-2 empty", "-2", "-1 empty", "-1"]).sum(axis=1)
@@ -288,10 +285,12 @@ def _chances(
         return np.asarray(counts).reshape(size, width)
 
     def mixed(months: range, width: int) -> FloatArray:
-        everybody = moves(times, months, width)
-        average = everybody / everybody.sum(axis=1, keepdims=True)
+        of_all = moves(times, months, width)
+        average = of_all / of_all.sum(axis=1, keepdims=True)
         own = _rows_to_one(moves(weight, months, width) + POOLED * average)
-        return np.where(np.isin(STATES_UNTIL_AUGUST, MOVES_OF_ALL)[:, None], average, own)
+        return np.where(
+            np.isin(STATES_UNTIL_AUGUST, STATES_WITH_SHARED_MOVES)[:, None], average, own
+        )
 
     april = np.bincount(paths[:, 0], weight, size) + 0.01
     limit = np.bincount(paths[:, 6], weight, 5) + 1
@@ -306,7 +305,7 @@ def _chances(
 def _log_likelihood(
     paths: IntArray, april: FloatArray, moves: FloatArray, september: FloatArray, limit: FloatArray
 ) -> FloatArray:
-    with np.errstate(divide="ignore"):  # a move that nobody makes is in no path
+    with np.errstate(divide="ignore"):  # an impossible move is in no path
         log_moves, log_september = np.log(moves), np.log(september)
     result = (
         np.log(april)[paths[:, 0]]
@@ -333,19 +332,19 @@ def _account_types(
                 limit=_quantiles(accounts.limit[kind == number]),
                 april=_shares(april),
                 moves={
-                    name: one
-                    for name, one in _moves(moves, september).items()
-                    if name not in MOVES_OF_ALL
+                    name: move
+                    for name, move in _moves(moves, september).items()
+                    if name not in STATES_WITH_SHARED_MOVES
                 },
             )
         )
     return result
 
 
-def _moves(until_august: FloatArray, september: FloatArray) -> dict[str, Moves]:
+def _moves(until_august: FloatArray, september: FloatArray) -> dict[str, MoveChances]:
     rows = zip(STATES_UNTIL_AUGUST, until_august, september, strict=True)
     return {
-        name: Moves(until_august=_shares(until), september=_shares(last))
+        name: MoveChances(until_august=_shares(until), september=_shares(last))
         for name, until, last in rows
     }
 
@@ -384,7 +383,7 @@ def _empty_bills(accounts: _Accounts) -> EmptyBills:
 
 
 def _amounts_and_habits(accounts: _Accounts) -> tuple[Amounts, Habits]:
-    """Cells of every amount, and how an account's ranks in its cells hang together."""
+    """Cells of every amount, and correlations of an account's ranks in its cells."""
     before, after = accounts.state[:, :-1], accounts.state[:, 1:]
     bill, paid = accounts.bill[:, :-1], accounts.paid[:, 1:]
     limit = np.broadcast_to(accounts.limit, bill.shape)
@@ -429,8 +428,8 @@ def _cells(
         specs: states before and after, and the edges of the bands.
         before: n x months.
         after: n x months.
-        band: n x months, what the edges divide.
-        amount: n x months; without `limit`, zeros are counted apart.
+        band: n x months, divided by the edges.
+        amount: n x months; without `limit`, zeros are counted separately.
         limit: n x months, NT$, for amounts that grow with it.
     """
     cells, scores = [], np.full(amount.shape, np.nan)
@@ -451,7 +450,7 @@ def _cells(
                 values = values / (limit[chosen] / 100_000) ** power
             scores[chosen] = _normal_scores(values)
             none = 0.0 if limit is not None else round(float((values == 0).mean()), 4)
-            kept = values if limit is not None else values[values > 0]
+            counted = values if limit is not None else values[values > 0]
             cells.append(
                 Cell(
                     before=from_states,
@@ -459,7 +458,7 @@ def _cells(
                     up_to=upper,
                     power=power,
                     none=none,
-                    quantiles=_quantiles(kept),
+                    quantiles=_quantiles(counted),
                 )
             )
     return cells, scores
@@ -486,7 +485,7 @@ def _habits(
     opens_in_full = np.where(_is_in(first, "-2, -1"), opens, np.nan)
     opens_otherwise = np.where(_is_in(first, "-2, -1"), np.nan, opens)
     months = range(after.shape[1])
-    apart = [(one, other) for one in months for other in months if one != other]
+    apart = [(first, second) for first in months for second in months if first != second]
     return Habits(
         spending_in_full=_correlation(in_full, in_full, apart),
         spending_otherwise=_correlation(otherwise, otherwise, apart),
@@ -500,9 +499,9 @@ def _habits(
     )
 
 
-def _correlation(one: FloatArray, other: FloatArray, pairs: Sequence[tuple[int, int]]) -> float:
-    """Mean product of normal scores over pairs of months, where both are known."""
-    products = np.concatenate([one[:, first] * other[:, second] for first, second in pairs])
+def _correlation(left: FloatArray, right: FloatArray, pairs: Sequence[tuple[int, int]]) -> float:
+    """Mean product of normal scores over pairs of months, where both exist."""
+    products = np.concatenate([left[:, first] * right[:, second] for first, second in pairs])
     return _digits(np.nanmean(products))
 
 
@@ -539,5 +538,5 @@ def _shares(counts: IntArray | FloatArray) -> list[float]:
 
 
 def _digits(value: float | np.floating) -> float:
-    """The value to three digits."""
+    """The value rounded to three digits."""
     return float(f"{float(value):.3g}")

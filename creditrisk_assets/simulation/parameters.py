@@ -1,8 +1,6 @@
-"""The parameters of the simulated card accounts: their form, and how their table is read and
-written.
+"""Parameters of the simulated card accounts: their schema, and reading and writing of their table.
 
-The table, `simulator.toml`, is made by `simulator_fit`, used by `simulator`, and meant to be read
-by people.
+The table, `simulator.toml`, is made by `fit`, used by `card_customers`, and readable by people.
 """
 
 import math
@@ -17,29 +15,30 @@ from pydantic import BaseModel, ConfigDict
 TABLE = "simulator.toml"
 
 STATES = ("-2 empty", "-2", "-1 empty", "-1", "0 empty", "0 small", "0", "2", "3+", "1 empty", "1")
-"""What an account moves between: its UCI status code and what its bill is.
+"""States of an account: UCI status code and kind of bill.
 
-`empty` is a bill of zero or less, `small` one up to `SMALL_BILL`; `3+` is three months late or
-more. Code 1 is in September alone: 34 of 150,000 real statuses of earlier months have it, and are
-taken for code 2.
+`empty` is a bill of zero or less, `small` a bill up to `SMALL_BILL`; `3+` is three months late or
+more. Code 1 occurs in September alone: the 34 of 150,000 real statuses of earlier months that have
+it count as code 2.
 """
 
 STATES_UNTIL_AUGUST = STATES[:9]
 
 ANY = "any"
-"""Stands for all states in a cell."""
+"""All states, in a cell."""
 
-MOVES_OF_ALL = ("-1 empty", "0 empty", "0 small", "3+")
-"""States from which all types of account move alike; most of these moves are all but certain, or
-few real accounts make them.
+STATES_WITH_SHARED_MOVES = ("-1 empty", "0 empty", "0 small", "3+")
+"""States whose moves do not depend on the account type: most of these moves are almost certain, or
+rare in the data.
 """
 
 SMALL_BILL = 2_000
-"""NT$. Revolving accounts with less are mostly paid off in the next month, which others are not."""
+"""NT$. Most revolving accounts with a smaller bill are paid off in the next month, unlike others.
+"""
 
 LEVELS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-"""Levels of every list of quantiles; between two of them values are interpolated. The ends stand
-for 0.1 % and 99.9 %.
+"""Levels of every list of quantiles, with interpolation between them. The ends stand for 0.1 % and
+99.9 %.
 """
 
 Period = Literal["all", "until July", "from August"]
@@ -50,7 +49,7 @@ class _Block(BaseModel):
 
 
 class Source(_Block):
-    """Where the numbers come from."""
+    """Source of the numbers."""
 
     data: str
     sha256: str
@@ -59,7 +58,7 @@ class Source(_Block):
 
 
 class People(_Block):
-    """Who holds the accounts.
+    """Holders of the accounts.
 
     Attributes:
         men: share of men.
@@ -78,7 +77,7 @@ class People(_Block):
     marriage: list[list[float]]
 
 
-class Moves(_Block):
+class MoveChances(_Block):
     """Chances of the next month's state.
 
     Attributes:
@@ -91,31 +90,31 @@ class Moves(_Block):
 
 
 class AccountType(_Block):
-    """One hidden type of account: its frailty.
+    """A hidden type of account: its frailty.
 
     Attributes:
-        name: what most accounts of the type do.
+        name: typical behaviour of the type.
         share: among people with graduate school, university, high school, and other or unknown
             education.
         limit: quantiles, NT$.
         april: chances of the states in April, in the order of `STATES_UNTIL_AUGUST`.
-        moves: from the states that are not in `MOVES_OF_ALL`.
+        moves: from the states outside `STATES_WITH_SHARED_MOVES`.
     """
 
     name: str
     share: list[float]
     limit: list[float]
     april: list[float]
-    moves: dict[str, Moves]
+    moves: dict[str, MoveChances]
 
 
 class DeepLate(_Block):
-    """How many months late an account is that is three months late or more.
+    """Months late of an account that is three or more months late.
 
     Attributes:
         april: chances of 3, 4, 5, 6, 7 and 8 months in April.
-        deeper: chance that an account which stays so late is a month later than the month before.
-        same: chance that it is as late as the month before; otherwise it is a month less.
+        deeper: chance that an account which remains so is a month later than the month before.
+        same: chance that it is as late as the month before; otherwise it is a month less late.
     """
 
     april: list[float]
@@ -124,16 +123,14 @@ class DeepLate(_Block):
 
 
 class Habits(_Block):
-    """Correlations of normal scores, which come of an account's two hidden habits, of spending and
-    of paying.
+    """Correlations of normal scores by an account's two hidden habits, of spending and of paying.
 
     Attributes:
-        spending_in_full: between the same account's spending in two months in which it then pays in
-            full.
-        spending_otherwise: the same for other months.
-        opening_in_full: between an account's opening bill and its spending, if it opens paying in
-            full.
-        opening_otherwise: the same for other accounts.
+        spending_in_full: between an account's spending in two months, both paid in full.
+        spending_otherwise: the same in other months.
+        opening_in_full: between the opening bill and the spending of an account that begins by
+            paying in full.
+        opening_otherwise: the same of other accounts.
         paying: between payments in two months.
         paying_and_spending: between payment and spending in one month.
         paying_and_spending_apart: between payment in one month and spending in another.
@@ -149,14 +146,13 @@ class Habits(_Block):
 
 
 class Bounds(_Block):
-    """What keeps amounts in the range of real ones.
+    """Bounds that keep amounts in the range of real ones.
 
     Attributes:
-        bill: highest bill, as a share of the limit; an account that is above it already spends
-            nothing.
-        overpayment: most that is paid beyond the bill, as a share of the limit.
-        thousands: chance that a part payment is of whole thousands of NT$.
-        hundreds: chance that it is of whole hundreds but not thousands.
+        bill: highest bill, as a share of the limit; an account above it spends nothing.
+        overpayment: largest payment beyond the bill, as a share of the limit.
+        thousands: chance of a part payment in whole thousands of NT$.
+        hundreds: chance of a part payment in whole hundreds but not thousands.
     """
 
     bill: float
@@ -166,13 +162,13 @@ class Bounds(_Block):
 
 
 class EmptyBills(_Block):
-    """Bills of zero or less, and what is paid on them.
+    """Bills of zero or less and the payments on them.
 
     Attributes:
-        negative: chance that it is less than zero.
+        negative: chance of a negative bill.
         negative_bill: quantiles, NT$.
-        no_payment: chance that nothing is paid.
-        payment: quantiles of what is paid otherwise, NT$.
+        no_payment: chance of no payment.
+        payment: quantiles of other payments, NT$.
     """
 
     negative: float
@@ -182,19 +178,17 @@ class EmptyBills(_Block):
 
 
 class Cell(_Block):
-    """Distribution of an amount among accounts that are in one of some states and were in one of
-    others.
+    """Distribution of an amount among accounts with the same pair of states.
 
     Attributes:
         before: states in the month before, separated by commas, or `any`.
         after: states in the month, likewise.
-        months: which months it is for.
-        up_to: upper end of the band of accounts that it is for; the last band of the same states
-            has none.
-        power: the amount grows with this power of the limit, and the quantiles are for a limit of
+        months: months of the cell.
+        up_to: upper end of its band; the last band of the same states has none.
+        power: the amount grows with this power of the limit; the quantiles are for a limit of
             100,000 NT$.
-        none: chance that the amount is zero.
-        quantiles: of the amount where it is not.
+        none: chance of a zero amount.
+        quantiles: of the other amounts.
     """
 
     before: str
@@ -207,13 +201,13 @@ class Cell(_Block):
 
 
 class Amounts(_Block):
-    """Money.
+    """Cells of the amounts.
 
     Attributes:
         opening: the bill in March, NT$; `before` and `after` are both the state in March; bands of
             the limit, NT$.
         payments: as a share of the bill of the month before; bands of that bill, NT$.
-        spending: NT$; bands of what is left of the bill of the month before, as a share of the
+        spending: NT$; bands of the unpaid part of the bill of the month before, as a share of the
             limit.
     """
 
@@ -223,11 +217,11 @@ class Amounts(_Block):
 
 
 class Parameters(_Block):
-    """Everything that the simulator knows.
+    """All parameters of the simulator.
 
     Attributes:
-        limit_rank: what moves an account's normal score among the limits of its type; `spread` is
-            what is left to chance.
+        limit_rank: coefficients of an account's normal score among the limits of its type; `spread`
+            is the residual standard deviation.
         hazard: coefficients of the log-odds of default in October.
     """
 
@@ -235,7 +229,7 @@ class Parameters(_Block):
     people: People
     limit_rank: dict[str, float]
     account_type: list[AccountType]
-    moves_of_all: dict[str, Moves]
+    moves_of_all: dict[str, MoveChances]
     deep_late: DeepLate
     habits: Habits
     bounds: Bounds
@@ -245,7 +239,7 @@ class Parameters(_Block):
 
 
 def states_named(names: str) -> list[int]:
-    """Places in `STATES` of the states that a cell names."""
+    """Indices in `STATES` of a cell's states."""
     return (
         list(range(len(STATES)))
         if names == ANY
@@ -255,7 +249,7 @@ def states_named(names: str) -> list[int]:
 
 @cache
 def committed_parameters() -> Parameters:
-    """The parameters that come with the package."""
+    """The parameters of the package."""
     return from_toml(files(__package__).joinpath(TABLE).read_text(encoding="utf-8"))
 
 
@@ -270,8 +264,8 @@ def from_toml(text: str) -> Parameters:
 
 
 _TITLE = f"""\
-# Parameters of the simulated card accounts. Made by the command below; how, is in simulator_fit.py; what for, in simulator.py.
-# Every number is fitted to the customers named below; no row of them is here. Those of the file that comes with the package are
+# Parameters of the simulated card accounts, made by the command below; the method is in fit.py, the use in card_customers.py.
+# Every number is fitted to the customers named below and shows no single row. The customers of the package's own file are
 # the UCI data "Default of credit card clients" (CC BY 4.0): I-Cheng Yeh and Che-hui Lien (2009), The comparisons of data mining
 # techniques for the predictive accuracy of probability of default of credit card clients, Expert Systems with Applications 36.
 #
@@ -281,7 +275,7 @@ _TITLE = f"""\
 
 _ABOUT = {
     "people": [
-        "Who holds the accounts. For each band of age, shares of the codes of education (0 to 6) "
+        "Holders of the accounts. For each band of age, shares of the codes of education (0 to 6) "
         "and of marriage (0 to 3)."
     ],
     "limit_rank": [
@@ -296,22 +290,22 @@ _ABOUT = {
     ],
     "moves_of_all": ["Moves that do not depend on the type."],
     "deep_late": [
-        "Accounts three or more months late: chances of 3 to 8 in April, of a month more in the "
-        "next month, of as many."
+        "Accounts three or more months late: chances of 3 to 8 months in April, of a month more in "
+        "the next month, of the same."
     ],
     "habits": ["Correlations of normal scores within the cells of [amounts]."],
     "bounds": [
         "bill, overpayment: as a share of the limit, 99.5 % and 99.9 % quantile. thousands, "
         "hundreds: shares of part payments",
-        "that are so rounded.",
+        "with that rounding.",
     ],
     "empty_bills": ["Bills of zero or less, and payments on them: NT$."],
     "amounts": [
         "opening: bill, NT$; bands (up_to) of the limit, NT$. payments: share of the bill of the "
         "month before; bands of it, NT$.",
-        "spending: NT$; bands of what is left of that bill, as a share of the limit. power: "
+        "spending: NT$; bands of the unpaid part of that bill, as a share of the limit. power: "
         "amounts are for a limit of 100,000,",
-        "and grow with that power of it. none: chance of zero, which the quantiles leave out.",
+        "and grow with that power of it. none: chance of zero; the quantiles are without zeros.",
     ],
     "hazard": [
         "Logistic regression of default in October. log_: of the limit in NT$, otherwise of 1 + "
@@ -321,7 +315,7 @@ _ABOUT = {
 
 
 def to_toml(parameters: Parameters) -> str:
-    """The text of the table, with what each block is."""
+    """The text of the table, with a comment on each block."""
     lines = [_TITLE, ""]
     for name, block in parameters.model_dump(exclude_defaults=True).items():
         lines += [f"# {line}" for line in _ABOUT.get(name, [])]
@@ -335,11 +329,11 @@ def to_toml(parameters: Parameters) -> str:
 
 def _entries(table: Mapping[str, Any]) -> Iterable[str]:
     for key, value in table.items():
-        if isinstance(value, dict) and all(isinstance(one, dict) for one in value.values()):
-            yield from (f"{key}.{_key(inner)} = {_value(one)}" for inner, one in value.items())
+        if isinstance(value, dict) and all(isinstance(item, dict) for item in value.values()):
+            yield from (f"{key}.{_key(inner)} = {_value(item)}" for inner, item in value.items())
         elif isinstance(value, list) and isinstance(value[0], dict | list):
             yield f"{key} = ["
-            yield from (f"  {_value(one)}," for one in value)
+            yield from (f"  {_value(item)}," for item in value)
             yield "]"
         else:
             yield f"{_key(key)} = {_value(value)}"
@@ -352,7 +346,9 @@ def _value(value: Any) -> str:
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, dict):
         return (
-            "{ " + ", ".join(f"{_key(name)} = {_value(one)}" for name, one in value.items()) + " }"
+            "{ "
+            + ", ".join(f"{_key(name)} = {_value(item)}" for name, item in value.items())
+            + " }"
         )
     return str(int(value)) if float(value).is_integer() else repr(value)
 

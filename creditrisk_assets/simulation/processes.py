@@ -1,7 +1,7 @@
-"""The system's processes on one machine: code server, daemon, Dagster webserver, API, MLflow UI;
-started, watched, stopped.
+"""Start, check and stop the system's processes on one machine: code server, daemon, Dagster
+webserver, API, MLflow UI.
 
-Used by `make dev` and the demo. In production a service manager or Compose does this.
+Used by `make dev`, the demo and the drill. Production uses a service manager or Compose.
 """
 
 import ctypes
@@ -20,6 +20,8 @@ from pathlib import Path
 import httpx
 
 from creditrisk_assets import internal_http
+from creditrisk_assets.defs import status
+from creditrisk_assets.settings import Settings
 
 READY_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 20.0
@@ -35,7 +37,7 @@ class ProcessFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Ports:
-    """Where each process listens."""
+    """The port of each process."""
 
     code_server: int
     dagster: int
@@ -44,23 +46,23 @@ class Ports:
 
     @property
     def dagster_url(self) -> str:
-        """The Dagster UI."""
+        """Address of the Dagster UI."""
         return f"http://{HOST}:{self.dagster}"
 
     @property
     def api_url(self) -> str:
-        """The API."""
+        """Address of the API."""
         return f"http://{HOST}:{self.api}"
 
     @property
     def mlflow_url(self) -> str:
-        """The MLflow UI."""
+        """Address of the MLflow UI."""
         return f"http://{HOST}:{self.mlflow}"
 
 
 @dataclass(frozen=True)
 class Service:
-    """One process: its command, and how to see that it is ready."""
+    """A process: its command and its readiness check."""
 
     name: str
     command: Sequence[str]
@@ -69,13 +71,13 @@ class Service:
 
 @dataclass
 class Running:
-    """The processes that were started, in order."""
+    """The started processes, in order."""
 
     services: list[tuple[Service, "subprocess.Popen[bytes]"]] = field(default_factory=list)
     logs: Path = Path()
 
     def check(self) -> None:
-        """Look whether all are still there.
+        """Check that all processes are alive.
 
         Raises:
             ProcessFailed: if one has ended.
@@ -90,30 +92,30 @@ class Running:
 
 
 def reserved_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, and that nobody else is given while this process lives.
+    """Reserve free ports for the life of this process.
 
-    Each is held by a socket of ours that does not listen: the system gives such a port to none who
-    lets it choose one, but lets a server have it that asks for it by number, again and again. Other
-    systems than Linux would refuse that server, so there the ports are only free now.
+    A bound socket that does not listen holds each port: Linux then assigns the port to no other
+    process, but lets a server bind it by number, repeatedly. Other systems refuse that server, so
+    there the ports are only free now.
     """
     sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.bind((HOST, 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
+    for holder in sockets:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind((HOST, 0))
+    ports = [int(holder.getsockname()[1]) for holder in sockets]
+    for holder in sockets:
         if sys.platform == "linux":
-            one.detach()  # so that its descriptor stays open
+            holder.detach()  # its descriptor stays open
         else:
-            one.close()
+            holder.close()
     return ports
 
 
 def require_free(port: int, name: str) -> None:
-    """Refuse a port that something listens on.
+    """Check that a port is free.
 
     Raises:
-        ProcessFailed: naming the port and the setting.
+        ProcessFailed: with the port and its purpose.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -121,35 +123,27 @@ def require_free(port: int, name: str) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise ProcessFailed(
-                f"port {port} for the {name} is in use; stop what listens there or choose another"
+                f"port {port} for the {name} is in use; stop its process or choose another port"
             ) from error
 
 
 def services(
     ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Callable[[], bool]
 ) -> list[Service]:
-    """What runs, in the order in which it starts.
+    """The services, in the order of their start.
 
     Args:
-        ports: where they listen.
+        ports: of the services.
         workspace: workspace file that names the code server.
         tracking_uri: the MLflow store.
-        daemon_is_up: whether the daemon has given a sign of life.
+        daemon_is_up: readiness check of the daemon.
     """
     result = [
         Service(
             "code-server",
             [
-                _tool("dagster"),
-                *("code-server", "start", "--module-name", "creditrisk_assets.definitions"),
-                *(
-                    "--location-name",
-                    "creditrisk",
-                    "--host",
-                    HOST,
-                    "--port",
-                    str(ports.code_server),
-                ),
+                *(sys.executable, "-m", "creditrisk_assets.cli.main", "code-server"),
+                *("--host", HOST, "--port", str(ports.code_server)),
             ],
             lambda: _listens(ports.code_server),
         ),
@@ -201,8 +195,44 @@ def services(
     return result
 
 
+@contextmanager
+def loop_processes(
+    home: Path,
+    settings: Settings,
+    ports: Ports,
+    environment: dict[str, str],
+    on_progress: Callable[[str], None],
+) -> Iterator["Running"]:
+    """Run the loop's processes over one store.
+
+    Args:
+        home: folder of `dagster.yaml`.
+        settings: of the store.
+        ports: of the processes.
+        environment: added to this process's environment.
+        on_progress: called with the name of each process that is ready.
+
+    Raises:
+        ProcessFailed: if one does not become ready.
+    """
+    instance, since = status.open_instance(home), time.time()
+    workspace = settings.dagster_dir / "workspace.yaml"
+    write_workspace(workspace, ports.code_server)
+    wanted = services(
+        ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
+    )
+    own = {"DAGSTER_HOME": str(home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    try:
+        with running(
+            wanted, home, own | environment, settings.local_dir / "logs", on_progress
+        ) as up:
+            yield up
+    finally:
+        instance.dispose()
+
+
 def write_workspace(path: Path, code_server_port: int) -> None:
-    """A workspace file that names a running code server."""
+    """Write a workspace file that names a running code server."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
         f"load_from:\n  - grpc_server:\n      host: {HOST}\n      port: {code_server_port}\n      "
@@ -212,21 +242,20 @@ def write_workspace(path: Path, code_server_port: int) -> None:
 
 @contextmanager
 def running(
-    wanted: Sequence[Service],
+    to_start: Sequence[Service],
     folder: Path,
     environment: dict[str, str],
     logs: Path,
-    told: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> Iterator[Running]:
-    """Start processes one after the other, each when the one before is ready; end them in reverse
-    order.
+    """Start services in order, each after the one before is ready; stop them in reverse order.
 
     Args:
-        wanted: what to start.
+        to_start: the services.
         folder: their working directory.
         environment: added to this process's environment.
-        logs: folder of their logs, one file each.
-        told: called with each name that has become ready.
+        logs: folder of their logs, a file each.
+        on_progress: called with the name of each service that is ready.
 
     Raises:
         ProcessFailed: if one does not become ready.
@@ -234,7 +263,7 @@ def running(
     logs.mkdir(parents=True, exist_ok=True)
     started = Running(logs=logs)
     try:
-        for service in wanted:
+        for service in to_start:
             with (logs / f"{service.name}.log").open("wb") as log:
                 process = subprocess.Popen(
                     service.command,
@@ -243,12 +272,12 @@ def running(
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # a Ctrl-C is ours to pass on, in the right order
+                    start_new_session=True,  # on Ctrl-C this process stops them in order
                     preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 )
             started.services.append((service, process))
             _await_ready(service, started)
-            told(service.name)
+            on_progress(service.name)
         yield started
     finally:
         for _, process in reversed(started.services):
@@ -273,7 +302,7 @@ def _await_ready(service: Service, started: Running) -> None:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ask a process to end; after the time-out end it and what it started."""
+    """Terminate a process; after the time-out kill it. Kill its process group in any case."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -282,27 +311,23 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
             process.kill()
             process.wait()
     try:
-        os.killpg(
-            process.pid, signal.SIGKILL
-        )  # runs that a code server has started live in its group
+        os.killpg(process.pid, signal.SIGKILL)  # the runs of a code server are in its group
     except ProcessLookupError:
         return
 
 
 def _end_with_parent() -> None:
-    """In the child, before its program starts: end when the parent ends, also where that was
-    killed.
-    """
+    """Run in the child before its program starts: end it with its parent, even a killed one."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _tool(name: str) -> str:
     """A command of this Python environment, or of the path."""
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
+    own = Path(sys.executable).with_name(name)
+    command = str(own) if own.exists() else shutil.which(name)
+    if command is None:
         raise ProcessFailed(f"the command {name} is not installed; run make setup")
-    return found
+    return command
 
 
 def _listens(port: int) -> bool:

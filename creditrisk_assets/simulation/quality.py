@@ -1,9 +1,8 @@
-"""How much the simulator is worth: does a model that has seen simulated customers alone rank real
-ones?
+"""Quality of the simulator: performance on real customers of a model trained on simulated ones.
 
-Two sets of parameters are judged. Those refitted to the real training rows have seen none of the
-real rows that they are judged by, which makes them the honest figure; those committed with the
-package were fitted to all rows of the UCI data.
+Two sets of parameters are judged. The refitted ones use the real training rows and are judged on
+held-out rows, which gives an unbiased figure; the committed ones were fitted to all rows of the UCI
+data.
 """
 
 from collections.abc import Callable
@@ -23,14 +22,12 @@ from creditrisk_assets.simulation.fit import fit_parameters
 from creditrisk_assets.simulation.parameters import Parameters, committed_parameters
 
 LOWEST_AUC = 0.765
-"""On real test rows of a model trained on simulated customers; trained on real ones it reaches
-about 0.785.
+"""On real test rows, of a model trained on simulated customers; one trained on real customers
+reaches about 0.785.
 """
 
 HIGHEST_CSI = 0.05
-"""Of each field, against the real one's deciles: half of what the rule of thumb calls a small
-shift.
-"""
+"""Of each field, on the real field's deciles: half of the rule of thumb for a small shift."""
 
 HIGHEST_CORRELATION_DIFFERENCE = 0.05
 """Mean absolute difference of the correlations of all pairs of fields and target."""
@@ -38,13 +35,13 @@ HIGHEST_CORRELATION_DIFFERENCE = 0.05
 
 @dataclass(frozen=True)
 class SimulatorQuality:
-    """How near the customers of one set of parameters are to real ones.
+    """Similarity of simulated and real customers for a set of parameters.
 
     Attributes:
-        parameters: which, and which real rows they have seen.
-        reference: which real rows CSI and correlations compare with.
+        parameters: name of the set.
+        reference: name of the real rows for CSI and correlations.
         auc: of a model trained on simulated customers, on the real test rows.
-        auc_loss: what it lacks to a model trained on the real training rows, on the same test rows.
+        auc_loss: difference to a model trained on the real training rows, on the same test rows.
         auc_loss_standard_error: of that difference, by DeLong.
         csi: for each field, against the reference.
         correlation_difference: mean absolute difference of the correlations of all pairs of fields
@@ -68,7 +65,7 @@ class SimulatorQuality:
 
     @property
     def reached(self) -> bool:
-        """Whether AUC, every CSI and the correlations are within the bars."""
+        """Whether AUC, every CSI and the correlations are within their limits."""
         return (
             self.auc >= LOWEST_AUC
             and self.csi[self.worst_field] < HIGHEST_CSI
@@ -78,7 +75,7 @@ class SimulatorQuality:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """Both sets of parameters, and what they are compared with.
+    """Quality of both sets of parameters, with the figures for comparison.
 
     Attributes:
         training_rows: real rows that are not held out.
@@ -106,34 +103,34 @@ def simulator_quality(
     portfolio: Portfolio,
     rows: int,
     seed: int,
-    told: Callable[[], None] = lambda: None,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> QualityReport:
-    """Judge the simulator by real customers.
+    """Judge the simulator on real customers.
 
     Args:
-        customers: real ones in the shape of the UCI card portfolio: identifier, fields and target.
-        portfolio: whose recipe trains the models.
-        rows: how many customers to simulate.
+        customers: real ones in the columns of the UCI card portfolio: identifier, fields, target.
+        portfolio: with the recipe of the models.
+        rows: number of simulated customers.
         seed: of the simulation.
-        told: called after each of three models.
+        on_progress: called after each of three models.
 
     Raises:
-        ValueError: if there are too few real customers to fit the parameters to.
-        TrainingError: if there are too few to train a model on.
+        ValueError: if there are too few real customers to fit the parameters.
+        TrainingError: if there are too few to train a model.
     """
     frame = with_features(customers, portfolio)
     held_out = frame[HELD_OUT_COLUMN].to_numpy(dtype=np.bool_)
     test = training_rows(frame[held_out], portfolio, 1)
     by_real = predict(fit(portfolio, training_rows(frame[~held_out], portfolio, 1)), test.features)
-    told()
+    on_progress()
     refitted = fit_parameters(customers[~held_out], data="real training rows", sha256="")
 
     def quality(
         parameters: Parameters, name: str, reference: pd.DataFrame, reference_name: str
     ) -> SimulatorQuality:
         simulated = simulate_by(parameters, rows, seed)
-        by_simulated = _trained_and_applied(simulated, portfolio, test)
-        told()
+        by_simulated = _fit_and_predict(simulated, portfolio, test)
+        on_progress()
         gain, standard_error = auc_gain(test.target, by_simulated, by_real)
         return SimulatorQuality(
             parameters=name,
@@ -163,9 +160,7 @@ def simulator_quality(
 def csi_of_fields(
     reference: pd.DataFrame, simulated: pd.DataFrame, portfolio: Portfolio
 ) -> dict[str, float]:
-    """CSI of each field of simulated customers against real ones, with bins at the real ones'
-    deciles.
-    """
+    """CSI of each field of simulated customers against real ones, on the real deciles."""
     return {
         name: population_stability(
             name,
@@ -191,9 +186,9 @@ def _correlations(frame: pd.DataFrame) -> NDArray[np.float64]:
     return np.asarray(np.corrcoef(frame.to_numpy(dtype=np.float64), rowvar=False))
 
 
-def _trained_and_applied(
+def _fit_and_predict(
     simulated: pd.DataFrame, portfolio: Portfolio, test: TrainingRows
 ) -> NDArray[np.float64]:
-    """PD of the test rows by a model trained on all simulated customers."""
+    """PDs of the test rows from a model trained on all simulated customers."""
     rows = training_rows(with_features(simulated, portfolio), portfolio, 1)
     return predict(fit(portfolio, rows), test.features)

@@ -1,4 +1,4 @@
-"""A folder with a store of its own, made empty, for the demo and the drills."""
+"""Sandboxes: empty stores in their own folders, for the demo and the drills."""
 
 import fcntl
 import os
@@ -10,60 +10,60 @@ from pathlib import Path
 from creditrisk_assets.settings import POLICY_FILE, Settings, default_policy
 
 
-class SiteInUse(RuntimeError):
-    """Another process works in the same folder."""
+class SandboxInUse(RuntimeError):
+    """Another process uses the same sandbox."""
 
 
 @contextmanager
-def fresh_site(site: Path, project: Path) -> Iterator[Path]:
+def fresh_sandbox(sandbox: Path, project: Path) -> Iterator[Path]:
     """An empty store with the project's Dagster configuration, for one process at a time.
 
     Args:
-        site: the folder; what it holds is removed.
+        sandbox: the folder; what it holds is removed.
         project: folder of `dagster.yaml`.
 
     Raises:
-        FileNotFoundError: if the project's folder has no configuration.
-        SiteInUse: if another process holds it.
+        FileNotFoundError: if the project has no configuration.
+        SandboxInUse: if another process uses the folder.
     """
     if not (project / "dagster.yaml").is_file():
         raise FileNotFoundError(f"{project} has no dagster.yaml; run from the project's folder")
-    site.parent.mkdir(parents=True, exist_ok=True)
-    with (site.parent / f"{site.name}.lock").open("w") as lock:
+    sandbox.parent.mkdir(parents=True, exist_ok=True)
+    with (sandbox.parent / f"{sandbox.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise SiteInUse(
-                f"{site} is in use by another process; wait for it or use a second clone"
+            raise SandboxInUse(
+                f"{sandbox} is in use by another process; wait for it or use a second clone"
             ) from error
-        shutil.rmtree(site, ignore_errors=True)
-        (site / "data").mkdir(parents=True)
-        shutil.copy(project / "dagster.yaml", site / "dagster.yaml")
+        shutil.rmtree(sandbox, ignore_errors=True)
+        (sandbox / "data").mkdir(parents=True)
+        shutil.copy(project / "dagster.yaml", sandbox / "dagster.yaml")
         if (project / POLICY_FILE).is_file():
-            shutil.copy(project / POLICY_FILE, site / POLICY_FILE)
-        yield site.resolve()
+            shutil.copy(project / POLICY_FILE, sandbox / POLICY_FILE)
+        yield sandbox.resolve()
 
 
-def use_site(site: Path, report_rows: int, **variables: str) -> tuple[Settings, dict[str, str]]:
-    """Make a site this process's own: working directory, policy, settings, environment.
+def use_sandbox(
+    sandbox: Path, report_rows: int, **variables: str
+) -> tuple[Settings, dict[str, str]]:
+    """Use a sandbox in this process: working directory, policy, settings, environment.
 
     Args:
-        site: as `fresh_site` gives it.
-        report_rows: rows that a report of a day draws, in place of the policy's.
+        sandbox: from `fresh_sandbox`.
+        report_rows: rows of a day's report, in place of the policy's.
         variables: settings, `NAME=value` without their prefix.
 
     Returns:
-        The settings, and the environment for processes that are to work in the same site.
+        The settings, and the environment for other processes of the sandbox.
     """
-    os.chdir(site)  # Dagster's relative paths follow the working directory
-    environment = {"DAGSTER_HOME": str(site), "CREDITRISK_DATA_DIR": str(site / "data")}
+    os.chdir(sandbox)  # Dagster's relative paths follow the working directory
+    environment = {"DAGSTER_HOME": str(sandbox), "CREDITRISK_DATA_DIR": str(sandbox / "data")}
     environment |= {f"CREDITRISK_{name}": value for name, value in variables.items()}
     os.environ.update(environment)
     policy = default_policy()
     reports = policy.reports.model_copy(update={"rows": report_rows})
     text = policy.model_copy(update={"reports": reports}).toml()
-    (site / POLICY_FILE).write_text(text, encoding="utf-8")
-    os.environ.pop(
-        "MLFLOW_TRACKING_URI", None
-    )  # a store of its own, whatever the environment names
+    (sandbox / POLICY_FILE).write_text(text, encoding="utf-8")
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # it would name another store
     return Settings(), environment

@@ -1,9 +1,7 @@
-"""Days that put the loop to the test: who comes, what makes them default, what their files look
-like, and when they arrive.
+"""Scenarios that test the loop: customers, outcomes, files and arrival times of synthetic days.
 
-Everything is done to customers of any portfolio, simulated or from a file, by what the portfolio
-says of itself: whom to draw is decided by its features and their monotone directions, so no column
-is named here. The days are synthetic.
+They work on customers of any portfolio, simulated or from a file. The portfolio's features and
+their monotone directions decide which customers are drawn, so this module names no column.
 """
 
 import datetime
@@ -25,34 +23,32 @@ FloatArray = NDArray[np.float64]
 Zone = Literal["production", "outcomes"]
 
 POOL = 4
-"""Simulated customers drawn for each one that comes, so that who comes can be chosen."""
+"""Simulated customers per customer of a day: the pool that a day is drawn from."""
 
 NEWCOMER = "new_"
-"""Before the identifier of a customer of the history who comes as a new one."""
+"""Prefix of the identifier of a customer of the history who comes as a new one."""
 
 SEASON_DAYS = 30
 CONCEPT_STEEPNESS = 3
-"""Under a new concept the PD of a customer grows with this power of the rank in what now
-decides.
-"""
+"""Under concept drift the PD of a customer grows with this power of the new risk rank."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What happens, and what a good loop does about it."""
+    """A disturbance and the expected response of the loop."""
 
     name: str
     happens: str
-    wanted: str
+    expected: str
 
 
 SCENARIOS = {
-    one.name: one
-    for one in (
+    scenario.name: scenario
+    for scenario in (
         Scenario("stable", "the same population every day", "nothing"),
         Scenario(
             "covariate-shift",
-            "riskier customers come; who defaults is decided as before",
+            "riskier customers come; defaults depend on the customer as before",
             "an alarm",
         ),
         Scenario(
@@ -62,7 +58,7 @@ SCENARIOS = {
         ),
         Scenario(
             "concept-drift",
-            "the same customers come; half of the outcomes are decided by something else",
+            "the same customers come; half of the outcomes depend on other features",
             "refit",
         ),
         Scenario(
@@ -70,11 +66,11 @@ SCENARIOS = {
         ),
         Scenario(
             "schema-break",
-            "files lose, rename or reformat a column, and are sent again whole",
+            "files lose, rename or reformat a column, and arrive again whole",
             "blocked days, page a human",
         ),
         Scenario("late-outcomes", "outcomes arrive late, in two parts, some corrected", "nothing"),
-        Scenario("outage", "no files for some days, which are sent later", "nothing lost"),
+        Scenario("outage", "no files for some days, which arrive later", "nothing lost"),
         Scenario("burst", "one day with ten times the customers, in several files", "nothing"),
     )
 }
@@ -82,7 +78,7 @@ SCENARIOS = {
 
 @dataclass(frozen=True)
 class Arrival:
-    """A file that lands: in which zone, for which day, under which name."""
+    """A file that lands, with its zone, day and name."""
 
     zone: Zone
     day: str
@@ -97,11 +93,11 @@ class Plan:
     Attributes:
         scenario: its name.
         start: the first day.
-        days: how many days of customers; outcomes follow after them.
+        days: number of days with customers; outcomes follow after them.
         rows: customers a day.
         strength: 0 is no disturbance, 1 a practical one.
-        seed: the same seed lands the same files.
-        onset: the disturbance begins on this day, counted from 0.
+        seed: the same seed gives the same files.
+        onset: first day of the disturbance, counted from 0.
         outcomes_after_days: days from a decision to its outcome.
     """
 
@@ -120,13 +116,13 @@ class Plan:
 
 
 Draw = Callable[[int, int, np.random.Generator], pd.DataFrame]
-"""Gives customers to choose so many from: `(ordinal of the day, rows, rng)` to identifier, fields
-and target.
+"""Gives a pool of customers for a day: `(ordinal of the day, rows, rng)` to identifier, fields and
+target.
 """
 
 
 def simulated_customers(portfolio: Portfolio) -> Draw:
-    """New simulated customers every day.
+    """A draw of new simulated customers every day.
 
     Raises:
         ValueError: if the portfolio has no simulator.
@@ -138,17 +134,16 @@ def simulated_customers(portfolio: Portfolio) -> Draw:
 
 
 def customers_of(frame: pd.DataFrame) -> Draw:
-    """The customers of a file, seen again on many days, each at most once a day.
+    """A draw of the customers of a file, each on many days and at most once a day.
 
     Raises:
-        ValueError: by the drawing, if a day wants more customers than there are.
+        ValueError: by the draw, if a day needs more customers than the file has.
     """
 
     def draw(_ordinal: int, rows: int, _rng: np.random.Generator) -> pd.DataFrame:
         if rows > len(frame):
             raise ValueError(
-                f"{rows:,} customers wanted for a day; valid: at most the {len(frame):,} that "
-                "there are"
+                f"a day has {rows:,} customers; valid: at most the {len(frame):,} of the file"
             )
         return frame
 
@@ -156,15 +151,14 @@ def customers_of(frame: pd.DataFrame) -> Draw:
 
 
 def newcomers(history: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame:
-    """The customers of a history that no model learns from, as new customers.
+    """The held-out customers of a history, as new customers that no model was trained on.
 
-    They are the held-out ones, so that no row of training comes again as somebody new. Each gets
-    another identifier, always the same: under their own they would all be held out of what
-    challengers learn, too.
+    Each gets another, fixed identifier: under their own, all of them would be held out of the
+    challengers' training too.
 
     Args:
         history: identifier, fields and target.
-        portfolio: whose customers they are.
+        portfolio: of the customers.
     """
     held_out = history[is_held_out(history[portfolio.identifier])].reset_index(drop=True)
     return held_out.assign(
@@ -173,15 +167,15 @@ def newcomers(history: pd.DataFrame, portfolio: Portfolio) -> pd.DataFrame:
 
 
 def arrivals(plan: Plan, portfolio: Portfolio, draw: Draw) -> Iterator[tuple[str, list[Arrival]]]:
-    """What lands on each day, from the first day until the last outcome.
+    """The files of each day, from the first day to the last outcome.
 
     Args:
         plan: the scenario.
-        portfolio: whose customers they are.
-        draw: where they come from.
+        portfolio: of the customers.
+        draw: source of the customers.
 
     Yields:
-        The day on which the files land, and the files, which may be of earlier days.
+        The day of landing and its files, which may be of earlier days.
     """
     waiting: dict[int, list[Arrival]] = {}
     for offset in range(plan.days):
@@ -197,7 +191,7 @@ def arrivals(plan: Plan, portfolio: Portfolio, draw: Draw) -> Iterator[tuple[str
 
 
 def day_of_customers(plan: Plan, portfolio: Portfolio, draw: Draw, offset: int) -> pd.DataFrame:
-    """Who comes on one day, with the outcome that they will have."""
+    """The customers of a day with their future outcomes."""
     rng = np.random.default_rng([plan.seed, offset])
     strength = plan.strength if offset >= plan.onset else 0.0
     rows = plan.rows
@@ -205,60 +199,57 @@ def day_of_customers(plan: Plan, portfolio: Portfolio, draw: Draw, offset: int) 
         rows = round(rows * (1 + 9 * strength))
     pool = draw(plan.start.toordinal() + offset, rows, rng)
     if plan.scenario == "covariate-shift":
-        customers = chosen(pool, strength * risk_index(portfolio, pool), rows, rng)
+        customers = weighted_sample(pool, strength * risk_index(portfolio, pool), rows, rng)
     elif plan.scenario == "seasonal":
         season = 0.3 * strength * math.sin(2 * math.pi * (offset - plan.onset) / SEASON_DAYS)
-        customers = chosen(pool, season * risk_index(portfolio, pool), rows, rng)
+        customers = weighted_sample(pool, season * risk_index(portfolio, pool), rows, rng)
     elif plan.scenario == "prior-shift":
-        customers = chosen(
+        customers = weighted_sample(
             pool,
             math.log1p(strength) * pool[portfolio.target].to_numpy(dtype=np.float64),
             rows,
             rng,
         )
     else:
-        customers = chosen(pool, np.zeros(len(pool)), rows, rng)
+        customers = weighted_sample(pool, np.zeros(len(pool)), rows, rng)
     if plan.scenario == "concept-drift":
-        bad_rate = float(
-            pool[portfolio.target].mean()
-        )  # the day's own would count its chance twice
-        customers = redrawn_outcomes(portfolio, customers, min(1.0, 0.5 * strength), rng, bad_rate)
+        # The day's own bad rate would count its chance twice.
+        bad_rate = float(pool[portfolio.target].mean())
+        customers = redraw_outcomes(portfolio, customers, min(1.0, 0.5 * strength), rng, bad_rate)
     return customers
 
 
-def chosen(
+def weighted_sample(
     pool: pd.DataFrame, log_weight: FloatArray, rows: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """So many of a pool without repeats, the heavier ones more likely (the largest of log weight
-    plus Gumbel noise).
-    """
+    """Draw a weighted sample without replacement (the largest of log weight plus Gumbel noise)."""
     order = np.argsort(-(log_weight + rng.gumbel(size=len(pool))), kind="stable")
     return pool.iloc[np.sort(order[:rows])].reset_index(drop=True)
 
 
 def risk_index(portfolio: Portfolio, customers: pd.DataFrame) -> FloatArray:
-    """How risky a customer looks by the features whose direction the portfolio states: mean rank,
-    in standard deviations.
+    """Risk of each customer by the features with a monotone direction: mean rank, in standard
+    deviations.
     """
     return _mean_rank(portfolio, customers, [feature.monotone for feature in portfolio.features])
 
 
-def redrawn_outcomes(
+def redraw_outcomes(
     portfolio: Portfolio,
     customers: pd.DataFrame,
     share: float,
     rng: np.random.Generator,
     bad_rate: float | None = None,
 ) -> pd.DataFrame:
-    """A share of the outcomes is drawn again at the same bad rate, decided by the features whose
-    direction the portfolio does not state; where it states all, by their opposite.
+    """Draw a share of the outcomes again at the same bad rate, by the features without a monotone
+    direction; if all have one, by the opposite directions.
 
     Args:
-        portfolio: whose customers they are.
+        portfolio: of the customers.
         customers: with their outcomes.
         share: of the outcomes.
-        rng: of the drawing.
-        bad_rate: of those drawn again; by default the customers' own.
+        rng: of the draw.
+        bad_rate: of the new outcomes; by default the customers' own.
     """
     other = [int(feature.monotone == 0) for feature in portfolio.features]
     weights = other if any(other) else [-feature.monotone for feature in portfolio.features]
@@ -282,8 +273,8 @@ def _mean_rank(portfolio: Portfolio, customers: pd.DataFrame, weights: Sequence[
 
 
 def _ranks(matrix: FloatArray) -> FloatArray:
-    """Ranks of each column as shares, centred on 0; ties share their mean rank, missing values are
-    in the middle.
+    """Ranks of each column as shares, centred on 0; ties get their mean rank, missing values the
+    middle.
     """
     ranks = pd.DataFrame(matrix).rank(pct=True).fillna(0.5).to_numpy(dtype=np.float64)
     return np.asarray(ranks - 0.5)
@@ -322,7 +313,7 @@ def _files_of_day(
 
 
 def _broken(portfolio: Portfolio, fields: pd.DataFrame, kind: int) -> pd.DataFrame:
-    """The first field lost, renamed, or with its unit behind each number."""
+    """The fields with the first one lost, renamed, or with a unit after each number."""
     name = portfolio.field_names[0]
     if kind % 3 == 0:
         return fields.drop(columns=name)

@@ -1,6 +1,4 @@
-"""The loop without its daemon: jobs and sensors of a real Dagster instance, stepped one after the
-other in this process.
-"""
+"""The loop without its daemon: steps jobs and sensors of a Dagster instance in this process."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -33,34 +31,33 @@ compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
 """
-"""One database for all runs, and no process for each step that catches what it prints: half the
-time of a day.
+"""A single database for all runs and no capture of each step's output: this saves half the time of
+a day.
 """
 
 WRITTEN_LAZILY = "PRAGMA synchronous=OFF"
-"""A stepped loop need not survive a power cut, only its own death: what SQLite has written is the
-system's to keep. Waiting for the disk at each of a run's hundred events was a third of a day's
-time.
+"""A stepped loop must survive its own death but no power cut, so SQLite need not wait for the disk.
+That wait, at each of a run's hundred events, was a third of a day's time.
 """
 
 ROUNDS_LIMIT = 20
 
 
 class DoesNotSettle(RuntimeError):
-    """The sensors go on asking for runs on the same files."""
+    """The sensors request runs without end."""
 
 
 @dataclass
 class SteppedLoop:
-    """The system in a folder, stepped by hand.
+    """The system in a folder, stepped by its caller.
 
     Attributes:
         home: the Dagster home.
         settings: of this loop.
         instance: on SQLite in the home.
         definitions: over the settings.
-        cursors: what each sensor remembers.
-        skip_reasons: what each sensor said when it last asked for nothing.
+        cursors: of each sensor.
+        skip_reasons: the last one of each sensor.
     """
 
     home: Path
@@ -88,7 +85,7 @@ class SteppedLoop:
     def run(
         self, job: str, day: str | None = None, tags: dict[str, str] | None = None
     ) -> dg.ExecuteInProcessResult:
-        """Execute a job; a failure is in the result and in the instance, it is not raised."""
+        """Execute a job; a failure is in the result and in the instance, not raised."""
         resolved = self.definitions.resolve_job_def(job)
         if day is not None:
             add_days(self.instance, [day])
@@ -101,7 +98,7 @@ class SteppedLoop:
         )
 
     def tick(self, sensor: dg.SensorDefinition) -> dg.SensorResult:
-        """Evaluate a sensor once with the cursor that it left."""
+        """Evaluate a sensor once with its stored cursor."""
         context = dg.build_sensor_context(
             instance=self.instance,
             cursor=self.cursors.get(sensor.name),
@@ -125,41 +122,41 @@ class SteppedLoop:
     def settle(
         self, ticked: Sequence[dg.SensorDefinition] = sensors.STARTING
     ) -> list[dg.ExecuteInProcessResult]:
-        """Tick sensors, all of them by default, and execute what they ask for, until they ask for
-        nothing; a run key is executed once, as by the daemon.
+        """Tick sensors, by default all, and execute the requested runs until there are none; a run
+        key is executed once, as by the daemon.
 
         Raises:
-            DoesNotSettle: if they never stop asking.
+            DoesNotSettle: if requests continue after `ROUNDS_LIMIT` rounds.
         """
         results = []
         for _ in range(ROUNDS_LIMIT):
-            asked = False
+            requested = False
             for sensor in ticked:
                 for request in self.tick(sensor).run_requests or []:
-                    if self._known(sensor.name, request.run_key):
+                    if self._has_run(sensor.name, request.run_key):
                         continue
-                    asked = True
+                    requested = True
                     tags = {
                         **request.tags,
                         "dagster/run_key": request.run_key or "",
                         "dagster/sensor_name": sensor.name,
                     }
                     results.append(self.run(str(sensor.job_name), request.partition_key, tags))
-            if not asked:
+            if not requested:
                 return results
         raise DoesNotSettle(
-            f"after {ROUNDS_LIMIT} rounds the sensors still ask for runs: {self.skip_reasons}"
+            f"after {ROUNDS_LIMIT} rounds the sensors still request runs: {self.skip_reasons}"
         )
 
     def name_champion(self, record: ChampionRecord, *bundles: Bundle) -> ChampionRecord:
-        """Put a model in force that was made elsewhere: in the ledger, then in the asset.
+        """Put a model from elsewhere into force: in the ledger, then in the asset.
 
         Args:
-            record: of the model; which entry of the ledger it names is set here.
-            bundles: what the store does not have yet of its bundle and its fallback.
+            record: of the model, without its ledger entry.
+            bundles: its bundle and fallback, if the store lacks them.
 
         Returns:
-            The record as the asset names it.
+            The record with its ledger entry.
         """
         require_one_store(self.settings, self.instance)
         for bundle in bundles:
@@ -182,27 +179,29 @@ class SteppedLoop:
         named = record.model_copy(
             update={"ledger_entry": entry.number, "ledger_sha256": entry.sha256}
         )
-        said = {
+        metadata = {
             name: getattr(named, name)
             for name in ChampionRecord.model_fields
             if getattr(named, name) is not None
         }
-        said |= {
-            name: dg.MetadataValue.json(said[name].model_dump())
+        metadata |= {
+            name: dg.MetadataValue.json(metadata[name].model_dump())
             for name in ("rule", "fallback")
-            if name in said
+            if name in metadata
         }
-        self.instance.report_runless_asset_event(dg.AssetMaterialization("champion", metadata=said))
+        self.instance.report_runless_asset_event(
+            dg.AssetMaterialization("champion", metadata=metadata)
+        )
         return named
 
-    def _known(self, sensor: str, run_key: str | None) -> bool:
+    def _has_run(self, sensor: str, run_key: str | None) -> bool:
         tags = {"dagster/run_key": run_key or "", "dagster/sensor_name": sensor}
         return run_key is not None and self.instance.get_runs_count(dg.RunsFilter(tags=tags)) > 0
 
 
 @cache
 def _write_lazily() -> None:
-    """From now on no SQLite database that this process opens waits for the disk."""
+    """Open all further SQLite databases of this process without waits for the disk."""
 
     @sa.event.listens_for(sa.Engine, "connect")
     def lazily(connection: Any, _: object) -> None:

@@ -238,13 +238,21 @@ def route_table(
 
 
 class Refused(HTTPException):
-    """A request that the gateway does not let through; `why` is a word for log and metrics."""
+    """A request that the gateway does not let through; `why` is a word for log and metrics,
+    `caller` its caller where that is known.
+    """
 
     def __init__(
-        self, status: int, why: str, detail: str, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        why: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        caller: Caller | None = None,
     ) -> None:
         super().__init__(status, detail, dict(headers or {}))
         self.why = why
+        self.caller = caller
 
 
 class Admission:
@@ -310,16 +318,15 @@ class Admission:
             raise Refused(401, why, detail + HOW_TO_SEND_A_KEY, {"WWW-Authenticate": challenge})
         if caller.scopes.isdisjoint(rule.scopes):
             needed = " or ".join(sorted(rule.scopes))
-            raise Refused(
-                403, "scope", f"{caller.name} may not do this: the scope {needed} is missing"
-            )
+            detail = f"{caller.name} may not do this: the scope {needed} is missing"
+            raise Refused(403, "scope", detail, caller=caller)
         over = None if self._limiter is None else self._limiter.refusal(caller.name)
         if over is not None:
             detail = (
                 f"{caller.name} asks more than {over.rate:g} times a second; wait "
                 f"{over.seconds:.3f} s"
             )
-            raise Refused(429, "rate", detail, over.headers)
+            raise Refused(429, "rate", detail, over.headers, caller)
         return caller
 
 

@@ -150,6 +150,7 @@ class Gateway:
         except HTTPException as refused:
             if isinstance(refused, Refused):
                 exchange.refused = refused.why
+                exchange.caller = refused.caller or exchange.caller
             if not exchange.status:
                 if not exchange.body_is_read and refused.status_code not in (408, 413):
                     exchange.body_is_read = await _dropped(receive, exchange.rule.body)

@@ -52,8 +52,7 @@ def parse(body: bytes | bytearray, depth: int = DEPTH) -> Any:
     except RecursionError:
         raise _too_deep(depth) from None
     except ValueError as error:
-        empty = "the body is empty; valid: JSON" if not text.strip() else None
-        raise NotStrictJson(empty or f"not JSON: {str(error)[:200]}") from None
+        raise NotStrictJson(_why(text, error)) from None
     if body.count(b"{") + body.count(b"[") > depth:
         _require_depth(value, depth)
     return value
@@ -90,6 +89,16 @@ class StrictRoute(APIRoute):
             return await handler(read)
 
         return strict
+
+
+def _why(text: str, error: ValueError) -> str:
+    if not text.strip():
+        return "the body is empty; valid: JSON"
+    if isinstance(error, UnicodeEncodeError):
+        return "not JSON: a text has half of a surrogate pair"
+    if not isinstance(error, json.JSONDecodeError):
+        return "not JSON: a number has thousands of digits"
+    return f"not JSON: {str(error)[:200]}"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

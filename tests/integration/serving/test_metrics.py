@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from fastapi import FastAPI
-from prometheus_client.parser import text_string_to_metric_families
 
 import serving
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule, Decisions
@@ -30,6 +29,7 @@ from serving.ops.metrics import (
     add_metrics_route,
     empty_metrics,
 )
+from tests.support.metrics import samples
 from tests.support.servers import gateway, served
 
 ROOT = Path(str(serving.__file__)).parents[1]
@@ -39,18 +39,18 @@ ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 WORKER = """
 import sys, time
 from pathlib import Path
+import numpy as np
+from serving.inference.decider import Group
 from serving.ops.metrics import Metrics
 metrics = Metrics(Path(sys.argv[1]))
-metrics.started()
-metrics.observe_champion("7", "abc")
-metrics.observe_decisions("7", [0, 1, 1], [0.1, 0.3, 0.9])
-metrics.observe_group(3, 0.002, time.perf_counter() - 0.01)
+metrics.on_request()
+metrics.on_champion(champion("7"))
+group = Group(champion("7"), decisions([0, 1, 1], [0.1, 0.3, 0.9]), 0.002, time.perf_counter() - 0.01)
+metrics.on_decided(group)
 time.sleep(0.6)
 print("counted", flush=True)
 sys.stdin.readline()
 """
-
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @pytest.fixture
@@ -58,14 +58,6 @@ def metrics(tmp_path: Path) -> Iterator[Metrics]:
     counting = Metrics(tmp_path / "metrics")
     yield counting
     counting.close()
-
-
-def samples(text: bytes) -> Samples:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text.decode())
-        for sample in family.samples
-    }
 
 
 def champion(version: str, *, degraded: bool = False) -> LoadedChampion:
@@ -81,14 +73,22 @@ def champion(version: str, *, degraded: bool = False) -> LoadedChampion:
     return LoadedChampion(record, cast(Bundle, None), degraded)
 
 
+def decisions(predictions: list[int], probabilities: list[float]) -> Decisions:
+    return cast(
+        Decisions,
+        SimpleNamespace(
+            prediction=np.array(predictions), default_probability=np.array(probabilities)
+        ),
+    )
+
+
 def all_observed(metrics: Metrics) -> None:
     """Something of everything."""
-    decisions = SimpleNamespace(prediction=np.array([0]), default_probability=np.array([0.2]))
     second = champion("2", degraded=True)
     metrics.on_champion(champion("1"))
     metrics.on_champion(second)
     metrics.on_refused()
-    metrics.on_decided(Group(second, cast(Decisions, decisions), 0.001, time.perf_counter()))
+    metrics.on_decided(Group(second, decisions([0], [0.2]), 0.001, time.perf_counter()))
     metrics.on_not_written()
 
 
@@ -108,7 +108,7 @@ def test_one_worker_tells_about_all_and_the_dead_leave_their_counts_only(tmp_pat
         assert worker.stdout is not None
         assert worker.stdout.readline() == b"counted\n"
     own = Metrics(folder)
-    model = (("bundle_sha256", "abc"), ("degraded", "false"), ("model_version", "7"))
+    model = (("bundle_sha256", "7" * 64), ("degraded", "false"), ("model_version", "7"))
     decided = (
         "creditrisk_decisions_total",
         (("degraded", "false"), ("model_version", "7"), ("prediction", "1")),

@@ -142,9 +142,9 @@ def test_without_the_extra_the_message_says_what_to_install() -> None:
     """The module is kept out of this process by telling Python that there is none of this name."""
     code = (
         "import sys; sys.modules['opentelemetry.exporter'] = None\n"
-        "from serving.ops.tracing import tracing, TelemetryMissing\n"
+        "from serving.ops.tracing import tracing, TracingMissing\n"
         "try: tracing('http://127.0.0.1:4318')\n"
-        "except TelemetryMissing as missing: print(missing)"
+        "except TracingMissing as missing: print(missing)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

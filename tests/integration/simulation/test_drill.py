@@ -11,9 +11,9 @@ from creditrisk_assets.simulation.drill import (
     markdown,
     run_drill,
 )
-from creditrisk_assets.simulation.sandbox import SiteInUse, fresh_site
+from creditrisk_assets.simulation.sandbox import SandboxInUse, fresh_sandbox
 from creditrisk_assets.simulation.scenarios import Plan
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_broken_files_block_their_days_call_for_a_person_and_cost_no_decision(
     report = drill(project, "schema-break")
     assert report.first_alarm is not None
     assert (report.first_alarm.what, report.first_alarm.day) == (
-        "Too much of the day was rejected or unreadable",
+        "Too many rows of the day are rejected or unreadable",
         "2025-01-04",
     )
     assert report.detection_delay_days == 0
@@ -77,8 +77,8 @@ def test_a_new_concept_is_seen_when_its_outcomes_arrive_and_answered_by_a_better
 
 def test_two_drills_of_one_scenario_at_once_are_refused(project: Path) -> None:
     with (
-        fresh_site(project / "data" / "drill" / "stable", project),
-        pytest.raises(SiteInUse, match="in use by another process"),
+        fresh_sandbox(project / "data" / "drill" / "stable", project),
+        pytest.raises(SandboxInUse, match="in use by another process"),
     ):
         drill(project, "stable")
     assert datetime.date.fromisoformat("2025-01-01") == START

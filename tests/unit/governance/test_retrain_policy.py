@@ -262,7 +262,7 @@ def test_a_month_has_a_budget() -> None:
 
 
 def test_after_so_many_rejections_a_person_is_asked_and_their_own_retrain_begins_anew() -> None:
-    """Who trains again and again on evidence that gives no better model will in the end promote by chance."""
+    """Repeated retrains on evidence that gives no better model end in a promotion by chance."""
     stuck = decide([cause()], replace(CALM, past=past(100, 200, 300)), LIMITS)
     assert stuck.causes == ()
     assert stuck.reason.endswith(

@@ -1,4 +1,4 @@
-"""Which alarms a person is told of."""
+"""Alert messages from evaluations of checks."""
 
 from collections import Counter
 from itertools import pairwise
@@ -36,7 +36,7 @@ def reading(number: int, passed: bool, day: int = 1, **changed: Any) -> Reading:
     return Reading(**(values | changed))
 
 
-def told(*readings: Reading, reminder_days: int = 7) -> list[Message]:
+def messages_of(*readings: Reading, reminder_days: int = 7) -> list[Message]:
     return advance({}, readings, reminder_days, LINKS)[1]
 
 
@@ -45,7 +45,7 @@ def kinds(messages: list[Message]) -> list[str]:
 
 
 def test_an_alarm_that_persists_is_told_once_and_when_it_ends() -> None:
-    messages = told(*(reading(day, day > 5, day) for day in range(1, 8)))
+    messages = messages_of(*(reading(day, day > 5, day) for day in range(1, 8)))
     assert kinds(messages) == ["started", "resolved"]
     started, resolved = (one.body for one in messages)
     assert started["episode"] == resolved["episode"]
@@ -66,14 +66,14 @@ def test_an_alarm_that_persists_is_told_once_and_when_it_ends() -> None:
 def test_the_text_begins_with_what_is_wrong_or_with_its_end() -> None:
     better = {"summary": "score 0.05, limit 0.1", "model_version": "1"}
     started, resolved = (
-        one.body for one in told(reading(1, False, 1), reading(2, True, 2, metadata=better))
+        one.body for one in messages_of(reading(1, False, 1), reading(2, True, 2, metadata=better))
     )
     assert started["failure"] == resolved["failure"] == "The score has shifted"
     assert started["summary"] == "The score has shifted: score 0.3 > 0.1"
     assert resolved["summary"] == "Resolved: The score has shifted. Now: score 0.05, limit 0.1"
     other = {"summary": "The score has shifted: score 0.4 > 0.1", "model_version": "2"}
     _, resolved, started = (
-        one.body for one in told(reading(1, False, 1), reading(2, False, 2, metadata=other))
+        one.body for one in messages_of(reading(1, False, 1), reading(2, False, 2, metadata=other))
     )
     assert resolved["summary"] == "Resolved: The score has shifted. Now version 2 is judged"
     assert started["summary"] == other["summary"]
@@ -81,24 +81,26 @@ def test_the_text_begins_with_what_is_wrong_or_with_its_end() -> None:
 
 def test_it_is_told_again_after_some_days_of_data() -> None:
     readings = [reading(day, False, day) for day in range(1, 16)]
-    assert [one.body["partition"] for one in told(*readings)] == [
+    assert [one.body["partition"] for one in messages_of(*readings)] == [
         "2026-02-01",
         "2026-02-08",
         "2026-02-15",
     ]
-    assert kinds(told(*readings, reminder_days=0)) == ["started"]
+    assert kinds(messages_of(*readings, reminder_days=0)) == ["started"]
 
 
 def test_it_is_told_when_it_becomes_more_urgent() -> None:
     page = {"summary": "worse", "tier": Tier.PAGE.value, "model_version": "1"}
-    messages = told(reading(1, False, 1), reading(2, False, 2, metadata=page), reading(3, False, 3))
+    messages = messages_of(
+        reading(1, False, 1), reading(2, False, 2, metadata=page), reading(3, False, 3)
+    )
     assert kinds(messages) == ["started", "raised"]
     assert messages[1].body["tier"] == "page now"
 
 
 def test_a_new_champion_ends_the_alarm_on_the_old_one_and_may_have_its_own() -> None:
     other = {"summary": "x", "model_version": "2"}
-    messages = told(
+    messages = messages_of(
         reading(1, False, 1),
         reading(2, False, 2, metadata=other),
         reading(3, True, 3, metadata=other),
@@ -108,9 +110,9 @@ def test_a_new_champion_ends_the_alarm_on_the_old_one_and_may_have_its_own() -> 
 
 
 def test_a_good_old_day_does_not_end_the_alarm_of_a_later_one_and_a_corrected_day_does() -> None:
-    assert kinds(told(reading(1, False, 9), reading(2, True, 3))) == ["started"]
-    assert kinds(told(reading(1, False, 9), reading(2, True, 9))) == ["started", "resolved"]
-    assert kinds(told(reading(1, True, 9), reading(2, False, 3), reading(3, True, 10))) == [
+    assert kinds(messages_of(reading(1, False, 9), reading(2, True, 3))) == ["started"]
+    assert kinds(messages_of(reading(1, False, 9), reading(2, True, 9))) == ["started", "resolved"]
+    assert kinds(messages_of(reading(1, True, 9), reading(2, False, 3), reading(3, True, 10))) == [
         "started",
         "resolved",
     ]
@@ -121,16 +123,16 @@ def test_an_alarm_that_two_observers_see_is_one_and_ends_when_both_say_so() -> N
         return reading(int(number), passed, 1, observer=observer, partition=None)
 
     both = (seen(1, False, "loop"), seen(2, False, "outside"), seen(3, True, "loop"))
-    assert kinds(told(*both)) == ["started"]
-    assert kinds(told(*both, seen(4, True, "outside"))) == ["started", "resolved"]
+    assert kinds(messages_of(*both)) == ["started"]
+    assert kinds(messages_of(*both, seen(4, True, "outside"))) == ["started", "resolved"]
     silent = (*both[:2], reading(100_000, True, 1, observer="loop"))
-    assert kinds(told(*silent)) == ["started", "resolved"], (
+    assert kinds(messages_of(*silent)) == ["started", "resolved"], (
         "an observer that is silent for a day counts no more"
     )
 
 
 def test_a_check_that_is_in_no_table_is_a_note() -> None:
-    (message,) = told(reading(1, False, check="somebody_elses", metadata={}))
+    (message,) = messages_of(reading(1, False, check="somebody_elses", metadata={}))
     assert (message.body["tier"], message.body["action"], message.body["model_version"]) == (
         "note",
         None,
@@ -164,7 +166,7 @@ def test_no_alarm_is_lost_and_none_is_told_twice(
     episodes: dict[tuple[str, str], Episode] = {}
     messages: list[Message] = []
     bounds = sorted({0, len(readings), *(cut for cut in cuts if cut < len(readings))})
-    for begin, end in pairwise(bounds):  # whatever comes together, the same is told
+    for begin, end in pairwise(bounds):  # the messages do not depend on the batches
         before = dict(episodes)
         episodes, new = advance(episodes, readings[begin:end], reminder_days, LINKS)
         messages += new
@@ -177,7 +179,7 @@ def test_no_alarm_is_lost_and_none_is_told_twice(
                     LINKS,
                 )
                 assert (one.asset, one.check) in at_once[0], (
-                    "every failure belongs to an alarm that somebody was told of"
+                    "every failure belongs to an alarm with a message"
                 )
     assert (episodes, messages) == advance({}, readings, reminder_days, LINKS)
     assert len({one.identity for one in messages}) == len(messages)

@@ -1,4 +1,4 @@
-"""When drift is an alarm: rarely where nothing has moved, soon where something has, and never for what nobody need act on."""
+"""The drift rule: rare false alarms, early detection, and no alarm below the floor."""
 
 from typing import Any
 

@@ -158,7 +158,7 @@ def test_the_sampling_error_is_how_far_estimates_of_one_population_lie_apart() -
 
 
 def test_both_errors_together_are_delongs() -> None:
-    """What is realised differs from the population's AUC by who came and by what became of them."""
+    """The realised AUC differs from the population's by chance in the sample and in the outcomes."""
     rng = np.random.default_rng(9)
     probability = day(rng, 20_000)
     target = (rng.random(20_000) < probability).astype(np.int64)

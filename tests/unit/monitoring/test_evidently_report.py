@@ -53,7 +53,7 @@ def report(sides: tuple[pd.DataFrame, pd.DataFrame]) -> EvidentlyReport:
 
 
 def metrics(report: EvidentlyReport) -> dict[str, dict[str, object]]:
-    """What the report says of each column."""
+    """Figure and verdict of each column of the report."""
     return {
         one["config"]["column"]: one
         for one in json.loads(report.json)["metrics"]

@@ -203,7 +203,7 @@ def test_a_large_day_without_a_single_bad_fails_the_test_of_level() -> None:
 
 
 def test_of_few_outcomes_the_level_is_tested_by_binomial_tails() -> None:
-    """One bad of 20 customers at a PD of 1 % is six times the expected rate and happens every fifth day."""
+    """A single bad among 20 customers at a PD of 1 % is six times the expected rate and happens every fifth day."""
     figures = {"rows": 20.0, "mean_pd": 0.01, "pd_variance": 0.0099}
     one, all_bad = ({**figures, "bads": bads, "bad_rate": bads / 20} for bads in (1.0, 20.0))
     assert level_test(one, 0.001, 0.03).passed

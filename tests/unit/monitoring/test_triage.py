@@ -1,4 +1,4 @@
-"""What the evidence behind an alarm asks for."""
+"""Triage of an alarm by outcomes."""
 
 import math
 
@@ -72,7 +72,7 @@ def test_small_differences_are_no_reason_however_many_rows_prove_them() -> None:
 
 
 def test_days_are_pooled() -> None:
-    """What no single day can prove, ten can."""
+    """Ten days prove together more than any single day."""
     weak = day_figures(rows=200, bads=44, roc_auc=0.70, roc_auc_standard_error=0.04)
     assert weighed(weak).action is Action.NOTHING
     found = weighed(*[weak] * 10)

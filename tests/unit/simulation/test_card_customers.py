@@ -28,13 +28,13 @@ from creditrisk_assets.simulation.quality import (
     csi_of_fields,
     simulator_quality,
 )
-from tests.conftest import REPOSITORY, UCI_SHA256
+from tests.support.places import REPOSITORY, UCI_SHA256
 
 COMMITTED = REPOSITORY / "creditrisk_assets" / "simulation" / TABLE
 
 
 def outside(customers: pd.DataFrame) -> dict[str, int]:
-    """How many values of each field the contract would refuse."""
+    """Number of values of each field outside the contract."""
     wrong = {PORTFOLIO.target: int((~customers[PORTFOLIO.target].isin([0, 1])).sum())}
     for field in PORTFOLIO.fields:
         values = customers[field.name]

@@ -146,7 +146,7 @@ def test_customers_of_a_file_keep_their_names_and_come_at_most_once_a_day() -> N
         assert set(day[IDENTIFIER]) <= set(file[IDENTIFIER])
     with pytest.raises(
         ValueError,
-        match="2,000 customers wanted for a day; valid: at most the 1,000 that there are",
+        match="a day has 2,000 customers; valid: at most the 1,000 of the file",
     ):
         day_of_customers(plan("burst"), PORTFOLIO, customers_of(file), 4)
 

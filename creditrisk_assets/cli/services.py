@@ -1,0 +1,56 @@
+"""The commands `creditrisk init` and `creditrisk code-server`, which start the processes of the
+loop, the same for Compose, `creditrisk dev`, the demo and the drills.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from creditrisk_assets.cli.common import console, fail, home_folder, settings_here
+
+DEFINITIONS = "creditrisk_assets.definitions"
+LOCATION = "creditrisk"
+
+
+def init() -> None:
+    """Create the store: Dagster's and MLflow's databases and the landing folders. Neither database
+    can be created by several processes at a time.
+    """
+    from creditrisk_assets.defs import status
+    from creditrisk_assets.defs.store_mark import require_one_store
+    from creditrisk_assets.registry import Registry
+    from creditrisk_assets.store import StoreMismatch
+
+    settings = settings_here()
+    try:
+        require_one_store(settings, status.open_instance(home_folder()))
+    except StoreMismatch as error:
+        fail(error)
+    Registry(settings).prepare()
+    for folder in (settings.landing_production, settings.landing_outcomes):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def code_server(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 4000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Load the definitions and execute the runs. Runs of a code server that was killed are marked
+    as lost first; the sensor `lost_runs` asks for them again.
+    """
+    from creditrisk_assets.defs import status
+    from creditrisk_assets.defs.orphaned_runs import end_orphaned_runs
+
+    home = home_folder()
+    for run_id in end_orphaned_runs(status.open_instance(home)):
+        console.print(f"run {run_id} was lost with an earlier code server; it is started once more")
+    os.environ["DAGSTER_HOME"] = str(home)
+    own = Path(sys.executable).with_name("dagster")
+    dagster = str(own) if own.exists() else shutil.which("dagster") or "dagster"
+    place = ["--host", host, "--port", str(port)]
+    names = ["--module-name", DEFINITIONS, "--location-name", LOCATION]
+    os.execv(dagster, [dagster, "code-server", "start", *names, *place])  # noqa: S606
