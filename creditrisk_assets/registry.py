@@ -113,6 +113,27 @@ class RegisteredBundle:
         return self.bundles.load(self.bundle_sha256)
 
 
+@dataclass(frozen=True)
+class ModelRun:
+    """The content of the MLflow run of a new bundle.
+
+    Attributes:
+        bundle: the bundle.
+        fallback: the scorecard of the same rows, stored beside it; None if the bundle is it.
+        name: of the run.
+        plots: PNGs by name.
+        tags: of the run.
+        example: one record as the contract allows it, or nothing.
+    """
+
+    bundle: Bundle
+    fallback: Bundle | None
+    name: str
+    plots: Mapping[str, bytes]
+    tags: Mapping[str, str]
+    example: Mapping[str, Any]
+
+
 class Registry:
     """The registered model `credit_default` of one store.
 
@@ -131,38 +152,20 @@ class Registry:
         self._models = ModelFolders(settings.data_dir)
         self._prepared = False
 
-    def register(
-        self,
-        bundle: Bundle,
-        fallback: Bundle | None,
-        run_name: str,
-        plots: dict[str, bytes],
-        tags: dict[str, str],
-        example: Mapping[str, Any],
-    ) -> tuple[RegisteredBundle, bool]:
+    def register(self, run: ModelRun) -> tuple[RegisteredBundle, bool]:
         """Store a bundle and register it as a new version, unless the store has a version of it
         already.
-
-        Args:
-            bundle: the bundle to register.
-            fallback: the scorecard of the same rows, stored with it.
-            run_name: of the MLflow run.
-            plots: PNGs by name.
-            tags: of the run.
-            example: a valid record, or empty.
 
         Returns:
             The version, and whether it is new.
         """
         self.prepare()
-        place = self._bundles.put(bundle)
-        fallback_place = None if fallback is None else self._bundles.put(fallback)
-        known = self._models.find(bundle.sha256)
+        place = self._bundles.put(run.bundle)
+        fallback_place = None if run.fallback is None else self._bundles.put(run.fallback)
+        known = self._models.find(run.bundle.sha256)
         if known is not None:
             return self._registered(known), False
-        number, run_id = self._unrecorded_version(bundle.sha256) or self._log(
-            bundle, fallback, run_name, plots, tags, example
-        )
+        number, run_id = self._unrecorded_version(run.bundle.sha256) or self._log(run)
         record = ModelRecord(
             version=number,
             mlflow_version=number,
@@ -171,7 +174,7 @@ class Registry:
             fallback=fallback_place,
         )
         self._models.put_documents(
-            number, {f"{name}.png": png for name, png in plots.items()}, "plots"
+            number, {f"{name}.png": png for name, png in run.plots.items()}, "plots"
         )
         self._models.write(record)
         return RegisteredBundle(record, self._bundles), True
@@ -297,30 +300,20 @@ class Registry:
         """True if MLflow's database is a file of the store."""
         return urlparse(self.tracking_uri).scheme == "sqlite"
 
-    def _log(
-        self,
-        bundle: Bundle,
-        fallback: Bundle | None,
-        run_name: str,
-        plots: dict[str, bytes],
-        tags: dict[str, str],
-        example: Mapping[str, Any],
-    ) -> tuple[str, str]:
-        """Log a bundle as a run and register it.
-
-        Returns:
-            The number of MLflow's version, and the run's id.
-        """
-        client = self._client()
+    def _log(self, logged: ModelRun) -> tuple[str, str]:
+        """Log a run and register its bundle: the number of MLflow's version, and the run."""
+        client, bundle, fallback = self._client(), logged.bundle, logged.fallback
         facts = {"training_fingerprint": bundle.manifest.training.fingerprint, **_environment()}
         with mlflow.start_run(
-            experiment_id=self._experiment(client), run_name=run_name, tags={**facts, **tags}
+            experiment_id=self._experiment(client),
+            run_name=logged.name,
+            tags={**facts, **logged.tags},
         ) as run:
             mlflow.log_params(_parameters(bundle))
             mlflow.log_metrics(_metrics(bundle))
-            if example:
-                mlflow.log_dict(_input_example(bundle, example), "input_example.json")
-            for name, png in plots.items():
+            if logged.example:
+                mlflow.log_dict(_input_example(bundle, logged.example), "input_example.json")
+            for name, png in logged.plots.items():
                 mlflow.log_image(Image.open(io.BytesIO(png)), artifact_file=f"plots/{name}.png")
             if fallback is not None:
                 mlflow.log_artifacts(fallback.location, FALLBACK)
@@ -386,9 +379,8 @@ class Registry:
             )
             tags = {"registered_again_as_version": record.version}
             example = self._settings.portfolio.example
-            number, run_id = self._log(
-                bundle, fallback, f"version {record.version}, again", {}, tags, example
-            )
+            name = f"version {record.version}, again"
+            number, run_id = self._log(ModelRun(bundle, fallback, name, {}, tags, example))
         updated = record.model_copy(update={"mlflow_version": number, "run_id": run_id})
         self._models.write(updated)
         by_folder: dict[str, dict[str, bytes]] = {}

@@ -18,6 +18,10 @@ console = Console()
 errors = Console(stderr=True)
 
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ONSET = Annotated[
+    int | None,
+    typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third."),
+]
 STRENGTH = Annotated[float, typer.Option(min=0, help="0 is no disturbance, 1 a practical one.")]
 SEED = Annotated[int, typer.Option(min=0, help="The same seed lands the same files.")]
 FROM = Annotated[

@@ -20,6 +20,7 @@ from creditrisk_assets.cli.champion import champion_app
 from creditrisk_assets.cli.common import (
     FROM,
     JSON,
+    ONSET,
     SCENARIO_NAMES,
     SEED,
     STRENGTH,
@@ -214,10 +215,7 @@ def drill(
         int, typer.Option(min=2, help="Days of customers; their outcomes follow later.")
     ] = 60,
     rows: Annotated[int, typer.Option(min=100, help="Customers a day.")] = 500,
-    onset: Annotated[
-        int | None,
-        typer.Option(min=0, help="First day, from 0, of the change; default: after a third."),
-    ] = None,
+    onset: ONSET = None,
     strength: STRENGTH = 1.0,
     data: FROM = None,
     seed: SEED = 1,

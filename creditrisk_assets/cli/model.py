@@ -17,6 +17,7 @@ from rich.table import Table
 from creditrisk_assets.cli.common import (
     FROM,
     JSON,
+    ONSET,
     SEED,
     STRENGTH,
     champion_in_force,
@@ -48,10 +49,7 @@ def simulate(
         datetime.datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="First day; by default the last day is today."),
     ] = None,
-    onset: Annotated[
-        int | None,
-        typer.Option(min=0, help="First day, from 0, of the change; default: after a third."),
-    ] = None,
+    onset: ONSET = None,
     strength: STRENGTH = 1.0,
     data: FROM = None,
     outcomes: Annotated[bool, typer.Option(help="Also land the outcomes.")] = True,

@@ -26,13 +26,17 @@ from creditrisk_assets.storage import files_below
 DATABASES = "storage"
 
 
-class StoreDatabases(DagsterSqliteStorage):
-    """Runs, events and schedules."""
+class _WithoutSettings:
+    """A storage without settings in `dagster.yaml`."""
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """It has no settings of its own."""
+        """No settings."""
         return {}
+
+
+class StoreDatabases(_WithoutSettings, DagsterSqliteStorage):
+    """Runs, events and schedules."""
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
@@ -40,13 +44,8 @@ class StoreDatabases(DagsterSqliteStorage):
         return cls.from_local(str(instance_dir() / DATABASES), inst_data)
 
 
-class StoreArtifacts(LocalArtifactStorage):
+class StoreArtifacts(_WithoutSettings, LocalArtifactStorage):
     """Files of sensors and schedules."""
-
-    @classmethod
-    def config_type(cls) -> dict[str, Any]:
-        """It has no settings of its own."""
-        return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
@@ -54,13 +53,8 @@ class StoreArtifacts(LocalArtifactStorage):
         return cls(str(instance_dir()), inst_data)
 
 
-class StoreComputeLogs(LocalComputeLogManager):
+class StoreComputeLogs(_WithoutSettings, LocalComputeLogManager):
     """The output of runs."""
-
-    @classmethod
-    def config_type(cls) -> dict[str, Any]:
-        """It has no settings of its own."""
-        return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003

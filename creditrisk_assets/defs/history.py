@@ -227,7 +227,7 @@ def register_made(
     from creditrisk_assets.governance.model_card import CARD
     from creditrisk_assets.modelling.inspection import Inspection
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot, training_plots
-    from creditrisk_assets.registry import Registry
+    from creditrisk_assets.registry import ModelRun, Registry
     from creditrisk_assets.scoring.bundle import INSPECTION
 
     with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as beside:
@@ -244,14 +244,15 @@ def register_made(
             inspection = Inspection.model_validate_json(bundle.document(INSPECTION))
             more = training_plots(inspection, target, scores.default_probability, scores.score)
         registry = Registry(settings)
-        registered, new = registry.register(
+        run = ModelRun(
             bundle,
             fallback,
-            f"{kind} {context.run.run_id[:8]}",
-            {**plots, **more},
-            {"dagster_run_id": context.run.run_id, **metadata},
-            settings.portfolio.example,
+            name=f"{kind} {context.run.run_id[:8]}",
+            plots={**plots, **more},
+            tags={"dagster_run_id": context.run.run_id, **metadata},
+            example=settings.portfolio.example,
         )
+        registered, new = registry.register(run)
         if not registry.has(registered, CARD):  # also where a run was killed before it wrote it
             _write_card(registry, registered, bundle, {**plots, **more}, settings)
     manifest = bundle.manifest
