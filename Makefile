@@ -30,8 +30,8 @@ test: .venv/.ready  ## All tests
 test-fast: .venv/.ready  ## The unit tests that start no process
 	$(BIN)/python -m pytest tests/unit -m "not starts_processes" $(IN_PARALLEL)
 
-# A test file stays whole, for what its tests share, but where tests name a group of their own (tests/conftest.py).
-IN_PARALLEL := --numprocesses=2 --dist=loadgroup --no-loadscope-reorder
+# One worker runs the whole of a test file, for what its tests share; tests/conftest.py names the long tests that go by themselves.
+IN_PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 lint: .venv/.ready  ## Format, lint, types, import contracts, definitions, generated documents
 	$(BIN)/ruff format --check .
@@ -59,8 +59,8 @@ LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no
 clean:  ## Remove .venv and caches, never data/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-# The lock is complete and has hashes. pip installs uv from it, and uv the rest, in a third of the time; where an index works only
-# for pip, pip installs all of it. Bytecode is made here, as pip does, for environments that forbid it to be written later; the
+# The lock is complete and has hashes. pip installs uv from it, and uv the rest, which is faster; where an index works only for
+# pip, pip installs all of it. Bytecode is made here, as pip does, for environments that forbid it to be written later; the
 # packages' own tests (18% of their code) and plotly (15,000 files, of which a report loads a few) are left out.
 .venv/.ready: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
@@ -69,7 +69,7 @@ clean:  ## Remove .venv and caches, never data/
 	$(PIP_INSTALL) -r .venv/uv.lock
 	$(UV_INSTALL) --require-hashes -r requirements-dev.lock || $(PIP_INSTALL) -r requirements-dev.lock
 	$(UV_INSTALL) --no-build-isolation --editable .
-	-$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|plotly)/' .venv/lib
+	-$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/(tests?|plotly)/' .venv/lib
 	@printf '%s' "$(CURDIR)" > $@
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes

@@ -2,34 +2,41 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-REPOSITORY = Path(__file__).parent.parent
-REFUSING_PROXY = dict.fromkeys(
-    ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"), "http://127.0.0.1:9"
+from tests.support.places import uci_file
+
+ALONE = frozenset(
+    {
+        "test_the_demo_shows_the_whole_loop_on_a_small_portfolio",
+        "test_dev_starts_everything_and_leaves_nothing_behind",
+        "test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it",
+        "test_ten_quiet_days_of_the_real_file_give_no_alarm_and_a_drifted_one_is_told",
+    }
 )
-"""Variables of a machine whose proxy refuses everything: port 9 (discard) has no listener."""
-UCI_SHA256 = "a0f0ab49d6326671d6cd83be5c88dcf18007025fe9a53ecd699119c871176ca1"
+"""Long tests that share nothing with the others of their file. With `--dist=loadfile` any worker takes one, so that no worker is
+left with the whole file; xdist's own groups (`--dist=loadgroup`, 3.8) do not work with pytest 9.2.
+"""
 
 
-def uci_file() -> Path:
-    named = os.environ.get("CREDITRISK_TEST_UCI")
-    return (
-        Path(named)
-        if named
-        else REPOSITORY.parent / "shared" / "data" / "uci_credit_card_default.csv"
-    )
+class FilesAndLongTests(LoadFileScheduling):  # type: ignore[misc]
+    """A file goes to one worker as a whole, but its long tests go by themselves."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = nodeid.rpartition("::")[2].partition("[")[0]
+        return nodeid if name in ALONE else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndLongTests | None:
+    return FilesAndLongTests(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The tests of a file are one group, run by one worker, but those that name a group themselves.
-
-    Tests marked `uci` are left out where the file is not there; the report names how many.
-    """
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Tests marked `uci` are left out where the file is not there; the report names how many."""
     if uci_file().is_file():
         return
     left_out = [item for item in items if item.get_closest_marker("uci")]

@@ -1,18 +1,18 @@
-"""Runs uv with the package index settings that pip has: `python
-tools/uv_with_pip_settings.py pip install ...`.
+"""Runs uv by pip's settings of package indexes:
+`python tools/uv_with_pip_settings.py pip install ...`.
 
 `make setup` installs with uv, which reads neither pip.conf nor PIP_* variables. An operator who
-names an internal index for pip would otherwise name it a second time. `pip config list` gives pip's
-files and variables as pip itself reads them; this script hands them to uv in its environment, where
-a credential shows neither on the screen nor in the list of processes. A variable of uv that is
-already set wins over the same setting of pip.
+names an internal index for pip would otherwise name it a second time. `pip config list` gives
+pip's files and variables as pip itself reads them. This script hands them to uv in its environment,
+where a credential shows neither on the screen nor in the list of processes. A variable of uv that
+is already set wins over the same setting of pip.
 
-uv by default takes a package from the first index that has its name; pip takes the best file of all
-indexes. The strategy `unsafe-best-match` does as pip does. It is safe only for requirements with
-hashes, so `make lock` does not use this script.
+By default uv takes a package from the first index that has its name; pip takes the best file of all
+indexes, as uv does by the strategy `unsafe-best-match`. That strategy is safe only for requirements
+with hashes, so `make lock` does not use this script.
 
-Settings of pip about where packages come from belong here; pip's other settings (constraints,
-caches) have no effect on a complete lock.
+Put here what says where packages come from. Pip's other settings (constraints, caches) have no
+effect on a complete lock.
 """
 
 import ast
@@ -31,7 +31,7 @@ INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_IND
 
 
 def pip_settings(listing: str) -> dict[str, str]:
-    """The settings in the output of `pip config list`, by the names of pip's options; pip passes
+    """The settings in the output of `pip config list`, by the names of pip's options. Pip passes
     over empty ones.
     """
     sections: dict[str, dict[str, str]] = {section: {} for section in SECTIONS}
@@ -44,9 +44,7 @@ def pip_settings(listing: str) -> dict[str, str]:
 
 
 def uv_environment(settings: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that make uv look where pip looks; those that the environment has for uv are
-    left out.
-    """
+    """The variables that make uv look where pip looks, without those that uv has already."""
     variables: dict[str, str] = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
     if not any(environment.get(name) for name in INDEX_VARIABLES):
         if index := settings.get("index-url", settings.get("pypi-url")):
@@ -73,8 +71,8 @@ def uv_environment(settings: Mapping[str, str], environment: Mapping[str, str]) 
 
 
 def is_there(place: str) -> bool:
-    """Whether a place to find links in is an address or a folder that exists; pip passes over one
-    that does not, uv fails.
+    """Whether a place to find links in is an address or exists. Pip passes over a folder that does
+    not exist; uv fails.
     """
     return "://" in place or Path(place).exists()
 
@@ -100,7 +98,8 @@ def main() -> None:
     settings = pip_settings(listing.stdout)
     uv = str(Path(sys.executable).parent / "uv")
     arguments = [uv, *sys.argv[1:], *uv_arguments(settings)]
-    os.execve(uv, arguments, {**os.environ, **uv_environment(settings, os.environ)})  # noqa: S606
+    environment = {**os.environ, **uv_environment(settings, os.environ)}
+    os.execve(uv, arguments, environment)  # noqa: S606 - a fixed program, in place of this one
 
 
 if __name__ == "__main__":

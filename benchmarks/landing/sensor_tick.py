@@ -23,23 +23,43 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from creditrisk_assets.defs.metadata import record
+from creditrisk_assets.monitoring.day_records import (
+    BatchRecord,
+    DriftRecord,
+    PerformanceRecord,
+    ScoresRecord,
+)
 from creditrisk_assets.policy import Policy, ReportLimits
 from creditrisk_assets.scoring.bundle_store import BUNDLES
 
 COPIED = ("event", "evaluation_event", "partition")
 """Columns of Dagster's tables that name a day."""
 
-PERFORMANCE = {
-    "model_version": "1",
-    **dict.fromkeys(("rows", "matured"), 500),
-    **dict.fromkeys(("pending", "missing"), 0),
-    "bads": 110,
-    **dict.fromkeys(("bad_rate", "mean_pd"), 0.22),
-    "pd_variance": 0.15,
-    **dict.fromkeys(("roc_auc", "expected_roc_auc"), 0.77),
-    **dict.fromkeys(("roc_auc_standard_error", "expected_roc_auc_standard_error"), 0.02),
-}
-"""Figures of a day that turned out as it should."""
+PERFORMANCE = PerformanceRecord(
+    model_version="1",
+    matured=500,
+    pending=0,
+    missing=0,
+    figures={
+        "rows": 500,
+        "bads": 110,
+        **dict.fromkeys(("bad_rate", "mean_pd"), 0.22),
+        "pd_variance": 0.15,
+        **dict.fromkeys(("roc_auc", "expected_roc_auc"), 0.77),
+        **dict.fromkeys(("roc_auc_standard_error", "expected_roc_auc_standard_error"), 0.02),
+    },
+)
+"""A day whose outcomes are as expected."""
+
+DRIFT = DriftRecord(
+    model_version="1",
+    rows=500,
+    score_psi=0.01,
+    score_psi_judged=0.01,
+    score_psi_threshold=0.02,
+    drifted=(),
+)
 
 ASKS_ANEW = "retrain_on_drift"
 """The sensor that remembers its answer until something has happened; it is measured both ways."""
@@ -183,19 +203,10 @@ class Store:
         outcome = {days[0]: True, **({days[-1]: False} if failed else {})}
         for day, passed in outcome.items():
             shown: tuple[tuple[str, dict[str, Any]], ...] = (
-                ("production_batch", {"dagster/row_count": 500}),
-                ("production_scores", {"dagster/row_count": 500, "model_version": "1"}),
-                (
-                    "drift_report",
-                    {
-                        "rows": 500,
-                        "model_version": "1",
-                        "score_psi": 0.01,
-                        "drifted_columns": 0,
-                        "drifted": "none",
-                    },
-                ),
-                ("performance_report", PERFORMANCE),
+                ("production_batch", record(BatchRecord(rows_in=500, rows=500, rejected=0))),
+                ("production_scores", record(ScoresRecord(model_version="1", rows=500))),
+                ("drift_report", record(DRIFT)),
+                ("performance_report", record(PERFORMANCE)),
             )
             for asset, metadata in shown:
                 self._record(dg.AssetMaterialization(asset, metadata=metadata, partition=day))

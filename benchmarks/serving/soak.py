@@ -23,8 +23,8 @@ import httpx
 import numpy as np
 from scipy import stats
 
-from benchmarks.serving.site import Site, running
 from benchmarks.serving.throughput import Server, measured
+from tests.support.trials.site import Site, running
 
 N = TypeVar("N", int, float)
 

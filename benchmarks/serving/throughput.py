@@ -28,11 +28,11 @@ from typing import Any
 
 import httpx
 
-from benchmarks.serving.site import Site
 from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.scoring.bundle import GRAPH
 from creditrisk_assets.simulation.processes import reserved_ports
 from serving.access.keys import create_key
+from tests.support.trials.site import Site
 
 START_SECONDS = 120.0
 FSYNC_WRITES = 500

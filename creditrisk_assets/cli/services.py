@@ -1,5 +1,5 @@
-"""The commands `creditrisk init` and `creditrisk code-server`: the start of the loop's processes, the
-same for Compose, `creditrisk dev`, the demo and the drills.
+"""The commands `creditrisk init` and `creditrisk code-server`, which start the processes of the
+loop, the same for Compose, `creditrisk dev`, the demo and the drills.
 """
 
 import os

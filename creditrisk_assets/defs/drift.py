@@ -13,11 +13,12 @@ import dagster as dg
 import pandas as pd
 
 from creditrisk_assets.defs.check_results import watched_result
-from creditrisk_assets.defs.event_log import batch_of_day
+from creditrisk_assets.defs.event_log import BATCH, records_of
 from creditrisk_assets.defs.io import ParquetRows, stored_path
-from creditrisk_assets.defs.metadata import OWNERS, picture, table
+from creditrisk_assets.defs.metadata import OWNERS, picture, record, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.score_checks import estimates_of, made_by, probability_of
+from creditrisk_assets.monitoring.day_records import BatchRecord, DriftRecord
 from creditrisk_assets.number_format import beside
 from creditrisk_assets.settings import Settings
 
@@ -45,6 +46,7 @@ def drift_report(
     before; and an Evidently report as a page and as JSON.
     """
     from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
+    from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.scoring.reference_profile import (
         BATCH_ROWS,
         RowCounter,
@@ -63,20 +65,36 @@ def drift_report(
             settings, days_before(day, settings.policy.drift.days - 1), version
         )
     ]
-    today = day_counts(counts, Batch(*batch_of_day(context.instance, day)))
+    batch = records_of(context.instance, BATCH, [day], BatchRecord).get(day)
+    landed = Batch(batch[0].rows_in, batch[0].rejected) if batch else Batch(0, 0)
+    today = day_counts(counts, landed)
     frame = drift_table(profile, today, earlier, settings.policy.drift).assign(
         model_version=version
     )
     drifted = frame.loc[frame["drifted"], "column"]
+    estimates = estimates_of(probability_of(production_scores))
+    pictures = _pictures(context, production_scores, bundle, frame, settings)
+    psi = {
+        "score_psi": float(frame["value"].iloc[0]),
+        "score_psi_judged": float(frame["pooled_value"].iloc[0]),
+        "score_psi_threshold": float(frame["threshold"].iloc[0]),
+    }
+    of_day = DriftRecord(
+        model_version=version,
+        rows=int(frame["rows"].iloc[0]),
+        drifted=tuple(drifted),
+        estimated_roc_auc=estimates.get("estimated_roc_auc"),
+        estimated_roc_auc_standard_error=estimates.get("estimated_roc_auc_standard_error"),
+        has_report="evidently_html" in pictures,
+        **psi,
+    )
     return dg.Output(
         frame,
         metadata={
             "dagster/row_count": len(frame),
-            "rows": int(frame["rows"].iloc[0]),
+            "rows": of_day.rows,
             "model_version": version,
-            "score_psi": float(frame["value"].iloc[0]),
-            "score_psi_judged": float(frame["pooled_value"].iloc[0]),
-            "score_psi_threshold": float(frame["threshold"].iloc[0]),
+            **psi,
             "drifted_columns": len(drifted),
             "drifted": ", ".join(drifted) or "none",
             "broken": ", ".join(
@@ -85,8 +103,10 @@ def drift_report(
             )
             or "none",
             "days_together": 1 + len(earlier),
-            **estimates_of(probability_of(production_scores)),
-            **_pictures(context, production_scores, bundle, frame, settings),
+            **estimates,
+            "estimate_assumes": ASSUMPTIONS,
+            **pictures,
+            **record(of_day),
         },
     )
 

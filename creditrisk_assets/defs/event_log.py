@@ -23,10 +23,19 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as 
 from sqlalchemy import or_, select
 
 from creditrisk_assets.governance.retrain_policy import PastRetrain
+from creditrisk_assets.monitoring.day_records import KEY as RECORD
+from creditrisk_assets.monitoring.day_records import (
+    BatchRecord,
+    DriftRecord,
+    PerformanceRecord,
+    ScoresRecord,
+)
 from creditrisk_assets.scoring.bundle import ChampionRecord
 
 CHAMPION = dg.AssetKey("champion")
+BATCH = dg.AssetKey("production_batch")
 SCORES = dg.AssetKey("production_scores")
+DRIFT = dg.AssetKey("drift_report")
 PERFORMANCE = dg.AssetKey("performance_report")
 CONTENDERS = (dg.AssetKey("model"), dg.AssetKey("candidate_model"))
 
@@ -58,6 +67,7 @@ SINCE_TAG = "creditrisk/since"
 """The first day of the evidence that a retrain was started for."""
 
 Found = TypeVar("Found")
+Record = TypeVar("Record", BatchRecord, ScoresRecord, DriftRecord, PerformanceRecord)
 _READ: WeakKeyDictionary[Any, dict[str, dict[int, Any]]] = WeakKeyDictionary()
 """What this process has read of each event log."""
 
@@ -104,18 +114,17 @@ def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
     return ChampionRecord.from_metadata(dict(event.asset_materialization.metadata))
 
 
-def batch_of_day(instance: dg.DagsterInstance, day: str) -> tuple[int, int]:
-    """Rows that landed for a day, and those of them that were rejected, as `production_batch` last
-    said; none where it is not known.
-    """
-    found = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey("production_batch"), asset_partitions=[day]),
-        limit=1,
-    ).records
-    if not found or found[0].asset_materialization is None:
-        return 0, 0
-    metadata = found[0].asset_materialization.metadata
-    return int(str(metadata["rows_in"].value)), int(str(metadata["rows_rejected"].value))
+def records_of(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, days: Sequence[str], kind: type[Record]
+) -> dict[str, tuple[Record, str]]:
+    """The record of each day's latest materialization of an asset, and the run that made it."""
+    latest: dict[str, tuple[Record, str]] = {}
+    wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=list(days))
+    for found in instance.fetch_materializations(wanted, limit=HISTORY_LIMIT).records:
+        materialization, day = found.asset_materialization, str(found.partition_key)
+        if materialization is not None and day not in latest:
+            latest[day] = (kind.read(materialization.metadata[RECORD].value), found.run_id)
+    return latest
 
 
 def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]:
@@ -323,53 +332,53 @@ def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> in
 def matured_evidence(
     instance: dg.DagsterInstance, model_version: str, excluded_days: frozenset[str], days: int
 ) -> dict[str, Mapping[str, float]]:
-    """How the decisions of a version turned out, by day, as the latest `performance_report` of each
-    day says.
+    """Outcomes of the decisions of a version, by day, from the latest `performance_report` of each
+    day.
 
     Args:
         instance: the Dagster instance.
         model_version: that decided.
         excluded_days: days that are left out.
-        days: how many of the days that were assessed last.
+        days: number of the days that were assessed last.
     """
-    found: dict[str, Mapping[str, Any]] = {}
-    for day, values in performance_reports(instance)[:days]:
-        found.setdefault(day, values)
+    latest: dict[str, PerformanceRecord] = {}
+    for day, record in performance_records(instance)[:days]:
+        latest.setdefault(day, record)
     return {
-        day: {name: float(value) for name, value in values.items() if name != "model_version"}
-        for day, values in found.items()
-        if values["rows"] and values["model_version"] == model_version and day not in excluded_days
+        day: {
+            **record.figures,
+            "matured": record.matured,
+            "pending": record.pending,
+            "missing": record.missing,
+        }
+        for day, record in latest.items()
+        if record.figures["rows"]
+        and record.model_version == model_version
+        and day not in excluded_days
     }
 
 
-def performance_reports(instance: dg.DagsterInstance) -> list[tuple[str, dict[str, Any]]]:
-    """Day and figures of the latest materializations of `performance_report`, the newest first; a
+def performance_records(instance: dg.DagsterInstance) -> list[tuple[str, PerformanceRecord]]:
+    """Days and records of the latest materializations of `performance_report`, the newest first; a
     day may be there twice.
     """
 
-    def page(before: int | None) -> list[tuple[int, tuple[str, dict[str, Any]] | None]]:
+    def page(before: int | None) -> list[tuple[int, tuple[str, PerformanceRecord] | None]]:
         wanted = dg.AssetRecordsFilter(asset_key=PERFORMANCE, before_storage_id=before)
         return [
-            (record.storage_id, figures(record.asset_materialization)) for record in fetch(wanted)
+            (found.storage_id, read(found.asset_materialization))
+            for found in instance.fetch_materializations(wanted, limit=PAGE).records
         ]
 
-    def fetch(wanted: dg.AssetRecordsFilter) -> Sequence[dg.EventLogRecord]:
-        return instance.fetch_materializations(wanted, limit=PAGE).records
-
-    def figures(
+    def read(
         materialization: dg.AssetMaterialization | None,
-    ) -> tuple[str, dict[str, Any]] | None:
+    ) -> tuple[str, PerformanceRecord] | None:
         if materialization is None or materialization.partition is None:
             return None
-        values = {name: value.value for name, value in materialization.metadata.items()}
-        plain = {
-            name: value
-            for name, value in values.items()
-            if isinstance(value, int | float) or name == "model_version"
-        }
-        return materialization.partition, plain
+        value = materialization.metadata[RECORD].value
+        return materialization.partition, PerformanceRecord.read(value)
 
-    return [one for one in _newest(instance, "performance_report", page) if one is not None]
+    return [found for found in _newest(instance, "performance_report", page) if found is not None]
 
 
 def latest_day_of_data(instance: dg.DagsterInstance) -> str:

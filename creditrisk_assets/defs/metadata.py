@@ -7,7 +7,9 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import BaseModel
 
+from creditrisk_assets.monitoring.day_records import KEY
 from creditrisk_assets.number_format import beside
 
 OWNERS = ["team:credit-risk"]
@@ -16,6 +18,11 @@ OWNERS = ["team:credit-risk"]
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """A PNG shown in place."""
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def record(values: BaseModel) -> dict[str, dg.JsonMetadataValue]:
+    """A typed record of the day, for `event_log` to read."""
+    return {KEY: dg.MetadataValue.json(values.model_dump(mode="json"))}
 
 
 def table(

@@ -7,6 +7,7 @@ checks do not block: there is nothing after them to stop.
 """
 
 import dataclasses
+import math
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ from creditrisk_assets.defs.check_results import watched_result
 from creditrisk_assets.defs.drift import scored_by
 from creditrisk_assets.defs.event_log import latest_day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
-from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
+from creditrisk_assets.defs.metadata import OWNERS, figures, picture, record, table
 from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.monitoring.day_records import PerformanceRecord
 from creditrisk_assets.number_format import beside
 from creditrisk_assets.settings import Settings
 
@@ -140,6 +142,13 @@ def performance_report(
             "vintages": table(_vintages(days, misses)),
             "grades": table(grade_table(probability, target, settings.portfolio.grade_bounds)),
             **plots,
+            **record(
+                PerformanceRecord(
+                    model_version=version,
+                    figures={name: value for name, value in alone.items() if not math.isnan(value)},
+                    **dataclasses.asdict(waiting),
+                )
+            ),
         },
     )
 

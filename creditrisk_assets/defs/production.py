@@ -19,7 +19,9 @@ from creditrisk_assets.defs.check_results import watched_result
 from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
+from creditrisk_assets.defs.metadata import record as day_record
 from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.monitoring.day_records import BatchRecord, ScoresRecord
 from creditrisk_assets.number_format import beside
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
@@ -152,6 +154,7 @@ def production_scores(
             metadata={
                 "dagster/row_count": rows,
                 **made_by[0],
+                **day_record(ScoresRecord(model_version=made_by[0]["model_version"], rows=rows)),
                 "mlflow_uri": deciding.mlflow_uri,
                 "decided_by": table(pd.DataFrame(made_by)),
                 "latest_scoring": latest,
@@ -368,6 +371,11 @@ def _accounting(
         "ignored_columns": ", ".join(ingested.ignored_columns) or "none",
         "quarantine": dg.MetadataValue.path(str(quarantine)) if quarantine else "nothing rejected",
         "rejected": _first_rejected(ingested),
+        **day_record(
+            BatchRecord(
+                rows_in=ingested.rows_in, rows=ingested.rows, rejected=ingested.rejected_rows
+            )
+        ),
     }
 
 

@@ -43,18 +43,17 @@ PD, PREDICTION, VERSION, BUNDLE = (
 )
 
 
-def estimates_of(probability: FloatArray) -> dict[str, float | str]:
-    """What the PDs of a day promise, as metadata of the asset that reports on the day:
-    `estimated_<figure>` with its standard error and, for people, what it assumes. `probability_of`
-    reads the PDs of a file of scores.
+def estimates_of(probability: FloatArray) -> dict[str, float]:
+    """Figures that the PDs of a day imply: `estimated_<figure>` with its standard error.
+    `probability_of` reads the PDs of a file of scores.
     """
-    from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
+    from creditrisk_assets.monitoring.estimated_performance import expected_performance
 
-    estimates: dict[str, float | str] = {}
+    estimates: dict[str, float] = {}
     for name, expected in expected_performance(probability).items():
         estimates[f"estimated_{name}"] = expected.value
         estimates[f"estimated_{name}_standard_error"] = expected.standard_error
-    return {**estimates, "estimate_assumes": ASSUMPTIONS}
+    return estimates
 
 
 @dg.asset_check(asset=production_scores, partitions_def=DAYS)

@@ -1,5 +1,6 @@
 """What the loop has done, as plain values: for `creditrisk status`, the demo and the tests."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,12 @@ from creditrisk_assets.defs.retraining import retrain_decision
 from creditrisk_assets.landing.history import History
 from creditrisk_assets.landing.ingestion import ValidatedRows
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
+from creditrisk_assets.monitoring.day_records import (
+    BatchRecord,
+    DriftRecord,
+    PerformanceRecord,
+    ScoresRecord,
+)
 from creditrisk_assets.monitoring.loop_status import (
     DAYS_SHOWN,
     DayStatus,
@@ -292,63 +299,64 @@ def _days(
     """
     if not days:
         return []
-    batches, scores, drifts, performances = (
-        _latest(instance, asset, days)
-        for asset in ("production_batch", "production_scores", "drift_report", "performance_report")
-    )
+    batches = event_log.records_of(instance, event_log.BATCH, days, BatchRecord)
+    scores = event_log.records_of(instance, event_log.SCORES, days, ScoresRecord)
+    drifts = event_log.records_of(instance, event_log.DRIFT, days, DriftRecord)
+    performances = event_log.records_of(instance, event_log.PERFORMANCE, days, PerformanceRecord)
     latest_day = event_log.day_of_data(instance)
+    window = settings.portfolio.performance_window_days
     found = []
     for day in days:
-        runs = {
-            asset: of_day[day][1]
-            for asset, of_day in (
-                ("production_scores", scores),
-                ("drift_report", drifts),
-                ("performance_report", performances),
-            )
-            if day in of_day
-        }
-        batch, score, drift, performance = (
-            of_day.get(day, ({}, ""))[0] for of_day in (batches, scores, drifts, performances)
-        )
-        waiting = None
-        if (
-            score and latest_day
-        ):  # by the clock of the data as it is now, not as it was when the outcomes came
-            decisions, matured = score["dagster/row_count"], performance.get("matured", 0)
-            waiting = maturity(
-                decisions, matured, day, latest_day, settings.portfolio.performance_window_days
-            )
+        batch = batches[day][0] if day in batches else None
+        score = scores[day][0] if day in scores else None
+        drift = drifts[day][0] if day in drifts else None
+        performance = performances[day][0] if day in performances else None
+        shown: dict[str, Any] = {}
+        if batch is not None:
+            shown |= {"rows": batch.rows, "rejected": batch.rejected}
+        if score is not None:
+            version = score.model_version
+            shown |= {"model_version": version, "validation_roc_auc": validation.get(version)}
+            if latest_day:  # by the clock of the data now, not when the outcomes came
+                matured = performance.matured if performance else 0
+                waiting = maturity(score.rows, matured, day, latest_day, window)
+                shown |= dataclasses.asdict(waiting)
+        if drift is not None:
+            shown |= {name: getattr(drift, name) for name in FROM_DRIFT}
+            shown |= {
+                "drifted_columns": len(drift.drifted),
+                "drifted": ", ".join(drift.drifted) or "none",
+            }
+        if performance is not None:
+            shown |= {name: performance.figures.get(name) for name in FROM_PERFORMANCE}
         found.append(
             DayStatus(
                 day=day,
-                rows=batch.get("dagster/row_count"),
-                rejected=batch.get("rows_rejected"),
-                model_version=score.get("model_version"),
-                validation_roc_auc=validation.get(str(score.get("model_version"))),
-                **{name: drift.get(name) for name in _FROM_DRIFT},
-                **{name: performance.get(name) for name in _FROM_PERFORMANCE},
-                matured=waiting.matured if waiting else None,
-                pending=waiting.pending if waiting else None,
-                missing=waiting.missing if waiting else None,
-                has_report="evidently_html" in drift,
                 alarms=tuple(_failed(one) for one in failed if one.partition == day),
-                runs=runs,
+                runs={
+                    asset.to_user_string(): of_day[day][1]
+                    for asset, of_day in (
+                        (event_log.SCORES, scores),
+                        (event_log.DRIFT, drifts),
+                        (event_log.PERFORMANCE, performances),
+                    )
+                    if day in of_day
+                },
+                **shown,
             )
         )
     return found
 
 
-_FROM_DRIFT = (
+FROM_DRIFT = (
     "score_psi",
     "score_psi_judged",
     "score_psi_threshold",
-    "drifted_columns",
-    "drifted",
     "estimated_roc_auc",
     "estimated_roc_auc_standard_error",
+    "has_report",
 )
-_FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate")
+FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate")
 
 
 def _failed(one: event_log.Evaluation) -> FailedCheck:
@@ -360,24 +368,6 @@ def _failed(one: event_log.Evaluation) -> FailedCheck:
         summary=one.summary,
         run_id=one.run_id or None,
     )
-
-
-def _latest(
-    instance: DagsterInstance, asset: str, days: Sequence[str]
-) -> dict[str, tuple[dict[str, Any], str]]:
-    """Values of the metadata of each day's latest materialization, and the run that made it."""
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=list(days)),
-        limit=event_log.HISTORY_LIMIT,
-    ).records
-    found: dict[str, tuple[dict[str, Any], str]] = {}
-    for record in records:
-        if record.asset_materialization is not None and record.partition_key not in found:
-            values = {
-                name: value.value for name, value in record.asset_materialization.metadata.items()
-            }
-            found[str(record.partition_key)] = (values, record.run_id)
-    return found
 
 
 def _sensor(instance: DagsterInstance, name: str) -> SensorStatus:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.processes import reserved_ports
-from tests.conftest import REFUSING_PROXY, REPOSITORY
+from tests.support.places import REFUSING_PROXY, REPOSITORY
 
 CREDITRISK = [sys.executable, "-m", "creditrisk_assets.cli.main"]
 
@@ -94,7 +94,8 @@ def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("how", "exit_code"), [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)]
+    ("how", "exit_code"),
+    [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_dev_starts_everything_and_leaves_nothing_behind(
     project: Path, how: signal.Signals, exit_code: int

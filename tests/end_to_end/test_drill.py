@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
+
+NEXT_DAY = """
+import dataclasses
+from creditrisk_assets.portfolio import uci_card
+PORTFOLIO = dataclasses.replace(uci_card.PORTFOLIO, performance_window_days=1)
+"""
+"""Outcomes land on the day after their decisions: each day on which files land is waited for until the sensors are quiet."""
 
 
 @pytest.mark.timeout(600)
@@ -17,6 +24,7 @@ def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_
     tmp_path: Path,
 ) -> None:
     shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "dagster.yaml")
+    (tmp_path / "next_day.py").write_text(NEXT_DAY)
     command = [
         sys.executable,
         "-m",
@@ -29,7 +37,12 @@ def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_
     result = subprocess.run(
         [*command, "--days", "2", "--rows", "200", "--onset", "1", "--strength", "0.3"],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(tmp_path),
+            "CREDITRISK_PORTFOLIO": "next_day.PORTFOLIO",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from benchmarks.serving.full_disk import (
+from tests.support.trials.full_disk import (
     DISK_MEGABYTES,
     KINDS,
     fill_store,
     fill_up,
 )
-from benchmarks.serving.site import Site
-from benchmarks.serving.small_disk import small_disk
+from tests.support.trials.site import Site
+from tests.support.trials.small_disk import small_disk
 
 
 def test_on_a_full_disk_nothing_is_decided_and_nothing_that_was_decided_is_lost(site: Site) -> None:

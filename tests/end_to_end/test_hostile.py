@@ -1,7 +1,7 @@
 """Hostile clients: each is answered or closed as it should be, and a good client beside them is answered all the time."""
 
-from benchmarks.serving.hostile import endure, impatient
-from benchmarks.serving.site import Site, running
+from tests.support.trials.hostile import endure, impatient
+from tests.support.trials.site import Site, running
 
 IDLE = 2_000
 PATIENCE = 3.0

@@ -16,7 +16,7 @@ from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.defs.orphaned_runs import AGAIN_OF_TAG, end_orphaned_runs
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation import processes
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 ROWS = "20000"
 """So many that the training is still going on when the server is killed."""

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.serving.fuzz import fuzz
-from benchmarks.serving.site import Site, running
+from tests.support.trials.fuzz import fuzz
+from tests.support.trials.site import Site, running
 
 SEED = 20_261_122
 

@@ -15,8 +15,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from creditrisk_assets.defs.view import status_for_people
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.integration.conftest import Loop, api, customers
+from tests.support.loop import Loop, api, customers
 from tests.support.policies import policy_of
+from tests.support.trained import trained_loop
 
 FLAGS = [
     "--no-sandbox",
@@ -36,10 +37,11 @@ ANSWER = re.compile(
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an API with a champion, its card, its curves and a history."""
-    loop = Loop.of(
-        tmp_path_factory.mktemp("page") / "site", policy=policy_of({"reports.rows": 1_000})
+    loop = trained_loop(
+        tmp_path_factory.mktemp("page") / "site",
+        tmp_path_factory,
+        policy=policy_of({"reports.rows": 1_000}),
     )
-    assert loop.run("train").success
     landed = customers(400, 71, 2_000_000)
     for day in ("2026-06-01", "2026-06-02"):
         loop.land_day(day, landed)

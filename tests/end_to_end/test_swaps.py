@@ -1,8 +1,8 @@
 """Champions that change under load, with several workers."""
 
-from benchmarks.serving.site import Site, running
-from benchmarks.serving.swaps import swap
-from tests.end_to_end.conftest import handmade_champion
+from tests.support.examples import handmade_champion
+from tests.support.trials.site import Site, running
+from tests.support.trials.swaps import swap
 
 
 def test_champions_take_turns_under_load_and_every_answer_is_the_named_bundle_s_own(

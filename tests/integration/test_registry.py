@@ -10,7 +10,7 @@ import pytest
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.scoring.bundle import BundleError, load_bundle
 from creditrisk_assets.settings import Settings
-from tests.integration.conftest import Loop
+from tests.support.loop import Loop
 
 
 def _prepare(folder: str) -> str | None:

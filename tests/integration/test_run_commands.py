@@ -10,7 +10,7 @@ from creditrisk_assets.cli.jobs import RetrainAction
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.monitoring.triage import Action
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 @pytest.fixture

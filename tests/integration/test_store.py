@@ -25,9 +25,10 @@ from creditrisk_assets.registry import MODEL_NAME, Registry
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.store import open_store
-from tests.conftest import REPOSITORY
-from tests.integration.conftest import Loop, api, checks, customers, new_mlflow_store, until
+from tests.support.loop import Loop, api, checks, customers, new_mlflow_store
+from tests.support.places import REPOSITORY
 from tests.support.policies import policy_of
+from tests.support.waiting import until
 
 DAY, NEXT_DAY = "2026-05-01", "2026-05-02"
 OBEYING_MODES = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")

@@ -38,12 +38,12 @@ from serving.http.batch_formats import (
     problem_text,
 )
 from serving.http.gateway import Gateway
-from tests.integration.conftest import until
 from tests.support.champion_file import published
 from tests.support.doors import PAGE
 from tests.support.examples import champion_of, written_bundle
 from tests.support.policies import policy_of
 from tests.support.servers import served
+from tests.support.waiting import until
 
 SECTION = "## Requests"
 PREDICT, TRIAL, ELEMENT, LINE, ROW = "predict", "what-if", "element", "line", "row"

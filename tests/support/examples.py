@@ -33,6 +33,7 @@ from creditrisk_assets.scoring.bundle import (
     load_bundle,
     open_session,
 )
+from creditrisk_assets.simulation.card_customers import simulate
 
 FloatMatrix = NDArray[np.float32]
 
@@ -129,6 +130,21 @@ HANDMADE = Portfolio(
     reasons=(Reason("R01", "any", tuple(f"column_{place}" for place in range(3))),),
 )
 """Customers whose true log-odds are the first column, and whose bundles need no training."""
+
+
+def held_out(rows: int = 4_000, seed: int = 1) -> pd.DataFrame:
+    """Customers with the true log-odds of their outcome, two noisy views of them, and a group by a coin."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(-1.3, 1.2, rows)
+    columns = {
+        "column_0": truth,
+        "column_1": truth + rng.normal(0, 0.7, rows),
+        "column_2": truth + rng.normal(0, 1.5, rows),
+    }
+    target = (rng.random(rows) < logistic(truth)).astype(np.int64)
+    return pd.DataFrame({**columns, "group": rng.integers(1, 3, rows), "bad": target}).astype(
+        dict.fromkeys(columns, "float32")
+    )
 
 
 @dataclass(frozen=True)
@@ -240,3 +256,14 @@ def champion_of(bundle: Bundle, version: str, rule: DecisionRule | None = None) 
         reason="no champion before",
         rule=rule or bundle.manifest.rule,
     )
+
+
+def handmade_champion(
+    folder: Path, version: str, feature: str, shift: float
+) -> tuple[ChampionRecord, Bundle]:
+    """A champion whose log-odds are a feature plus a shift, and its bundle."""
+    column = PORTFOLIO.feature_names.index(feature)
+    bundle = written_bundle(
+        folder / version, column, simulate(10, 1), version=version, shift=shift, portfolio=PORTFOLIO
+    ).load()
+    return champion_of(bundle, version), bundle

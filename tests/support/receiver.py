@@ -4,11 +4,48 @@ SCRIPT is a comma-separated list of what it answers, one request after the other
 `drop`; when it is through, 200. Each request is appended to LOG as a line of JSON.
 """
 
+import contextlib
 import json
+import socket
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+from creditrisk_assets.simulation.processes import reserved_ports
+from tests.support.places import REPOSITORY
+from tests.support.waiting import until
+
+
+@contextlib.contextmanager
+def receiver(folder: Path, script: str = "", port: int | None = None) -> Iterator[tuple[str, Path]]:
+    """A receiver; its address and the file of what it was sent."""
+    port = port or reserved_ports(1)[0]
+    log = folder / "received.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.receiver", str(port), str(log), script],
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+    try:
+
+        def listens() -> bool:
+            assert process.poll() is None
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        until(listens, 30)
+        yield f"http://127.0.0.1:{port}/hook?token=hidden", log
+    finally:
+        process.kill()
+        process.wait()
+
+
+def received(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import typer.main
 import yaml  # type: ignore[import-untyped]
 
 from creditrisk_assets.settings import ServingSettings, Settings
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 README_LINES = 150
 """A page that a reader finishes."""

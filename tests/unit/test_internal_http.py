@@ -13,7 +13,7 @@ import pytest
 from creditrisk_assets import internal_http
 from creditrisk_assets.monitoring.loop_health import ask_api
 from serving.inference.champion_source import DagsterWebserverSource
-from tests.conftest import REFUSING_PROXY
+from tests.support.places import REFUSING_PROXY
 
 
 class _Answering(http.server.BaseHTTPRequestHandler):

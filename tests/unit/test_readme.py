@@ -4,7 +4,7 @@ import json
 import re
 
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 EVIDENCE = REPOSITORY / "docs" / "evidence"

@@ -18,6 +18,7 @@ print("told", flush=True)
 """
 
 
+@pytest.mark.starts_processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_burst_of_signals_ends_a_process_and_hangs_none(number: signal.Signals) -> None:
     """A lock that a signal handler takes is waited for by the handler of the next signal, for ever."""

@@ -19,8 +19,8 @@ from creditrisk_assets.scoring.model_folders import ModelError, ModelFolders, Mo
 from creditrisk_assets.settings import Settings, StoreLocation
 from creditrisk_assets.storage import create_file, put_file, replacing
 from creditrisk_assets.store import IDENTITY, StoreMismatch, claim_folder, open_store, read_identity
-from tests.conftest import REPOSITORY
 from tests.support.examples import written_bundle
+from tests.support.places import REPOSITORY
 
 
 def settings_of(folder: Path) -> Settings:
@@ -192,6 +192,7 @@ def test_nothing_is_written_wider_than_the_umask_allows(tmp_path: Path, umask: i
     }
 
 
+@pytest.mark.starts_processes
 def test_make_renews_the_environment_of_a_clone_that_was_renamed(tmp_path: Path) -> None:
     """Its programs name an interpreter that is no longer there."""
     clone = tmp_path / "a clone"

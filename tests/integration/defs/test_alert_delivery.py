@@ -1,14 +1,9 @@
 """Alerts arrive: an outbox on disk, and a real receiver in a process of its own that fails in every way."""
 
-import contextlib
 import hashlib
 import hmac
 import json
 import multiprocessing
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +18,7 @@ from creditrisk_assets.monitoring.alert_outbox import (
 )
 from creditrisk_assets.monitoring.alerting import Links, Reading
 from creditrisk_assets.simulation.processes import reserved_ports
-from tests.conftest import REPOSITORY
-from tests.integration.conftest import until
+from tests.support.receiver import received, receiver
 
 LINKS = Links(None, "http://api")
 NOW = 1_000_000.0
@@ -43,34 +37,6 @@ def reading(
         "day": day,
     }
     return Reading(str(number), "drift_report", check, passed=passed, **(values | changed))
-
-
-@contextlib.contextmanager
-def receiver(folder: Path, script: str = "", port: int | None = None) -> Iterator[tuple[str, Path]]:
-    """A receiver; its address and the file of what it was sent."""
-    port = port or reserved_ports(1)[0]
-    log = folder / "received.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.receiver", str(port), str(log), script],
-        cwd=REPOSITORY,
-        start_new_session=True,
-    )
-    try:
-
-        def listens() -> bool:
-            assert process.poll() is None
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
-        until(listens, 30)
-        yield f"http://127.0.0.1:{port}/hook?token=hidden", log
-    finally:
-        process.kill()
-        process.wait()
-
-
-def received(log: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def delivered(outbox: Outbox, to: Receiver, now: float) -> Delivery:

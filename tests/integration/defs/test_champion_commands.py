@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -22,45 +21,16 @@ from creditrisk_assets.decisions.sets import scorings_of, sets_of
 from creditrisk_assets.defs import champion_commands, event_log
 from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.portfolio.sampling import is_held_out
-from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO
-from creditrisk_assets.simulation.card_customers import simulate
-from tests.integration.conftest import Loop, api, checks, customers, until
-from tests.support.policies import policy_of
-
-ANY_GAIN: dict[str, Any] = {
-    "policy": policy_of(
-        {
-            "gate.minimum_bads": 20,
-            "gate.psi_limit": 1_000,
-            "gate.swing_limit": 1,
-            "gate.fairness_floor": 0,
-        }
-    )
-}
-"""A gate that lets a clearly better challenger through also where it decides quite otherwise than a poor champion."""
-
-
-def history(folder: Path, poor: bool, seed: int = 7, rows: int = 2_000) -> str:
-    """A history; in a poor one everybody has the payments and balances of somebody else, and only the limit tells something."""
-    frame = simulate(rows, seed)
-    if poor:
-        others = [*PAY, *BILL, *PAID]
-        frame[others] = frame[others].sample(frac=1, random_state=1).to_numpy()
-    path = folder / f"history-{'poor' if poor else 'good'}-{seed}.csv"
-    frame.to_csv(path, index=False)
-    return str(path)
-
-
-def train(loop: Loop, poor: bool) -> None:
-    loop.settings.raw_data = history(loop.home, poor)
-    assert loop.run("train").success
+from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from tests.support.loop import Loop, api, checks, customers
+from tests.support.trained import history, poorly_trained_loop, train
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with two champions so far; the tests move it on, each from wherever it is, and leave it whole."""
-    loop = Loop.of(tmp_path_factory.mktemp("moved") / "site", **ANY_GAIN)
-    train(loop, poor=True)
+    loop = poorly_trained_loop(tmp_path_factory.mktemp("moved") / "site", tmp_path_factory)
     train(loop, poor=False)
     assert loop.champion().verdict == "promoted", loop.champion().reason
     yield loop
@@ -84,11 +54,13 @@ def process(loop: Loop, script: str, *arguments: str) -> "subprocess.Popen[bytes
 
 
 def environment(loop: Loop) -> dict[str, str]:
+    policy = loop.home / "policy-of-the-test.toml"
+    policy.write_text(loop.settings.policy.toml())
     return {
         "DAGSTER_HOME": str(loop.home),
         "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
         "CREDITRISK_RAW_DATA": loop.settings.raw_data,
-        **{f"CREDITRISK_{name.upper()}": str(value) for name, value in ANY_GAIN.items()},
+        "CREDITRISK_POLICY": str(policy),
         "CREDITRISK_ACTOR": "the test",
         "PATH": os.environ["PATH"],
         "COLUMNS": "200",
@@ -457,16 +429,16 @@ elif step == "after the alias":
 CHAMPION_ALONE = """
 from pathlib import Path
 from creditrisk_assets.settings import Settings
-from tests.integration.conftest import Loop
+from tests.support.loop import Loop
 Loop.in_folder(Path.cwd(), Settings()).make("champion")
 """
 
 
 def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it(
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    loop = Loop.of(tmp_path / "site", **ANY_GAIN)
-    train(loop, poor=True)
+    loop = poorly_trained_loop(tmp_path / "site", tmp_path_factory)
     for seed, (step, in_alias) in enumerate(
         [("after the ledger", False), ("after the alias", True)]
     ):

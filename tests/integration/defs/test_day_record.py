@@ -11,8 +11,8 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from creditrisk_assets.decisions.sets import scorings_of
 from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.integration.conftest import Loop, api, checks, customers
-from tests.integration.defs.test_champion_commands import ANY_GAIN, train
+from tests.support.loop import Loop, api, checks, customers
+from tests.support.trained import poorly_trained_loop
 
 DAY, LATER = "2026-05-01", "2026-05-02"
 ROWS = 2_000
@@ -21,8 +21,7 @@ ROWS = 2_000
 @pytest.fixture(scope="module")
 def promoted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A poor first champion decides a day badly; its successor has learned from that day."""
-    loop = Loop.of(tmp_path_factory.mktemp("record") / "site", **ANY_GAIN)
-    train(loop, poor=True)
+    loop = poorly_trained_loop(tmp_path_factory.mktemp("record") / "site", tmp_path_factory)
     landed = customers(ROWS, 31)
     loop.land_day(DAY, landed)
     assert loop.run("score_production", DAY).success

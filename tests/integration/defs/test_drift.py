@@ -14,7 +14,7 @@ from creditrisk_assets.cli.main import app
 from creditrisk_assets.defs.window_reports import NothingToReport, write_window_report
 from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, load_bundle
 from creditrisk_assets.scoring.reference_profile import reference_profile_of
-from tests.integration.conftest import Loop, checks, customers
+from tests.support.loop import Loop, checks, customers
 from tests.support.policies import policy_of
 
 DAYS = ["2026-05-01", "2026-05-02", "2026-05-03"]
@@ -133,9 +133,9 @@ def test_a_bundle_from_before_there_were_profiles_is_compared_by_its_sample(
 
 def test_the_last_days_together_are_a_report_of_their_own(
     days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+    reporting: Loop,
 ) -> None:
-    loop, _ = days
-    report = write_window_report(loop.instance, loop.settings, 7, DAYS[2])
+    report = write_window_report(reporting.instance, reporting.settings, 7, DAYS[2])
     assert (report.used, report.rows) == (DAYS[::-1], 600)
     assert report.stability.set_index("column").loc["pay_0", "drifted"]
     assert "<html" in Path(report.html).read_text()[:200].lower()
@@ -144,23 +144,25 @@ def test_the_last_days_together_are_a_report_of_their_own(
     assert document["metrics"][0]["value"]["count"] == report.stability["drifted"].sum()
 
 
-def test_a_window_without_a_day_says_what_is_missing(trained: Loop) -> None:
+def test_a_window_without_a_day_says_what_is_missing(reporting: Loop) -> None:
     with pytest.raises(NothingToReport, match="2026-06-30 was not scored; valid: a day"):
-        write_window_report(trained.instance, trained.settings, 7, "2026-06-30")
-    without = trained.settings.model_copy(update={"policy": policy_of({})})
+        write_window_report(reporting.instance, reporting.settings, 7, "2026-06-30")
+    without = reporting.settings.model_copy(update={"policy": policy_of({})})
     with pytest.raises(NothingToReport, match=r"reports\.rows of the policy is 0"):
-        write_window_report(trained.instance, without, 7, DAYS[2])
+        write_window_report(reporting.instance, without, 7, DAYS[2])
 
 
 def test_the_window_job_reports_on_the_latest_days(
     days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]],
+    reporting: Loop,
 ) -> None:
-    loop, _ = days
-    last = max(loop.instance.get_materialized_partitions(dg.AssetKey("production_scores")))
-    job = loop.definitions.get_job_def("window_reports")
-    assert job.execute_in_process(instance=loop.instance).success
+    last = max(reporting.instance.get_materialized_partitions(dg.AssetKey("production_scores")))
+    job = reporting.definitions.get_job_def("window_reports")
+    assert job.execute_in_process(instance=reporting.instance).success
     assert all(
-        (loop.settings.reports / "drift" / "windows" / last / str(days) / "report.html").exists()
+        (
+            reporting.settings.reports / "drift" / "windows" / last / str(days) / "report.html"
+        ).exists()
         for days in (7, 30)
     )
 

@@ -17,8 +17,9 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.conftest import REPOSITORY
-from tests.integration.conftest import Loop, checks
+from tests.support.loop import Loop, checks
+from tests.support.places import REPOSITORY
+from tests.support.trained import trained_loop
 
 
 def test_the_first_champion_says_who_it_is_and_why(trained: Loop) -> None:
@@ -193,10 +194,11 @@ def test_any_mlflow_client_gets_the_same_bits(trained: Loop) -> None:
     assert np.array_equal(answers["score"], expected.score)
 
 
-def test_training_again_on_the_same_history_gives_no_second_version(tmp_path: Path) -> None:
+def test_training_again_on_the_same_history_gives_no_second_version(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The bundle hash is over what decides, so nothing new is registered and the champion stays."""
-    loop = Loop.of(tmp_path / "site")
-    assert loop.run("train").success
+    loop = trained_loop(tmp_path / "site", tmp_path_factory)
     first = loop.champion()
     assert loop.run("train").success
     second = loop.champion()

@@ -25,9 +25,9 @@ from creditrisk_assets.defs.check_results import CHECKS
 from creditrisk_assets.defs.external_watch import look
 from creditrisk_assets.monitoring.alert_outbox import Outbox
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.conftest import REPOSITORY
-from tests.integration.conftest import Loop, api, checks
-from tests.integration.defs.test_alert_delivery import received, receiver
+from tests.support.loop import Loop, api, checks
+from tests.support.places import REPOSITORY
+from tests.support.receiver import received, receiver
 
 
 def ticked(

@@ -23,8 +23,8 @@ from creditrisk_assets.landing.listing import (
     quick_stamps,
     zone_names,
 )
-from tests.integration.conftest import Loop
-from tests.integration.landing.test_listing_s3 import put_key
+from tests.support.buckets import put_key
+from tests.support.loop import Loop
 
 FIRST = datetime.date(2024, 1, 2)
 COUNT = 300

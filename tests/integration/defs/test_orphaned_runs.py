@@ -11,7 +11,7 @@ from creditrisk_assets.defs.orphaned_runs import (
     end_orphaned_runs,
     lost_runs,
 )
-from tests.integration.conftest import Loop, customers
+from tests.support.loop import Loop, customers
 
 
 def _started_run(loop: Loop, job: str, tags: dict[str, str]) -> str:

@@ -22,10 +22,11 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO as UCI
 from creditrisk_assets.scoring.bundle import BundleError
 from creditrisk_assets.simulation.scenarios import redraw_outcomes, risk_index, weighted_sample
 from serving.inference.champion_holder import ChampionHolder
-from tests.conftest import REPOSITORY
-from tests.integration.conftest import Loop, api, checks, until
 from tests.support.champion_file import published
+from tests.support.loop import Loop, api, checks
+from tests.support.places import REPOSITORY
 from tests.support.policies import policy_of
+from tests.support.waiting import until
 
 PAGE = REPOSITORY / "docs" / "guide" / "bring-your-own-portfolio.md"
 

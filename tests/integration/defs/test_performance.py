@@ -19,7 +19,7 @@ from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.integration.conftest import Loop, checks, customers
+from tests.support.loop import Loop, checks, customers
 from tests.support.policies import policy_of
 
 TARGET = PORTFOLIO.target

@@ -10,7 +10,7 @@ import pytest
 from creditrisk_assets.defs.sensors import new_outcome_partitions, new_production_partitions
 from creditrisk_assets.landing.listing import land
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.integration.conftest import Loop, checks, customers
+from tests.support.loop import Loop, checks, customers
 
 
 def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Loop) -> None:
@@ -41,16 +41,16 @@ def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Lo
     assert set(scores["bundle_sha256"]) == {record.bundle_sha256}
 
 
-def test_the_drift_report_is_a_page_and_json_that_agree_with_the_checks(trained: Loop) -> None:
+def test_the_drift_report_is_a_page_and_json_that_agree_with_the_checks(reporting: Loop) -> None:
     day = "2026-02-02"
-    trained.land_day(day, customers(400, 12))
-    assert trained.run("score_production", day).success
-    metadata = trained.metadata("drift_report", day)
+    reporting.land_day(day, customers(400, 12))
+    assert reporting.run("score_production", day).success
+    metadata = reporting.metadata("drift_report", day)
     assert "<html" in Path(metadata["evidently_html"]).read_text()[:200].lower()
     assert Path(metadata["evidently_json"]).read_text().startswith("{")
     assert metadata["evidently_report"] == f"http://127.0.0.1:8000/reports/drift/{day}"
     assert metadata["evidently_drifted_columns"] == metadata["drifted_columns"] == 0
-    report = trained.frame("drift_report", day)
+    report = reporting.frame("drift_report", day)
     assert list(report["column"]) == ["score", *PORTFOLIO.field_names]
 
 

@@ -22,7 +22,8 @@ from creditrisk_assets.scoring.bundle import RECALIBRATION
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.scenarios import Plan, day_of_customers, simulated_customers
-from tests.integration.conftest import Loop, api, until
+from tests.support.loop import Loop, api
+from tests.support.waiting import until
 
 ROWS = 1_600
 STABLE_DAYS = 3

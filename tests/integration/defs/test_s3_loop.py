@@ -6,7 +6,7 @@ import pytest
 from upath import UPath
 
 from creditrisk_assets.settings import Settings
-from tests.integration.conftest import Loop, customers
+from tests.support.loop import Loop, customers
 from tests.support.policies import policy_of
 
 

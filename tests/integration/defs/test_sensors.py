@@ -14,8 +14,13 @@ from creditrisk_assets.defs.sensors import (
 )
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
-from creditrisk_assets.simulation.scenarios import redraw_outcomes, risk_index, weighted_sample
-from tests.integration.conftest import Loop, checks, customers
+from creditrisk_assets.simulation.scenarios import (
+    redraw_outcomes,
+    risk_index,
+    weighted_sample,
+)
+from tests.support.loop import Loop, checks, customers
+from tests.support.trained import trained_loop
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +110,10 @@ def test_outcomes_wait_until_their_day_is_scored(waiting: Loop) -> None:
 
 def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challenger_is_promoted(
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """The closed loop, stepped: stable days start nothing, drift waits for outcomes, then one retrain, once."""
-    loop = Loop.of(tmp_path / "site")
-    assert loop.run("train").success
+    loop = trained_loop(tmp_path / "site", tmp_path_factory)
     rng = np.random.default_rng(
         132
     )  # not the pool's seed: the choice would follow whatever that stream drew first
@@ -159,17 +164,20 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     loop.instance.dispose()
 
 
-def test_a_retrain_before_any_day_learns_from_the_history_alone(fresh: Loop) -> None:
-    assert fresh.run("train").success
-    assert fresh.run("retrain").success
-    assert fresh.metadata("candidate_model")["production_days"] == ""
+def test_a_retrain_before_any_day_learns_from_the_history_alone(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    loop = trained_loop(tmp_path / "site", tmp_path_factory)
+    assert loop.run("retrain").success
+    assert loop.metadata("candidate_model")["production_days"] == ""
+    loop.instance.dispose()
 
 
 def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both_sides(
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    loop = Loop.of(tmp_path / "site")
-    assert loop.run("train").success
+    loop = trained_loop(tmp_path / "site", tmp_path_factory)
     first = loop.champion()
     landed = customers(1_500, 41, 5_000_000)
     loop.land_day("2026-05-01", landed)

@@ -19,8 +19,8 @@ from creditrisk_assets.simulation.scenarios import (
     day_of_customers,
     newcomers,
 )
-from tests.conftest import UCI_SHA256
-from tests.integration.conftest import Loop
+from tests.support.loop import Loop
+from tests.support.places import UCI_SHA256
 
 
 @pytest.mark.uci

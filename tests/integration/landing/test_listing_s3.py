@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import s3fs
-from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.s3.models import s3_backends
 from upath import UPath
 
 from creditrisk_assets.landing.history import NoHistory, read_history
@@ -23,7 +21,7 @@ from creditrisk_assets.landing.listing import (
 )
 from creditrisk_assets.landing.table_reader import UnreadableFile, read_batches
 from creditrisk_assets.storage import put_file, replacing, zone_path
-from tests.integration.conftest import BUCKET
+from tests.support.buckets import BUCKET, put_key
 from tests.support.examples import TINY
 
 ROWS = pd.DataFrame({"id": ["1", "2"], "amount": [10, 20], "code": [1, 2]})
@@ -33,11 +31,6 @@ ROWS = pd.DataFrame({"id": ["1", "2"], "amount": [10, 20], "code": [1, 2]})
 def zone(bucket: UPath) -> UPath:
     """An empty landing zone."""
     return bucket / "landing" / "production"
-
-
-def put_key(key: str, content: bytes = b"id,amount,code\n9,10,1\n") -> None:
-    """An object under any key, also under one that HTTP clients would tidy up on the way."""
-    s3_backends[DEFAULT_ACCOUNT_ID]["aws"].put_object(BUCKET, f"landing/production/{key}", content)
 
 
 # What lies there

@@ -13,9 +13,10 @@ import httpx
 import pandas as pd
 import pytest
 
-from benchmarks.serving.crashes import crash
-from benchmarks.serving.site import Site
-from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
+from creditrisk_assets.decisions.archive import (
+    ApiDecisions,
+    archive_finished,
+)
 from creditrisk_assets.decisions.replay import replay_set
 from creditrisk_assets.decisions.sets import sets_of
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -23,7 +24,11 @@ from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import today
 from creditrisk_assets.simulation.card_customers import simulate
 from serving.access.keys import Scope, create_key
-from tests.integration.conftest import Loop, api, checks, until
+from tests.support.loop import Loop, api, checks
+from tests.support.trained import trained_loop
+from tests.support.trials.crashes import crash
+from tests.support.trials.site import Site
+from tests.support.waiting import until
 
 EXAMPLE = dict(PORTFOLIO.example)
 
@@ -191,10 +196,10 @@ def test_an_open_decision_is_replayed_and_the_day_too_once_it_is_kept(
 
 def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_other(
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """What nobody lands is never monitored, matures nowhere and teaches the next model nothing."""
-    loop = Loop.of(tmp_path / "site", raw_data="simulated:2000")
-    assert loop.run("train").success
+    loop = trained_loop(tmp_path / "site", tmp_path_factory)
     customers = simulate(120, 91, 5_000)
     rows = customers[["id", *PORTFOLIO.field_names]].to_dict("records")
     with api(loop) as client:

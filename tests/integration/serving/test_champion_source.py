@@ -36,9 +36,10 @@ from serving.inference.champion_source import (
     SourceError,
     source_of,
 )
-from tests.integration.conftest import Loop, api, until
-from tests.integration.serving.test_customer_page import said
 from tests.support.champion_file import published
+from tests.support.loop import Loop, api
+from tests.support.pages import text_of
+from tests.support.waiting import until
 
 CUSTOMER = dict(PORTFOLIO.example)
 
@@ -191,7 +192,7 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(
         assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(
             site.bundle, second.rule
         )
-        page = said(client.get("/").text)
+        page = text_of(client.get("/").text)
         assert (
             "The champion in force could not be read or loaded. Version 2 goes on answering."
             in page
@@ -265,7 +266,7 @@ def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_i
         assert (info["degraded"], info["training"]["family"]) == (True, "scorecard")
         counted = f'creditrisk_decisions_total{{degraded="true",model_version="{named.model_version}-fallback"'
         until(lambda: counted in client.get("/metrics").text, 5)
-        page = said(client.get("/").text)
+        page = text_of(client.get("/").text)
         assert "Its fallback scorecard answers in its place." in page
         assert "Degraded." in page
         assert "longer than the history below" not in page
@@ -315,7 +316,7 @@ def test_with_neither_bundle_nor_fallback_it_lives_and_asks_to_come_again(
         ):
             assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
             assert "could not be loaded (BundleError" in response.json()["detail"]
-        assert "Nothing can be answered until it is." in said(client.get("/").text)
+        assert "Nothing can be answered until it is." in text_of(client.get("/").text)
 
 
 def test_the_copy_of_the_same_bundle_answers_undegraded_while_the_artifact_store_is_gone(

@@ -1,9 +1,7 @@
 """The page as a browser without JavaScript gets it: over real HTTP, from the API as a process of its own."""
 
-import html
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
@@ -13,7 +11,9 @@ from upath import UPath
 from creditrisk_assets.defs.champion_commands import set_cut_off
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from serving.pages import model_documents
-from tests.integration.conftest import Loop, api, until
+from tests.support.loop import Loop, api
+from tests.support.pages import Page, text_of
+from tests.support.waiting import until
 
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 TYPED = {name: str(value) for name, value in EXAMPLE_CUSTOMER.items()}
@@ -25,36 +25,11 @@ def client(trained: Loop) -> Iterator[httpx.Client]:
         yield client
 
 
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(content)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.text += " "  # "<dt>Version</dt><dd>1</dd>" is two words
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def by_id(self, name: str) -> dict[str, str | None]:
-        (found,) = [attributes for _, attributes in self.tags if attributes.get("id") == name]
-        return found
-
-
-def said(content: str) -> str:
-    return " ".join(html.unescape(Page(content).text).split()).replace("\N{NO-BREAK SPACE}", " ")
-
-
 def test_a_customer_typed_into_the_form_gets_the_numbers_of_predict(client: httpx.Client) -> None:
     answer = client.post("/predict", json=EXAMPLE_CUSTOMER).json()
     page = client.post("/", data=TYPED)
     assert page.status_code == 200
-    text = said(page.text)
+    text = text_of(page.text)
     assert f"{answer['default_probability']:.2%}".replace("%", " %") in text
     assert f"{answer['score']:.1f} points" in text
     assert (
@@ -105,18 +80,18 @@ def test_an_example_is_a_link_that_fills_the_form_and_answers(
 ) -> None:
     start = client.get("/")
     assert f'href="/?example={name}#outcome"' in start.text
-    assert "Nothing yet: take an example" in said(start.text)
+    assert "Nothing yet: take an example" in text_of(start.text)
     page = client.get("/", params={"example": name})
     assert page.status_code == 200
     assert Page(page.text).by_id("field-limit_bal")["value"]
-    assert "Probability of default" in said(page.text)
+    assert "Probability of default" in text_of(page.text)
 
 
 def test_an_unknown_example_is_the_empty_page(client: httpx.Client) -> None:
     page = client.get("/", params={"example": "<script>"})
     assert page.status_code == 200
     assert "<script>" not in page.text
-    assert "Probability of default" not in said(page.text)
+    assert "Probability of default" not in text_of(page.text)
 
 
 def test_problems_stand_beside_their_fields_and_what_was_typed_stays(client: httpx.Client) -> None:
@@ -130,7 +105,7 @@ def test_problems_stand_beside_their_fields_and_what_was_typed_stays(client: htt
         assert control["aria-invalid"] == "true"
         assert f"{name}-problem" in str(control["aria-describedby"]).split()
         assert made.by_id(f"{name}-problem")
-    text = said(page.text)
+    text = text_of(page.text)
     assert "3 fields are not as the contract wants" in text
     assert "Age: “ninety” is not valid; valid: a whole number from 18 to 120 (years)" in text
     assert "“77” is not valid; valid: one of -2, -1, 0, 1" in text
@@ -168,7 +143,7 @@ def test_nonsense_in_the_form_is_answered_with_the_form(client: httpx.Client, bo
         "/", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
     )
     assert page.status_code == 422
-    assert "23 fields are not as the contract wants" in said(page.text) or b"age=" in body
+    assert "23 fields are not as the contract wants" in text_of(page.text) or b"age=" in body
 
 
 def test_a_form_of_more_fields_than_any_page_has_is_refused(client: httpx.Client) -> None:
@@ -224,7 +199,7 @@ def test_every_field_has_a_label_and_the_protected_ones_say_that_nothing_uses_th
     assert labelled == named
     assert set(named) == set(PORTFOLIO.field_names)
     assert named[-4:] == list(PORTFOLIO.protected)
-    assert "No feature of the model uses these fields" in said(client.get("/").text)
+    assert "No feature of the model uses these fields" in text_of(client.get("/").text)
 
 
 def test_the_model_in_force_is_described_with_its_card_and_its_curves(
@@ -232,7 +207,7 @@ def test_the_model_in_force_is_described_with_its_card_and_its_curves(
 ) -> None:
     record = trained.champion()
     page = client.get("/")
-    text = said(page.text)
+    text = text_of(page.text)
     assert record.bundle_sha256 in text
     manifest = trained.bundle(record).manifest
     assert f"{manifest.training.rows:,} customers, {manifest.training.bads:,} of them bad" in text
@@ -262,8 +237,8 @@ def test_without_a_champion_the_page_says_what_to_run_and_keeps_what_was_typed(f
     with api(fresh) as client:
         start = client.get("/")
         assert start.status_code == 200
-        assert "There is no champion yet. Run make train" in said(start.text)
-        assert "Nothing has happened yet" in said(start.text)
+        assert "There is no champion yet. Run make train" in text_of(start.text)
+        assert "Nothing has happened yet" in text_of(start.text)
         page = client.post("/", data=TYPED)
         assert page.status_code == 503
         assert page.headers["Retry-After"] == "5"
@@ -281,7 +256,7 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
     with api(loop) as client:
         page = client.get("/")
         assert "<b>a bad year" not in page.text
-        text = said(page.text)
+        text = text_of(page.text)
         history = text[text.index("History of the champion") :]
         assert history.index("cut-off changed <b>a bad year</b>") < history.index(
             "first champion no champion before"
@@ -294,12 +269,12 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
 
         record = loop.champion()
         loop.name_champion(record.model_copy(update={"documents_uri": None}))
-        until(lambda: "The model card is not written yet" in said(client.get("/").text), 10)
+        until(lambda: "The model card is not written yet" in text_of(client.get("/").text), 10)
         assert client.get("/model/card").status_code == 404
         loop.name_champion(record.model_copy(update={"documents_uri": "models/77"}))
         until(
             lambda: (
-                "The model card and the curves cannot be read now" in said(client.get("/").text)
+                "The model card and the curves cannot be read now" in text_of(client.get("/").text)
             ),
             10,
         )
@@ -311,8 +286,8 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
         )
         page = client.get("/", params={"example": "good"})
         assert page.status_code == 200
-        assert "cannot read" in said(page.text)
-        assert "Probability of default" in said(page.text)
+        assert "cannot read" in text_of(page.text)
+        assert "Probability of default" in text_of(page.text)
     loop.instance.dispose()
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from fastapi import FastAPI
-from prometheus_client.parser import text_string_to_metric_families
 
 import serving
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule, Decisions
@@ -30,6 +29,7 @@ from serving.ops.metrics import (
     add_metrics_route,
     empty_metrics,
 )
+from tests.support.metrics import samples
 from tests.support.servers import gateway, served
 
 ROOT = Path(str(serving.__file__)).parents[1]
@@ -42,7 +42,6 @@ from pathlib import Path
 import numpy as np
 from serving.inference.decider import Group
 from serving.ops.metrics import Metrics
-from tests.integration.serving.test_metrics import champion, decisions
 metrics = Metrics(Path(sys.argv[1]))
 metrics.on_request()
 metrics.on_champion(champion("7"))
@@ -53,22 +52,12 @@ print("counted", flush=True)
 sys.stdin.readline()
 """
 
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
 
 @pytest.fixture
 def metrics(tmp_path: Path) -> Iterator[Metrics]:
     counting = Metrics(tmp_path / "metrics")
     yield counting
     counting.close()
-
-
-def samples(text: bytes) -> Samples:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text.decode())
-        for sample in family.samples
-    }
 
 
 def champion(version: str, *, degraded: bool = False) -> LoadedChampion:

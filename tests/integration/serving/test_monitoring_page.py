@@ -13,8 +13,9 @@ from creditrisk_assets.defs.view import status_for_people
 from creditrisk_assets.monitoring.loop_status import LoopStatus
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.simulation.scenarios import risk_index, weighted_sample
-from tests.integration.conftest import Loop, api, customers
+from tests.support.loop import Loop, api, customers
 from tests.support.policies import policy_of
+from tests.support.trained import trained_loop
 
 STABLE, SHIFTED = "2026-06-01", "2026-06-02"
 
@@ -22,12 +23,12 @@ STABLE, SHIFTED = "2026-06-01", "2026-06-02"
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a stable and a shifted day; the outcomes of the first have come."""
-    loop = Loop.of(
+    loop = trained_loop(
         tmp_path_factory.mktemp("watched") / "site",
+        tmp_path_factory,
         policy=policy_of({"reports.rows": 500}),
         dagster_url="http://dagster:3000",
     )
-    assert loop.run("train").success
     stable, pool = customers(600, 61, 2_000_000), customers(4_000, 62, 3_000_000)
     shifted = weighted_sample(pool, risk_index(PORTFOLIO, pool), 800, np.random.default_rng(6))
     loop.land_day(STABLE, stable)

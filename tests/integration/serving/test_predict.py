@@ -15,9 +15,11 @@ import pytest
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.conftest import REFUSING_PROXY
-from tests.integration.conftest import Loop, api, customers, until
+from tests.support.loop import Loop, api, customers
+from tests.support.places import REFUSING_PROXY
 from tests.support.policies import policy_of
+from tests.support.trained import trained_loop
+from tests.support.waiting import until
 
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 
@@ -163,12 +165,12 @@ def test_with_no_champion_the_api_lives_and_says_what_to_run(fresh: Loop) -> Non
 
 def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """The swap under load: every answer is whole, by the old version or by the new one; a bundle that cannot be proven is
     refused and the champion before it goes on.
     """
-    loop = Loop.of(tmp_path / "site")
-    assert loop.run("train").success
+    loop = trained_loop(tmp_path / "site", tmp_path_factory)
     old = loop.champion()
     landed = customers(1_500, 51, 6_000_000)
     loop.land_day("2026-05-01", landed)

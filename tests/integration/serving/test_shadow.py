@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
+from creditrisk_assets.decisions.archive import (
+    ApiDecisions,
+    archive_finished,
+)
 from creditrisk_assets.decisions.log import open_segments
 from creditrisk_assets.decisions.shadow import shadow_scores
 from creditrisk_assets.defs import event_log
@@ -15,8 +18,9 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import today
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.integration.conftest import Loop, api, checks, until
-from tests.integration.defs.test_champion_commands import ANY_GAIN, history
+from tests.support.loop import Loop, api, checks
+from tests.support.trained import history, poorly_trained_loop
+from tests.support.waiting import until
 
 CUSTOMERS: list[dict[str, Any]] = [
     {str(name): value for name, value in row.items()}
@@ -27,9 +31,7 @@ CUSTOMERS: list[dict[str, Any]] = [
 @pytest.fixture
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A champion, and a better model that was registered and has not been judged yet."""
-    made = Loop.of(tmp_path_factory.mktemp("shadowed") / "site", **ANY_GAIN)
-    made.settings.raw_data = history(made.home, poor=True)
-    assert made.run("train").success
+    made = poorly_trained_loop(tmp_path_factory.mktemp("shadowed") / "site", tmp_path_factory)
     made.settings.raw_data = history(made.home, poor=False)
     assert made.make("raw_data", "features", "model").success
     assert event_log.latest_contender(made.instance) == "2"

@@ -15,8 +15,8 @@ from serving.access.keys import create_key
 from serving.app import api
 from serving.inference.champion_file import ChampionFile, Publisher
 from serving.inference.champion_source import DagsterInstanceSource
-from tests.conftest import REPOSITORY
-from tests.integration.conftest import Loop
+from tests.support.loop import Loop
+from tests.support.places import REPOSITORY
 from tests.support.servers import served
 
 HELPERS = {

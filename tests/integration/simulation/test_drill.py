@@ -13,7 +13,7 @@ from creditrisk_assets.simulation.drill import (
 )
 from creditrisk_assets.simulation.sandbox import SandboxInUse, fresh_sandbox
 from creditrisk_assets.simulation.scenarios import Plan
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 PACKAGE = "creditrisk-example-of-the-tests"
 MODULE = PACKAGE.replace("-", "_")
-PASSWORD = "s3cret%2Fpart"  # noqa: S105
+PASSWORD = "s3cret%2Fpart"  # noqa: S105 - of a server of this test
 
 
 def write_wheel(folder: Path, version: str) -> str:

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from creditrisk_assets.decisions.codec import PLAIN
 from creditrisk_assets.decisions.idempotency import IdempotencyIndex, Kept
 from creditrisk_assets.decisions.log import SegmentWriter, open_segments
-from tests.unit.decisions.test_log import header
+from tests.support.segments import header
 
 ANSWER = {"prediction": 1, "default_probability": 0.1 + 0.2}
 
@@ -120,6 +120,7 @@ def _decide_once(folder: Path, keys: list[str], made: "multiprocessing.Queue[str
                 index.add("bank", key, "d", b"answer")
 
 
+@pytest.mark.starts_processes
 def test_of_several_processes_one_decides(tmp_path: Path) -> None:
     index_in(tmp_path).close()
     context = multiprocessing.get_context("spawn")

@@ -17,7 +17,6 @@ from creditrisk_assets.decisions.codec import PLAIN
 from creditrisk_assets.decisions.log import (
     AHEAD_BYTES,
     DecisionLogError,
-    SegmentHeader,
     SegmentWriter,
     cut,
     find_record,
@@ -27,28 +26,13 @@ from creditrisk_assets.decisions.log import (
     read_segment,
     taken,
 )
-from creditrisk_assets.scoring.bundle import ChampionRecord, DecisionRule
-
-DAY = "2026-03-01"
-CHAMPION = ChampionRecord(
-    mlflow_uri="models:/credit_default/3",
-    artifact_uri="nowhere",
-    model_version="3",
-    bundle_sha256="0" * 64,
-    verdict="first",
-    reason="the first",
-    rule=DecisionRule(cut_off=0.2, reference=[1.0, None]),
-)
+from tests.support.segments import CHAMPION, DAY, header
 
 Groups = list[list[bytes]]
 lines = st.lists(
     st.dictionaries(st.text(max_size=20), st.text(max_size=40)).map(to_json), min_size=1, max_size=4
 )
 groups = st.lists(lines, min_size=1, max_size=5)
-
-
-def header() -> SegmentHeader:
-    return SegmentHeader(name=new_name(), day=DAY, portfolio="tiny", champion=CHAMPION)
 
 
 def written(folder: Path, decisions: Groups) -> tuple[Path, list[int]]:
@@ -143,6 +127,7 @@ def _write_for_ever(folder: Path, acknowledged: "multiprocessing.connection.Conn
         acknowledged.send(count)
 
 
+@pytest.mark.starts_processes
 @pytest.mark.parametrize("_", range(5))
 def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(
     tmp_path: Path, _: int
@@ -168,6 +153,7 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(
         assert segment.rows in (last, last + 3)
 
 
+@pytest.mark.starts_processes
 def test_who_reads_while_another_writes_sees_all_that_was_acknowledged_and_takes_nothing_for_damage(
     tmp_path: Path,
 ) -> None:
@@ -219,6 +205,7 @@ def test_two_segments_never_have_one_name(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [first.path.name]
 
 
+@pytest.mark.starts_processes
 def test_a_frame_that_does_not_fit_is_taken_back_and_the_segment_goes_on(tmp_path: Path) -> None:
     """The limit on file sizes stands for a full disk: a write comes back short, the next one fails."""
     context = multiprocessing.get_context("spawn")

@@ -18,8 +18,7 @@ from creditrisk_assets.governance.gate_tests import NO_SHADOW, shadow_agrees
 from creditrisk_assets.governance.promotion_gate import judge
 from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import Bundle
-from tests.support.examples import HANDMADE, WrittenBundle, champion_of, written_bundle
-from tests.unit.governance.test_promotion_gate import held_out
+from tests.support.examples import HANDMADE, WrittenBundle, champion_of, held_out, written_bundle
 
 LIMITS = GateLimits()
 DAY, EARLIER = "2026-03-01", "2026-02-27"

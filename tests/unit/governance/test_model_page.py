@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from creditrisk_assets.modelling.evaluation import PROTOCOLS
-from tests.conftest import REPOSITORY, UCI_SHA256
+from tests.support.places import REPOSITORY, UCI_SHA256
 
 EVIDENCE = REPOSITORY / "docs" / "evidence"
 PAGE = (EVIDENCE / "model.md").read_text()

@@ -36,6 +36,7 @@ from creditrisk_assets.scoring.bundle import (
 from tests.support.examples import (
     HANDMADE,
     WrittenBundle,
+    held_out,
     logistic,
     written_bundle,
 )
@@ -44,21 +45,6 @@ LIMITS = GateLimits()
 TRUE, NOISY, VERY_NOISY = 0, 1, 2
 
 Make = Callable[..., WrittenBundle]
-
-
-def held_out(rows: int = 4_000, seed: int = 1) -> pd.DataFrame:
-    """Customers with the true log-odds of their outcome, two noisy views of them, and a group by a coin."""
-    rng = np.random.default_rng(seed)
-    truth = rng.normal(-1.3, 1.2, rows)
-    columns = {
-        "column_0": truth,
-        "column_1": truth + rng.normal(0, 0.7, rows),
-        "column_2": truth + rng.normal(0, 1.5, rows),
-    }
-    target = (rng.random(rows) < logistic(truth)).astype(np.int64)
-    return pd.DataFrame({**columns, "group": rng.integers(1, 3, rows), "bad": target}).astype(
-        dict.fromkeys(columns, "float32")
-    )
 
 
 @pytest.fixture

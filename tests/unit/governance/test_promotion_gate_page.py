@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.governance.promotion_gate import (
+from creditrisk_assets.modelling.fairness import jeffreys_interval
+from creditrisk_assets.policy import GateLimits
+from tests.support.places import REPOSITORY
+from tests.support.trials.promotion_gate import (
     BEGIN,
     Cell,
     StandIn,
@@ -14,9 +17,6 @@ from benchmarks.governance.promotion_gate import (
     stand_in_cell,
     with_block,
 )
-from creditrisk_assets.modelling.fairness import jeffreys_interval
-from creditrisk_assets.policy import GateLimits
-from tests.conftest import REPOSITORY
 
 EVIDENCE = REPOSITORY / "docs" / "evidence"
 

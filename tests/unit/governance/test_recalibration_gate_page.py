@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.governance.promotion_gate import with_block
-from benchmarks.governance.recalibration_gate import (
+from creditrisk_assets.modelling.fairness import jeffreys_interval
+from creditrisk_assets.policy import GateLimits, RetrainingLimits
+from tests.support.places import REPOSITORY
+from tests.support.trials.promotion_gate import with_block
+from tests.support.trials.recalibration_gate import (
     BADS,
     BEGIN,
     END,
@@ -17,9 +20,6 @@ from benchmarks.governance.recalibration_gate import (
     counted,
     fitted_pool,
 )
-from creditrisk_assets.modelling.fairness import jeffreys_interval
-from creditrisk_assets.policy import GateLimits, RetrainingLimits
-from tests.conftest import REPOSITORY
 
 EVIDENCE = REPOSITORY / "docs" / "evidence"
 

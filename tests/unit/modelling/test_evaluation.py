@@ -29,8 +29,8 @@ from creditrisk_assets.modelling.rivals import RIVALS, Rival
 from creditrisk_assets.modelling.training import TrainingRows
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.conftest import UCI_SHA256
 from tests.support.examples import logistic, plain_portfolio
+from tests.support.places import UCI_SHA256
 
 PORTFOLIO = plain_portfolio(3)
 

@@ -4,7 +4,7 @@ import re
 
 from creditrisk_assets.defs.check_results import watched_metadata
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, WATCHES
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 def test_the_table_of_checks_is_the_catalogue() -> None:

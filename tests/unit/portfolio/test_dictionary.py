@@ -2,7 +2,7 @@
 
 from creditrisk_assets.portfolio.dictionary import data_dictionary
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 def test_the_page_in_the_documentation_is_current() -> None:

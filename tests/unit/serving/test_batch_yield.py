@@ -22,7 +22,7 @@ from serving.inference import batch_yield, decider
 from serving.inference.batch_yield import BatchYield
 from serving.inference.champion_holder import ChampionHolder, LoadedChampion
 from tests.support.examples import champion_of
-from tests.unit.serving.test_decider import Holding
+from tests.support.holders import Holding
 
 ROW_SECONDS = 0.0005
 

@@ -15,15 +15,7 @@ from creditrisk_assets.scoring.bundle import Bundle
 from serving.inference.champion_holder import ChampionHolder, LoadedChampion
 from serving.inference.decider import Decider, DecisionRequest, Group
 from tests.support.examples import champion_of
-
-
-class Holding:
-    """One champion, for good."""
-
-    why_none = ""
-
-    def __init__(self, champion: LoadedChampion) -> None:
-        self.current = champion
+from tests.support.holders import Holding
 
 
 class Watching:

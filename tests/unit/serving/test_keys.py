@@ -22,7 +22,7 @@ from serving.access.keys import (
     revoke_keys,
     rotate_key,
 )
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 
 @pytest.fixture
@@ -207,6 +207,7 @@ def test_without_keys_the_api_listens_on_loopback_only(file: Path) -> None:
     require_keys_beyond_loopback("0.0.0.0", KeyRing(file))  # noqa: S104
 
 
+@pytest.mark.starts_processes
 def test_the_command_makes_rotates_lists_and_revokes(file: Path) -> None:
     def keys(*words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(

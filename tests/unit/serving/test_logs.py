@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import serving
 from serving.access.keys import create_key
 
@@ -44,6 +46,7 @@ def lines_of(tmp_path: Path, form: str) -> tuple[str, str]:
     return key, done.stdout
 
 
+@pytest.mark.starts_processes
 def test_everything_is_json_lines_and_no_line_holds_a_key(tmp_path: Path) -> None:
     key, text = lines_of(tmp_path, "")
     lines = [json.loads(line) for line in text.splitlines()]
@@ -68,6 +71,7 @@ def test_everything_is_json_lines_and_no_line_holds_a_key(tmp_path: Path) -> Non
     assert "4711" not in text
 
 
+@pytest.mark.starts_processes
 def test_people_get_text_without_keys_too(tmp_path: Path) -> None:
     key, text = lines_of(tmp_path, "console")
     assert "/decisions/cr_(redacted)" in text

@@ -19,7 +19,7 @@ from serving.access.rate_limit import (
     Refusal,
     TooManyCallers,
 )
-from tests.conftest import REPOSITORY
+from tests.support.places import REPOSITORY
 
 WORKER = """
 import sys, time
@@ -65,6 +65,7 @@ def test_in_no_window_more_than_burst_and_rate_are_let_through(
             assert last - first + 1 <= burst + rate * (let_through[last] - start) + 1e-3
 
 
+@pytest.mark.starts_processes
 def test_two_processes_share_one_limit(tmp_path: Path) -> None:
     rate, burst = 200.0, 20
     command = [sys.executable, "-c", WORKER, str(tmp_path / "table"), str(rate), str(burst), "1.0"]

@@ -14,7 +14,7 @@ from creditrisk_assets.decisions.codec import PLAIN
 from creditrisk_assets.decisions.log import SegmentWriter, open_segments
 from creditrisk_assets.settings import Settings
 from serving.ops.sidecars import ARCHIVER, PUBLISHER, running
-from tests.unit.decisions.test_log import header
+from tests.support.segments import header
 
 COMPANION = """
 import os, pathlib, signal, sys, time
@@ -40,6 +40,7 @@ def begun(folder: Path, count: int) -> set[int]:
     return found
 
 
+@pytest.mark.starts_processes
 def test_one_that_was_killed_is_begun_again_and_the_last_one_is_waited_for(tmp_path: Path) -> None:
     with running([sys.executable, "-c", COMPANION, str(tmp_path)], again_seconds=0.05):
         (first,) = begun(tmp_path, 1)
@@ -49,6 +50,7 @@ def test_one_that_was_killed_is_begun_again_and_the_last_one_is_waited_for(tmp_p
     assert len(begun(tmp_path, 2)) == 2
 
 
+@pytest.mark.starts_processes
 def test_one_that_cannot_begin_holds_up_nobody() -> None:
     start = time.monotonic()
     with running([sys.executable, "-c", "raise SystemExit(3)"], again_seconds=30):
@@ -56,6 +58,7 @@ def test_one_that_cannot_begin_holds_up_nobody() -> None:
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.starts_processes
 @pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells a process that its parent has ended"
 )
@@ -86,6 +89,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.starts_processes
 @pytest.mark.skipif(
     sys.platform != "linux", reason="only Linux tells a process that its parent has ended"
 )
@@ -99,6 +103,7 @@ def test_a_worker_whose_supervisor_was_killed_while_it_began_does_not_go_on(tmp_
     assert not (tmp_path / "went-on").exists()
 
 
+@pytest.mark.starts_processes
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_an_archiver_that_is_stopped_before_it_has_begun_archives_once_all_the_same(
     tmp_path: Path,

@@ -28,7 +28,7 @@ from creditrisk_assets.simulation.quality import (
     csi_of_fields,
     simulator_quality,
 )
-from tests.conftest import REPOSITORY, UCI_SHA256
+from tests.support.places import REPOSITORY, UCI_SHA256
 
 COMMITTED = REPOSITORY / "creditrisk_assets" / "simulation" / TABLE
 

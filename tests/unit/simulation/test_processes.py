@@ -9,6 +9,7 @@ import pytest
 from creditrisk_assets.simulation.processes import HOST, reserved_ports
 
 
+@pytest.mark.starts_processes
 @pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere a port that is held cannot be listened on"
 )

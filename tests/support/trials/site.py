@@ -1,4 +1,4 @@
-"""An API on a store of its own, for the benchmarks of serving: trained, started, stopped,
+"""An API on a store of its own, for tests and for the benchmarks of serving: trained, started, stopped,
 killed.
 """
 

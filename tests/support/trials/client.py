@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def asking(
     command = [
         sys.executable,
         "-m",
-        "benchmarks.serving.client",
+        "tests.support.trials.client",
         "--port",
         str(port),
         "--rate",
@@ -107,11 +107,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, required=True)
     arguments = parser.parse_args()
     wanted = json.loads(sys.stdin.readline())
-    print(
-        json.dumps(
-            asdict(ask(arguments.port, wanted["headers"], wanted["body"], arguments.rate, Stop()))
-        )
-    )
+    latencies = ask(arguments.port, wanted["headers"], wanted["body"], arguments.rate, Stop())
+    sys.stdout.write(json.dumps(asdict(latencies)) + "\n")
 
 
 if __name__ == "__main__":
