@@ -1,3 +1,3 @@
-"""What runs the credit-default model: domain code in rooms by subject, with a thin Dagster layer
-over it in `defs`.
+"""The credit-default model in production: one package for each subject, and a thin Dagster layer
+over them in `defs`.
 """

@@ -1,5 +1,5 @@
 """The whole graph on one page: from raw data to the champion, from a day's file to its drift
-report, and what runs by itself.
+report, and its automation.
 """
 
 import dagster as dg
@@ -76,5 +76,5 @@ def build_definitions(settings: Settings) -> dg.Definitions:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What Dagster loads, with the settings of the environment."""
+    """The definitions that Dagster loads, with the settings of the environment."""
     return build_definitions(Settings())

@@ -1,9 +1,8 @@
-"""HTTP to the store's own services: API, Dagster webserver, MLflow. They are never asked through a
-proxy.
+"""HTTP to the store's own services (API, Dagster webserver, MLflow), never through a proxy.
 
-A bank's machines have `HTTP_PROXY` set for the world outside; it knows neither this machine's
-loopback nor the store's own hosts. What goes to others, such as the alert webhook, goes through the
-operator's proxy as usual and is not this module's matter.
+A bank's machines set `HTTP_PROXY` for outside addresses; the proxy reaches neither this machine's
+loopback nor the store's own hosts. Requests to other services, such as the alert webhook, use the
+operator's proxy and belong elsewhere.
 """
 
 import os
@@ -15,14 +14,13 @@ import httpx
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 EXEMPTIONS = ("NO_PROXY", "no_proxy")
-"""Libraries read the one or the other; both are given all, so that none hides what the operator
-wrote into the other.
+"""Libraries read either of these; each gets the hosts of both, so the operator's entries in one
+still count.
 """
 
 
 def direct_client(**options: Any) -> httpx.Client:
-    """An HTTP client that uses no proxy, whatever the environment says. The environment's
-    certificates count.
+    """An HTTP client that ignores the environment's proxies and uses its certificates.
 
     Args:
         options: of `httpx.Client`.
@@ -31,7 +29,7 @@ def direct_client(**options: Any) -> httpx.Client:
 
 
 def get(url: str, timeout: float = 5.0) -> httpx.Response:
-    """Ask one of the store's services once.
+    """Send a GET request to one of the store's services.
 
     Args:
         url: address.
@@ -45,19 +43,18 @@ def get(url: str, timeout: float = 5.0) -> httpx.Response:
 
 
 def exempt_from_proxies(*urls: str) -> None:
-    """Let libraries that make connections of their own (MLflow's client, gRPC), here and in the
-    processes started from here, use no proxy for this machine's loopback and the hosts of some
-    addresses.
+    """Exempt this machine's loopback and some hosts from proxies, for libraries that open their own
+    connections (MLflow's client, gRPC), here and in child processes.
 
     Args:
-        urls: addresses of the store's services; what has no host is passed over.
+        urls: addresses of the store's services; those without a host are ignored.
     """
     hosts = [host for host in (urlsplit(url).hostname for url in urls) if host]
     known = [
-        one.strip()
+        host.strip()
         for name in EXEMPTIONS
-        for one in os.environ.get(name, "").split(",")
-        if one.strip()
+        for host in os.environ.get(name, "").split(",")
+        if host.strip()
     ]
     exempt = ",".join(dict.fromkeys([*known, *LOOPBACK, *hosts]))
     os.environ.update(dict.fromkeys(EXEMPTIONS, exempt))

@@ -1,5 +1,5 @@
-"""Running a job in this process, as `creditrisk train` and `creditrisk retrain` do, and what became
-of it in words.
+"""Runs a job in this process, as `creditrisk train` and `creditrisk retrain` do, and reports its
+result in words.
 """
 
 import re
@@ -16,9 +16,9 @@ from creditrisk_assets.defs.check_results import BLOCKING
 from creditrisk_assets.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-"""Dagster's own console log off; events go to the instance all the same."""
+"""Turns off Dagster's console log; events still go to the instance."""
 
-SHOWN = 5
+FAILURES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Outcome:
 
     Attributes:
         run_id: of Dagster.
-        failures: why it did not succeed, each in words; none if it did.
-        metadata: values of what each asset says that the run materialized.
+        failures: the reasons for a failure, in words; empty if it succeeded.
+        metadata: values of the metadata of each asset that the run materialized.
     """
 
     run_id: str
@@ -43,21 +43,20 @@ def run_here(
     tags: Mapping[str, str],
     on_progress: Callable[[str, int, int], None],
 ) -> Outcome:
-    """Execute a job in this process, on a real instance: the run is in the Dagster UI like any
-    other.
+    """Execute a job in this process on a real instance, so that the Dagster UI shows the run.
 
     Args:
         instance: of the store.
         settings: of the store.
         job: its name.
         tags: of the run.
-        on_progress: called with the step that begins, how many have ended, and how many there are.
+        on_progress: called with the current step, the number of finished steps, and of all steps.
     """
     resolved = build_definitions(settings).resolve_job_def(job)
     run_id = str(uuid.uuid4())
     steps, ended = len(resolved.graph.node_defs), 0
 
-    def hear(entry: dg.EventLogEntry) -> None:
+    def report_step(entry: dg.EventLogEntry) -> None:
         nonlocal ended
         event = entry.dagster_event
         if event is None or event.step_key is None:
@@ -67,62 +66,62 @@ def run_here(
         if event.is_step_start or event.is_step_success or event.is_step_failure:
             on_progress(event.step_key, ended, steps)
 
-    instance.add_event_listener(run_id, hear)
+    instance.add_event_listener(run_id, report_step)
     result = resolved.execute_in_process(
         instance=instance, tags=dict(tags), run_config=QUIET, raise_on_error=False, run_id=run_id
     )
-    said: dict[str, dict[str, object]] = {}
+    metadata: dict[str, dict[str, object]] = {}
     for event in result.get_asset_materialization_events():
         if event.asset_key is not None:
-            said[event.asset_key.to_user_string()] = {
+            metadata[event.asset_key.to_user_string()] = {
                 name: value.value for name, value in event.materialization.metadata.items()
             }
-    return Outcome(result.run_id, () if result.success else failures_of(result), said)
+    return Outcome(result.run_id, () if result.success else failures_of(result), metadata)
 
 
 def failures_of(result: dg.ExecuteInProcessResult) -> tuple[str, ...]:
-    """Why a run did not succeed: the summary of each blocking check that failed, and the cause of
+    """The reasons for a failed run: the summary of each failed blocking check, and the cause of
     each other failed step.
     """
     names = {key.name for key in BLOCKING}
     checks = [
-        str(one.metadata["summary"].value)
-        for one in result.get_asset_check_evaluations()
-        if not one.passed and one.check_name in names
+        str(check.metadata["summary"].value)
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.check_name in names
     ]
     causes = []
     for event in result.all_events:
         if event.is_step_failure:
-            error = _first_of_ours(event.step_failure_data.error)
+            error = _first_project_error(event.step_failure_data.error)
             if error is not None and error.cls_name != "DagsterAssetCheckFailedError":
                 causes.append(re.sub(rf"^[\w.]*{error.cls_name}: ", "", error.message.strip()))
-    return tuple(dict.fromkeys([*checks, *causes]))[:SHOWN] or (
+    return tuple(dict.fromkeys([*checks, *causes]))[:FAILURES_SHOWN] or (
         "it ended without a reason; see the run in the Dagster UI",
     )
 
 
-def _first_of_ours(error: SerializableErrorInfo | None) -> SerializableErrorInfo | None:
-    """The outermost error that this project raised, which names the setting or file; else the one
-    that all began with.
+def _first_project_error(error: SerializableErrorInfo | None) -> SerializableErrorInfo | None:
+    """The outermost error of this project, which names the setting or file; otherwise the root
+    cause.
     """
     chain = []
     while error is not None:
         chain.append(error)
         error = error.cause
-    ours = (
-        one
-        for one in chain
-        if one.message.startswith(
+    project_errors = (
+        link
+        for link in chain
+        if link.message.startswith(
             ("creditrisk_assets.", "dagster._core.definitions.events.Failure")
         )
     )
-    return next(ours, chain[-1] if chain else None)
+    return next(project_errors, chain[-1] if chain else None)
 
 
 def retrain_tags(
     instance: dg.DagsterInstance, action: str | None, since: str | None
 ) -> dict[str, str]:
-    """The tags of a retrain that a person asks for.
+    """The tags of a retrain that a person starts.
 
     Args:
         instance: of the store.

@@ -1,8 +1,8 @@
-"""MLflow's artifact addresses in a store that was moved.
+"""Rewrites MLflow's artifact addresses in a store that was moved.
 
-MLflow writes the absolute address of each artifact folder into its database. When a store's folder
-is copied or renamed, those of its embedded SQLite store are rewritten before MLflow is used, or it
-would go on writing to the old place.
+MLflow's database holds the absolute address of each artifact folder. After a store's folder is
+copied or renamed, the addresses in its embedded SQLite database are rewritten before MLflow is
+used; otherwise MLflow would write to the old place.
 """
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ COLUMNS = (
     ("model_versions", "storage_location"),
     ("experiments", "artifact_location"),
 )
-"""Where MLflow 3.17 keeps addresses of artifacts."""
+"""Columns of MLflow 3.17 with addresses of artifacts."""
 
 
 def move_artifacts(database_uri: str, old: str, new: str) -> None:
@@ -22,8 +22,8 @@ def move_artifacts(database_uri: str, old: str, new: str) -> None:
 
     Args:
         database_uri: SQLAlchemy URL of MLflow's database.
-        old: address of the folder as the database has it.
-        new: its address now.
+        old: address of the folder in the database.
+        new: its present address.
     """
     engine = sa.create_engine(database_uri)
     try:

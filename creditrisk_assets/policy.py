@@ -1,9 +1,9 @@
 """The policy: the statistical limits by which the loop raises alarms, retrains and promotes.
 
-`policy.toml` beside `dagster.yaml` holds it; a file elsewhere is named by CREDITRISK_POLICY, and a
-limit that the file does not name has its default. The error rates in docs/evidence are those of the
+It is read from `policy.toml` beside `dagster.yaml` or from the file that CREDITRISK_POLICY names; a
+limit that the file omits has its default. The error rates in docs/evidence are those of the
 defaults. Each change is an entry of the ledger with the policy's hash. Places, ports and addresses
-belong in `settings`; the cut-off belongs in `governance.credit_policy`.
+belong in `settings`; the cut-off belongs in `governance.policy`.
 """
 
 import hashlib

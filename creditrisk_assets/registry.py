@@ -1,6 +1,6 @@
-"""MLflow: the run and the registered version of each bundle, and the alias that names the champion.
+"""Registers bundles in MLflow: a run and a version of each, and the alias that names the champion.
 
-The only module that imports MLflow. Only the `champion` asset calls `set_champion`.
+No other module imports MLflow. Only the `champion` asset calls `set_champion`.
 """
 
 import atexit
@@ -35,7 +35,7 @@ from PIL import Image
 
 from creditrisk_assets import internal_http
 from creditrisk_assets.mlflow_addresses import move_artifacts
-from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, load_bundle
+from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, ModelRef, load_bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.model_folders import ModelFolders, ModelRecord, address
 from creditrisk_assets.settings import Settings
@@ -50,21 +50,19 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 FALLBACK = "fallback"
 STORE_TAG = "creditrisk.store"
-"""Tag of the registered model: the store that it belongs to."""
+"""Tag of the registered model: the id of its store."""
 BUNDLE_TAG = "bundle_sha256"
-"""Tag of a version: the bundle that it is a copy of."""
-MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""How MLflow says that something is not there."""
+"""Tag of a version: the hash of its bundle."""
+NOT_FOUND_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's error codes for a missing entry."""
 
 SERVING_REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy", "pandas")
-"""What `mlflow models serve` needs to answer; pinned in the model to the versions it was made
-with.
-"""
+"""Requirements of `mlflow models serve`, pinned in the model to the versions it was made with."""
 
 LOCK_FILE = "requirements.lock"
 
-CHATTY_LOGGERS = ("alembic", "mlflow.store.db.utils")
-"""They announce every table that a new store gets."""
+NOISY_LOGGERS = ("alembic", "mlflow.store.db.utils")
+"""These log every table of a new store."""
 
 
 class RegistryError(RuntimeError):
@@ -77,7 +75,7 @@ class RegisteredBundle:
 
     Attributes:
         record: of the version.
-        bundles: where its bundle is.
+        bundles: the store of its bundle.
     """
 
     record: ModelRecord
@@ -89,32 +87,29 @@ class RegisteredBundle:
         return self.record.version
 
     @property
-    def artifact_uri(self) -> str:
-        """Where the bundle's files are, relative to the data folder."""
-        return self.record.bundle.artifact_uri
-
-    @property
     def bundle_sha256(self) -> str:
-        """Hash over what decides."""
+        """The bundle's hash."""
         return self.record.bundle.bundle_sha256
 
     @property
-    def fallback(self) -> BundlePlace | None:
-        """The scorecard of the same rows; None where the bundle is it."""
-        return self.record.fallback
-
-    @property
-    def mlflow_uri(self) -> str:
-        """The address under which any MLflow client loads it."""
-        return f"models:/{MODEL_NAME}/{self.record.mlflow_version}"
+    def ref(self) -> ModelRef:
+        """The version as the ledger and the champion's records name it; any MLflow client loads it
+        from its `mlflow_uri`.
+        """
+        return ModelRef(
+            **dict(self.record.bundle),
+            model_version=self.version,
+            mlflow_uri=f"models:/{MODEL_NAME}/{self.record.mlflow_version}",
+            fallback=self.record.fallback,
+        )
 
     @property
     def documents_uri(self) -> str:
-        """Where its documents are, relative to the data folder."""
+        """Folder of its documents, relative to the data folder."""
         return address(self.version)
 
     def load(self) -> Bundle:
-        """Read it back, hash and golden answers checked."""
+        """Load the bundle and check its hash and golden answers."""
         return self.bundles.load(self.bundle_sha256)
 
 
@@ -125,7 +120,7 @@ class Registry:
     and its UI. A version that MLflow has lost is registered again from the store.
 
     Args:
-        settings: where the store and MLflow are.
+        settings: places of the store and of MLflow.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -149,27 +144,31 @@ class Registry:
         already.
 
         Args:
-            bundle: what is registered.
-            fallback: the scorecard of the same rows, which is stored beside it.
+            bundle: the bundle to register.
+            fallback: the scorecard of the same rows, stored with it.
             run_name: of the MLflow run.
             plots: PNGs by name.
             tags: of the run.
-            example: one record as the contract allows it, or nothing.
+            example: a valid record, or empty.
 
         Returns:
             The version, and whether it is new.
         """
         self.prepare()
         place = self._bundles.put(bundle)
-        beside = None if fallback is None else self._bundles.put(fallback)
+        fallback_place = None if fallback is None else self._bundles.put(fallback)
         known = self._models.find(bundle.sha256)
         if known is not None:
             return self._registered(known), False
-        number, run_id = self._unrecorded(bundle.sha256) or self._log(
+        number, run_id = self._unrecorded_version(bundle.sha256) or self._log(
             bundle, fallback, run_name, plots, tags, example
         )
         record = ModelRecord(
-            version=number, mlflow_version=number, run_id=run_id, bundle=place, fallback=beside
+            version=number,
+            mlflow_version=number,
+            run_id=run_id,
+            bundle=place,
+            fallback=fallback_place,
         )
         self._models.put_documents(
             number, {f"{name}.png": png for name, png in plots.items()}, "plots"
@@ -178,29 +177,29 @@ class Registry:
         return RegisteredBundle(record, self._bundles), True
 
     def attach(
-        self, of: RegisteredBundle, folder: str, documents: Mapping[str, str | bytes]
+        self, version: RegisteredBundle, folder: str, documents: Mapping[str, str | bytes]
     ) -> str:
-        """Store documents of a version, in the store and beside the MLflow run that logged it; the
-        bundle is never changed.
+        """Store documents of a version, in the store and in the MLflow run that logged it; the
+        bundle does not change.
 
         Args:
-            of: the version that they are about.
-            folder: where they go among the version's documents; empty for their root.
+            version: the subject of the documents.
+            folder: subfolder of the version's documents; empty for their root.
             documents: texts (UTF-8) and files by their name.
 
         Returns:
             Their address, relative to the data folder.
         """
-        place = self._models.put_documents(of.version, documents, folder)
-        self._copy_documents(self._registered(of.record).record.run_id, folder, documents)
+        place = self._models.put_documents(version.version, documents, folder)
+        self._copy_documents(self._registered(version.record).record.run_id, folder, documents)
         return place
 
-    def has(self, of: RegisteredBundle, document: str) -> bool:
-        """Whether a document stands at the root of a version's documents."""
-        return self._models.has_document(of.version, document)
+    def has(self, version: RegisteredBundle, document: str) -> bool:
+        """True if a version's documents have this one at their root."""
+        return self._models.has_document(version.version, document)
 
     def version(self, number: str) -> RegisteredBundle:
-        """One version by its number; MLflow is not asked.
+        """A version by its number, from the store and not from MLflow.
 
         Raises:
             ModelError: if the store has no such version.
@@ -208,20 +207,18 @@ class Registry:
         return RegisteredBundle(self._models.record(number), self._bundles)
 
     def champion_bundle(self) -> str | None:
-        """Hash of the bundle that MLflow's alias `champion` names, or None where there is no such
-        alias.
-        """
+        """Hash of the bundle that MLflow's alias `champion` names; None without that alias."""
         client = self._reading_client()
         try:
             named = client.get_model_version_by_alias(MODEL_NAME, CHAMPION)
         except MlflowException as error:
-            if error.error_code in MISSING:
+            if error.error_code in NOT_FOUND_CODES:
                 return None
             raise
         return str(named.tags.get(BUNDLE_TAG, "none"))
 
     def set_champion(self, number: str) -> None:
-        """Move the alias `champion`; a version that is champion is challenger no longer."""
+        """Move the alias `champion`; the new champion loses the alias `challenger`."""
         client = self._client()
         mlflow_version = self._registered(self._models.record(number)).record.mlflow_version
         client.set_registered_model_alias(MODEL_NAME, CHAMPION, mlflow_version)
@@ -231,15 +228,15 @@ class Registry:
             client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
 
     def set_challenger(self, number: str) -> None:
-        """Name the version that was last compared with the champion and did not win."""
+        """Move the alias `challenger` to the version that last lost to the champion."""
         registered = self._registered(self._models.record(number))
         self._client().set_registered_model_alias(
             MODEL_NAME, CHALLENGER, registered.record.mlflow_version
         )
 
     def prepare(self) -> None:
-        """Create MLflow's store if it is not there. Safe for several processes at once; MLflow by
-        itself is not.
+        """Create MLflow's store if it is missing. A lock makes this safe for concurrent processes,
+        which MLflow alone is not.
 
         Raises:
             StoreMismatch: if MLflow's store belongs to another store, or has versions that no store
@@ -249,7 +246,7 @@ class Registry:
         if self._prepared:
             return
         identity = open_store(self._settings)
-        _quiet()
+        _silence_loggers()
         self._directory.mkdir(parents=True, exist_ok=True)
         with (self._directory / ".prepare.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -262,7 +259,7 @@ class Registry:
         self._prepared = True
 
     def _claim(self, client: MlflowClient, identity: Identity) -> None:
-        """Make the experiment and the registered model, or find those of this store."""
+        """Create the experiment and the registered model, or check that they are this store's."""
         models = client.search_registered_models(f"name = '{MODEL_NAME}'")
         marked = models[0].tags.get(STORE_TAG) if models else None
         if marked is not None:
@@ -275,7 +272,7 @@ class Registry:
                 "registered; valid: an MLflow without that model, or the one that this store has "
                 "used so far"
             )
-        artifacts = self._own_artifacts()
+        artifacts = self._artifact_location()
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             client.create_experiment(EXPERIMENT, artifact_location=artifacts)
@@ -288,16 +285,16 @@ class Registry:
         if marked is None:
             client.set_registered_model_tag(MODEL_NAME, STORE_TAG, identity.id)
 
-    def _own_artifacts(self) -> str | None:
-        """Where artifacts go that no MLflow server keeps: into the store, and not into some working
-        directory.
+    def _artifact_location(self) -> str | None:
+        """Folder of the artifacts without an MLflow server: in the store, not in the working
+        directory. None with a server, which stores them itself.
         """
         served = urlparse(self.tracking_uri).scheme in ("http", "https")
         return None if served else (self._directory / "artifacts").resolve().as_uri()
 
     @property
     def _is_embedded(self) -> bool:
-        """Whether MLflow's database is a file of the store."""
+        """True if MLflow's database is a file of the store."""
         return urlparse(self.tracking_uri).scheme == "sqlite"
 
     def _log(
@@ -309,7 +306,11 @@ class Registry:
         tags: dict[str, str],
         example: Mapping[str, Any],
     ) -> tuple[str, str]:
-        """Log a bundle as a run and register it: the number of MLflow's version, and the run."""
+        """Log a bundle as a run and register it.
+
+        Returns:
+            The number of MLflow's version, and the run's id.
+        """
         client = self._client()
         facts = {"training_fingerprint": bundle.manifest.training.fingerprint, **_environment()}
         with mlflow.start_run(
@@ -340,35 +341,36 @@ class Registry:
         version_tags = {BUNDLE_TAG: bundle.sha256}
         if fallback is not None:
             version_tags["fallback_sha256"] = fallback.sha256
-        taken = self._models.versions()
+        used_numbers = self._models.versions()
         while True:
-            made = client.create_model_version(
+            version = client.create_model_version(
                 MODEL_NAME,
                 info.model_uri,
                 run_id=run.info.run_id,
                 model_id=info.model_id,
                 tags=version_tags,
             )
-            if int(made.version) not in taken:
-                return str(made.version), run.info.run_id
-            client.delete_model_version(
-                MODEL_NAME, made.version
-            )  # the number means another bundle of this store
+            if int(version.version) not in used_numbers:
+                return str(version.version), run.info.run_id
+            # The number belongs to another bundle of this store.
+            client.delete_model_version(MODEL_NAME, version.version)
 
-    def _unrecorded(self, bundle_sha256: str) -> tuple[str, str] | None:
-        """Number and run of a version that a killed process registered and did not record."""
+    def _unrecorded_version(self, bundle_sha256: str) -> tuple[str, str] | None:
+        """Number and run of a version that a killed process registered without recording it."""
         found = self._client().search_model_versions(
             f"name = '{MODEL_NAME}' and tags.{BUNDLE_TAG} = '{bundle_sha256}'"
         )
-        taken = self._models.versions()
-        numbers = {
-            int(one.version): str(one.run_id) for one in found if int(one.version) not in taken
+        used_numbers = self._models.versions()
+        runs = {
+            int(version.version): str(version.run_id)
+            for version in found
+            if int(version.version) not in used_numbers
         }
-        return (str(max(numbers)), numbers[max(numbers)]) if numbers else None
+        return (str(max(runs)), runs[max(runs)]) if runs else None
 
     def _registered(self, record: ModelRecord) -> RegisteredBundle:
-        """A version that MLflow has; registered again under a new number there if it has lost
-        it.
+        """A version that MLflow has. One that MLflow has lost is registered again under a new
+        MLflow number.
         """
         if self._is_registered(record):
             return RegisteredBundle(record, self._bundles)
@@ -387,15 +389,15 @@ class Registry:
             number, run_id = self._log(
                 bundle, fallback, f"version {record.version}, again", {}, tags, example
             )
-        again = record.model_copy(update={"mlflow_version": number, "run_id": run_id})
-        self._models.write(again)
+        updated = record.model_copy(update={"mlflow_version": number, "run_id": run_id})
+        self._models.write(updated)
         by_folder: dict[str, dict[str, bytes]] = {}
         for name, content in self._models.documents(record.version).items():
             folder, _, file = name.rpartition("/")
             by_folder.setdefault(folder, {})[file] = content
         for folder, documents in by_folder.items():
             self._copy_documents(run_id, folder, documents)
-        return RegisteredBundle(again, self._bundles)
+        return RegisteredBundle(updated, self._bundles)
 
     def _is_registered(self, record: ModelRecord) -> bool:
         client = self._client()
@@ -403,7 +405,7 @@ class Registry:
             found = client.get_model_version(MODEL_NAME, record.mlflow_version)
             run = client.get_run(record.run_id)
         except MlflowException as error:
-            if error.error_code in MISSING:
+            if error.error_code in NOT_FOUND_CODES:
                 return False
             raise
         return (
@@ -412,7 +414,7 @@ class Registry:
         )
 
     def _local_copy(self, place: BundlePlace, folder: Path) -> Bundle:
-        """A bundle of the store in a folder of this machine, as MLflow wants to have it."""
+        """A copy of a stored bundle in a local folder, as MLflow requires."""
         for name, file in files_below(self._bundles.folder(place.bundle_sha256)).items():
             copy = folder / name
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -434,10 +436,10 @@ class Registry:
         return self._client_of(self.tracking_uri)
 
     def _reading_client(self) -> MlflowClient:
-        """A client that only reads, also where the store may not be written: MLflow wants to write
-        to open its database.
+        """A client for reading only. MLflow writes to a database when it opens it, so a read-only
+        one is copied first.
         """
-        _quiet()
+        _silence_loggers()
         database = self._directory / "mlflow.db"
         if not self._is_embedded or not database.is_file() or os.access(database, os.W_OK):
             return self._client()
@@ -446,7 +448,7 @@ class Registry:
     @staticmethod
     def _client_of(uri: str) -> MlflowClient:
         internal_http.exempt_from_proxies(uri)
-        with _variables_kept():
+        with _restored_environment():
             mlflow.set_tracking_uri(uri)
             mlflow.set_registry_uri(uri)
         return MlflowClient(uri, uri)
@@ -460,21 +462,21 @@ class Registry:
 
 @cache
 def _database_copy(database: Path) -> Path:
-    """A copy of MLflow's database, for as long as this process lives."""
+    """A copy of MLflow's database that lives as long as this process."""
     folder = Path(tempfile.mkdtemp(prefix="creditrisk-mlflow-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(shutil.copyfile(database, folder / database.name))
 
 
-def _quiet() -> None:
-    for name in CHATTY_LOGGERS:
+def _silence_loggers() -> None:
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
-def _variables_kept() -> Iterator[None]:
-    """MLflow writes the addresses that it is given into the environment too, where the next
-    settings would read this store's.
+def _restored_environment() -> Iterator[None]:
+    """Undo MLflow's changes to the environment: it writes its addresses there, and the settings of
+    another store would read them.
     """
     before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
     yield
@@ -497,7 +499,7 @@ def _parameters(bundle: Bundle) -> dict[str, float | int | str]:
 
 
 def _metrics(bundle: Bundle) -> dict[str, float]:
-    """Held-out figures, and of every candidate, chosen or not, the cross-fitted ones as
+    """Held-out figures, and the cross-fitted figures of every candidate model as
     `selection/<candidate>/<figure>`.
     """
     candidates = {
@@ -509,7 +511,7 @@ def _metrics(bundle: Bundle) -> dict[str, float]:
 
 
 def _input_example(bundle: Bundle, example: Mapping[str, Any]) -> dict[str, Any]:
-    """A request that `mlflow models serve` takes at /invocations, as the graph sees the record."""
+    """A request for /invocations of `mlflow models serve`, with the record as the graph sees it."""
     raw = bundle.raw({name: [example.get(name)] for name in bundle.input_names})
     values = [None if math.isnan(value) else value for value in raw[0].tolist()]
     return {"dataframe_split": {"columns": bundle.input_names, "data": [values]}}
@@ -517,13 +519,11 @@ def _input_example(bundle: Bundle, example: Mapping[str, Any]) -> dict[str, Any]
 
 @cache
 def _environment() -> dict[str, str]:
-    """Hash of the lock file beside the project; of the installed distributions where there is
-    none.
-    """
+    """Hash of the project's lock file; without one, of the installed distributions."""
     lock = Path(__file__).parent.parent / LOCK_FILE
     if lock.is_file():
         return {"requirements_lock_sha256": hashlib.sha256(lock.read_bytes()).hexdigest()}
-    installed = sorted({f"{one.name}=={one.version}" for one in distributions()})
+    installed = sorted({f"{package.name}=={package.version}" for package in distributions()})
     return {
         "installed_distributions_sha256": hashlib.sha256("\n".join(installed).encode()).hexdigest()
     }

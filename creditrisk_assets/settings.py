@@ -38,8 +38,8 @@ DEFAULT_PORTFOLIO = "creditrisk_assets.portfolio.uci_card.PORTFOLIO"
 
 
 def _with_own_modules(value: object) -> object:
-    """Let a dotted path name a module of the working directory, or of the project's, for every
-    entry point alike: the commands, the API, and Dagster's own. Installed modules come first.
+    """Make modules of the working directory and of the project importable for every entry point:
+    the commands, the API, and Dagster's own. Installed modules come first.
     """
     if isinstance(value, str):
         for folder in (str(Path.cwd()), os.environ.get("DAGSTER_HOME", "")):
@@ -84,14 +84,14 @@ def simulated_history_of(raw_data: str) -> tuple[int, int] | None:
     `simulated:<rows>:<seed>`; None for a file.
 
     Raises:
-        ValueError: if they are no numbers, or too few rows.
+        ValueError: if a part is no number, or there are too few rows.
     """
     name, *numbers = raw_data.split(":")
     if name != SIMULATED:
         return None
-    given = [int(number) for number in numbers if number.isdecimal()]
-    rows, seed = (*given, *(SIMULATED_ROWS, SIMULATED_SEED)[len(given) :])[:2]
-    if len(given) != len(numbers) or len(given) > 2 or rows < LEAST_SIMULATED_ROWS:
+    values = [int(number) for number in numbers if number.isdecimal()]
+    rows, seed = (*values, *(SIMULATED_ROWS, SIMULATED_SEED)[len(values) :])[:2]
+    if len(values) != len(numbers) or len(values) > 2 or rows < LEAST_SIMULATED_ROWS:
         raise ValueError(
             f"valid: {SIMULATED}, {SIMULATED}:<rows> or {SIMULATED}:<rows>:<seed>, with at least "
             f"{LEAST_SIMULATED_ROWS:,} rows"
@@ -100,7 +100,7 @@ def simulated_history_of(raw_data: str) -> tuple[int, int] | None:
 
 
 class StoreLocation(BaseSettings):
-    """The place of the store: enough for a process to open the store's Dagster instance."""
+    """The place of the store, which is enough to open its Dagster instance."""
 
     model_config = SettingsConfigDict(
         env_prefix="CREDITRISK_", extra="ignore", populate_by_name=True, validate_default=True
@@ -109,7 +109,7 @@ class StoreLocation(BaseSettings):
     data_dir: Annotated[UPath, BeforeValidator(zone_path)] = Field(
         default_factory=default_data_dir,  # type: ignore[assignment]  # validated, so a path
         description="Folder, or address such as `s3://bucket/prefix`, of the store: the landing "
-        "zone and all that is stored. By default `data` beside `dagster.yaml`.",
+        "zone and all stored data. By default `data` beside `dagster.yaml`.",
     )
 
     @property
@@ -126,7 +126,7 @@ class StoreLocation(BaseSettings):
 
 
 class Settings(StoreLocation):
-    """The places of things, and who operates them."""
+    """The store's places and addresses, and its operator's switches."""
 
     portfolio: Annotated[ImportString[Portfolio], NoDecode, BeforeValidator(_with_own_modules)] = (
         Field(
@@ -162,15 +162,15 @@ class Settings(StoreLocation):
 
     actor: str | None = Field(
         None,
-        description="The person who moves the champion by hand, for the ledger; by default the "
+        description="Name, for the ledger, of the person who moves the champion; by default the "
         "user's name and this machine's.",
     )
 
     api_dir: Path | None = Field(
         None,
-        description="Folder on a disk of this machine where the API keeps its decision log and "
-        "what its processes share; by default `api` in the data folder. Every process of one API "
-        "must have the same.",
+        description="Local folder of the API's decision log and of the state that its processes "
+        "share; by default `api` in the data folder. All processes of one API must use the same "
+        "folder.",
     )
     decision_log_codec: Annotated[
         ImportString[Any],
@@ -218,9 +218,7 @@ class Settings(StoreLocation):
 
     @property
     def scratch(self) -> Path:
-        """Where a day's files are worked on before they are put in their place: on a disk, for they
-        may be large.
-        """
+        """Local folder for a day's unfinished files, which may be large."""
         return self.local_dir / "scratch"
 
     @field_validator("alert_webhook")
@@ -232,57 +230,57 @@ class Settings(StoreLocation):
 
     @property
     def alerts(self) -> Path:
-        """Where alerts wait until they have arrived."""
+        """Alerts that wait for delivery."""
         return self.local_dir / "alerts"
 
     @property
     def landing_production(self) -> UPath:
-        """Where a day's customers land: `<day>/*.csv|parquet`."""
+        """Landing zone of customers: `<day>/*.csv|parquet`."""
         return self.data_dir / "landing" / "production"
 
     @property
     def landing_outcomes(self) -> UPath:
-        """Where a day's outcomes land."""
+        """Landing zone of outcomes."""
         return self.data_dir / "landing" / "outcomes"
 
     @property
     def quarantine(self) -> UPath:
-        """Where rejected rows go, by day and asset."""
+        """Rejected rows, by day and asset."""
         return self.data_dir / "quarantine"
 
     @property
     def storage(self) -> UPath:
-        """Where assets keep their frames."""
+        """Frames of the assets."""
         return self.data_dir / "storage"
 
     @property
     def reports(self) -> UPath:
-        """Where drift reports are written, by day."""
+        """Drift reports, by day."""
         return self.data_dir / "reports"
 
     @property
     def ledger(self) -> UPath:
-        """Where the promotion ledger's entries are."""
+        """Entries of the promotion ledger."""
         return self.data_dir / "ledger"
 
     @property
     def policies(self) -> UPath:
-        """Every policy that an entry of the ledger names, by its hash."""
+        """The policies that the ledger names, by their hash."""
         return self.data_dir / "policies"
 
     @property
     def decisions(self) -> UPath:
-        """Where decisions are kept for ever, by day."""
+        """Stored decisions, by day; never deleted."""
         return self.data_dir / "decisions"
 
     @property
     def api_folder(self) -> Path:
-        """Where the API keeps what is its own."""
+        """Folder of the API's own files."""
         return self.api_dir or self.local_dir / "api"
 
     @property
     def open_segments(self) -> Path:
-        """The segments of the decision log that are written to, or were when their process died."""
+        """Unfinished segments of the decision log, also those of dead processes."""
         return self.api_folder / "log" / "open"
 
     @property
@@ -297,12 +295,12 @@ class Settings(StoreLocation):
 
     @property
     def champion_folder(self) -> Path:
-        """The API's own file of the champion in force, and copies of bundles that answer."""
+        """The API's file of the champion in force, and copies of its bundles."""
         return self.api_folder / "champion"
 
     @property
     def champion_lock(self) -> Path:
-        """Whoever moves the champion holds it; of two on this machine, one waits."""
+        """Lock file of the commands that move the champion."""
         return self.local_dir / "champion.lock"
 
     @property
@@ -312,17 +310,17 @@ class Settings(StoreLocation):
 
     @property
     def run_dir(self) -> Path:
-        """What the API's processes share while they run: the rate limit's table, the metrics."""
+        """State that the API's running processes share: the rate limit's table, the metrics."""
         return self.api_folder / "run"
 
     @property
     def metrics_dir(self) -> Path:
-        """Where the API's workers count."""
+        """Counters of the API's workers."""
         return self.run_dir / "metrics"
 
     @property
     def mlflow_dir(self) -> Path:
-        """Where MLflow keeps its SQLite file and its artifacts."""
+        """MLflow's SQLite file and artifacts."""
         return self.local_dir / "mlflow"
 
     @property
@@ -332,7 +330,7 @@ class Settings(StoreLocation):
 
 
 class ServingLimits(BaseModel):
-    """Limits of the API that seldom change."""
+    """Limits of the API that rarely change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -345,35 +343,35 @@ class ServingLimits(BaseModel):
     predict_body_limit: int = Field(
         65_536,
         ge=1_024,
-        description="Bytes of a request's body, but for /predict/batch: some hundred times one "
-        "customer.",
+        description="Bytes of a request's body, except at /predict/batch: about a hundred times "
+        "one customer.",
     )
     batch_body_limit: int = Field(
         1 << 30,
         ge=1_024,
-        description="Bytes of the body of /predict/batch, which is read as it comes and never "
+        description="Bytes of the body of /predict/batch, which is read as it arrives and never "
         "held whole.",
     )
     head_seconds: float = Field(
         10.0,
         gt=0,
-        description="A connection is closed on which no whole request head has come for this "
-        "long, the first one too.",
+        description="A connection without a complete request head for this long is closed, also "
+        "at its first request.",
     )
     body_seconds: float = Field(
         10.0,
         gt=0,
-        description="A body must be there within this time; that of /predict/batch may be silent "
-        "for as long at a time.",
+        description="A body must arrive within this time; that of /predict/batch may pause for "
+        "this long.",
     )
     write_seconds: float = Field(
         30.0,
         gt=0,
-        description="A connection is closed whose client has taken nothing of its answer for this "
-        "long.",
+        description="A connection whose client reads nothing of its answer for this long is "
+        "closed.",
     )
     rate_burst: int = Field(
-        2_000, ge=1, description="Requests that a caller may make at once before the rate counts."
+        2_000, ge=1, description="Requests that a caller may make at once before the rate applies."
     )
     segment_megabytes: int = Field(
         32, ge=1, description="A segment of the decision log is finished at this size."
@@ -381,14 +379,13 @@ class ServingLimits(BaseModel):
     segment_minutes: float = Field(
         60,
         gt=0,
-        description="And at this age: the longest time until `creditrisk replay --date` counts a "
-        "decision.",
+        description="A segment is also finished at this age: the longest time until `creditrisk "
+        "replay --date` counts a decision.",
     )
     idempotency_hours: float = Field(
         48,
         gt=0,
-        description="Time for which an Idempotency-Key is remembered: as long as a client may try "
-        "again.",
+        description="Lifetime of an Idempotency-Key: as long as a client may retry.",
     )
 
 
@@ -410,23 +407,23 @@ class ServingSettings(BaseSettings):
     )
     open_beyond_loopback: bool = Field(
         False,
-        description="Answer callers without a key though other machines may reach the API. For a "
-        "container whose port is published on loopback only; elsewhere make keys.",
+        description="Answer callers without a key although other machines may reach the API. For "
+        "a container whose port is published on loopback only; elsewhere make keys.",
     )
     rate_limit: float = Field(
         1_000,
         ge=0,
-        description="Requests a second of one caller, over all workers; 0 is no limit. Less than "
-        "what one worker answers, so that no caller alone can make the others wait. Callers "
+        description="Requests a second of one caller, over all workers; 0 is no limit. Below the "
+        "capacity of one worker, so that no caller alone can make the others wait. Callers "
         "without a key are not limited: they are on this machine.",
     )
     limits: ServingLimits = Field(
         ServingLimits(),
-        description="Limits of the API that seldom change, as a JSON object with any of the names "
+        description="Limits of the API that rarely change, as a JSON object with any of the names "
         "below.",
     )
     access_log: bool = Field(
-        False, description="Log every request, not only those that were refused or failed."
+        False, description="Log every request, not only refused and failed ones."
     )
     log_format: Literal["json", "console"] | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""Stops processes that work in rounds, by a signal."""
+"""Stops a process that works in rounds when a signal arrives."""
 
 import signal
 import time
@@ -9,10 +9,10 @@ LOOK_SECONDS = 0.05
 
 
 class StopSignal:
-    """Notes whether INT or TERM has come since it was made.
+    """A flag that INT or TERM sets.
 
-    It is a plain flag. An event's lock must not be taken in a signal handler: a second signal that
-    interrupts the handler waits for the lock that the first one holds, for ever.
+    It is no `threading.Event`, whose lock must not be acquired in a signal handler: a second signal
+    that interrupts the handler would wait for ever for the lock that the first one holds.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class StopSignal:
             signal.signal(number, self._on_signal)
 
     def wait(self, seconds: float) -> bool:
-        """Wait, at most until a signal comes; whether one has come."""
+        """Wait until a signal arrives or the time is over; True if a signal has arrived."""
         deadline = time.monotonic() + seconds
         while not self.requested and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(LOOK_SECONDS, left))

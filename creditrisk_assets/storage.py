@@ -1,8 +1,7 @@
-"""Where files are kept, on disk or in an object store: naming a place, and writing so that a file
-is whole or not there.
+"""Names and writes files on a disk or in an object store, so that a file is whole or absent.
 
-What lies in such a place is `landing`'s matter. Everything here takes local paths and those of any
-store that fsspec knows.
+Every function takes local paths and those of any store that fsspec supports. The contents of the
+files belong in other modules.
 """
 
 import os
@@ -22,23 +21,20 @@ StoredPath = UPath | Path
 """A local path, or one in a store."""
 
 ABANDONED_SECONDS = 24 * 3600
-"""No run goes on for so long."""
+"""Longer than any run."""
 
 STORE_LIBRARIES = ("aiobotocore", "aiohttp", "botocore")
-"""Their errors are no `OSError`, although they mean the same: the store did not answer, or
-refused.
-"""
+"""Their errors are no `OSError`, but mean the same: the store did not answer, or refused."""
 
 
 def zone_path(place: str | os.PathLike[str] | UPath) -> UPath:
-    """A place by its path or URI; listings of it are never remembered, for a file that lands must
-    be seen.
+    """A place by its path or URI. Its listings are not cached, so that landed files appear at once.
 
     Args:
         place: a local path, a `file://` URI, or a URI such as `s3://bucket/prefix`.
 
     Raises:
-        ValueError: if no library knows the URI's protocol.
+        ValueError: if no library supports the URI's protocol.
     """
     path = UPath(place)
     if path.protocol in ("", "file", "local"):
@@ -47,15 +43,13 @@ def zone_path(place: str | os.PathLike[str] | UPath) -> UPath:
 
 
 def is_local(path: StoredPath) -> TypeGuard[Path]:
-    """Whether a path is one of this machine's own file system."""
+    """True if a path is in this machine's file system."""
     return isinstance(path, Path)
 
 
 @contextmanager
 def store_errors(place: StoredPath) -> Iterator[None]:
-    """Within it, what a store's library raises for its own failures becomes an `OSError` that names
-    the place.
-    """
+    """Turn the errors of a store's library into an `OSError` that names the place."""
     try:
         yield
     except Exception as error:
@@ -68,8 +62,8 @@ def store_errors(place: StoredPath) -> Iterator[None]:
 def replacing(path: StoredPath) -> Iterator[IO[bytes]]:
     """Write a file so that it appears whole or not at all.
 
-    On a local disk it is on the disk before it has its name. In a store it is sent in one go when
-    it is complete.
+    A local file is synced to the disk before it gets its name. A file in a store is sent in one
+    request when it is complete.
     """
     if is_local(path):
         with _replacing_local(path) as file:
@@ -83,8 +77,7 @@ def replacing(path: StoredPath) -> Iterator[IO[bytes]]:
 
 
 def put_file(local: Path, path: StoredPath) -> None:
-    """Move a finished local file to its place, where it appears whole or not at all; `local` is
-    gone afterwards.
+    """Move a finished local file to its place, where it appears whole or not at all.
 
     Raises:
         OSError: if the place cannot be written.
@@ -107,8 +100,7 @@ def put_file(local: Path, path: StoredPath) -> None:
 
 
 def create_file(path: StoredPath, content: bytes) -> None:
-    """Write a file that is not there yet; it appears whole or not at all, and of several who create
-    it one does.
+    """Write a new file, whole or not at all; of several concurrent writers one succeeds.
 
     Raises:
         FileExistsError: if it is there already.
@@ -140,17 +132,17 @@ def files_below(folder: StoredPath) -> dict[str, StoredPath]:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A folder of one's own for a while, removed afterwards; what killed processes left there a day
-    ago is removed too.
+    """A temporary folder, removed afterwards together with those that killed processes left more
+    than a day ago.
 
     Args:
-        parent: on a disk that holds a day's files, best the one of their final place; it is made if
-            it is not there.
+        parent: folder on a disk with room for a day's files, best the disk of their final place;
+            created if missing.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.iterdir():
-        if left.is_dir() and time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+    for leftover in parent.iterdir():
+        if leftover.is_dir() and time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         yield Path(folder)
 
@@ -171,18 +163,18 @@ def _replacing_local(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _new_file(path: Path, mode: int) -> tuple[int, Path]:
-    """An empty file beside a path under a name of its own: its descriptor and its path.
+    """Create an empty file with a random name in a path's folder: its descriptor and its path.
 
-    The system takes the umask off the mode, so nothing is wider than the operator allows;
-    `tempfile` fixes the mode at 0600.
+    The system applies the umask to the mode, so permissions are never wider than the operator
+    allows; `tempfile` would fix the mode at 0600.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     return os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode), temporary
 
 
 def _mode_of_new_files(folder: Path) -> int:
-    """The mode that this process's umask leaves a new file; to ask for the umask itself would
-    change it for a moment.
+    """The mode of a new file under this process's umask. Reading the umask itself would change it
+    for a moment.
     """
     descriptor, probe = _new_file(folder / "mode", 0o666)
     try:
@@ -193,7 +185,7 @@ def _mode_of_new_files(folder: Path) -> int:
 
 
 def sync_folder(folder: Path) -> None:
-    """A new name is on the disk only when its folder is."""
+    """Sync a folder to the disk: a new name is not durable before its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,10 +1,10 @@
-"""The identity of a store: which data folder, Dagster instance, MLflow registry and API folder
+"""The identity of a store: the data folder, Dagster instance, MLflow registry and API folder that
 belong together.
 
-A store names itself in `store.json` of its data folder: an id, its portfolio, and the version of
-its format. Each other place in which it keeps state carries the id too. Every process compares them
-before it reads or writes, so that two stores are never mixed. The marks in Dagster and MLflow are
-set by `defs.store_mark` and `registry`, which hold those libraries.
+`store.json` in the data folder holds the identity: an id, the portfolio, and the format's version.
+Each other place with state of the store carries the id too. Every process compares the ids before
+it reads or writes, so two stores are never mixed. `defs.store_mark` and `registry` set the marks in
+Dagster and MLflow.
 """
 
 import uuid
@@ -20,29 +20,25 @@ from creditrisk_assets.storage import (
 )
 
 FORMAT = 1
-"""Version of what lies where in a store, and of what it looks like. A release that changes it says
-how to move a store on.
+"""Version of a store's layout and file formats. A release that changes it documents the
+migration.
 """
 
 IDENTITY = "store.json"
-OF_A_STORE = ("ledger", "decisions", "storage")
-"""Folders that only a store has: a data folder that has one and no identity was written by an
-earlier format.
-"""
+STORE_FOLDERS = ("ledger", "decisions", "storage")
+"""Folders that only a store has: a data folder with one and without identity is a partial store."""
 
 
 class StoreMismatch(RuntimeError):
-    """Places that do not belong together, or a store that this release or portfolio cannot
-    work on.
-    """
+    """The places belong to different stores, or this release or portfolio cannot use the store."""
 
 
 class Identity(BaseModel):
     """The identity of a store.
 
     Attributes:
-        id: random, given once.
-        portfolio: name of the book whose customers it holds.
+        id: random; it never changes.
+        portfolio: name of the portfolio.
         format: of its files.
     """
 
@@ -54,7 +50,7 @@ class Identity(BaseModel):
 
 
 def open_store(settings: Settings) -> Identity:
-    """The identity of the settings' store, which gets one if its data folder is new.
+    """The identity of the settings' store; a new data folder gets one.
 
     Raises:
         StoreMismatch: if the store is of another portfolio or format, or its parts belong to
@@ -63,7 +59,7 @@ def open_store(settings: Settings) -> Identity:
     """
     found = read_identity(settings)
     if found is None:
-        _require_no_earlier_format(settings.data_dir)
+        _require_no_partial_store(settings.data_dir)
         new = Identity(id=uuid.uuid4().hex, portfolio=settings.portfolio.name, format=FORMAT)
         try:
             create_file(settings.data_dir / IDENTITY, _content(new))
@@ -76,8 +72,7 @@ def open_store(settings: Settings) -> Identity:
 
 
 def read_identity(settings: Settings) -> Identity | None:
-    """The identity of the settings' store, or None where nothing was stored yet; nothing is
-    written.
+    """The identity of the settings' store; None while it is empty. Writes nothing.
 
     Raises:
         StoreMismatch: if the store is of another portfolio or format.
@@ -101,7 +96,7 @@ def read_identity(settings: Settings) -> Identity | None:
 
 
 def claim_folder(folder: StoredPath, identity: Identity) -> None:
-    """Mark a further folder of a store, or find it marked.
+    """Mark another folder of a store, or check its mark.
 
     Raises:
         StoreMismatch: if it belongs to another store.
@@ -116,11 +111,11 @@ def claim_folder(folder: StoredPath, identity: Identity) -> None:
     return require_same(f"folder {folder}", marked.id, identity)
 
 
-def require_same(what: str, marked: str, identity: Identity) -> None:
+def require_same(place: str, marked: str, identity: Identity) -> None:
     """Compare the mark of a place with a store.
 
     Args:
-        what: the place, in words.
+        place: the place, in words.
         marked: the id that it carries.
         identity: of the store.
 
@@ -129,22 +124,22 @@ def require_same(what: str, marked: str, identity: Identity) -> None:
     """
     if marked != identity.id:
         raise StoreMismatch(
-            f"{what} belongs to store {marked}, and CREDITRISK_DATA_DIR names store "
+            f"{place} belongs to store {marked}, and CREDITRISK_DATA_DIR names store "
             f"{identity.id}; valid: each store with a Dagster instance, an MLflow registry and "
             "folders of its own"
         )
 
 
-def _require_no_earlier_format(data_dir: StoredPath) -> None:
+def _require_no_partial_store(data_dir: StoredPath) -> None:
     with store_errors(data_dir):
-        left = [
+        leftovers = [
             name
-            for name in OF_A_STORE
+            for name in STORE_FOLDERS
             if (data_dir / name).is_dir() and any((data_dir / name).iterdir())
         ]
-    if left:
+    if leftovers:
         raise StoreMismatch(
-            f"{data_dir} holds {', '.join(left)} and no {IDENTITY}; valid: a whole store of "
+            f"{data_dir} holds {', '.join(leftovers)} and no {IDENTITY}; valid: a whole store of "
             f"format {FORMAT}, or a new folder"
         )
 

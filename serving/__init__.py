@@ -1,1 +1,1 @@
-"""The HTTP API: it serves whatever the `champion` asset says."""
+"""The HTTP API, which serves the champion that the `champion` asset names."""

@@ -1,4 +1,4 @@
-"""The application: routes over the champion in force. It trains nothing, and holds no MLflow,
+"""The application: routes over the champion in force. It trains nothing, and imports no MLflow,
 pandas or scikit-learn.
 """
 
@@ -57,13 +57,12 @@ RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
 
 SWITCH_SECONDS = 0.0005
-"""Time for which a thread with a large batch may keep the event loop waiting for Python's lock; by
-default ten times as long, each time that the loop has let go of it, which is several times in a
-request.
+"""Longest time that a thread with a large batch holds Python's lock while the event loop waits for
+it, which happens several times in a request. Python's default is ten times as long.
 """
 
 LOOKS_A_POLL = 4
-"""Reads of the champion's file by a worker while the source is read once."""
+"""A worker's reads of the champion's file for each read of the source."""
 
 REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
 
@@ -71,7 +70,7 @@ REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
 def create_app(
     holder: ChampionHolder,
     decider: Decider,
-    look_up: DecisionLookup,
+    lookup: DecisionLookup,
     serving: ServingSettings,
     settings: Settings,
     closing: Sequence[Callable[[], None]] = (),
@@ -81,7 +80,7 @@ def create_app(
     Args:
         holder: the champion; started and stopped with the application.
         decider: makes and stores decisions; started and stopped with the application.
-        look_up: finds decisions that were made.
+        lookup: finds past decisions.
         serving: limits.
         settings: the portfolio, and the places of reports.
         closing: called when the application has stopped.
@@ -108,7 +107,7 @@ def create_app(
     )
 
     async def predict(request: Request) -> Response:
-        """The decision on one customer. It is in the decision log before the answer leaves."""
+        """Decide on one customer. The decision is in the log before the answer is sent."""
         state = request.scope["state"]
         customer = customer_of(await request.body(), read)
         (answer,) = await decider.decide(
@@ -124,27 +123,25 @@ def create_app(
         return Response(answer, media_type="application/json")
 
     async def predict_batch(request: Request) -> Response:
-        """Decisions on many customers, in their order and in the format they came in: JSON arrays,
+        """Decide on many customers, in their order and in the format of the request: JSON arrays,
         lines of JSON, CSV, Parquet, Arrow streams. A row that does not satisfy the contract is
         answered with its problems; the others are decided.
         """
         return await batch.answer(request, idempotency_key(request))
 
-    # Plain routes: FastAPI's own way from a request to a function costs more than the decision.
+    # Plain routes: FastAPI's path from a request to a function costs more than the decision.
     app.router.add_route("/predict", predict, methods=["POST"])
     app.router.add_route("/predict/batch", predict_batch, methods=["POST"])
     document(app, predict, predict_batch, portfolio, customer_model, KEY_LENGTH_LIMIT)
 
     @app.get("/health")
     async def health() -> Health:
-        """Whether the process is alive."""
+        """Liveness: the process answers."""
         return Health()
 
     @app.get("/ready")
     async def ready(champion: Champion) -> Ready:
-        """Whether decisions can be made: a champion, or its fallback, is loaded, and the decision
-        log can be written.
-        """
+        """Readiness: a champion or its fallback is loaded, and the decision log can be written."""
         if decider.problem is not None:
             raise HTTPException(503, decider.problem, {"Retry-After": str(RETRY_AFTER_SECONDS)})
         return Ready(**_model(champion), degraded=champion.degraded, problem=holder.problem)
@@ -171,11 +168,11 @@ def create_app(
 
     @app.get("/decisions/{decision_id}")
     def decision(decision_id: DecisionId, request: Request) -> StoredDecision:
-        """A decision that was made, by the API or on a day's file, as it was stored. A key without
-        `read` gets the decisions of its own owner only, without the protected fields.
+        """A stored decision of the API or on a day's file. A key without the scope `read` gets only
+        the decisions of its owner, without the protected fields.
         """
         caller: Caller = request.state.caller
-        return look_up.shown_to(caller, decision_id)
+        return lookup.decision_for(caller, decision_id)
 
     app.include_router(page_router(holder, portfolio, _champion))
     app.include_router(monitoring_router(settings))
@@ -185,7 +182,7 @@ def create_app(
 
 
 def app_from_environment() -> Gateway:
-    """The API in a worker: over the champion that the process beside it publishes."""
+    """The API in a worker, over the champion that the publisher process writes."""
     end_with_supervisor()
 
     import onnxruntime  # noqa: F401 - the first bundle needs it, and the publisher takes time to start
@@ -195,8 +192,8 @@ def app_from_environment() -> Gateway:
     serving = ServingSettings()
     configure_logs(serving.log_format)
     gateway = api(serving, Settings())
-    # The imported modules stay. Each full collection would look through all of them, for tens of
-    # milliseconds without an answer; where connections come and go by the thousand, there are many.
+    # Each full collection would scan all imported modules, tens of milliseconds without an answer;
+    # thousands of new connections cause many collections.
     gc.collect()
     gc.freeze()
     return gateway
@@ -207,11 +204,11 @@ def api(serving: ServingSettings, settings: Settings) -> Gateway:
 
     Args:
         serving: limits.
-        settings: the portfolio, and the places of things.
+        settings: the portfolio, and the places.
 
     Raises:
         KeysError: if the file of keys cannot be read.
-        OpenBeyondLoopback: if there are no keys and other machines could ask.
+        OpenBeyondLoopback: if there are no keys and other machines can reach the API.
     """
     metrics = Metrics(settings.metrics_dir)
     listeners: list[Metrics | Tracing] = [metrics]
@@ -221,12 +218,12 @@ def api(serving: ServingSettings, settings: Settings) -> Gateway:
     look_seconds = serving.limits.champion_poll_seconds / LOOKS_A_POLL
     holder = ChampionHolder(ChampionFile.of(settings), portfolio, look_seconds, [metrics])
     size, seconds = serving.limits.segment_megabytes << 20, serving.limits.segment_minutes * 60
-    singles, many = (
+    single_log, batch_log = (
         DecisionLog(settings.open_segments, portfolio.name, codec, size, seconds, keyed=keyed)
         for keyed in (False, True)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
-    decider = Decider(holder, singles, many, index, [metrics])
+    decider = Decider(holder, single_log, batch_log, index, [metrics])
     closing = [listener.close for listener in listeners]
     app = create_app(holder, decider, DecisionLookup(settings), serving, settings, closing)
     add_metrics_route(app, metrics)
@@ -243,7 +240,7 @@ def with_gateway(
 
     Raises:
         KeysError: if the file of keys cannot be read.
-        OpenBeyondLoopback: if there are no keys and other machines could ask.
+        OpenBeyondLoopback: if there are no keys and other machines can reach the API.
     """
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(
@@ -255,7 +252,7 @@ def with_gateway(
         else None
     )
     routes = route_table(serving, tuple(FORMATS), {*OTHER_NAMES, BYTES})
-    if ring.asks_for_keys:
+    if ring.requires_keys:
         document_keys(app, routes)
     admission = Admission(ring, limiter, any_host=serving.open_beyond_loopback)
     return Gateway(app, routes, admission, log_all=serving.access_log, listeners=listeners)
@@ -266,13 +263,13 @@ def customer_of(body: bytes, read: RecordReader) -> dict[str, Any]:
 
     Args:
         body: JSON.
-        read: reads the record that it holds.
+        read: reads its record.
 
     Raises:
         RequestValidationError: if it does not satisfy the contract.
     """
     try:
-        return read(json.parsed(body))
+        return read(json.parse_request(body))
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from error
 
@@ -303,14 +300,14 @@ def idempotency_key(request: Request) -> str | None:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """Answer with the reason why no decision was made, and the time to ask again."""
+    """Answer with the reason for no decision, and the time of a retry."""
     http = refusal(error)
     instance = request.scope["state"]["request_id"]
     return problem_response(http.status_code, http.detail, instance=instance, headers=http.headers)
 
 
 def refusal(error: Exception) -> HTTPException:
-    """The reason why no decision was made, as an HTTP error."""
+    """The reason for no decision, as an HTTP error."""
     if isinstance(error, KeyUsed):
         return HTTPException(422, str(error))
     seconds = 1 if isinstance(error, Overloaded) else RETRY_AFTER_SECONDS
@@ -328,7 +325,11 @@ def _champion(request: Request) -> LoadedChampion:
 
 Champion = Annotated[LoadedChampion, Depends(_champion)]
 DecisionId = Annotated[
-    str, Path(description="As answers have it.", json_schema_extra={"pattern": DECISION_ID_PATTERN})
+    str,
+    Path(
+        description="The `decision_id` of an answer.",
+        json_schema_extra={"pattern": DECISION_ID_PATTERN},
+    ),
 ]
 
 

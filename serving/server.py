@@ -1,6 +1,4 @@
-"""The API's processes: workers that answer, a publisher of the champion, an archiver of
-decisions.
-"""
+"""Runs the API's processes: workers, the publisher of the champion, the archiver of decisions."""
 
 import resource
 import signal
@@ -22,7 +20,7 @@ GRACEFUL_SECONDS = 20
 
 
 def run(serving: ServingSettings, settings: Settings) -> None:
-    """Serve until a signal comes; then finish and archive the requests in flight, and end.
+    """Serve until a signal arrives; then finish and archive the requests in flight.
 
     Args:
         serving: address, port, number of workers.
@@ -30,8 +28,8 @@ def run(serving: ServingSettings, settings: Settings) -> None:
 
     Raises:
         KeysError: if the file of keys cannot be read.
-        OpenBeyondLoopback: if there are no keys and other machines could ask.
-        StoreMismatch: if the API's folder, or the portfolio, is another store's.
+        OpenBeyondLoopback: if there are no keys and other machines can reach the API.
+        StoreMismatch: if the API's folder or the portfolio belongs to another store.
     """
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(
@@ -40,15 +38,15 @@ def run(serving: ServingSettings, settings: Settings) -> None:
     configure_logs(serving.log_format)
     _require_one_store(settings)
     ChampionFile.of(settings).expire()
-    # uvicorn passes the signal on when it is done; the sidecars are to be waited for.
+    # uvicorn raises the signal again when it is done; the sidecars must still end.
     signal.signal(signal.SIGTERM, _end)
     with running(sidecar(PUBLISHER)), running(sidecar(ARCHIVER)):
         _answer(serving, settings)
 
 
 def _require_one_store(settings: Settings) -> None:
-    """Compare the API's folder with the store. A store that does not answer now does not prevent a
-    start: the last known champion answers, and no champion that the ledger does not have.
+    """Compare the API's folder with the store. An unreachable store does not prevent a start: the
+    last known champion answers, and the ledger must confirm each new one.
     """
     try:
         claim_folder(UPath(settings.api_folder), open_store(settings))
@@ -57,7 +55,7 @@ def _require_one_store(settings: Settings) -> None:
 
 
 def _answer(serving: ServingSettings, settings: Settings) -> None:
-    # Imported while the sidecars do the same.
+    # Imported while the sidecars start.
     import uvicorn
 
     from serving.ops.metrics import empty_metrics
@@ -73,7 +71,7 @@ def _answer(serving: ServingSettings, settings: Settings) -> None:
         loop="uvloop" if sys.platform != "win32" else "auto",
         http="serving.http.protocol:GuardedProtocol",
         access_log=False,
-        log_config=None,  # ours
+        log_config=None,  # set by configure_logs
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
@@ -85,6 +83,6 @@ def _end(*_: object) -> None:
 
 
 def _allow_many_connections() -> None:
-    """As many descriptors as the system lets this process have; each connection is one."""
+    """Raise the limit of descriptors to the system's maximum; each connection takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""The commands `creditrisk champion`: what is in force, since when, why, and moving it by hand."""
+"""The commands `creditrisk champion`: show the model in force and its history, and move it."""
 
 import dataclasses
 import datetime
@@ -15,14 +15,14 @@ from creditrisk_assets.cli.common import (
     champion_in_force,
     console,
     fail,
+    json_rows,
     open_instance_here,
     print_json,
-    records,
     settings_here,
 )
 
 champion_app = typer.Typer(help="The model in force.", no_args_is_help=True)
-WHY = Annotated[str, typer.Option(help="For the ledger.")]
+WHY = Annotated[str, typer.Option(help="The reason, for the ledger.")]
 
 
 @champion_app.command("show")
@@ -31,14 +31,12 @@ def champion_show(
         datetime.datetime | None,
         typer.Option(
             formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
-            help="In force then (UTC; a date: at its end); default: now.",
+            help="The moment (UTC; a date means its end); default: now.",
         ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """The champion: version, bundle, cut-off, why it is champion, and what it showed on held-out
-    rows.
-    """
+    """Show the champion: version, bundle, cut-off, the reason for it, and its held-out figures."""
     from creditrisk_assets.governance.ledger import in_force_at
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -101,7 +99,7 @@ def champion_show(
 
 @champion_app.command("history")
 def champion_history(as_json: JSON = False) -> None:
-    """Moves of the champion with actor, time and reason, and rejected challengers."""
+    """List the moves of the champion with actor, time and reason, and rejected challengers."""
     entries = _ledger_entries()
     if as_json:
         print_json({"entries": [entry.model_dump(mode="json") for entry in entries]})
@@ -125,8 +123,8 @@ def champion_history(as_json: JSON = False) -> None:
 
 @champion_app.command("verify")
 def champion_verify(as_json: JSON = False) -> None:
-    """Whether the ledger is a whole chain, and it, MLflow's alias, Dagster's asset and every
-    champion's bundle agree.
+    """Check that the ledger is a whole chain, and that it, MLflow's alias, Dagster's asset and
+    every champion's bundle agree.
     """
     from creditrisk_assets.defs import champion_commands
 
@@ -146,7 +144,7 @@ def champion_verify(as_json: JSON = False) -> None:
 @champion_app.command("rollback")
 def champion_rollback(
     version: Annotated[
-        str | None, typer.Argument(help="A former champion; default: the one before the present.")
+        str | None, typer.Argument(help="A former champion; default: the previous one.")
     ] = None,
     why: WHY = ...,  # type: ignore[assignment]  # typer's way to say that an option is required
 ) -> None:
@@ -159,7 +157,7 @@ def champion_rollback(
     except (champion_commands.MoveRefused, LedgerError) as error:
         fail(error)
     cut_offs = " to ".join(
-        f"{one.rule.cut_off:.4f}" for one in (entry.before or entry.after, entry.after)
+        f"{side.rule.cut_off:.4f}" for side in (entry.before or entry.after, entry.after)
     )
     console.print(
         f"version {entry.after.model_version} is in force again, entry {entry.number} of the "
@@ -177,13 +175,13 @@ def champion_cut_off(
         ),
     ] = None,
     pin: Annotated[
-        bool, typer.Option(help="Keep the cut-off in force: no promotion moves it from now on.")
+        bool, typer.Option(help="Pin the cut-off in force: promotions no longer move it.")
     ] = False,
     why: WHY = ...,  # type: ignore[assignment]
 ) -> None:
-    """Decide by another cut-off from now on, with the same model; it stays when the model changes.
+    """Set the cut-off of the model in force; it stays when the model changes.
 
-    Without a cut-off the model's own decides again, which moves with every promotion.
+    Without an argument the model's own cut-off applies again, which moves with every promotion.
     """
     if pin and cut_off is not None:
         raise typer.BadParameter(f"cut-off {cut_off} with --pin; valid: one of them")
@@ -223,9 +221,7 @@ def champion_policy(
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """What each cut-off would bring, and how the grades turn out, on the held-out rows that came
-    with the champion.
-    """
+    """Show the trade-off of each cut-off, and the grades, on the champion's held-out rows."""
     from creditrisk_assets.governance.policy import LossAssumptions, policy_view
     from creditrisk_assets.modelling.plots import trade_off_plot
     from creditrisk_assets.scoring.bundle import BundleError
@@ -255,9 +251,9 @@ def champion_policy(
             trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words)
         )
     if as_json:
-        print_json({"trade_off": records(view.trade_off), "grades": records(view.grades)})
+        print_json({"trade_off": json_rows(view.trade_off), "grades": json_rows(view.grades)})
         return
-    console.print(_trade_off_shown(view, words), _grades_shown(view))
+    console.print(_trade_off_table(view, words), _grades_table(view))
     assumed = (
         f"LGD {assumptions.loss_given_default}, EAD {assumptions.exposure_share} of "
         f"{settings.portfolio.exposure}"
@@ -268,7 +264,7 @@ def champion_policy(
     )
 
 
-def _trade_off_shown(view: Any, words: Any) -> Table:
+def _trade_off_table(view: Any, words: Any) -> Table:
     headings = (
         "cut-off",
         words.below,
@@ -277,35 +273,35 @@ def _trade_off_shown(view: Any, words: Any) -> Table:
         f"bads {words.below}",
         "expected loss",
     )
-    shown = Table(*headings, title=f"trade-off, {view.customers:,} held-out customers")
+    table = Table(*headings, title=f"trade-off, {view.customers:,} held-out customers")
     for place, row in enumerate(view.trade_off.itertuples(index=False)):
         rates = (row.approval_rate, row.bad_rate, row.bad_rate_refused, row.bads_approved_share)
-        told = ("" if math.isnan(rate) else f"{rate:.1%}" for rate in rates)
+        cells = ("" if math.isnan(rate) else f"{rate:.1%}" for rate in rates)
         loss = "" if math.isnan(row.expected_loss) else f"{row.expected_loss:,.0f}"
-        shown.add_row(
-            f"{row.cut_off:.4f}", *told, loss, style="bold" if place == view.in_force else None
+        table.add_row(
+            f"{row.cut_off:.4f}", *cells, loss, style="bold" if place == view.in_force else None
         )
-    return shown
+    return table
 
 
-def _grades_shown(view: Any) -> Table:
+def _grades_table(view: Any) -> Table:
     headings = ("grade", "PD", "rows", "bads", "mean PD", "bad rate (95 %)", "Jeffreys p")
-    shown = Table(*headings, title="grades, the same customers")
+    table = Table(*headings, title="grades, the same customers")
     for row in view.grades.itertuples(index=False):
         rate = f"{row.bad_rate:.3f} [{row.low:.2f}, {row.high:.2f}]"
-        known = (
+        figures = (
             (f"{row.mean_pd:.3f}", escape(rate), f"{row.p_value:.3f}")
             if row.customers
             else ("", "", "")
         )
-        shown.add_row(
+        table.add_row(
             row.grade,
             f"{row.pd_from:g} to {row.pd_to:g}",
             f"{row.customers:,}",
             str(row.bads),
-            *known,
+            *figures,
         )
-    return shown
+    return table
 
 
 def _ledger_entries() -> Any:

@@ -1,5 +1,5 @@
-"""What the commands share: options, output, and opening what they work on. Errors end a command
-with exit code 1.
+"""Shared parts of the commands: options, output, and access to the store. Errors end a command with
+exit code 1.
 """
 
 import contextlib
@@ -34,27 +34,27 @@ SCENARIO_NAMES = (
     "outage",
     "burst",
 )
-"""Here too, so that `--help` needs no import; a test holds both lists together."""
+"""A copy, so that `--help` needs no import; a test compares both lists."""
 
 
 def stop_on_signals() -> None:
-    """Ctrl-C and TERM both end in KeyboardInterrupt, also where a shell started us in the
+    """Turn INT and TERM into KeyboardInterrupt, also when a shell started this process in the
     background with INT ignored.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def shown(value: float | int | str | None) -> str:
-    """A figure as a table has it; empty where there is none."""
+def format_cell(value: float | int | str | None) -> str:
+    """A value as the text of a table's cell; empty for None."""
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def settings_here(*, serving: bool = False) -> Any:
-    """The environment's settings, or those of the API; what is wrong with them ends the command
-    with the variable's name. A store of another portfolio or format ends it too.
+    """The environment's settings, or those of the API. An invalid variable ends the command with
+    its name; so does a store of another portfolio or format.
     """
     from pydantic import ValidationError
 
@@ -65,20 +65,18 @@ def settings_here(*, serving: bool = False) -> Any:
         if serving:
             return ServingSettings()
         settings = Settings()
-        with contextlib.suppress(
-            OSError
-        ):  # a store that does not answer is the matter of who reads it
+        with contextlib.suppress(OSError):  # the command itself reports an unreachable store
             read_identity(settings)
         return settings
     except StoreMismatch as error:
         fail(error)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"CREDITRISK_{'.'.join(map(str, one['loc'])).upper()}: {one['input']!r:.80}: "
-            f"{one['msg']}"
-            for one in error.errors()
+        problems = "; ".join(
+            f"CREDITRISK_{'.'.join(map(str, problem['loc'])).upper()}: {problem['input']!r:.80}: "
+            f"{problem['msg']}"
+            for problem in error.errors()
         )
-        fail(wrong)
+        fail(problems)
 
 
 def home_folder() -> Path:
@@ -87,8 +85,8 @@ def home_folder() -> Path:
 
 
 def open_instance_here() -> Any:
-    """The Dagster instance of the home. Where there is none, or it is another store's, the command
-    ends and says so.
+    """The Dagster instance of the home. Without one, or with that of another store, the command
+    fails.
     """
     from creditrisk_assets.defs.status import open_instance
     from creditrisk_assets.defs.store_mark import claim_instance
@@ -106,9 +104,7 @@ def open_instance_here() -> Any:
 
 
 def champion_in_force(settings: Any) -> Any:
-    """The champion in force by the ledger; before the first one the command ends and says what to
-    run.
-    """
+    """The ledger's champion in force; before the first one the command fails with advice."""
     from creditrisk_assets.governance.ledger import Ledger, LedgerError
 
     try:
@@ -120,8 +116,8 @@ def champion_in_force(settings: Any) -> Any:
     return head.after
 
 
-def records(frame: Any) -> Any:
-    """Rows as JSON has them: null where there is no number."""
+def json_rows(frame: Any) -> Any:
+    """Rows for JSON, with null for missing numbers."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
@@ -131,7 +127,7 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def fail(error: object) -> NoReturn:
-    """End the command with exit code 1 and say why."""
+    """End the command with exit code 1 and an error message."""
     errors.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
     raise typer.Exit(1)
 
@@ -146,7 +142,7 @@ def plan_of(
     onset: int | None,
     window: int,
 ) -> Any:
-    """A scenario over days, as the options say.
+    """The plan of a scenario, from the options.
 
     Raises:
         typer.BadParameter: if there is no such scenario.
@@ -161,12 +157,12 @@ def plan_of(
 
 
 def customers_of(data: Path, portfolio: Any) -> Any:
-    """All customers of a file, of which no row may be wrong."""
+    """All customers of a file; an invalid row ends the command."""
     return history_of(data, portfolio).rows.accepted
 
 
 def history_of(data: Path | str, portfolio: Any) -> Any:
-    """A file of customers with their outcomes, of which no row may be wrong."""
+    """The customers of a file with their outcomes; an invalid row ends the command."""
     from creditrisk_assets.landing.history import NoHistory, read_history
 
     try:

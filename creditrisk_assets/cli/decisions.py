@@ -1,6 +1,4 @@
-"""The commands `creditrisk decisions`: the API's decisions on their way from the log to the
-store.
-"""
+"""The commands `creditrisk decisions`, which move the API's decisions from the log to the store."""
 
 import signal
 import sqlite3
@@ -28,11 +26,11 @@ def decisions() -> None:
 @decisions_app.command()
 def archive(
     now: Annotated[
-        bool, typer.Option(help="Land finished segments of a day that is not over, too.")
+        bool, typer.Option(help="Also land finished segments of a day that is not over.")
     ] = False,
     watch: Annotated[
         bool,
-        typer.Option(help="Go on until stopped; `creditrisk serve` runs this beside the API."),
+        typer.Option(help="Run until stopped; `creditrisk serve` runs this beside the API."),
     ] = False,
 ) -> None:
     """Archive finished segments of the decision log for replay, and land the customers of days that
@@ -47,11 +45,10 @@ def archive(
     api, hours = ApiDecisions.of(settings), settings_here(serving=True).limits.idempotency_hours
     index: IdempotencyIndex | None = None
     stop = StopSignal()
-    signal.pthread_sigmask(
-        signal.SIG_UNBLOCK, SIGNALS
-    )  # the starting process may have blocked them
+    # The parent process may have blocked them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     while True:
-        # After a signal it archives once more: its sender has finished its segments by then.
+        # After a signal it archives once more: the API has finished its segments by then.
         last = stop.requested or not watch
         try:
             claim_folder(UPath(settings.api_folder), open_store(settings))
@@ -65,10 +62,7 @@ def archive(
             failed = bool(archived.problems)
         except StoreMismatch as error:
             fail(error)
-        except (
-            OSError,
-            sqlite3.Error,
-        ) as error:  # such as a full disk: the segments wait for space
+        except (OSError, sqlite3.Error) as error:  # such as a full disk; the segments wait
             log.error("decisions_not_archived", problem=str(error))
             failed = True
         if last:

@@ -1,6 +1,4 @@
-"""The commands `creditrisk train` and `creditrisk retrain`: a job of the graph, run in this
-process.
-"""
+"""The commands `creditrisk train` and `creditrisk retrain`, which run a job in this process."""
 
 import datetime
 from collections.abc import Mapping
@@ -25,7 +23,7 @@ from creditrisk_assets.cli.common import (
 
 
 class RetrainAction(StrEnum):
-    """Kinds of challenger; a test holds them against those of triage."""
+    """Kinds of challenger; a test compares them with those of triage."""
 
     RECALIBRATE = "recalibrate"
     REFIT = "refit"
@@ -40,32 +38,30 @@ def retrain(
     action: Annotated[
         RetrainAction,
         typer.Option(
-            help="refit: a new model on history and matured production. recalibrate: the "
-            "champion's PDs."
+            help="refit: train a new model on history and matured production. recalibrate: "
+            "recalibrate the champion's PDs."
         ),
     ] = RetrainAction.REFIT,
     since: Annotated[
         datetime.datetime | None,
         typer.Option(
             formats=["%Y-%m-%d"],
-            help="First day of outcomes to recalibrate on; needed with --action recalibrate.",
+            help="First day of the outcomes for --action recalibrate, which requires it.",
         ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Make a challenger now, whatever the checks say, and let the promotion gate judge it."""
+    """Make a challenger now, regardless of the checks, and let the promotion gate judge it."""
     from creditrisk_assets.job_runner import retrain_tags
 
     if (since is None) == (action is RetrainAction.RECALIBRATE):
         raise typer.BadParameter("--since; valid: with --action recalibrate, and only then")
-    champion_in_force(
-        settings_here()
-    )  # without one there is nothing to learn from, and the command ends
+    champion_in_force(settings_here())  # ends the command if there is none
     tags = retrain_tags(open_instance_here(), action.value, f"{since:%Y-%m-%d}" if since else None)
     _run("retrain", tags, "candidate_model", as_json)
 
 
-def _run(job: str, tags: Mapping[str, str], made: str, as_json: bool) -> None:
+def _run(job: str, tags: Mapping[str, str], model_asset: str, as_json: bool) -> None:
     from creditrisk_assets.defs.store_mark import require_one_store
     from creditrisk_assets.job_runner import run_here
     from creditrisk_assets.store import StoreMismatch
@@ -101,7 +97,7 @@ def _run(job: str, tags: Mapping[str, str], made: str, as_json: bool) -> None:
     if outcome.failures:
         fail("; ".join(outcome.failures))
     if not as_json:
-        for line in _told(outcome.metadata, made):
+        for line in _summary(outcome.metadata, model_asset):
             console.print(escape(line), soft_wrap=True, highlight=False)
 
 
@@ -112,11 +108,11 @@ def _verdict(metadata: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _told(metadata: Mapping[str, Mapping[str, Any]], made: str) -> list[str]:
-    """Three lines: what it learned from, what it made, who is champion."""
-    model, champion = metadata[made], metadata["champion"]
+def _summary(metadata: Mapping[str, Mapping[str, Any]], model_asset: str) -> list[str]:
+    """Three lines: the data, the model, the champion."""
+    model, champion = metadata[model_asset], metadata["champion"]
     history = metadata.get("raw_data")
-    learned = (
+    data = (
         f"history: {history['source']}, {history['dagster/row_count']:,} rows, "
         f"{history['bads']:,} bads"
         if history
@@ -124,7 +120,7 @@ def _told(metadata: Mapping[str, Mapping[str, Any]], made: str) -> list[str]:
     )
     new = "" if model["new_version"] else " (the same as before)"
     return [
-        learned,
+        data,
         f"model: version {model['model_version']}{new}, {model['family']}, held-out AUC "
         f"{model['held_out_roc_auc']:.4f}",
         f"champion: version {champion['model_version']}, {champion['verdict']}: "

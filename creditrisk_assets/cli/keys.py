@@ -1,4 +1,4 @@
-"""The commands `creditrisk keys`: who may ask the API."""
+"""The commands `creditrisk keys`: the callers of the API and their keys."""
 
 import datetime
 import json
@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-keys_app = typer.Typer(help="Who may ask the API.", no_args_is_help=True)
+keys_app = typer.Typer(help="The callers of the API and their keys.", no_args_is_help=True)
 console = Console()
 errors = Console(stderr=True)
 
 Result = TypeVar("Result")
 NAME = Annotated[
-    str, typer.Argument(help="Name of the caller; it stands in the log and beside each decision.")
+    str, typer.Argument(help="Name of the caller, which the log and each decision record.")
 ]
 EXPIRES = Annotated[
     int | None, typer.Option(min=1, help="Days that the key works; default: until it is revoked.")
@@ -31,22 +31,22 @@ def create(
     scope: Annotated[list[str], typer.Option(help="predict, read or admin; may be repeated.")],
     expires_days: EXPIRES = None,
 ) -> None:
-    """Make the first key of a new caller, and print it: this once, it is kept nowhere."""
+    """Make the first key of a new caller, and print it. It is not stored, so it is shown once."""
     from serving.access.keys import SCOPES, create_key
 
-    unknown = [one for one in scope if one not in SCOPES]
+    unknown = [name for name in scope if name not in SCOPES]
     if unknown:
         raise typer.BadParameter(f"scope {unknown[0]!r}; valid: {', '.join(SCOPES)}")
-    scopes = [one for one in SCOPES if one in scope]
-    _print_key(_done(lambda: create_key(_file(), name, scopes, _expiry(expires_days))), name)
+    scopes = [name for name in SCOPES if name in scope]
+    _print_key(_result_of(lambda: create_key(_file(), name, scopes, _expiry(expires_days))), name)
 
 
 @keys_app.command("rotate")
 def rotate(name: NAME, expires_days: EXPIRES = None) -> None:
-    """Add a second key to a caller, and print it. Revoke the first when nobody uses it any more."""
+    """Add a second key to a caller, and print it. Revoke the first when it is no longer used."""
     from serving.access.keys import rotate_key
 
-    _print_key(_done(lambda: rotate_key(_file(), name, _expiry(expires_days))), name)
+    _print_key(_result_of(lambda: rotate_key(_file(), name, _expiry(expires_days))), name)
 
 
 @keys_app.command("revoke")
@@ -56,25 +56,25 @@ def revoke(
         str | None, typer.Option(help="Id of one key, as `list` shows it; default: all.")
     ] = None,
 ) -> None:
-    """End a caller's keys, or one of them. A running API knows within about a second."""
+    """Revoke a caller's keys, or one of them. A running API notices within about a second."""
     from serving.access.keys import read_keys, revoke_keys
 
-    ended = _done(lambda: revoke_keys(_file(), name, key))
+    ended = _result_of(lambda: revoke_keys(_file(), name, key))
     console.print(f"{name}: {', '.join(ended)} revoked", highlight=False)
-    if not _done(lambda: read_keys(_file())).callers:
+    if not _result_of(lambda: read_keys(_file())).callers:
         errors.print(
-            "[yellow]no keys are left:[/yellow] an API that runs refuses everybody; one that "
-            "starts now asks nobody for a key, and listens on loopback only",
+            "[yellow]no keys are left:[/yellow] a running API refuses every caller; an API that "
+            "starts now needs no key and listens on loopback only",
             soft_wrap=True,
         )
 
 
 @keys_app.command("list")
 def list_keys(as_json: JSON = False) -> None:
-    """Callers, their scopes and their keys, without the secrets."""
+    """List callers, their scopes and their keys, without the secrets."""
     from serving.access.keys import read_keys
 
-    callers = _done(lambda: read_keys(_file())).callers
+    callers = _result_of(lambda: read_keys(_file())).callers
     now = datetime.datetime.now(datetime.UTC)
     if as_json:
         document = {
@@ -104,13 +104,13 @@ def list_keys(as_json: JSON = False) -> None:
         console.print(table)
     else:
         console.print(
-            f"no keys in {_file()}: the API asks nobody for one, and listens on loopback only",
+            f"no keys in {_file()}: the API needs none and listens on loopback only",
             soft_wrap=True,
         )
 
 
 def _print_key(text: str, name: str) -> None:
-    """The key alone on stdout, so that a script can take it."""
+    """Print the key alone on stdout, for scripts."""
     errors.print(f"the key of {name}; it is shown this once:", highlight=False)
     sys.stdout.write(f"{text}\n")
 
@@ -129,11 +129,12 @@ def _file() -> Path:
     return Settings().api_keys
 
 
-def _done(what: Callable[[], Result]) -> Result:
+def _result_of(action: Callable[[], Result]) -> Result:
+    """The result of an action on the keys; a KeysError ends the command."""
     from serving.access.keys import KeysError
 
     try:
-        return what()
+        return action()
     except KeysError as error:
         _fail(error)
 

@@ -1,6 +1,6 @@
 """The command `creditrisk`. Each command gathers its arguments, calls one function, and prints.
 
-Exit codes: 0 it worked, 1 it failed (the message says why), 2 wrong usage.
+Exit codes: 0 success, 1 failure with a message, 2 wrong usage.
 """
 
 import dataclasses
@@ -74,8 +74,7 @@ app.command()(code_server)
 def main() -> None:
     """Entry point."""
     exempt_from_proxies()
-    # Each names one preview feature that the project uses on purpose (see docs/decisions); all
-    # other warnings show.
+    # Preview features that the project uses on purpose (see docs/decisions).
     for feature in (
         "Specifying a partitions_def on an AssetCheckSpec",
         "Parameter `data_version` of initializer `Output",
@@ -84,15 +83,15 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if not _is_an_operators_matter(error):
+        if not _is_operator_error(error):
             raise
         errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(1)
 
 
-def _is_an_operators_matter(error: Exception) -> bool:
-    """Whether an error is about files, places or input, and says so; any other is a fault of ours
-    and keeps its trace.
+def _is_operator_error(error: Exception) -> bool:
+    """True for an error about files, places or input; any other is a bug and is shown with its
+    traceback.
     """
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
         "creditrisk_assets",
@@ -110,7 +109,7 @@ def demo(
     ] = None,
 ) -> None:
     """Show the whole loop with real processes: train, score, drift, retrain, promote, while a
-    client keeps asking.
+    client sends requests.
     """
     from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation.demo import DemoFailed, run_demo
@@ -159,7 +158,7 @@ def dev(
         logs = settings.local_dir / "logs"
         with processes.loop_processes(
             home_folder(), settings, ports, environment, lambda name: console.print(f"  {name}")
-        ) as up:
+        ) as services_up:
             console.print(
                 f"Dagster UI {ports.dagster_url}, API and its page {ports.api_url}, MLflow UI "
                 f"{ports.mlflow_url}"
@@ -170,7 +169,7 @@ def dev(
                     "no champion yet: launch the job train in the Dagster UI, or run make train"
                 )
             while True:
-                up.check()
+                services_up.check()
                 time.sleep(1)
     except (processes.ProcessFailed, FileNotFoundError) as error:
         fail(error)
@@ -190,7 +189,7 @@ def serve(
         int | None, typer.Option(help="Processes that answer [CREDITRISK_WORKERS, default 1].")
     ] = None,
 ) -> None:
-    """Serve the champion over HTTP; every decision is on the disk before it is told."""
+    """Serve the champion over HTTP; every decision is on the disk before its answer is sent."""
     from creditrisk_assets.settings import IN_DAGSTER
     from creditrisk_assets.store import StoreMismatch
     from serving import server
@@ -198,7 +197,7 @@ def serve(
 
     for name, value in (("HOST", host), ("PORT", port), ("WORKERS", workers)):
         if value is not None:
-            os.environ[f"CREDITRISK_{name}"] = str(value)  # each worker reads them for itself
+            os.environ[f"CREDITRISK_{name}"] = str(value)  # each worker reads the environment
     serving = settings_here(serving=True)
     if serving.champion_source == IN_DAGSTER:
         os.environ["DAGSTER_HOME"] = str(home_folder())
@@ -212,26 +211,26 @@ def serve(
 def drill(
     scenario: Annotated[str, typer.Argument(help=f"{', '.join(SCENARIO_NAMES)}, or `all`.")],
     days: Annotated[
-        int, typer.Option(min=2, help="Days of customers; outcomes follow after them.")
+        int, typer.Option(min=2, help="Days of customers; their outcomes follow later.")
     ] = 60,
     rows: Annotated[int, typer.Option(min=100, help="Customers a day.")] = 500,
     onset: Annotated[
         int | None,
-        typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third."),
+        typer.Option(min=0, help="First day, from 0, of the change; default: after a third."),
     ] = None,
     strength: STRENGTH = 1.0,
     data: FROM = None,
     seed: SEED = 1,
     daemon: Annotated[
-        bool, typer.Option(help="With the real daemon and processes; some 15 s a day.")
+        bool, typer.Option(help="Use the real daemon and processes; about 15 s a day.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Write the table to this Markdown file.")
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Run the loop through a scenario in a store of its own, and report what it did. Exit code 1 if
-    a decision was lost.
+    """Run the loop through a scenario in a store of its own, and report its reactions. Exit code 1
+    if a decision was lost.
     """
     from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation import drill as drills
@@ -253,18 +252,18 @@ def drill(
             with Progress(console=errors) as progress:
                 bar = progress.add_task(name, total=None)
 
-                def told(
+                def on_progress(
                     done: int,
                     total: int,
-                    news: str,
+                    message: str,
                     progress: Progress = progress,
                     bar: TaskID = bar,
                 ) -> None:
                     progress.update(bar, completed=done, total=total)
-                    if news:
-                        progress.console.print(f"  day {done}: {news}", soft_wrap=True)
+                    if message:
+                        progress.console.print(f"  day {done}: {message}", soft_wrap=True)
 
-                reports.append(drills.run_drill(project, plan, source, daemon, told))
+                reports.append(drills.run_drill(project, plan, source, daemon, on_progress))
     except (drills.DrillFailed, NoHistory, ProcessFailed, SandboxInUse, ValueError) as error:
         fail(error)
     except KeyboardInterrupt:

@@ -35,32 +35,32 @@ from creditrisk_assets.cli.common import (
 simulator_app = typer.Typer(help="The simulator of card customers.", no_args_is_help=True)
 portfolio_app = typer.Typer(help="The book of customers.", no_args_is_help=True)
 PROTOCOL_NAMES = ("3x3", "limitiq", "skorecard", "seeds")
-"""Here too, so that `--help` needs no import; a test holds both lists together."""
+"""A copy, so that `--help` needs no import; a test compares both lists."""
 
 
 def simulate(
     scenario: Annotated[
-        str, typer.Option(help="What happens; `creditrisk drill --help` lists them.")
+        str, typer.Option(help="The change over the days; `creditrisk drill --help` lists them.")
     ] = "stable",
     days: Annotated[int, typer.Option(min=1, help="How many days.")] = 1,
     rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Customers a day.")] = 1_000,
     start: Annotated[
         datetime.datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="First day; default: so that the last is today."),
+        typer.Option(formats=["%Y-%m-%d"], help="First day; by default the last day is today."),
     ] = None,
     onset: Annotated[
         int | None,
-        typer.Option(min=0, help="The day, from 0, on which it begins; default: after a third."),
+        typer.Option(min=0, help="First day, from 0, of the change; default: after a third."),
     ] = None,
     strength: STRENGTH = 1.0,
     data: FROM = None,
-    outcomes: Annotated[bool, typer.Option(help="Land the outcomes too.")] = True,
+    outcomes: Annotated[bool, typer.Option(help="Also land the outcomes.")] = True,
     seed: SEED = 1,
 ) -> None:
     """Land days of customers and their outcomes, all at once.
 
-    Where the history is a file, they are those of its customers that no model learns from;
-    otherwise simulated ones, or those of a file.
+    If the history is a file, they are its customers that no model learns from; otherwise they are
+    simulated, or those of another file.
     """
     from creditrisk_assets.landing.listing import land
     from creditrisk_assets.settings import today
@@ -89,7 +89,7 @@ def simulate(
 
 
 def _customers_to_land(settings: Any, data: Path | None) -> tuple[Any, str]:
-    """Where days of customers are drawn from, and what it is called.
+    """The source of days of customers, and its name.
 
     Raises:
         ValueError: if the portfolio has no simulator and its history is no file.
@@ -101,10 +101,10 @@ def _customers_to_land(settings: Any, data: Path | None) -> tuple[Any, str]:
     portfolio, home = settings.portfolio, home_folder()
     learned = stored_history(home, settings)
     if data is not None:
-        given = history_of(data, portfolio)
-        if learned is None or learned.sha256 != given.sha256:
-            return scenarios.customers_of(given.rows.accepted), f"all of {given.source}"
-        learned = given
+        chosen = history_of(data, portfolio)
+        if learned is None or learned.sha256 != chosen.sha256:
+            return scenarios.customers_of(chosen.rows.accepted), f"all of {chosen.source}"
+        learned = chosen
     elif learned is None and simulated_history_of(settings.raw_data) is None:
         learned = history_of(settings.raw_data, portfolio)
     if learned is None or learned.is_simulated:
@@ -120,14 +120,14 @@ def score(
         Path, typer.Argument(help="A CSV or Parquet file with the contract's columns.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the scored file goes, .csv or .parquet.")
+        Path, typer.Option("--output", "-o", help="The scored file, .csv or .parquet.")
     ],
     url: Annotated[
         str | None,
         typer.Option(help="Score through the API at this address instead of in this process."),
     ] = None,
 ) -> None:
-    """Score a file with the champion; rows that break the contract keep their place and say why."""
+    """Score a file with the champion; rows that break the contract stay, with their problem."""
     from creditrisk_assets.internal_http import direct_client
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -163,8 +163,10 @@ def score(
     except (ScoringError, BundleError) as error:
         fail(error)
     console.print(f"{output}: {result.scored:,} rows scored", soft_wrap=True)
-    for line, why, _ in result.malformed:
-        errors.print(f"{source}, line {line}: {why}; the line is not in the output", soft_wrap=True)
+    for line, problem, _ in result.malformed:
+        errors.print(
+            f"{source}, line {line}: {problem}; the line is not in the output", soft_wrap=True
+        )
     if result.rejected or result.malformed_lines:
         fail(
             f"{result.rejected + result.malformed_lines:,} rows could not be scored; the column "
@@ -178,12 +180,12 @@ def evaluate(
         typer.Option(help="A CSV or Parquet file with the portfolio's columns and the outcome."),
     ],
     protocol: Annotated[
-        str, typer.Option(help=f"How rows are split: {', '.join(PROTOCOL_NAMES)}.")
+        str, typer.Option(help=f"Split of the rows: {', '.join(PROTOCOL_NAMES)}.")
     ] = "3x3",
     as_json: JSON = False,
 ) -> None:
-    """How well the training recipe does beside its rivals on the same folds; every choice of ours
-    is made inside the folds.
+    """Compare the training recipe with its rivals on the same folds; all its choices are made
+    inside the folds.
     """
     from creditrisk_assets.modelling import evaluation
     from creditrisk_assets.modelling.training import TrainingError
@@ -193,17 +195,17 @@ def evaluate(
     plan = evaluation.PROTOCOLS[protocol]
     portfolio = settings_here().portfolio
     history = history_of(data, portfolio)
-    compared = evaluation.competitors(protocol)
+    competitors = evaluation.competitors(protocol)
     stop_on_signals()
     try:
         with Progress(console=errors) as progress:
             bar = progress.add_task("fitting", total=None)
 
-            def told(name: str, done: int, total: int) -> None:
+            def on_progress(name: str, done: int, total: int) -> None:
                 progress.update(bar, description=name, completed=done, total=total)
 
             results = evaluation.evaluate(
-                history.rows.accepted, portfolio, plan.splits, compared, told
+                history.rows.accepted, portfolio, plan.splits, competitors, on_progress
             )
     except (TrainingError, ValueError) as error:
         fail(error)
@@ -211,7 +213,7 @@ def evaluate(
         fail("stopped")
     published = evaluation.published_aucs(protocol, history.sha256)
     if as_json:
-        measured = [dataclasses.asdict(one) for one in results]
+        measured = [dataclasses.asdict(result) for result in results]
         print_json(
             {
                 "sha256": history.sha256,
@@ -234,10 +236,10 @@ def evaluate(
         "published AUC",
     ):
         table.add_column(heading, no_wrap=heading != "model")
-    for one in results:
+    for result in results:
         table.add_row(
-            *evaluation.table_row(one, published.pop(one.name, None)),
-            style="bold" if one is results[0] else "",
+            *evaluation.table_row(result, published.pop(result.name, None)),
+            style="bold" if result is results[0] else "",
         )
     for name, auc in published.items():
         table.add_row(name, *[""] * 7, f"{auc:.4f}", style="dim")
@@ -257,10 +259,10 @@ def fairness(
     ],
     as_json: JSON = False,
 ) -> None:
-    """Fairness monitoring of the champion on a file's held-out customers, and how well the features
-    predict each protected field.
+    """Measure the champion's fairness on a file's held-out customers, and the power of its features
+    to predict each protected field.
 
-    Figures to watch; they prove no compliance with any rule.
+    Figures for monitoring; they prove no compliance with any rule.
     """
     from creditrisk_assets.governance.pages import fairness_note
     from creditrisk_assets.modelling.fairness_report import fairness_report
@@ -281,7 +283,7 @@ def fairness(
     if as_json:
         print_json({"model_version": in_force.model_version, **dataclasses.asdict(report)})
         return
-    console.print(_fairness_shown(report.fields))
+    console.print(_fairness_table(report.fields))
     console.print(
         f"version {in_force.model_version} on {report.rows:,} held-out customers, {report.bads:,} "
         f"bads; cut-off {report.cut_off:.4f}. {fairness_note(portfolio.words)}"
@@ -307,7 +309,7 @@ def portfolio_describe(
         Path | None, typer.Option("--output", "-o", help="Write to this Markdown file.")
     ] = None,
 ) -> None:
-    """The data dictionary of the portfolio: fields, codes, features, reasons."""
+    """Write the data dictionary of the portfolio: fields, codes, features, reasons."""
     from creditrisk_assets.portfolio.dictionary import data_dictionary
 
     text = data_dictionary(settings_here().portfolio)
@@ -320,12 +322,10 @@ def portfolio_describe(
 @simulator_app.command("fit")
 def simulator_fit(
     data: Annotated[Path, typer.Option(help="The UCI data as CSV or Parquet.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the table of parameters goes, .toml.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table of parameters, .toml.")],
 ) -> None:
-    """Fit the parameters of the card simulator to real customers; on the UCI data this gives the
-    table that is in the package.
+    """Fit the parameters of the card simulator to real customers; with the UCI data the result is
+    the table in the package.
     """
     from creditrisk_assets.portfolio.uci_card import PORTFOLIO
     from creditrisk_assets.simulation.fit import fit_parameters
@@ -349,9 +349,9 @@ def simulator_quality(
     seed: SEED = 1,
     as_json: JSON = False,
 ) -> None:
-    """How much like real customers the simulated ones are. Exit code 1 if a bar is missed."""
+    """Compare simulated customers with real ones. Exit code 1 if a limit is missed."""
     from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-    from creditrisk_assets.simulation import quality as quality
+    from creditrisk_assets.simulation import quality
 
     customers = customers_of(data, PORTFOLIO)
     with Progress(console=errors) as progress:
@@ -369,21 +369,21 @@ def simulator_quality(
             "worst CSI",
             "mean difference of correlations",
         )
-        for one in (report.refitted, report.committed):
-            worst = f"{one.csi[one.worst_field]:.4f} ({one.worst_field})"
+        for comparison in (report.refitted, report.committed):
+            worst = f"{comparison.csi[comparison.worst_field]:.4f} ({comparison.worst_field})"
             table.add_row(
-                one.parameters,
-                one.reference,
-                f"{one.auc:.4f}",
+                comparison.parameters,
+                comparison.reference,
+                f"{comparison.auc:.4f}",
                 worst,
-                f"{one.correlation_difference:.4f}",
+                f"{comparison.correlation_difference:.4f}",
             )
-        bars = (
+        limits = (
             f"≥ {quality.LOWEST_AUC}",
             f"< {quality.HIGHEST_CSI}",
             f"< {quality.HIGHEST_CORRELATION_DIFFERENCE}",
         )
-        table.add_row("wanted", "", *bars, style="dim")
+        table.add_row("limits", "", *limits, style="dim")
         console.print(table)
         console.print(
             f"trained on {report.training_rows:,} real rows, the same {report.test_rows:,} real "
@@ -394,10 +394,10 @@ def simulator_quality(
         fail("the simulated customers are not like the real ones")
 
 
-def _fairness_shown(fields: Any) -> Table:
-    """What fits a terminal; `--json` and the model card have every figure."""
+def _fairness_table(fields: Any) -> Table:
+    """The main figures; `--json` and the model card have all."""
     from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, under_line
-    from creditrisk_assets.number_format import beside
+    from creditrisk_assets.number_format import format_with_limit
 
     headings = (
         "group",
@@ -408,25 +408,25 @@ def _fairness_shown(fields: Any) -> Table:
         "mean\nPD",
         "bad\nrate",
     )
-    shown = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for column in shown.columns:
+    table = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for column in table.columns:
         column.no_wrap = True
     for figures in fields:
-        shown.add_row(figures.field, style="bold")
+        table.add_row(figures.field, style="bold")
         for group in figures.groups:
             name, rows = f"  {group.group}", f"{group.n:,}"
             if not group.judged:
-                shown.add_row(name, rows, "", "too few to judge", style="dim")
+                table.add_row(name, rows, "", "too few to judge", style="dim")
                 continue
-            shown_ratio, _ = beside(group.impact_ratio, FOUR_FIFTHS, ".2f")
+            shown_ratio, _ = format_with_limit(group.impact_ratio, FOUR_FIFTHS, ".2f")
             ratio = f"{shown_ratio} [{group.impact_ratio_low:.2f}, {group.impact_ratio_high:.2f}]"
             flag = under_line(group.impact_ratio, group.impact_ratio_high)
-            told = (
+            cell = (
                 "reference"
                 if group.group == figures.reference
                 else escape(f"{ratio} < 0.80" if flag else ratio)
             )
             goods = "" if group.equal_opportunity is None else f"{group.equal_opportunity:.2f}"
             rates = (goods, f"{group.mean_pd:.2f}", f"{group.bad_rate:.2f}")
-            shown.add_row(name, rows, f"{group.approval_rate:.2f}", told, *rates)
-    return shown
+            table.add_row(name, rows, f"{group.approval_rate:.2f}", cell, *rates)
+    return table

@@ -1,4 +1,4 @@
-"""The commands that look at what the loop did: status, report, watch, replay."""
+"""The commands that inspect the loop: status, report, watch, replay."""
 
 import dataclasses
 import datetime
@@ -17,11 +17,11 @@ from creditrisk_assets.cli.common import (
     console,
     errors,
     fail,
+    format_cell,
     home_folder,
     open_instance_here,
     print_json,
     settings_here,
-    shown,
     stop_on_signals,
 )
 
@@ -34,32 +34,32 @@ DAYS_NAMED = 10
 
 def status(
     as_json: JSON = False,
-    days: Annotated[int, typer.Option(min=1, help="How many of the latest days.")] = 14,
+    days: Annotated[int, typer.Option(min=1, help="Number of latest days.")] = 14,
 ) -> None:
-    """What the loop has done: champion, days, alarms, retrains and verdicts, whether a retrain is
-    due and why, runs, sensors.
+    """Show the state of the loop: champion, days, alarms, retrains and verdicts, the next retrain
+    and its cause, runs, sensors.
     """
     from creditrisk_assets.defs.status import loop_status
 
-    seen = loop_status(open_instance_here(), settings_here(), days)
+    loop = loop_status(open_instance_here(), settings_here(), days)
     if as_json:
-        print_json(seen.model_dump(mode="json"))
+        print_json(loop.model_dump(mode="json"))
     else:
-        show_status(seen)
+        show_status(loop)
 
 
-def show_status(seen: "LoopStatus") -> None:
+def show_status(loop: "LoopStatus") -> None:
     """Print a status for people."""
-    if seen.champion is None:
+    if loop.champion is None:
         console.print("champion: none yet; run make train")
     else:
-        since = datetime.datetime.fromtimestamp(seen.champion_since or 0, datetime.UTC)
+        since = datetime.datetime.fromtimestamp(loop.champion_since or 0, datetime.UTC)
         console.print(
-            f"champion: v{seen.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, "
-            f"{escape(seen.champion_because or '')}"
+            f"champion: v{loop.champion.model_version} since {since:%Y-%m-%d %H:%M} UTC, "
+            f"{escape(loop.champion_because or '')}"
         )
-        console.print(f"cut-off: {seen.cut_off}", soft_wrap=True, highlight=False)
-    console.print(f"retraining: {seen.retraining}", soft_wrap=True)
+        console.print(f"cut-off: {loop.cut_off}", soft_wrap=True, highlight=False)
+    console.print(f"retraining: {loop.retraining}", soft_wrap=True)
     table = Table(
         "day",
         "rows",
@@ -73,57 +73,59 @@ def show_status(seen: "LoopStatus") -> None:
         "bad rate",
     )
     table.columns[0].no_wrap = True
-    for day in seen.days:
+    for day in loop.days:
         counts = (day.matured, day.pending, day.missing)
-        waiting = "/".join(shown(count) for count in counts) if day.matured is not None else ""
+        maturity = (
+            "/".join(format_cell(count) for count in counts) if day.matured is not None else ""
+        )
         figures = (
             day.rows,
             day.rejected,
             day.model_version,
             day.score_psi,
             day.drifted_columns,
-            waiting,
+            maturity,
         )
         rates = (day.estimated_roc_auc, day.roc_auc, day.bad_rate)
-        table.add_row(day.day, *(shown(value) for value in (*figures, *rates)))
-    if seen.days:
+        table.add_row(day.day, *(format_cell(value) for value in (*figures, *rates)))
+    if loop.days:
         console.print(table)
-    elif not seen.waiting_days:
+    elif not loop.waiting_days:
         console.print("days: none landed yet")
-    if seen.waiting_days:
-        console.print(f"landed and not scored yet: {_listed(seen.waiting_days)}", soft_wrap=True)
-    for at, alarm in reversed(seen.open_alarms):
+    if loop.waiting_days:
+        console.print(f"landed and not scored yet: {_listed(loop.waiting_days)}", soft_wrap=True)
+    for at, alarm in reversed(loop.open_alarms):
         when = f" on {at}" if at else ""
         console.print(
             f"alarm{when} ({alarm.tier}): {escape(f'{alarm.summary} [{alarm.check}]')}",
             soft_wrap=True,
             highlight=False,
         )
-    if seen.former_alarms:
-        former = sorted({str(at) for at, _ in seen.former_alarms})
+    if loop.former_alarms:
+        former = sorted({str(at) for at, _ in loop.former_alarms})
         console.print(
-            f"{len(seen.former_alarms)} alarms about days of former champions: {_listed(former)}",
+            f"{len(loop.former_alarms)} alarms about days of former champions: {_listed(former)}",
             soft_wrap=True,
         )
-    if not seen.open_alarms:
-        console.print(f"no open alarm; {seen.checks_run} of {seen.checks} checks have run")
-    for event in seen.events[:EVENTS_SHOWN]:
-        what = f"{event.action}, {event.kind}" if event.action else event.kind
+    if not loop.open_alarms:
+        console.print(f"no open alarm; {loop.checks_run} of {loop.checks} checks have run")
+    for event in loop.events[:EVENTS_SHOWN]:
+        kind = f"{event.action}, {event.kind}" if event.action else event.kind
         console.print(
-            f"{event.day or 'before the first day'}: {what}: {escape(event.text)}", soft_wrap=True
+            f"{event.day or 'before the first day'}: {kind}: {escape(event.text)}", soft_wrap=True
         )
-    for run in seen.runs_in_flight:
+    for run in loop.runs_in_flight:
         console.print(f"in flight: {run.job} {run.day or ''} {run.run_id} ({run.status})")
-    for run in seen.failed_runs:
+    for run in loop.failed_runs:
         console.print(f"[red]failed[/red]: {run.job} {run.day or ''} {run.run_id}")
-    for problem in seen.landing_problems:
+    for problem in loop.landing_problems:
         console.print(f"[yellow]not read[/yellow]: {escape(problem)}", soft_wrap=True)
-    for sensor in seen.sensors:
+    for sensor in loop.sensors:
         console.print(f"sensor {sensor.name}: {sensor.status}; {sensor.message}", soft_wrap=True)
 
 
 def _listed(days: Sequence[str]) -> str:
-    """Some days by name, and how many there are."""
+    """The number of days, and the first of them."""
     more = f" and {len(days) - DAYS_NAMED} more" if len(days) > DAYS_NAMED else ""
     return (
         f"{len(days)} {'day' if len(days) == 1 else 'days'}: {', '.join(days[:DAYS_NAMED])}{more}"
@@ -133,62 +135,60 @@ def _listed(days: Sequence[str]) -> str:
 def report(
     days: Annotated[
         int,
-        typer.Option(min=1, max=366, help="How many days back from the last, that one included."),
+        typer.Option(min=1, max=366, help="Number of days up to and including the last."),
     ] = 7,
     until: Annotated[
         datetime.datetime | None,
-        typer.Option(
-            formats=["%Y-%m-%d"], help="The last day; default: the latest that was scored."
-        ),
+        typer.Option(formats=["%Y-%m-%d"], help="The last day; default: the latest scored day."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Write the Evidently report of the last days together, and say which columns have moved."""
+    """Write the Evidently report of several days together, and list the columns that moved."""
     from creditrisk_assets.defs.window_reports import NothingToReport, write_window_report
-    from creditrisk_assets.number_format import beside
+    from creditrisk_assets.number_format import format_with_limit
 
     try:
-        written = write_window_report(
+        window = write_window_report(
             open_instance_here(), settings_here(), days, f"{until:%Y-%m-%d}" if until else None
         )
     except NothingToReport as error:
         fail(str(error))
-    lines = written.stability.sort_values("pooled_value", ascending=False)
-    shown = lines[["column", "pooled_value", "threshold", "p_value", "drifted"]].to_dict("records")
+    lines = window.stability.sort_values("pooled_value", ascending=False)
+    rows = lines[["column", "pooled_value", "threshold", "p_value", "drifted"]].to_dict("records")
     if as_json:
         print_json(
             {
-                **{name: value for name, value in vars(written).items() if name != "stability"},
-                "columns": shown,
+                **{name: value for name, value in vars(window).items() if name != "stability"},
+                "columns": rows,
             }
         )
         return
     console.print(
-        f"{written.rows:,} rows of {len(written.used)} days until {written.until}, scored by "
-        f"version {written.model_version}",
+        f"{window.rows:,} rows of {len(window.used)} days until {window.until}, scored by "
+        f"version {window.model_version}",
         soft_wrap=True,
     )
     table = Table("column", "PSI / CSI", "alarm line", "")
-    for line in shown[:10]:
+    for line in rows[:10]:
         table.add_row(
             line["column"],
-            *beside(line["pooled_value"], line["threshold"], ".4f"),
+            *format_with_limit(line["pooled_value"], line["threshold"], ".4f"),
             "moved" if line["drifted"] else "",
         )
     console.print(table)
-    console.print(f"{written.html}\n{written.url}", soft_wrap=True)
+    console.print(f"{window.html}\n{window.url}", soft_wrap=True)
 
 
 def watch(
     loop: Annotated[
-        float | None, typer.Option(min=1, help="Look again every so many seconds, until Ctrl-C.")
+        float | None, typer.Option(min=1, help="Repeat after this many seconds, until Ctrl-C.")
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Look from outside whether sensors, runs, API and data are alive, and deliver alerts: a dead
-    daemon cannot watch itself.
+    """Check sensors, runs, API and data from outside the daemon, and deliver alerts: a dead daemon
+    cannot report itself.
 
-    Exit code 1 if something is wrong, or an alert could not be delivered.
+    Exit code 1 if a check fails, or an alert could not be delivered.
     """
     from creditrisk_assets.defs.external_watch import look
     from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
@@ -197,37 +197,39 @@ def watch(
     stop_on_signals()
     try:
         while True:
-            seen = look(home, settings)
+            health = look(home, settings)
             if as_json:
-                print_json(dataclasses.asdict(seen) | {"well": seen.well})
+                print_json(dataclasses.asdict(health) | {"well": health.well})
             else:
-                for one in seen.findings:
-                    what = (
-                        f"[green]well[/green]: {one.check}"
-                        if one.passed
-                        else f"[red]wrong[/red]: {BY_CHECK[one.check].failure}"
+                for finding in health.findings:
+                    result = (
+                        f"[green]well[/green]: {finding.check}"
+                        if finding.passed
+                        else f"[red]wrong[/red]: {BY_CHECK[finding.check].failure}"
                     )
-                    console.print(f"{what}: {escape(one.summary)}", soft_wrap=True, highlight=False)
-                console.print(f"alerts: {escape(seen.alerts)}", soft_wrap=True, highlight=False)
+                    console.print(
+                        f"{result}: {escape(finding.summary)}", soft_wrap=True, highlight=False
+                    )
+                console.print(f"alerts: {escape(health.alerts)}", soft_wrap=True, highlight=False)
             if loop is None:
                 break
             sys.stdout.flush()
             time.sleep(loop)
     except KeyboardInterrupt:
         return
-    if not seen.well:
+    if not health.well:
         raise typer.Exit(1)
 
 
 def replay(
-    decision_id: Annotated[str | None, typer.Argument(help="As the scores have it.")] = None,
+    decision_id: Annotated[str | None, typer.Argument(help="Id from an answer or score.")] = None,
     date: Annotated[
         datetime.datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="Every decision of this day instead."),
+        typer.Option(formats=["%Y-%m-%d"], help="Instead, every decision of this day."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Make decisions again with the bundles that made them; exit code 1 if a bit differs."""
+    """Replay decisions with their own bundles; exit code 1 if a bit differs."""
     if (decision_id is None) == (date is None):
         raise typer.BadParameter("valid: either a decision id or --date")
     if decision_id is not None:
@@ -254,16 +256,16 @@ def _replay_one(decision_id: str, as_json: bool) -> None:
         print_json(
             {
                 "exact": replayed.exact,
-                "kept": replayed.kept,
+                "stored": replayed.stored,
                 "now": replayed.now,
                 "reasons": dict(replayed.reasons),
                 "champion": champion.model_dump(),
             }
         )
     else:
-        table = Table("", "kept", "comes out now")
+        table = Table("", "stored", "comes out now")
         for name, now in replayed.now.items():
-            table.add_row(name, str(replayed.kept[name]), str(now))
+            table.add_row(name, str(replayed.stored[name]), str(now))
         console.print(table)
         for code, text in replayed.reasons:
             console.print(f"{code}: {text}")
@@ -290,38 +292,39 @@ def _replay_day(day: str, as_json: bool) -> None:
     if not sets:
         fail(f"no decisions of {day} in {folder}; valid: a day that was scored")
     with Progress(console=errors) as progress:
-        bar = progress.add_task(day, total=sum(one.rows for one in sets))
-        replayed = [
-            replay_set(folder, bundles, one, lambda rows: progress.advance(bar, rows))
-            for one in sets
+        bar = progress.add_task(day, total=sum(decisions.rows for decisions in sets))
+        replays = [
+            replay_set(folder, bundles, decisions, lambda rows: progress.advance(bar, rows))
+            for decisions in sets
         ]
     if as_json:
         print_json(
             {
                 "sets": [
-                    {**dataclasses.asdict(one), "decisions": one.decisions.model_dump()}
-                    for one in replayed
+                    {**dataclasses.asdict(replay), "decisions": replay.decisions.model_dump()}
+                    for replay in replays
                 ]
             }
         )
     else:
-        for one in replayed:
-            place, version = _place(one.decisions.number), one.decisions.champion.model_version
+        for replay in replays:
+            place = _place(replay.decisions.number)
+            version = replay.decisions.champion.model_version
             console.print(
-                f"set {one.decisions.name}{place}: {one.rows:,} decisions by version {version} "
-                f"made again, {one.different:,} differ",
+                f"set {replay.decisions.name}{place}: {replay.rows:,} decisions by version "
+                f"{version} made again, {replay.different:,} differ",
                 soft_wrap=True,
             )
-    for one in replayed:
-        for what in (one.problem, *one.differences):
-            if what:
-                errors.print(what, soft_wrap=True, highlight=False)
-    if not all(one.exact for one in replayed):
+    for replay in replays:
+        for message in (replay.problem, *replay.differences):
+            if message:
+                errors.print(message, soft_wrap=True, highlight=False)
+    if not all(replay.exact for replay in replays):
         fail(f"decisions of {day} do not come out again")
 
 
 def _place(number: int | None) -> str:
-    """Which scoring of the day a set is; only the first decision on a record was acted on."""
+    """The number of a set's scoring, in words; only the first decision on a record was acted on."""
     return (
         ""
         if number is None

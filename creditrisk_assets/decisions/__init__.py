@@ -1,3 +1,1 @@
-"""Decisions that were made: their log, their archive, their replay. Making one belongs in
-`scoring`.
-"""
+"""Past decisions: their log, archive and replay. Making a decision belongs in `scoring`."""

@@ -1,8 +1,8 @@
-"""Archives the API's decisions: as a set that can be replayed, and as customers of their day.
+"""Archives the API's decisions: as a set for replay, and as customers of their day.
 
-A finished segment of the decision log is sealed; its decisions are stored at once; when its day is
-over, its customers land as a file of that day, to be monitored, matured and learned from like all
-others. Only then is the segment removed. Every step can be repeated after a crash.
+A finished segment of the decision log is sealed, and its decisions are stored at once. When its day
+is over, its customers land as a file of that day and are monitored and learned from like all
+others. Then the segment is removed. Every step can be repeated after a crash.
 """
 
 import datetime
@@ -26,15 +26,15 @@ from creditrisk_assets.decisions.log import (
     Segment,
     SegmentHeader,
     find_record,
-    open_segments,
     read_segment,
+    segments_in,
 )
 from creditrisk_assets.decisions.sets import (
     DECISION_ID,
     REASONS,
     DecisionsError,
     DecisionSet,
-    parsed_id,
+    parse_id,
     store_set,
     stored_decision,
 )
@@ -48,7 +48,7 @@ log = structlog.get_logger()
 
 ROWS_AT_ONCE = 4_096
 ANSWER = "answer"
-ABOUT = {
+CONTEXT_COLUMNS = {
     "at": pa.string(),
     "latency_ms": pa.float64(),
     "caller": pa.string(),
@@ -56,9 +56,9 @@ ABOUT = {
     "trace_id": pa.string(),
     "idempotency_key": pa.string(),
 }
-"""Columns about a decision beside its answer."""
+"""Columns about the request of a decision."""
 
-DECIDED = {
+ANSWER_COLUMNS = {
     "default_probability": pa.float64(),
     "score": pa.float64(),
     "prediction": pa.int8(),
@@ -76,11 +76,11 @@ class ApiDecisions:
     Attributes:
         portfolio: of their records.
         codec: encodes the log's payloads.
-        open_segments: folder of segments that may be written to.
+        open_segments: folder of unfinished segments.
         sealed_segments: folder of finished ones.
         decisions: folder of all stored decisions.
         landing: landing zone of customers.
-        scratch: folder on a disk of this machine to work in.
+        scratch: local folder for temporary files.
     """
 
     portfolio: Portfolio
@@ -93,7 +93,7 @@ class ApiDecisions:
 
     @classmethod
     def of(cls, settings: Settings) -> "ApiDecisions":
-        """As the settings name them."""
+        """The places that the settings name."""
         return cls(
             portfolio=settings.portfolio,
             codec=settings.decision_log_codec,
@@ -110,7 +110,7 @@ class ApiDecisions:
 
 
 @dataclass(frozen=True)
-class Archived:
+class ArchivePass:
     """The result of one pass: names of segments, and problems."""
 
     sealed: tuple[str, ...]
@@ -120,25 +120,25 @@ class Archived:
 
 def archive_finished(
     api: ApiDecisions, index: IdempotencyIndex, today: datetime.date, land_now: bool = False
-) -> Archived:
+) -> ArchivePass:
     """Seal, store and land finished segments.
 
     Args:
         api: the places of its decisions.
         index: of idempotency keys; sealing adds them.
         today: UTC; days before it are over.
-        land_now: land sealed segments of a day that is not over, too. Later ones of that day make
-            it run again.
+        land_now: also land sealed segments of a day that is not over. Later segments of that day
+            make the day run again.
     """
     sealed, landed, problems = [], [], []
-    for path in open_segments(api.open_segments):
+    for path in segments_in(api.open_segments):
         try:
             if index.seal(path, api.sealed_segments) is not None:
                 sealed.append(path.name)
         except (DecisionLogError, OSError, sqlite3.Error) as error:
             problems.append(str(error))
-    still_open = {path.name[:10] for path in open_segments(api.open_segments)}
-    for path in open_segments(api.sealed_segments):
+    still_open = {path.name[:10] for path in segments_in(api.open_segments)}
+    for path in segments_in(api.sealed_segments):
         try:
             day = path.name[:10]
             over = datetime.date.fromisoformat(day) < today and day not in still_open
@@ -148,18 +148,18 @@ def archive_finished(
             problems.append(str(error))
     for problem in problems:
         log.error("decisions_not_archived", problem=problem)
-    return Archived(tuple(sealed), tuple(landed), tuple(problems))
+    return ArchivePass(tuple(sealed), tuple(landed), tuple(problems))
 
 
 def find_decision(api: ApiDecisions, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
-    """A decision of a batch or of the API, in the log or stored: its champion, and its row.
+    """The champion and the row of a decision of a batch or of the API, from the log or the store.
 
     Raises:
-        DecisionsError: if there is no such decision, or what it is in was changed.
+        DecisionsError: if there is no such decision, or its file was changed.
     """
-    day, name, row = parsed_id(decision_id)
+    day, name, row = parse_id(decision_id)
     try:
-        # A segment may be sealed and removed between two looks; then it is stored.
+        # A segment that is removed meanwhile is stored already.
         in_log = find_record((api.open_segments, api.sealed_segments), api.codec, day, name, row)
     except DecisionLogError as error:
         raise DecisionsError(str(error)) from error
@@ -172,15 +172,17 @@ def find_decision(api: ApiDecisions, decision_id: str) -> tuple[ChampionRecord, 
 
 
 def _store_and_land(api: ApiDecisions, path: Path, may_land: bool) -> bool:
-    """Store a sealed segment's decisions and, if allowed, land its customers and remove it; whether
-    it has landed.
+    """Store a sealed segment's decisions and, if allowed, land its customers and remove it.
+
+    Returns:
+        True if it has landed.
     """
     document = api.decisions / path.name[:10] / f"{path.stem[11:]}.json"
     if document.exists() and not may_land:
         return False
     segment = read_segment(path, api.codec)
     if segment is None or not segment.rows:
-        path.unlink()  # a process began it and decided nothing
+        path.unlink()  # its process made no decision
         return False
     with scratch_folder(api.scratch) as folder:
         if not document.exists():
@@ -213,8 +215,8 @@ def _store_and_land(api: ApiDecisions, path: Path, may_land: bool) -> bool:
 def _write(
     portfolio: Portfolio, segment: Segment, path: Path, columns: list[str] | None = None
 ) -> None:
-    """Write a segment's decisions to a Parquet file, all columns or some, some rows at a time: as
-    Python objects they take many times the room of their text.
+    """Write a segment's decisions to a Parquet file, in chunks: as Python objects they take many
+    times the memory of their text.
     """
     writer, lines = None, segment.lines()
     try:
@@ -233,11 +235,11 @@ def _write(
 def decision_table(
     portfolio: Portfolio, header: SegmentHeader, lines: Sequence[bytes], first: int = 0
 ) -> pa.Table:
-    """Lines of a segment, from a row on, as the columns of stored decisions. The answer is stored
-    as it was sent, too.
+    """Lines of a segment, the first with a row number, as the columns of stored decisions, which
+    include the answer as it was sent.
 
-    Where the caller gave no identifier, the decision's id stands for it: the outcome will be known
-    by that id.
+    Without an identifier from the caller, the decision's id is the identifier, also for the
+    outcome.
     """
     records: list[dict[str, Any]] = [from_json(line) for line in lines]
     ids = [header.decision_id(row) for row in range(first, first + len(records))]
@@ -247,8 +249,8 @@ def decision_table(
         DECISION_ID: pa.array(ids, pa.string()),
         portfolio.identifier: pa.array(
             [
-                customer.get(portfolio.identifier) or own
-                for customer, own in zip(customers, ids, strict=True)
+                customer.get(portfolio.identifier) or decision_id
+                for customer, decision_id in zip(customers, ids, strict=True)
             ],
             pa.string(),
         ),
@@ -257,21 +259,21 @@ def decision_table(
         columns[field.name] = pa.array(
             [customer.get(field.name) for customer in customers], arrow_type(field)
         )
-    for name, kind in DECIDED.items():
+    for name, kind in ANSWER_COLUMNS.items():
         columns[name] = pa.array([answer[name] for answer in answers], kind)
     for place, name in enumerate(REASONS):
-        given = [
+        codes = [
             answer["reasons"][place]["code"] if place < len(answer["reasons"]) else None
             for answer in answers
         ]
-        columns[name] = pa.array(given, pa.string())
-    for name, kind in ABOUT.items():
-        columns[name] = pa.array([_about(record, name) for record in records], kind)
+        columns[name] = pa.array(codes, pa.string())
+    for name, kind in CONTEXT_COLUMNS.items():
+        columns[name] = pa.array([_context(record, name) for record in records], kind)
     columns[ANSWER] = pa.array([to_json(answer).decode() for answer in answers], pa.string())
     return pa.table(columns)
 
 
-def _about(record: dict[str, Any], name: str) -> Any:
+def _context(record: dict[str, Any], name: str) -> Any:
     if name == "idempotency_key":
         return record.get("idempotency", {}).get("key")
     return record.get(name)

@@ -1,24 +1,20 @@
-"""What decisions pass through on their way to the decision log and back: the place for encryption
-at rest.
-"""
+"""Codecs of the decision log: the place for encryption at rest."""
 
 from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
 class Codec(Protocol):
-    """What a payload passes through on its way to the disk and back: the place for encryption at
-    rest.
-    """
+    """Encodes payloads before they are written, and decodes them again."""
 
     def encode(self, payload: bytes) -> bytes:
-        """As it is written."""
+        """The bytes to write."""
 
     def decode(self, payload: bytes) -> bytes:
-        """As it was.
+        """The original payload.
 
         Raises:
-            Exception: whatever says that it cannot be decoded.
+            Exception: if it cannot be decoded; of any type.
         """
 
 
@@ -26,11 +22,9 @@ class Plain:
     """Payloads are written as they are."""
 
     def encode(self, payload: bytes) -> bytes:
-        """The same."""
         return payload
 
     def decode(self, payload: bytes) -> bytes:
-        """The same."""
         return payload
 
 

@@ -1,8 +1,8 @@
-"""The record of a day: the decisions that were acted on.
+"""Writes the record of a day: the decisions that were acted on.
 
-A day may be scored more than once: by another champion, or after another file has landed. Each
+A day may be scored more than once, by another champion or after another file has landed. Each
 scoring is stored as a set of its own (`sets`). Of several decisions on the same customer with the
-same record the first was acted on, so the first is monitored; the later ones stand beside it.
+same record, the first was acted on, so it is the one that is monitored.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from creditrisk_assets.decisions.sets import (
     ROWS_AT_ONCE,
     DecisionSet,
     batches,
-    proven_file,
+    verified_file,
 )
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.encoding import raw_matrix
@@ -37,8 +37,8 @@ def write_day_record(
 
     Args:
         folder: of all decisions.
-        earlier: the scorings before the present one, the first of them first.
-        scored: the present scoring, a Parquet file of every row of the day as it is now.
+        earlier: the scorings before the present one, oldest first.
+        scored: the present scoring, a Parquet file of all present rows of the day.
         record: path of the record: the rows of `scored`, each with the first decision on it.
         portfolio: of the customers.
 
@@ -70,10 +70,9 @@ def _first_decisions(
     own = [portfolio.identifier, *portfolio.field_names]
     parts = []
     for decisions in sets:
-        for batch in batches(proven_file(folder, decisions), ROWS_AT_ONCE):
-            if set(own) <= set(
-                batch.schema.names
-            ):  # a contract that had fewer fields saw other records
+        for batch in batches(verified_file(folder, decisions), ROWS_AT_ONCE):
+            # An earlier contract with fewer fields had other records.
+            if set(own) <= set(batch.schema.names):
                 rows = batch.to_pandas()
                 parts.append(rows.drop(columns=own).set_index(_keys(rows, portfolio)))
     found = pd.concat(parts) if parts else pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []]))
@@ -81,8 +80,8 @@ def _first_decisions(
 
 
 def _keys(rows: pd.DataFrame, portfolio: Portfolio) -> pd.Index:
-    """A key for each record: the customer's identifier, and a hash of the fields as the decision
-    graph sees them.
+    """A key for each record: the customer's identifier, and a hash of the decision graph's
+    inputs.
     """
     fields = pd.util.hash_pandas_object(
         pd.DataFrame(raw_matrix(rows, portfolio.fields)), index=False

@@ -1,10 +1,10 @@
 """Idempotency keys: the same key of the same caller gives the same answer and one decision, across
 processes and restarts.
 
-An index in SQLite tells which answer a key has had. The decision log is the truth: a key is entered
-after its decision is on the disk, and whatever a dead process did not enter is read from its
-segments before a key is taken for new. Who looks keys up, decides and enters them holds the index
-for himself meanwhile.
+An SQLite index holds the answer of each key. The decision log is the truth: a key is entered after
+its decision is on the disk, and the keys that a dead process did not enter are read from its
+segments before a key counts as new. A process holds the index exclusively while it looks keys up,
+decides and enters them.
 """
 
 import sqlite3
@@ -22,47 +22,45 @@ from creditrisk_assets.decisions.codec import Codec
 from creditrisk_assets.decisions.log import (
     DecisionLogError,
     Segment,
-    cut,
-    open_segments,
+    cut_torn_tail,
     read_header,
     read_segment,
-    taken,
+    sealing_lock,
+    segments_in,
 )
 
 log = structlog.get_logger()
 
 WAIT_SECONDS = 10.0
 MARK = b'"idempotency":{'
-"""Stands in the line of every decision that was asked for with a key, and in no other before the
-customer's own words.
+"""Part of the line of every decision with a key. In other lines it can only be in the customer's
+values.
 """
 
 
 NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE)
-"""How SQLite says that there is no space: for a page, for the memory that processes share, and
-where a write was cut short.
-"""
+"""SQLite's errors without disk space: for a page, for shared memory, for the rest of a write."""
 
 
 def is_full(error: sqlite3.Error) -> bool:
-    """Whether an error of SQLite says that the disk is full."""
+    """True if an error of SQLite means that the disk is full."""
     return getattr(error, "sqlite_errorcode", None) in NO_ROOM
 
 
-class Kept(NamedTuple):
-    """What a key has had: SHA-256 of the request, and the answer."""
+class StoredAnswer(NamedTuple):
+    """The answer of a key, and the SHA-256 of its request."""
 
     digest: str
     answer: bytes
 
 
 class IdempotencyIndex:
-    """The index of one log folder. Each thread has its own.
+    """The index of one log folder. Each thread opens its own.
 
     Args:
         file: SQLite file.
         segments: folder of the open segments.
-        codec: what their payloads pass through.
+        codec: decodes their payloads.
 
     Raises:
         sqlite3.Error: if it cannot be opened.
@@ -89,62 +87,58 @@ class IdempotencyIndex:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Within it, nobody else looks keys up or enters them; what was entered counts if it is
-        left without an error.
+        """Hold the index exclusively; new entries are committed unless an error ends the block.
 
         Raises:
-            sqlite3.OperationalError: if somebody holds it for ten seconds.
+            sqlite3.OperationalError: if another process holds it for ten seconds.
         """
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            if (
-                self._connection.in_transaction
-            ):  # SQLite may have ended it, as it does on a full disk
+            # SQLite may have ended the transaction already, as it does on a full disk.
+            if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def find(self, caller: str, key: str) -> Kept | None:
-        """What a key has had, or None if it is new. Call it within `exclusive`."""
-        found = self._kept(caller, key)
-        if found is None and self._read_the_dead():
-            found = self._kept(caller, key)
+    def find(self, caller: str, key: str) -> StoredAnswer | None:
+        """The answer of a key, or None if the key is new. Call it within `exclusive`."""
+        found = self._stored_answer(caller, key)
+        if found is None and self._enter_abandoned_segments():
+            found = self._stored_answer(caller, key)
         return found
 
     def add(self, caller: str, key: str, digest: str, answer: bytes) -> None:
-        """Remember an answer whose decision is on the disk. Call it within `exclusive`."""
+        """Enter an answer whose decision is on the disk. Call it within `exclusive`."""
         row = (caller, key, digest, answer, time.time())
         self._connection.execute("INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?, ?)", row)
 
     def seal(self, path: Path, destination: Path) -> Segment | None:
-        """Finish a segment that nobody writes to any more: enter its keys, cut a torn tail, move
-        it.
+        """Finish a segment without a writer: enter its keys, cut a torn tail, move it.
 
         Args:
             path: the segment.
             destination: folder of sealed segments, on the same disk.
 
         Returns:
-            The sealed segment; None if somebody writes to it, or nothing but a torn header was in
-            it: then it is removed.
+            The sealed segment; None if it has a writer, or only a torn header: then it is removed.
 
         Raises:
-            DecisionLogError: if it was damaged; it stays where it is.
+            DecisionLogError: if it was damaged; it is not moved.
         """
-        with self.exclusive(), taken(path) as mine:
-            if not mine:
+        with self.exclusive(), sealing_lock(path) as locked:
+            if not locked:
                 return None
             segment = read_segment(path, self._codec)
             if segment is None:
                 path.unlink()
                 return None
             self._enter_keys(segment)
-            cut(segment)
+            cut_torn_tail(segment)
             self._connection.execute("DELETE FROM read_segments WHERE name = ?", (path.name,))
         with closing(self._connection.execute("PRAGMA wal_checkpoint(FULL)")) as checkpoint:
-            # On the disk before the segment leaves the folder in which keys are looked for.
+            # The keys must be on the disk before the segment leaves the folder of open segments.
             checkpoint.fetchall()
         destination.mkdir(parents=True, exist_ok=True)
         try:
@@ -154,36 +148,42 @@ class IdempotencyIndex:
         return replace(segment, path=sealed, torn_bytes=0)
 
     def forget(self, older_than_seconds: float) -> int:
-        """Remove keys that nobody will send again; how many."""
+        """Remove old keys.
+
+        Returns:
+            The number of removed keys.
+        """
         with self.exclusive():
             return self._connection.execute(
                 "DELETE FROM keys WHERE at < ?", (time.time() - older_than_seconds,)
             ).rowcount
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
-    def _kept(self, caller: str, key: str) -> Kept | None:
+    def _stored_answer(self, caller: str, key: str) -> StoredAnswer | None:
         row = self._connection.execute(
             "SELECT digest, answer FROM keys WHERE caller = ? AND key = ?", (caller, key)
         ).fetchone()
-        return None if row is None else Kept(*row)
+        return None if row is None else StoredAnswer(*row)
 
-    def _read_the_dead(self) -> bool:
-        """Enter the keys of segments that nobody writes to and nobody has sealed yet; whether there
-        was one.
+    def _enter_abandoned_segments(self) -> bool:
+        """Enter the keys of unsealed segments without a writer.
+
+        Returns:
+            True if there was such a segment.
         """
         known = dict(self._connection.execute("SELECT name, size FROM read_segments").fetchall())
         found = False
-        for path in open_segments(self._segments):
+        for path in segments_in(self._segments):
             try:
                 if known.get(path.name) == path.stat().st_size:
                     continue
             except FileNotFoundError:
                 continue
-            with taken(path) as mine:
-                if mine:
+            with sealing_lock(path) as locked:
+                if locked:
                     found = True
                     self._read(path)
         return found
@@ -196,9 +196,7 @@ class IdempotencyIndex:
             )
             if segment is not None:
                 self._enter_keys(segment)
-        except (
-            DecisionLogError
-        ) as error:  # it stays where it is, and whoever seals it says so again
+        except DecisionLogError as error:  # sealing it will report the same error
             log.error("segment_damaged", problem=str(error))
         row = (path.name, path.stat().st_size)
         self._connection.execute("INSERT OR REPLACE INTO read_segments VALUES (?, ?)", row)
@@ -209,7 +207,10 @@ class IdempotencyIndex:
         for line in segment.lines():
             if MARK in line:
                 record: dict[str, Any] = from_json(line)
-                if asked := record.get("idempotency"):
+                if request := record.get("idempotency"):
                     self.add(
-                        record["caller"], asked["key"], asked["digest"], to_json(record["answer"])
+                        record["caller"],
+                        request["key"],
+                        request["digest"],
+                        to_json(record["answer"]),
                     )

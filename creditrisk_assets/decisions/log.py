@@ -1,19 +1,19 @@
-r"""The decision log: decisions of the API as they were made, on the disk before anybody is told.
+r"""The decision log: decisions of the API, synced to the disk before they are answered.
 
 A segment is one append-only file of one process, one day and one champion. It is a sequence of
-frames; a frame is what one `append` wrote, followed by one wait for the disk, so that after a crash
-only the last frame can be torn:
+frames. Each `append` writes one frame and waits for the disk, so that after a crash only the last
+frame can be torn:
 
     @<CRC-32 of the payload, 8 hex> <length of the payload, 10 digits>\n<payload>\n
 
-The first payload is the header, a JSON document; each other one is a line of JSON for each
-decision. A process holds a lock on the segment that it writes; the lock ends with the process,
-however that ends, and then others may seal the segment: cut the torn tail and treat it as finished.
-A valid frame behind an invalid one is no torn tail, but damage, and is never cut.
+The first payload is the header, a JSON document; each later payload has a line of JSON for each
+decision. A process locks the segment that it writes. The lock ends with the process, even when it
+crashes; then another process may seal the segment: cut the torn tail and treat it as finished. A
+valid frame after an invalid one means damage, not a torn tail, and is never cut.
 
-Behind the last frame of an open segment stand zeros, up to a whole number of `AHEAD_BYTES`: a write
-into a place that the file has already is brought to the disk without its length and its map of
-blocks, in two thirds of the time. After a crash they are a torn tail like any other.
+The last frame of an open segment is followed by zeros, up to a multiple of `AHEAD_BYTES`: a write
+into allocated space is synced without the file's length and block map, in two thirds of the time.
+After a crash the zeros are a torn tail like any other.
 """
 
 import fcntl
@@ -41,27 +41,25 @@ HEAD = re.compile(rb"@([0-9a-f]{8}) (\d{10})\n")
 HEAD_BYTES = 21
 
 AHEAD_BYTES = 1 << 18
-"""Some hundred decisions; the frame that begins another such part brings its zeros to the disk,
-too.
-"""
+"""Some hundred decisions; the first frame of each such part also writes its zeros."""
 
 ZEROS = memoryview(bytes(AHEAD_BYTES))
 
 
 class DecisionLogError(RuntimeError):
-    """A segment cannot be written or read; the message says which and why."""
+    """A segment cannot be written or read; the message names it and the cause."""
 
 
 class SegmentHeader(BaseModel):
-    """What a segment says of itself.
+    """The header of a segment.
 
     Attributes:
         name: 16 hexadecimal digits; the middle part of its decisions' ids.
         day: of its decisions, UTC.
-        portfolio: whose records they are about.
-        champion: who decided, by which rule.
-        degraded: whether that was the fallback scorecard.
-        keyed: whether any of its decisions may have been asked for with an idempotency key.
+        portfolio: name of the records' portfolio.
+        champion: the model that decided, and its rule.
+        degraded: True if the fallback scorecard decided.
+        keyed: True if its decisions may have idempotency keys.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,8 +69,8 @@ class SegmentHeader(BaseModel):
     day: str
     portfolio: str
     champion: ChampionRecord
-    degraded: bool = False
-    keyed: bool = True
+    degraded: bool
+    keyed: bool
 
     def decision_id(self, row: int) -> str:
         """The id of one of its decisions."""
@@ -80,7 +78,7 @@ class SegmentHeader(BaseModel):
 
 
 def new_name() -> str:
-    """A name that no other segment has."""
+    """A unique name of a segment."""
     return secrets.token_hex(8)
 
 
@@ -89,11 +87,11 @@ class SegmentWriter:
 
     Args:
         folder: of the open segments.
-        header: what it says of itself.
+        header: its header.
         codec: encodes payloads.
 
     Raises:
-        OSError: if it cannot be made; then nothing is left of it.
+        OSError: if it cannot be created; then nothing of it remains.
     """
 
     def __init__(self, folder: Path, header: SegmentHeader, codec: Codec) -> None:
@@ -108,11 +106,10 @@ class SegmentWriter:
         unnamed = self.path.with_suffix(".new")
         self._file = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(
-                self._file, fcntl.LOCK_EX
-            )  # before it has its name, so that nobody takes it for finished
+            # Locked before it has its name, so that no process treats it as finished.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
             self._write(header.model_dump_json().encode())
-            os.link(unnamed, self.path)  # which fails where a rename would replace another segment
+            os.link(unnamed, self.path)  # a rename could replace another segment
             sync_folder(folder)
         except BaseException:
             os.close(self._file)
@@ -121,16 +118,15 @@ class SegmentWriter:
             unnamed.unlink(missing_ok=True)
 
     def append(self, lines: Sequence[bytes]) -> None:
-        """Write decisions; they are on the disk when this returns.
+        """Write decisions and sync them to the disk.
 
         Args:
             lines: JSON documents without line ends, one for each decision, in the order of their
                 rows.
 
         Raises:
-            OSError: if they could not be brought to the disk. Then none of them counts. The segment
-                goes on if what was written of them could be taken back, else it is `broken`:
-                another one must be begun.
+            OSError: if they cannot be written; then none of them counts. If a partial write cannot
+                be undone, the segment is `broken` and a new one must be started.
         """
         self._write(b"\n".join(lines))
         self.rows += len(lines)
@@ -141,27 +137,27 @@ class SegmentWriter:
         return self._size
 
     def close(self) -> None:
-        """Let go of it: others may seal it."""
+        """Close the file, so that any process may seal it."""
         if self._length > self._size and not self.broken:
-            with suppress(OSError):  # whoever seals it cuts the zeros, too
+            with suppress(OSError):  # sealing cuts the zeros, too
                 self._cut()
         os.close(self._file)
 
     def _write(self, payload: bytes) -> None:
-        frame = framed(self._codec.encode(payload))
+        frame = make_frame(self._codec.encode(payload))
         end = self._size + len(frame)
         try:
             self._put(frame, self._size)
             if end > self._length:
-                self._go_ahead(end)
+                self._preallocate(end)
             os.fdatasync(self._file)
         except OSError:
-            self._take_back()
+            self._undo_write()
             raise
         self._size = end
 
-    def _go_ahead(self, end: int) -> None:
-        """Put zeros behind the last frame; where there is no room for them, none."""
+    def _preallocate(self, end: int) -> None:
+        """Write zeros after the last frame, if there is space for them."""
         ahead = -end % AHEAD_BYTES
         try:
             self._put(ZEROS[:ahead], end)
@@ -180,31 +176,30 @@ class SegmentWriter:
         self._length = self._size
         os.fsync(self._file)
 
-    def _take_back(self) -> None:
+    def _undo_write(self) -> None:
         try:
             self._cut()
         except OSError:
-            # What the disk holds behind the last good frame nobody knows; readers will find out.
+            # The disk's content after the last whole frame is unknown; readers check it.
             self.broken = True
 
 
-def framed(payload: bytes) -> bytes:
-    """A payload as it stands in a segment."""
+def make_frame(payload: bytes) -> bytes:
+    """The frame of a payload."""
     return b"@%08x %010d\n%b\n" % (zlib.crc32(payload), len(payload), payload)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment as it was read. Its decisions stay on the disk: there may be a hundred thousand of
-    them.
+    """A segment that was read. Its decisions, up to a hundred thousand, stay on the disk.
 
     Attributes:
         path: the file.
-        header: what it says of itself.
-        codec: what its payloads pass through.
-        rows: how many decisions it holds.
-        good_bytes: where the last whole frame ends.
-        torn_bytes: what lies behind it.
+        header: its header.
+        codec: decodes its payloads.
+        rows: number of decisions.
+        good_bytes: the end of the last whole frame.
+        torn_bytes: bytes after it.
     """
 
     path: Path
@@ -218,7 +213,7 @@ class Segment:
         """JSON documents, one for each decision, in order."""
         with self.path.open("rb") as file:
             for payload, end in islice(whole_frames(file), 1, None):
-                if end > self.good_bytes:  # written since
+                if end > self.good_bytes:  # written later
                     return
                 yield from lines_of(self.codec.decode(payload))
 
@@ -228,14 +223,14 @@ class Segment:
 
 
 def read_segment(path: Path, codec: Codec) -> Segment | None:
-    """Read a segment, which may be still written to, up to its last whole frame.
+    """Read a segment, finished or not, up to its last whole frame.
 
     Returns:
-        The segment; None where a crash has left not even a whole header.
+        The segment; None if a crash left no whole header.
 
     Raises:
-        DecisionLogError: if it was damaged: a frame is invalid and others follow it, or a payload
-            is not what was written.
+        DecisionLogError: if it was damaged: whole frames follow an invalid one, or a payload was
+            changed.
         OSError: if it cannot be read.
     """
     header, rows, good = None, 0, 0
@@ -251,10 +246,10 @@ def read_segment(path: Path, codec: Codec) -> Segment | None:
 
 
 def read_header(path: Path, codec: Codec) -> SegmentHeader | None:
-    """What a segment says of itself; None where a crash has left not even that.
+    """The header of a segment; None if a crash left no whole header.
 
     Raises:
-        DecisionLogError: if it is not what was written.
+        DecisionLogError: if it was changed.
         OSError: if it cannot be read.
     """
     with path.open("rb") as file:
@@ -263,12 +258,12 @@ def read_header(path: Path, codec: Codec) -> SegmentHeader | None:
 
 
 def whole_frames(file: IO[bytes], start: int = 0) -> Iterator[tuple[bytes, int]]:
-    """The payloads of a segment's frames up to the first that is not whole, each with the place
-    where its frame ends. They are read one by one: a segment is large, and many may be looking.
+    """The payloads of a segment's frames up to the first torn one, each with the end of its frame.
+    They are read one by one, because segments are large and several readers may run.
 
     Args:
         file: open for reading.
-        start: where a frame begins.
+        start: offset of a frame.
     """
     file.seek(start)
     end = start
@@ -292,12 +287,12 @@ def lines_of(content: bytes) -> list[bytes]:
 def find_record(
     folders: Sequence[Path], codec: Codec, day: str, name: str, row: int
 ) -> tuple[SegmentHeader, bytes] | None:
-    """A decision that is still in the log: its segment's header, and its line; None if it is in
-    none of the folders.
+    """The segment's header and the line of a decision in the log; None if it is in none of the
+    folders.
 
     Args:
-        folders: of segments, in the order in which a segment goes through them.
-        codec: what their payloads pass through.
+        folders: of segments, in the order in which a segment moves through them.
+        codec: decodes their payloads.
         day: first part of the decision's id.
         name: of the segment.
         row: the last part.
@@ -316,17 +311,17 @@ def find_record(
     return None
 
 
-def open_segments(folder: Path) -> list[Path]:
-    """The segments in a folder, written to or not, by name."""
+def segments_in(folder: Path) -> list[Path]:
+    """The segments in a folder, by name."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if SEGMENT.fullmatch(path.name))
 
 
 @contextmanager
-def taken(path: Path) -> Iterator[bool]:
-    """Within it, nobody else seals the segment. False if somebody writes to it or seals it, or it
-    is gone.
+def sealing_lock(path: Path) -> Iterator[bool]:
+    """Lock a segment for sealing. Yields False if another process writes or seals it, or it is
+    gone.
     """
     try:
         file = path.open("r+b")
@@ -339,11 +334,11 @@ def taken(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
-        yield _is_still(path, file)
+        yield _is_same_file(path, file)
 
 
-def cut(segment: Segment) -> None:
-    """Cut the torn tail of a segment that was taken; what was acknowledged is never in it."""
+def cut_torn_tail(segment: Segment) -> None:
+    """Cut the torn tail of a locked segment; it never holds an acknowledged decision."""
     if segment.torn_bytes:
         with segment.path.open("r+b") as file:
             file.truncate(segment.good_bytes)
@@ -351,7 +346,7 @@ def cut(segment: Segment) -> None:
 
 
 def _line_of(path: Path, codec: Codec, row: int) -> tuple[SegmentHeader, bytes] | None:
-    """One line of a segment and its header; None if no whole frame has it."""
+    """The header and a line of a segment; None if no whole frame has that line."""
     header: SegmentHeader | None = None
     first = 0
     with path.open("rb") as file:
@@ -371,7 +366,7 @@ def _frames_or_damage(path: Path, file: IO[bytes]) -> Iterator[tuple[bytes, int]
     """All whole frames of a segment.
 
     Raises:
-        DecisionLogError: if there is something between them.
+        DecisionLogError: if there are other bytes between them.
     """
     good = 0
     while True:
@@ -381,17 +376,16 @@ def _frames_or_damage(path: Path, file: IO[bytes]) -> Iterator[tuple[bytes, int]
         file.seek(good)
         if _is_blank(file) or not _holds_frame(file, good):
             return
-        if (
-            next(whole_frames(file, good), None) is None
-        ):  # else it was being written, and has been meanwhile
-            problem = "whole frames follow one that is not; nothing is cut there"
+        # A frame that is whole by now was being written.
+        if next(whole_frames(file, good), None) is None:
+            problem = "whole frames follow a torn one; nothing is cut there"
             raise DecisionLogError(f"{path} was damaged at byte {good}: {problem}")
 
 
 def _decoded(path: Path, codec: Codec, payload: bytes) -> bytes:
     try:
         return codec.decode(payload)
-    except Exception as error:  # a codec of the user's own may raise anything
+    except Exception as error:  # a user's codec may raise anything
         raise DecisionLogError(
             f"{path} cannot be decoded: {type(error).__name__}: {error}"
         ) from error
@@ -410,7 +404,7 @@ def _header(path: Path, content: bytes) -> SegmentHeader:
 
 
 def _is_blank(rest: IO[bytes]) -> bool:
-    """Whether nothing was written from here on: zeros, to the end of the file."""
+    """True if the rest of the file is zeros."""
     while text := rest.read(AHEAD_BYTES):
         if text.strip(b"\0"):
             return False
@@ -418,9 +412,7 @@ def _is_blank(rest: IO[bytes]) -> bool:
 
 
 def _holds_frame(file: IO[bytes], place: int) -> bool:
-    """Whether a whole frame begins anywhere behind a place. What is looked through is a torn tail,
-    but for a damaged segment.
-    """
+    """True if a whole frame begins after a place: the segment is damaged there, not torn."""
     file.seek(place)
     tail = file.read()
     return any(
@@ -429,8 +421,8 @@ def _holds_frame(file: IO[bytes], place: int) -> bool:
     )
 
 
-def _is_still(path: Path, file: IO[bytes]) -> bool:
-    """Whether the name still belongs to the open file."""
+def _is_same_file(path: Path, file: IO[bytes]) -> bool:
+    """True if the path still names the open file."""
     try:
         return path.stat().st_ino == os.fstat(file.fileno()).st_ino
     except FileNotFoundError:

@@ -1,5 +1,5 @@
-"""Making a decision again: the bundle that made it, loaded from the store, must give the same bits
-on the record as kept.
+"""Replays decisions: the stored bundle of a decision must give the same bits on the stored
+record.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,8 +19,8 @@ from creditrisk_assets.decisions.sets import (
     answer_columns,
     batches,
     days_with_decisions,
-    proven_file,
     sets_of,
+    verified_file,
 )
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, DecisionRule
 from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -29,20 +29,19 @@ from creditrisk_assets.storage import StoredPath
 SAMPLED_SETS = 5
 SAMPLED_ROWS = 1_000
 SHOWN = 20
-"""Differences that a replay names; the others it counts."""
+"""Differences that a replay names; the others are only counted."""
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """One set made again.
+class ReplayedSet:
+    """The replay of a set.
 
     Attributes:
         decisions: the set.
-        rows: how many decisions were made again.
-        differences: the first ids whose PD, score, prediction or reasons came out otherwise, and
-            what.
-        different: how many there are.
-        problem: why the set could not be made again, or None.
+        rows: number of replayed decisions.
+        differences: the first decisions with another PD, score, prediction or reason, in words.
+        different: number of such decisions.
+        problem: the reason for an incomplete replay, or None.
     """
 
     decisions: DecisionSet
@@ -53,7 +52,7 @@ class Replayed:
 
     @property
     def exact(self) -> bool:
-        """Whether every decision came out to the bit."""
+        """True if every decision is the same to the bit."""
         return self.problem is None and self.different == 0
 
 
@@ -61,46 +60,46 @@ def replay_set(
     folder: StoredPath,
     bundles: BundleStore,
     decisions: DecisionSet,
-    told: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     sample: Callable[[int], NDArray[np.int64]] | None = None,
-) -> Replayed:
-    """Make the decisions of a set again.
+) -> ReplayedSet:
+    """Replay the decisions of a set.
 
     Args:
-        folder: where all decisions are.
-        bundles: where the bundles are that made them.
+        folder: of all decisions.
+        bundles: store of their bundles.
         decisions: the set.
-        told: called with the rows done.
-        sample: given a number of rows, which of them to make again; None for all.
+        on_progress: called with the number of rows of each chunk.
+        sample: chooses rows to replay, given their number; None for all.
     """
     differences: list[str] = []
     rows = different = 0
     try:
         bundle = bundles.load(decisions.champion.bundle_sha256)
-        for batch in batches(proven_file(folder, decisions), ROWS_AT_ONCE):
+        for batch in batches(verified_file(folder, decisions), ROWS_AT_ONCE):
             part = batch.take(pa.array(sample(len(batch)))) if sample else batch
             found = list(_differences(bundle, decisions.champion.rule, part))
             differences += found[: SHOWN - len(differences)]
             different += len(found)
             rows += len(part)
-            if told:
-                told(len(batch))
+            if on_progress:
+                on_progress(len(batch))
     except (BundleError, DecisionsError) as error:
-        return Replayed(decisions, rows, tuple(differences), different, str(error))
+        return ReplayedSet(decisions, rows, tuple(differences), different, str(error))
     problem = (
         None
         if sample or rows == decisions.rows
-        else f"{rows} rows are kept; valid: {decisions.rows}"
+        else f"{rows} rows are stored; valid: {decisions.rows}"
     )
-    return Replayed(decisions, rows, tuple(differences), different, problem)
+    return ReplayedSet(decisions, rows, tuple(differences), different, problem)
 
 
-def replay_sample(folder: StoredPath, bundles: BundleStore, seed: int) -> list[Replayed]:
-    """Make a random sample of past decisions again.
+def replay_sample(folder: StoredPath, bundles: BundleStore, seed: int) -> list[ReplayedSet]:
+    """Replay a random sample of past decisions.
 
     Args:
-        folder: where all decisions are.
-        bundles: where the bundles are that made them.
+        folder: of all decisions.
+        bundles: store of their bundles.
         seed: of the sample.
 
     Returns:
@@ -118,60 +117,59 @@ def replay_sample(folder: StoredPath, bundles: BundleStore, seed: int) -> list[R
     def rows_of(rows: int) -> NDArray[np.int64]:
         return np.sort(rng.choice(rows, min(SAMPLED_ROWS, rows), replace=False)).astype(np.int64)
 
-    sets = [kept for day in chosen for kept in sets_of(folder, day)[-1:]]
-    return [replay_set(folder, bundles, kept, sample=rows_of) for kept in sets]
+    sets = [decisions for day in chosen for decisions in sets_of(folder, day)[-1:]]
+    return [replay_set(folder, bundles, decisions, sample=rows_of) for decisions in sets]
 
 
 @dataclass(frozen=True)
 class ReplayedDecision:
-    """One decision made again: what was kept, what came out now, and who made it."""
+    """The replay of a decision: its champion, the stored row, and the answer now."""
 
     champion: ChampionRecord
-    kept: dict[str, Any]
+    stored: dict[str, Any]
     now: dict[str, Any]
     reasons: tuple[tuple[str, str], ...]
 
     @property
     def exact(self) -> bool:
-        """Whether it came out to the bit."""
-        return all(self.kept[name] == value for name, value in self.now.items())
+        """True if the answer is the same to the bit."""
+        return all(self.stored[name] == value for name, value in self.now.items())
 
 
 def replay_decision(
     bundles: BundleStore, champion: ChampionRecord, record: pa.RecordBatch
 ) -> ReplayedDecision:
-    """Make one decision again, of a batch or of the API.
+    """Replay a decision of a batch or of the API.
 
     Args:
-        bundles: where the bundle is that made it.
-        champion: who made it.
-        record: its row as it was kept.
+        bundles: store of its bundle.
+        champion: the model that decided.
+        record: its stored row.
 
     Raises:
-        BundleError: if the bundle that made it is gone or was changed.
+        BundleError: if its bundle is gone or was changed.
     """
     bundle = bundles.load(champion.bundle_sha256)
     answers = answer_columns(bundle, champion.rule, record)
     texts = {reason.code: reason.text for reason in bundle.manifest.reasons}
-    kept = record.to_pylist()[0]
-    given = tuple(
-        (kept[name], texts.get(kept[name], "not a reason of this bundle"))
+    stored = record.to_pylist()[0]
+    reasons = tuple(
+        (stored[name], texts.get(stored[name], "not a reason of this bundle"))
         for name in REASONS
-        if kept[name]
+        if stored[name]
     )
     return ReplayedDecision(
-        champion, kept, {name: array[0].as_py() for name, array in answers.items()}, given
+        champion, stored, {name: array[0].as_py() for name, array in answers.items()}, reasons
     )
 
 
 def _differences(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) -> Iterator[str]:
     for name, now in answer_columns(bundle, rule, records).items():
-        kept = records.column(name)
-        if kept.equals(now):
+        stored = records.column(name)
+        if stored.equals(now):
             continue
-        for row, (was, comes) in enumerate(zip(kept.to_pylist(), now.to_pylist(), strict=True)):
-            if was != comes:
-                yield (
-                    f"{records.column(DECISION_ID)[row].as_py()}: {name} was {was}, comes out "
-                    f"{comes}"
-                )
+        pairs = zip(stored.to_pylist(), now.to_pylist(), strict=True)
+        for row, (before, after) in enumerate(pairs):
+            if before != after:
+                decision_id = records.column(DECISION_ID)[row].as_py()
+                yield f"{decision_id}: {name} was {before}, comes out {after}"

@@ -1,12 +1,11 @@
-"""Stored decisions: the records, the answers, and the bundle and rule that gave them. They are
-never replaced.
+"""Stores decisions: the records, the answers, and their bundle and rule. Stored decisions are never
+replaced.
 
-A decision set is the decisions on one day's batch by one bundle and one rule: a Parquet file and a
-JSON document beside it that names the bundle and the file's SHA-256. A set is written once; a day
-that is scored again, by another champion or after another file has landed, gets another set with
-the next number. Its name is the digest of what went in, so that the same decisions have the same
-ids. A set of decisions that the API has made has the name of the segment of the decision log that
-they were written to.
+A decision set holds the decisions on one day's batch by one bundle and one rule: a Parquet file,
+and a JSON document that names the bundle and the file's SHA-256. A set is written once; a day that
+is scored again, by another champion or after another file has landed, gets another set with the
+next number. A set's name is the digest of its inputs, so that the same decisions have the same ids.
+A set of the API's decisions has the name of their segment of the decision log.
 """
 
 import contextlib
@@ -32,7 +31,7 @@ ROWS_AT_ONCE = 16_384
 
 
 class DecisionsError(RuntimeError):
-    """Decisions cannot be found, or are not what was written; the message says which."""
+    """Decisions cannot be found, or were changed; the message names them."""
 
 
 class NoSuchDecision(DecisionsError):
@@ -49,7 +48,7 @@ class DecisionSet(BaseModel):
         rows: number of decisions.
         file_sha256: of the Parquet file.
         segment: name of the segment, for decisions of the API; None for those of a batch.
-        number: 1 for the first scoring of the day's batch, 2 for the next and so on; given when the
+        number: 1 for the first scoring of the day's batch, 2 for the next and so on; set when the
             set is stored, None for decisions of the API.
         sha256: over all of the above.
     """
@@ -80,7 +79,7 @@ class DecisionSet(BaseModel):
 
     @property
     def name(self) -> str:
-        """The set's own part of its decisions' ids."""
+        """The middle part of its decisions' ids."""
         return self.segment or set_name(self.day, self.batch_sha256, self.champion)
 
     @property
@@ -90,7 +89,7 @@ class DecisionSet(BaseModel):
 
 
 def set_name(day: str, batch_sha256: str, champion: ChampionRecord) -> str:
-    """The digest of what goes into a set of decisions."""
+    """The digest of a set's inputs."""
     inputs = [
         day,
         batch_sha256,
@@ -102,7 +101,7 @@ def set_name(day: str, batch_sha256: str, champion: ChampionRecord) -> str:
 
 
 def decision_ids(day: str, name: str, first: int, rows: int) -> pa.Array:
-    """Ids of consecutive decisions: `2026-03-01-0123456789abcdef-0`, the last part being the
+    """Ids of consecutive decisions, such as `2026-03-01-0123456789abcdef-0`; the last part is the
     row.
     """
     return pa.array([f"{day}-{name}-{row}" for row in range(first, first + rows)])
@@ -111,8 +110,8 @@ def decision_ids(day: str, name: str, first: int, rows: int) -> pa.Array:
 def answer_columns(
     bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch
 ) -> dict[str, pa.Array]:
-    """A bundle's answers on records, as they are stored: default_probability, score, prediction,
-    reason_1 to reason_4.
+    """A bundle's answers on records, as the stored columns default_probability, score, prediction,
+    and reason_1 to reason_4.
     """
     columns = {
         name: records.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names
@@ -121,12 +120,12 @@ def answer_columns(
     codes = pa.array([reason.code for reason in bundle.manifest.reasons])
     reasons = {}
     for place, name in enumerate(REASONS):
-        given = (
+        indices = (
             decided.reasons[:, place]
             if place < decided.reasons.shape[1]
             else np.full(len(records), -1)
         )
-        reasons[name] = codes.take(pa.array(given, mask=given < 0))
+        reasons[name] = codes.take(pa.array(indices, mask=indices < 0))
     return {
         "default_probability": pa.array(decided.default_probability),
         "score": pa.array(decided.score),
@@ -136,20 +135,18 @@ def answer_columns(
 
 
 def store_set(folder: StoredPath, local: Path, decisions: DecisionSet) -> DecisionSet:
-    """Store a finished file of decisions; the document comes last. A set that is stored already
-    stays.
+    """Store a finished file of decisions, and then its document. A stored set is not replaced.
 
     Args:
         folder: of all decisions.
-        local: the file; it is gone afterwards.
+        local: the file; it is moved.
         decisions: its document.
 
     Returns:
         The set as it is stored.
 
     Raises:
-        DecisionsError: if the same set is stored with other content: the same inputs did not give
-            the same bytes.
+        DecisionsError: if the set is stored with other content: the same inputs gave other bytes.
     """
     document = folder / decisions.day / f"{decisions.name}.json"
     if not document.exists():
@@ -159,7 +156,7 @@ def store_set(folder: StoredPath, local: Path, decisions: DecisionSet) -> Decisi
                 update={"number": len(scorings_of(folder, decisions.day)) + 1}
             )
         signed = decisions.model_copy(update={"sha256": decisions.digest()})
-        with contextlib.suppress(FileExistsError):  # another run stored the same set meanwhile
+        with contextlib.suppress(FileExistsError):  # another run has stored the same set
             create_file(document, signed.content())
     local.unlink(missing_ok=True)
     stored = _read(document)
@@ -178,8 +175,8 @@ def scorings_of(folder: StoredPath, day: str) -> list[DecisionSet]:
         DecisionsError: if a document cannot be read.
     """
     return sorted(
-        (one for one in sets_of(folder, day) if one.segment is None),
-        key=lambda one: (one.number or 0, one.name),
+        (decisions for decisions in sets_of(folder, day) if decisions.segment is None),
+        key=lambda decisions: (decisions.number or 0, decisions.name),
     )
 
 
@@ -197,19 +194,19 @@ def sets_of(folder: StoredPath, day: str) -> list[DecisionSet]:
 
 
 def days_with_decisions(folder: StoredPath) -> list[str]:
-    """Days that have been decided, the oldest first."""
+    """Days with decisions, oldest first."""
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def stored_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecord, pa.RecordBatch]:
-    """A stored decision: its champion, and its row.
+    """The champion and the row of a stored decision.
 
     Raises:
-        DecisionsError: if there is no such decision, or the file it is in was changed.
+        DecisionsError: if there is no such decision, or its file was changed.
     """
     decisions, row = set_and_row(folder, decision_id)
     done = 0
-    for batch in batches(proven_file(folder, decisions), ROWS_AT_ONCE):
+    for batch in batches(verified_file(folder, decisions), ROWS_AT_ONCE):
         if row < done + len(batch):
             return decisions.champion, batch.slice(row - done, 1)
         done += len(batch)
@@ -218,11 +215,11 @@ def stored_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecor
     )
 
 
-def parsed_id(decision_id: str) -> tuple[str, str, int]:
-    """Day, name of the set, and row.
+def parse_id(decision_id: str) -> tuple[str, str, int]:
+    """Day, set name and row of a decision's id.
 
     Raises:
-        DecisionsError: if it is no decision's id.
+        DecisionsError: if it is not the id of a decision.
     """
     match = DECISION.fullmatch(decision_id)
     if match is None:
@@ -234,12 +231,12 @@ def parsed_id(decision_id: str) -> tuple[str, str, int]:
 
 
 def set_and_row(folder: StoredPath, decision_id: str) -> tuple[DecisionSet, int]:
-    """The set that a decision is in, and its row.
+    """The set of a decision, and its row.
 
     Raises:
         DecisionsError: if there is no such decision.
     """
-    day, name, row = parsed_id(decision_id)
+    day, name, row = parse_id(decision_id)
     document = folder / day / f"{name}.json"
     if not document.exists():
         raise NoSuchDecision(f"decision {decision_id}: {document} does not exist")
@@ -251,11 +248,11 @@ def set_and_row(folder: StoredPath, decision_id: str) -> tuple[DecisionSet, int]
     return found, row
 
 
-def proven_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
-    """The Parquet file of a set, its SHA-256 checked.
+def verified_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
+    """The Parquet file of a set, after a check of its SHA-256.
 
     Raises:
-        DecisionsError: if it cannot be read or is not the one that was written.
+        DecisionsError: if it cannot be read or was changed.
     """
     path = folder / decisions.day / f"{decisions.name}.parquet"
     try:
@@ -271,7 +268,7 @@ def proven_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
 
 
 def batches(path: StoredPath, rows: int) -> Iterator[pa.RecordBatch]:
-    """The decisions of a file, some rows at a time."""
+    """The decisions of a file, in batches of some rows."""
     with path.open("rb") as file:
         yield from pq.ParquetFile(file).iter_batches(rows)
 
@@ -289,6 +286,6 @@ def _read(document: StoredPath) -> DecisionSet:
         )
     if content != decisions.content():
         raise DecisionsError(
-            f"{document} was changed: it says the same in other bytes than were written"
+            f"{document} was changed: it has the same content in other bytes than were written"
         )
     return decisions

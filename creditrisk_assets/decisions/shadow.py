@@ -1,7 +1,7 @@
-"""Shadow scores: a challenger's PDs on customers that the champion has decided on.
+"""Computes shadow scores: a challenger's PDs on customers that the champion has decided on.
 
-The API's decisions are stored with their records, so a challenger is scored on them afterwards: no
-request waits for it, and the scores can be made again at any time.
+The API's decisions are stored with their records, so a challenger scores them afterwards: no
+request waits for it, and the scores can be computed again at any time.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from creditrisk_assets.decisions.sets import (
     DecisionSet,
     batches,
     days_with_decisions,
-    proven_file,
     sets_of,
+    verified_file,
 )
 from creditrisk_assets.scoring.bundle import Bundle
 from creditrisk_assets.storage import StoredPath
@@ -28,19 +28,19 @@ log = structlog.get_logger()
 FloatArray = NDArray[np.float64]
 
 ROWS_LIMIT = 200_000
-"""Decisions that are scored, the latest ones: some seconds, and more would change no figure that is
-looked at.
+"""Number of latest decisions to score: it takes some seconds, and more would change no reported
+figure.
 """
 
 
 @dataclass(frozen=True)
 class ShadowScores:
-    """A challenger's PDs beside the champion's on the same decisions.
+    """PDs of the challenger and the champion on the same decisions.
 
     Attributes:
-        days: of the decisions, the oldest first.
+        days: of the decisions, oldest first.
         rows: decisions.
-        champion: PDs as they were answered, of the rows that the challenger could score.
+        champion: PDs of the API's answers, for the rows that the challenger could score.
         challenger: its PDs on the same rows.
     """
 
@@ -51,7 +51,7 @@ class ShadowScores:
 
     @property
     def failed(self) -> int:
-        """Decisions that the challenger gave no PD between 0 and 1."""
+        """Decisions without a challenger's PD between 0 and 1."""
         return self.rows - len(self.challenger)
 
 
@@ -62,7 +62,7 @@ def shadow_scores(
 
     Args:
         decisions: folder of all decisions.
-        last_days: days with decisions that count.
+        last_days: number of latest days with decisions.
         challenger: scores the records.
         champion_version: only decisions of this version count; a fallback's do not.
 
@@ -71,7 +71,7 @@ def shadow_scores(
     """
     days, champions, challengers, rows = set(), [], [], 0
     for decided in _sets(decisions, last_days, champion_version):
-        for batch in batches(proven_file(decisions, decided), ROWS_AT_ONCE):
+        for batch in batches(verified_file(decisions, decided), ROWS_AT_ONCE):
             if not set(challenger.input_names) <= set(batch.schema.names):
                 break  # records of an earlier contract
             answered, scored = batch["default_probability"].to_numpy(), _scores(challenger, batch)
@@ -90,7 +90,7 @@ def shadow_scores(
 
 
 def _sets(decisions: StoredPath, last_days: int, champion_version: str) -> Iterator[DecisionSet]:
-    """The API's decisions by a version, the latest days first."""
+    """The API's decision sets of a version, latest days first."""
     for day in days_with_decisions(decisions)[: -last_days - 1 : -1]:
         for decided in sets_of(decisions, day):
             if decided.segment is not None and decided.champion.model_version == champion_version:
@@ -98,12 +98,12 @@ def _sets(decisions: StoredPath, last_days: int, champion_version: str) -> Itera
 
 
 def _scores(challenger: Bundle, records: pa.RecordBatch) -> FloatArray:
-    """PDs; NaN for all where the challenger fails."""
+    """PDs of the challenger; NaN for all records if it fails."""
     columns = {
         name: records.column(name).to_numpy(zero_copy_only=False) for name in challenger.input_names
     }
     try:
         return challenger.score(challenger.raw(columns)).default_probability
-    except Exception as error:  # the gate counts them, whatever the bundle raises
+    except Exception as error:  # a bundle may raise anything; the gate counts the failures
         log.error("shadow_not_scored", error=f"{type(error).__name__}: {error}")
         return np.full(len(records), np.nan)

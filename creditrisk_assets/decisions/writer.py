@@ -1,4 +1,4 @@
-"""Writes decisions to the log: plans the segment of each, and brings them to the disk."""
+"""Writes decisions to the log: plans the segment of each, and syncs them to the disk."""
 
 import datetime
 import errno
@@ -20,12 +20,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 PROBE_BYTES = 1 << 16
-"""The log counts as unwritable with less space than this: some dozens of decisions."""
+"""With less free space than this, some dozens of decisions, the log counts as unwritable."""
 
 
 class LogUnwritable(RuntimeError):
-    """Decisions cannot be brought to the disk, so none is made; `full` says that there is no space
-    left.
+    """Decisions cannot be written to the disk, so none is made; `full` is True if the disk is
+    full.
     """
 
     def __init__(self, error: OSError) -> None:
@@ -36,15 +36,15 @@ class LogUnwritable(RuntimeError):
 class DecisionLog:
     """A sequence of segments, each of one day and one champion.
 
-    One thread plans, which costs nothing. Writes follow the order of the plans.
+    One thread plans, without input or output. Writes follow the order of the plans.
 
     Args:
-        folder: of the open segments, on a disk of this machine.
+        folder: of the open segments, on a local disk.
         portfolio: name of the portfolio.
         codec: encodes payloads.
-        segment_bytes: a segment of this size is finished.
-        segment_seconds: so is one that was begun so long ago.
-        keyed: whether decisions with an idempotency key go here, too.
+        segment_bytes: size of a finished segment.
+        segment_seconds: age of a finished segment.
+        keyed: True if it also takes decisions with idempotency keys.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class DecisionLog:
     def plan(
         self, champion: ChampionRecord, day: datetime.date, rows: int, *, degraded: bool = False
     ) -> tuple[SegmentHeader, list[str]]:
-        """The segment of the next decisions, and their ids."""
+        """Plan the next decisions: their segment, and their ids."""
         header = self._planned
-        if header is None or not self._goes_on(header, champion, day, degraded):
+        if header is None or not self._continues(header, champion, day, degraded):
             header = SegmentHeader(
                 name=new_name(),
                 day=day.isoformat(),
@@ -91,14 +91,14 @@ class DecisionLog:
         return header, [header.decision_id(row) for row in range(first, first + rows)]
 
     def write(self, header: SegmentHeader, lines: Sequence[bytes]) -> float:
-        """Write the decisions of a plan; they are on the disk when this returns.
+        """Write the decisions of a plan and sync them to the disk.
 
         Returns:
-            How many seconds the disk took.
+            Seconds that the disk took.
 
         Raises:
-            LogUnwritable: if not; then none of them was made, nor any that is planned for the same
-                segment.
+            LogUnwritable: if that fails; then none of them counts, and no other decision that is
+                planned for the same segment.
         """
         start = time.perf_counter()
         with self._writing:
@@ -116,7 +116,7 @@ class DecisionLog:
                 self._begun = time.monotonic()
             segment.append(lines)
         except OSError as error:
-            # The rows of later plans count on these.
+            # Row numbers of later plans follow these.
             self._failed = (header.name, error.errno or errno.EIO)
             self._finished = header.name
             self.close()
@@ -126,16 +126,15 @@ class DecisionLog:
             self._finished = header.name
 
     def maintain(self) -> None:
-        """In idle moments: finish a segment that has been open for long enough, so that quiet hours
-        are archived too; check the free space, and after a problem whether the disk takes writes
-        again, before a request finds out.
+        """Finish a segment that has been open for long enough, so that quiet hours are archived
+        too; check the free space, and after a problem retry a write before the next request.
         """
         with self._writing:
             self._maintain()
 
     def _maintain(self) -> None:
         if self._segment is not None and self._segment.header.name == self._finished:
-            self.close()  # a second ago at least nothing more was planned for it
+            self.close()  # nothing more has been planned for it for at least a second
         elif self._segment is not None and time.monotonic() - self._begun > self._segment_seconds:
             self._finished = self._segment.header.name
         if self.problem is not None:
@@ -152,10 +151,8 @@ class DecisionLog:
         elif self._free_bytes() < PROBE_BYTES:
             self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
-    def give_up(self) -> None:
-        """Let others have the segment now, as if this process had died; the next plan begins
-        another one.
-        """
+    def release_segment(self) -> None:
+        """Close the segment so that other processes may seal it; the next plan starts a new one."""
         if self._segment is not None:
             self._finished = self._segment.header.name
         self.close()
@@ -166,7 +163,7 @@ class DecisionLog:
             self._segment.close()
             self._segment = None
 
-    def _goes_on(
+    def _continues(
         self, header: SegmentHeader, champion: ChampionRecord, day: datetime.date, degraded: bool
     ) -> bool:
         return (
@@ -177,8 +174,8 @@ class DecisionLog:
         )
 
     def _free_bytes(self) -> int:
-        """The space that is left to this process."""
-        folder = next(one for one in (self._folder, *self._folder.parents) if one.exists())
+        """Free space for this process."""
+        folder = next(path for path in (self._folder, *self._folder.parents) if path.exists())
         disk = os.statvfs(folder)
         return disk.f_frsize * (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail)
 

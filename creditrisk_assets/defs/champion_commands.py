@@ -71,13 +71,9 @@ def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce 
 
     by_policy = before is not None and before.cut_off_by == "policy"
     return InForce(
-        model_version=registered.version,
-        mlflow_uri=registered.mlflow_uri,
-        artifact_uri=registered.artifact_uri,
-        bundle_sha256=registered.bundle_sha256,
+        **dict(registered.ref),
         rule=rule_of(bundle, before.rule.cut_off if before is not None and by_policy else None),
         cut_off_by="policy" if by_policy else "model",
-        fallback=registered.fallback,
     )
 
 
@@ -102,11 +98,8 @@ def champion_metadata(
     registered = registry.version(in_force.model_version)
     entry, moved = entries[-1], last_move(entries)
     return {
-        "mlflow_uri": registered.mlflow_uri,
-        "artifact_uri": in_force.artifact_uri,
+        **registered.ref.model_dump(exclude={"fallback"}),
         "documents_uri": registered.documents_uri,
-        "model_version": in_force.model_version,
-        "bundle_sha256": in_force.bundle_sha256,
         "verdict": verdict,
         "reason": reason,
         "in_force_verdict": moved.action,
@@ -470,9 +463,7 @@ def _bundle_findings(
     }
     findings = []
     for version, one in by_version.items():
-        places = {
-            "bundle": BundlePlace(artifact_uri=one.artifact_uri, bundle_sha256=one.bundle_sha256)
-        }
+        places: dict[str, BundlePlace] = {"bundle": one}
         if one.fallback is not None:
             places["fallback bundle"] = one.fallback
         findings += [

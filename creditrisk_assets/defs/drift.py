@@ -19,7 +19,7 @@ from creditrisk_assets.defs.metadata import OWNERS, picture, record, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.score_checks import estimates_of, made_by, probability_of
 from creditrisk_assets.monitoring.day_records import BatchRecord, DriftRecord
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -239,8 +239,9 @@ def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
         "data_quality_is_stable",
         passed=broken.empty,
         summary=", ".join(
-            f"{_whose(row)} {' > '.join(beside(row['quality_share'], row['quality_limit'], '.2%'))}"
+            f"{_whose(row)} {' > '.join(figures)}"
             for _, row in broken.head(TOP_MOVERS).iterrows()
+            for figures in [format_with_limit(row["quality_share"], row["quality_limit"], ".2%")]
         )
         or "as in training",
         observed=float(worst["quality_share"]),
@@ -298,7 +299,8 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
         check,
         passed=drifted.empty,
         summary=", ".join(
-            f"{column} {' > '.join(beside(value, line))}{f' over {days} days' if days > 1 else ''}"
+            f"{column} {' > '.join(format_with_limit(value, line))}"
+            f"{f' over {days} days' if days > 1 else ''}"
             for column, value, line, days in drifted[named].head(TOP_MOVERS).itertuples(index=False)
         )
         or "stable",

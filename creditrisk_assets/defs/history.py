@@ -257,12 +257,9 @@ def register_made(
     manifest = bundle.manifest
     return dg.MaterializeResult(
         metadata={
-            "mlflow_uri": registered.mlflow_uri,
-            "model_version": registered.version,
+            **registered.ref.model_dump(exclude={"fallback"}),
             "new_version": new,
-            "artifact_uri": registered.artifact_uri,
             "mlflow_run_id": registered.record.run_id,
-            "bundle_sha256": bundle.sha256,
             "kind": kind,
             "family": manifest.training.family,
             "fallback_roc_auc": (fallback or bundle).manifest.metrics["roc_auc"],

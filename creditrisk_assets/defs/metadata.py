@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from creditrisk_assets.monitoring.day_records import KEY
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 
 OWNERS = ["team:credit-risk"]
 
@@ -67,7 +67,7 @@ def _told_apart(figure: Any, limit: Any) -> tuple[Any, Any]:
         and isinstance(limit, float)
         and not (math.isnan(figure) or math.isnan(limit))
     ):
-        return beside(figure, limit, ".4f")
+        return format_with_limit(figure, limit, ".4f")
     return figure, limit
 
 

@@ -22,7 +22,7 @@ from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, record, table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.monitoring.day_records import PerformanceRecord
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def _performance_result(
 
     shown = decisive_span(tests)
     test, row = tests[shown], report[report["days"] == shown].iloc[0]
-    observed, limit = beside(test.observed, test.limit, ".4f")
+    observed, limit = format_with_limit(test.observed, test.limit, ".4f")
     span = f"{shown} days since {row['first_day']}" if shown > 1 else "the day alone"
     of_spans = [
         {"days": number, "rows": rows, **vars(tests[number])}

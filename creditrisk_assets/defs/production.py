@@ -22,7 +22,7 @@ from creditrisk_assets.defs.metadata import OWNERS, table
 from creditrisk_assets.defs.metadata import record as day_record
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.monitoring.day_records import BatchRecord, ScoresRecord
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.storage import put_file, scratch_folder
@@ -178,14 +178,14 @@ def _record_of_day(
         path: where another file may be written.
     """
     from creditrisk_assets.decisions.day_record import write_day_record
-    from creditrisk_assets.decisions.sets import proven_file
+    from creditrisk_assets.decisions.sets import verified_file
 
     *earlier, present = scorings
     if not earlier:
         return scored
     if earlier[0].batch_sha256 == present.batch_sha256:
         with (
-            proven_file(settings.decisions, earlier[0]).open("rb") as first,
+            verified_file(settings.decisions, earlier[0]).open("rb") as first,
             path.open("wb") as file,
         ):
             shutil.copyfileobj(first, file)
@@ -418,7 +418,7 @@ def _checks(
     if unreadable:
         summary = f"could not be read: {unreadable}"
     else:
-        rejected, allowed = beside(share, limit, ".1%")
+        rejected, allowed = format_with_limit(share, limit, ".1%")
         summary = f"{rejected} of {ingested.rows_in:,} rows rejected, limit {allowed}"
     yield watched_result(
         _mostly_accepted(asset).name,

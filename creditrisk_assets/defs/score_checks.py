@@ -23,7 +23,7 @@ from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import table
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.production import production_scores
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def estimated_performance_holds(
     interval = (
         "" if expected is None else f" [{expected.interval.low:.4f}, {expected.interval.high:.4f}]"
     )
-    observed, limit = beside(test.observed, test.limit, ".4f")
+    observed, limit = format_with_limit(test.observed, test.limit, ".4f")
     told = f"estimated AUC {observed}{interval}, limit {limit}"
     return watched_result(
         "estimated_performance_holds",
@@ -123,7 +123,7 @@ def live_decisions_treat_groups_alike(
         passed=not below,
         summary="no group is large enough to be judged"
         if worst is None
-        else f"{worst.field} {worst.group}: ratio {beside(worst.ratio, line)[0]} "
+        else f"{worst.field} {worst.group}: ratio {format_with_limit(worst.ratio, line)[0]} "
         f"[{worst.low:.3f}, {worst.high:.3f}] to {worst.reference}, line {line:.2f}, "
         f"{len(days)} days"
         + (
@@ -268,7 +268,7 @@ def _agreement(scores: ParquetRows, day: str, settings: Settings) -> "OnlineAgre
     Raises:
         DecisionsError: if what was kept of them was changed.
     """
-    from creditrisk_assets.decisions.sets import DECISION_ID, proven_file, sets_of
+    from creditrisk_assets.decisions.sets import DECISION_ID, sets_of, verified_file
     from creditrisk_assets.monitoring.api_agreement import online_agreement
 
     portfolio = settings.portfolio
@@ -276,7 +276,7 @@ def _agreement(scores: ParquetRows, day: str, settings: Settings) -> "OnlineAgre
     live = []
     for decisions in sets_of(settings.decisions, day):
         if decisions.segment is not None:
-            with proven_file(settings.decisions, decisions).open("rb") as file:
+            with verified_file(settings.decisions, decisions).open("rb") as file:
                 live.append(pq.read_table(file, columns=compared))
     if not live:
         return None

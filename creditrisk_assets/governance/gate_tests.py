@@ -20,7 +20,7 @@ from creditrisk_assets.modelling.calibration import least_update
 from creditrisk_assets.modelling.fairness import Groups, fields_surely_below, lowest_ratios
 from creditrisk_assets.modelling.metrics import auc_gain, row_log_loss
 from creditrisk_assets.monitoring.population_stability import population_stability
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.portfolio.contract import DecisionWords
 from creditrisk_assets.scoring.bundle import Scores
@@ -73,7 +73,7 @@ def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
     """
     gain, error = comparison.auc_gain
     lowest = gain - float(stats.norm.isf(limits.alpha)) * error
-    shown = beside(lowest, -limits.inferiority_margin, "+.4f")
+    shown = format_with_limit(lowest, -limits.inferiority_margin, "+.4f")
     return _test(
         "ranks_no_worse",
         lowest > -limits.inferiority_margin,
@@ -95,7 +95,7 @@ def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
     by_chance = float(stats.norm.isf(limits.alpha)) * error
     limit = max(limits.minimum_gain, by_chance)
     p_value = float(stats.norm.sf(gain / error)) if error > 0 else 1.0
-    shown = beside(gain, limit, "+.4f")
+    shown = format_with_limit(gain, limit, "+.4f")
     return _test(
         "ranks_better",
         gain > limit and p_value < limits.alpha,  # an error of zero proves nothing
@@ -132,7 +132,7 @@ def _loss_is_no_worse(
         differences.std(ddof=1)
     ) / math.sqrt(len(differences))
     margin = limits.loss_margin * float(old.mean())
-    shown = beside(highest, margin, "+.5f")
+    shown = format_with_limit(highest, margin, "+.5f")
     return _test(
         name,
         highest <= margin,
@@ -161,7 +161,7 @@ def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
     gap, champion_gap = float(new.mean()) - bad_rate, float(old.mean()) - bad_rate
     by_chance = _gap_by_chance(new, limits)
     limit = max(limits.level_floor, by_chance, abs(champion_gap))
-    shown = beside(abs(gap), limit, ".4f")
+    shown = format_with_limit(abs(gap), limit, ".4f")
     return _test(
         "level_is_right",
         abs(gap) <= limit,
@@ -227,7 +227,7 @@ def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTes
         for side in (comparison.challenger, comparison.champion)
     )
     log_ratio, limit = float((old - new).sum()), -math.log(limits.alpha)
-    shown = beside(log_ratio, limit, "+.2f")
+    shown = format_with_limit(log_ratio, limit, "+.2f")
     return _test(
         "likelihood_is_greater",
         log_ratio > limit,
@@ -248,7 +248,7 @@ def level_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     bad_rate = float(comparison.target.mean())
     gap, by_chance = float(new.mean()) - bad_rate, _gap_by_chance(new, limits)
     limit = max(limits.level_floor, by_chance)
-    shown = beside(abs(gap), limit, ".4f")
+    shown = format_with_limit(abs(gap), limit, ".4f")
     return _test(
         "level_holds",
         abs(gap) <= limit,
@@ -281,7 +281,7 @@ def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
     old, new = comparison.champion.default_probability, comparison.challenger.default_probability
     psi = population_stability("PD", old, new, limits.alpha, limits.psi_limit).value
     needs_look = psi > PSI_WORTH_A_LOOK
-    shown = beside(psi, limits.psi_limit)
+    shown = format_with_limit(psi, limits.psi_limit)
     sentence = f"PSI between the two sides' PDs {shown[0]}; it must be at most {shown[1]}"
     sentence += f", and above {PSI_WORTH_A_LOOK} is worth a look" if needs_look else ""
     return _test(
@@ -301,7 +301,7 @@ def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
         float((side.prediction == 0).mean())
         for side in (comparison.challenger, comparison.champion)
     )
-    shown = beside(abs(new - old), limits.swing_limit)
+    shown = format_with_limit(abs(new - old), limits.swing_limit)
     return _test(
         "approval_rate_holds",
         abs(new - old) <= limits.swing_limit,
@@ -344,7 +344,9 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     if fallen:
         sentence += f"; {', '.join(fallen)} must not fall below {floor:g} with the whole interval"
     under_line = [
-        f"{name} {' < '.join(beside(ratio, floor))}" for name, ratio in new.items() if ratio < floor
+        f"{name} {' < '.join(format_with_limit(ratio, floor))}"
+        for name, ratio in new.items()
+        if ratio < floor
     ]
     if under_line:
         sentence += f"; under the line of {floor:g}: {', '.join(under_line)}"
@@ -385,7 +387,7 @@ def shadow_agrees(
     psi = population_stability(
         "PD", shadow.champion, shadow.challenger, limits.alpha, limits.psi_limit
     )
-    shown = beside(psi.value, psi.threshold)
+    shown = format_with_limit(psi.value, psi.threshold)
     return GateTest(
         name="shadow_agrees",
         passed=shadow.failed == 0 and psi.value <= psi.threshold,

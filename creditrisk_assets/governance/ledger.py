@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from creditrisk_assets.scoring.bundle import BundlePlace, ChampionRecord, DecisionRule
+from creditrisk_assets.scoring.bundle import ChampionRecord, DecisionRule, ModelRef
 from creditrisk_assets.storage import StoredPath, create_file
 
 Action = Literal["first", "promoted", "rejected", "rolled_back", "cut_off", "policy"]
@@ -44,18 +44,11 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InForce(_Document):
-    """A deciding model: version, addresses and hash of its bundle, decision rule, origin of the
-    cut-off, and the fallback scorecard.
-    """
+class InForce(ModelRef):
+    """A deciding model: its version, its decision rule, and the origin of the cut-off."""
 
-    model_version: str
-    mlflow_uri: str
-    artifact_uri: str
-    bundle_sha256: str
     rule: DecisionRule
     cut_off_by: Literal["model", "policy"]
-    fallback: BundlePlace | None = None
 
 
 class Move(_Document):

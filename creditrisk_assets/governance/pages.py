@@ -8,7 +8,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, FieldFigures, GroupFigures, under_line
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.portfolio.contract import DecisionWords
 
 
@@ -69,7 +69,7 @@ def _group_cells(group: GroupFigures) -> tuple[str, ...]:
 
 
 def _impact(group: GroupFigures) -> str:
-    shown, _ = beside(group.impact_ratio, FOUR_FIFTHS)
+    shown, _ = format_with_limit(group.impact_ratio, FOUR_FIFTHS)
     flag = under_line(group.impact_ratio, group.impact_ratio_high)
     return f"{shown} ({group.impact_ratio_low:.3f} to {group.impact_ratio_high:.3f})" + (
         f": {flag}" if flag else ""

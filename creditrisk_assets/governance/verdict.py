@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from creditrisk_assets.modelling.fairness import FieldFigures
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.policy import GateLimits
 
 
@@ -85,8 +85,10 @@ class CutOffMove(_Document):
     @property
     def sentence(self) -> str:
         """The move in words."""
-        shown = beside(self.before, self.after, ".4f")
-        rates = " to ".join(beside(self.approval_rate_before, self.approval_rate_after, ".1%"))
+        shown = format_with_limit(self.before, self.after, ".4f")
+        rates = " to ".join(
+            format_with_limit(self.approval_rate_before, self.approval_rate_after, ".1%")
+        )
         moved = (
             f"moves with the model from PD {shown[0]} to {shown[1]}"
             if self.by == "model"
@@ -115,9 +117,9 @@ class Verdict(_Document):
     evidence: JudgedEvidence | None
     limits: GateLimits
     tests: list[GateTest]
-    kind: str | None = None
-    not_applied: dict[str, str] = {}
-    cut_off: CutOffMove | None = None
+    kind: str | None
+    not_applied: dict[str, str]
+    cut_off: CutOffMove | None
 
     @property
     def text(self) -> str:

@@ -6,7 +6,7 @@ from creditrisk_assets.governance.pages import fairness_note, fairness_table, fi
 from creditrisk_assets.governance.promotion_gate import Judgement
 from creditrisk_assets.governance.verdict import GateTest
 from creditrisk_assets.modelling.plots import agreement_plot, calibration_plot, roc_plot
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.portfolio.contract import DecisionWords
 
 SMALL = 1e-4
@@ -55,7 +55,7 @@ def _compared(test: GateTest) -> tuple[str, str]:
         or abs(test.observed) < SMALL
     ):
         return figure(test.observed), figure(test.limit)
-    return beside(test.observed, test.limit, ".4f")
+    return format_with_limit(test.observed, test.limit, ".4f")
 
 
 def verdict_page(judgement: Judgement, plots: Mapping[str, bytes], words: DecisionWords) -> str:

@@ -70,11 +70,11 @@ class LandingCursor:
             first=stored["first"],
             marks=np.frombuffer(base64.b64decode(stored["marks"]), dtype="<u8"),
             unfinished=set(stored["unfinished"]),
-            revisits=set(stored["again"]),
+            revisits=set(stored["revisits"]),
             turn=stored["turn"],
             signature=stored["signature"],
-            unrecognised=tuple(stored["strangers"]),
-            last_event=stored["seen_event"],
+            unrecognised=tuple(stored["unrecognised"]),
+            last_event=stored["last_event"],
         )
 
     def dump(self) -> str:
@@ -84,11 +84,11 @@ class LandingCursor:
                 "first": self.first,
                 "marks": base64.b64encode(self.marks.astype("<u8").tobytes()).decode(),
                 "unfinished": sorted(self.unfinished),
-                "again": sorted(self.revisits)[-REVISITS_LIMIT:],
+                "revisits": sorted(self.revisits)[-REVISITS_LIMIT:],
                 "turn": self.turn,
                 "signature": self.signature,
-                "strangers": self.unrecognised,
-                "seen_event": self.last_event,
+                "unrecognised": self.unrecognised,
+                "last_event": self.last_event,
             }
         )
 

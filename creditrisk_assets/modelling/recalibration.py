@@ -154,7 +154,6 @@ def differences_beyond_calibration(bundle: Bundle, parent: Bundle) -> list[str]:
 
     Raises:
         BundleError: if the files of either bundle have changed since they were loaded.
-        LookupError: if a graph was built before its calibration could be replaced.
     """
     new, old = (deciding_files(side.location, side.sha256) for side in (bundle, parent))
     differences = []
@@ -214,12 +213,7 @@ def _fit_update(parent: Bundle, rows: TrainingRows) -> Update:
 def _graphs(parent: Bundle, calibration: Calibration) -> Graphs:
     content = deciding_files(parent.location, parent.sha256)
     for name in (GRAPH, REASONS_GRAPH):
-        try:
-            found = calibration_of(content[name])
-        except LookupError as error:
-            raise TrainingError(
-                f"bundle {parent.sha256} cannot be recalibrated: {name}: {error}; valid: refit once"
-            ) from error
+        found = calibration_of(content[name])
         if found != parent.manifest.calibration:
             raise TrainingError(
                 f"bundle {parent.sha256} cannot be recalibrated: {name} has {found}; valid: "

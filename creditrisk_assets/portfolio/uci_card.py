@@ -5,7 +5,7 @@ This module holds the fields, codes and features of this data set; modelling bel
 The target is default in the next month, so its score is a one-month behavioural score.
 """
 
-from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,6 @@ PAY = ("pay_0", "pay_2", "pay_3", "pay_4", "pay_5", "pay_6")
 BILL = tuple(f"bill_amt{month}" for month in range(1, 7))
 PAID = tuple(f"pay_amt{month}" for month in range(1, 7))
 PEOPLE = ("sex", "education", "marriage", "age")
-
-_LATE, _BILL, _PAID, _UTILISATION = (
-    tuple(f"{name}_{month}" for month in range(1, 7))
-    for name in ("late", "bill", "paid", "utilisation")
-)
-"""Feature names of the monthly columns."""
 
 AGE_BANDS = (25, 35, 45, 62)
 """The last band begins at the age of an elderly applicant by 12 CFR 1002.2(o); it holds 0.7 % of
@@ -128,41 +122,15 @@ _FEATURES = (
 )
 
 
-class _Columns:
-    """Columns by name, each a row of one matrix. Columns with the same formula are computed
-    together: for a single customer each node of the graph costs more than its arithmetic.
-
-    Args:
-        xp: the array namespace.
-        names: names of the columns.
-        values: columns x customers.
-    """
-
-    def __init__(self, xp: Any, names: Sequence[str], values: Any) -> None:
-        self._xp = xp
-        self._places = {name: place for place, name in enumerate(names)}
-        self._values = values
-
-    def __getitem__(self, names: Sequence[str]) -> Any:
-        """Matrix of the named columns, in the order of the names."""
-        places = np.array([self._places[name] for name in names], dtype=np.int64)
-        return self._xp.take(self._values, self._xp.asarray(places), axis=0)
-
-    def with_columns(self, *more: tuple[Sequence[str], Any]) -> "_Columns":
-        """Add blocks of columns, each with its names."""
-        names = [*self._places, *(name for block, _ in more for name in block)]
-        return _Columns(
-            self._xp,
-            names,
-            self._xp.concat([self._values, *(values for _, values in more)], axis=0),
-        )
-
-
 def compute_features(raw: Any) -> Any:
     """Compute the feature matrix of the portfolio, in array-API code.
 
-    Only small whole numbers, whose sums are exact in any order, are summed by reduction; fractions
-    are added column by column.
+    Month 1 is the latest (September), month 6 the oldest (April). The payment of a month is due for
+    the bill of the month before. A formula over months gives a feature for each month: `late` gives
+    `late_1` to `late_6`.
+
+    No bit of a row depends on the number of rows: sums over months are of whole numbers, which
+    float32 (counts) or float64 (amounts) adds exactly in any order.
 
     Args:
         raw: rows x 23 fields, float32, columns in contract order.
@@ -172,105 +140,75 @@ def compute_features(raw: Any) -> Any:
     """
     xp = raw.__array_namespace__()
 
-    def each(*values: float, times: int = 1) -> Any:
-        return xp.asarray(np.repeat(np.array(values, dtype=np.float32), times)[:, None])
+    def total(months: Any) -> Any:
+        return xp.sum(months, axis=1, keepdims=True)
 
-    def as_float(condition: Any) -> Any:
-        return xp.astype(condition, xp.float32)
+    def total_amount(months: Any) -> Any:
+        return xp.astype(total(xp.astype(months, xp.float64)), xp.float32)
 
-    def part_by_part(operation: Callable[[Any, Any], Any], values: Any, parts: int) -> Any:
-        # In a fixed order: a reduction may add fractions in a different order on another processor.
-        width = values.shape[0] // parts
-        result = values[:width, :]
-        for part in range(1, parts):
-            result = operation(result, values[part * width : (part + 1) * width, :])
-        return result
+    def count(months: Any) -> Any:
+        return total(xp.astype(months, xp.float32))
 
-    columns = _Columns(xp, ("limit", *PEOPLE, *PAY, *_BILL, *_PAID), xp.matrix_transpose(raw))
-    one, two = each(1.0), each(2.0)
-    late = xp.maximum(columns[PAY], each(0.0))
-    by_month = [
-        as_float(columns[PAY + PAY] > each(0.0, 1.0, times=6)),
-        as_float(columns[PAY + PAY + _PAID] == each(-2.0, -1.0, 0.0, times=6)),
-        late,
-        late * each(6.0, 5.0, 4.0, 3.0, 2.0, 1.0),
-    ]
-    change = tuple(f"change_{month}" for month in range(1, 6))
-    columns = columns.with_columns(
-        (_LATE, late),
-        (
-            (
-                *(
-                    "months_late",
-                    "months_very_late",
-                    "months_without_consumption",
-                    "months_paid_in_full",
-                    "months_unpaid",
-                ),
-                *("late_sum", "late_recency"),
-            ),
-            xp.sum(xp.reshape(xp.concat(by_month, axis=0), (7, 6, -1)), axis=1),
-        ),
-        (change, xp.abs(columns[_BILL[1:]] - columns[_BILL[:5]])),
+    # `xp.max` traces to branches: the features of one row take 72 in place of 45 microseconds.
+    def largest(months: Any) -> Any:
+        return reduce(xp.maximum, by_month(months))
+
+    def smallest(months: Any) -> Any:
+        return reduce(xp.minimum, by_month(months))
+
+    def by_month(months: Any) -> list[Any]:
+        return [months[:, month : month + 1] for month in range(6)]
+
+    limit, status, bill, paid = (
+        raw[:, _COLUMN[names[0]] : _COLUMN[names[-1]] + 1]
+        for names in (("limit_bal",), PAY, BILL, PAID)
     )
-    # A payment of a month answers the bill of the month before.
-    five = [name for month in zip(_BILL[1:], _PAID[:5], change, strict=True) for name in month]
-    columns = columns.with_columns(
-        (("owed", "paid_since", "moved"), part_by_part(xp.add, columns[five], 5))
-    )
-    columns = columns.with_columns(
-        (
-            ("rise", "bill_less_paid", "late_before", "available"),
-            columns[("bill_1", "bill_1", "late_sum", "limit")]
-            - columns[("bill_6", "paid_since", "late_1", "bill_1")],
-        )
-    )
-    columns = columns.with_columns(
-        (
-            ("billed", "paid", "spent", "left"),
-            columns[("bill_1", "paid_since", "rise", "bill_less_paid")]
-            + columns[("owed", "paid_6", "paid_since", "paid_6")] * each(1.0, 1.0, 1.0, -1.0),
-        )
-    )
-    columns = columns.with_columns(
-        (
-            ("bill_mean", "paid_mean", "bill_movement", "spent_mean", "late_before_mean"),
-            columns[("billed", "paid", "moved", "spent", "late_before")]
-            / each(6.0, 6.0, 5.0, 5.0, 5.0),
-        )
-    )
-    columns = columns.with_columns(
-        (
-            (
-                *("utilisation_mean", "paid_of_limit", "utilisation_movement", "spending_of_limit"),
-                *("balance_after_payments", "utilisation_trend", *_UTILISATION),
-            ),
-            columns[
-                ("bill_mean", "paid_mean", "bill_movement", "spent_mean", "left", "rise", *_BILL)
-            ]
-            / columns[("limit",)],
-        ),
-        (
-            (*(f"paid_of_bill_{month}" for month in range(1, 6)), "paid_of_bills"),
-            xp.minimum(
-                columns[(*_PAID[:5], "paid_since")]
-                / xp.maximum(columns[(*_BILL[1:], "owed")], one),
-                two,
-            ),
-        ),
-        (("late_trend",), columns[("late_1",)] - columns[("late_before_mean",)]),
-    )
-    six = [
-        name
-        for month in zip(_LATE, _UTILISATION, _UTILISATION, _PAID, _PAID, strict=True)
-        for name in month
-    ]
-    sign = (1.0, 1.0, -1.0, -1.0, 1.0)  # the minimum is the maximum of the negated values
-    extremes = part_by_part(xp.maximum, columns[six] * each(*sign * 6), 6) * each(*sign)
-    columns = columns.with_columns(
-        (("late_max", "utilisation_max", "utilisation_min", "paid_min", "paid_max"), extremes)
-    )
-    return xp.matrix_transpose(columns[[feature.name for feature in _FEATURES]])
+    recency = xp.asarray(np.array([[6, 5, 4, 3, 2, 1]], dtype=np.float32))
+
+    late = xp.maximum(status, 0.0)
+    utilisation = bill / limit
+    bill_1, bill_6, bills_before = bill[:, :1], bill[:, 5:], bill[:, 1:]
+    payments, paid_6 = paid[:, :5], paid[:, 5:]
+    late_1, late_sum = late[:, :1], total(late)
+    owed = total_amount(bills_before)
+    paid_since = total_amount(payments)
+    bill_mean = (bill_1 + owed) / 6
+    paid_mean = (paid_since + paid_6) / 6
+    bill_movement = total_amount(xp.abs(bills_before - bill[:, :5])) / 5
+
+    formulas = {
+        "limit": limit,
+        "late": late,
+        "late_max": largest(late),
+        "months_late": count(status > 0),
+        "months_very_late": count(status > 1),
+        "late_sum": late_sum,
+        "late_recency": total(late * recency),
+        "months_without_consumption": count(status == -2),
+        "months_paid_in_full": count(status == -1),
+        "utilisation": utilisation,
+        "utilisation_mean": bill_mean / limit,
+        "utilisation_max": largest(utilisation),
+        "utilisation_min": smallest(utilisation),
+        "bill": bill,
+        "bill_mean": bill_mean,
+        "available": limit - bill_1,
+        "bill_movement": bill_movement,
+        "utilisation_movement": bill_movement / limit,
+        "spending_of_limit": (bill_1 - bill_6 + paid_since) / 5 / limit,
+        "paid": paid,
+        "paid_mean": paid_mean,
+        "paid_min": smallest(paid),
+        "paid_max": largest(paid),
+        "months_unpaid": count(paid == 0),
+        "paid_of_bill": xp.minimum(payments / xp.maximum(bills_before, 1.0), 2.0),
+        "paid_of_bills": xp.minimum(paid_since / xp.maximum(owed, 1.0), 2.0),
+        "paid_of_limit": paid_mean / limit,
+        "balance_after_payments": (bill_1 - paid_since - paid_6) / limit,
+        "utilisation_trend": (bill_1 - bill_6) / limit,
+        "late_trend": late_1 - (late_sum - late_1) / 5,
+    }
+    return xp.concat([*formulas.values()], axis=1)
 
 
 REASONS = (

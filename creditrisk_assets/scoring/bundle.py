@@ -457,14 +457,24 @@ class BundlePlace(_Document):
     bundle_sha256: str
 
 
-class ChampionRecord(BaseModel):
+class ModelRef(BundlePlace):
+    """Version of the model: its bundle, its number, and its address in MLflow. `fallback` is the
+    scorecard of the same rows, for a bundle that cannot be loaded; None if the bundle is the
+    scorecard.
+    """
+
+    model_version: str
+    mlflow_uri: str
+    fallback: BundlePlace | None = None
+
+
+class ChampionRecord(ModelRef):
     """Content of a materialization of the `champion` asset: the bundle in force, its rule, and the
     reason.
 
-    `fallback` is the scorecard of the same rows, for a bundle that cannot be loaded; None if the
-    bundle is the scorecard. `verdict` and `reason` are those of the latest materialization, which
-    may be about a rejected challenger; `in_force_verdict` and `in_force_reason` are those of the
-    change that put the current bundle and rule in force. Addresses are relative to the data folder.
+    `verdict` and `reason` are those of the latest materialization, which may be about a rejected
+    challenger; `in_force_verdict` and `in_force_reason` are those of the change that put the
+    current bundle and rule in force.
     `documents_uri` is the folder of the model card and the plots; `ledger_entry` and
     `ledger_sha256` name the last entry of the ledger at that time. Dumps exclude the fields that do
     not decide, so that stored decisions keep their bytes.
@@ -472,14 +482,9 @@ class ChampionRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    mlflow_uri: str
-    artifact_uri: str
-    model_version: str
-    bundle_sha256: str
     verdict: str
     reason: str
     rule: DecisionRule
-    fallback: BundlePlace | None = None
     documents_uri: str | None = Field(None, exclude=True)
     ledger_entry: int | None = Field(None, exclude=True)
     ledger_sha256: str | None = Field(None, exclude=True)
@@ -504,6 +509,4 @@ class ChampionRecord(BaseModel):
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> "ChampionRecord":
         """Parse the values of an asset materialization's metadata; other values are ignored."""
-        return cls.model_validate(
-            {name: value for name, value in values.items() if name in cls.model_fields}
-        )
+        return cls.model_validate(values)

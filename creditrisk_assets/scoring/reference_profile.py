@@ -17,11 +17,10 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from creditrisk_assets.scoring.bundle import REFERENCE, REFERENCE_PROFILE, Bundle, InputField
+from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, Bundle, InputField
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -232,18 +231,8 @@ def profile_of_rows(
 
 
 def reference_profile_of(bundle: Bundle) -> ReferenceProfile:
-    """Read the profile of a bundle; for older bundles without a profile, compute it from their
-    sample of training rows.
-    """
-    try:
-        return ReferenceProfile.model_validate_json(bundle.document(REFERENCE_PROFILE))
-    except FileNotFoundError:
-        table = pq.read_table(pa.BufferReader(bundle.document(REFERENCE)))
-        score = table.column(SCORE).to_numpy()
-        raw = np.stack([table.column(name).to_numpy() for name in bundle.input_names], axis=1)
-        return profile_of_rows(
-            raw, score, np.ones(len(score), dtype=np.int64), bundle.manifest.inputs
-        )
+    """Read the profile of a bundle."""
+    return ReferenceProfile.model_validate_json(bundle.document(REFERENCE_PROFILE))
 
 
 def bin_edges(reference: FloatArray) -> FloatArray:

@@ -293,7 +293,7 @@ class _Demo:
             "; ".join(f"{code}: {text}" for code, text in decision.reasons)
             or "nothing raises the risk"
         )
-        probability = f"PD {decision.kept['default_probability']:.4f}"
+        probability = f"PD {decision.stored['default_probability']:.4f}"
         self.console.print(f"  decision {identity}: {probability}. {reasons}", soft_wrap=True)
         for version, answer in sorted(caller.last_by_version.items()):
             identity = answer["decision_id"]
@@ -302,10 +302,10 @@ class _Demo:
             )
             self._expect(
                 decision.exact
-                and decision.kept["default_probability"] == answer["default_probability"],
+                and decision.stored["default_probability"] == answer["default_probability"],
                 f"the API's decision {identity} by {version} is in its log and is reproduced bit "
                 "for bit",
-                f"the API's decision {identity}: answer {answer}, stored {decision.kept}, now "
+                f"the API's decision {identity}: answer {answer}, stored {decision.stored}, now "
                 f"{decision.now}",
             )
         wrong = [

@@ -1,9 +1,8 @@
-"""API keys: who may ask the API, for what. One file holds them all; this module makes, checks and
-revokes them.
+"""Makes, checks and revokes API keys, all in one file.
 
-The file has no secret in it, only the SHA-256 of each key. A plain SHA-256 is right here: a key is
-256 random bits, which no dictionary holds and nobody can go through, so a slow, salted hash would
-cost time at each request and add nothing.
+The file holds no secret, only the SHA-256 of each key. A plain SHA-256 is enough: a key has 256
+random bits, which no dictionary and no search can find, so a slow, salted hash would only cost time
+at each request.
 """
 
 import datetime
@@ -30,35 +29,29 @@ log = structlog.get_logger()
 
 Scope = Literal["predict", "read", "admin"]
 SCOPES: tuple[Scope, ...] = ("predict", "read", "admin")
-"""`predict` asks for decisions, `read` looks at decisions, reports and metrics, `admin` does
-everything.
-"""
+"""`predict` allows decisions, `read` past decisions, reports and metrics, `admin` everything."""
 
 LIVE_KEYS_LIMIT = 2
-"""Keys of one caller that work at a time: one in use, one that is being rotated in."""
+"""Live keys of a caller: one in use, and its successor."""
 
 LOOK_SECONDS = 1.0
-"""How often a running API looks whether the file has changed; so long may a revoked key go on
-working.
-"""
+"""Time between two checks of the file by a running API; a revoked key may work for this long."""
 
 KEY = re.compile(r"cr_([0-9a-f]{12})_[0-9a-f]{64}", re.ASCII)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 ANONYMOUS_NAME = "anonymous"
 NO_KEY = bytes(32)
-"""What an unknown key is compared with, so that it takes as long as a known one. No text is known
-to have this SHA-256.
+"""Compared with unknown keys, so that they take as long as known ones. No text with this SHA-256 is
+known.
 """
 
 
 class KeysError(RuntimeError):
-    """Keys that cannot be read, or a change of them that is refused. The message says what to
-    do.
-    """
+    """The keys cannot be read, or a change of them is refused. The message has advice."""
 
 
 class OpenBeyondLoopback(RuntimeError):
-    """An API that would listen beyond this machine and ask nobody for a key."""
+    """The API would listen beyond this machine without keys."""
 
 
 class _Document(BaseModel):
@@ -66,7 +59,7 @@ class _Document(BaseModel):
 
 
 class Key(_Document):
-    """One key, without its secret. Times are UTC."""
+    """A key, without its secret. Times are UTC."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -74,11 +67,11 @@ class Key(_Document):
     expires: datetime.datetime | None = None
 
     def is_live(self, now: datetime.datetime) -> bool:
-        """Whether it works at this moment."""
+        """True if the key has not expired."""
         return self.expires is None or now < self.expires
 
 
-class Holder(_Document):
+class KeyOwner(_Document):
     """A caller's scopes and keys."""
 
     scopes: Annotated[list[Scope], Field(min_length=1)]
@@ -89,14 +82,12 @@ class KeyFile(_Document):
     """The whole file: callers by name."""
 
     format: Literal[1] = 1
-    callers: dict[Annotated[str, StringConstraints(pattern=NAME)], Holder] = {}
+    callers: dict[Annotated[str, StringConstraints(pattern=NAME)], KeyOwner] = {}
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: a name, what they may do (with what follows from it), and by which key; None where
-    none was asked for.
-    """
+    """The sender of a request: name, effective scopes, and the key's id (None without a key)."""
 
     name: str
     scopes: frozenset[str]
@@ -104,16 +95,16 @@ class Caller:
 
 
 ANONYMOUS = Caller(ANONYMOUS_NAME, frozenset(SCOPES))
-"""Whoever asks an API without keys, which listens on loopback only."""
+"""The caller of an API without keys, which listens on loopback only."""
 
 
-def implied(scopes: Sequence[str]) -> frozenset[str]:
-    """The scopes and what follows from them: `admin` may do everything."""
+def effective_scopes(scopes: Sequence[str]) -> frozenset[str]:
+    """The scopes and those that they imply: `admin` implies all."""
     return frozenset(SCOPES) if "admin" in scopes else frozenset(scopes)
 
 
 def read_keys(path: Path) -> KeyFile:
-    """The file's callers; none where it does not exist or is empty.
+    """The file's callers; none if it is missing or empty.
 
     Raises:
         KeysError: if it cannot be read, or is no file of keys.
@@ -129,7 +120,7 @@ def read_keys(path: Path) -> KeyFile:
     try:
         return KeyFile.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]  # without what is there: it may be a key
+        first = error.errors(include_input=False)[0]  # the input may be a key
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise KeysError(
             f"{path} is no file of keys: {place}: {first['msg']}; valid: what `creditrisk keys` "
@@ -140,10 +131,10 @@ def read_keys(path: Path) -> KeyFile:
 def create_key(
     path: Path, name: str, scopes: Sequence[Scope], expires: datetime.datetime | None = None
 ) -> str:
-    """The first key of a new caller. It is told this once and kept nowhere.
+    """Make the first key of a new caller. The key itself is not stored.
 
     Raises:
-        KeysError: if the name is taken or no name, or the scopes are none.
+        KeysError: if the name is in use or invalid, or a scope is invalid or none is named.
     """
     if not re.fullmatch(NAME, name) or name == ANONYMOUS_NAME:
         raise KeysError(
@@ -151,64 +142,62 @@ def create_key(
         )
     if not scopes or not {*scopes} <= {*SCOPES}:
         raise KeysError(f"scopes {list(scopes)}; valid: at least one of {', '.join(SCOPES)}")
-    with _changing(path) as callers:
+    with _edit_callers(path) as callers:
         if name in callers:
             raise KeysError(
                 f"{name} has keys; `creditrisk keys rotate {name}` adds one, or take another name"
             )
         text, key = _new_key(expires)
-        callers[name] = Holder(scopes=sorted({*scopes}, key=SCOPES.index), keys=[key])
+        callers[name] = KeyOwner(scopes=sorted({*scopes}, key=SCOPES.index), keys=[key])
     return text
 
 
 def rotate_key(path: Path, name: str, expires: datetime.datetime | None = None) -> str:
-    """A second key for a caller, so that the first can be revoked when nobody uses it any more.
-    Expired ones go.
+    """Make a second key of a caller, so that the first can be revoked later. Expired keys are
+    removed.
 
     Raises:
-        KeysError: if there is no such caller, or two keys work already.
+        KeysError: if there is no such caller, or it has two live keys.
     """
-    with _changing(path) as callers:
-        holder = _holder(callers, name)
-        live = [key for key in holder.keys if key.is_live(_now())]
+    with _edit_callers(path) as callers:
+        owner = _owner_of(callers, name)
+        live = [key for key in owner.keys if key.is_live(_now())]
         if len(live) >= LIVE_KEYS_LIMIT:
             ids = " or ".join(f"`creditrisk keys revoke {name} --key {key.id}`" for key in live)
             raise KeysError(f"{name} has {len(live)} keys that work; first {ids}")
         text, key = _new_key(expires)
-        callers[name] = Holder(scopes=holder.scopes, keys=[*live, key])
+        callers[name] = KeyOwner(scopes=owner.scopes, keys=[*live, key])
     return text
 
 
 def revoke_keys(path: Path, name: str, key_id: str | None = None) -> list[str]:
-    """End one key of a caller, or all. A caller without keys is forgotten.
+    """Revoke one key of a caller, or all. A caller without keys is removed.
 
     Returns:
-        Ids of the keys that have ended.
+        Ids of the revoked keys.
 
     Raises:
         KeysError: if there is no such caller, or no such key.
     """
-    with _changing(path) as callers:
-        holder = _holder(callers, name)
-        kept = [key for key in holder.keys if key_id is not None and key.id != key_id]
-        if len(kept) == len(holder.keys):
-            known = ", ".join(key.id for key in holder.keys)
+    with _edit_callers(path) as callers:
+        owner = _owner_of(callers, name)
+        remaining = [key for key in owner.keys if key_id is not None and key.id != key_id]
+        if len(remaining) == len(owner.keys):
+            known = ", ".join(key.id for key in owner.keys)
             raise KeysError(f"{name} has no key {key_id!r}; valid: {known}")
-        if kept:
-            callers[name] = Holder(scopes=holder.scopes, keys=kept)
+        if remaining:
+            callers[name] = KeyOwner(scopes=owner.scopes, keys=remaining)
         else:
             del callers[name]
-    return [key.id for key in holder.keys if key not in kept]
+    return [key.id for key in owner.keys if key not in remaining]
 
 
 class KeyRing:
-    """The keys of a running API. It follows the file: a key that was made or revoked counts within
-    about a second.
+    """The keys of a running API, which follow the file within about a second.
 
-    Whether the API asks for keys at all is decided once, at its start: with no keys in the file
-    everybody is anonymous until the first key appears; from then on, or from the start, a file that
-    is emptied or taken away lets nobody in. A file that can no longer be read leaves the last keys
-    in force, and `problem` says so.
+    While the file has never had a key since the start, every caller is anonymous. After the first
+    key every caller needs one, and an emptied or removed file refuses all. If the file cannot be
+    read any more, the last keys stay in force and `problem` has the reason.
 
     Args:
         path: the file.
@@ -219,25 +208,25 @@ class KeyRing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen = _stamp(path)
+        self._stamp = _stamp(path)
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._known = _by_id(read_keys(path))
-        self._asks = bool(self._known)
+        self._requires_keys = bool(self._known)
         self._problem: str | None = None
 
     @property
-    def asks_for_keys(self) -> bool:
-        """Whether a caller needs a key."""
+    def requires_keys(self) -> bool:
+        """True if a caller needs a key."""
         self._follow()
-        return self._asks
+        return self._requires_keys
 
     @property
     def problem(self) -> str | None:
-        """Why the file could not be read again, or None."""
+        """The reason for a failed read of the file, or None."""
         return self._problem
 
     def caller(self, text: bytes) -> Caller | None:
-        """Whose key this is; None for one that is unknown, revoked or expired."""
+        """The owner of a key; None if it is unknown, revoked or expired."""
         self._follow()
         known = self._known.get(text[3:15])
         digest = hashlib.sha256(text).digest()
@@ -257,9 +246,9 @@ class KeyRing:
             return
         self._look_at = now + LOOK_SECONDS
         stamp = _stamp(self._path)
-        if stamp == self._seen:
+        if stamp == self._stamp:
             return
-        self._seen = stamp
+        self._stamp = stamp
         try:
             self._known = _by_id(read_keys(self._path))
         except KeysError as error:
@@ -267,7 +256,7 @@ class KeyRing:
             log.error("keys_not_read", problem=self._problem, in_force="the keys read before")
             return
         self._problem = None
-        if self._asks and not self._known:
+        if self._requires_keys and not self._known:
             log.error(
                 "no_keys_left",
                 file=str(self._path),
@@ -275,42 +264,42 @@ class KeyRing:
             )
         else:
             log.info("keys_read", keys=len(self._known))
-        self._asks = self._asks or bool(self._known)
+        self._requires_keys = self._requires_keys or bool(self._known)
 
 
 def require_keys_beyond_loopback(
     host: str, ring: KeyRing, *, open_beyond_loopback: bool = False
 ) -> None:
-    """Refuse to listen beyond this machine while nobody is asked for a key.
+    """Refuse to listen beyond this machine without keys.
 
     Args:
         host: the address, or name, to listen on.
         ring: the keys.
-        open_beyond_loopback: it is wanted all the same, as in a container whose port is published
-            on loopback only.
+        open_beyond_loopback: allows it, as for a container whose port is published on loopback
+            only.
 
     Raises:
-        OpenBeyondLoopback: says what to run.
+        OpenBeyondLoopback: with the command to run.
     """
-    if ring.asks_for_keys or is_loopback(host):
+    if ring.requires_keys or is_loopback(host):
         return
     if not open_beyond_loopback:
         raise OpenBeyondLoopback(
             f"{host or 'every address'} can be reached from other machines, and there are no API "
-            "keys: everybody could ask anything. Make a key with `creditrisk keys create NAME "
-            "--scope predict`, or listen on 127.0.0.1. Where something else keeps strangers out "
+            "keys: any caller could send any request. Make a key with `creditrisk keys create NAME "
+            "--scope predict`, or listen on 127.0.0.1. If the address is protected by other means "
             "(a container's port that is published on loopback only), set "
             "CREDITRISK_OPEN_BEYOND_LOOPBACK=true."
         )
     log.warning(
         "open_beyond_loopback",
         host=host,
-        effect="whoever reaches this address may ask anything: there are no keys",
+        effect="any caller that reaches this address may send any request: there are no keys",
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name must resolve to such addresses
+    """True if only this machine can reach an address; a name must resolve to such addresses
     alone.
     """
     try:
@@ -320,10 +309,11 @@ def is_loopback(host: str) -> bool:
     if not host:
         return False  # every interface
     try:
-        found = {str(one[4][0]).partition("%")[0] for one in socket.getaddrinfo(host, None)}
+        entries = socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):
         return False
-    return all(ipaddress.ip_address(address).is_loopback for address in found)
+    addresses = {str(entry[4][0]).partition("%")[0] for entry in entries}
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
 def _now() -> datetime.datetime:
@@ -338,7 +328,7 @@ def _new_key(expires: datetime.datetime | None) -> tuple[str, Key]:
     )
 
 
-def _holder(callers: dict[str, Holder], name: str) -> Holder:
+def _owner_of(callers: dict[str, KeyOwner], name: str) -> KeyOwner:
     try:
         return callers[name]
     except KeyError:
@@ -352,12 +342,12 @@ def _holder(callers: dict[str, Holder], name: str) -> Holder:
 def _by_id(keys: KeyFile) -> dict[bytes, tuple[Caller, bytes, float | None]]:
     return {
         key.id.encode(): (
-            Caller(name, implied(holder.scopes), key.id),
+            Caller(name, effective_scopes(owner.scopes), key.id),
             bytes.fromhex(key.sha256),
             None if key.expires is None else key.expires.timestamp(),
         )
-        for name, holder in keys.callers.items()
-        for key in holder.keys
+        for name, owner in keys.callers.items()
+        for key in owner.keys
     }
 
 
@@ -370,9 +360,9 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 @contextmanager
-def _changing(path: Path) -> Iterator[dict[str, Holder]]:
-    """The callers, to be changed in place; written when the block ends well. Two who change them
-    wait for each other.
+def _edit_callers(path: Path) -> Iterator[dict[str, KeyOwner]]:
+    """The callers, to change in place; written if the block ends without an error. A lock lets one
+    process at a time change them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{path}.lock").open("w") as lock:
@@ -383,9 +373,8 @@ def _changing(path: Path) -> Iterator[dict[str, Holder]]:
 
 
 def _replace(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}."
-    )  # readable by its owner only
+    # The temporary file is readable by its owner only.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)

@@ -1,12 +1,12 @@
-"""How much one caller may ask, over all worker processes of a host.
+"""Limits the request rate of each caller, over all worker processes of a host.
 
-GCRA (the generic cell rate algorithm of ITU-T I.371): of each caller one number is kept, the
-theoretical arrival time of the next request at an even pace. Each request that is let through moves
-it on by 1/rate, and one that would bring it more than burst/rate ahead of the clock is refused.
+GCRA (the generic cell rate algorithm of ITU-T I.371) stores one number for each caller, the
+theoretical arrival time of the next request at an even pace. Each admitted request moves it by
+1/rate; a request that would move it more than burst/rate ahead of the clock is refused.
 
-The numbers stand in a file that all workers have mapped. CLOCK_MONOTONIC is one clock for all
-processes of a host, and a record lock of fcntl, which ends with its process however that ends,
-keeps two workers from changing one caller's number at a time.
+The numbers are in a file that all workers map. CLOCK_MONOTONIC is one clock for all processes of a
+host. A record lock of fcntl, which ends with its process even in a crash, lets one worker at a time
+change a caller's number.
 """
 
 import fcntl
@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CALLERS_LIMIT = 4_096
-"""Slots of the table; a caller takes one at the first request and keeps it as long as the file is
-there.
-"""
+"""Slots of the table; a caller's first request takes one for as long as the file exists."""
 
 SLOT = struct.Struct("=Qd")
 """Hash of the caller's name, and the theoretical arrival time in seconds of CLOCK_MONOTONIC."""
@@ -30,7 +28,7 @@ SLOT = struct.Struct("=Qd")
 MOMENT = struct.Struct("=d")
 HASH_BYTES = SLOT.size - MOMENT.size
 TABLE_LOCK = CALLERS_LIMIT * SLOT.size
-"""Offset, behind the last slot, of the byte whose lock is held while a slot is taken."""
+"""Offset of the byte, after the last slot, that is locked while a slot is assigned."""
 
 
 class TooManyCallers(RuntimeError):
@@ -39,7 +37,7 @@ class TooManyCallers(RuntimeError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A request over the limit: when the next one would be let through, and the limit."""
+    """A request over the limit: seconds until the next may pass, and the limit."""
 
     seconds: float
     rate: float
@@ -47,8 +45,8 @@ class Refusal:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the caller is told (draft-ietf-httpapi-ratelimit-headers): nothing is left, and for
-        how long.
+        """The answer's headers (draft-ietf-httpapi-ratelimit-headers): nothing remains, and the
+        time to wait.
         """
         wait = str(max(1, math.ceil(self.seconds)))
         window = max(1, math.ceil(self.burst / self.rate))
@@ -62,11 +60,11 @@ class Refusal:
 class RateLimiter:
     """The limit of each caller: `burst` requests at once, and `rate` a second in the long run.
 
-    In any window of t seconds no caller gets more than burst + rate * t requests through, by all
-    processes together. One process uses it from one thread at a time.
+    In any window of t seconds at most burst + rate * t requests of a caller pass, over all
+    processes. One thread of a process uses it at a time.
 
     Args:
-        path: the shared file; made where it does not exist.
+        path: the shared file; created if missing.
         rate: requests a second, above 0.
         burst: requests at once, at least 1.
     """
@@ -82,19 +80,19 @@ class RateLimiter:
         self._ahead = burst / rate
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # All of it now: a page that a full disk has no room for would end the process that writes
-        # to it. What is there stays.
+        # Allocated now: a write to a mapped page without disk space would kill the process. The
+        # present content stays.
         os.posix_fallocate(self._file, 0, TABLE_LOCK)
         self._table = mmap.mmap(self._file, TABLE_LOCK)
         self._places: dict[str, int] = {}
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._table.close()
         os.close(self._file)
 
     def refusal(self, caller: str) -> Refusal | None:
-        """Count one request of a caller: None if it may go on."""
+        """Count one request of a caller; None if it may pass."""
         place = self._places.get(caller)
         if place is None:
             place = self._places[caller] = self._place(caller)
@@ -102,8 +100,8 @@ class RateLimiter:
         try:
             now = time.monotonic()
             (arrival,) = MOMENT.unpack_from(self._table, place)
-            # Behind the clock: nothing is used up. Further ahead than requests bring it: from
-            # before a reboot, or other limits.
+            # An arrival behind the clock means a full allowance. One that is further ahead than
+            # requests can move it is from before a reboot, or from other limits.
             if not now < arrival <= now + self._ahead + self._step:
                 arrival = now
             arrival += self._step
@@ -116,22 +114,23 @@ class RateLimiter:
         return Refusal(over, self._rate, self._burst)
 
     def _place(self, caller: str) -> int:
-        """Offset of a caller's moment; takes a slot for a new one."""
-        wanted = (
+        """Offset of a caller's number; assigns a slot to a new caller."""
+        # Never 0, which marks an empty slot.
+        caller_hash = (
             int.from_bytes(hashlib.sha256(caller.encode()).digest()[:HASH_BYTES], "big") | 1
-        )  # 0 is an empty slot
+        )
         fcntl.lockf(self._file, fcntl.LOCK_EX, 1, TABLE_LOCK)
         try:
             for step in range(CALLERS_LIMIT):
-                place = (wanted // 2 + step) % CALLERS_LIMIT * SLOT.size
+                place = (caller_hash // 2 + step) % CALLERS_LIMIT * SLOT.size
                 known, _ = SLOT.unpack_from(self._table, place)
                 if known == 0:
-                    SLOT.pack_into(self._table, place, wanted, 0.0)
-                if known in (0, wanted):
+                    SLOT.pack_into(self._table, place, caller_hash, 0.0)
+                if known in (0, caller_hash):
                     return place + HASH_BYTES
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, TABLE_LOCK)
         raise TooManyCallers(
-            f"more than {CALLERS_LIMIT} callers have asked; remove the file of the rate limit and "
-            "start the API again"
+            f"there are more than {CALLERS_LIMIT} callers; remove the file of the rate limit and "
+            "restart the API"
         )

@@ -1,6 +1,7 @@
-"""The rule of each route: the scope that it needs and the body that it takes; and its enforcement.
+"""The rule of each route, the scope that it requires and the body that it accepts, and its
+enforcement.
 
-A route that is not in the table needs `admin`: a forgotten route is closed, not open.
+A route that is not in the table requires `admin`: a forgotten route is closed, not open.
 """
 
 import base64
@@ -30,7 +31,7 @@ ONE_VALUE = (
     b"x-request-id",
     b"host",
 )
-"""Headers that have one meaning only where they are sent once."""
+"""Headers that may be sent only once; twice they would be ambiguous."""
 
 HOW_TO_SEND_A_KEY = (
     "; valid: `Authorization: Bearer <key>`, or `X-API-Key: <key>`; `creditrisk keys create` "
@@ -41,14 +42,14 @@ FOREIGN_HOST = (
     "`creditrisk keys create NAME --scope predict` makes a key"
 )
 NOBODY = Caller("nobody", frozenset())
-"""The caller of a public route, whose key is not looked at."""
+"""The caller of a public route, where no key is read."""
 
 ALWAYS: Headers = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
 NO_STORE: Headers = ((b"cache-control", b"no-store"),)
-"""An answer is about a customer: no browser or proxy keeps it."""
+"""Answers are about customers: no browser or proxy may store them."""
 
 FETCH_NOTHING = b"default-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 OWN_PAGE = FETCH_NOTHING + (
@@ -58,16 +59,16 @@ DOCUMENTATION = FETCH_NOTHING + (
     b"; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:"  # noqa: E501
     b"; connect-src 'self'; worker-src blob:"
 )
-"""Swagger UI and ReDoc are started by a script in their page, and style themselves."""
+"""Swagger UI and ReDoc have inline scripts and styles."""
 CARD = FETCH_NOTHING + b"; style-src 'unsafe-inline'; img-src data:"
-"""The model card has its style and its pictures in itself, and nothing else."""
+"""The model card holds its style and its pictures, and nothing else."""
 
 REPORT = FETCH_NOTHING + (
     b"; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"  # noqa: E501
     b"; worker-src blob:; sandbox allow-scripts allow-downloads"
 )
-"""An Evidently report holds its own scripts and data. In a sandbox it has no origin: it cannot ask
-the API anything.
+"""An Evidently report holds its own scripts and data. In a sandbox it has no origin, so it cannot
+call the API.
 """
 
 
@@ -84,11 +85,11 @@ class Body:
 
     Args:
         limit: bytes.
-        types: media types; none: any.
+        types: media types; empty for any.
         other_names: other names of these; accepted, and not documented.
-        seconds: until the body is whole or, where it is streamed, between two pieces of it.
-        streamed: whether the route reads it piece by piece; otherwise it is whole before the route
-            is called.
+        seconds: time limit of the whole body or, if streamed, of each piece.
+        streamed: True if the route reads it piece by piece; otherwise it is complete before the
+            route is called.
     """
 
     limit: int
@@ -103,12 +104,12 @@ class Rule:
     """The rule of a route.
 
     Args:
-        template: its path as metrics name it, with a name where a value stands.
-        scopes: any one of them is enough; none: the route is public.
-        body: the body that it takes.
+        template: its path for metrics, with names in place of values.
+        scopes: any one of them is enough; empty for a public route.
+        body: the body that it accepts.
         headers: of every answer.
-        page: whether people open it in a browser, which may then ask them for a key.
-        allow: the route's methods, where the request's is none of them.
+        page: True for a page in a browser, which may then prompt for a key.
+        allow: the route's methods, if the request's is not one of them.
     """
 
     template: str
@@ -130,9 +131,9 @@ class RouteTable:
 
     Args:
         exact: rules by method and path.
-        prefixes: rules by method and the beginning of the path, which ends with a slash; the first
-            that fits counts.
-        other: the rule of everything else.
+        prefixes: rules by method and prefix of the path, which ends with a slash; the first match
+            applies.
+        other: the rule of all other requests.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class RouteTable:
         self._prefixes = tuple(prefixes)
         self._other = other
         public = {path for (_, path), rule in exact.items() if not rule.scopes}
-        self._otherwise = {
+        self._other_methods = {
             path: replace(
                 other,
                 scopes=PUBLIC if path in public else other.scopes,
@@ -161,10 +162,10 @@ class RouteTable:
         found = self._exact.get((method, path))
         if found is not None:
             return found
-        for asked, prefix, rule in self._prefixes:
-            if method == asked and path.startswith(prefix):
+        for rule_method, prefix, rule in self._prefixes:
+            if method == rule_method and path.startswith(prefix):
                 return rule
-        return self._otherwise.get(path, self._other)
+        return self._other_methods.get(path, self._other)
 
 
 def route_table(
@@ -176,19 +177,19 @@ def route_table(
 
     Args:
         settings: limits.
-        batch_types: media types that /predict/batch takes.
+        batch_types: media types that /predict/batch accepts.
         other_names: other names of these.
     """
     seconds = settings.limits.body_seconds
     small = Body(settings.limits.predict_body_limit, (), seconds)
-    one = Body(
+    customer = Body(
         settings.limits.predict_body_limit,
         (JSON_TYPE,),
         seconds,
         other_names=frozenset({"text/json"}),
     )
     form = Body(settings.limits.predict_body_limit, (JSON_TYPE, FORM_TYPE), seconds)
-    many = Body(
+    batch = Body(
         settings.limits.batch_body_limit,
         tuple(batch_types),
         seconds,
@@ -196,9 +197,8 @@ def route_table(
         other_names=frozenset(other_names),
     )
     page, documentation, report = _headers(OWN_PAGE), _headers(DOCUMENTATION), _headers(REPORT)
-    static = _headers(
-        FETCH_NOTHING, ((b"cache-control", b"no-cache"),)
-    )  # asked for again by its ETag
+    # Browsers revalidate static files by their ETag.
+    static = _headers(FETCH_NOTHING, ((b"cache-control", b"no-cache"),))
 
     exact = {
         ("GET", "/health"): Rule("/health", PUBLIC, small),
@@ -207,9 +207,9 @@ def route_table(
         ("GET", "/docs"): Rule("/docs", PUBLIC, small, documentation),
         ("GET", "/redoc"): Rule("/redoc", PUBLIC, small, documentation),
         ("GET", "/favicon.ico"): Rule("/favicon.ico", PUBLIC, small),
-        ("POST", "/predict"): Rule("/predict", PREDICT, one),
-        ("POST", "/predict/batch"): Rule("/predict/batch", PREDICT, many),
-        ("POST", "/what-if"): Rule("/what-if", PREDICT, one, page, page=True),
+        ("POST", "/predict"): Rule("/predict", PREDICT, customer),
+        ("POST", "/predict/batch"): Rule("/predict/batch", PREDICT, batch),
+        ("POST", "/what-if"): Rule("/what-if", PREDICT, customer, page, page=True),
         ("POST", "/"): Rule("/", PREDICT, form, page, page=True),
         ("GET", "/"): Rule("/", READ, small, page, page=True),
         ("GET", "/monitoring"): Rule("/monitoring", READ, small, page, page=True),
@@ -218,11 +218,8 @@ def route_table(
         ("GET", "/metrics"): Rule("/metrics", READ, small),
     }
     prefixes = (
-        (
-            "GET",
-            "/decisions/",
-            Rule("/decisions/{id}", READ | PREDICT, small),
-        ),  # the route tells a caller only its own
+        # Without READ the route shows a caller only its own decisions.
+        ("GET", "/decisions/", Rule("/decisions/{id}", READ | PREDICT, small)),
         (
             "GET",
             "/reports/verdicts/",
@@ -238,31 +235,31 @@ def route_table(
 
 
 class Refused(HTTPException):
-    """A request that the gateway does not let through; `why` is a word for log and metrics,
+    """A request that the gateway does not let through; `reason` is a word for log and metrics,
     `caller` its caller where that is known.
     """
 
     def __init__(
         self,
         status: int,
-        why: str,
+        reason: str,
         detail: str,
         headers: Mapping[str, str] | None = None,
         caller: Caller | None = None,
     ) -> None:
         super().__init__(status, detail, dict(headers or {}))
-        self.why = why
+        self.reason = reason
         self.caller = caller
 
 
 class Admission:
-    """Decides whether a caller may send a request, before anything of its body is read.
+    """Admits or refuses the caller of a request, before its body is read.
 
     Args:
         ring: the keys.
         limiter: limits the rate of each caller, None for no limit. Anonymous callers are not
             limited: they are on this machine.
-        any_host: whether callers without a key may use another name than this machine's own.
+        any_host: True if callers without a key may use other names than this machine's own.
     """
 
     def __init__(self, ring: KeyRing, limiter: RateLimiter | None, *, any_host: bool) -> None:
@@ -279,10 +276,10 @@ class Admission:
             method: of HTTP.
             rule: of the route.
             headers: by name.
-            sent: the same as they were sent, with repetitions.
+            sent: the same, with repetitions.
 
         Raises:
-            Refused: says why the request is not let through.
+            Refused: if the request may not pass.
         """
         if len(headers) != len(sent):
             _refuse_contradictions(sent)
@@ -293,7 +290,7 @@ class Admission:
             raise Refused(
                 403, "cross_site", "another site's page may not ask this in its reader's name"
             )
-        if self._ring.asks_for_keys:
+        if self._ring.requires_keys:
             caller = self._caller_by_key(method, rule, headers)
         else:
             host = headers.get(b"host")
@@ -310,28 +307,28 @@ class Admission:
             challenge = 'Bearer realm="creditrisk"'
             if rule.page and method in ("GET", "HEAD"):
                 challenge = f'Basic realm="creditrisk", charset="UTF-8", {challenge}'
-            why, detail = (
+            reason, detail = (
                 ("no_key", "an API key is needed")
                 if key is None
                 else ("bad_key", "the API key is not valid, or expired")
             )
-            raise Refused(401, why, detail + HOW_TO_SEND_A_KEY, {"WWW-Authenticate": challenge})
+            raise Refused(401, reason, detail + HOW_TO_SEND_A_KEY, {"WWW-Authenticate": challenge})
         if caller.scopes.isdisjoint(rule.scopes):
             needed = " or ".join(sorted(rule.scopes))
             detail = f"{caller.name} may not do this: the scope {needed} is missing"
             raise Refused(403, "scope", detail, caller=caller)
-        over = None if self._limiter is None else self._limiter.refusal(caller.name)
-        if over is not None:
+        refusal = None if self._limiter is None else self._limiter.refusal(caller.name)
+        if refusal is not None:
             detail = (
-                f"{caller.name} asks more than {over.rate:g} times a second; wait "
-                f"{over.seconds:.3f} s"
+                f"{caller.name} sends more than {refusal.rate:g} requests a second; wait "
+                f"{refusal.seconds:.3f} s"
             )
-            raise Refused(429, "rate", detail, over.headers, caller)
+            raise Refused(429, "rate", detail, refusal.headers, caller)
         return caller
 
 
 def _key(headers: Mapping[bytes, bytes]) -> bytes | None:
-    """The key that a request carries, in whichever of three ways."""
+    """The key of a request, sent in one of three ways."""
     authorization = headers.get(b"authorization")
     if authorization is None:
         return headers.get(b"x-api-key")

@@ -1,8 +1,9 @@
-"""Many customers in one request: read as they come, decided some at a time, answered in kind.
+"""Answers `/predict/batch`: reads and decides many customers in chunks, and answers in the format
+of the request.
 
-The body is put on the disk first: a client that reads only after it has sent everything would
-otherwise wait for a server that reads on only when its answers are taken. Memory holds some hundred
-rows.
+The body is written to the disk first. Otherwise a client that reads nothing before it has sent
+everything, and a server that reads on only when its answers are read, would wait for each other.
+Memory holds some hundred rows.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from serving.http.batch_formats import (
     Record,
     Result,
     TableRow,
-    Unreadable,
+    UnreadableBody,
     Writer,
 )
 from serving.http.media_types import UnknownFormat, format_of
@@ -44,10 +45,10 @@ from serving.inference.decider import (
 )
 
 ROWS_TOGETHER = 256
-"""Rows of one run of the graph: some ten milliseconds in a thread of their own."""
+"""Rows of one run of the graph: some ten milliseconds in the batch thread."""
 
 PATIENCE_SECONDS = 30.0
-"""How long a batch that has begun waits for its turn while others keep the decider busy."""
+"""Longest time that a started batch waits for a busy decider."""
 
 PATIENCE_STEP_SECONDS = 0.1
 
@@ -57,10 +58,10 @@ class BatchHandler:
 
     Args:
         decider: makes the decisions.
-        portfolio: whose contract the rows must satisfy.
+        portfolio: its contract applies to the rows.
         read: reads a record.
-        rows_limit: how many a batch may have.
-        folder: where bodies are put.
+        rows_limit: largest number of rows.
+        folder: for bodies.
     """
 
     def __init__(
@@ -82,11 +83,11 @@ class BatchHandler:
         """Decide on a batch.
 
         Args:
-            request: its content type is one that the gateway has let through.
+            request: the gateway has checked its content type.
             key: its idempotency key.
 
         Raises:
-            HTTPException: if nothing in it can be read or decided.
+            HTTPException: if no row can be read or decided.
         """
         try:
             kind = format_of(
@@ -94,32 +95,32 @@ class BatchHandler:
             )
         except UnknownFormat as error:
             raise HTTPException(415, str(error)) from error
-        file = await self._received(request)
+        file = await self._receive(request)
         try:
             rows = _Rows(kind.records(yielding(file), self._portfolio), self._rows_limit)
-            results = self._decided(rows, request, key)
+            results = self._results(rows, request, key)
             first = await anext(results, None)
             if first is None:
                 raise HTTPException(422, "the batch has no record; valid: at least one")
-        except Unreadable as error:
+        except UnreadableBody as error:
             file.close()
             raise HTTPException(422, str(error)) from error
         except BaseException:
             file.close()
             raise
-        body = _written(kind.writer(self._portfolio), first, results, file)
+        body = _response_body(kind.writer(self._portfolio), first, results, file)
         return StreamingResponse(body, media_type=kind.media_type)
 
-    async def _received(self, request: Request) -> IO[bytes]:
+    async def _receive(self, request: Request) -> IO[bytes]:
         file: IO[bytes] | None = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the answer
             async for piece in request.stream():
                 file.write(piece)
-            file.seek(0)  # which writes what is still in its buffer
+            file.seek(0)  # flushes its buffer
         except BaseException as error:
-            with suppress(OSError):  # there may be no room for what is still in its buffer
+            with suppress(OSError):  # the disk may be too full for its buffer
                 if file is not None:
                     file.close()
             if isinstance(error, OSError):
@@ -127,25 +128,25 @@ class BatchHandler:
             raise
         return file
 
-    async def _decided(
+    async def _results(
         self, rows: "_Rows", request: Request, key: str | None
     ) -> AsyncIterator[list[Result]]:
-        """Results, some rows at a time, in order. Where the body cannot be read on, the last one
-        says so.
+        """Results in order, in chunks. If the rest of the body cannot be read, the last result has
+        the problem.
         """
         row = 0
         while True:
             try:
                 results, customers = await asyncio.to_thread(self._validated_rows, rows, request)
-            except Unreadable as error:
+            except UnreadableBody as error:
                 if row == 0:
                     raise
-                yield [_refused(row, str(error))]
+                yield [_problem_result(row, str(error))]
                 return
             if not results and not customers:
                 return
             if customers:
-                results += await self._decided_rows(customers, request, key, may_raise=row == 0)
+                results += await self._decide(customers, request, key, may_raise=row == 0)
             results.sort(key=lambda result: result.row)
             row = results[-1].row + 1
             yield results
@@ -153,17 +154,17 @@ class BatchHandler:
     def _validated_rows(
         self, rows: "_Rows", request: Request
     ) -> tuple[list[Result], list[tuple[int, dict[str, Any]]]]:
-        """The next rows: those that are wrong, and the customers on whom can be decided."""
+        """The next rows: results of invalid rows, and the valid customers."""
         may_read = "read" in request.state.caller.scopes
-        wrong, customers = [], []
-        for row, record in BATCH_YIELD.between(rows.some()):
+        invalid, customers = [], []
+        for row, record in BATCH_YIELD.between(rows.next_chunk()):
             if isinstance(record, NoRecord):
-                wrong.append(_refused(row, str(record)))
+                invalid.append(_problem_result(row, str(record)))
                 continue
             if isinstance(record, TableRow):
                 if record.faults:
                     problems = self._problems.of_cells(record.faults, may_read)
-                    wrong.append(Result(row, record.identifier, None, problems))
+                    invalid.append(Result(row, record.identifier, None, problems))
                 else:
                     customers.append((row, record.values))
                 continue
@@ -171,13 +172,13 @@ class BatchHandler:
                 customers.append((row, self._read(record)))
             except ValidationError as error:
                 problems = self._problems.of(error.errors(include_url=False), may_read)
-                wrong.append(
+                invalid.append(
                     Result(row, _text(record.get(self._portfolio.identifier)), None, problems)
                 )
                 continue
-        return wrong, customers
+        return invalid, customers
 
-    async def _decided_rows(
+    async def _decide(
         self,
         customers: list[tuple[int, dict[str, Any]]],
         request: Request,
@@ -196,29 +197,32 @@ class BatchHandler:
         )
         identifier = self._portfolio.identifier
         try:
-            answers = await self._patiently(batch, may_raise)
+            answers = await self._decide_with_retries(batch, may_raise)
         except (NoChampion, LogUnwritable, KeyUsed, Overloaded) as error:
             if may_raise:
                 raise
-            return [_refused(row, str(error), values.get(identifier)) for row, values in customers]
+            return [
+                _problem_result(row, str(error), values.get(identifier))
+                for row, values in customers
+            ]
         return [
             Result(row, values.get(identifier), answer)
             for (row, values), answer in zip(customers, answers, strict=True)
         ]
 
-    async def _patiently(self, batch: DecisionRequest, first: bool) -> list[bytes]:
-        give_up = time.monotonic() + (0 if first else PATIENCE_SECONDS)
+    async def _decide_with_retries(self, batch: DecisionRequest, first: bool) -> list[bytes]:
+        deadline = time.monotonic() + (0 if first else PATIENCE_SECONDS)
         while True:
             try:
                 return await self._decider.decide(batch)
             except Overloaded:
-                if time.monotonic() > give_up:
+                if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(PATIENCE_STEP_SECONDS)
 
 
 def yielding(file: IO[bytes]) -> IO[bytes]:
-    """The same file, read in small pieces, each after the single requests of that moment."""
+    """The same file, read in small pieces that each yield to single requests."""
     return io.BufferedReader(_Yielding(file), PIECE_BYTES)
 
 
@@ -243,19 +247,19 @@ class _Yielding(io.RawIOBase):
 
 
 class _Rows:
-    """The rows of a body, some at a time."""
+    """The rows of a body, in chunks."""
 
     def __init__(self, records: Iterator[Record], limit: int) -> None:
         self._records = records
         self._limit = limit
         self._row = 0
-        self._end: Unreadable | None = None
+        self._end: UnreadableBody | None = None
 
-    def some(self) -> list[tuple[int, Record]]:
+    def next_chunk(self) -> list[tuple[int, Record]]:
         """The next rows; none at the end.
 
         Raises:
-            Unreadable: if the body cannot be read on; what came before it has been given.
+            UnreadableBody: if the rest cannot be read; all rows before it were returned.
         """
         if self._end is not None:
             raise self._end
@@ -263,31 +267,31 @@ class _Rows:
         try:
             for record in islice(self._records, ROWS_TOGETHER):
                 if self._row == self._limit:
-                    raise Unreadable(
+                    raise UnreadableBody(
                         f"more than {self._limit:,} rows; valid: up to so many in one batch"
                     )
                 rows.append((self._row, record))
                 self._row += 1
-        except Unreadable as error:
+        except UnreadableBody as error:
             self._end = error
             if not rows:
                 raise
         return rows
 
 
-async def _written(
+async def _response_body(
     writer: Writer, first: list[Result], results: AsyncIterator[list[Result]], file: IO[bytes]
 ) -> AsyncIterator[bytes]:
     try:
         yield writer.rows(first)
-        async for some in results:
-            yield await asyncio.to_thread(writer.rows, some)
+        async for chunk in results:
+            yield await asyncio.to_thread(writer.rows, chunk)
         yield await asyncio.to_thread(writer.end)
     finally:
         file.close()
 
 
-def _refused(row: int, problem: str, identifier: str | None = None) -> Result:
+def _problem_result(row: int, problem: str, identifier: str | None = None) -> Result:
     return Result(row, identifier, None, ({"field": "body", "value": None, "problem": problem},))
 
 

@@ -1,11 +1,10 @@
-"""What `/predict/batch` takes and gives: the same customers and answers as JSON, as lines of JSON,
-as CSV, as Parquet, as an Arrow stream.
+"""The formats of `/predict/batch`: JSON, lines of JSON, CSV, Parquet, Arrow streams.
 
-A reader gives one thing after the other from a file, so that a batch is never held whole: a record
-of JSON that is still to be judged, a row of a table that has been, or why what stands there is
-neither. A writer turns results into bytes, some rows at a time.
+A reader yields the rows of a file one by one, so that a batch is never held whole: a JSON record
+before its validation, a row of a table after it, or a problem. A writer turns results into bytes,
+in chunks.
 
-Tables are read and judged as landed files are, by `portfolio.reading` and `portfolio.validation`.
+Tables are read and validated like landed files, by `landing.table_reader` and `landing.validation`.
 """
 
 import csv
@@ -32,36 +31,38 @@ PARQUET = "application/vnd.apache.parquet"
 ARROW = "application/vnd.apache.arrow.stream"
 
 PIECE_BYTES = 1 << 10
-"""Of a body, at once: two or three rows, or a thousand brackets, half a millisecond's work."""
+"""Bytes of a body that are read at once: two or three rows, or a thousand brackets, half a
+millisecond of work.
+"""
 
 RECORD_BYTES_LIMIT = 1 << 16
-"""A record, or a line, is some hundred bytes; longer ones are refused instead of being held."""
+"""Largest record or line; they have some hundred bytes."""
 
 TABLE_ROWS = 256
-"""Of a table, judged at once: some milliseconds' work."""
+"""Rows of a table that are validated at once: some milliseconds of work."""
 
 TABLE_BYTES = 1 << 14
-"""Of a table that is text, at once."""
+"""Bytes of a text table that are read at once."""
 
 ROW_GROUP_ROWS = 16_384
 TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\],]', re.DOTALL)
-"""What divides a JSON text: a whole text, or one sign. A quote alone begins a text that has not
-ended yet.
+"""Tokens that divide a JSON document: a string, or one sign. A lone quote starts an unfinished
+string.
 """
 
 
-class Unreadable(ValueError):
-    """Why the body cannot be read on from here."""
+class UnreadableBody(ValueError):
+    """The rest of the body cannot be read."""
 
 
 class NoRecord(ValueError):
-    """Why what stands in one place of a batch is no record; the next one may be."""
+    """An element of a batch is no record; the next one may be."""
 
 
 @dataclass(frozen=True)
 class CellFault:
-    """What is wrong with a cell of a table: its column, the value as text (None if it is missing),
-    why, and what is valid.
+    """A fault of a table's cell: column, value as text (None if missing), problem, and valid
+    values.
     """
 
     field: str
@@ -72,13 +73,13 @@ class CellFault:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of a table, judged.
+    """A validated row of a table.
 
     Attributes:
-        values: by field in the contract's order, and the identifier where there is one; empty if
-            the row breaks the contract.
-        identifier: of the customer, if it has one.
-        faults: what is wrong with it.
+        values: by field in the contract's order, and the identifier if there is one; empty if the
+            row breaks the contract.
+        identifier: of the customer, or None.
+        faults: its faulty cells.
     """
 
     values: dict[str, Any]
@@ -91,7 +92,7 @@ Record = dict[str, Any] | TableRow | NoRecord
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one row of a batch: an answer as JSON, or what is wrong with the row."""
+    """The result of a row of a batch: an answer as JSON, or problems."""
 
     row: int
     identifier: str | None
@@ -103,19 +104,19 @@ class Writer(Protocol):
     """Turns results into the bytes of a response."""
 
     def rows(self, results: Sequence[Result]) -> bytes:
-        """The bytes of some more rows; there may be none yet."""
+        """The bytes of more rows, possibly none yet."""
 
     def end(self) -> bytes:
-        """The bytes that are left."""
+        """The remaining bytes."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a batch.
+    """A format of a batch.
 
     Attributes:
         media_type: its name.
-        records: reads a body; raises `Unreadable` where it cannot go on.
+        records: reads a body; raises `UnreadableBody` if the rest cannot be read.
         writer: makes a writer of answers.
     """
 
@@ -131,21 +132,21 @@ def json_records(file: IO[bytes], _: Portfolio) -> Iterator[Record]:
 
 
 def line_records(file: IO[bytes], _: Portfolio) -> Iterator[Record]:
-    """A record of each line that is not empty."""
+    """The records of all lines that are not empty."""
     while line := file.readline(RECORD_BYTES_LIMIT + 1):
         if len(line) > RECORD_BYTES_LIMIT:
-            raise Unreadable(f"a line is longer than {RECORD_BYTES_LIMIT:,} bytes")
+            raise UnreadableBody(f"a line is longer than {RECORD_BYTES_LIMIT:,} bytes")
         if line.strip():
             yield _record(line)
 
 
 def json_elements(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The elements of a JSON array, cut out of its text without holding it.
+    """The elements of a JSON array, cut from its text without holding it.
 
-    Only texts, brackets and commas are looked at; what an element is worth is its parser's matter.
+    Only strings, brackets and commas are examined; validating an element belongs to its parser.
 
     Raises:
-        Unreadable: if the text is no array, or ends before the array does.
+        UnreadableBody: if the text is no array, or ends before the array does.
     """
     buffer, place, depth, elements, ended = bytearray(), 0, 0, 0, False
     for piece in pieces:
@@ -153,11 +154,11 @@ def json_elements(pieces: Iterable[bytes]) -> Iterator[bytes]:
         while found := TOKEN.search(buffer, place):
             token, at = found[0], found.start()
             if token == b'"':
-                break  # a text whose end is still to come
+                break  # an unfinished string
             place = found.end()
             if depth == 0:
                 if token != b"[" or buffer[:at].strip() or ended:
-                    raise Unreadable("the body is no JSON array")
+                    raise UnreadableBody("the body is no JSON array")
                 depth = 1
                 del buffer[:place]
                 place = 0
@@ -175,24 +176,24 @@ def json_elements(pieces: Iterable[bytes]) -> Iterator[bytes]:
                     elements += 1
                     yield element
                 elif not ended or elements:
-                    raise Unreadable(
+                    raise UnreadableBody(
                         "an element of the JSON array is missing between two commas, or after the "
                         "last one"
                     )
             elif depth == 1 and token == b"}":
-                raise Unreadable("a bracket of the JSON array is closed that was not opened")
+                raise UnreadableBody("a bracket of the JSON array is closed that was not opened")
         if len(buffer) > RECORD_BYTES_LIMIT + PIECE_BYTES:
-            raise Unreadable(
+            raise UnreadableBody(
                 f"an element of the JSON array is longer than {RECORD_BYTES_LIMIT:,} bytes"
             )
     if not ended:
-        raise Unreadable("the JSON array has no end" if depth else "the body is no JSON array")
+        raise UnreadableBody("the JSON array has no end" if depth else "the body is no JSON array")
     if buffer.strip():
-        raise Unreadable("something follows the JSON array")
+        raise UnreadableBody("something follows the JSON array")
 
 
 def table_records(kind: "FileKind") -> Callable[[IO[bytes], Portfolio], Iterator[Record]]:
-    """Reads the rows of a table.
+    """A reader of a table's rows.
 
     Args:
         kind: of the table.
@@ -209,7 +210,7 @@ def table_records(kind: "FileKind") -> Callable[[IO[bytes], Portfolio], Iterator
                 for batch in stream:
                     yield from _table_rows(batch, check)
         except (UnreadableFile, RefusedColumns) as error:
-            raise Unreadable(str(error)) from error
+            raise UnreadableBody(str(error)) from error
 
     return records
 
@@ -218,19 +219,17 @@ class JsonWriter:
     """A JSON array: each element an answer, or the row with its problems."""
 
     def __init__(self, _: Portfolio) -> None:
-        self._between = b"["
+        self._separator = b"["
 
     def rows(self, results: Sequence[Result]) -> bytes:
-        """Some more elements."""
         if not results:
             return b""
-        text = self._between + b",".join(_document(result) for result in results)
-        self._between = b","
+        text = self._separator + b",".join(_document(result) for result in results)
+        self._separator = b","
         return text
 
     def end(self) -> bytes:
-        """The end of the array."""
-        return b"]" if self._between == b"," else b"[]"
+        return b"]" if self._separator == b"," else b"[]"
 
 
 class LineWriter:
@@ -240,15 +239,13 @@ class LineWriter:
         return
 
     def rows(self, results: Sequence[Result]) -> bytes:
-        """Some more lines."""
         return b"".join(_document(result) + b"\n" for result in results)
 
     def end(self) -> bytes:
-        """Nothing."""
         return b""
 
 
-class TableTextWriter:
+class CsvWriter:
     """CSV: the columns of `ANSWER_COLUMNS` after row and identifier."""
 
     def __init__(self, portfolio: Portfolio) -> None:
@@ -257,16 +254,15 @@ class TableTextWriter:
         self._csv.writerow(["row", portfolio.identifier, *ANSWER_COLUMNS])
 
     def rows(self, results: Sequence[Result]) -> bytes:
-        """Some more lines."""
         for result in results:
             self._csv.writerow([result.row, result.identifier, *_answer_cells(result)])
-        return self._taken()
+        return self._drain()
 
     def end(self) -> bytes:
-        """Nothing, or the header of a table without rows."""
-        return self._taken()
+        """The header of a table without rows; otherwise nothing."""
+        return self._drain()
 
-    def _taken(self) -> bytes:
+    def _drain(self) -> bytes:
         text = self._text.getvalue().encode()
         self._text.seek(0)
         self._text.truncate()
@@ -274,7 +270,7 @@ class TableTextWriter:
 
 
 class ArrowWriter:
-    """The same table as an Arrow stream, or as a Parquet file."""
+    """The table of `CsvWriter` as an Arrow stream, or as a Parquet file."""
 
     def __init__(self, portfolio: Portfolio, as_parquet: bool) -> None:
         import pyarrow as pa
@@ -294,49 +290,47 @@ class ArrowWriter:
                 *((name, kinds.get(name, pa.string())) for name in ANSWER_COLUMNS),
             ]
         )
-        self._sink = _Taken()
+        self._sink = _Buffer()
         self._writer = (
             pq.ParquetWriter(self._sink, self._schema)
             if as_parquet
             else pa.ipc.new_stream(self._sink, self._schema)
         )
         self._group_rows = ROW_GROUP_ROWS if as_parquet else 1
-        self._waiting: list[tuple[Any, ...]] = []
+        self._pending: list[tuple[Any, ...]] = []
 
     def rows(self, results: Sequence[Result]) -> bytes:
-        """Some more batches."""
-        self._waiting += [
+        self._pending += [
             (result.row, result.identifier, *_answer_cells(result)) for result in results
         ]
-        if len(self._waiting) >= self._group_rows:
+        if len(self._pending) >= self._group_rows:
             self._write()
-        return self._sink.taken()
+        return self._sink.drain()
 
     def end(self) -> bytes:
-        """What is left, and the end of the file."""
-        if self._waiting:
+        if self._pending:
             self._write()
         self._writer.close()
-        return self._sink.taken()
+        return self._sink.drain()
 
     def _write(self) -> None:
         import pyarrow as pa
 
-        columns = zip(*self._waiting, strict=True)
+        columns = zip(*self._pending, strict=True)
         arrays = [
             pa.array(list(values), field.type)
             for values, field in zip(columns, self._schema, strict=True)
         ]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-        self._waiting = []
+        self._pending = []
 
 
 FORMATS = {
-    one.media_type: one
-    for one in (
+    kind.media_type: kind
+    for kind in (
         Format(JSON, json_records, JsonWriter),
         Format(NDJSON, line_records, LineWriter),
-        Format(CSV, table_records("csv"), TableTextWriter),
+        Format(CSV, table_records("csv"), CsvWriter),
         Format(
             PARQUET,
             table_records("parquet"),
@@ -351,8 +345,8 @@ FORMATS = {
 }
 
 
-class _Taken(io.RawIOBase):
-    """A file that is written to at one end and taken from at the other."""
+class _Buffer(io.RawIOBase):
+    """A write-only file whose content is drained into the response."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -369,10 +363,10 @@ class _Taken(io.RawIOBase):
     def tell(self) -> int:
         return self._place
 
-    def taken(self) -> bytes:
-        taken = bytes(self._buffer)
+    def drain(self) -> bytes:
+        content = bytes(self._buffer)
         self._buffer.clear()
-        return taken
+        return content
 
 
 def _record(text: bytes) -> Record:
@@ -386,36 +380,34 @@ def _record(text: bytes) -> Record:
 
 
 def _table_rows(batch: "RawBatch", check: "RowCheck") -> Iterator[Record]:
-    """The rows of a batch in the order of their lines, and the lines among them that are no
-    rows.
-    """
+    """The rows of a batch, and its malformed lines, in the order of their lines."""
     from creditrisk_assets.landing.validation import accepted_arrays
 
     checked = check(batch.cells)
     names = [field.name for field in check.fields]
-    good = zip(
+    valid_rows = zip(
         *(array.to_pylist() for array in accepted_arrays(checked, check.fields, checked.good)),
         strict=True,
     )
     broken = _broken_rows(batch, checked, check)
     malformed = iter([*batch.malformed, (sys.maxsize, "", "")])
-    line, why, _ = next(malformed)
+    line, problem, _ = next(malformed)
     for row, (place, identifier) in enumerate(
         zip(batch.lines.tolist(), checked.identifiers.to_pylist(), strict=True)
     ):
         while line < place:
-            yield NoRecord(f"line {line}: {why}")
-            line, why, _ = next(malformed)
+            yield NoRecord(f"line {line}: {problem}")
+            line, problem, _ = next(malformed)
         if row in broken:
             yield TableRow({}, identifier or None, tuple(broken[row]))
             continue
-        values = dict(zip(names, next(good), strict=True))
+        values = dict(zip(names, next(valid_rows), strict=True))
         if identifier:
             values[check.identifier] = identifier
         yield TableRow(values, identifier or None)
     while line < sys.maxsize:
-        yield NoRecord(f"line {line}: {why}")
-        line, why, _ = next(malformed)
+        yield NoRecord(f"line {line}: {problem}")
+        line, problem, _ = next(malformed)
 
 
 def _broken_rows(
@@ -432,10 +424,10 @@ def _broken_rows(
     for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
         name, rule = checked.faults.table[kind]
         value = python_value(batch.cells.column(name)[row])
-        given, why = (
+        text, problem = (
             (None, MISSING) if rule == MISSING else (plain_text(value), reason(value, rule))
         )
-        broken.setdefault(row, []).append(CellFault(name, given, why, check.valid(name)))
+        broken.setdefault(row, []).append(CellFault(name, text, problem, check.valid(name)))
     return broken
 
 
@@ -470,7 +462,7 @@ def _answer_cells(result: Result) -> list[Any]:
 
 
 def problem_text(problem: dict[str, Any]) -> str:
-    """One problem as a person reads it."""
-    given = f" {problem['value']!r}" if problem.get("value") is not None else ""
+    """A problem as text for people."""
+    value = f" {problem['value']!r}" if problem.get("value") is not None else ""
     valid = f"; valid: {problem['valid']}" if problem.get("valid") else ""
-    return f"{problem['field']}{given}: {problem['problem']}{valid}"
+    return f"{problem['field']}{value}: {problem['problem']}{valid}"

@@ -1,9 +1,9 @@
-"""The gateway: everything about a request but its content is settled here, before the application.
+"""The gateway checks everything about a request but its content, before the application.
 
-A plain ASGI application around another, in layers: the request's ids, the rule of its route, the
-caller (`serving.access.rules`), the body's type, size and pace. A refusal is answered as a problem
-(RFC 9457) and never reaches the application. Every answer gets the headers that keep it to its
-caller, and is logged and counted.
+It is a plain ASGI application around another, in layers: the request's ids, the rule of its route,
+the caller (`serving.access.rules`), the body's type, size and pace. A refused request is answered
+with a problem (RFC 9457) and never reaches the application. Every answer gets security and cache
+headers, and is logged and counted.
 """
 
 import asyncio
@@ -30,15 +30,11 @@ JSON_UTF8 = (
 )
 
 SLOWEST_STREAM = 1_024
-"""Bytes a second, over the time that the API waits for a streamed body: slower ones only hold a
-place.
-"""
+"""Least bytes a second of a streamed body, over the time that the API waits for it."""
 
-DROPPED_BYTES = 65_536
-DROPPED_SECONDS = 0.5
-"""What is still read of a request that is refused, so that the client can ask again on the same
-connection.
-"""
+DISCARDED_BYTES = 65_536
+DISCARD_SECONDS = 0.5
+"""Limits for reading the rest of a refused request, which keeps its connection usable."""
 
 LOGGED_PATH_LENGTH = 200
 
@@ -52,7 +48,7 @@ class Exchange:
         "method",
         "path",
         "received_at",
-        "refused",
+        "refusal_reason",
         "request_id",
         "rule",
         "state",
@@ -74,22 +70,22 @@ class Exchange:
         self.rule = rule
         self.request_id = request_id
         self.trace = trace
-        self.state = state  # where the application notes things such as `model_version`
+        self.state = state  # the application adds values such as `model_version`
         self.received_at: float = state["received_at"]
         self.caller = NOBODY
-        self.status = 0  # 0: the client had gone
+        self.status = 0  # 0: the client has disconnected
         self.body_is_read = True
-        self.refused: str | None = None  # why the gateway did not let it through
+        self.refusal_reason: str | None = None  # of the gateway
 
 
 class Listener(Protocol):
-    """Hears of requests. Its work costs each request."""
+    """Is called about requests; its work delays each of them."""
 
     def on_request(self) -> None:
-        """A request has come."""
+        """A request has arrived."""
 
     def on_response(self, exchange: Exchange) -> None:
-        """It has been answered."""
+        """A request was answered."""
 
 
 class Gateway:
@@ -101,9 +97,9 @@ class Gateway:
     Args:
         app: the application.
         routes: the rule of each route.
-        admission: decides who may send what.
-        log_all: whether answers below 400 are logged too.
-        listeners: hear of each request.
+        admission: admits or refuses callers.
+        log_all: True to log answers below 400, too.
+        listeners: called about each request.
     """
 
     def __init__(
@@ -133,7 +129,7 @@ class Gateway:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         exchange = self._exchange(scope, headers)
-        answer = _identified(exchange, send)
+        answer = _with_headers(exchange, send)
         for listener in self._listeners:
             listener.on_request()
         try:
@@ -141,19 +137,19 @@ class Gateway:
                 exchange.method, exchange.rule, headers, scope["headers"]
             )
             if not exchange.body_is_read:
-                receive = await _body(exchange, headers, receive)
-            # The server leaves the body of an answer to HEAD out; the routes know GET alone.
+                receive = await _checked_body(exchange, headers, receive)
+            # The routes have GET only; the server omits the body of an answer to HEAD.
             head = exchange.method == "HEAD"
             await self.app({**scope, "method": "GET"} if head else scope, receive, answer)
-        except _Gone:
+        except _Disconnected:
             exchange.status = 0
         except HTTPException as refused:
             if isinstance(refused, Refused):
-                exchange.refused = refused.why
+                exchange.refusal_reason = refused.reason
                 exchange.caller = refused.caller or exchange.caller
             if not exchange.status:
                 if not exchange.body_is_read and refused.status_code not in (408, 413):
-                    exchange.body_is_read = await _dropped(receive, exchange.rule.body)
+                    exchange.body_is_read = await _discard(receive, exchange.rule.body)
                 response = problem_response(
                     refused.status_code,
                     refused.detail,
@@ -163,8 +159,8 @@ class Gateway:
                 await response(scope, receive, answer)
         except Exception as error:
             log_failure(error, exchange.request_id)
-            # The application has answered already if it could; returning closes a half answered
-            # connection.
+            # Without a status the application has not answered; after a partial answer, returning
+            # closes the connection.
             if not exchange.status:
                 await failure_response(exchange.request_id)(scope, receive, answer)
         finally:
@@ -174,7 +170,7 @@ class Gateway:
                 _log(exchange, scope)
 
     def _exchange(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Exchange:
-        """Identify a request, and find its rule."""
+        """Identify a request and find its rule."""
         received_at = time.perf_counter()
         trace = trace_of(headers.get(b"traceparent"))
         sent_id = headers.get(b"x-request-id")
@@ -194,8 +190,8 @@ class Gateway:
         return exchange
 
 
-def _identified(exchange: Exchange, send: Send) -> Send:
-    """Sends an answer with the request's ids and the headers of its rule."""
+def _with_headers(exchange: Exchange, send: Send) -> Send:
+    """A channel that adds the request's ids and the headers of its rule to the answer."""
 
     async def answer(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -206,19 +202,20 @@ def _identified(exchange: Exchange, send: Send) -> Send:
             )
             message["headers"] = [*message.get("headers", ()), *exchange.rule.headers, *ids]
             if not exchange.body_is_read:
-                # A next request must not come behind the rest of this one's body.
+                # The rest of the body must not be read as the next request.
                 message["headers"].append((b"connection", b"close"))
         await send(message)
 
     return answer
 
 
-async def _body(exchange: Exchange, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
-    """The channel by which the application receives a body, once its type and size are known to be
-    ones that the route takes.
+async def _checked_body(
+    exchange: Exchange, headers: Mapping[bytes, bytes], receive: Receive
+) -> Receive:
+    """The application's channel to the body, after a check of its type and size.
 
     Raises:
-        Refused: if they are not.
+        Refused: if the route does not accept them.
     """
     body, length = exchange.rule.body, headers.get(b"content-length")
     if length is not None and int(length) > body.limit:
@@ -235,17 +232,17 @@ async def _body(exchange: Exchange, headers: Mapping[bytes, bytes], receive: Rec
         )
     if body.streamed:
         return _Stream(receive, body, exchange)
-    message = await _whole(receive, body)
+    message = await _read_whole(receive, body)
     exchange.body_is_read = True
-    return _replayed(message, receive)
+    return _first(message, receive)
 
 
-class _Gone(Exception):
-    """The client went before it had sent its request."""
+class _Disconnected(Exception):
+    """The client disconnected before it had sent its request."""
 
 
-def _require_type(given: bytes | None, body: Body) -> None:
-    media_type, *parameters = (given or b"").decode("latin-1").lower().split(";")
+def _require_type(content_type: bytes | None, body: Body) -> None:
+    media_type, *parameters = (content_type or b"").decode("latin-1").lower().split(";")
     known = media_type.strip() in body.types or media_type.strip() in body.other_names
     for parameter in parameters:
         name, _, value = parameter.strip().partition("=")
@@ -256,12 +253,12 @@ def _require_type(given: bytes | None, body: Body) -> None:
         raise Refused(
             415,
             "content_type",
-            f"Content-Type {_shown(given)}; valid: {valid}, in UTF-8",
+            f"Content-Type {_quoted(content_type)}; valid: {valid}, in UTF-8",
             {"Accept-Post": valid},
         )
 
 
-def _shown(header: bytes | None) -> str:
+def _quoted(header: bytes | None) -> str:
     return "is missing" if not header else repr(header.decode("latin-1")[:100])
 
 
@@ -269,15 +266,15 @@ def _too_large(body: Body) -> Refused:
     return Refused(413, "body_too_large", f"the body is larger than {body.limit:,} bytes")
 
 
-def _too_slow(seconds: float, what: str) -> Refused:
-    return Refused(408, "body_too_slow", f"{what} within {seconds:g} s")
+def _too_slow(seconds: float, problem: str) -> Refused:
+    return Refused(408, "body_too_slow", f"{problem} within {seconds:g} s")
 
 
-async def _whole(receive: Receive, body: Body) -> Message:
+async def _read_whole(receive: Receive, body: Body) -> Message:
     """The whole body as one message."""
     message = await _next(receive, body.seconds)
     if message["type"] == "http.disconnect":
-        raise _Gone
+        raise _Disconnected
     first = message.get("body", b"")
     if len(first) > body.limit:
         raise _too_large(body)
@@ -289,7 +286,7 @@ async def _whole(receive: Receive, body: Body) -> Message:
             while message.get("more_body", False):
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise _Gone
+                    raise _Disconnected
                 pieces.append(message.get("body", b""))
                 size += len(pieces[-1])
                 if size > body.limit:
@@ -299,36 +296,36 @@ async def _whole(receive: Receive, body: Body) -> Message:
     return {"type": "http.request", "body": b"".join(pieces), "more_body": False}
 
 
-async def _dropped(receive: Receive, body: Body) -> bool:
-    """Whether what a refused request still sends came to its end soon, so that the connection can
-    go on.
+async def _discard(receive: Receive, body: Body) -> bool:
+    """Read the rest of a refused request.
+
+    Returns:
+        True if it ended soon, so that the connection can be used again.
     """
+    limit, seconds = min(body.limit, DISCARDED_BYTES), min(body.seconds, DISCARD_SECONDS)
     try:
-        await _whole(
-            receive, Body(min(body.limit, DROPPED_BYTES), (), min(body.seconds, DROPPED_SECONDS))
-        )
-    except (Refused, _Gone):
+        await _read_whole(receive, Body(limit, (), seconds))
+    except (Refused, _Disconnected):
         return False
     return True
 
 
-def _replayed(message: Message, receive: Receive) -> Receive:
-    given = False
+def _first(message: Message, receive: Receive) -> Receive:
+    """A channel that returns a message first, and then those of another channel."""
+    is_sent = False
 
-    async def again() -> Message:
-        nonlocal given
-        if given:
+    async def channel() -> Message:
+        nonlocal is_sent
+        if is_sent:
             return await receive()
-        given = True
+        is_sent = True
         return message
 
-    return again
+    return channel
 
 
 class _Stream:
-    """A streamed body, piece by piece. What is wrong with it is raised where the application asks
-    for the next piece.
-    """
+    """A streamed body. Its faults are raised when the application receives the next piece."""
 
     def __init__(self, receive: Receive, body: Body, exchange: Exchange) -> None:
         self._receive = receive
@@ -354,52 +351,50 @@ class _Stream:
                     f"{SLOWEST_STREAM} bytes a second of the body did not come, nor any",
                 )
         except Refused as refused:
-            self._exchange.refused = refused.why
+            self._exchange.refusal_reason = refused.reason
             raise
         self._exchange.body_is_read = not message.get("more_body", False)
         return message
 
 
 async def _next(receive: Receive, seconds: float) -> Message:
-    """The next message, if it comes in time.
+    """The next message, if it arrives in time.
 
-    It nearly always is there already. A timer for nothing would cost as much as most of the rest
-    here, so the first step is made by hand; a timer is set only if that was not enough.
+    It has nearly always arrived already. A timer would cost as much as most of the gateway's other
+    work, so the coroutine is started by hand, and a timer is set only if it has to wait.
     """
-    asked: Any = receive()
+    coroutine: Any = receive()
     try:
-        waiting = asked.send(None)
-    except StopIteration as there:
-        message: Message = there.value
+        awaited = coroutine.send(None)
+    except StopIteration as result:
+        message: Message = result.value
         return message
     try:
         async with asyncio.timeout(seconds):
-            return await _GoneOn(asked, waiting)
+            return await _StartedCoroutine(coroutine, awaited)
     except TimeoutError:
         raise _too_slow(seconds, "the body did not come") from None
 
 
-class _GoneOn:
-    """A coroutine that has been brought to its first wait, to be awaited for the rest."""
+class _StartedCoroutine:
+    """Awaits the rest of a coroutine that has reached its first wait."""
 
-    def __init__(self, asked: Coroutine[Any, Any, Message], waiting: Any) -> None:
-        self._asked = asked
-        self._waiting = waiting
+    def __init__(self, coroutine: Coroutine[Any, Any, Message], awaited: Any) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
 
     def __await__(self) -> Generator[Any, Any, Message]:
-        waiting = self._waiting
+        awaited = self._awaited
         while True:
             try:
                 try:
-                    sent = yield waiting
-                except (
-                    BaseException
-                ) as error:  # cancelled, or timed out: the coroutine's to deal with
-                    waiting = self._asked.throw(error)
+                    value = yield awaited
+                except BaseException as error:  # cancelled, or timed out; the coroutine handles it
+                    awaited = self._coroutine.throw(error)
                 else:
-                    waiting = self._asked.send(sent)
-            except StopIteration as done:
-                message: Message = done.value
+                    awaited = self._coroutine.send(value)
+            except StopIteration as result:
+                message: Message = result.value
                 return message
 
 
@@ -412,7 +407,7 @@ def _log(exchange: Exchange, scope: Scope) -> None:
         method=exchange.method,
         path=exchange.path[:LOGGED_PATH_LENGTH],
         status=exchange.status,
-        why=exchange.refused,
+        why=exchange.refusal_reason,
         milliseconds=round((time.perf_counter() - exchange.received_at) * 1_000, 3),
         caller=caller.name,
         key_id=caller.key_id,

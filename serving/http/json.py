@@ -1,8 +1,8 @@
-"""Strict JSON: a body that two parsers could understand in two ways is refused.
+"""Strict JSON: refuses a body that two parsers could understand in two ways.
 
-A decision is logged and may be disputed, so a body must mean one thing: no key twice in an object,
-no NaN or Infinity, no invalid UTF-8, no byte order mark, no deeper nesting than the request has. A
-number too large for a float becomes infinite, which no field's range admits.
+A decision is logged and may be disputed, so a body must be unambiguous: no key twice in an object,
+no NaN or Infinity, no invalid UTF-8, no byte order mark, no deep nesting. A number too large for a
+float becomes infinite, which no field's range admits.
 """
 
 import json
@@ -14,15 +14,13 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 DEPTH = 8
-"""Levels of objects and lists: /predict has one, a batch three; the rest is for the page's
-requests.
-"""
+"""Levels of objects and lists: /predict has one, a batch three; the page's requests have more."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
 
 class NotStrictJson(ValueError):
-    """Why a body is refused."""
+    """A body is not strict JSON; the message has the reason."""
 
 
 def parse(body: bytes | bytearray, depth: int = DEPTH) -> Any:
@@ -30,10 +28,10 @@ def parse(body: bytes | bytearray, depth: int = DEPTH) -> Any:
 
     Args:
         body: JSON in UTF-8.
-        depth: levels of objects and lists that it may have.
+        depth: largest number of levels of objects and lists.
 
     Raises:
-        NotStrictJson: says what is wrong, where that is known.
+        NotStrictJson: if it is not strict JSON.
     """
     try:
         text = body.decode()
@@ -58,11 +56,11 @@ def parse(body: bytes | bytearray, depth: int = DEPTH) -> Any:
     return value
 
 
-def parsed(body: bytes) -> Any:
+def parse_request(body: bytes) -> Any:
     """The value of a request's body.
 
     Raises:
-        HTTPException: 400, with what is wrong.
+        HTTPException: 400 if it is not strict JSON.
     """
     try:
         return parse(body)
@@ -72,23 +70,23 @@ def parsed(body: bytes) -> Any:
 
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        return parsed(await self.body())
+        return parse_request(await self.body())
 
 
 class StrictRoute(APIRoute):
     """A FastAPI route whose JSON body is read strictly; a refused body is answered with 400."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The route's handler, given such a request."""
+        """The route's handler, called with a strict request."""
         handler = super().get_route_handler()
 
-        async def strict(request: Request) -> Response:
-            read = _StrictRequest(request.scope, request.receive)
-            if self.body_field is not None and not await read.body():
-                await read.json()  # says so; FastAPI would miss a field of the signature
-            return await handler(read)
+        async def handle(request: Request) -> Response:
+            strict = _StrictRequest(request.scope, request.receive)
+            if self.body_field is not None and not await strict.body():
+                await strict.json()  # refuses an empty body; FastAPI would name a parameter
+            return await handler(strict)
 
-        return strict
+        return handle
 
 
 def _why(text: str, error: ValueError) -> str:
@@ -118,7 +116,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_co
 
 
 def _require_depth(value: Any, depth: int) -> None:
-    """Go through the value level by level, so that no nesting can exhaust the stack."""
+    """Check the nesting level by level, so that it cannot exhaust the stack."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(depth):
         level = [

@@ -1,5 +1,5 @@
-"""Which format the body of `/predict/batch` has: by its content type, by another name of that, or
-by the name of a file.
+"""Finds the format of a body of `/predict/batch` by its content type, a synonym of it, or a file
+name.
 """
 
 from email.message import Message
@@ -32,10 +32,10 @@ OTHER_NAMES = {
     "application/vnd.apache.arrow": ARROW,
     "application/x-apache-arrow-stream": ARROW,
 }
-"""Other names by which clients call these formats."""
+"""Synonyms that clients use."""
 
 BYTES = "application/octet-stream"
-"""Says nothing of a format; the file name of `Content-Disposition` does."""
+"""Names no format; the file name of `Content-Disposition` does."""
 
 SUFFIXES = {
     ".json": JSON,
@@ -49,7 +49,7 @@ SUFFIXES = {
 
 
 class UnknownFormat(ValueError):
-    """The headers do not say which format the body has; the message says what they may."""
+    """The headers do not name the body's format; the message has the valid ones."""
 
 
 def format_of(content_type: str, disposition: str | None) -> Format:
@@ -60,7 +60,7 @@ def format_of(content_type: str, disposition: str | None) -> Format:
         disposition: the header `Content-Disposition`, if there is one.
 
     Raises:
-        UnknownFormat: if it is only bytes, without a file name that ends like a format.
+        UnknownFormat: if it is only bytes, without a file name with a known suffix.
     """
     name = content_type.split(";")[0].strip().lower()
     if name == BYTES:

@@ -1,5 +1,5 @@
-"""The part of the OpenAPI document that FastAPI does not derive from signatures: the two routes
-that decide, the formats of batches with examples that work as printed, and keys.
+"""Adds to the OpenAPI document the parts that FastAPI does not derive from signatures: the two
+decision routes, the formats of batches with working examples, and keys.
 """
 
 import csv
@@ -25,7 +25,7 @@ from serving.http.batch_formats import (
     NDJSON,
     PARQUET,
 )
-from serving.http.problem_details import documented
+from serving.http.problem_details import documented_problems
 from serving.http.schemas import PredictResponse, ReasonGiven, RowRefused
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -40,21 +40,21 @@ SCHEMES = {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "The same key, in a header of its own.",
+        "description": "The same key, in another header.",
     },
 }
 
 DECISION_ID_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}-[0-9]{1,12}$"
 SCHEMAS = "#/components/schemas/{model}"
-ANY_REQUEST = documented(400, 401, 403, 404, 408, 413, 415, 422, 429, 431, 500, 503)
-"""The problems that any request may be answered with."""
+ANY_REQUEST = documented_problems(400, 401, 403, 404, 408, 413, 415, 422, 429, 431, 500, 503)
+"""The problems that any request may cause."""
 
-DECIDING = {**ANY_REQUEST, **documented(507)}
+DECIDING = {**ANY_REQUEST, **documented_problems(507)}
 DECISION_LINK = {
     "decision": {
         "operationId": "decision_decisions__decision_id__get",
         "parameters": {"decision_id": "$response.body#/decision_id"},
-        "description": "The decision as it was stored.",
+        "description": "The stored decision.",
     }
 }
 BINARY = {"type": "string", "format": "binary"}
@@ -69,13 +69,13 @@ def document(
     customer: type[BaseModel],
     key_length: int,
 ) -> None:
-    """Add the routes that decide to the document of the application.
+    """Add the decision routes to the document of the application.
 
     Args:
         app: the application.
-        predict: endpoint of `POST /predict`; its docstring describes it.
+        predict: endpoint of `POST /predict`; its docstring is the description.
         predict_batch: endpoint of `POST /predict/batch`.
-        portfolio: its example customer stands in the examples.
+        portfolio: its example customer is in the examples.
         customer: the model of a record.
         key_length: of the longest idempotency key.
     """
@@ -146,24 +146,24 @@ def key_parameter(length: int) -> dict[str, Any]:
     """The header Idempotency-Key.
 
     Args:
-        length: of the longest one.
+        length: of the longest key.
     """
     return {
         "name": "Idempotency-Key",
         "in": "header",
         "required": False,
-        "description": f"Up to {length} printable ASCII characters of your own: the same key "
-        "gives the same answer and one decision, however often it is sent; with another request "
-        "it is refused.",
+        "description": f"Up to {length} printable ASCII characters of your choice. A repeated "
+        "request with the same key gets the same answer and causes one decision; another request "
+        "with that key is refused.",
         "schema": {"type": "string", "minLength": 1, "maxLength": length, "pattern": "^[!-~]+$"},
     }
 
 
 def batch_bodies(portfolio: Portfolio) -> dict[str, Any]:
-    """The forms of a batch, by media type; the schema of JSON is added to them.
+    """The request bodies of a batch by media type; the schema of JSON is added later.
 
     Args:
-        portfolio: its example customer stands in the examples.
+        portfolio: its example customer is in the examples.
     """
     bodies: dict[str, Any] = {
         JSON: {},
@@ -193,7 +193,7 @@ def batch_bodies(portfolio: Portfolio) -> dict[str, Any]:
 
 
 def batch_answers() -> dict[str, Any]:
-    """The forms of an answer, by media type; the schema of JSON is added to them."""
+    """The answers to a batch by media type; the schema of JSON is added later."""
     columns = f"Columns: row, the identifier, {', '.join(ANSWER_COLUMNS)}."
     return {
         NDJSON: {
@@ -220,7 +220,7 @@ def document_keys(app: FastAPI, routes: RouteTable) -> None:
     """Name, for each route, the scope that its key needs.
 
     Args:
-        app: the application, whose document is changed.
+        app: the application.
         routes: the rule of each route.
     """
     without_keys = app.openapi

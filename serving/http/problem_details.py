@@ -1,8 +1,8 @@
-"""Problem details (RFC 9457): what every refused or failed request is told, whoever refuses it.
+"""Problem details (RFC 9457): the answer to every refused or failed request.
 
 The members are `type`, `title`, `status`, `detail`, `instance` (the request id, as in the log) and,
-where the contract is not satisfied, `problems` with field, value, what is the matter and what would
-be valid. Nothing of the inside is said.
+if the contract is not satisfied, `problems` with field, value, problem and valid values. An answer
+reveals no internals.
 """
 
 import http
@@ -31,64 +31,63 @@ ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 MEDIA_TYPE = "application/problem+json"
 VALUE_LENGTH = 100
 PROBLEMS_LIMIT = 100
-"""A batch may be wrong in every field of every row; after this many the sender knows enough."""
+"""Largest number of problems in an answer: a batch may have one in every field of every row."""
 REDACTED = "redacted"
 NEAR_NAMES = 3
-"""Of a field that the contract does not have: so many of its fields that are spelt alike are named,
-or one that is missing.
-"""
+"""Number of similar field names that the answer suggests for an unknown field."""
 NO_OBJECT = {"model_type", "model_attributes_type"}
-"""Pydantic's kinds of error where a whole record is none."""
-PYDANTIC_SAYS = "Value error, "
-"""Before what a validator of ours says."""
+"""Pydantic's error types for a record that is no object."""
+PYDANTIC_PREFIX = "Value error, "
+"""Pydantic's prefix of a validator's message."""
 FRAMES_LOGGED = 12
-"""The innermost ones: where it happened, not how the framework came there."""
+"""Innermost frames of a logged traceback; the outer ones are the framework's."""
 
 
 HEADERS = {
     "Retry-After": {
-        "description": "Seconds after which to ask again.",
+        "description": "Seconds until a retry.",
         "required": True,
         "schema": {"type": "integer", "minimum": 1},
     },
     "WWW-Authenticate": {
-        "description": "How to send a key.",
+        "description": "The ways to send a key.",
         "required": True,
         "schema": {"type": "string"},
     },
 }
-TOLD = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After", 507: "Retry-After"}
-"""By the status of a problem, the header that it always has."""
+HEADER_OF_STATUS = {
+    401: "WWW-Authenticate",
+    429: "Retry-After",
+    503: "Retry-After",
+    507: "Retry-After",
+}
+"""The header that a problem always has, by its status."""
 
 
 class FieldProblem(BaseModel):
-    """One thing wrong with a request."""
+    """A problem of a request."""
 
-    field: str = Field(
-        description="Where: the field, in a batch after the number of its record from 0."
-    )
-    value: str | None = Field(description="What was given, cut; null where nothing was.")
-    problem: str = Field(description="What is wrong with it.")
-    valid: str | None = Field(None, description="What would be accepted.")
+    field: str = Field(description="The field; in a batch after the number of its record, from 0.")
+    value: str | None = Field(description="The sent value, shortened; null if there was none.")
+    problem: str = Field(description="The problem of the value.")
+    valid: str | None = Field(None, description="The valid values.")
 
 
 class ProblemDetails(BaseModel):
-    """Why there is no answer."""
+    """The reason for a refused or failed request."""
 
-    type: str = Field("about:blank", description="The status says all.")
-    title: str = Field(description="What the status means.")
+    type: str = Field("about:blank", description="The status is the type.")
+    title: str = Field(description="The meaning of the status.")
     status: int
-    detail: str = Field(description="What is wrong, and what to do.")
+    detail: str = Field(description="The problem, and advice.")
     instance: str | None = Field(
         None, description="The request's id, as in the header X-Request-ID and in the log."
     )
-    problems: list[FieldProblem] | None = Field(
-        None, description="Each thing wrong with the request."
-    )
+    problems: list[FieldProblem] | None = Field(None, description="All problems of the request.")
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may end with these, for the OpenAPI document."""
+def documented_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route for these statuses, for the OpenAPI document."""
     content = {
         MEDIA_TYPE: {
             "schema": ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -104,7 +103,11 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": http.HTTPStatus(status).phrase,
             "content": content,
-            **({"headers": {TOLD[status]: HEADERS[TOLD[status]]}} if status in TOLD else {}),
+            **(
+                {"headers": {HEADER_OF_STATUS[status]: HEADERS[HEADER_OF_STATUS[status]]}}
+                if status in HEADER_OF_STATUS
+                else {}
+            ),
         }
         for status in statuses
     }
@@ -118,15 +121,14 @@ def problem_response(
     problems: Sequence[Mapping[str, Any]] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem as a response. Plain ASGI code sends it too: a response is an application that
-    answers so.
+    """A problem as a response, which plain ASGI code can also call as an application.
 
     Args:
         status: of the answer.
-        detail: what is wrong, and what to do.
+        detail: the problem, and advice.
         instance: the request's id.
-        problems: each thing wrong with the request.
-        headers: more of them, such as Retry-After.
+        problems: all problems of the request.
+        headers: more headers, such as Retry-After.
     """
     document: dict[str, Any] = {
         "type": "about:blank",
@@ -138,21 +140,19 @@ def problem_response(
         document["instance"] = instance
     if problems is not None:
         document["problems"] = problems
-    body = json.dumps(document, ensure_ascii=False).encode(
-        errors="replace"
-    )  # half a surrogate pair may be in a value
+    # A value may hold half of a surrogate pair.
+    body = json.dumps(document, ensure_ascii=False).encode(errors="replace")
     return Response(body, status, dict(headers or {}), MEDIA_TYPE)
 
 
 class ContractProblems:
-    """Turns what pydantic found wrong with a request into `problems`.
+    """Turns pydantic's errors on a request into `problems`.
 
-    A value of a protected field is told only to callers with the scope `read`, and so is what is in
-    a record that is no record: an answer is seen by more eyes, and kept in more logs, than the
-    request was.
+    Only callers with the scope `read` see the values of protected fields and the text of malformed
+    records: answers reach more people and more logs than requests.
 
     Args:
-        portfolio: whose contract the requests must satisfy.
+        portfolio: its contract applies to the requests.
     """
 
     def __init__(self, portfolio: Portfolio) -> None:
@@ -161,23 +161,25 @@ class ContractProblems:
         }
         self._protected = frozenset(portfolio.protected)
 
-    def of(self, found: Iterable[Mapping[str, Any]], may_read: bool) -> list[dict[str, Any]]:
-        """One problem for each error, up to a limit.
+    def of(self, errors: Iterable[Mapping[str, Any]], may_read: bool) -> list[dict[str, Any]]:
+        """A problem for each error, up to a limit.
 
         Args:
-            found: pydantic's errors.
-            may_read: whether the caller has the scope `read`.
+            errors: of pydantic.
+            may_read: True if the caller has the scope `read`.
         """
-        known = list(islice(found, PROBLEMS_LIMIT))
-        lacking = [str(one["loc"][-1]) for one in known if one["type"] == "missing" and one["loc"]]
-        return [self._problem(one, lacking, may_read) for one in known]
+        first = list(islice(errors, PROBLEMS_LIMIT))
+        missing = [
+            str(error["loc"][-1]) for error in first if error["type"] == "missing" and error["loc"]
+        ]
+        return [self._problem(error, missing, may_read) for error in first]
 
     def of_cells(self, faults: Sequence[CellFault], may_read: bool) -> list[dict[str, Any]]:
-        """One problem for each cell of a table that is wrong, up to a limit.
+        """A problem for each faulty cell of a table, up to a limit.
 
         Args:
-            faults: what is wrong.
-            may_read: whether the caller has the scope `read`.
+            faults: of the cells.
+            may_read: True if the caller has the scope `read`.
         """
         problems: list[dict[str, Any]] = []
         for fault in faults[:PROBLEMS_LIMIT]:
@@ -191,36 +193,36 @@ class ContractProblems:
         return problems
 
     def _problem(
-        self, found: Mapping[str, Any], lacking: Sequence[str], may_read: bool
+        self, error: Mapping[str, Any], missing: Sequence[str], may_read: bool
     ) -> dict[str, Any]:
-        place = [str(part)[:VALUE_LENGTH] for part in found["loc"] if part != "body"]
-        named = next(
+        place = [str(part)[:VALUE_LENGTH] for part in error["loc"] if part != "body"]
+        field = next(
             (name for part in reversed(place) if (name := canonical_name(part)) in self._valid),
             None,
         )
-        given, problem = found.get("input"), str(found["msg"]).removeprefix(PYDANTIC_SAYS)
+        sent, problem = error.get("input"), str(error["msg"]).removeprefix(PYDANTIC_PREFIX)
         value: str | None
-        whole = isinstance(given, dict | list)
-        if found["type"] in NO_OBJECT:
+        is_container = isinstance(sent, dict | list)
+        if error["type"] in NO_OBJECT:
             problem = "no JSON object"
-        if found["type"] == "missing":
+        if error["type"] == "missing":
             value = None
-        elif not place and not whole and not may_read:
-            value = REDACTED  # a whole record as text, with what is protected in it
-        elif named in self._protected and not may_read:
+        elif not place and not is_container and not may_read:
+            value = REDACTED  # a whole record as text may hold protected values
+        elif field in self._protected and not may_read:
             value, problem = REDACTED, "not valid"  # the message may quote the value
-        elif whole:
-            value = "an object" if isinstance(given, dict) else "a list"
+        elif is_container:
+            value = "an object" if isinstance(sent, dict) else "a list"
         else:
             value = (
-                json.dumps(given)
-                if given is None or isinstance(given, bool)
-                else str(given)[:VALUE_LENGTH]
+                json.dumps(sent)
+                if sent is None or isinstance(sent, bool)
+                else str(sent)[:VALUE_LENGTH]
             )
-        valid = {} if named is None else {"valid": self._valid[named]}
-        if found["type"] == "extra_forbidden" and named is None and place:
+        valid = {} if field is None else {"valid": self._valid[field]}
+        if error["type"] == "extra_forbidden" and field is None and place:
             name = canonical_name(place[-1])
-            near = get_close_matches(name, lacking, 1) or get_close_matches(
+            near = get_close_matches(name, missing, 1) or get_close_matches(
                 name, self._valid, NEAR_NAMES
             )
             valid = {
@@ -232,17 +234,17 @@ class ContractProblems:
 
 
 def problem_handlers(portfolio: Portfolio) -> dict[type[Exception], ErrorHandler]:
-    """What lets every error of an application leave it as a problem.
+    """Error handlers of an application that answer every error with a problem.
 
     Args:
-        portfolio: whose contract the requests must satisfy.
+        portfolio: its contract applies to the requests.
     """
     contract = ContractProblems(portfolio)
 
     async def invalid(request: Request, error: Exception) -> Response:
-        found = cast(RequestValidationError, error).errors()
+        errors = cast(RequestValidationError, error).errors()
         caller = getattr(request.state, "caller", None)
-        problems = contract.of(found, caller is not None and "read" in caller.scopes)
+        problems = contract.of(errors, caller is not None and "read" in caller.scopes)
         return problem_response(
             422,
             "the request does not satisfy the contract",
@@ -251,35 +253,32 @@ def problem_handlers(portfolio: Portfolio) -> dict[type[Exception], ErrorHandler
         )
 
     async def refused(request: Request, error: Exception) -> Response:
-        known = cast(HTTPException, error)
-        detail = str(known.detail)
-        if (
-            known.status_code == 405 and known.headers and "Allow" in known.headers
-        ):  # the router's, which says no more
-            detail = f"{request.method} is not answered here; valid: {known.headers['Allow']}"
-        elif detail == http.HTTPStatus.NOT_FOUND.phrase:  # the router's too
+        refusal = cast(HTTPException, error)
+        detail = str(refusal.detail)
+        # The router's own errors have no detail.
+        if refusal.status_code == 405 and refusal.headers and "Allow" in refusal.headers:
+            detail = f"{request.method} is not answered here; valid: {refusal.headers['Allow']}"
+        elif detail == http.HTTPStatus.NOT_FOUND.phrase:
             detail = f"nothing is at {request.url.path[:VALUE_LENGTH]!r}; valid: the paths of /docs"
         return problem_response(
-            known.status_code, detail, instance=_instance(request), headers=known.headers
+            refusal.status_code, detail, instance=_instance(request), headers=refusal.headers
         )
 
     async def failed(request: Request, _: Exception) -> Response:
-        return failure_response(
-            _instance(request)
-        )  # the perimeter, where the error arrives too, logs it
+        return failure_response(_instance(request))  # the gateway also gets the error, and logs it
 
     return {RequestValidationError: invalid, HTTPException: refused, Exception: failed}
 
 
 def failure_response(instance: str | None) -> Response:
-    """A 500 for an error that nobody expected."""
+    """The answer 500 to an unexpected error."""
     return problem_response(
         500, "this is a fault of the API; tell its operator the request's id", instance=instance
     )
 
 
 def log_failure(error: Exception, instance: str) -> None:
-    """Log an error that nobody expected, by its kind and place: its message may quote a customer's
+    """Log an unexpected error by type and place, without its message, which may quote a customer's
     values.
     """
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED:]

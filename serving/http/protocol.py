@@ -1,9 +1,7 @@
-"""HTTP over one connection, as uvicorn speaks it, with the patience that uvicorn has without end
-made finite.
+"""uvicorn's HTTP protocol with limits of time and size.
 
-A connection is closed on which no whole request head comes in time, whose head is too large, which
-sends what is no HTTP, or whose client does not take its answer. Time limits of bodies are the
-perimeter's matter.
+A connection is closed if its request's head is late or too large, if its bytes are not HTTP, or if
+its client does not read the answer. Time limits of bodies belong in the gateway.
 """
 
 import asyncio
@@ -22,20 +20,20 @@ from creditrisk_assets.settings import ServingSettings
 from serving.inference.batch_yield import BATCH_YIELD
 
 LINGER_SECONDS = 2.0
-"""After an answer to a request that is still being sent, what comes is dropped for so long. Closing
-at once would reset the connection, and the client might never read why it was refused.
+"""Time for which input is discarded after an answer to an unfinished request. Closing at once would
+reset the connection, and the client might not read the reason.
 """
 
 
 @dataclass(frozen=True)
-class Patience:
-    """What a connection may ask for.
+class ConnectionLimits:
+    """The limits of a connection.
 
     Args:
-        head_seconds: until a request's head is whole.
-        write_seconds: while the client takes nothing of its answer.
+        head_seconds: until a request's head is complete.
+        write_seconds: while the client reads nothing of its answer.
         head_bytes: of a request's head.
-        headers: in it.
+        headers: in a request's head.
     """
 
     head_seconds: float
@@ -45,17 +43,17 @@ class Patience:
 
 
 @cache
-def _of_environment() -> Patience:
+def _limits_from_environment() -> ConnectionLimits:
     settings = ServingSettings()
-    return Patience(settings.limits.head_seconds, settings.limits.write_seconds)
+    return ConnectionLimits(settings.limits.head_seconds, settings.limits.write_seconds)
 
 
 class _HeadTooLarge(Exception):
-    """More headers, or longer ones, than a request may have."""
+    """A request has too many headers, or too long ones."""
 
 
 class _GentleTransport:
-    """What a request's answer is written to; closed at once or gently, as the protocol knows."""
+    """The transport of an answer; the protocol closes it at once or gently."""
 
     __slots__ = ("close", "is_closing", "write")
 
@@ -66,13 +64,13 @@ class _GentleTransport:
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. Its limits are the environment's; a subclass may name others."""
+    """A connection with limits from the environment, or from a subclass."""
 
-    patience: ClassVar[Patience | None] = None
+    limits: ClassVar[ConnectionLimits | None] = None
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._patience = self.patience or _of_environment()
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._limits = self.limits or _limits_from_environment()
         self._head_timer: TimerHandle | None = None
         self._write_timer: TimerHandle | None = None
         self._linger_timer: TimerHandle | None = None
@@ -80,16 +78,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_size = 0
         self._head_too_large = False
         self._unsent = 0
-        self._deaf = False  # nothing that comes on this connection is a request any more
+        self._ignores_input = False  # True once no more requests are accepted
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected."""
+        """Start the timer of the first head."""
         super().connection_made(transport)
         self._gentle: Any = _GentleTransport(transport, self)
-        self._head_timer = self.loop.call_later(self._patience.head_seconds, self._head_is_late)
+        self._head_timer = self.loop.call_later(self._limits.head_seconds, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone, or was sent away."""
+        """Cancel all timers."""
         for timer in (
             self._head_timer,
             self._write_timer,
@@ -98,45 +96,48 @@ class GuardedProtocol(HttpToolsProtocol):
         ):
             if timer is not None:
                 timer.cancel()
-        self._deaf = True
+        self._ignores_input = True
         super().connection_lost(exc)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """The client will send no more. What it has asked for whole, it still gets."""
+        """Let the client, which sends no more, still read the answer to a complete request."""
         if self._answering and not self.cycle.more_body:
             self.cycle.keep_alive = False
             return True
         return None
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Parse bytes, and limit the size and time of the head."""
         BATCH_YIELD.request_arrived()
-        if self._deaf:
+        if self._ignores_input:
             return
         if self._in_head:
             self._head_size += len(data)
         else:
-            self._head_size = len(
-                data
-            )  # which may be the rest of a body and a head, so it is looked at more closely below
+            # An upper bound, as data may start with the rest of a body; on_headers_complete checks.
+            self._head_size = len(data)
         super().data_received(data)
-        if self._in_head and self._head_size > self._patience.head_bytes:
+        if self._in_head and self._head_size > self._limits.head_bytes:
             self._refuse(431, self._too_large())
-        elif self._head_timer is None and (self._in_head or not self._answering) and not self._deaf:
-            self._head_timer = self.loop.call_later(self._patience.head_seconds, self._head_is_late)
+        elif (
+            self._head_timer is None
+            and (self._in_head or not self._answering)
+            and not self._ignores_input
+        ):
+            self._head_timer = self.loop.call_later(self._limits.head_seconds, self._head_is_late)
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Note the start of a head."""
         self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """A head is whole."""
+        """Check the size of a complete head, and stop its timer."""
         self._in_head = False
-        if len(self.headers) > self._patience.headers or (
-            self._head_size > self._patience.head_bytes
+        if len(self.headers) > self._limits.headers or (
+            self._head_size > self._limits.head_bytes
             and len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-            > self._patience.head_bytes
+            > self._limits.head_bytes
         ):
             self._head_too_large = True
             raise _HeadTooLarge
@@ -148,36 +149,36 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.transport = self._gentle
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's name and words
-        """What came is no HTTP, or more of it than is taken."""
+        """Refuse bytes that are not HTTP, or a head that is too large."""
         if self._head_too_large:
             self._refuse(431, self._too_large())
         else:
             self._refuse(400, "what was sent is no request of HTTP/1.1")
 
     def pause_writing(self) -> None:
-        """The client does not keep up with its answer."""
+        """Start the timer of a client that does not read its answer."""
         super().pause_writing()
         self._watch_writing()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """Stop the timer of a client that reads its answer again."""
         super().resume_writing()
         if self._write_timer is not None and not self.transport.is_closing():
             self._write_timer.cancel()
             self._write_timer = None
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing more was asked."""
+        """Close an idle connection."""
         self._close()
 
     def close_gently(self) -> None:
-        """Close; where the client is still sending, so that it can read the answer first."""
+        """Close; a client that is still sending can read the answer first."""
         if self._linger_timer is not None or self.transport.is_closing():
             return
         if self.cycle is None or not self.cycle.more_body:
             self._close()
             return
-        self._deaf = True
+        self._ignores_input = True
         self.flow.resume_reading()
         self._unset_keepalive_if_required()
         if self.transport.can_write_eof():
@@ -185,9 +186,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._linger_timer = self.loop.call_later(LINGER_SECONDS, self._close)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """The request is answered as if it had not asked for another protocol, as it may be (RFC
-        9110, 7.8).
-        """
+        """Ignore the request's upgrade to another protocol (RFC 9110, 7.8 allows that)."""
 
     @property
     def _answering(self) -> bool:
@@ -195,35 +194,35 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_large(self) -> str:
         return (
-            f"the request's head is too large; valid: up to {self._patience.headers} headers, "
-            f"{self._patience.head_bytes:,} bytes"
+            f"the request's head is too large; valid: up to {self._limits.headers} headers, "
+            f"{self._limits.head_bytes:,} bytes"
         )
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.transport.is_closing() or self._deaf:
+        if self.transport.is_closing() or self._ignores_input:
             return
-        if self._answering:  # the head of the next request, sent while this one is being answered
-            self._head_timer = self.loop.call_later(self._patience.head_seconds, self._head_is_late)
+        if self._answering:  # the late head is that of the next request
+            self._head_timer = self.loop.call_later(self._limits.head_seconds, self._head_is_late)
         elif self._in_head:
             self._refuse(
-                408, f"the request's head did not come within {self._patience.head_seconds:g} s"
+                408, f"the request's head did not come within {self._limits.head_seconds:g} s"
             )
         else:
             self._close()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer what is no request, and close. Requests before it are answered first."""
-        if self._deaf:
+        """Answer an invalid request, and close. Earlier requests are answered first."""
+        if self._ignores_input:
             return
-        self._deaf = True
+        self._ignores_input = True
         self.logger.info("refused a connection's bytes with %d: %s", status, detail)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:
                 cycle.keep_alive = False
                 return
-            cycle.disconnected = True  # it is this request's body that is wrong
+            cycle.disconnected = True  # the fault is in this request's body
             cycle.message_event.set()
             if cycle.response_started:
                 self._close()
@@ -251,13 +250,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._write_timer is None:
             self._unsent = self.transport.get_write_buffer_size()
             self._write_timer = self.loop.call_later(
-                self._patience.write_seconds, self._writing_is_late
+                self._limits.write_seconds, self._writing_is_late
             )
 
     def _writing_is_late(self) -> None:
         self._write_timer = None
-        left = self.transport.get_write_buffer_size()
-        if left >= self._unsent > 0:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent >= self._unsent > 0:
             self.transport.abort()
-        elif left:
+        elif unsent:
             self._watch_writing()

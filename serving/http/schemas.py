@@ -1,4 +1,4 @@
-"""What the API takes and gives. The request is made from the portfolio's contract."""
+"""Requests and answers of the API. The request model is made from the portfolio's contract."""
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
@@ -28,10 +28,10 @@ IDENTIFIER_TEXT = {
     "maxLength": LONGEST_IDENTIFIER,
     "pattern": r"^[^\p{C}\p{Z}]+( +[^\p{C}\p{Z}]+)*$",
 }
-"""Printable characters, no spaces around them."""
+"""Printable characters without leading or trailing spaces."""
 
 PLAIN_IDENTIFIER = r"^[!#-*,\-/-~]([ !#-*,\-/-~]*[!#-*,\-/-~])?$"
-"""ASCII, without spaces around it, and without the signs of what `identifier_of` has to look at."""
+"""ASCII without leading or trailing spaces, and without the signs that `identifier_of` handles."""
 
 
 class _Request(BaseModel):
@@ -54,11 +54,11 @@ def _whole_number(value: object) -> object:
 
 
 def request_model(portfolio: Portfolio) -> type[BaseModel]:
-    """The body of `/predict`: one customer, each field by its name in any spelling that a file's
+    """The model of `/predict`'s body: one customer, with field names in any spelling that a file's
     header may have.
 
     Args:
-        portfolio: whose contract and example it is.
+        portfolio: gives contract and example.
     """
     fields: dict[str, Any] = {field.name: _request_field(field) for field in portfolio.fields}
     fields[portfolio.identifier] = _identifier_field()
@@ -77,9 +77,9 @@ def request_model(portfolio: Portfolio) -> type[BaseModel]:
 
 
 def contract_spelling(record: Any, names: frozenset[str]) -> Any:
-    """A record with names as files spell them (`Loan.Amount`, `LOAN AMOUNT`) in the contract's
-    spelling, by the rule for a file's header; what is no object is given back as it is, for the
-    model to refuse.
+    """A record with its names (`Loan.Amount`, `LOAN AMOUNT`) in the contract's spelling, by the
+    rule for a file's header. Values that are no objects are returned unchanged, for the model to
+    refuse.
 
     Args:
         record: parsed JSON.
@@ -94,24 +94,23 @@ def contract_spelling(record: Any, names: frozenset[str]) -> Any:
     for name in record:
         canonical = canonical_name(name) if isinstance(name, str) and name not in names else name
         spelt.setdefault(canonical if canonical in names else name, []).append(name)
-    for name, given in spelt.items():
-        if len(given) > 1:
+    for name, spellings in spelt.items():
+        if len(spellings) > 1:
             raise ValueError(
-                f"{name} stands twice, as {' and '.join(map(repr, given))}; valid: once"
+                f"{name} stands twice, as {' and '.join(map(repr, spellings))}; valid: once"
             )
-    return {name: record[given[0]] for name, given in spelt.items()}
+    return {name: record[spellings[0]] for name, spellings in spelt.items()}
 
 
 class RecordReader:
-    """Reads records: parsed JSON in, values by field in the contract's order out, and the
-    identifier where there is one.
+    """Turns a record of parsed JSON into values by field, in the contract's order, and the
+    identifier if there is one.
 
-    Most clients spell names in lower case and whole numbers as such. Their records are read without
-    a call of Python for each field; what is spelt otherwise, or is wrong, is read again by the
-    request model, whose word counts.
+    Most clients use lower-case names and whole numbers. Their records are read without a Python
+    call for each field; all others are read again by the request model, which decides.
 
     Args:
-        portfolio: whose contract it is.
+        portfolio: gives the contract.
         model: the request model.
     """
 
@@ -159,9 +158,7 @@ def _exact_field(field: ContractField) -> tuple[Any, Any]:
 
 
 def _strict_code(codes: Iterable[Code]) -> Callable[[Any, GetCoreSchemaHandler], CoreSchema]:
-    """A whole number out of a table. A literal alone would take false for 0, which it equals in
-    Python.
-    """
+    """A code as a whole number. A literal alone would accept false for 0, its equal in Python."""
     known = core_schema.chain_schema(
         [core_schema.int_schema(strict=True), core_schema.literal_schema(list(codes))]
     )
@@ -177,8 +174,8 @@ def _identifier_field() -> tuple[Any, Any]:
         documented,
     ]
     meaning = (
-        "Your identifier of the customer, by which the outcome will be known; without it that is "
-        "the decision's own id."
+        "Your identifier of the customer, which the outcome refers to; by default the decision's "
+        "id."
     )
     return identifier | None, Field(default=None, description=meaning)
 
@@ -219,56 +216,53 @@ def _request_field(field: ContractField) -> tuple[Any, Any]:
 
 
 class Model(BaseModel):
-    """Which model answered."""
+    """The model of an answer."""
 
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: str = Field(description="Version of the registered model.")
     bundle_sha256: str = Field(
-        description="Hash over the graph, the manifest and the golden requests that decided."
+        description="Hash over the graph, the manifest and the golden requests."
     )
 
 
 class ReasonGiven(BaseModel):
-    """One reason for the risk."""
+    """A reason for the risk."""
 
     code: str = Field(description="Stable code of the reason.")
-    text: str = Field(description="What the customer is told.")
+    text: str = Field(description="Text for the customer.")
 
 
 class Answer(BaseModel):
     """The decision on one customer."""
 
     prediction: int = Field(
-        description="1 = default, where the probability is at or above the cut-off."
+        description="1 = default, if the probability is at or above the cut-off."
     )
     default_probability: float = Field(description="PD: probability of default in the next month.")
     score: float = Field(
         description="Points; higher is safer: 600 at odds of 50:1, 20 more for each doubling."
     )
     reasons: list[ReasonGiven] = Field(
-        description="Up to four things that raise the risk against a customer just under the "
-        "cut-off, the largest first."
+        description="Up to four reasons that raise the risk, compared with a customer just under "
+        "the cut-off, largest first."
     )
 
 
 class PredictResponse(Answer, Model):
-    """The decision on one customer and which model made it. It is in the decision log."""
+    """The decision on one customer and its model. It is in the decision log."""
 
     decision_id: str = Field(
-        description="Ask for the decision again by this: `GET /decisions/{id}`, `creditrisk "
-        "replay`."
+        description="Id of the decision for `GET /decisions/{id}` and `creditrisk replay`."
     )
     cut_off: float = Field(description="PD from which the prediction is 1.")
     degraded: bool = Field(
-        description="The champion could not be loaded, and its fallback scorecard has answered."
+        description="The champion cannot be loaded, so its fallback scorecard has decided."
     )
 
 
 class FieldChanged(BaseModel):
-    """A field of the record, what was given, and what the reference profile has instead; null where
-    it has no value.
-    """
+    """A field of the record, its given value, and the reference profile's value; null if empty."""
 
     field: str
     given: int | float | str | None
@@ -282,37 +276,35 @@ class Alternative(BaseModel):
     default_probability: float
     score: float
     changes: list[FieldChanged] = Field(
-        description="What was changed; every other field is as it was given."
+        description="The changed fields; all others have their given values."
     )
 
 
 class ReasonTried(ReasonGiven):
-    """A reason for the risk, and what would change it."""
+    """A reason for the risk, and the effect of changing its fields."""
 
     instead: Alternative | None = Field(
-        description="The answer if the fields of this reason alone were those of the reference "
-        "profile. A field is only moved the way that helps, such as towards a larger payment; "
-        "null where no such change lowers the PD."
+        description="The answer if only the fields of this reason had the values of the reference "
+        "profile. A field is only changed in the direction that helps, such as a larger payment; "
+        "null if no such change lowers the PD."
     )
 
 
 class WhatIfResponse(Model):
-    """What the champion says of a customer who is only tried. It is no decision: nothing is logged,
-    and there is no id.
-    """
+    """The champion's answer in a trial. It is no decision: it is not logged and has no id."""
 
     prediction: int = Field(
-        description="1 = default, where the probability is at or above the cut-off."
+        description="1 = default, if the probability is at or above the cut-off."
     )
     default_probability: float = Field(description="PD: probability of default in the next month.")
     score: float = Field(description="Points; higher is safer.")
     cut_off: float = Field(description="PD from which the prediction is 1.")
     reasons: list[ReasonTried] = Field(
-        description="Up to four things that raise the risk, the largest first."
+        description="Up to four reasons that raise the risk, largest first."
     )
     together: Alternative | None = Field(
-        description="The answer if all reasons that can be put right were, together; null where "
-        "there are fewer than two."
+        description="The answer with the changes of all reasons together; null if fewer than two "
+        "reasons have changes."
     )
     note: Literal["a trial, not a decision: nothing was logged"] = (
         "a trial, not a decision: nothing was logged"
@@ -320,11 +312,11 @@ class WhatIfResponse(Model):
 
 
 class RowRefused(BaseModel):
-    """A row of a batch on which nothing was decided."""
+    """A row of a batch without a decision."""
 
     row: int = Field(description="Its number in the batch, from 0.")
     problems: list[dict[str, Any]] = Field(
-        description="Each thing wrong with it: field, value, problem, what would be valid."
+        description="All its problems: field, value, problem, valid values."
     )
 
 
@@ -335,8 +327,8 @@ class Health(BaseModel):
 
 
 class Ready(Model):
-    """A champion is loaded, or its fallback (`degraded`). `problem` says why the champion in force
-    could not be, if so.
+    """A champion, or its fallback (`degraded`), is loaded. `problem` has the reason if the champion
+    in force cannot be loaded.
     """
 
     status: Literal["ready"] = "ready"
@@ -345,7 +337,7 @@ class Ready(Model):
 
 
 class ModelInfo(Model):
-    """What the champion is, why it is champion, and what it showed on held-out rows."""
+    """The champion, the reason for it, and its held-out figures."""
 
     degraded: bool
     mlflow_uri: str

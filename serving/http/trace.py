@@ -1,4 +1,4 @@
-"""W3C trace context: the ids by which one request is followed through several systems
+"""W3C trace context: the ids that follow a request through several systems
 (https://www.w3.org/TR/trace-context/).
 """
 
@@ -13,8 +13,8 @@ NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 
 
 class Trace(NamedTuple):
-    """Where a request stands in its trace: `span_id` is this API's span, `parent_id` the caller's,
-    or None.
+    """The trace context of a request: `span_id` is this API's span, `parent_id` the caller's, or
+    None.
     """
 
     trace_id: str
@@ -24,22 +24,22 @@ class Trace(NamedTuple):
 
     @property
     def header(self) -> bytes:
-        """As `traceparent` says it."""
+        """The value of the header `traceparent`."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}".encode()
 
 
 def trace_of(header: bytes | None) -> Trace:
-    """The trace that a `traceparent` goes on, with a new span; a new trace where there is none, or
-    none that is valid.
+    """The trace of a `traceparent`, with a new span; a new trace if the header is missing or
+    invalid.
     """
     if (
         header is not None
         and (found := TRACEPARENT.fullmatch(header.decode("latin-1"))) is not None
     ):
-        version, trace_id, parent_id, flags, more = found.groups()
+        version, trace_id, parent_id, flags, rest = found.groups()
         if not (
             version == "ff"
-            or (version == "00" and more)
+            or (version == "00" and rest)
             or trace_id == NO_TRACE
             or parent_id == NO_SPAN
         ):

@@ -1,3 +1,3 @@
-"""The champion in this process and the decisions that it makes. The graph itself belongs in
+"""The champion in this process, and its decisions. The decision graph itself belongs in
 `creditrisk_assets.scoring`.
 """

@@ -1,9 +1,9 @@
 """Batch threads yield to single requests.
 
 Python runs one thread at a time. The event loop releases the lock several times while it answers
-one customer (for the socket, the graph, the disk), and each time would wait until a thread that
-turns ten thousand rows into objects hands it over. So such a thread checks between its rows whether
-a request has come, and sleeps until it is answered.
+one customer (for the socket, the graph, the disk), and would then wait for a thread that turns ten
+thousand rows into objects. So such a thread checks for requests between its rows, and sleeps until
+they are answered.
 """
 
 import time
@@ -16,15 +16,15 @@ ANSWER_SECONDS = 0.004
 """Most customers are answered within this time."""
 
 PATIENCE_SECONDS = 0.01
-"""Under unceasing requests a thread works for as long as it has waited, this at most."""
+"""Under a constant stream of requests a thread waits at most this long, and then works as long."""
 
 
 class BatchYield:
     """Shared by the event loop and the batch threads of one process.
 
     Args:
-        answer_seconds: time for which threads pause after a request has come.
-        patience_seconds: longest pause while more and more come; then they work for as long.
+        answer_seconds: pause of the threads after a request arrives.
+        patience_seconds: longest pause under a stream of requests; then they work for as long.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class BatchYield:
         self._free_until = 0.0
 
     def request_arrived(self) -> None:
-        """Called in the event loop."""
+        """Pause the batch threads; called in the event loop."""
         self._busy_until = time.perf_counter() + self._answer_seconds
 
     def wait(self) -> None:
-        """Called in a thread, between two rows: pauses while a request is answered."""
+        """Wait while a request is answered; called in a batch thread between two rows."""
         began = now = time.perf_counter()
         if now < self._free_until:
             return
@@ -58,4 +58,4 @@ class BatchYield:
 
 
 BATCH_YIELD = BatchYield()
-"""Of this process: it has one event loop."""
+"""The instance of this process, which has one event loop."""

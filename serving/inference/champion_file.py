@@ -1,12 +1,12 @@
-"""The champion on this machine's disk: `champion.json`, and a copy of each bundle that answers.
+"""The champion on this machine's disk: `champion.json`, and a copy of its bundle.
 
-One process beside the workers reads the source of the champion and publishes what it finds; the
-workers read the file. A worker needs neither Dagster nor its database, a source that hangs delays
-no answer, and all workers see the same champion. The file stays over restarts: with it and the
-copy of the bundle the API starts without the orchestrator and without the artifact store.
+The publisher, a process beside the workers, reads the source of the champion and writes the file;
+the workers read it. So a worker needs neither Dagster nor its database, a source that hangs delays
+no answer, and all workers see the same champion. The file survives restarts: with it and the copy
+of the bundle the API starts without the orchestrator and the artifact store.
 
-A champion is in the file only after the store's ledger has confirmed it; the file carries a hash
-of its content; a bundle is proven by its own hash whenever it is loaded.
+The ledger must confirm a champion before it enters the file. The file carries a hash of its
+content, and a bundle's hash is checked at each load.
 """
 
 import contextlib
@@ -37,10 +37,10 @@ FILE = "champion.json"
 LOCK = ".lock"
 
 STALE_SECONDS = 10.0
-"""A file that was not written for this long no longer says which champion is in force."""
+"""A file that was not written for this long is stale."""
 
 START_SECONDS = 15.0
-"""Time that a worker gives the publishing process, which starts together with it."""
+"""Time that a worker waits for the publisher, which starts together with it."""
 
 LOOK_SECONDS = 0.02
 
@@ -58,8 +58,8 @@ class _Document(BaseModel):
     """The file.
 
     Attributes:
-        problem: why the source could not be read or trusted, or None.
-        history: champions that the ledger confirmed, the newest first.
+        problem: the reason for a failed read of the source, or None.
+        history: champions that the ledger confirmed, newest first.
         sha256: over both.
     """
 
@@ -78,7 +78,7 @@ class _Document(BaseModel):
         """The history.
 
         Raises:
-            ValueError: if the content does not have the hash that the file states, or is no record.
+            ValueError: if the content does not have the file's hash, or is no record.
         """
         digest = _digest(self.problem, self.history)
         if digest != self.sha256:
@@ -90,10 +90,10 @@ class _Document(BaseModel):
 
 
 class ChampionFile:
-    """The champion of one API, as its processes read it.
+    """The champion's file of one API.
 
     Args:
-        folder: on a disk of this machine; holds the file and the copies of bundles.
+        folder: local folder of the file and the copies of bundles.
         bundles: the bundles of the store.
         start_seconds: time to wait for the first publication.
     """
@@ -115,15 +115,15 @@ class ChampionFile:
         """The champion in force; None before the first.
 
         Raises:
-            SourceError: if the source could not be read, or was not read for a while.
+            SourceError: if the source could not be read, or the file is stale.
         """
         while (document := self._fresh()) is None and time.monotonic() < self._wait_until:
             time.sleep(LOOK_SECONDS)
         self._wait_until = 0.0
         if document is None:
             raise SourceError(
-                f"which champion is in force was not read for {STALE_SECONDS:g} s; `creditrisk "
-                "serve` runs the process that does, beside the API"
+                f"the champion in force was not read for {STALE_SECONDS:g} s; `creditrisk serve` "
+                "runs the process that reads it"
             )
         try:
             champions = document.champions()
@@ -134,9 +134,7 @@ class ChampionFile:
         return champions[0].record if champions else None
 
     def history(self) -> list[PastChampion]:
-        """The champions so far, the newest first, however old the file is; none if it is
-        damaged.
-        """
+        """The champions so far, newest first, also from a stale file; none if it is damaged."""
         try:
             return self._read().champions()
         except FileNotFoundError:
@@ -146,16 +144,16 @@ class ChampionFile:
             return []
 
     def copy_of(self, bundle_sha256: str) -> Path | None:
-        """The copy of a bundle; None if there is none. Loading it proves its hash."""
+        """The copy of a bundle, or None. Its hash is checked at its load."""
         copy = self._folder / bundle_sha256
         return copy if copy.is_dir() else None
 
     def store_copy(self, bundle_sha256: str) -> None:
-        """Copy a bundle of the store, in place of all other copies.
+        """Copy a bundle of the store, and remove all other copies.
 
         Raises:
             BundleError: if the bundle cannot be read.
-            OSError: if the disk does not take it.
+            OSError: if it cannot be written.
         """
         copy = self._folder / bundle_sha256
         with self._locked():
@@ -166,10 +164,10 @@ class ChampionFile:
                     shutil.rmtree(other)
 
     def write(self, problem: str | None, history: list[PastChampion]) -> None:
-        """Publish.
+        """Write the file, or mark it as fresh.
 
         Raises:
-            OSError: if the disk does not take it.
+            OSError: if it cannot be written.
         """
         content = to_json(_Document.of(problem, history))
         if self.path.exists() and self.path.read_bytes() == content:
@@ -180,7 +178,7 @@ class ChampionFile:
         sync_folder(self._folder)
 
     def expire(self) -> None:
-        """Let the workers of a new start wait for a new publication."""
+        """Mark the file as stale, so that new workers wait for the publisher."""
         with contextlib.suppress(FileNotFoundError):
             os.utime(self.path, (0, 0))
 
@@ -190,7 +188,7 @@ class ChampionFile:
     def _fresh(self) -> _Document | None:
         try:
             seconds_since = time.time() - self.path.stat().st_mtime
-            # A time in the future: the clock was put back, and nothing is published any more.
+            # A time far in the future means that the clock was set back; it is stale, too.
             return self._read() if abs(seconds_since) < STALE_SECONDS else None
         except FileNotFoundError:
             return None
@@ -198,7 +196,7 @@ class ChampionFile:
             raise SourceError(f"{self.path} cannot be read: {error}") from error
 
     def _write_copy(self, copy: Path, files: dict[str, bytes]) -> None:
-        """Write a copy that is whole before it has its name."""
+        """Write a copy that appears whole or not at all."""
         with tempfile.TemporaryDirectory(dir=self._folder) as unnamed:
             whole = Path(unnamed) / "bundle"
             for name, content in files.items():
@@ -223,7 +221,7 @@ class Publisher:
     Args:
         source: of the champion.
         require_recorded: raises if the ledger does not have a champion.
-        file: where to publish.
+        file: the file to write.
     """
 
     def __init__(
@@ -237,26 +235,26 @@ class Publisher:
         self._file = file
         self._history = file.history()
         self._confirmed = [past.record for past in self._history]
-        self._logged: str | None = None
+        self._logged_problem: str | None = None
 
     def publish(self) -> None:
-        """Read once. A source that fails is published as a problem beside the champions known so
-        far; a file that cannot be written goes stale.
+        """Read the source once. Its failure is published with the champions known so far; a file
+        that cannot be written becomes stale.
         """
         try:
             self._history, problem = self._read(), None
-        except Exception as error:  # whatever a source or a ledger raises must not end the process
+        except Exception as error:  # no error of a source or ledger may end the process
             problem = error_text(error)
         try:
             self._file.write(problem, self._history)
         except OSError as error:
             problem = f"it cannot be published: {error}"
-        if problem is not None and problem != self._logged:
+        if problem is not None and problem != self._logged_problem:
             log.error("champion_not_published", problem=problem)
-        self._logged = problem
+        self._logged_problem = problem
 
     def _read(self) -> list[PastChampion]:
-        """The history by the source.
+        """The source's history.
 
         Raises:
             SourceError: if it cannot be read, or has lost its champions.
@@ -276,7 +274,7 @@ class Publisher:
                 if past.record not in self._confirmed:
                     self._require_recorded(past.record)
                     self._confirmed.append(past.record)
-            except Exception:  # of the newest it decides; an older one is left out
+            except Exception:  # an older champion is left out; the newest must be valid
                 if not history:
                     raise
                 continue
@@ -286,7 +284,7 @@ class Publisher:
 
 
 def error_text(error: Exception) -> str:
-    """An error as a problem is shown."""
+    """The text of an error for `problem`."""
     return str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
 
 
@@ -299,7 +297,7 @@ def _is_whole(copy: Path, bundle_sha256: str) -> bool:
 
 
 def _values(record: ChampionRecord) -> dict[str, Any]:
-    """Every value of a record, with those that its dump leaves out."""
+    """All values of a record, also those that its dump excludes."""
     fields = ChampionRecord.model_fields.items()
     excluded = {name: getattr(record, name) for name, field in fields if field.exclude}
     return {**record.model_dump(mode="json"), **excluded}

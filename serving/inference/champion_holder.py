@@ -1,4 +1,4 @@
-"""The champion in this process: its bundle, loaded, proven, and replaced without a pause."""
+"""The champion in this process: loads and verifies its bundle, and replaces it without a pause."""
 
 import threading
 import time
@@ -19,23 +19,23 @@ from serving.inference.champion_source import PastChampion
 log = structlog.get_logger()
 
 RETRY_SECONDS_LIMIT = 8.0
-"""A refused bundle is read again after 1, 2, 4 and so on up to this many seconds, so that one that
-comes back answers soon; another bundle is read at once.
+"""A bundle that failed is read again after 1, 2, 4 and so on up to this many seconds; another
+bundle is read at once.
 """
 
 FALLBACK_SUFFIX = "-fallback"
-"""Ends the version of an answer by the fallback scorecard."""
+"""Suffix of the version in an answer of the fallback scorecard."""
 
 WARM_UP_ROWS = (1, 8)
-"""Rows of the runs before a bundle answers: the first run of a shape plans its memory."""
+"""Rows of the warm-up runs: the first run of a shape plans its memory."""
 
 
 @dataclass(frozen=True)
 class LoadedChampion:
-    """A champion's record and its bundle; answers are made from one of these, whole.
+    """A champion's record and its bundle; an answer uses one of these throughout.
 
-    `degraded` says that the bundle is not the champion's own, but the scorecard of the same rows,
-    for as long as the champion's cannot be loaded. The record is then the scorecard's.
+    `degraded` means that the champion's bundle cannot be loaded, and record and bundle are those of
+    the scorecard of the same rows.
     """
 
     record: ChampionRecord
@@ -44,7 +44,7 @@ class LoadedChampion:
 
     @cached_property
     def reasons(self) -> dict[str, dict[str, str]]:
-        """Each reason by its code, as answers have it."""
+        """Reasons by their code, in the form of an answer."""
         return {
             reason.code: {"code": reason.code, "text": reason.text}
             for reason in self.bundle.manifest.reasons
@@ -52,42 +52,42 @@ class LoadedChampion:
 
 
 class Listener(Protocol):
-    """Hears of the champion, in the thread that follows it."""
+    """Is called about the champion, in the thread that follows it."""
 
     def on_champion(self, champion: LoadedChampion) -> None:
         """A champion answers from now on."""
 
     def on_refresh(self, problem: str | None) -> None:
-        """The champion in force was read; the reason if it could not be read or loaded."""
+        """The champion in force was read; `problem` if it could not be read or loaded."""
 
     def on_refused(self) -> None:
-        """A champion could not be loaded or proven."""
+        """A champion could not be loaded or verified."""
 
 
 @dataclass(frozen=True)
-class _Refused:
-    """A record whose own bundle could not be read or proven, why, and when it is tried again."""
+class _FailedLoad:
+    """A record whose bundle could not be read or verified, the reason, and the next try."""
 
     record: ChampionRecord
     problem: str
     seconds: float
-    again_at: float
+    retry_at: float
 
 
 class ChampionHolder:
     """Holds the champion and follows it.
 
-    A new champion is loaded and proven beside the old one, then one reference is switched. A bundle
-    that cannot be proven is reported and the old one goes on. Without an old one there answers, in
-    this order: the copy of the same bundle, the bundle's fallback scorecard, the newest champion of
-    the history that has a copy. The last of these answers also while the champion in force cannot
-    be read.
+    A new champion is loaded and verified while the old one answers; then one reference is switched.
+    A bundle that fails is reported, and the old one continues. Without an old one, a substitute
+    answers, in this order: the copy of the same bundle, the bundle's fallback scorecard, the newest
+    champion of the history that has a copy. The last one also answers while the champion in force
+    cannot be read.
 
     Args:
         file: the champion on this machine's disk.
-        portfolio: the contract that the champion must be able to answer on.
+        portfolio: its contract must fit the champion.
         poll_seconds: time between two reads of the file.
-        listeners: hear of the champion.
+        listeners: called about the champion.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class ChampionHolder:
         self._problem: str | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
-        self._settled: ChampionRecord | None = None  # answers by the bundle that its record names
-        self._refused: _Refused | None = None
+        self._settled: ChampionRecord | None = None  # the record that answers by its own bundle
+        self._failed_load: _FailedLoad | None = None
         self._listeners = tuple(listeners)
 
     @property
@@ -120,12 +120,12 @@ class ChampionHolder:
 
     @property
     def problem(self) -> str | None:
-        """Why the champion in force could not be read or loaded, or None."""
+        """The reason for a failed read or load of the champion in force, or None."""
         return self._problem
 
     @property
     def why_none(self) -> str:
-        """Why there is no champion, and what to do."""
+        """The reason for having no champion, and advice."""
         if self._problem is not None:
             return f"a champion could not be loaded ({self._problem})"
         return (
@@ -134,26 +134,24 @@ class ChampionHolder:
         )
 
     def history(self) -> list[PastChampion]:
-        """The champions so far, the newest first, as many as the source gives."""
+        """The champions so far, newest first, as many as the source gives."""
         return self._file.history()
 
     def start(self) -> None:
-        """Look once, then go on looking in the background."""
+        """Read the champion once, and then in the background."""
         self.refresh()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """End the background thread."""
         self._stop.set()
         self._thread.join()
 
     def refresh(self) -> None:
-        """Read the champion in force once. An error is kept in `problem`; the champion that is
-        loaded stays.
-        """
+        """Read the champion in force once. An error sets `problem`; the loaded champion stays."""
         try:
             problem = self._load()
-        except Exception as error:  # the boundary of the background thread: nothing may end it
+        except Exception as error:  # no error may end the background thread
             problem = error_text(error)
         if problem is not None and problem != self._problem:
             log.error("champion_not_loaded", problem=problem)
@@ -162,62 +160,65 @@ class ChampionHolder:
             listener.on_refresh(problem)
 
     def _load(self) -> str | None:
-        """Load the champion in force if it is another one; the problem, if there is one."""
+        """Load the champion in force if it has changed.
+
+        Returns:
+            The problem, or None.
+        """
         try:
             record = self._file.in_force()
         except Exception as error:
             if self._current is None:
                 self._serve_last_known()
             return error_text(error)
-        refused = self._refused
+        failed = self._failed_load
         if record is None or record == self._settled:
-            self._refused = None
-        elif refused is None or record != refused.record or time.monotonic() >= refused.again_at:
-            self._take(record)
-        return self._refused.problem if self._refused is not None else None
+            self._failed_load = None
+        elif failed is None or record != failed.record or time.monotonic() >= failed.retry_at:
+            self._replace(record)
+        return self._failed_load.problem if self._failed_load is not None else None
 
-    def _take(self, record: ChampionRecord) -> None:
-        """Let a champion answer by its own bundle; if that cannot be, let the best that there is
-        stand in.
-        """
-        before = self._refused
+    def _replace(self, record: ChampionRecord) -> None:
+        """Serve a champion by its own bundle or, if that fails, by the best substitute."""
+        before = self._failed_load
         try:
             self._serve(LoadedChampion(record, self._own_bundle(record)))
         except Exception as error:
-            again = 2 * before.seconds if before is not None and before.record == record else 1.0
-            seconds = min(again, RETRY_SECONDS_LIMIT)
+            delay = 2 * before.seconds if before is not None and before.record == record else 1.0
+            seconds = min(delay, RETRY_SECONDS_LIMIT)
             self._settled = None
-            self._refused = _Refused(record, error_text(error), seconds, time.monotonic() + seconds)
+            self._failed_load = _FailedLoad(
+                record, error_text(error), seconds, time.monotonic() + seconds
+            )
             for listener in self._listeners:
                 listener.on_refused()
-            self._stand_in_for(record)
+            self._serve_substitute(record)
         else:
-            self._settled, self._refused, self._problem = record, None, None
+            self._settled, self._failed_load, self._problem = record, None, None
             self._store_copy(record)
 
     def _own_bundle(self, record: ChampionRecord) -> Bundle:
-        """The bundle of a record, not read again where only the rule is new."""
+        """The bundle of a record; not read again if only the rule is new."""
         if (
             self._current is not None
             and self._settled is not None
             and self._settled.bundle_sha256 == record.bundle_sha256
         ):
             return self._current.bundle
-        return self._stored(record)
+        return self._load_stored(record)
 
-    def _stored(self, record: ChampionRecord) -> Bundle:
-        return self._proven(record, str(self._file.bundles.folder(record.bundle_sha256)))
+    def _load_stored(self, record: ChampionRecord) -> Bundle:
+        return self._load_verified(record, str(self._file.bundles.folder(record.bundle_sha256)))
 
-    def _stand_in_for(self, record: ChampionRecord) -> None:
-        """Let answer what is nearest to a champion whose own bundle cannot be read; an old champion
-        goes on.
+    def _serve_substitute(self, record: ChampionRecord) -> None:
+        """Serve the best substitute of a champion whose bundle cannot be read; an old champion
+        continues.
         """
         current = self._current
         if current is not None and current.bundle.sha256 == record.bundle_sha256:
             if current.record != record:
-                self._serve(
-                    LoadedChampion(record, current.bundle)
-                )  # the same bytes, by the rule in force
+                # The same bundle with the rule in force.
+                self._serve(LoadedChampion(record, current.bundle))
             return
         if self._serve_copy(record) or (current is not None and not current.degraded):
             return
@@ -226,21 +227,23 @@ class ChampionHolder:
             self._serve_last_known()
 
     def _serve_copy(self, record: ChampionRecord) -> bool:
-        """Answer by the copy of a record's bundle; whether that is possible. It is the same bytes,
-        so nothing is degraded.
+        """Serve the copy of a record's bundle, the same bytes, so not degraded.
+
+        Returns:
+            True if that is possible.
         """
         copy = self._file.copy_of(record.bundle_sha256)
         if copy is None:
             return False
         try:
-            self._serve(LoadedChampion(record, self._proven(record, str(copy))))
+            self._serve(LoadedChampion(record, self._load_verified(record, str(copy))))
         except Exception as error:
             log.error("copy_not_loaded", problem=error_text(error))
             return False
         return True
 
     def _serve_last_known(self) -> None:
-        """Answer by the newest champion of the history whose bundle has a copy."""
+        """Serve the newest champion of the history whose bundle has a copy."""
         any(self._serve_copy(past.record) for past in self._file.history())
 
     def _serve_fallback(self, record: ChampionRecord) -> None:
@@ -252,9 +255,9 @@ class ChampionHolder:
             return
         try:
             same = current is not None and current.bundle.sha256 == fallback.bundle_sha256
-            bundle = current.bundle if current is not None and same else self._stored(fallback)
+            bundle = current.bundle if current is not None and same else self._load_stored(fallback)
             self._serve(LoadedChampion(fallback, bundle, degraded=True))
-        except Exception as error:  # the champion's own problem is the one to be reported
+        except Exception as error:  # `problem` reports the champion's own failure
             log.error("fallback_not_loaded", problem=error_text(error))
 
     def _serve(self, champion: LoadedChampion) -> None:
@@ -270,18 +273,16 @@ class ChampionHolder:
         )
 
     def _store_copy(self, record: ChampionRecord) -> None:
-        """Copy the champion's bundle for the next start. A failure takes nothing from the champion
-        that answers now.
+        """Copy the champion's bundle for the next start. A failure does not affect the champion in
+        this process.
         """
         try:
             self._file.store_copy(record.bundle_sha256)
         except Exception as error:
             log.error("copy_not_stored", problem=error_text(error))
 
-    def _proven(self, record: ChampionRecord, location: str) -> Bundle:
-        """A record's bundle from a location: hash and golden requests checked, fitting the
-        contract, warm.
-        """
+    def _load_verified(self, record: ChampionRecord, location: str) -> Bundle:
+        """Load a record's bundle, check its hash, golden requests and contract, and warm it up."""
         bundle = load_bundle(location, record.bundle_sha256)
         if not bundle.golden:
             raise BundleError(f"bundle {location} has no golden requests; valid: at least one")
@@ -297,8 +298,8 @@ class ChampionHolder:
 
 
 def fallback_record(record: ChampionRecord) -> ChampionRecord:
-    """The fallback scorecard as a record of its own: its bundle, and the rule in force, which is
-    about calibrated PDs and so holds for both. Its version says that it is not the champion itself.
+    """The record of the fallback scorecard: its bundle, and the rule in force, which applies to
+    calibrated PDs and so to both. The version's suffix marks it as the fallback.
 
     Raises:
         ValueError: if the champion has no fallback.

@@ -21,10 +21,10 @@ CHAMPION = "champion"
 
 TIMEOUT_SECONDS = 5.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Dagster is one of the store's own services: no proxy is asked for it."""
+"""Dagster is one of the store's own services, so it is reached without a proxy."""
 
 HISTORY_LIMIT = 20
-"""Champions of the history that are read, at most."""
+"""Largest number of champions in the history."""
 
 QUERY = """
 query Latest($asset: AssetKeyInput!, $limit: Int!) {
@@ -50,7 +50,7 @@ query Latest($asset: AssetKeyInput!, $limit: Int!) {
 
 
 class SourceError(RuntimeError):
-    """It could not be read which champion is in force; what was known before stays in force."""
+    """The champion in force could not be read; the one known before stays."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class PastChampion:
 
     @classmethod
     def of(cls, materialization: Materialization) -> "PastChampion":
-        """From a materialization.
+        """The champion of a materialization.
 
         Raises:
             ValidationError: if its metadata is no champion's record.
@@ -82,12 +82,12 @@ class Source(Protocol):
     """Gives the materializations of the `champion` asset."""
 
     def materializations(self) -> list[Materialization]:
-        """The latest ones, the newest first, at most `HISTORY_LIMIT`."""
+        """The latest ones, newest first, at most `HISTORY_LIMIT`."""
 
 
 class DagsterInstanceSource:
-    """A Dagster instance's event log. A materialization of the champion carries plots, and reading
-    it takes milliseconds, so each is read once.
+    """A Dagster instance's event log. A materialization of the champion carries plots and takes
+    milliseconds to read, so each is read once.
 
     Args:
         open_instance: called at the first read, and again until it succeeds.
@@ -101,7 +101,7 @@ class DagsterInstanceSource:
         self._lock = threading.Lock()
 
     def materializations(self) -> list[Materialization]:
-        """The latest ones, the newest first."""
+        """The latest ones, newest first."""
         from dagster import AssetKey, AssetRecordsFilter
 
         with self._lock:
@@ -127,8 +127,8 @@ class DagsterInstanceSource:
 
 
 class DagsterWebserverSource:
-    """A Dagster webserver's GraphQL, which may be a read-only one: the API then holds no database
-    password and no Dagster.
+    """A Dagster webserver's GraphQL; it may be read-only. The API then needs no database password
+    and no Dagster.
 
     Args:
         url: of the webserver, such as `http://dagster:3000`.
@@ -138,22 +138,22 @@ class DagsterWebserverSource:
         self._url = f"{url.rstrip('/')}/graphql"
 
     def materializations(self) -> list[Materialization]:
-        """The latest ones, the newest first.
+        """The latest ones, newest first.
 
         Raises:
-            SourceError: if the webserver does not answer, or answers otherwise.
+            SourceError: if the webserver does not answer, or gives another answer.
         """
         asset = self._query({"asset": {"path": [CHAMPION]}, "limit": HISTORY_LIMIT})
         try:
             return [
                 Materialization(
-                    datetime.datetime.fromtimestamp(float(one["timestamp"]) / 1000, datetime.UTC),
-                    dict(_value(entry) for entry in one["metadataEntries"]),
+                    datetime.datetime.fromtimestamp(float(event["timestamp"]) / 1000, datetime.UTC),
+                    dict(_value(entry) for entry in event["metadataEntries"]),
                 )
-                for one in asset.get("assetMaterializations", [])  # an unknown asset has none
+                for event in asset.get("assetMaterializations", [])  # an unknown asset has none
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise self._unclear(error) from error
+            raise self._source_error(error) from error
 
     def _query(self, variables: dict[str, Any]) -> dict[str, Any]:
         body = json.dumps({"query": QUERY, "variables": variables}).encode()
@@ -172,9 +172,9 @@ class DagsterWebserverSource:
             TypeError,
             ValueError,
         ) as error:
-            raise self._unclear(error) from error
+            raise self._source_error(error) from error
 
-    def _unclear(self, error: Exception) -> SourceError:
+    def _source_error(self, error: Exception) -> SourceError:
         return SourceError(
             f"{self._url} does not say which champion is in force: {type(error).__name__}: {error}"
         )

@@ -1,8 +1,7 @@
-"""Makes decisions: requests that come at the same time share one run of the graph and one wait for
-the disk.
+"""Makes decisions: concurrent requests share one run of the graph and one wait for the disk.
 
-A request is decided by the champion of that moment, written to the log, and only then answered. So
-a decision is on the disk before its answer leaves, and every answer of a group is of one model.
+A request is decided by the present champion, written to the log, and then answered. So a decision
+is on the disk before its answer is sent, and one model makes all decisions of a group.
 """
 
 import asyncio
@@ -35,27 +34,27 @@ T = TypeVar("T")
 
 IDLE_SECONDS = 1.0
 AT_ONCE_SECONDS = 0.001
-"""The event loop itself waits for a disk that has just taken less than this, if no group is on its
-way: handing over to a thread and back costs more.
+"""The event loop itself writes to a disk whose last write took less than this, if no other group is
+being written: a handover to a thread and back costs more.
 """
 
 SINGLES_AT_ONCE = 64
-"""Single customers of one run: some milliseconds, in which the event loop does nothing else."""
+"""Single customers of one run, which blocks the event loop for some milliseconds."""
 
 WAITING_ROWS_LIMIT = 8_192
-"""Rows that may wait for a decision; further requests are refused."""
+"""Rows that may wait for a decision; more requests are refused."""
 
 
 class NoChampion(RuntimeError):
-    """Nothing can be decided: neither a champion nor its fallback is loaded."""
+    """Neither a champion nor its fallback is loaded."""
 
 
 class Overloaded(RuntimeError):
-    """Too many rows wait already."""
+    """Too many rows wait for a decision."""
 
 
 class KeyUsed(RuntimeError):
-    """The idempotency key has been used for another request."""
+    """The idempotency key belongs to another request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +62,12 @@ class DecisionRequest:
     """Customers to decide on together, and their caller.
 
     Attributes:
-        customers: of each its values by field, and its identifier if it has one, as the contract
-            allows them.
+        customers: for each its valid values by field, and its identifier if it has one.
         caller: name of the API key's owner.
         request_id: of the HTTP request.
         received_at: time of receipt, `time.perf_counter`.
-        key: the caller's idempotency key; in a batch each customer's own is made of it and the row.
-        rows: of a batch.
+        key: the caller's idempotency key; in a batch each customer's key is made of it and the row.
+        rows: the customers' rows in a batch.
         trace_id: of the W3C trace context.
     """
 
@@ -89,7 +87,7 @@ class DecisionRequest:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _PendingRequest:
     """A request with its answers, one for each customer, or its error."""
 
     request: DecisionRequest
@@ -103,7 +101,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Decisions that were made together, for listeners.
+    """Decisions that were made together.
 
     Attributes:
         champion: the model that decided.
@@ -119,69 +117,66 @@ class Group:
 
 
 class Listener(Protocol):
-    """Hears of decisions, in the event loop, after the answers have left. An error of its own is
-    logged.
-    """
+    """Is called about decisions, in the event loop, after the answers. Its errors are logged."""
 
     def on_decided(self, group: Group) -> None:
         """A group is on the disk."""
 
     def on_not_written(self) -> None:
-        """A group could not be brought to the disk."""
+        """A group could not be written to the disk."""
 
 
 class Decider:
-    """Makes decisions and stores them.
+    """Makes decisions and logs them.
 
-    Single customers are decided in the event loop, all that came in one turn of it together; a
-    thread brings them to the disk, all that wait for it together. Requests with many customers, or
-    with an idempotency key, are decided in another thread, which may wait for other processes
-    meanwhile. Each of the two ways has a log of its own.
+    Single customers that arrive in one turn of the event loop are decided there together, and a
+    thread writes all waiting groups together. Requests with many customers or an idempotency key
+    are decided in another thread, which may wait for other processes. Each path has its own log.
 
     Args:
         holder: the champion in force.
-        singles: log of the decisions on single customers.
-        many: log of all others.
+        single_log: log of the decisions on single customers.
+        batch_log: log of all others.
         index: of idempotency keys.
-        listeners: hear of decisions.
+        listeners: called about decisions.
     """
 
     def __init__(
         self,
         holder: ChampionHolder,
-        singles: DecisionLog,
-        many: DecisionLog,
+        single_log: DecisionLog,
+        batch_log: DecisionLog,
         index: IdempotencyIndex,
         listeners: Sequence[Listener] = (),
     ) -> None:
         self._holder = holder
-        self._logs = (singles, many)
+        self._logs = (single_log, batch_log)
         self._index = index
         self._listeners = tuple(listeners)
         self._rows_waiting = 0
-        self._pending: list[_Waiting] = []
-        self._being_written = 0
+        self._pending: list[_PendingRequest] = []
+        self._groups_in_writing = 0
         self._write_seconds = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._writer = _Lane("decision-writer", self._write, singles.maintain)
-        self._many = _Lane("decider", self._decide_many, many.maintain)
+        self._writer = _QueueThread("decision-writer", self._write, single_log.maintain)
+        self._batch_decider = _QueueThread("decider", self._decide_batches, batch_log.maintain)
 
     @property
     def problem(self) -> str | None:
-        """The reason why decisions cannot be stored, or None."""
+        """The reason for an unwritable log, or None."""
         return next((log.problem for log in self._logs if log.problem is not None), None)
 
     @property
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
-            raise RuntimeError("the decider was asked before it was started; valid: start() first")
+            raise RuntimeError("the decider is not started; valid: start() first")
         return self._loop
 
     def start(self) -> None:
-        """Start the threads; called in the event loop that asks."""
+        """Start the threads; called in the event loop of the requests."""
         self._loop = asyncio.get_running_loop()
         self._writer.start()
-        self._many.start()
+        self._batch_decider.start()
 
     def stop(self) -> None:
         """Write pending decisions, finish the segments, end the threads. Called in the event loop
@@ -189,23 +184,23 @@ class Decider:
         """
         if self._pending:
             self._decide_pending()
-        for lane in (self._writer, self._many):
-            lane.stop()
+        for worker in (self._writer, self._batch_decider):
+            worker.stop()
         for log_ in self._logs:
             log_.close()
         self._index.close()
 
     async def decide(self, request: DecisionRequest) -> list[bytes]:
-        """Decide on customers.
+        """Decide on customers, and write the decisions to the disk.
 
         Returns:
-            The answer on each as JSON. The decisions are on the disk.
+            The answer on each customer as JSON.
 
         Raises:
-            NoChampion: if there is nothing to decide with.
-            LogUnwritable: if the decisions cannot be brought to the disk.
+            NoChampion: if no model is loaded.
+            LogUnwritable: if the decisions cannot be written to the disk.
             KeyUsed: if the idempotency key belongs to another request.
-            Overloaded: if too many wait.
+            Overloaded: if too many rows wait.
         """
         loop, rows = self._running, len(request.customers)
         if self._rows_waiting + rows > WAITING_ROWS_LIMIT:
@@ -213,10 +208,10 @@ class Decider:
                 f"{self._rows_waiting} customers wait for a decision; valid: up to "
                 f"{WAITING_ROWS_LIMIT}"
             )
-        waiting = _Waiting(request, loop.create_future())
+        waiting = _PendingRequest(request, loop.create_future())
         self._rows_waiting += rows
         if rows != 1 or request.key is not None:
-            self._many.put(waiting)
+            self._batch_decider.put(waiting)
         else:
             if not self._pending:
                 loop.call_soon(self._decide_pending)
@@ -224,57 +219,62 @@ class Decider:
         return await waiting.future
 
     def _decide_pending(self) -> None:
-        """In the event loop: decide on the single customers that came in this turn, and bring them
-        to the disk: at once where the last time took less than handing them to the writer's thread
-        is worth.
+        """In the event loop: decide on the single customers of this turn. Write them at once if the
+        last write was quick; otherwise the writer's thread does.
         """
         group, self._pending = self._pending[:SINGLES_AT_ONCE], self._pending[SINGLES_AT_ONCE:]
         if self._pending:
             self._running.call_soon(self._decide_pending)
         try:
-            decided = self._decided([_Customer(waiting, 0) for waiting in group], self._logs[0])
+            decided = self._decide([_Customer(waiting, 0) for waiting in group], self._logs[0])
         except Exception as error:
-            self._deliver(_failed(group, error))
+            self._deliver(_fail(group, error))
             return
-        if not self._being_written and self._write_seconds < AT_ONCE_SECONDS:
-            self._deliver(*self._written([decided]))
+        if not self._groups_in_writing and self._write_seconds < AT_ONCE_SECONDS:
+            self._deliver(*self._write_segment([decided]))
         else:
-            self._being_written += 1
+            self._groups_in_writing += 1
             self._writer.put(decided)
 
-    def _write(self, groups: list["_Decided"]) -> None:
-        """In the writer's thread: bring groups to the disk, those of one segment at once, and
+    def _write(self, groups: list["_DecidedGroup"]) -> None:
+        """In the writer's thread: write groups to the disk, those of one segment together, and
         release their answers.
         """
-        for _, together in groupby(groups, key=lambda group: group.header):
-            some = list(together)
+        for _, of_segment in groupby(groups, key=lambda group: group.header):
+            together = list(of_segment)
             self._running.call_soon_threadsafe(
-                self._deliver_written, len(some), *self._written(some)
+                self._deliver_written, len(together), *self._write_segment(together)
             )
 
-    def _written(self, groups: list["_Decided"]) -> tuple[list[_Waiting], list[Group]]:
-        """Bring groups of one segment to the disk: the requests that are answered now, and the
-        groups for listeners.
+    def _write_segment(
+        self, groups: list["_DecidedGroup"]
+    ) -> tuple[list[_PendingRequest], list[Group]]:
+        """Write groups of one segment to the disk.
+
+        Returns:
+            The requests to answer now, and the groups for listeners.
         """
-        waiting = [one.waiting for group in groups for one in group.customers]
+        waiting = [customer.waiting for group in groups for customer in group.customers]
         try:
             self._write_seconds = self._logs[0].write(
                 groups[0].header, [line for group in groups for line in group.lines]
             )
         except Exception as error:
             self._write_seconds = AT_ONCE_SECONDS
-            return _failed(waiting, error), []
+            return _fail(waiting, error), []
         for group in groups:
-            group.hand_over()
-        return waiting, [group.written(self._write_seconds) for group in groups]
+            group.set_answers()
+        return waiting, [group.for_listeners(self._write_seconds) for group in groups]
 
-    def _deliver_written(self, written: int, answered: list[_Waiting], groups: list[Group]) -> None:
-        """In the event loop."""
-        self._being_written -= written
-        self._deliver(answered, groups)
+    def _deliver_written(
+        self, count: int, requests: list[_PendingRequest], groups: list[Group]
+    ) -> None:
+        """In the event loop: deliver the answers of some groups from the writer's thread."""
+        self._groups_in_writing -= count
+        self._deliver(requests, groups)
 
-    def _decide_many(self, waiting: list[_Waiting]) -> None:
-        """In the other thread: one request after the other."""
+    def _decide_batches(self, waiting: list[_PendingRequest]) -> None:
+        """In the batch thread: decide on one request after the other."""
         for request in waiting:
             groups: list[Group] = []
             try:
@@ -282,17 +282,17 @@ class Decider:
                 with self._index.exclusive() if keyed else nullcontext():
                     groups = self._decide_and_write(request)
             except sqlite3.Error as error:
-                # The next request with the same key finds the decision in the log, once this
-                # process has let go of the segment.
-                self._logs[1].give_up()
+                # The next request with the same key finds the decision in the log once this
+                # process has released the segment.
+                self._logs[1].release_segment()
                 number = errno.ENOSPC if is_full(error) else errno.EIO
                 unwritable = LogUnwritable(OSError(number, f"idempotency index: {error}"))
-                _failed([request], unwritable)
+                _fail([request], unwritable)
             except Exception as error:
-                _failed([request], error)
+                _fail([request], error)
             self._running.call_soon_threadsafe(self._deliver, [request], groups)
 
-    def _decide_and_write(self, waiting: _Waiting) -> list[Group]:
+    def _decide_and_write(self, waiting: _PendingRequest) -> list[Group]:
         request = waiting.request
         new = []
         for place in range(len(request.customers)):
@@ -311,53 +311,53 @@ class Decider:
                 )
         if not new:
             return []
-        decided = self._decided(new, self._logs[1], BATCH_YIELD.between)
+        decided = self._decide(new, self._logs[1], BATCH_YIELD.between)
         seconds = self._logs[1].write(decided.header, decided.lines)
-        decided.hand_over()
+        decided.set_answers()
         for customer in new:
             if customer.key is not None:
                 answer = waiting.answers[customer.place]
                 self._index.add(request.caller, customer.key, customer.digest, answer)
-        return [decided.written(seconds)]
+        return [decided.for_listeners(seconds)]
 
-    def _decided(
+    def _decide(
         self,
         customers: list["_Customer"],
         decision_log: DecisionLog,
-        one_by_one: "_OneByOne" = iter,
-    ) -> "_Decided":
+        iterate: "_Iterate" = iter,
+    ) -> "_DecidedGroup":
         champion = self._holder.current
         if champion is None:
             raise NoChampion(self._holder.why_none)
-        raw = champion.bundle.encoder([one.values for one in customers])
+        raw = champion.bundle.encoder([customer.values for customer in customers])
         decisions = champion.bundle.decide(raw, champion.record.rule)
         now, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
         header, ids = decision_log.plan(
             champion.record, now.date(), len(customers), degraded=champion.degraded
         )
-        answers = _answers(champion, decisions, one_by_one(ids))
+        answers = _answers(champion, decisions, iterate(ids))
         at = now.isoformat(timespec="microseconds")
         lines = [
-            _line(at, clock, one, answer)
-            for one, answer in zip(customers, one_by_one(answers), strict=True)
+            _line(at, clock, customer, answer)
+            for customer, answer in zip(customers, iterate(answers), strict=True)
         ]
-        return _Decided(champion, header, customers, decisions, answers, lines)
+        return _DecidedGroup(champion, header, customers, decisions, answers, lines)
 
-    def _deliver(self, answered: list[_Waiting], groups: Sequence[Group] = ()) -> None:
-        """In the event loop: let answers leave, then tell listeners."""
-        for waiting in answered:
+    def _deliver(self, requests: list[_PendingRequest], groups: Sequence[Group] = ()) -> None:
+        """In the event loop: send the answers, then call the listeners."""
+        for waiting in requests:
             self._rows_waiting -= len(waiting.request.customers)
-            if waiting.future.done():  # its request was given up
+            if waiting.future.done():  # its request was cancelled
                 continue
             if waiting.error is not None:
                 waiting.future.set_exception(waiting.error)
             else:
                 waiting.future.set_result(waiting.answers)
-        unwritten = any(isinstance(waiting.error, LogUnwritable) for waiting in answered)
-        if unwritten or groups:  # after the requests, which go on in the order of their answers
-            self._running.call_soon(self._tell_listeners, unwritten, groups)
+        unwritten = any(isinstance(waiting.error, LogUnwritable) for waiting in requests)
+        if unwritten or groups:  # after the requests, which resume in the order of their answers
+            self._running.call_soon(self._call_listeners, unwritten, groups)
 
-    def _tell_listeners(self, unwritten: bool, groups: Sequence[Group]) -> None:
+    def _call_listeners(self, unwritten: bool, groups: Sequence[Group]) -> None:
         for listener in self._listeners:
             try:
                 if unwritten:
@@ -368,13 +368,13 @@ class Decider:
                 log.exception("listener_failed")
 
 
-class _Lane(Generic[T]):
-    """A thread with a queue, which takes all that waits there at once.
+class _QueueThread(Generic[T]):
+    """A thread with a queue; it works on all waiting items together.
 
     Args:
         name: of the thread.
-        work: called with the things that wait; it raises nothing.
-        idle: called after a second without anything.
+        work: called with the waiting items; must not raise.
+        idle: called after a second without items.
     """
 
     def __init__(
@@ -389,47 +389,44 @@ class _Lane(Generic[T]):
         """Start the thread."""
         self._thread.start()
 
-    def put(self, thing: T) -> None:
+    def put(self, item: T) -> None:
         """Add to the queue."""
-        self._queue.put(thing)
+        self._queue.put(item)
 
     def stop(self) -> None:
-        """Let it work off the queue, and end."""
+        """Finish the queue, and end the thread."""
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
+        running = True
+        while running:
             try:
-                things = [self._queue.get(timeout=IDLE_SECONDS)]
+                items = [self._queue.get(timeout=IDLE_SECONDS)]
             except queue.Empty:
                 self._idle()
                 continue
             with suppress(queue.Empty):
                 while True:
-                    things.append(self._queue.get_nowait())
-            work = [thing for thing in things if thing is not None]
-            going_on = len(work) == len(things)
+                    items.append(self._queue.get_nowait())
+            work = [item for item in items if item is not None]
+            running = len(work) == len(items)
             if work:
                 self._work(work)
 
 
-class _OneByOne(Protocol):
-    """How a thread goes through rows."""
+class _Iterate(Protocol):
+    """Iterates over rows; may pause between them."""
 
-    def __call__(self, things: list[T], /) -> Iterable[T]:
-        """The same things."""
+    def __call__(self, items: list[T], /) -> Iterable[T]: ...
 
 
 class _Customer:
-    """One customer of a request: its place there, its values, and its idempotency key with the
-    digest of the values.
-    """
+    """A customer of a request: place, values, and idempotency key with the digest of the values."""
 
     __slots__ = ("digest", "key", "place", "values", "waiting")
 
-    def __init__(self, waiting: _Waiting, place: int) -> None:
+    def __init__(self, waiting: _PendingRequest, place: int) -> None:
         self.waiting = waiting
         self.place = place
         self.values = waiting.request.customers[place]
@@ -438,10 +435,8 @@ class _Customer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decided:
-    """Customers that were decided on together: answers and lines of the log stand in their
-    order.
-    """
+class _DecidedGroup:
+    """Customers that were decided on together, with their answers and lines of the log in order."""
 
     champion: LoadedChampion
     header: SegmentHeader
@@ -450,19 +445,19 @@ class _Decided:
     answers: list[bytes]
     lines: list[bytes]
 
-    def hand_over(self) -> None:
-        """Put each answer in its place; call it when the lines are on the disk."""
-        for one, answer in zip(self.customers, self.answers, strict=True):
-            one.waiting.answers[one.place] = answer
+    def set_answers(self) -> None:
+        """Give each request its answers; call it when the lines are on the disk."""
+        for customer, answer in zip(self.customers, self.answers, strict=True):
+            customer.waiting.answers[customer.place] = answer
 
-    def written(self, write_seconds: float) -> Group:
+    def for_listeners(self, write_seconds: float) -> Group:
         """The group for listeners."""
-        oldest = min(one.waiting.request.received_at for one in self.customers)
+        oldest = min(customer.waiting.request.received_at for customer in self.customers)
         return Group(self.champion, self.decisions, write_seconds, oldest)
 
 
-def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:
-    """The same requests, with their error."""
+def _fail(group: list[_PendingRequest], error: Exception) -> list[_PendingRequest]:
+    """Set the error of requests, and return them."""
     if not isinstance(error, NoChampion | LogUnwritable | KeyUsed):
         log.error("decider_failed", exc_info=error)
     for waiting in group:
@@ -471,7 +466,7 @@ def _failed(group: list[_Waiting], error: Exception) -> list[_Waiting]:
 
 
 def _answers(champion: LoadedChampion, decisions: Decisions, ids: Iterable[str]) -> list[bytes]:
-    """The answers as they are sent, logged and stored."""
+    """The answers, in the form that is sent, logged and stored."""
     record, texts = champion.record, champion.reasons
     return [
         to_json(
@@ -498,9 +493,9 @@ def _answers(champion: LoadedChampion, decisions: Decisions, ids: Iterable[str])
     ]
 
 
-def _line(at: str, clock: float, one: _Customer, answer: bytes) -> bytes:
+def _line(at: str, clock: float, customer: _Customer, answer: bytes) -> bytes:
     """A decision as a line of the log: the service's own values before the customer's."""
-    request = one.waiting.request
+    request = customer.waiting.request
     latency_ms = round((clock - request.received_at) * 1000, 3)
     about: dict[str, Any] = {
         "at": at,
@@ -510,6 +505,7 @@ def _line(at: str, clock: float, one: _Customer, answer: bytes) -> bytes:
     }
     if request.trace_id is not None:
         about["trace_id"] = request.trace_id
-    if one.key is not None:
-        about["idempotency"] = {"key": one.key, "digest": one.digest}
-    return b'%b,"answer":%b,"customer":%b}' % (to_json(about)[:-1], answer, to_json(one.values))
+    if customer.key is not None:
+        about["idempotency"] = {"key": customer.key, "digest": customer.digest}
+    values = to_json(customer.values)
+    return b'%b,"answer":%b,"customer":%b}' % (to_json(about)[:-1], answer, values)

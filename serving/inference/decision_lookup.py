@@ -1,4 +1,4 @@
-"""Finds past decisions: in the decision log, or stored."""
+"""Finds past decisions, in the decision log or in the store."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 from serving.access.keys import Caller
 
-ANSWERED = (
+ANSWER_FIELDS = (
     "prediction",
     "default_probability",
     "score",
@@ -23,56 +23,54 @@ ANSWERED = (
 
 
 class StoredDecision(BaseModel):
-    """A stored decision. A value that the API did not know, or does not show this caller, is
-    null.
-    """
+    """A stored decision. A value that is unknown, or hidden from the caller, is null."""
 
     decision_id: str
     at: str | None = Field(
         None, description="Time of the decision, UTC; null for a decision on a day's file."
     )
     latency_ms: float | None = Field(
-        None, description="From the receipt of the request until it was decided."
+        None, description="Time from the receipt of the request to the decision."
     )
-    caller: str | None = Field(None, description="Owner of the API key that asked for it.")
+    caller: str | None = Field(None, description="Owner of the API key of the request.")
     request_id: str | None = None
     trace_id: str | None = None
-    customer: dict[str, Any] = Field(description="The record that was decided on.")
-    answer: dict[str, Any] = Field(description="What was answered.")
+    customer: dict[str, Any] = Field(description="The customer's record.")
+    answer: dict[str, Any] = Field(description="The answer of the API.")
 
 
 class DecisionLookup:
     """Finds decisions by their ids.
 
     Args:
-        settings: where they are.
+        settings: the places of the decisions.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def shown_to(self, caller: Caller, decision_id: str) -> StoredDecision:
-        """A decision as a caller may see it.
+    def decision_for(self, caller: Caller, decision_id: str) -> StoredDecision:
+        """A decision, without the values that the caller may not see.
 
         Raises:
-            HTTPException: 404 if there is none for this caller, 422 if it is no decision's id.
+            HTTPException: 404 if there is none for this caller, 422 if the id is invalid.
         """
-        found = self._found(decision_id)
+        found = self._find(decision_id)
         if "read" in caller.scopes:
             return found
         if found.caller != caller.name:
-            raise _unknown(decision_id)  # that there is one is nobody else's business
+            raise _unknown(decision_id)  # other callers must not learn that it exists
         protected = self._settings.portfolio.protected
-        shown = {name: value for name, value in found.customer.items() if name not in protected}
-        return found.model_copy(update={"customer": shown})
+        visible = {name: value for name, value in found.customer.items() if name not in protected}
+        return found.model_copy(update={"customer": visible})
 
-    def _found(self, decision_id: str) -> StoredDecision:
-        # Reading what was kept takes pyarrow, which the process does without until somebody asks.
+    def _find(self, decision_id: str) -> StoredDecision:
+        # These import pyarrow, which the process loads at the first lookup only.
         from creditrisk_assets.decisions import archive
-        from creditrisk_assets.decisions.sets import DecisionsError, NoSuchDecision, parsed_id
+        from creditrisk_assets.decisions.sets import DecisionsError, NoSuchDecision, parse_id
 
         try:
-            parsed_id(decision_id)
+            parse_id(decision_id)
         except DecisionsError as error:
             raise HTTPException(422, str(error)) from error
         try:
@@ -95,7 +93,7 @@ class DecisionLookup:
         return StoredDecision(decision_id=decision_id, customer=customer, answer=answer, **about)
 
     def _answer(self, row: dict[str, Any], bundle_sha256: str) -> dict[str, Any]:
-        """The answer on a row of a day's file, as the API would have told it."""
+        """The answer on a row of a day's file, in the form of the API's answers."""
         from creditrisk_assets.decisions.sets import REASONS
 
         bundles = BundleStore(self._settings.data_dir)
@@ -108,7 +106,11 @@ class DecisionLookup:
             for name in REASONS
             if row[name] is not None
         ]
-        return {**{name: row[name] for name in ANSWERED}, "reasons": reasons, "degraded": False}
+        return {
+            **{name: row[name] for name in ANSWER_FIELDS},
+            "reasons": reasons,
+            "degraded": False,
+        }
 
 
 def _unknown(decision_id: str) -> HTTPException:

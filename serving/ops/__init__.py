@@ -1,1 +1,1 @@
-"""Operating the API: processes beside the workers, metrics, traces, logs."""
+"""Operation of the API: processes beside the workers, metrics, traces, logs."""

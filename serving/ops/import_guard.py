@@ -25,7 +25,7 @@ class _Blocked(MetaPathFinder):
 def block_import(name: str) -> None:
     """Make a library unavailable in this process, as if it were not installed.
 
-    pyarrow imports pandas, where there is one, at the first array that it makes of a list: half a
+    pyarrow imports an installed pandas when it makes the first array of a list, which costs half a
     second and 40 MB for nothing.
     """
     sys.meta_path.insert(0, _Blocked(name))

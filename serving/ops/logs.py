@@ -1,5 +1,5 @@
-"""The log of the API process: one JSON line for each event, on stdout, also of what logs by
-Python's own means.
+"""Configures the log of the API process: one JSON line on stdout for each event, also for events of
+Python's `logging`.
 """
 
 import logging
@@ -12,38 +12,39 @@ from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor
 
 KEY_IN_TEXT = re.compile(r"cr_[0-9a-f]{12}_[0-9a-f]+", re.IGNORECASE)
-"""Also of a key that was cut or misspelt."""
+"""Also matches shortened and misspelt keys."""
 
 LogFormat = Literal["json", "console"]
 
 
-def configure_logs(wanted: LogFormat | None = None) -> None:
-    """Let everything in this process log in one way.
+def configure_logs(log_format: LogFormat | None = None) -> None:
+    """Configure one format for all logs of this process.
 
     Args:
-        wanted: JSON lines or text for people; None: text on a terminal, JSON lines elsewhere.
+        log_format: JSON lines or text for people; None for text on a terminal and JSON lines
+            elsewhere.
     """
-    as_json = (wanted or ("console" if sys.stdout.isatty() else "json")) == "json"
-    every: list[Processor] = [
+    as_json = (log_format or ("console" if sys.stdout.isatty() else "json")) == "json"
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Without the variables of a traceback's frames: a customer may be among them.
-    plain: list[Processor] = [
+    # Without the local variables of a traceback's frames, which may hold a customer.
+    for_json: list[Processor] = [
         structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
         redact,
     ]
-    shown: list[Processor] = [structlog.processors.format_exc_info, redact]
-    last: list[Processor] = [*plain, structlog.processors.JSONRenderer()]
+    for_console: list[Processor] = [structlog.processors.format_exc_info, redact]
+    last: list[Processor] = [*for_json, structlog.processors.JSONRenderer()]
     if not as_json:
-        last = [*shown, structlog.dev.ConsoleRenderer()]
+        last = [*for_console, structlog.dev.ConsoleRenderer()]
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*every, structlog.stdlib.add_logger_name],
+        foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
     structlog.configure(
-        processors=[*every, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
@@ -58,12 +59,12 @@ def configure_logs(wanted: LogFormat | None = None) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers = []
-        logger.propagate = name != "uvicorn.access"  # the perimeter tells of requests
+        logger.propagate = name != "uvicorn.access"  # the gateway logs requests
     logging.captureWarnings(True)
 
 
 def redact(_: Any, __: str, event: EventDict) -> EventDict:
-    """Put what looks like an API key out of a line, wherever in it it stands."""
+    """Replace everything that looks like an API key, anywhere in a line."""
     return {_redacted(name): _redacted(value) for name, value in event.items()}
 
 
@@ -73,9 +74,9 @@ def _redacted(value: Any) -> Any:
     if isinstance(value, bytes):
         return _redacted(value.decode("latin-1"))
     if isinstance(value, dict):
-        return {_redacted(name): _redacted(one) for name, one in value.items()}
+        return {_redacted(name): _redacted(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_redacted(one) for one in value]
+        return [_redacted(item) for item in value]
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _redacted(str(value))  # as the line would show it
+    return _redacted(str(value))  # the text that the line shows

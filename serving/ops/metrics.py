@@ -1,9 +1,9 @@
-"""Metrics for Prometheus. Each worker writes its own files in one folder, so that any worker
-reports all of them.
+"""Metrics for Prometheus. Each worker writes its own files in one folder, so that any worker can
+report those of all.
 
-prometheus_client's multi-process values cost some microseconds for each number, several of which
-change with each request. So a worker counts in plain lists and dictionaries, and a thread copies
-the changes into the files, four times a second.
+prometheus_client's multi-process values cost some microseconds for each number, and a request
+changes several. So a worker counts in plain lists and dictionaries, and a thread copies the changes
+into the files four times a second.
 """
 
 import bisect
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 CARRY_SECONDS = 0.25
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Where prometheus_client looks for the folder."""
+"""Environment variable that gives prometheus_client the folder."""
 
 SECONDS = (
     0.0005,
@@ -65,9 +65,7 @@ RESERVED = {
     "gauge_livesum": 1 << 16,
     "gauge_livemax": 1 << 16,
 }
-"""Bytes of a worker's files: more than its numbers take with every route and status, and some
-hundred models.
-"""
+"""Bytes of a worker's files: enough for every route and status, and some hundred models."""
 
 LIVE_GAUGE = re.compile(r"gauge_live[a-z]+_(\d+)\.db")
 
@@ -80,8 +78,8 @@ def empty_metrics(folder: Path) -> None:
 
 
 def _reserve(folder: Path) -> None:
-    """Give this worker's files their space now. They are written to as memory, where a page that a
-    full disk has no room for ends the process.
+    """Allocate the space of this worker's files. They are mapped into memory, where a write without
+    disk space would kill the process.
 
     Raises:
         OSError: if there is no space.
@@ -92,7 +90,7 @@ def _reserve(folder: Path) -> None:
 
 
 class _Distribution:
-    """A histogram that one thread counts in and another one carries over."""
+    """A histogram that one thread updates and another copies to Prometheus."""
 
     __slots__ = ("_bounds", "_carried", "_carried_sum", "_counts", "_sum", "_target")
 
@@ -108,8 +106,8 @@ class _Distribution:
         self._sum += value
 
     def carry(self) -> None:
-        """The package can only observe one value at a time, so this goes to the numbers behind its
-        histogram.
+        """Copy the changes. The package can only observe one value at a time, so this updates the
+        numbers inside its histogram.
         """
         for place, count in enumerate(self._counts):
             if count != self._carried[place]:
@@ -122,7 +120,7 @@ class _Distribution:
 
 
 class _Counts:
-    """A counter by labels that one thread counts in and another one carries over."""
+    """A counter with labels that one thread updates and another copies to Prometheus."""
 
     __slots__ = ("_carried", "_target", "counts")
 
@@ -140,11 +138,10 @@ class _Counts:
 
 
 class Metrics:
-    """The counts of this worker, and of all workers.
+    """The metrics of this worker, and of all workers.
 
-    A worker that finds no space for its files counts in its own memory, and reports itself alone.
-    It listens to the gateway, the decider and the champion holder, each of which calls it from one
-    thread.
+    A worker without disk space for its files counts in its own memory and reports only itself. The
+    gateway, the decider and the champion holder call it, each from one thread.
 
     Args:
         folder: shared by the workers of one API.
@@ -154,17 +151,17 @@ class Metrics:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         for file in folder.glob(f"gauge_live*_{os.getpid()}.db"):
-            file.unlink()  # of a dead worker that had the same number
+            file.unlink()  # of a dead worker with the same process id
         os.environ[FOLDER_VARIABLE] = str(folder)
         try:
             _reserve(folder)
-        except OSError as error:  # a full disk; deciding does not depend on it
+        except OSError as error:  # a full disk must not stop decisions
             log.error("metrics_of_this_worker_alone", problem=str(error))
             self._shared, values.ValueClass = False, values.MutexValue
         else:
-            # The package decides on its values when it is imported, before the folder is known.
+            # The package chooses its values at its import, before the folder is known.
             self._shared, values.ValueClass = True, values.MultiProcessValue()  # type: ignore[no-untyped-call]
-        self._own = own = CollectorRegistry()  # only what is in the folder is told
+        self._own = own = CollectorRegistry()  # without the package's default metrics
         self._seconds = Histogram(
             "creditrisk_request_seconds",
             "Time to answer",
@@ -193,17 +190,17 @@ class Metrics:
         )
         self._problem.set(0)
 
-        def distribution(name: str, what: str, bounds: Sequence[float]) -> _Distribution:
-            return _Distribution(bounds, Histogram(name, what, buckets=bounds, registry=own))
+        def distribution(name: str, text: str, bounds: Sequence[float]) -> _Distribution:
+            return _Distribution(bounds, Histogram(name, text, buckets=bounds, registry=own))
 
-        def counts(name: str, what: str, labels: Sequence[str] = ()) -> _Counts:
-            return _Counts(Counter(name, what, labels, registry=own))
+        def counts(name: str, text: str, labels: Sequence[str] = ()) -> _Counts:
+            return _Counts(Counter(name, text, labels, registry=own))
 
         self._probability = distribution(
-            "creditrisk_default_probability", "PDs given", PROBABILITIES
+            "creditrisk_default_probability", "PDs of decisions", PROBABILITIES
         )
         self._group = distribution(
-            "creditrisk_decision_group_size", "Decisions made durable at once", GROUP_SIZES
+            "creditrisk_decision_group_size", "Decisions of one flush to disk", GROUP_SIZES
         )
         self._fsync = distribution(
             "creditrisk_decision_log_fsync_seconds", "Time of one flush to disk", SECONDS
@@ -214,22 +211,22 @@ class Metrics:
             SECONDS,
         )
         self._refused = counts(
-            "creditrisk_requests_refused", "Requests that were not answered as asked", ("reason",)
+            "creditrisk_requests_refused", "Refused and failed requests", ("reason",)
         )
         self._decisions = counts(
             "creditrisk_decisions", "Decisions", ("model_version", "prediction", "degraded")
         )
         self._log_errors = counts("creditrisk_decision_log_errors", "Flushes that failed")
-        self._loads = counts("creditrisk_champion_loads", "Champions taken into force")
+        self._loads = counts("creditrisk_champion_loads", "Champions that were loaded")
         self._refusals = counts(
-            "creditrisk_champion_refusals", "Champions that could not be proven"
+            "creditrisk_champion_refusals", "Champions that could not be loaded or verified"
         )
         self._by_answer: dict[tuple[str, int], _Distribution] = {}
         self._answering_by: Gauge | None = None
         self._now_in_flight = self._carried_in_flight = 0
         self._carried: tuple[Callable[[], None], ...] = tuple(
-            one.carry
-            for one in (
+            metric.carry
+            for metric in (
                 *(self._probability, self._group, self._fsync, self._lag),
                 *(self._refused, self._decisions, self._log_errors, self._loads, self._refusals),
             )
@@ -239,29 +236,29 @@ class Metrics:
         threading.Thread(target=self._carry_on, name="metrics", daemon=True).start()
 
     def close(self) -> None:
-        """Carry over what is left, and no more after that."""
+        """Copy the last changes, and stop the thread."""
         self._stop.set()
         self._carry()
 
     def on_request(self) -> None:
-        """A request has come."""
+        """Count a request in flight."""
         self._now_in_flight += 1
 
     def on_response(self, exchange: Exchange) -> None:
-        """It has been answered."""
+        """Count an answer."""
         self._now_in_flight -= 1
         status = exchange.status
-        known = (exchange.rule.template, status // 100)
-        of_these = self._by_answer.get(known)
-        if of_these is None:
-            target = self._seconds.labels(known[0], f"{known[1]}xx" if status else "gone")
-            of_these = self._by_answer[known] = _Distribution(SECONDS, target)
-        of_these.observe(time.perf_counter() - exchange.received_at)
+        key = (exchange.rule.template, status // 100)
+        seconds = self._by_answer.get(key)
+        if seconds is None:
+            target = self._seconds.labels(key[0], f"{key[1]}xx" if status else "gone")
+            seconds = self._by_answer[key] = _Distribution(SECONDS, target)
+        seconds.observe(time.perf_counter() - exchange.received_at)
         if status >= 400:
-            self._refused.counts[(exchange.refused or f"status_{status}",)] += 1
+            self._refused.counts[(exchange.refusal_reason or f"status_{status}",)] += 1
 
     def on_decided(self, group: Group) -> None:
-        """A group of decisions is on the disk."""
+        """Count a group of decisions."""
         version, word = group.champion.record.model_version, _word(group.champion.degraded)
         predictions = group.decisions.prediction.tolist()
         for prediction in predictions:
@@ -273,11 +270,11 @@ class Metrics:
         self._lag.observe(time.perf_counter() - group.oldest_received_at)
 
     def on_not_written(self) -> None:
-        """A group could not be brought to the disk."""
+        """Count a failed flush."""
         self._log_errors.counts[()] += 1
 
     def on_champion(self, champion: LoadedChampion) -> None:
-        """A champion answers in this worker from now on."""
+        """Report the champion of this worker."""
         if self._answering_by is not None:
             self._answering_by.set(0)
         record = champion.record
@@ -289,16 +286,16 @@ class Metrics:
         self._problem.set(0)
 
     def on_refresh(self, problem: str | None) -> None:
-        """The champion in force was read; the reason if it could not be read or loaded."""
+        """Report a problem with the champion in force, or its end."""
         self._problem.set(0 if problem is None else 1)
 
     def on_refused(self) -> None:
-        """A champion could not be loaded or proven."""
+        """Count a champion that could not be loaded or verified."""
         self._problem.set(1)
         self._refusals.counts[()] += 1
 
     def text(self) -> bytes:
-        """The counts of all workers in Prometheus's format. Gauges of dead workers do not count."""
+        """The metrics of all workers in Prometheus's format, without gauges of dead workers."""
         self._carry()
         if not self._shared:
             return generate_latest(self._own)
@@ -319,16 +316,17 @@ class Metrics:
             if self._now_in_flight != self._carried_in_flight:
                 self._carried_in_flight = self._now_in_flight
                 self._in_flight.set(self._carried_in_flight)
-            for carry in (*self._carried, *(one.carry for one in list(self._by_answer.values()))):
+            by_answer = list(self._by_answer.values())
+            for carry in (*self._carried, *(metric.carry for metric in by_answer)):
                 carry()
 
 
 def add_metrics_route(app: FastAPI, metrics: Metrics) -> None:
-    """`GET /metrics`."""
+    """Add `GET /metrics`."""
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def read_metrics() -> Response:  # in a thread: it reads the files of all workers
-        """What the workers of this API have counted, for Prometheus."""
+        """Metrics of all workers, for Prometheus."""
         return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -1,6 +1,7 @@
-"""Processes beside the API's workers: the publisher of the champion, and the archiver of decisions.
+"""Runs processes beside the API's workers: the publisher of the champion, and the archiver of
+decisions.
 
-`python -m serving.ops.sidecars NAME PARENT` is one of them; it ends when its parent does.
+`python -m serving.ops.sidecars NAME PARENT` runs one of them, which ends with its parent.
 """
 
 import ctypes
@@ -25,15 +26,15 @@ PR_SET_PDEATHSIG = 1
 """From linux/prctl.h."""
 
 END_SECONDS = 20.0
-AGAIN_SECONDS = 1.0
-AGAIN_SECONDS_LIMIT = 60.0
-"""A sidecar that ended by itself, or was killed, is started again after this time; twice as long if
-it soon ends again.
+RESTART_SECONDS = 1.0
+RESTART_SECONDS_LIMIT = 60.0
+"""Time until a sidecar that has ended is restarted. It doubles up to the limit while the sidecar
+soon ends again.
 """
 
 ARCHIVER_NICENESS = 10
 ARCHIVER_DELAY_SECONDS = 3.0
-"""The workers are ready by then; decisions of an earlier run have waited for longer."""
+"""The archiver starts after the workers, which are ready by then."""
 
 LOOK_SECONDS = 0.1
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -45,14 +46,14 @@ def sidecar(name: str) -> list[str]:
 
 
 def end_with_parent() -> None:
-    """Let this process end when the thread that started it does."""
+    """Let this process end with the thread that started it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def end_with_supervisor() -> None:
-    """End a worker with its supervisor, at once where that is gone already. A single worker has no
-    supervisor: it goes on when the shell that started it ends.
+    """Let a worker end with its supervisor, at once if that has ended already. A single worker has
+    no supervisor and survives the shell that started it.
     """
     supervisor = multiprocessing.parent_process()
     if supervisor is not None:
@@ -62,7 +63,7 @@ def end_with_supervisor() -> None:
 
 
 def publish_champion() -> None:
-    """Publish the champion in force until a signal comes."""
+    """Publish the champion in force until a signal arrives."""
     from creditrisk_assets.governance.ledger import Ledger
     from creditrisk_assets.settings import ServingSettings, Settings
     from creditrisk_assets.stop_signal import StopSignal
@@ -83,8 +84,8 @@ def publish_champion() -> None:
 def archive_decisions() -> None:
     """Become `creditrisk decisions archive --watch`, at a lower priority than the workers."""
     os.nice(ARCHIVER_NICENESS)
-    begin = time.monotonic() + ARCHIVER_DELAY_SECONDS
-    while time.monotonic() < begin and signal.sigpending().isdisjoint(STOP_SIGNALS):
+    start = time.monotonic() + ARCHIVER_DELAY_SECONDS
+    while time.monotonic() < start and signal.sigpending().isdisjoint(STOP_SIGNALS):
         time.sleep(LOOK_SECONDS)
     command = ["-m", "creditrisk_assets.cli.main", "decisions", "archive", "--watch"]
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606
@@ -94,7 +95,7 @@ def main() -> None:
     """Become the sidecar that the arguments name, unless its parent has ended already."""
     name, parent = sys.argv[1:]
     if name == ARCHIVER:
-        # Held back until the command that it becomes takes them: it archives once more at its end.
+        # Blocked until the archive command handles them: it archives once more at its end.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     end_with_parent()
     if os.getppid() == int(parent):
@@ -102,26 +103,26 @@ def main() -> None:
 
 
 @contextmanager
-def running(command: Sequence[str], again_seconds: float = AGAIN_SECONDS) -> Iterator[None]:
-    """A sidecar works within the context; where it is killed, another takes over. At the end it is
-    stopped, and waited for.
+def running(command: Sequence[str], restart_seconds: float = RESTART_SECONDS) -> Iterator[None]:
+    """Run a sidecar within the context, and restart it if it ends. At the end stop it and wait for
+    it.
 
     Args:
         command: of the sidecar.
-        again_seconds: time until a killed one is started again.
+        restart_seconds: time until a restart.
     """
-    supervised = _Sidecar(command, again_seconds)
-    supervised.start()
+    process = _Sidecar(command, restart_seconds)
+    process.start()
     try:
         yield
     finally:
-        supervised.stop()
+        process.stop()
 
 
 class _Sidecar:
-    def __init__(self, command: Sequence[str], again_seconds: float) -> None:
+    def __init__(self, command: Sequence[str], restart_seconds: float) -> None:
         self._command = command
-        self._again_seconds = again_seconds
+        self._restart_seconds = restart_seconds
         self._changing = threading.Lock()
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -141,9 +142,9 @@ class _Sidecar:
         self._thread.join()
 
     def _run(self) -> None:
-        seconds = self._again_seconds
+        seconds = self._restart_seconds
         while True:
-            begun = time.monotonic()
+            start = time.monotonic()
             with self._changing:
                 if self._stopping.is_set():
                     return
@@ -153,9 +154,8 @@ class _Sidecar:
             code = process.wait()
             if self._stopping.is_set():
                 return
-            seconds = (
-                self._again_seconds if time.monotonic() - begun > AGAIN_SECONDS_LIMIT else seconds
-            )
+            if time.monotonic() - start > RESTART_SECONDS_LIMIT:
+                seconds = self._restart_seconds
             log.error(
                 "sidecar_ended",
                 command=" ".join(self._command[2:4]),
@@ -163,7 +163,7 @@ class _Sidecar:
                 again_in_seconds=seconds,
             )
             self._stopping.wait(seconds)
-            seconds = min(2 * seconds, AGAIN_SECONDS_LIMIT)
+            seconds = min(2 * seconds, RESTART_SECONDS_LIMIT)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Spans of requests for OpenTelemetry: `CREDITRISK_OTLP_ENDPOINT` and the extra `otel`.
+"""Writes spans of requests for OpenTelemetry: `CREDITRISK_OTLP_ENDPOINT` and the extra `otel`.
 
-The gateway has settled a request's trace already, so a span is made whole when the request is over,
-and handed to the SDK's queue. A thread of the SDK sends it; a receiver that is slow or gone costs
-spans, never a request.
+The gateway sets a request's trace, so a span is made at the end of its request and put into the
+SDK's queue. A thread of the SDK sends it; a slow or missing receiver loses spans and delays no
+request.
 """
 
 import time
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 SERVICE = "creditrisk-api"
 EXPORT_SECONDS = 5
-"""Longest time of one attempt to send spans, also when the process ends."""
+"""Time limit of each attempt to send spans, also when the process ends."""
 
 
 class TracingMissing(RuntimeError):
-    """The setting asks for spans, and the packages that send them are not installed."""
+    """The setting requires packages that are not installed."""
 
 
 def tracing(endpoint: str) -> "Tracing":
@@ -29,7 +29,7 @@ def tracing(endpoint: str) -> "Tracing":
         endpoint: of an OTLP receiver over HTTP, such as `http://127.0.0.1:4318`.
 
     Raises:
-        TracingMissing: says what to install.
+        TracingMissing: if packages are missing; the message names them.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -46,10 +46,10 @@ def tracing(endpoint: str) -> "Tracing":
 
 
 class Tracing:
-    """Listens to the gateway and makes one server span for each request that its caller traces.
+    """A listener of the gateway that makes a server span for each sampled request.
 
     Args:
-        processor: takes spans that have ended.
+        processor: receives finished spans.
     """
 
     def __init__(self, processor: "SpanProcessor") -> None:
@@ -61,10 +61,10 @@ class Tracing:
         self._scope = InstrumentationScope("creditrisk")
 
     def on_request(self) -> None:
-        """A request has come."""
+        """Nothing: the span is made at the end of the request."""
 
     def on_response(self, exchange: Exchange) -> None:
-        """It has been answered."""
+        """Make the span of a request."""
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -104,5 +104,5 @@ class Tracing:
         self._processor.on_end(span)
 
     def close(self) -> None:
-        """Send the remaining spans, as far as that is quick."""
+        """Send the remaining spans, within the time limit."""
         self._processor.shutdown()

@@ -1,3 +1,3 @@
-"""HTML pages for people: customer, model, monitoring. They show what the endpoints answer and
-compute nothing of their own.
+"""HTML pages for people: customer, model, monitoring. Computation belongs in the endpoints and the
+loop.
 """

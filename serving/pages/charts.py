@@ -1,6 +1,4 @@
-"""Charts over days as SVG, drawn here: they need no script, and the style of the page colours
-them.
-"""
+"""Lays out charts over days as SVG without scripts; the page's style sheet colours them."""
 
 import datetime
 import math
@@ -14,7 +12,7 @@ TICKS = 4
 
 @dataclass(frozen=True)
 class Point:
-    """A figure of a day, and its 95 % interval where it has one."""
+    """A figure of a day, and its 95 % interval if it has one."""
 
     day: str
     value: float
@@ -24,7 +22,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Series:
-    """Figures of one kind; `style` is the class that colours them."""
+    """Figures of one kind; `style` is their class in the style sheet."""
 
     name: str
     style: str
@@ -33,7 +31,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """A day on which something was done; `style` is the class that colours it."""
+    """An event on a day; `style` is its class in the style sheet."""
 
     day: str
     text: str
@@ -42,7 +40,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Level:
-    """A figure to compare with over some days, both included."""
+    """A reference figure over some days, both included."""
 
     first: str
     last: str
@@ -51,8 +49,8 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a point is drawn."""
+class PlottedPoint:
+    """The coordinates and the text of a point."""
 
     x: float
     y: float
@@ -62,21 +60,21 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PlottedSeries:
     """A series as coordinates: unbroken lines, and every point."""
 
     name: str
     style: str
     lines: tuple[str, ...]
-    places: tuple[Place, ...]
+    points: tuple[PlottedPoint, ...]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """All that the template draws; coordinates in the view box."""
+    """The template's input; coordinates are in the view box."""
 
     title: str
-    series: tuple[Drawn, ...]
+    series: tuple[PlottedSeries, ...]
     levels: tuple[tuple[float, str], ...]
     days: tuple[tuple[float, str], ...]
     marks: tuple[tuple[float, Mark], ...]
@@ -93,37 +91,36 @@ def chart(
     title: str,
     series: Sequence[Series],
     marks: Sequence[Mark] = (),
-    compared: Sequence[Level] = (),
+    references: Sequence[Level] = (),
     from_zero: bool = False,
 ) -> Chart | None:
-    """Lay a chart out.
+    """Lay out a chart.
 
     Args:
-        title: what it shows.
-        series: of which one has a point at least.
-        marks: days on which something was done; those outside the days of the series are left out.
-        compared: levels to compare with; each is drawn over its own days, with room of half a day
-            on both sides.
-        from_zero: whether the scale begins at 0.
+        title: its caption.
+        series: at least one has a point.
+        marks: events; those outside the days of the series are left out.
+        references: levels to compare with; each line extends half a day beyond its days.
+        from_zero: True if the scale starts at 0.
 
     Returns:
-        None where no series has a point.
+        The chart; None if no series has a point.
     """
-    points = [point for one in series for point in one.points]
+    points = [point for figures in series for point in figures.points]
     if not points:
         return None
     first, last = (
-        datetime.date.fromisoformat(found(point.day for point in points)) for found in (min, max)
+        datetime.date.fromisoformat(end(point.day for point in points)) for end in (min, max)
     )
     span = max((last - first).days, 1)
-    reach = [
+    values = [
         edge
         for point in points
         for edge in (point.value, point.low, point.high)
         if edge is not None and math.isfinite(edge)
     ]
-    reach += [level.value for level in compared]
-    bottom, top, step = _scale(0.0 if from_zero else min(reach), max(reach))
+    values += [level.value for level in references]
+    bottom, top, step = _scale(0.0 if from_zero else min(values), max(values))
 
     def x(day: str) -> float:
         return round(
@@ -133,7 +130,7 @@ def chart(
 
     half = (WIDTH - LEFT - RIGHT) / span / 2
 
-    def over(level: Level) -> tuple[float, float, float, str]:
+    def line(level: Level) -> tuple[float, float, float, str]:
         left, right = max(LEFT, x(level.first) - half), min(WIDTH - RIGHT, x(level.last) + half)
         return round(left, 1), round(right, 1), y(level.value), f"{level.name} {level.value:.3f}"
 
@@ -149,61 +146,61 @@ def chart(
     labelled = sorted({round(place * span / TICKS) for place in range(TICKS + 1)})
     return Chart(
         title=title,
-        series=tuple(_drawn(one, x, y) for one in series),
+        series=tuple(_plot(figures, x, y) for figures in series),
         levels=levels,
         days=tuple(
             (x(day), day)
-            for day in ((first + datetime.timedelta(days=ago)).isoformat() for ago in labelled)
+            for day in ((first + datetime.timedelta(days=days)).isoformat() for days in labelled)
         ),
         marks=tuple(
             (x(mark.day), mark)
             for mark in marks
             if first.isoformat() <= mark.day <= last.isoformat()
         ),
-        lines=tuple(over(level) for level in compared),
+        lines=tuple(line(level) for level in references),
     )
 
 
 def _scale(low: float, high: float) -> tuple[float, float, float]:
-    """Round numbers around what is shown: lowest, highest, and the step between."""
+    """The scale's round limits around the values, and its step."""
     step = _round(max(high - low, 1e-3) / TICKS)
     return math.floor(low / step) * step, math.ceil(high / step + 1e-9) * step, step
 
 
 def _round(step: float) -> float:
-    """The next of 1, 2, 5 times a power of ten."""
+    """The next larger of 1, 2, 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= step * (1 - 1e-9))
 
 
-def _drawn(series: Series, x: Callable[[str], float], y: Callable[[float], float]) -> Drawn:
-    places, lines, line, before = [], [], [], None
-    for point in sorted(series.points, key=lambda one: one.day):
+def _plot(series: Series, x: Callable[[str], float], y: Callable[[float], float]) -> PlottedSeries:
+    points, lines, line, before = [], [], [], None
+    for point in sorted(series.points, key=lambda point: point.day):
         low, high = (None if edge is None else y(edge) for edge in (point.low, point.high))
-        between = (
+        interval = (
             ""
             if point.low is None or point.high is None
             else f" ({point.low:.3f} to {point.high:.3f})"
         )
-        places.append(
-            Place(
+        points.append(
+            PlottedPoint(
                 x(point.day),
                 y(point.value),
                 low,
                 high,
-                f"{point.day}: {series.name} {point.value:.3f}{between}",
+                f"{point.day}: {series.name} {point.value:.3f}{interval}",
             )
         )
         today = datetime.date.fromisoformat(point.day)
         if before is not None and (today - before).days > 1:
             lines.append(line)
             line = []
-        line.append(f"{places[-1].x},{places[-1].y}")
+        line.append(f"{points[-1].x},{points[-1].y}")
         before = today
     lines.append(line)
-    return Drawn(
+    return PlottedSeries(
         series.name,
         series.style,
-        tuple(" ".join(one) for one in lines if len(one) > 1),
-        tuple(places),
+        tuple(" ".join(line) for line in lines if len(line) > 1),
+        tuple(points),
     )

@@ -1,7 +1,6 @@
-"""The page for people: try a customer, see what the model says and why, and what the model is.
+"""The customer page: try a customer, see the model's answer and reasons, and the model itself.
 
-Rendered here, without a script or a style in the page itself, and with nothing from another host. A
-trial is not logged.
+The page has no inline scripts or styles and loads nothing from another host. A trial is not logged.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from serving.inference.champion_holder import FALLBACK_SUFFIX, ChampionHolder, L
 from serving.inference.champion_source import HISTORY_LIMIT, PastChampion
 from serving.pages import form, model_documents
 from serving.pages.scale import Scale, points_at, scale_of
-from serving.pages.templating import VERDICTS, environment
+from serving.pages.templating import VERDICT_LABELS, environment
 from serving.pages.what_if import Trial, what_if
 
 log = structlog.get_logger()
@@ -39,12 +38,12 @@ HEADLINE_FIGURES = {
     "log_loss": "Log loss",
     "calibration_slope": "Calibration slope",
 }
-"""Of the figures on held-out rows those that the page shows; the model card has all of them."""
+"""Held-out figures on the page; the model card has all."""
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A trial, the version that was asked, and where its points are on the scale."""
+class Answer:
+    """A trial, the model's version and cut-off, and the scale with the customer's points."""
 
     version: str
     cut_off: float
@@ -53,14 +52,14 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Filled:
-    """The form: what stands in it, and what is wrong with it by field."""
+class FormState:
+    """The form: the typed texts and the problems, by field."""
 
     typed: Mapping[str, str]
     problems: Mapping[str, str]
 
 
-EMPTY = Filled({}, {})
+EMPTY = FormState({}, {})
 
 
 def page_router(
@@ -72,52 +71,49 @@ def page_router(
 
     Args:
         holder: the champion.
-        portfolio: whose contract the form is made from.
-        champion_in_force: dependency that gives the champion, or answers 503.
+        portfolio: the form is made from its contract.
+        champion_in_force: dependency that returns the champion, or answers 503.
     """
     router = APIRouter(route_class=StrictRoute)
-    Customer = request_model(portfolio)  # noqa: N806 - a class, named so in /docs
+    Customer = request_model(portfolio)  # noqa: N806 - a class
     Champion = Annotated[LoadedChampion, Depends(champion_in_force)]  # noqa: N806
 
-    def answered(champion: LoadedChampion, filled: Filled) -> tuple[Answered | None, Filled]:
-        customer, problems = form.read(portfolio, Customer, filled.typed)
+    def answer_form(champion: LoadedChampion, state: FormState) -> tuple[Answer | None, FormState]:
+        customer, problems = form.read(portfolio, Customer, state.typed)
         if customer is None:
-            return None, Filled(filled.typed, problems)
-        return _answered(
-            champion, what_if(champion, form.values_of(portfolio, customer), portfolio)
-        ), filled
+            return None, FormState(state.typed, problems)
+        trial = what_if(champion, form.values_of(portfolio, customer), portfolio)
+        return _answer(champion, trial), state
 
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page(example: str = "") -> Response:
-        """The page, with an example filled in and tried if one is asked for."""
+        """The page, with the trial of an example if the query names one."""
         champion = holder.current
         if champion is None or example not in form.EXAMPLES:
             return _page(holder, portfolio, champion)
         typed = form.example(example, champion.bundle, champion.record.rule)
-        answer, filled = answered(champion, Filled(typed, {}))
-        return _page(holder, portfolio, champion, filled, answer, example)
+        answer, state = answer_form(champion, FormState(typed, {}))
+        return _page(holder, portfolio, champion, state, answer, example)
 
     @router.post("/", response_class=HTMLResponse, include_in_schema=False)
     async def trial_by_form(request: Request) -> Response:
-        """The page with what the champion says of the customer in the form, or with what is wrong
-        in it.
-        """
+        """The page with the champion's answer on the form's customer, or with its problems."""
         _require_form(request)
         body = await request.body()
 
-        def answer() -> Response:
-            typed, champion = _typed(body), holder.current
+        def respond() -> Response:
+            state, champion = FormState(_form_fields(body), {}), holder.current
             if champion is None:
-                return _page(holder, portfolio, None, Filled(typed, {}), status=503)
-            result, filled = answered(champion, Filled(typed, {}))
-            return _page(holder, portfolio, champion, filled, result, status=200 if result else 422)
+                return _page(holder, portfolio, None, state, status=503)
+            answer, state = answer_form(champion, state)
+            return _page(holder, portfolio, champion, state, answer, status=200 if answer else 422)
 
-        return await run_in_threadpool(answer)
+        return await run_in_threadpool(respond)
 
     @router.post("/what-if")
     def trial(customer: Customer, champion: Champion) -> WhatIfResponse:  # type: ignore[valid-type]
-        """What the champion would say of a customer, and what it would say if each reason were put
-        right. Nothing is logged.
+        """The champion's answer on a customer, and its answers if the fields of each reason were
+        better. Nothing is logged.
         """
         result = what_if(champion, form.values_of(portfolio, customer), portfolio)
         return WhatIfResponse(
@@ -145,21 +141,21 @@ def page_router(
     return router
 
 
-def _answered(champion: LoadedChampion, trial: Trial) -> Answered:
+def _answer(champion: LoadedChampion, trial: Trial) -> Answer:
     cut_off = champion.record.rule.cut_off
-    known = [one.score for one in champion.bundle.golden]
+    scores = [request.score for request in champion.bundle.golden]
     scale = scale_of(
-        trial.score, cut_off, champion.bundle.manifest.scaling, (min(known), max(known))
+        trial.score, cut_off, champion.bundle.manifest.scaling, (min(scores), max(scores))
     )
-    return Answered(champion.record.model_version, cut_off, trial, scale)
+    return Answer(champion.record.model_version, cut_off, trial, scale)
 
 
 def _page(
     holder: ChampionHolder,
     portfolio: Portfolio,
     champion: LoadedChampion | None,
-    filled: Filled = EMPTY,
-    answered: Answered | None = None,
+    state: FormState = EMPTY,
+    answer: Answer | None = None,
     example: str = "",
     status: int = 200,
 ) -> HTMLResponse:
@@ -171,17 +167,17 @@ def _page(
             portfolio=portfolio,
             words=portfolio.words,
             fields={field.name: field for field in portfolio.fields},
-            groups=form.groups(portfolio, filled.typed, filled.problems),
-            filled=filled,
+            groups=form.groups(portfolio, state.typed, state.problems),
+            problems=state.problems,
             examples=form.EXAMPLES if champion else {},
             example=example,
-            answered=answered,
+            answer=answer,
             champion=champion,
             problem=holder.problem,
             model=_model(holder, champion, past) if champion else None,
             past=past,
             history_limit=HISTORY_LIMIT,
-            verdicts=VERDICTS,
+            verdict_labels=VERDICT_LABELS,
         )
     )
     return HTMLResponse(content, status, RETRY_LATER if status == 503 else None)
@@ -190,7 +186,7 @@ def _page(
 def _model(
     holder: ChampionHolder, champion: LoadedChampion, past: list[PastChampion]
 ) -> dict[str, Any]:
-    """What the page says of the model in force."""
+    """The page's facts about the model in force."""
     manifest, record = champion.bundle.manifest, champion.record
     return {
         "figures": _figures(manifest.metrics),
@@ -216,28 +212,25 @@ def _figures(metrics: Mapping[str, float]) -> list[tuple[str, str, str]]:
 
 
 def _since(record: ChampionRecord, past: list[PastChampion]) -> PastChampion | None:
-    """By which entry of the history the version, or the one that it is the fallback of, came into
-    force; None if that is longer ago than the history goes back.
+    """The entry of the history that put the version (without a fallback's suffix) into force; None
+    if it is older than the history.
     """
-    mine, version = None, record.model_version.removesuffix(FALLBACK_SUFFIX)
-    for one in past:
-        if one.record.model_version != version:
-            return mine
-        mine = one
-    return mine if len(past) < HISTORY_LIMIT else None
+    first, version = None, record.model_version.removesuffix(FALLBACK_SUFFIX)
+    for entry in past:
+        if entry.record.model_version != version:
+            return first
+        first = entry
+    return first if len(past) < HISTORY_LIMIT else None
 
 
 def _documents(holder: ChampionHolder, record: ChampionRecord) -> dict[str, Any]:
     try:
-        of = (holder.data_dir, record)
         return {
-            "has_card": model_documents.has_card(*of),
-            "curves": model_documents.curves(*of),
+            "has_card": model_documents.has_card(holder.data_dir, record),
+            "curves": model_documents.curves(holder.data_dir, record),
             "documents_problem": False,
         }
-    except (
-        OSError
-    ) as error:  # of a store that does not answer; the rest of the page does not depend on it
+    except OSError as error:  # an unreachable store must not break the rest of the page
         log.warning("model_documents_not_read", problem=str(error))
         return {"has_card": False, "curves": {}, "documents_problem": True}
 
@@ -263,13 +256,13 @@ def _document(
 
 
 def _require_form(request: Request) -> None:
-    given = request.headers.get("content-type", "")
-    if given.partition(";")[0].strip().lower() != FORM:
-        raise HTTPException(415, f"content type {given!r}; valid: {FORM}")
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != FORM:
+        raise HTTPException(415, f"content type {content_type!r}; valid: {FORM}")
 
 
-def _typed(body: bytes) -> dict[str, str]:
-    """The form's fields as they were typed."""
+def _form_fields(body: bytes) -> dict[str, str]:
+    """The typed texts by field."""
     try:
         return dict(
             parse_qsl(

@@ -1,6 +1,4 @@
-"""The form of a customer record: made from the contract, filled by a person, read by the same rules
-as `/predict`.
-"""
+"""The form of a customer record: made from the contract, and read by the rules of `/predict`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,34 +15,32 @@ from creditrisk_assets.scoring.bundle import Bundle, DecisionRule, GoldenRequest
 from serving.pages.what_if import Value
 
 PLAIN_NUMBER = re.compile(r"[+-]?[0-9]{1,400}(\.[0-9]{1,400})?")
-"""A number as people write it. Python would also take `1_000`, `nan` and digits of other
+"""A number in usual notation. Python would also accept `1_000`, `nan` and digits of other
 scripts.
 """
 
 THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3}){1,100}")
-"""A whole number as the page writes it. In a decimal number a comma may be meant for the point, so
-it is refused there.
+"""A whole number with commas, as on the page. A comma in a decimal number is refused: it may stand
+for the point.
 """
 
 SHOWN_LENGTH = 60
-"""Characters of a wrong value that its message repeats."""
+"""Characters of an invalid value in its message."""
 
 SHARED_WORDS = 2
-"""Fields whose descriptions begin with so many words in common are labelled with the rest of
+"""If the descriptions of several fields share at least this many first words, their labels omit
 them.
 """
 
 LISTED_FIELDS = 3
-"""Fields that the title of a group names where they share no words."""
+"""Fields in the title of a group without shared words."""
 
 EXAMPLES = {"good": "Good", "borderline": "Borderline", "bad": "Bad"}
 
 
 @dataclass(frozen=True)
 class Control:
-    """One field of the form: what it is, beyond the title of its group, what stands in it, and what
-    is wrong with it.
-    """
+    """A field of the form: its label, the typed text, and the problem or None."""
 
     field: Field
     label: str
@@ -53,25 +49,24 @@ class Control:
 
     @property
     def name(self) -> str:
-        """What the field is, by itself."""
+        """The label without the group's title."""
         return _label(self.field, ())
 
     @property
     def hint(self) -> str:
-        """The rest of the description, range and unit. The codes of a table speak for
-        themselves.
-        """
-        added = _sentence(self.field.description.partition(" (")[2].removesuffix(")"))
+        """The rest of the description, range and unit; a table of codes needs none."""
+        detail = _capitalised(self.field.description.partition(" (")[2].removesuffix(")"))
         valid = (
-            f"{plain(self.field.minimum)} to {plain(self.field.maximum)} {self.field.unit}".strip()
-        )
+            f"{format_number(self.field.minimum)} to {format_number(self.field.maximum)} "
+            f"{self.field.unit}"
+        ).strip()
         return "; ".join(
-            text for text in (added, valid if self.field.codes is None else "") if text
+            text for text in (detail, valid if self.field.codes is None else "") if text
         )
 
     @property
     def keyboard(self) -> str:
-        """The keyboard that a telephone shows; those for numbers have no minus."""
+        """The `inputmode` for a telephone's keyboard; those for numbers have no minus."""
         if self.field.minimum is None or self.field.minimum < 0:
             return "text"
         return "decimal" if self.field.decimal else "numeric"
@@ -79,7 +74,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Group:
-    """Fields that belong together: those of one reason, or the protected ones."""
+    """The fields of one reason, or the protected fields."""
 
     title: str
     about: str
@@ -87,13 +82,13 @@ class Group:
 
     @property
     def hint(self) -> str:
-        """The hint of several fields that have the same."""
+        """The common hint of several fields, or an empty text."""
         hints = {control.hint for control in self.controls}
         return hints.pop() if len(hints) == 1 and len(self.controls) > 1 else ""
 
     @property
     def has_tables(self) -> bool:
-        """Whether a field of it is chosen from a table of codes."""
+        """True if a field of the group has a table of codes."""
         return any(control.field.codes is not None for control in self.controls)
 
 
@@ -103,9 +98,9 @@ def groups(
     """The form, in the order of the reasons; the protected fields come last.
 
     Args:
-        portfolio: whose contract it is.
-        typed: what stands in the fields, by name.
-        problems: what is wrong, by name.
+        portfolio: gives the contract.
+        typed: texts by field.
+        problems: by field.
     """
 
     def group(title: str, about: str, names: Sequence[str]) -> Group:
@@ -125,38 +120,39 @@ def groups(
             ),
         )
 
-    explained = [
-        group("", f"Behind reason {one.code}: {one.text}.", one.fields) for one in portfolio.reasons
+    by_reason = [
+        group("", f"Behind reason {reason.code}: {reason.text}.", reason.fields)
+        for reason in portfolio.reasons
     ]
     if not portfolio.protected:
-        return explained
+        return by_reason
     about = (
         "No feature of the model uses these fields, so they change nothing here. The record has "
         "them for fairness monitoring."
     )
-    return [*explained, group("Protected fields", about, portfolio.protected)]
+    return [*by_reason, group("Protected fields", about, portfolio.protected)]
 
 
 def read(
     portfolio: Portfolio, customer: type[BaseModel], typed: Mapping[str, str]
 ) -> tuple[BaseModel | None, dict[str, str]]:
-    """What was typed as a customer, or what is wrong with it by field.
+    """Read the form: a customer, or None with the problems by field.
 
     Args:
-        portfolio: whose contract it is.
-        customer: the request of `/predict`.
-        typed: what stands in the fields, by name; names that are no field are passed over.
+        portfolio: gives the contract.
+        customer: the request model of `/predict`.
+        typed: texts by field; names of no field are ignored.
     """
     values = {
         field.name: _value(field, typed.get(field.name, "").strip()) for field in portfolio.fields
     }
-    given = {name: value for name, value in values.items() if value is not None}
+    filled_in = {name: value for name, value in values.items() if value is not None}
     try:
-        return customer.model_validate(given), {}
+        return customer.model_validate(filled_in), {}
     except ValidationError as error:
-        wrong = {str(place).lower() for one in error.errors() for place in one["loc"][:1]}
+        invalid = {str(place).lower() for fault in error.errors() for place in fault["loc"][:1]}
     return None, {
-        field.name: _problem(field, typed) for field in portfolio.fields if field.name in wrong
+        field.name: _problem(field, typed) for field in portfolio.fields if field.name in invalid
     }
 
 
@@ -166,42 +162,41 @@ def values_of(portfolio: Portfolio, customer: BaseModel) -> dict[str, Any]:
 
 
 def example(name: str, bundle: Bundle, rule: DecisionRule) -> dict[str, str]:
-    """A customer to begin with, as it would be typed: of the bundle's golden requests the one with
-    the most points (good), with the fewest (bad), or with the PD nearest to the cut-off
-    (borderline).
+    """An example customer as texts by field: the golden request of the bundle with the most points
+    (good), the fewest (bad), or the PD nearest to the cut-off (borderline).
 
     Raises:
         KeyError: if there is no example of this name.
     """
     order = {
-        "good": lambda one: -one.score,
-        "borderline": lambda one: abs(one.default_probability - rule.cut_off),
-        "bad": lambda one: one.score,
+        "good": lambda request: -request.score,
+        "borderline": lambda request: abs(request.default_probability - rule.cut_off),
+        "bad": lambda request: request.score,
     }
     chosen: GoldenRequest = min(bundle.golden, key=order[name])
     return {
-        field: _typed(value)
+        field: _text(value)
         for field, value in record_of(chosen.raw, bundle.manifest.inputs).items()
     }
 
 
-def shown(field: Field, value: Value) -> str:
+def format_value(field: Field, value: Value) -> str:
     """A value for people: a code with its meaning, a number with its unit."""
     if value is None:
         return "not stated"
     if field.codes is not None:
         return f"{field.codes[value]} ({value})" if value in field.codes else str(value)
-    return f"{plain(float(value))} {field.unit}".strip()
+    return f"{format_number(float(value))} {field.unit}".strip()
 
 
-def plain(number: float | None) -> str:
-    """A number with its thousands."""
+def format_number(number: float | None) -> str:
+    """A number with separated thousands; empty for None."""
     return "" if number is None else f"{number:,.10g}"
 
 
 def _shared_words(fields: Sequence[Field]) -> list[str]:
-    """The words that the descriptions of several fields begin with, if they are enough and none is
-    all of a description.
+    """The common first words of several descriptions, if there are enough of them and each
+    description has more.
     """
     described = [field.description.split() for field in fields]
     shared = [
@@ -215,15 +210,13 @@ def _shared_words(fields: Sequence[Field]) -> list[str]:
 
 
 def _label(field: Field, shared: Sequence[str]) -> str:
-    """The description without the words that its group shares, and without what it adds in
-    brackets.
-    """
-    return _sentence(" ".join(field.description.split()[len(shared) :]).partition(" (")[0])
+    """The description without the shared words of its group, and without brackets."""
+    return _capitalised(" ".join(field.description.split()[len(shared) :]).partition(" (")[0])
 
 
 def _title(fields: Sequence[Field], shared: Sequence[str]) -> str:
-    if shared:  # a short last word, as in "payment status in", leads to what follows
-        return _sentence(" ".join(shared[:-1] if len(shared[-1]) < 4 else shared))
+    if shared:  # a short last word, as in "payment status in", belongs to the labels
+        return _capitalised(" ".join(shared[:-1] if len(shared[-1]) < 4 else shared))
     names = [_label(field, ()) for field in fields]
     return "; ".join(names[:LISTED_FIELDS]) + (
         f"; {len(names) - LISTED_FIELDS} more" if len(names) > LISTED_FIELDS else ""
@@ -231,7 +224,7 @@ def _title(fields: Sequence[Field], shared: Sequence[str]) -> str:
 
 
 def _value(field: Field, text: str) -> Code | float | None:
-    """What a text means; one that means nothing is left for the contract to refuse."""
+    """The value of a text; an invalid text is returned, for the contract to refuse."""
     if not text:
         return None
     if field.kind == "whole" and THOUSANDS.fullmatch(text):
@@ -243,19 +236,19 @@ def _value(field: Field, text: str) -> Code | float | None:
 
 def _problem(field: Field, typed: Mapping[str, str]) -> str:
     text = typed.get(field.name, "").strip()
-    said = (
+    fault = (
         f"“{text[:SHOWN_LENGTH]}{'…' if len(text) > SHOWN_LENGTH else ''}” is not valid"
         if text
         else "missing"
     )
-    return f"{said}; valid: {field.valid}"
+    return f"{fault}; valid: {field.valid}"
 
 
-def _typed(value: Value) -> str:
+def _text(value: Value) -> str:
     if value is None:
         return ""
     return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
 
 
-def _sentence(text: str) -> str:
+def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]

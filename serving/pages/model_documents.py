@@ -1,5 +1,5 @@
-"""The documents of the model in force: its card and its curves, as the run that trained it has
-stored them.
+"""Reads the documents of the model in force: the card and the curves that its training run
+stored.
 """
 
 from creditrisk_assets.scoring.bundle import ChampionRecord
@@ -16,13 +16,11 @@ CURVES = {
     "importance": "The features that matter most",
     "monotone_profiles": "Mean PD along features that may only raise or lower it",
 }
-"""The curves that may be asked for, by name, and what each shows. Nothing of an address ever
-becomes part of a path.
-"""
+"""The valid names of curves, and their captions. No other part of an address enters a path."""
 
 
 def curves(data_dir: StoredPath, record: ChampionRecord) -> dict[str, str]:
-    """The curves that were written, by name, and what each shows.
+    """The captions of the written curves, by name.
 
     Raises:
         OSError: if the documents cannot be reached.
@@ -31,16 +29,16 @@ def curves(data_dir: StoredPath, record: ChampionRecord) -> dict[str, str]:
     if folder is None:
         return {}
     with store_errors(folder):
-        written = (
+        files = (
             {path.name for path in (folder / PLOTS).iterdir()}
             if (folder / PLOTS).is_dir()
             else set()
         )
-    return {name: text for name, text in CURVES.items() if f"{name}.png" in written}
+    return {name: text for name, text in CURVES.items() if f"{name}.png" in files}
 
 
 def has_card(data_dir: StoredPath, record: ChampionRecord) -> bool:
-    """Whether the card was written.
+    """True if the card was written.
 
     Raises:
         OSError: if the documents cannot be reached.
@@ -66,7 +64,7 @@ def curve(data_dir: StoredPath, record: ChampionRecord, name: str) -> bytes:
     """A curve, PNG.
 
     Raises:
-        FileNotFoundError: if it was not written, or there is none of this name.
+        FileNotFoundError: if it was not written, or the name is invalid.
         OSError: if the documents cannot be reached.
     """
     if name not in CURVES:
@@ -75,9 +73,7 @@ def curve(data_dir: StoredPath, record: ChampionRecord, name: str) -> bytes:
 
 
 def _folder(data_dir: StoredPath, record: ChampionRecord) -> StoredPath | None:
-    """The folder, which is there from the first moment of a version's run on; None where the record
-    names none.
-    """
+    """The folder, which a version's run creates first; None if the record names none."""
     if record.documents_uri is None:
         return None
     folder = data_dir / record.documents_uri

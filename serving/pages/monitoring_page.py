@@ -1,7 +1,7 @@
 """The monitoring page: the champion, its days, alarms, retrains and promotions on one time axis.
 
-It shows what the loop has written beside the reports, so it needs no database of the orchestrator,
-and nothing from another host.
+It reads the status that the loop writes beside the reports, so it needs no database of the
+orchestrator, and loads nothing from another host.
 """
 
 import datetime
@@ -28,29 +28,28 @@ from serving.pages.charts import (
     Series,
     chart,
 )
-from serving.pages.templating import VERDICTS, environment
+from serving.pages.templating import VERDICT_LABELS, environment
 
 log = structlog.get_logger()
 
 Z95 = 1.959964
-EVENTS = {**VERDICTS, "failed": "retrain failed", "in flight": "retrain under way"}
-MOVES = ("first", "promoted", "rolled_back", "cut_off")
-"""Events after which other decisions are made."""
+EVENT_LABELS = {**VERDICT_LABELS, "failed": "retrain failed", "in flight": "retrain under way"}
+CHAMPION_MOVES = ("first", "promoted", "rolled_back", "cut_off")
+"""Events that change decisions."""
 
 
 def monitoring_router(settings: Settings) -> APIRouter:
-    """The page, and what it links to.
+    """The page, and the reports that it links to.
 
     Args:
-        settings: where the reports are.
+        settings: the place of the reports.
     """
     router = APIRouter()
 
     @router.get("/monitoring", response_class=HTMLResponse, include_in_schema=False)
     def monitoring() -> HTMLResponse:
-        """The page."""
         status, problem = _status(settings)
-        days = sorted(status.days, key=lambda one: one.day) if status else []
+        days = sorted(status.days, key=lambda day: day.day) if status else []
         content = (
             environment()
             .get_template("monitoring.html")
@@ -60,7 +59,7 @@ def monitoring_router(settings: Settings) -> APIRouter:
                 problem=problem,
                 days=days,
                 charts=_charts(status, days) if status else [],
-                events=EVENTS,
+                event_labels=EVENT_LABELS,
                 days_shown=DAYS_SHOWN,
             )
         )
@@ -77,7 +76,7 @@ def monitoring_router(settings: Settings) -> APIRouter:
     def window_report(
         until: datetime.date, days: Annotated[int, Path(ge=1, le=366)]
     ) -> HTMLResponse:
-        """The Evidently report of some days up to one."""
+        """The Evidently report of several days together."""
         return _report(
             settings,
             f"drift/windows/{until.isoformat()}/{days}/report.html",
@@ -103,7 +102,7 @@ def _report(settings: Settings, name: str, missing: str) -> HTMLResponse:
 
 
 def _status(settings: Settings) -> tuple[LoopStatus | None, str | None]:
-    """What the loop has written, or why there is nothing to show."""
+    """The loop's status, or None with the reason."""
     try:
         return LoopStatus.read(settings.reports), None
     except FileNotFoundError:
@@ -114,17 +113,17 @@ def _status(settings: Settings) -> tuple[LoopStatus | None, str | None]:
         )
     except (OSError, ValidationError) as error:
         log.warning("loop_status_not_read", problem=str(error))
-        return None, "What the loop has written cannot be read now."
+        return None, "The status of the loop cannot be read now."
 
 
 def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
-    """Stability, ranking and level over the days, each with what was done on it."""
+    """Stability, ranking and level over the days, with the events."""
     marks = [
         _mark(event)
         for event in status.events
         if event.day is not None and event.kind != "unchanged"
     ]
-    wanted = [
+    charts = [
         chart(
             "PSI of the score, days judged together",
             [
@@ -191,13 +190,11 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
             from_zero=True,
         ),
     ]
-    return [one for one in wanted if one is not None]
+    return [chart for chart in charts if chart is not None]
 
 
 def _at_validation(days: list[DayStatus]) -> list[Level]:
-    """The AUC at validation over the days of each version, which is the version's own and not that
-    of the champion in force.
-    """
+    """The AUC at validation of each version, over the days that it decided."""
     levels = list[Level]()
     for day in days:
         if day.validation_roc_auc is None:
@@ -226,9 +223,8 @@ def _rate(day: DayStatus) -> Point:
 
 
 def _mark(event: Event) -> Mark:
-    what = EVENTS.get(event.kind, event.kind)
-    version = event.model_version if event.kind in MOVES else event.challenger
-    of = f", version {version}" if version else ""
-    return Mark(
-        str(event.day), f"{event.day}: {what}{of}", "move" if event.kind in MOVES else "tried"
-    )
+    label = EVENT_LABELS.get(event.kind, event.kind)
+    is_move = event.kind in CHAMPION_MOVES
+    version = event.model_version if is_move else event.challenger
+    suffix = f", version {version}" if version else ""
+    return Mark(str(event.day), f"{event.day}: {label}{suffix}", "move" if is_move else "tried")

@@ -1,5 +1,5 @@
-"""The scale of points as a picture: where the cut-off is, and where a customer is. Geometry only;
-the template draws it.
+"""The geometry of the scale of points with the cut-off and a customer. Drawing belongs in the
+template.
 """
 
 import math
@@ -13,19 +13,19 @@ MARGIN = 14.0
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 TICKS = 6
 NEAR_THE_EDGE = 60.0
-"""A label whose mark is nearer to an edge than this begins, or ends, at its mark."""
+"""The label of a mark that is nearer to an edge than this starts, or ends, at the mark."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place on the scale: its points, and where it is drawn."""
+    """A place on the scale: points and coordinate."""
 
     points: float
     x: float
 
     @property
     def anchor(self) -> str:
-        """Which part of its label stands at the mark."""
+        """The part of its label at the mark, as SVG's `text-anchor`."""
         if self.x < NEAR_THE_EDGE:
             return "start"
         return "end" if self.x > WIDTH - NEAR_THE_EDGE else "middle"
@@ -33,8 +33,8 @@ class Mark:
 
 @dataclass(frozen=True)
 class Scale:
-    """Ticks from left (riskier) to right (safer), the customer, and the cut-off; None where every
-    PD is on one side of it.
+    """Ticks from left (riskier) to right (safer), the customer, and the cut-off; None if every PD
+    is on one side of it.
     """
 
     ticks: tuple[Mark, ...]
@@ -43,17 +43,17 @@ class Scale:
 
     @property
     def start(self) -> float:
-        """Where the scale begins."""
+        """The left end."""
         return self.ticks[0].x
 
     @property
     def end(self) -> float:
-        """Where it ends."""
+        """The right end."""
         return self.ticks[-1].x
 
 
 def points_at(probability: float, scaling: Scaling) -> float | None:
-    """The score of a PD; None for 0 and 1, which have none."""
+    """The score of a PD; None for 0 and 1, which have no score."""
     if not 0 < probability < 1:
         return None
     return scaling.offset + scaling.factor * (math.log1p(-probability) - math.log(probability))
@@ -66,12 +66,13 @@ def scale_of(score: float, cut_off: float, scaling: Scaling, others: Iterable[fl
         score: of the customer.
         cut_off: PD from which a customer is refused.
         scaling: of the model.
-        others: scores that the scale must have room for, such as the best and the worst known.
+        others: more scores that the scale must include, such as the best and the worst known.
     """
     limit = points_at(cut_off, scaling)
-    known = [score, *others, *([] if limit is None else [limit])]
-    step = next((one for one in STEPS if (max(known) - min(known)) / one <= TICKS - 1), STEPS[-1])
-    low, high = math.floor(min(known) / step) * step, math.ceil(max(known) / step) * step
+    scores = [score, *others, *([] if limit is None else [limit])]
+    lowest, highest = min(scores), max(scores)
+    step = next((step for step in STEPS if (highest - lowest) / step <= TICKS - 1), STEPS[-1])
+    low, high = math.floor(lowest / step) * step, math.ceil(highest / step) * step
     high = max(high, low + step)
 
     def mark(points: float) -> Mark:

@@ -1,14 +1,14 @@
-"""The templates of the pages for people, and how figures are written in them."""
+"""The templates of the pages, with their filters for figures."""
 
 import datetime
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from creditrisk_assets.number_format import beside
+from creditrisk_assets.number_format import format_with_limit
 from serving.pages import form
 
-VERDICTS = {
+VERDICT_LABELS = {
     "first": "first champion",
     "promoted": "promoted",
     "rejected": "challenger rejected",
@@ -21,21 +21,29 @@ VERDICTS = {
 
 @cache
 def environment() -> Environment:
-    """Every template, with what they write figures by; a name that is missing is an error."""
-    made = Environment(
+    """The templates and their filters; a missing name is an error."""
+    templates = Environment(
         loader=PackageLoader("serving.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": _percent, "points": _points, "plain": form.plain, "moment": _moment}
-    made.globals |= {"shown": form.shown, "beside": beside}
-    return made
+    templates.filters |= {
+        "percent": _percent,
+        "points": _points,
+        "number": form.format_number,
+        "moment": _moment,
+    }
+    templates.globals |= {
+        "format_value": form.format_value,
+        "format_with_limit": format_with_limit,
+    }
+    return templates
 
 
 def _percent(share: float) -> str:
-    """A share with two digits behind the point."""
+    """A share with two decimal places."""
     return (
         "below 0.01 %" if 0 < share < 5e-5 else f"{share:.2%}".replace("%", "\N{NO-BREAK SPACE}%")
     )
@@ -46,5 +54,5 @@ def _points(score: float) -> str:
 
 
 def _moment(seconds: float) -> datetime.datetime:
-    """Seconds since the epoch as a moment, UTC."""
+    """Seconds since the epoch as a time, UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC)

@@ -1,11 +1,9 @@
-"""A trial: what the champion would say of a customer, and what it would say if the reasons were put
-right.
+"""Tries a customer: the champion's answer, and its answers with better values of some fields.
 
-A trial is not a decision: nothing is logged, and it has no id. "Put right" means that a reason's
-    fields are as those of the
-reference profile of the rule in force, a customer just under the cut-off, whom the reasons compare
-with. A field is only moved the way that the contract says helps: that customer may have paid less
-in some month, and nobody is told to pay less.
+A trial is not a decision: it is not logged and has no id. A reason's fields get the values of the
+reference profile of the rule in force, a customer just under the cut-off, which the reasons compare
+with. A field is only changed in the direction that the contract names as helpful: the profile may
+have paid less in some month, and the page must not advise to pay less.
 """
 
 import math
@@ -23,12 +21,12 @@ from serving.inference.champion_holder import LoadedChampion
 
 FloatRows = NDArray[np.float32]
 Value = Code | float | None
-"""What a field may hold; None where it is left empty."""
+"""The value of a field; None if it is empty."""
 
 
 @dataclass(frozen=True)
 class FieldChange:
-    """A field, what was given, and what it would be instead."""
+    """A field, its given value, and the value instead."""
 
     field: str
     given: Value
@@ -53,8 +51,8 @@ class Alternative(Outcome):
 
 @dataclass(frozen=True)
 class ReasonTried:
-    """A reason for the risk, and the answer if its fields alone were put right; None where no
-    change that helps lowers the PD.
+    """A reason for the risk, and the answer if only its fields were changed; None if no helpful
+    change lowers the PD.
     """
 
     code: str
@@ -64,8 +62,8 @@ class ReasonTried:
 
 @dataclass(frozen=True)
 class Trial(Outcome):
-    """The answer on the customer, its reasons, the strongest first, and the answer if all of them
-    were put right together; None where fewer than two can be.
+    """The answer on the customer, its reasons, strongest first, and the answer with the changes of
+    all reasons together; None if fewer than two have changes.
     """
 
     reasons: tuple[ReasonTried, ...]
@@ -73,64 +71,68 @@ class Trial(Outcome):
 
 
 def what_if(champion: LoadedChampion, customer: Mapping[str, Any], portfolio: Portfolio) -> Trial:
-    """Try a customer. Every number is the bundle's own, as `/predict` would give it on such a
-    record.
+    """Try a customer. Every number comes from the bundle, as `/predict` would give it.
 
     Args:
-        champion: that is asked.
-        customer: for each input its value, as the contract allows it.
-        portfolio: says of each field which way helps.
+        champion: the model.
+        customer: valid values by input.
+        portfolio: names the helpful direction of each field.
     """
     bundle, rule = champion.bundle, champion.record.rule
     raw = bundle.raw({name: [customer[name]] for name in bundle.input_names})
-    own = bundle.decide(raw, rule)
-    named = [
-        next(one for one in bundle.manifest.reasons if one.code == code)
-        for code in bundle.reason_codes(own)[0]
+    decision = bundle.decide(raw, rule)
+    reasons = [
+        next(reason for reason in bundle.manifest.reasons if reason.code == code)
+        for code in bundle.reason_codes(decision)[0]
     ]
-    movable = _movable(bundle, raw[0], rule, portfolio)
-    by_reason = [[name for name in reason.fields if name in movable] for reason in named]
+    changeable = _changeable(bundle, raw[0], rule, portfolio)
+    by_reason = [[name for name in reason.fields if name in changeable] for reason in reasons]
     alternatives = _alternatives(champion, raw, by_reason)
-    tried = tuple(
-        ReasonTried(one.code, one.text, by) for one, by in zip(named, alternatives, strict=True)
+    trials = tuple(
+        ReasonTried(reason.code, reason.text, alternative)
+        for reason, alternative in zip(reasons, alternatives, strict=True)
     )
-    put_right = [
-        fields for fields, by in zip(by_reason, alternatives, strict=True) if by is not None
+    effective = [
+        fields
+        for fields, alternative in zip(by_reason, alternatives, strict=True)
+        if alternative is not None
     ]
-    all_of_them = [[name for fields in put_right for name in fields]] if len(put_right) > 1 else []
-    together = next(iter(_alternatives(champion, raw, all_of_them)), None)
-    return Trial(**_outcome(own, 0), reasons=tried, together=together)
+    all_fields = [[name for fields in effective for name in fields]] if len(effective) > 1 else []
+    together = next(iter(_alternatives(champion, raw, all_fields)), None)
+    return Trial(**_outcome(decision, 0), reasons=trials, together=together)
 
 
-def _movable(
-    bundle: Bundle, given: FloatRows, rule: DecisionRule, portfolio: Portfolio
+def _changeable(
+    bundle: Bundle, values: FloatRows, rule: DecisionRule, portfolio: Portfolio
 ) -> set[str]:
-    """The inputs that the reference profile has otherwise, in a way that the contract says helps,
-    or of which it says nothing.
+    """The inputs that differ from the reference profile, except where the contract names the change
+    as harmful.
     """
     helps = {field.name: field.helps for field in portfolio.fields}
-    movable = set()
-    for name, was, instead in zip(bundle.input_names, given.tolist(), rule.reference, strict=True):
-        wanted = math.nan if instead is None else instead
-        same = was == wanted or (math.isnan(was) and math.isnan(wanted))
-        harmful = (helps.get(name) == "more" and wanted < was) or (
-            helps.get(name) == "less" and wanted > was
+    changeable = set()
+    for name, value, reference in zip(
+        bundle.input_names, values.tolist(), rule.reference, strict=True
+    ):
+        target = math.nan if reference is None else reference
+        same = value == target or (math.isnan(value) and math.isnan(target))
+        harmful = (helps.get(name) == "more" and target < value) or (
+            helps.get(name) == "less" and target > value
         )
         if not (same or harmful):
-            movable.add(name)
-    return movable
+            changeable.add(name)
+    return changeable
 
 
 def _alternatives(
     champion: LoadedChampion, raw: FloatRows, changes: Sequence[Sequence[str]]
 ) -> list[Alternative | None]:
-    """The answers on a customer with some fields as in the reference profile, one for each list of
-    fields; None where that does not lower the PD.
+    """The answers on a customer with fields of the reference profile, one for each list of fields;
+    None if the change does not lower the PD.
 
     Args:
-        champion: that is asked.
+        champion: the model.
         raw: the customer, 1 x inputs.
-        changes: names of fields.
+        changes: lists of fields.
     """
     if not changes:
         return []
@@ -140,16 +142,16 @@ def _alternatives(
     for row, names in enumerate(changes):
         places = [bundle.input_names.index(name) for name in names]
         changed[row, places] = reference[places]
-    own = float(bundle.decide(raw, rule).default_probability[0])
-    decided = bundle.decide(changed, rule)
-    given = record_of(raw[0].tolist(), bundle.manifest.inputs)
-    wanted = record_of(rule.reference, bundle.manifest.inputs)
+    probability = float(bundle.decide(raw, rule).default_probability[0])
+    decisions = bundle.decide(changed, rule)
+    before = record_of(raw[0].tolist(), bundle.manifest.inputs)
+    after = record_of(rule.reference, bundle.manifest.inputs)
     return [
         Alternative(
-            **_outcome(decided, row),
-            changes=tuple(FieldChange(name, given[name], wanted[name]) for name in names),
+            **_outcome(decisions, row),
+            changes=tuple(FieldChange(name, before[name], after[name]) for name in names),
         )
-        if decided.default_probability[row] < own
+        if decisions.default_probability[row] < probability
         else None
         for row, names in enumerate(changes)
     ]

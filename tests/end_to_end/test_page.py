@@ -123,10 +123,10 @@ def fill_in_example(page: Page) -> None:
 
 def test_a_person_fills_the_form_and_reads_what_the_model_says(page: Page, site: str) -> None:
     fill_in_example(page)
-    page.get_by_role("button", name="See what the model says").click()
+    page.get_by_role("button", name="See the model's answer").click()
     expect(page.get_by_role("status")).to_have_text(ANSWER)
     answer = page.request.post(f"{site}/predict", data=dict(PORTFOLIO.example)).json()
-    result = page.get_by_role("region", name="What the model says")
+    result = page.get_by_role("region", name="The model's answer")
     expect(result).to_contain_text(
         f"{answer['default_probability']:.2%}".replace("%", "\N{NO-BREAK SPACE}%")
     )
@@ -167,7 +167,7 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     expect(page.get_by_role("button")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#problems")).to_contain_text(
-        "6 fields are not as the contract wants"
+        "6 fields do not satisfy the contract"
     )  # "Choose" was chosen
     expect(page.locator("#outcome")).to_be_focused()
     page.keyboard.press("Tab")
@@ -203,7 +203,7 @@ def test_axe_finds_nothing_in_any_state_and_nothing_is_wider_than_the_screen(pag
     page.get_by_label("Age", exact=True).fill("<b>ninety</b>" * 20)
     page.get_by_role("button").click()
     expect(page.locator("#outcome")).to_be_focused()
-    expect(page.locator("#problems")).to_contain_text("1 field is not as the contract wants")
+    expect(page.locator("#problems")).to_contain_text("1 field does not satisfy the contract")
     assert page.title().startswith("Error: 1 to correct")
     require_accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -256,7 +256,7 @@ def test_before_there_is_a_champion_the_page_says_what_to_run(
         require_accessible(page)
         fill_in_example(page)
         page.get_by_role("button").click()
-        expect(page.locator("#result")).to_contain_text("Nothing yet: no champion is loaded")
+        expect(page.locator("#result")).to_contain_text("No answer yet: no champion is loaded")
         assert page.locator("#field-age").input_value() == str(PORTFOLIO.example["age"])
         page.close()
 

@@ -41,7 +41,7 @@ from serving.http.batch_formats import (
     PARQUET,
     NoRecord,
     TableRow,
-    Unreadable,
+    UnreadableBody,
 )
 from tests.support.examples import champion_of, written_bundle
 
@@ -569,7 +569,7 @@ def _scored(path: Path, scorer: Scorer, folder: Path) -> Verdict:
 def _batch(media_type: str, content: bytes) -> Verdict:
     try:
         rows = list(FORMATS[media_type].records(io.BytesIO(content), PORTFOLIO))
-    except Unreadable as error:
+    except UnreadableBody as error:
         return Verdict(refusal=str(error))
     records, problems, malformed = [], [], []
     for row in rows:

@@ -16,4 +16,6 @@ CHAMPION = ChampionRecord(
 
 
 def header() -> SegmentHeader:
-    return SegmentHeader(name=new_name(), day=DAY, portfolio="tiny", champion=CHAMPION)
+    return SegmentHeader(
+        name=new_name(), day=DAY, portfolio="tiny", champion=CHAMPION, degraded=False, keyed=True
+    )

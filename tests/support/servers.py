@@ -14,21 +14,21 @@ from serving.access.keys import KeyRing
 from serving.access.rate_limit import RateLimiter
 from serving.access.rules import Admission, RouteTable
 from serving.http.gateway import Gateway, Listener
-from serving.http.protocol import GuardedProtocol, Patience
+from serving.http.protocol import ConnectionLimits, GuardedProtocol
 
-IMPATIENT = Patience(head_seconds=0.5, write_seconds=1.0)
+IMPATIENT = ConnectionLimits(head_seconds=0.5, write_seconds=1.0)
 
 
 class ImpatientProtocol(GuardedProtocol):
     """What a test need not wait ten seconds for."""
 
-    patience = IMPATIENT
+    limits = IMPATIENT
 
 
 class PatientProtocol(GuardedProtocol):
     """As by default, whatever the environment of the tests says."""
 
-    patience = Patience(head_seconds=10.0, write_seconds=30.0)
+    limits = ConnectionLimits(head_seconds=10.0, write_seconds=30.0)
 
 
 def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:

@@ -1,28 +1,28 @@
-// The page works without this. With it an answer comes in place: no jump, and a screen reader hears one sentence.
+// The page works without this script. With it an answer appears in place, and a screen reader announces one sentence.
 "use strict";
 
 const PARTS = ["problems", "fields", "result"];
 const form = document.getElementById("form");
-let asked = null;
+let controller = null;
 
-async function show(address, options, otherwise) {
-  asked?.abort();
-  asked = new AbortController();
-  const mine = asked;
+async function show(address, options, fallBack) {
+  controller?.abort();
+  controller = new AbortController();
+  const own = controller;
   form.setAttribute("aria-busy", "true");
   try {
-    const response = await fetch(address, {...options, signal: mine.signal});
+    const response = await fetch(address, {...options, signal: own.signal});
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    if (PARTS.some((id) => !page.getElementById(id))) return otherwise();
+    if (PARTS.some((id) => !page.getElementById(id))) return fallBack();
     for (const id of PARTS) document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
     markExamples(page);
     document.title = page.title;
-    document.getElementById("said").textContent = page.getElementById("said").textContent;
+    document.getElementById("announcement").textContent = page.getElementById("announcement").textContent;
     reveal();
   } catch (error) {
-    if (error.name !== "AbortError") otherwise();
+    if (error.name !== "AbortError") fallBack();
   } finally {
-    if (mine === asked) form.removeAttribute("aria-busy");
+    if (own === controller) form.removeAttribute("aria-busy");
   }
 }
 

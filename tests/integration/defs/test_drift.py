@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.defs.window_reports import NothingToReport, write_window_report
-from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, load_bundle
 from creditrisk_assets.scoring.reference_profile import reference_profile_of
 from tests.support.loop import Loop, checks, customers
 from tests.support.policies import policy_of
@@ -105,30 +104,9 @@ def test_broken_data_is_told_from_drift_and_names_its_field(trained: Loop) -> No
     assert quiet["summary"] == "stable"
 
 
-def test_a_bundle_from_before_there_were_profiles_is_compared_by_its_sample(
-    trained: Loop, tmp_path: Path
-) -> None:
-    record = trained.champion()
-    bundle = trained.bundle(record)
-    made = reference_profile_of(bundle)
-    assert made.rows == bundle.manifest.training.rows
-    old = tmp_path / "old"
-    for name in (
-        "model.onnx",
-        *(
-            f"extra_files/{one}"
-            for one in ("reasons.onnx", "manifest.json", "golden_requests.json")
-        ),
-    ):
-        (old / name).parent.mkdir(parents=True, exist_ok=True)
-        (old / name).write_bytes(bundle.document(name))
-    (old / "extra_files/reference.parquet").write_bytes(
-        bundle.document("extra_files/reference.parquet")
-    )
-    sampled = reference_profile_of(load_bundle(str(old)))
-    assert not (old / REFERENCE_PROFILE).exists()
-    assert sampled.names == made.names
-    assert sampled.rows == min(10_000, made.rows)
+def test_the_profile_of_a_bundle_is_over_all_its_training_rows(trained: Loop) -> None:
+    bundle = trained.bundle(trained.champion())
+    assert reference_profile_of(bundle).rows == bundle.manifest.training.rows
 
 
 def test_the_last_days_together_are_a_report_of_their_own(

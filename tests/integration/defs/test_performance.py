@@ -255,7 +255,14 @@ def asked(loop: Loop, day: str, landed: pd.DataFrame, **wrong: object) -> None:
     scores = bundle.decide(bundle.raw(landed), champion.rule)
     lines = []
     live = ApiDecisions.of(loop.settings)
-    header = SegmentHeader(name=new_name(), day=day, portfolio=PORTFOLIO.name, champion=champion)
+    header = SegmentHeader(
+        name=new_name(),
+        day=day,
+        portfolio=PORTFOLIO.name,
+        champion=champion,
+        degraded=False,
+        keyed=True,
+    )
     for row, customer in enumerate(
         landed[["id", *PORTFOLIO.field_names]].astype({"id": "str"}).to_dict("records")
     ):

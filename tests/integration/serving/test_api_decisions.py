@@ -191,7 +191,7 @@ def test_an_open_decision_is_replayed_and_the_day_too_once_it_is_kept(
     document = json.loads(replayed.stdout)
     assert document["exact"]
     assert document["now"]["default_probability"] == answer["default_probability"]
-    assert json.loads(document["kept"]["answer"]) == answer
+    assert json.loads(document["stored"]["answer"]) == answer
 
 
 def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_other(

@@ -194,7 +194,7 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(
         )
         page = text_of(client.get("/").text)
         assert (
-            "The champion in force could not be read or loaded. Version 2 goes on answering."
+            "The champion in force could not be read or loaded. Version 2 continues to answer."
             in page
         )
         assert "1 promoted" in page or "first" in page
@@ -316,7 +316,7 @@ def test_with_neither_bundle_nor_fallback_it_lives_and_asks_to_come_again(
         ):
             assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
             assert "could not be loaded (BundleError" in response.json()["detail"]
-        assert "Nothing can be answered until it is." in text_of(client.get("/").text)
+        assert "No request can be answered until it is." in text_of(client.get("/").text)
 
 
 def test_the_copy_of_the_same_bundle_answers_undegraded_while_the_artifact_store_is_gone(

@@ -80,7 +80,7 @@ def test_an_example_is_a_link_that_fills_the_form_and_answers(
 ) -> None:
     start = client.get("/")
     assert f'href="/?example={name}#outcome"' in start.text
-    assert "Nothing yet: take an example" in text_of(start.text)
+    assert "No answer yet: choose an example" in text_of(start.text)
     page = client.get("/", params={"example": name})
     assert page.status_code == 200
     assert Page(page.text).by_id("field-limit_bal")["value"]
@@ -106,10 +106,10 @@ def test_problems_stand_beside_their_fields_and_what_was_typed_stays(client: htt
         assert f"{name}-problem" in str(control["aria-describedby"]).split()
         assert made.by_id(f"{name}-problem")
     text = text_of(page.text)
-    assert "3 fields are not as the contract wants" in text
+    assert "3 fields do not satisfy the contract" in text
     assert "Age: “ninety” is not valid; valid: a whole number from 18 to 120 (years)" in text
     assert "“77” is not valid; valid: one of -2, -1, 0, 1" in text
-    assert "Nothing yet: correct the form first" in text
+    assert "No answer yet: correct the form first" in text
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_nonsense_in_the_form_is_answered_with_the_form(client: httpx.Client, bo
         "/", content=body, headers={"content-type": "application/x-www-form-urlencoded"}
     )
     assert page.status_code == 422
-    assert "23 fields are not as the contract wants" in text_of(page.text) or b"age=" in body
+    assert "23 fields do not satisfy the contract" in text_of(page.text) or b"age=" in body
 
 
 def test_a_form_of_more_fields_than_any_page_has_is_refused(client: httpx.Client) -> None:

@@ -101,7 +101,7 @@ class Watch:
         self.begun += 1
 
     def on_response(self, exchange: Exchange) -> None:
-        self.seen.append((exchange.rule.template, exchange.status, exchange.refused))
+        self.seen.append((exchange.rule.template, exchange.status, exchange.refusal_reason))
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ def test_who_asks_too_often_is_told_when_to_come_again(
             429,
         ]
         answer = client.post("/predict", json=EXAMPLE)
-        assert "hasty asks more than 0.1 times a second" in problem(answer, 429)["detail"]
+        assert "hasty sends more than 0.1 requests a second" in problem(answer, 429)["detail"]
         assert 9 <= int(answer.headers["retry-after"]) <= 10
         assert answer.headers["ratelimit-policy"] == '"caller";q=3;w=30'
         assert client.get("/health").status_code == 200

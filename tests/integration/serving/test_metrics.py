@@ -153,10 +153,10 @@ def test_requests_are_counted_by_route_and_refused_by_reason(
 ) -> None:
     app = FastAPI()
     add_metrics_route(app, metrics)
-    perimeter = gateway(
+    metered = gateway(
         app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), listeners=[metrics]
     )
-    with served(perimeter) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with served(metered) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         for place in range(3):
             assert client.get(f"/decisions/{place}").status_code == 404
         client.post("/predict", content=b"", headers={"Content-Type": "text/html"})
@@ -181,11 +181,11 @@ def test_dashboard_and_alerts_name_only_what_the_api_exports(
 ) -> None:
     """A renamed metric leaves a panel empty and an alert silent, and nobody notices."""
     app = FastAPI()
-    perimeter = gateway(
+    metered = gateway(
         app, route_table(ServingSettings()), KeyRing(tmp_path / "none.json"), listeners=[metrics]
     )
     all_observed(metrics)
-    with served(perimeter) as port:
+    with served(metered) as port:
         httpx.post(f"http://127.0.0.1:{port}/predict")
         time.sleep(0.1)
     exported: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""What the API says of itself agrees with what its perimeter does."""
+"""The OpenAPI document agrees with the gateway."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""In a real browser: pages work under the policies that the perimeter sends, and ask no other host for anything."""
+"""In a real browser: pages work under the policies that the gateway sends, and load nothing from another host."""
 
 import shutil
 from collections.abc import Iterator

@@ -244,7 +244,7 @@ def test_two_thousand_idle_connections_do_not_slow_a_good_client() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 10_000), hard))
 
     class Impatience(ImpatientProtocol):
-        patience = type(IMPATIENT)(head_seconds=20.0, write_seconds=1.0)
+        limits = type(IMPATIENT)(head_seconds=20.0, write_seconds=1.0)
 
     idle: list[socket.socket] = []
     try:

@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from creditrisk_assets.decisions.archive import (
-    ApiDecisions,
-    archive_finished,
-)
-from creditrisk_assets.decisions.log import open_segments
+from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
+from creditrisk_assets.decisions.log import segments_in
 from creditrisk_assets.decisions.shadow import shadow_scores
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -47,7 +44,7 @@ def archive(loop: Loop) -> None:
     def all_are_stored() -> bool:
         with contextlib.closing(places.index(settings.idempotency_file)) as index:
             archive_finished(places, index, today())
-        return not open_segments(settings.open_segments)
+        return not segments_in(settings.open_segments)
 
     until(all_are_stored, 10)
 

@@ -69,7 +69,7 @@ def receiver() -> Iterator[Receiver]:
         thread.join()
 
 
-def perimeter(observer: Tracing, folder: Path) -> Gateway:
+def gateway_with(observer: Tracing, folder: Path) -> Gateway:
     app = FastAPI()
 
     @app.get("/ready")
@@ -90,7 +90,7 @@ def test_each_request_is_one_span_in_its_caller_s_trace(receiver: Receiver, tmp_
     observer = tracing(f"http://127.0.0.1:{receiver.server_port}/")
     trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     with (
-        served(perimeter(observer, tmp_path)) as port,
+        served(gateway_with(observer, tmp_path)) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         answer = client.get(
@@ -124,7 +124,7 @@ def test_each_request_is_one_span_in_its_caller_s_trace(receiver: Receiver, tmp_
 def test_a_receiver_that_is_gone_costs_no_request(tmp_path: Path) -> None:
     observer = tracing(f"http://127.0.0.1:{reserved_ports(1)[0]}")
     with (
-        served(perimeter(observer, tmp_path)) as port,
+        served(gateway_with(observer, tmp_path)) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         taken = []

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
 from creditrisk_assets.decisions.replay import replay_set
-from creditrisk_assets.decisions.sets import days_with_decisions, proven_file, sets_of
+from creditrisk_assets.decisions.sets import days_with_decisions, sets_of, verified_file
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import today
 from creditrisk_assets.simulation.card_customers import simulate
@@ -176,7 +176,7 @@ def looked_at(site: Site, told: Told, rounds: int) -> Outcome:
         for decisions in sets_of(settings.decisions, day):
             replayed = replay_set(settings.decisions, BundleStore(settings.data_dir), decisions)
             not_replayed += 0 if replayed.exact else max(replayed.different, 1)
-            with proven_file(settings.decisions, decisions).open("rb") as file:
+            with verified_file(settings.decisions, decisions).open("rb") as file:
                 for row in pq.read_table(file).to_pylist():
                     logged[row["decision_id"]] = json.loads(row["answer"])
                     keys[row["idempotency_key"] or row["decision_id"]] += 1

@@ -9,8 +9,8 @@ import pytest
 from pydantic_core import to_json
 
 from creditrisk_assets.decisions.codec import PLAIN
-from creditrisk_assets.decisions.idempotency import IdempotencyIndex, Kept
-from creditrisk_assets.decisions.log import SegmentWriter, open_segments
+from creditrisk_assets.decisions.idempotency import IdempotencyIndex, StoredAnswer
+from creditrisk_assets.decisions.log import SegmentWriter, segments_in
 from tests.support.segments import header
 
 ANSWER = {"prediction": 1, "default_probability": 0.1 + 0.2}
@@ -32,7 +32,7 @@ def line(key: str, caller: str = "bank") -> bytes:
     )
 
 
-def find(index: IdempotencyIndex, key: str, caller: str = "bank") -> Kept | None:
+def find(index: IdempotencyIndex, key: str, caller: str = "bank") -> StoredAnswer | None:
     with index.exclusive():
         return index.find(caller, key)
 
@@ -41,9 +41,9 @@ def test_a_key_belongs_to_its_caller(tmp_path: Path) -> None:
     index = index_in(tmp_path)
     with index.exclusive():
         index.add("bank", "k", "d", b"answer")
-    assert find(index, "k") == Kept("d", b"answer")
+    assert find(index, "k") == StoredAnswer("d", b"answer")
     assert find(index, "k", "fintech") is None
-    assert find(index_in(tmp_path), "k") == Kept("d", b"answer")
+    assert find(index_in(tmp_path), "k") == StoredAnswer("d", b"answer")
 
 
 def test_what_was_entered_before_a_failure_does_not_count(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_a_key_that_a_dead_process_wrote_but_did_not_enter_is_known_with_the_sam
     writer.append([line("lost"), line("other")])
     assert find(index, "lost") is None  # it is alive: it will enter the key itself
     writer.close()
-    assert find(index, "lost") == Kept("d", to_json(ANSWER))
-    assert find(index, "other") == Kept("d", to_json(ANSWER))
+    assert find(index, "lost") == StoredAnswer("d", to_json(ANSWER))
+    assert find(index, "other") == StoredAnswer("d", to_json(ANSWER))
     assert find(index, "never") is None
 
 
@@ -98,8 +98,8 @@ def test_sealing_enters_the_keys_and_moves_the_segment(tmp_path: Path) -> None:
     assert sealed is not None
     assert sealed.path.parent.name == "sealed"
     assert not sealed.path.read_bytes().endswith(b"@torn")
-    assert open_segments(tmp_path / "open") == []
-    assert find(index, "k") == Kept("d", to_json(ANSWER))
+    assert segments_in(tmp_path / "open") == []
+    assert find(index, "k") == StoredAnswer("d", to_json(ANSWER))
 
 
 def test_old_keys_are_forgotten(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_threads_wait_for_each_other(tmp_path: Path) -> None:
         thread.start()
         assert not entered.wait(0.2)
     thread.join()
-    assert find(two, "k") == Kept("d", b"answer")
+    assert find(two, "k") == StoredAnswer("d", b"answer")
 
 
 @pytest.mark.parametrize("keyed", [True, False])

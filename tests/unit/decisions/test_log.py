@@ -18,13 +18,13 @@ from creditrisk_assets.decisions.log import (
     AHEAD_BYTES,
     DecisionLogError,
     SegmentWriter,
-    cut,
+    cut_torn_tail,
     find_record,
-    framed,
+    make_frame,
     new_name,
-    open_segments,
     read_segment,
-    taken,
+    sealing_lock,
+    segments_in,
 )
 from tests.support.segments import CHAMPION, DAY, header
 
@@ -73,7 +73,7 @@ def test_a_torn_tail_is_cut_and_never_an_acknowledged_record(
     assert list(segment.lines()) == [line for group in decisions[:-1] for line in group]
     assert segment.good_bytes == sizes[-2]
     assert segment.torn_bytes == length + zeros - sizes[-2]
-    cut(segment)
+    cut_torn_tail(segment)
     assert path.read_bytes() == content[: sizes[-2]]
 
 
@@ -93,7 +93,7 @@ def test_a_changed_byte_before_whole_frames_is_damage_and_nothing_is_cut(
 
 def test_a_segment_of_which_not_even_the_header_came_to_the_disk_is_none(tmp_path: Path) -> None:
     path = tmp_path / f"{DAY}-{new_name()}.log"
-    for content in (b"", bytes(100), b"@0000", framed(b"{}")[:-1]):
+    for content in (b"", bytes(100), b"@0000", make_frame(b"{}")[:-1]):
         path.write_bytes(content)
         assert read_segment(path, PLAIN) is None
 
@@ -107,14 +107,14 @@ def test_a_segment_under_another_name_is_refused(tmp_path: Path) -> None:
 
 def test_while_a_segment_is_written_to_nobody_else_takes_it(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path, header(), PLAIN)
-    with taken(writer.path) as mine:
+    with sealing_lock(writer.path) as mine:
         assert not mine
     writer.close()
-    with taken(writer.path) as mine:
+    with sealing_lock(writer.path) as mine:
         assert mine
-        with taken(writer.path) as another:
+        with sealing_lock(writer.path) as another:
             assert not another
-    with taken(tmp_path / "gone.log") as mine:
+    with sealing_lock(tmp_path / "gone.log") as mine:
         assert not mine
 
 
@@ -144,8 +144,8 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_acknowledged_is_there(
     process.join()
     while ours.poll():
         last = ours.recv()
-    (path,) = open_segments(tmp_path)
-    with taken(path) as mine:
+    (path,) = segments_in(tmp_path)
+    with sealing_lock(path) as mine:
         assert mine
         segment = read_segment(path, PLAIN)
         assert segment is not None
@@ -162,7 +162,7 @@ def test_who_reads_while_another_writes_sees_all_that_was_acknowledged_and_takes
     process = context.Process(target=_write_for_ever, args=(tmp_path, theirs), daemon=True)
     process.start()
     seen = ours.recv()
-    (path,) = open_segments(tmp_path)
+    (path,) = segments_in(tmp_path)
     looks = 0
     while looks < 50 or seen < 3_000:
         while ours.poll():
@@ -213,7 +213,7 @@ def test_a_frame_that_does_not_fit_is_taken_back_and_the_segment_goes_on(tmp_pat
     process.start()
     process.join()
     assert process.exitcode == 0
-    (path,) = open_segments(tmp_path)
+    (path,) = segments_in(tmp_path)
     segment = read_segment(path, PLAIN)
     assert segment is not None
     assert segment.torn_bytes == 0
@@ -284,9 +284,9 @@ def test_the_zeros_ahead_of_a_killed_process_are_a_torn_tail_and_hide_nothing(
     assert writer.path.read_bytes() == content[: writer.size]
 
     writer.path.write_bytes(content)  # as a crash leaves it
-    cut(read)
+    cut_torn_tail(read)
     assert writer.path.read_bytes() == content[: writer.size]
-    writer.path.write_bytes(content + framed(b"{}"))
+    writer.path.write_bytes(content + make_frame(b"{}"))
     with pytest.raises(DecisionLogError, match=f"was damaged at byte {writer.size}"):
         find_record([tmp_path], PLAIN, DAY, name, 3)
 
@@ -308,4 +308,4 @@ def test_a_decision_is_found_where_its_segment_is_by_now(tmp_path: Path) -> None
 
 def test_the_frame_is_what_the_documentation_says() -> None:
     """Somebody may have to read a log without this program."""
-    assert framed(b"abc") == b"@%08x 0000000003\nabc\n" % zlib.crc32(b"abc")
+    assert make_frame(b"abc") == b"@%08x 0000000003\nabc\n" % zlib.crc32(b"abc")

@@ -80,12 +80,12 @@ def test_a_day_is_made_again_to_the_bit(bundles: BundleStore, kept: Path) -> Non
 def test_one_decision_is_found_by_its_id_with_who_made_it_and_why(
     bundles: BundleStore, kept: Path, bundle: Bundle, strangers: pd.DataFrame
 ) -> None:
-    frame = pd.read_parquet(str(store.proven_file(kept, only_set(kept))))
+    frame = pd.read_parquet(str(store.verified_file(kept, only_set(kept))))
     row = int(np.flatnonzero(frame["reason_2"].notna())[5])
     codes = [str(frame[name][row]) for name in ("reason_1", "reason_2")]
     replayed = replay_decision(bundles, *store.stored_decision(kept, frame[store.DECISION_ID][row]))
     assert replayed.exact
-    assert replayed.kept["id"] == strangers["id"][row]
+    assert replayed.stored["id"] == strangers["id"][row]
     assert replayed.now["default_probability"] == frame["default_probability"][row]
     texts = {reason.code: reason.text for reason in bundle.manifest.reasons}
     assert list(replayed.reasons)[:2] == [(code, texts[code]) for code in codes]

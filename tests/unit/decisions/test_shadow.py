@@ -52,7 +52,9 @@ def decide(decisions: Path, champion: WrittenBundle, day: str, segment: str | No
     """Store the champion's decisions on all rows, by the API or, without a segment, of a file."""
     record = champion_of(champion.load(), champion.version)
     name = segment or "f" * 16
-    header = SegmentHeader(name=name, day=day, portfolio=HANDMADE.name, champion=record)
+    header = SegmentHeader(
+        name=name, day=day, portfolio=HANDMADE.name, champion=record, degraded=False, keyed=True
+    )
     answer = (
         b'{"default_probability":%b,"score":600.0,"prediction":0,"reasons":[],"cut_off":0.3,'
         b'"model_version":"1","bundle_sha256":"b","degraded":false}'

@@ -441,10 +441,10 @@ def test_a_graph_without_named_numbers_cannot_be_compared_and_is_kept_out(
     path = bundles[side].location / GRAPH
     model = onnx.load(path)
     for one in model.graph.initializer:
-        one.name = f"old_{one.name}"
+        one.name = f"other_{one.name}"
     for node in model.graph.node:
         node.input[:] = [
-            f"old_{name}" if name in (SLOPE, INTERCEPT) else name for name in node.input
+            f"other_{name}" if name in (SLOPE, INTERCEPT) else name for name in node.input
         ]
     path.write_bytes(model.SerializeToString(deterministic=True))
     bundles[side] = dataclasses.replace(
@@ -452,7 +452,7 @@ def test_a_graph_without_named_numbers_cannot_be_compared_and_is_kept_out(
     )
     verdict = verdict_on(bundles["challenger"], bundles["champion"])
     assert (verdict.verdict, failed(verdict)) == ("rejected", ["graph_is_the_champions"])
-    assert "LookupError" in verdict.reason
+    assert "KeyError" in verdict.reason
 
 
 def test_a_recalibration_on_too_few_bads_or_old_days_is_kept_out(make: Make) -> None:
@@ -461,9 +461,3 @@ def test_a_recalibration_on_too_few_bads_or_old_days_is_kept_out(make: Make) -> 
     newer = make(TRUE, production_days=["2026-05-02"])
     old = make(TRUE, shifted_customers(0.7), production_days=["2026-05-01"], **RECALIBRATED)
     assert failed(verdict_on(old, newer)) == ["evidence_is_current"]
-
-
-def test_a_verdict_from_before_kinds_still_reads(make: Make) -> None:
-    document = json.loads(verdict_on(make(TRUE), make(NOISY)).text)
-    del document["kind"], document["not_applied"]
-    assert Verdict.model_validate(document).not_applied == {}

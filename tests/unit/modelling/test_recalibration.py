@@ -308,35 +308,6 @@ def changed_copy(bundle: Bundle, folder: Path, **changed: bytes) -> Bundle:
     return load_bundle(str(folder))
 
 
-def without_names(graph: bytes) -> bytes:
-    """A graph as it was built before slope and intercept had names."""
-    model = onnx.load_from_string(graph)
-    new_names = {SLOPE: "constant_1", INTERCEPT: "constant_2"}
-    for one in model.graph.initializer:
-        one.name = new_names.get(one.name, one.name)
-    for node in model.graph.node:
-        node.input[:] = [new_names.get(name, name) for name in node.input]
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-@pytest.mark.parametrize("which", [("model",), ("reasons",), ("model", "reasons")])
-def test_a_bundle_from_before_is_refused_and_said_why(
-    bundle: Bundle, judging: TrainingRows, tmp_path: Path, which: tuple[str, ...]
-) -> None:
-    graphs = {"model": file(bundle, GRAPH), "reasons": file(bundle, REASONS_GRAPH)}
-    old = changed_copy(
-        bundle, tmp_path / "old", **{name: without_names(graphs[name]) for name in which}
-    )
-    with pytest.raises(
-        TrainingError,
-        match=r"cannot be recalibrated: .*no initializer calibration_slope.*valid: refit once",
-    ):
-        recalibrate(
-            tmp_path / "new", old, drawn(bundle, 3_000, 41, 0.7), judging, DAYS, PORTFOLIO.target
-        )
-    assert not (tmp_path / "new").exists()
-
-
 def test_a_graph_that_holds_another_calibration_than_its_manifest_is_refused(
     bundle: Bundle, judging: TrainingRows, tmp_path: Path
 ) -> None:

@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from creditrisk_assets.modelling.decision_graph import feature_matrix
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY, PORTFOLIO, compute_features
 from tests.support.examples import FloatMatrix
 
+Months = NDArray[np.float64]
 EXAMPLE_CUSTOMER = dict(PORTFOLIO.example)
 
 
@@ -63,6 +68,84 @@ def test_the_features_of_one_customer_are_what_a_person_works_out() -> None:
         "late_trend": 3 - (1 + 2) / 5,
     }
     assert features_of(customer) == pytest.approx(expected, rel=1e-6)
+
+
+def formulas(limit: float, status: Months, bill: Months, paid: Months) -> dict[str, float]:
+    """Each feature in float64, one customer at a time; months from the latest to the oldest."""
+    late = np.maximum(status, 0)
+    bills_before, payments = bill[1:], paid[:-1]
+    movement = np.abs(np.diff(bill)).mean()
+    by_month = {
+        "late": late,
+        "utilisation": bill / limit,
+        "bill": bill,
+        "paid": paid,
+        "paid_of_bill": np.minimum(payments / np.maximum(bills_before, 1), 2),
+    }
+    return {
+        **{
+            f"{name}_{month}": value
+            for name, values in by_month.items()
+            for month, value in enumerate(values, start=1)
+        },
+        "limit": limit,
+        "late_max": late.max(),
+        "months_late": (status > 0).sum(),
+        "months_very_late": (status > 1).sum(),
+        "late_sum": late.sum(),
+        "late_recency": late @ [6, 5, 4, 3, 2, 1],
+        "months_without_consumption": (status == -2).sum(),
+        "months_paid_in_full": (status == -1).sum(),
+        "utilisation_mean": bill.mean() / limit,
+        "utilisation_max": bill.max() / limit,
+        "utilisation_min": bill.min() / limit,
+        "bill_mean": bill.mean(),
+        "available": limit - bill[0],
+        "bill_movement": movement,
+        "utilisation_movement": movement / limit,
+        "spending_of_limit": (bill[0] - bill[5] + payments.sum()) / 5 / limit,
+        "paid_mean": paid.mean(),
+        "paid_min": paid.min(),
+        "paid_max": paid.max(),
+        "months_unpaid": (paid == 0).sum(),
+        "paid_of_bills": min(payments.sum() / np.maximum(bills_before.sum(), 1), 2),
+        "paid_of_limit": paid.mean() / limit,
+        "balance_after_payments": (bill[0] - paid.sum()) / limit,
+        "utilisation_trend": (bill[0] - bill[5]) / limit,
+        "late_trend": late[0] - late[1:].mean(),
+    }
+
+
+def six(values: st.SearchStrategy[float]) -> st.SearchStrategy[list[float]]:
+    missing = st.just(float("nan"))
+    return st.lists(values, min_size=6, max_size=6) | st.lists(
+        values | missing, min_size=6, max_size=6
+    )
+
+
+AMOUNTS = st.integers(0, 2_500_000).map(float)
+"""Six of them have a sum below 2^24, which float32 holds exactly."""
+
+STATUS_CODES = st.integers(-3, 12).map(float)
+"""The codes of the contract, -2 to 9, and numbers that are none."""
+
+
+@given(
+    limit=st.integers(1, 2**24).map(float),
+    status=six(STATUS_CODES),
+    bill=six(AMOUNTS | AMOUNTS.map(lambda amount: -amount)),
+    paid=six(AMOUNTS | st.just(0.0)),
+)
+def test_every_feature_is_its_formula_in_numpy_and_in_the_graph(
+    limit: float, status: list[float], bill: list[float], paid: list[float]
+) -> None:
+    protected = [0.0] * len(PORTFOLIO.protected)
+    raw = np.array([[limit, *protected, *status, *bill, *paid]], dtype=np.float32)
+    by_name = formulas(limit, np.array(status), np.array(bill), np.array(paid))
+    assert sorted(by_name) == sorted(PORTFOLIO.feature_names)
+    expected = np.array([[by_name[name] for name in PORTFOLIO.feature_names]])
+    for features in (compute_features(raw), feature_matrix(PORTFOLIO, raw)):
+        np.testing.assert_allclose(features, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_customer_who_owes_and_pays_nothing_has_only_finite_features() -> None:

@@ -28,7 +28,7 @@ from serving.http.batch_formats import (
     Record,
     Result,
     TableRow,
-    Unreadable,
+    UnreadableBody,
     json_elements,
 )
 
@@ -69,7 +69,7 @@ def test_an_array_that_breaks_off_is_told_after_its_whole_elements(
     text = json.dumps(elements).encode()
     cut = data.draw(st.integers(0, len(text) - 1))
     found: list[Any] = []
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableBody):
         found.extend(json.loads(element) for element in json_elements([text[:cut]]))
     assert found == elements[: len(found)]
 
@@ -79,14 +79,14 @@ def test_an_array_that_breaks_off_is_told_after_its_whole_elements(
     [b"", b"{}", b"1", b"[1] 2", b"[1]]", b"[1,]", b"[,1]", b"[1,,2]", b"[}", b"x[1]", b'["a'],
 )
 def test_what_is_no_array_is_refused(text: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableBody):
         list(json_elements([text]))
 
 
 def test_an_element_without_end_is_not_held_for_ever() -> None:
     """One request could fill the memory."""
     pieces = (b'["' if number == 0 else b"x" * 65_536 for number in range(10_000))
-    with pytest.raises(Unreadable, match="longer than"):
+    with pytest.raises(UnreadableBody, match="longer than"):
         list(json_elements(pieces))
     assert next(pieces, None) is not None
 
@@ -139,7 +139,7 @@ def test_what_is_cut_off_is_unreadable_or_ends_in_no_record(media_type: str, res
     body, found = BODIES[media_type][:rest], []
     try:
         found = records(media_type, body)
-    except Unreadable:
+    except UnreadableBody:
         return
     assert all(isinstance(record, NoRecord) or values_of(record) in RECORDS for record in found)
 
@@ -162,7 +162,7 @@ def test_a_line_that_is_no_record_does_not_end_the_others() -> None:
         True,
         False,
     ]
-    with pytest.raises(Unreadable, match="a line is longer"):
+    with pytest.raises(UnreadableBody, match="a line is longer"):
         list(FORMATS[NDJSON].records(io.BytesIO(b'"' + b"x" * RECORD_BYTES_LIMIT), PORTFOLIO))
 
 
@@ -206,7 +206,7 @@ def test_cells_of_a_table_are_judged_as_those_of_a_landed_file() -> None:
     ],
 )
 def test_a_table_without_the_contract_s_columns_is_refused(body: bytes, message: str) -> None:
-    with pytest.raises(Unreadable, match=message):
+    with pytest.raises(UnreadableBody, match=message):
         records(CSV, body)
 
 

@@ -46,9 +46,9 @@ def test_whatever_the_figures_every_point_and_the_line_are_inside_the_picture(
     compared = (
         [Level(day(points[0][0]), day(points[0][0]), line, "validation")] if with_line else []
     )
-    drawn = chart("AUC", [series], compared=compared)
+    drawn = chart("AUC", [series], references=compared)
     assert drawn is not None
-    places = drawn.series[0].places
+    places = drawn.series[0].points
     assert len(places) == len(points)
     heights = [edge for place in places for edge in (place.y, place.low, place.high)] + [
         y for _, _, y, _ in drawn.lines
@@ -69,7 +69,7 @@ def test_a_day_without_a_figure_breaks_the_line_and_no_point_is_lost() -> None:
     )
     assert drawn is not None
     assert [len(line.split()) for line in drawn.series[0].lines] == [3, 2]
-    assert len(drawn.series[0].places) == 6
+    assert len(drawn.series[0].points) == 6
 
 
 def test_a_higher_figure_is_drawn_higher_and_the_text_says_its_interval() -> None:
@@ -77,7 +77,7 @@ def test_a_higher_figure_is_drawn_higher_and_the_text_says_its_interval() -> Non
         "AUC", [Series("AUC", "realised", [Point(day(0), 0.7), Point(day(1), 0.8, 0.75, 0.85)])]
     )
     assert drawn is not None
-    first, second = drawn.series[0].places
+    first, second = drawn.series[0].points
     assert second.y < first.y
     assert second.text == "2025-01-02: AUC 0.800 (0.750 to 0.850)"
 
@@ -100,9 +100,9 @@ def test_a_level_is_drawn_over_its_own_days_only() -> None:
         Level(day(0), day(2), 0.77, "version 1 at validation"),
         Level(day(3), day(4), 0.8, "version 2 at validation"),
     ]
-    drawn = chart("AUC", [series], compared=levels)
+    drawn = chart("AUC", [series], references=levels)
     assert drawn is not None
-    (first, second), places = drawn.lines, drawn.series[0].places
+    (first, second), places = drawn.lines, drawn.series[0].points
     assert (first[0], second[1]) == (LEFT, WIDTH - RIGHT)
     assert places[2].x < first[1] == second[0] < places[3].x
     assert (first[3], second[3]) == (

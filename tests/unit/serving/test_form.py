@@ -154,10 +154,10 @@ def test_any_bundle_has_examples(tmp_path: Path) -> None:
 
 def test_values_are_shown_with_meaning_and_unit() -> None:
     purpose, income, arrears = LOANS.fields
-    assert form.shown(purpose, "car") == "a car (car)"
-    assert form.shown(income, 2150.5) == "2,150.5 EUR"
-    assert form.shown(income, None) == "not stated"
-    assert form.shown(arrears, 3) == "3 months"
+    assert form.format_value(purpose, "car") == "a car (car)"
+    assert form.format_value(income, 2150.5) == "2,150.5 EUR"
+    assert form.format_value(income, None) == "not stated"
+    assert form.format_value(arrears, 3) == "3 months"
 
 
 def test_the_score_of_the_cut_off_is_where_the_graph_would_put_it(bundle: Bundle) -> None:

@@ -84,7 +84,7 @@ def test_two_keys_work_while_one_is_rotated_in_and_a_third_is_refused(file: Path
 def test_an_expired_key_does_not_work_and_makes_room(file: Path) -> None:
     first = create_key(file, "bank", ["predict"], past())
     ring = KeyRing(file)
-    assert ring.asks_for_keys
+    assert ring.requires_keys
     assert ring.caller(first.encode()) is None
     rotate_key(file, "bank")
     rotate_key(file, "bank")
@@ -114,9 +114,9 @@ def test_what_cannot_be_changed_says_what_is_there(file: Path) -> None:
 
 def test_a_running_api_follows_the_file(file: Path, looks_at_once: None) -> None:
     ring = KeyRing(file)
-    before = ring.asks_for_keys
+    before = ring.requires_keys
     first = create_key(file, "bank", ["predict"])
-    assert (before, ring.asks_for_keys) == (False, True)
+    assert (before, ring.requires_keys) == (False, True)
     assert ring.caller(first.encode()) is not None
     second = rotate_key(file, "bank")
     revoke_keys(file, "bank", first[3:15])
@@ -132,9 +132,9 @@ def test_a_running_api_is_not_opened_by_the_loss_of_its_keys(
     ring = KeyRing(file)
     revoke_keys(file, "bank")
     assert ring.caller(text.encode()) is None
-    assert ring.asks_for_keys
+    assert ring.requires_keys
     file.unlink()
-    assert ring.asks_for_keys
+    assert ring.requires_keys
 
 
 def test_a_file_that_breaks_leaves_the_last_keys_in_force_and_is_reported(

@@ -11,7 +11,7 @@ import pytest
 from upath import UPath
 
 from creditrisk_assets.decisions.codec import PLAIN
-from creditrisk_assets.decisions.log import SegmentWriter, open_segments
+from creditrisk_assets.decisions.log import SegmentWriter, segments_in
 from creditrisk_assets.settings import Settings
 from serving.ops.sidecars import ARCHIVER, PUBLISHER, running
 from tests.support.segments import header
@@ -42,7 +42,7 @@ def begun(folder: Path, count: int) -> set[int]:
 
 @pytest.mark.starts_processes
 def test_one_that_was_killed_is_begun_again_and_the_last_one_is_waited_for(tmp_path: Path) -> None:
-    with running([sys.executable, "-c", COMPANION, str(tmp_path)], again_seconds=0.05):
+    with running([sys.executable, "-c", COMPANION, str(tmp_path)], restart_seconds=0.05):
         (first,) = begun(tmp_path, 1)
         os.kill(first, signal.SIGKILL)
         (second,) = begun(tmp_path, 2) - {first}
@@ -53,7 +53,7 @@ def test_one_that_was_killed_is_begun_again_and_the_last_one_is_waited_for(tmp_p
 @pytest.mark.starts_processes
 def test_one_that_cannot_begin_holds_up_nobody() -> None:
     start = time.monotonic()
-    with running([sys.executable, "-c", "raise SystemExit(3)"], again_seconds=30):
+    with running([sys.executable, "-c", "raise SystemExit(3)"], restart_seconds=30):
         time.sleep(0.5)
     assert time.monotonic() - start < 10
 
@@ -122,7 +122,7 @@ def test_an_archiver_that_is_stopped_before_it_has_begun_archives_once_all_the_s
         time.sleep(0.01)
     archiver.terminate()
     assert archiver.wait(30) == 0
-    assert open_segments(settings.open_segments) == []
+    assert segments_in(settings.open_segments) == []
 
 
 def held_back(process: int) -> set[signal.Signals]:
