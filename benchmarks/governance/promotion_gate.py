@@ -62,24 +62,24 @@ def main() -> None:
     options = parser.parse_args()
     started = time.monotonic()
 
-    def told(news: str) -> None:
+    def on_progress(news: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {news}", flush=True)
 
     limits = GateLimits()
     with threadpool_limits(limits=1):
-        pool, sides = real_sides(options.fits, told)
+        pool, sides = real_sides(options.fits, on_progress)
         pairs = {
             kind: list(pairs_of(kind, sides)) for kind in ("seed", "bootstrap", "other customers")
         }
         measured = {
             kind: measured_pairs(pool, sides, kind_pairs) for kind, kind_pairs in pairs.items()
         }
-        told("measured the pairs")
+        on_progress("measured the pairs")
         cells = []
         for kind, kind_pairs in pairs.items():
             for bads in BADS:
                 cells.append(real_cell(kind, kind_pairs, pool, sides, bads, options.trials, limits))
-                told(shown(cells[-1]))
+                on_progress(shown(cells[-1]))
         stand_ins = {
             kind: stand_in_of(pool, sides, measured[kind]) for kind in ("seed", "other customers")
         }
@@ -88,12 +88,12 @@ def main() -> None:
                 cells.append(
                     stand_in_cell(f"stand-in: {kind}", stand_in, bads, 0.0, options.trials, limits)
                 )
-                told(shown(cells[-1]))
+                on_progress(shown(cells[-1]))
         exact = dataclasses.replace(stand_ins["other customers"], spread=0.0)
         for gain in GAINS:
             for bads in BADS:
                 cells.append(stand_in_cell("gain", exact, bads, gain, options.trials // 2, limits))
-                told(shown(cells[-1]))
+                on_progress(shown(cells[-1]))
     results = {
         "seed": SEED,
         "history_rows": HISTORY_ROWS,
@@ -112,7 +112,7 @@ def main() -> None:
     page.write_text(with_block(page.read_text(), block(results)))
     draw_power(cells, options.folder / "images" / "promotion-gate-power.svg")
     draw_false_promotions(cells, options.folder / "images" / "promotion-gate-false-promotions.svg")
-    told("written")
+    on_progress("written")
 
 
 if __name__ == "__main__":

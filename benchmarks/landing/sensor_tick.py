@@ -101,10 +101,10 @@ def main() -> None:
         time.sleep(3.5)  # a zone that changed a moment ago is looked at whole
         for sensor in stores[0].sensors:
             for store in stores:
-                asked = store.first_tick(sensor)
+                first = store.first_tick(sensor)
                 print(
-                    f"{sensor}: first tick of {store.days:,} days took {asked[1] * 1e3:,.0f} ms "
-                    f"and asked for {asked[0]:,} runs"
+                    f"{sensor}: first tick of {store.days:,} days took {first[1] * 1e3:,.0f} ms "
+                    f"and asked for {first[0]:,} runs"
                 )
         print(f"{'sensor':<26}{'days':>7}{'median':>11}{'95 %':>11}{'ratio':>8}{'cursor':>12}")
         for sensor, anew in [*((name, False) for name in stores[0].sensors), (ASKS_ANEW, True)]:
@@ -147,10 +147,10 @@ class Store:
 
     def first_tick(self, name: str) -> tuple[int, float]:
         """Ticks until nothing more is asked for; how many runs were, and how long it took."""
-        asked, started = 0, time.perf_counter()
+        total, started = 0, time.perf_counter()
         while requests := len(self._evaluate(name).run_requests or []):
-            asked += requests
-        return asked, time.perf_counter() - started
+            total += requests
+        return total, time.perf_counter() - started
 
     def tick(self, name: str, anew: bool = False) -> float:
         """Seconds of one tick.

@@ -408,8 +408,10 @@ def report_stationary(sizes: Sequence[int], repeats: int, seed: int) -> None:
         gap = float(pool.target.mean() - pool.probability.mean())
         whole = impact_by_group(pool.probability < pool.cut_off, pool.groups)
         lowest = min(whole, key=lambda one: one.ratio)
-        told = f"smallest adverse-impact ratio {lowest.ratio:.3f} ({lowest.field} {lowest.group})"
-        print(f"champion {number + 1}: AUC {auc:.4f}, bad rate less mean PD {gap:+.4f}, {told}")
+        fairness = (
+            f"smallest adverse-impact ratio {lowest.ratio:.3f} ({lowest.field} {lowest.group})"
+        )
+        print(f"champion {number + 1}: AUC {auc:.4f}, bad rate less mean PD {gap:+.4f}, {fairness}")
     print(
         f"\n{repeats} years of {DAYS_A_YEAR} days, spans of up to "
         f"{settings.policy.performance.days} days\n"

@@ -167,7 +167,7 @@ def fixed_line(world: World, pool: Pool, cells: IntArray, line: float) -> BoolAr
     return exceeded
 
 
-def told(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
+def verdicts_of(world: World, pool: Pool, cells: IntArray) -> dict[str, BoolArray]:
     """Verdict of each rule that goes by counts on each day."""
     return {
         "ours": alarms(world, pool, cells),
@@ -193,10 +193,10 @@ def stationary(options: argparse.Namespace) -> list[str]:
         rng = np.random.default_rng([options.seed, number])
         for size in SIZES:
             cells = draw(pool, options.days, size, rng)
-            said = told(world, pool, cells)
+            verdicts = verdicts_of(world, pool, cells)
             for day in range(2, options.days, options.days // 3):
-                assert table_says(world, pool, cells[day - 2 : day + 1]) == said["ours"][day]
-            for rule, days in said.items():
+                assert table_says(world, pool, cells[day - 2 : day + 1]) == verdicts["ours"][day]
+            for rule, days in verdicts.items():
                 rates.setdefault((rule, size), []).append(float(days.mean()) * QUARTER)
         if number < RIVAL_REPEATS:
             values = pool.values[:RIVAL_ROWS]
@@ -259,9 +259,9 @@ class Found:
 
     days: dict[str, list[int]]
 
-    def add(self, said: dict[str, BoolArray], onset: int) -> None:
+    def add(self, verdicts: dict[str, BoolArray], onset: int) -> None:
         """Of one repeat."""
-        for rule, alarmed in said.items():
+        for rule, alarmed in verdicts.items():
             after = np.flatnonzero(alarmed[onset:])
             self.days.setdefault(rule, []).append(int(after[0]) + 1 if len(after) else 0)
 
@@ -296,7 +296,7 @@ def shifted(
         cells = np.concatenate(
             [before, [pool.day(pick) for pool, pick in zip(pools, picks, strict=True)]]
         )
-        found.add(told(world, quiet, cells), QUIET)
+        found.add(verdicts_of(world, quiet, cells), QUIET)
         if rival is not None:
             starts = np.cumsum(
                 [min(20_000, len(quiet.values)), *[len(pool.values) for pool in changed]]

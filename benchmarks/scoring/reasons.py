@@ -58,7 +58,7 @@ def report(bundle: Bundle, portfolio: Portfolio, raw: NDArray[np.float32]) -> No
     values = coalition_values(bundle, portfolio, declined, reference)
     groups = len(portfolio.reasons)
     exact = shapley(values, groups)
-    given, reasons = bundle.reasons_session.run(
+    contributions, reasons = bundle.reasons_session.run(
         ["contributions", "reasons"], {"raw": declined, "reference": reference}
     )
     everyone = frozenset(range(groups))
@@ -77,7 +77,7 @@ def report(bundle: Bundle, portfolio: Portfolio, raw: NDArray[np.float32]) -> No
     )
     print(
         "largest difference of a contribution from the definition: "
-        f"{np.abs(given - exact).max():.1e} log-odds"
+        f"{np.abs(contributions - exact).max():.1e} log-odds"
     )
     first = (reasons[:, 0] == exact.argmax(axis=1)).mean()
     print(
@@ -93,15 +93,15 @@ def report(bundle: Bundle, portfolio: Portfolio, raw: NDArray[np.float32]) -> No
             f"{name}: largest is the same {top:.3f}, top three overlap "
             f"{named(ranked(values_of), exact):.3f}"
         )
-    told = [
+    pairs = [
         (row, place)
         for row, places in enumerate(reasons.tolist())
         for place in places
         if place >= 0
     ]
-    lower = np.mean([put_back[row, place] > 0 for row, place in told])
+    lower = np.mean([put_back[row, place] > 0 for row, place in pairs])
     print(
-        f"{len(told)} reasons given, {len(told) / len(declined):.2f} a customer; put back alone, "
+        f"{len(pairs)} reasons given, {len(pairs) / len(declined):.2f} a customer; put back alone, "
         f"{lower:.1%} lower the PD"
     )
 
@@ -149,9 +149,9 @@ def named(reasons: NDArray[np.int64], exact: FloatArray) -> float:
     among the first three reasons.
     """
     shares = []
-    for given, wanted in zip(reasons[:, :3].tolist(), ranked(exact)[:, :3].tolist(), strict=True):
-        expected = {place for place in wanted if place >= 0}
-        shares.append(len(expected & set(given)) / len(expected) if expected else 1.0)
+    for first, largest in zip(reasons[:, :3].tolist(), ranked(exact)[:, :3].tolist(), strict=True):
+        expected = {place for place in largest if place >= 0}
+        shares.append(len(expected & set(first)) / len(expected) if expected else 1.0)
     return float(np.mean(shares))
 
 

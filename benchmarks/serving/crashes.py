@@ -1,4 +1,4 @@
-"""What is left after crashes: `python -m benchmarks.serving.crashes --rounds 50 --seed 1`.
+"""Decisions left after crashes: `python -m benchmarks.serving.crashes --rounds 50 --seed 1`.
 
 In each round clients ask for decisions, some with an idempotency key, until at a random moment one
 worker, or every process at once, is killed; then the API is started again and requests without an

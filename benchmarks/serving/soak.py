@@ -189,7 +189,7 @@ def _everything(client: httpx.Client, customer: dict[str, object]) -> int:
     """A batch, a decision with a key, and everything that can be looked at; how many were not
     answered.
     """
-    asked = [
+    responses = [
         client.post("/predict/batch", json=[customer] * BATCH_ROWS),
         answer := client.post(
             "/predict", json=customer, headers={"Idempotency-Key": f"{time.time_ns()}"}
@@ -198,8 +198,8 @@ def _everything(client: httpx.Client, customer: dict[str, object]) -> int:
         *(client.get(path) for path in ("/", "/ready", "/model-info", "/metrics", "/openapi.json")),
     ]
     if answer.status_code == httpx.codes.OK:
-        asked.append(client.get(f"/decisions/{answer.json()['decision_id']}"))
-    return sum(response.status_code != httpx.codes.OK for response in asked)
+        responses.append(client.get(f"/decisions/{answer.json()['decision_id']}"))
+    return sum(response.status_code != httpx.codes.OK for response in responses)
 
 
 def _thirds(values: Sequence[N]) -> tuple[N, N, N]:

@@ -91,14 +91,14 @@ def measured(server: Server, connections: int, seconds: int, folder: Path) -> Lo
         str(script),
         server.url,
     ]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    places = dict(re.findall(r"(50|99)%\s+([\d.]+(?:us|ms|s))\b", said))
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    places = dict(re.findall(r"(50|99)%\s+([\d.]+(?:us|ms|s))\b", output))
     if rate is None or set(places) != {"50", "99"}:
-        raise RuntimeError(f"wrk on {server.name} said {said}")
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+        raise RuntimeError(f"wrk on {server.name} printed {output}")
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     broken = re.search(
-        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said
+        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output
     )
     failed = (int(bad[1]) if bad else 0) + (sum(map(int, broken.groups())) if broken else 0)
     return Load(float(rate[1]), _seconds(places["50"]), _seconds(places["99"]), failed)
@@ -359,7 +359,7 @@ def _tell(servers: list[Server], ready: float, seconds: int, rounds: int, folder
 
 def _same_numbers(servers: list[Server]) -> None:
     """All but the first give the same PD."""
-    told = set()
+    answers = set()
     for server in servers[1:]:
         answer = (
             httpx.post(server.url, content=server.body, headers=server.headers, timeout=30)
@@ -372,9 +372,9 @@ def _same_numbers(servers: list[Server]) -> None:
             if isinstance(rows, list)
             else rows["default_probability"]
         )
-        told.add(value[0] if isinstance(value, list) else value)
-    if len(told) != 1:
-        raise RuntimeError(f"the servers disagree: {told}")
+        answers.add(value[0] if isinstance(value, list) else value)
+    if len(answers) != 1:
+        raise RuntimeError(f"the servers disagree: {answers}")
 
 
 def main() -> None:

@@ -218,13 +218,13 @@ def loop_processes(
     instance, since = status.open_instance(home), time.time()
     workspace = settings.dagster_dir / "workspace.yaml"
     write_workspace(workspace, ports.code_server)
-    wanted = services(
+    every_service = services(
         ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
     )
     own = {"DAGSTER_HOME": str(home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     try:
         with running(
-            wanted, home, own | environment, settings.local_dir / "logs", on_progress
+            every_service, home, own | environment, settings.local_dir / "logs", on_progress
         ) as up:
             yield up
     finally:

@@ -26,6 +26,7 @@ GONE = (
     "glimpse",
     "keeper",
     "companion",
+    "perimeter",
     "courtesy",
     "reference_population",
     "Watcher",
@@ -45,12 +46,17 @@ GONE_MODULES = (
 """Words of the table that no module of the two packages has for a name."""
 
 PLAIN = (
-    *("portfolio", "landing", "scoring", "modelling", "governance", "monitoring", "simulation"),
-    *("policy", "store", "storage", "benchmarks", "tools"),
+    *("portfolio", "landing", "scoring", "decisions", "modelling", "monitoring", "governance"),
+    *("simulation", "cli", "settings", "policy", "registry", "store", "storage", "job_runner"),
+    *("serving", "benchmarks", "tools"),
 )
-"""Rooms of creditrisk_assets, or whole packages, whose docstrings begin with no clause about an
-unnamed subject.
+"""Rooms of creditrisk_assets, or whole packages, whose docstrings begin with no unnamed subject, and
+whose names are no bare participles.
 """
+
+PARTICIPLES = ("told", "kept", "proven", "said", "seen", "asked", "wanted", "taken", "given")
+FIELDS = {"given"}
+"""The field of an answer to /what-if; its name is part of the API."""
 
 PACKAGES = ("creditrisk_assets", "serving", "benchmarks", "tools")
 TEXT = (".py", ".md", ".toml", ".html", ".js", ".css", ".svg", ".json")
@@ -108,6 +114,21 @@ def docstrings_of(code: str) -> Iterator[tuple[int, str]]:
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):
                 yield node.lineno, text
+
+
+def names_of(code: str) -> Iterator[tuple[int, str]]:
+    """Names of functions, classes, arguments, fields and variables, with their lines."""
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+                | ast.arg(arg=name)
+                | ast.Name(id=name, ctx=ast.Store())
+                | ast.Attribute(attr=name, ctx=ast.Store())
+            ):
+                yield node.lineno, name
 
 
 def first_word(text: str) -> str:
@@ -189,6 +210,26 @@ def test_no_docstring_of_a_room_begins_with_an_unnamed_subject(room: str) -> Non
         if first_word(text) in SUBJECTS
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("room", PLAIN)
+def test_no_name_of_a_room_is_a_bare_participle(room: str) -> None:
+    """`told` may be a callback, a message, a count or an answer."""
+    found = [
+        f"{name}:{line}: {word}"
+        for name in code_files()
+        if room_of(name) == room
+        for line, word in names_of((REPOSITORY / name).read_text(encoding="utf-8"))
+        if word.strip("_").lower() in PARTICIPLES and not (room == "serving" and word in FIELDS)
+    ]
+    assert found == []
+
+
+def test_the_check_of_names_reads_all_kinds_of_them() -> None:
+    code = "class Told:\n    kept: int\n    def said(self, asked):\n        self.seen = given = 1\n"
+    assert {name.lower() for _, name in names_of(code)} - {"self"} == {
+        *("told", "kept", "said", "asked", "seen", "given")
+    }
 
 
 def test_the_check_of_docstrings_reads_those_of_constants_too() -> None:

@@ -7,21 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import httpx
-import numpy as np
 import pytest
 import yaml  # type: ignore[import-untyped]
 from fastapi import FastAPI
 
 import serving
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule, Decisions
 from creditrisk_assets.settings import ServingSettings
 from serving.access.keys import KeyRing
 from serving.access.rules import route_table
-from serving.inference.champion_holder import LoadedChampion
 from serving.inference.decider import Group
 from serving.ops.metrics import (
     CARRY_SECONDS,
@@ -29,7 +24,7 @@ from serving.ops.metrics import (
     add_metrics_route,
     empty_metrics,
 )
-from tests.support.metrics import samples
+from tests.support.metrics import champion, decisions, samples
 from tests.support.servers import gateway, served
 
 ROOT = Path(str(serving.__file__)).parents[1]
@@ -39,9 +34,9 @@ ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 WORKER = """
 import sys, time
 from pathlib import Path
-import numpy as np
 from serving.inference.decider import Group
 from serving.ops.metrics import Metrics
+from tests.support.metrics import champion, decisions
 metrics = Metrics(Path(sys.argv[1]))
 metrics.on_request()
 metrics.on_champion(champion("7"))
@@ -58,28 +53,6 @@ def metrics(tmp_path: Path) -> Iterator[Metrics]:
     counting = Metrics(tmp_path / "metrics")
     yield counting
     counting.close()
-
-
-def champion(version: str, *, degraded: bool = False) -> LoadedChampion:
-    record = ChampionRecord(
-        mlflow_uri="models:/m/1",
-        artifact_uri="bundles/b",
-        model_version=version,
-        bundle_sha256=version * 64,
-        verdict="first",
-        reason="it is the first",
-        rule=DecisionRule(cut_off=0.5, reference=()),
-    )
-    return LoadedChampion(record, cast(Bundle, None), degraded)
-
-
-def decisions(predictions: list[int], probabilities: list[float]) -> Decisions:
-    return cast(
-        Decisions,
-        SimpleNamespace(
-            prediction=np.array(predictions), default_probability=np.array(probabilities)
-        ),
-    )
 
 
 def all_observed(metrics: Metrics) -> None:

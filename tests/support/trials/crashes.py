@@ -1,4 +1,4 @@
-"""What is left after crashes.
+"""Decisions left after crashes.
 
 In each round clients ask for decisions, some with an idempotency key, until at a random moment one
 worker, or every process at once, is killed; then the API is started again and requests without an
@@ -34,7 +34,7 @@ ROUND_SECONDS = (0.3, 1.5)
 
 @dataclass
 class Told:
-    """What the clients were told.
+    """Answers that the clients received.
 
     Attributes:
         answers: by decision id.
@@ -51,7 +51,7 @@ class Told:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, key: str | None, answer: dict[str, Any]) -> None:
-        """Somebody was told a decision."""
+        """Add a decision that a client received."""
         with self.lock:
             known = self.answers.setdefault(answer["decision_id"], answer)
             self.twice += known != answer
@@ -61,7 +61,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found at the end; all but `rounds`, `acknowledged` and `logged` should be 0."""
+    """Faults found at the end; all but `rounds`, `acknowledged` and `logged` should be 0."""
 
     rounds: int
     acknowledged: int

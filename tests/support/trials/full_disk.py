@@ -38,7 +38,7 @@ KINDS = ("single", "keyed", "batch")
 
 @dataclass
 class Seen:
-    """What the clients saw.
+    """Answers that the clients received.
 
     Attributes:
         statuses: by kind of request, how often each.
@@ -71,7 +71,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found.
+    """Result of the whole run.
 
     Attributes:
         statuses: how often each kind of request ended with each status.
@@ -187,7 +187,7 @@ def _await_answer(site: Site, told: Told) -> None:
 
 @dataclass(frozen=True)
 class StoreOutcome:
-    """What was found when only the disk was full to which finished segments go.
+    """Result where only the disk of finished segments was full.
 
     Attributes:
         refused: requests that were not answered meanwhile.

@@ -26,7 +26,7 @@ ROUND_SECONDS = 600
 
 @dataclass(frozen=True)
 class Fuzzed:
-    """What one or more rounds found.
+    """Result of one or more rounds.
 
     Attributes:
         cases: requests that were drawn and sent.

@@ -57,7 +57,7 @@ class Probe:
 
 @dataclass
 class Found:
-    """What hostile clients were answered, and which answers were not as they should be."""
+    """Answers to hostile clients, and those that were not as they should be."""
 
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the API's processes hold."""
+    """Memory and descriptors of the API's processes."""
 
     descriptors: int
     megabytes: float
@@ -79,7 +79,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found.
+    """Result of the whole run.
 
     Attributes:
         alone: the good client alone, before and afterwards.
@@ -222,7 +222,7 @@ def all_begun(site: Site) -> None:
     while True:
         time.sleep(1.0)
         begins = any(
-            b"serving.ops.keeper" in Path(f"/proc/{number}/cmdline").read_bytes()
+            b"serving.ops.sidecars\0archiver" in Path(f"/proc/{number}/cmdline").read_bytes()
             for number in site.processes()
         )
         before, held = held, usage(site)
@@ -233,7 +233,7 @@ def all_begun(site: Site) -> None:
 
 
 def usage(site: Site) -> Usage:
-    """What the API's processes hold now."""
+    """Memory and descriptors of the API's processes now."""
     descriptors, pages = 0, 0
     for number in site.processes():
         descriptors += len(list(Path(f"/proc/{number}/fd").iterdir()))
@@ -433,7 +433,7 @@ async def _slow(
 
 
 async def _half_closed(port: int, request: bytes, found: Found) -> None:
-    """Who has sent a whole request and will send no more, still gets the answer."""
+    """A client that has sent a whole request and will send no more still gets the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     writer.write_eof()
@@ -468,7 +468,7 @@ async def _never_reads(
 
 
 def _other_end(port: int, client: int) -> str:
-    """What the API's end of a connection is called among its descriptors. Whether that is open the
+    """Name of the API's end of a connection among its descriptors. Whether that is open the
     client cannot see: what it does not read stands before the end. To look through all the system's
     connections each time would cost more than all these clients do.
     """
@@ -480,7 +480,7 @@ def _other_end(port: int, client: int) -> str:
 
 
 def _links(site: Site) -> set[str]:
-    """What the descriptors of the API's processes are."""
+    """Targets of the descriptors of the API's processes."""
     links = set()
     for number in site.processes():
         for descriptor in Path(f"/proc/{number}/fd").iterdir():

@@ -179,7 +179,7 @@ def pairs_of(kind: str, sides: dict[str, Scores]) -> Iterator[tuple[str, str]]:
 def measured_pairs(
     pool: Pool, sides: dict[str, Scores], pairs: list[tuple[str, str]]
 ) -> dict[str, float]:
-    """What pairs of fits are like on the whole pool.
+    """Measures of pairs of fits on the whole pool.
 
     Returns:
         pairs; mean and standard deviation of the gain in AUC; standard error of the gain on an

@@ -49,7 +49,7 @@ class Answered:
 
 @dataclass
 class Heard:
-    """What the clients were told."""
+    """Answers that the clients received."""
 
     answers: list[Answered] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Swap:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found.
+    """Result of the whole run.
 
     Attributes:
         swaps: champions that were named and answered.
@@ -205,7 +205,7 @@ def _ask(
 
 
 def metrics(client: httpx.Client) -> dict[tuple[str, str], float]:
-    """What the API counts, by name and labels."""
+    """Metrics of the API, by name and labels."""
     samples = {}
     for line in client.get("/metrics").raise_for_status().text.splitlines():
         if found := SAMPLE.fullmatch(line):
