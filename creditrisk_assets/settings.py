@@ -379,7 +379,7 @@ class ServingLimits(BaseModel):
     segment_minutes: float = Field(
         60,
         gt=0,
-        description="A segment is also finished at this age: the longest time until `creditrisk "
+        description="A segment is also finished after this time: the longest until `creditrisk "
         "replay --date` counts a decision.",
     )
     idempotency_hours: float = Field(

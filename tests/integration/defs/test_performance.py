@@ -99,19 +99,19 @@ def test_a_population_that_the_model_cannot_tell_apart_fails_the_estimate(apart:
 
 
 def test_a_report_has_what_was_realised_and_what_was_promised_of_the_same_rows(
-    trained: Loop,
+    reporting: Loop,
 ) -> None:
     day, landed = "2026-06-03", customers(500, 53)
-    trained.land_day(day, landed)
-    assert trained.run("score_production", day).success
-    trained.land_outcomes(day, landed.iloc[:400])
-    assert trained.run("assess_performance", day).success
-    scores = trained.frame("production_scores", day).iloc[:400]
+    reporting.land_day(day, landed)
+    assert reporting.run("score_production", day).success
+    reporting.land_outcomes(day, landed.iloc[:400])
+    assert reporting.run("assess_performance", day).success
+    scores = reporting.frame("production_scores", day).iloc[:400]
     probability, target = (
         scores["default_probability"].to_numpy(),
         landed[TARGET].to_numpy()[:400].astype(np.int64),
     )
-    metadata = trained.metadata("performance_report", day)
+    metadata = reporting.metadata("performance_report", day)
     realised, expected = (
         ranking_and_calibration(target, probability),
         expected_performance(probability),
@@ -132,7 +132,7 @@ def test_a_report_has_what_was_realised_and_what_was_promised_of_the_same_rows(
         "estimate_bad_rate_error": realised["bad_rate"] - realised["mean_pd"],
     }
     assert {name: metadata[name] for name in same} == pytest.approx(same)
-    assert metadata["model_version"] == trained.champion().model_version
+    assert metadata["model_version"] == reporting.champion().model_version
     assert metadata["estimated_and_realised"].startswith("![plot](data:image/png")
     assert metadata["vintages"].splitlines()[2].startswith(f"| {day} | 400 |")
 
