@@ -15,6 +15,7 @@ from creditrisk_assets.defs import (
     performance,
     production,
     score_checks,
+    status,
     window_reports,
 )
 from creditrisk_assets.defs.io import ParquetIOManager
@@ -65,7 +66,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             window_reports.daily_window_reports,
             loop_checks.watch_schedule,
         ],
-        sensors=loop_checks.SENSORS,
+        sensors=status.SENSORS,
         resources={
             "settings": checked_settings(settings),
             "io_manager": ParquetIOManager(UPath(settings.storage)),

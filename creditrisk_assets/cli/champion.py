@@ -126,9 +126,9 @@ def champion_verify(as_json: JSON = False) -> None:
     """Check that the ledger is a whole chain, and that it, MLflow's alias, Dagster's asset and
     every champion's bundle agree.
     """
-    from creditrisk_assets.defs import champion_commands
+    from creditrisk_assets.defs import champion_records
 
-    findings = champion_commands.verify(open_instance_here(), settings_here(), every_version=True)
+    findings = champion_records.verify(open_instance_here(), settings_here(), every_version=True)
     if as_json:
         print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.drift import days_before
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.partitions import DAYS
@@ -49,7 +49,7 @@ def batch_is_not_an_earlier_day_again(
             f"{found.share:.1%} of the rows are those of {found.day}, limit "
             f"{REPEATED_SHARE_LIMIT:.0%}"
         )
-    return watched_result(
+    return check_result(
         "batch_is_not_an_earlier_day_again",
         passed=found.share <= REPEATED_SHARE_LIMIT,
         summary=summary,

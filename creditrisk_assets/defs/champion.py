@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.champion_commands import (
+from creditrisk_assets.defs.champion_commands import stored_policy
+from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
     agreement_metadata,
     champion_metadata,
-    in_force_of,
+    in_force_from,
     policy_metadata,
     registry_of,
-    stored_policy,
     verify,
 )
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import (
     ACTION_TAG,
     SINCE_TAG,
     champion_in_force,
     day_of_data,
-    latest_contender,
+    latest_registered_version,
 )
 from creditrisk_assets.defs.history import register_made, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
@@ -169,8 +169,8 @@ def champion(
 
 
 def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    contender_version = latest_contender(context.instance)
-    if contender_version is None:
+    challenger_version = latest_registered_version(context.instance)
+    if challenger_version is None:
         raise dg.Failure(
             "there is no model to judge; valid: materialize model or candidate_model first (job "
             "train)"
@@ -179,17 +179,17 @@ def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materia
     entries = ledger.entries()
     head = entries[-1] if entries else None
     if head is not None:
-        refused = rollback_of(entries, contender_version)
-        if head.after.model_version == contender_version:
-            why = f"version {contender_version} is in force, there is nothing to judge"
+        refused = rollback_of(entries, challenger_version)
+        if head.after.model_version == challenger_version:
+            why = f"version {challenger_version} is in force, there is nothing to judge"
             return _unchanged(context, settings, registry, entries, why)
         if refused is not None:
             why = (
-                f"version {contender_version} was taken out of force by {refused.actor} "
+                f"version {challenger_version} was taken out of force by {refused.actor} "
                 f"({refused.why}) and is not judged again"
             )
             return _unchanged(context, settings, registry, entries, why)
-    return _compared(context, settings, ledger, entries, registry.version(contender_version))
+    return _compared(context, settings, ledger, entries, registry.version(challenger_version))
 
 
 def _unchanged(
@@ -215,9 +215,9 @@ def _compared(
     settings: Settings,
     ledger: Ledger,
     entries: list[Entry],
-    contender: "RegisteredBundle",
+    challenger: "RegisteredBundle",
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Judge a contender, write the verdict into the ledger, and put the winner in force."""
+    """Judge a challenger, write the verdict into the ledger, and put the winner in force."""
     from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.promotion_gate import judge
     from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
@@ -228,18 +228,18 @@ def _compared(
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
     shadow = partial(shadow_scores, settings.decisions, settings.policy.gate.evaluation_days)
-    judgement = judge(contender, current, settings.portfolio, settings.policy.gate, policy, shadow)
+    judgement = judge(challenger, current, settings.portfolio, settings.policy.gate, policy, shadow)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
     html = verdict_page(judgement, plots, settings.portfolio.words)
     page = registry.attach(
-        contender,
+        challenger,
         f"verdicts/{verdict.digest[:16]}",
         {"verdict.json": verdict.text, "verdict.html": html},
     )
     with replacing(settings.reports / "verdicts" / f"{verdict.digest}.html") as file:
         file.write(html.encode())
     if verdict.verdict != "rejected":
-        after = in_force_of(contender, contender.load(), before)
+        after = in_force_from(challenger, challenger.load(), before)
     elif before is not None:
         after = before
     else:
@@ -251,22 +251,22 @@ def _compared(
         day=day_of_data(context.instance),
         before=before,
         after=after,
-        challenger=contender.version,
+        challenger=challenger.version,
         why=verdict.reason,
         evidence_sha256=verdict.digest,
         policy_sha256=stored_policy(settings),
     )
     entry = ledger.append(move, head)
     registry.set_champion(after.model_version)
-    if contender.version != after.model_version:
-        registry.set_challenger(contender.version)
+    if challenger.version != after.model_version:
+        registry.set_challenger(challenger.version)
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
     return dg.MaterializeResult(
         metadata={
             **champion_metadata(
                 registry, after, winner, verdict.verdict, verdict.reason, [*entries, entry]
             ),
-            "challenger_version": contender.version,
+            "challenger_version": challenger.version,
             "previous_version": before.model_version if before else "none",
             "verdict_sha256": verdict.digest,
             "verdict_page": f"{page}/verdict.html",
@@ -324,7 +324,7 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
     wrong = [one for one in replayed if not one.exact]
     decided = sum(one.rows for one in replayed)
     problems = "; ".join(one.problem or ", ".join(one.differences) for one in wrong)
-    return watched_result(
+    return check_result(
         "past_decisions_replay",
         passed=not wrong,
         summary=problems
@@ -351,7 +351,7 @@ def challenger_agrees_in_shadow(
     from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.gate_tests import NO_SHADOW, shadow_agrees
 
-    result = partial(watched_result, "challenger_agrees_in_shadow")
+    result = partial(check_result, "challenger_agrees_in_shadow")
     challenger = _waiting_challenger(context.instance, settings)
     in_force = champion_in_force(context.instance)
     nothing = partial(result, passed=True, observed=math.nan, threshold=math.nan, rows=0)
@@ -379,7 +379,7 @@ def _waiting_challenger(
     instance: dg.DagsterInstance, settings: Settings
 ) -> "RegisteredBundle | None":
     """The newest model, unless it is or was the champion."""
-    version = latest_contender(instance)
+    version = latest_registered_version(instance)
     entries = Ledger(settings.ledger).entries()
     if version is None or any(entry.after.model_version == version for entry in entries):
         return None

@@ -25,7 +25,7 @@ CAUSES = tuple(key_of(watch) for watch in WATCHES if watch.asks_for_retraining)
 """The checks whose failure is a cause: triage decides what it asks for."""
 
 
-def watched_metadata(
+def check_metadata(
     check: str,
     *,
     passed: bool,
@@ -64,7 +64,7 @@ def watched_metadata(
     }
 
 
-def watched_result(
+def check_result(
     check: str,
     *,
     passed: bool,
@@ -79,7 +79,7 @@ def watched_result(
     Args:
         check: its name.
         passed: whether nothing is the matter.
-        summary: as for `watched_metadata`, like all that follows.
+        summary: as for `check_metadata`, like all that follows.
         observed: what was tested.
         threshold: where passing ends.
         rows: how many were looked at.
@@ -90,7 +90,7 @@ def watched_result(
         passed=passed,
         check_name=check,
         severity=dg.AssetCheckSeverity.ERROR if watch.is_an_error else dg.AssetCheckSeverity.WARN,
-        metadata=watched_metadata(
+        metadata=check_metadata(
             check,
             passed=passed,
             summary=summary,

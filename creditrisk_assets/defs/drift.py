@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import BATCH, records_of
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, picture, record, table
@@ -61,7 +61,7 @@ def drift_report(
         counts = counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))
     earlier = [
         frame
-        for _, frame in kept_reports(
+        for _, frame in stored_reports(
             settings, days_before(day, settings.policy.drift.days - 1), version
         )
     ]
@@ -126,7 +126,7 @@ def days_before(day: str, count: int) -> list[str]:
     ]
 
 
-def kept_reports(
+def stored_reports(
     settings: Settings, days: Sequence[str], version: str
 ) -> list[tuple[str, pd.DataFrame]]:
     """Of some days those that the same model scored, with their frames of `drift_report`, in the
@@ -235,7 +235,7 @@ def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
         excess=drift_report["quality_share"] - drift_report["quality_limit"]
     ).sort_values(["broken", "excess"], ascending=False, kind="stable")
     broken, worst = ordered[ordered["broken"]], ordered.iloc[0]
-    return watched_result(
+    return check_result(
         "data_quality_is_stable",
         passed=broken.empty,
         summary=", ".join(
@@ -295,7 +295,7 @@ def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
     )
     drifted, worst = ordered[ordered["drifted"]], ordered.iloc[0]
     named = ["column", "pooled_value", "threshold", "days"]
-    return watched_result(
+    return check_result(
         check,
         passed=drifted.empty,
         summary=", ".join(

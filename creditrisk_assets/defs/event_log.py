@@ -1,4 +1,4 @@
-"""What the event log knows: the champion in force, the contender to be judged, failed checks, runs
+"""What the event log knows: the champion in force, the challenger to be judged, failed checks, runs
 in flight.
 
 Every reading of Dagster's history is here; `evaluations` is the one place that uses a part of it
@@ -37,7 +37,7 @@ BATCH = dg.AssetKey("production_batch")
 SCORES = dg.AssetKey("production_scores")
 DRIFT = dg.AssetKey("drift_report")
 PERFORMANCE = dg.AssetKey("performance_report")
-CONTENDERS = (dg.AssetKey("model"), dg.AssetKey("candidate_model"))
+MODELS = (dg.AssetKey("model"), dg.AssetKey("candidate_model"))
 
 IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
@@ -141,10 +141,10 @@ def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]
     return marks
 
 
-def latest_contender(instance: dg.DagsterInstance) -> str | None:
+def latest_registered_version(instance: dg.DagsterInstance) -> str | None:
     """Version number of the newest materialization of `model` or `candidate_model`."""
     newest: tuple[float, str] | None = None
-    for key in CONTENDERS:
+    for key in MODELS:
         event = instance.get_latest_materialization_event(key)
         if event is not None and event.asset_materialization is not None:
             version = str(event.asset_materialization.metadata["model_version"].value)

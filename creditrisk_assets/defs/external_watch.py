@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from creditrisk_assets.defs import alerts, loop_checks, status
-from creditrisk_assets.defs.check_results import watched_metadata
+from creditrisk_assets.defs.check_results import check_metadata
 from creditrisk_assets.monitoring.alerting import Reading
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.monitoring.loop_health import Finding
@@ -73,6 +73,6 @@ def _reading(found: Finding) -> Reading:
         passed=found.passed,
         severity="ERROR" if watch.is_an_error else "WARN",
         at=now,
-        metadata=watched_metadata(found.check, passed=found.passed, **loop_checks.said(found)),
+        metadata=check_metadata(found.check, passed=found.passed, **loop_checks.said(found)),
         observer=OUTSIDE,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.monitoring.check_catalogue import WATCHES
 from creditrisk_assets.settings import Settings, simulated_history_of
@@ -73,7 +73,7 @@ def raw_data(
         },
         data_version=dg.DataVersion(history.sha256),
     )
-    yield watched_result(
+    yield check_result(
         HISTORY_CONTRACT.name,
         passed=rejected.empty and len(accepted) > 0,
         summary=f"{len(rejected):,} problems, {len(accepted):,} rows "

@@ -22,7 +22,7 @@ from creditrisk_assets.landing.listing import (
 )
 from creditrisk_assets.settings import Settings
 
-STRANGERS_SHOWN = 20
+UNRECOGNISED_SHOWN = 20
 """In a sensor's skip reason; `creditrisk status` shows all."""
 
 
@@ -59,8 +59,8 @@ def arrivals_in(
     signature = zone_signature(zone, now)
     new: list[str] = []
     if memory.needs_names(signature):
-        days, strangers = zone_names(zone)
-        new = memory.update_names(days, strangers[:STRANGERS_SHOWN], signature)
+        days, unrecognised = zone_names(zone)
+        new = memory.update_names(days, unrecognised[:UNRECOGNISED_SHOWN], signature)
     chosen = memory.next_days([*named, *new])
     states = state(chosen)
     listings: list[DayListing] = []
@@ -92,9 +92,15 @@ def zone_problems(settings: Settings) -> list[str]:
     problems = []
     for name, zone in zones.items():
         try:
-            days, strangers = list_days(zone)
+            days, unrecognised = list_days(zone)
             arrivals = find_arrivals(
-                days, strangers, {}, EARLIEST_DAY, last_day(), time.time(), settings.settle_seconds
+                days,
+                unrecognised,
+                {},
+                EARLIEST_DAY,
+                last_day(),
+                time.time(),
+                settings.settle_seconds,
             )
             problems += [f"{name}: {problem}" for problem in arrivals.problems]
         except OSError as error:  # the status must be readable above all when a store is not

@@ -10,10 +10,11 @@ from typing import Any
 import dagster as dg
 from dagster._core.scheduler.instigation import TickStatus
 
-from creditrisk_assets.defs import alerts, event_log, orphaned_runs, sensors, view
+from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.champion import champion
-from creditrisk_assets.defs.check_results import BLOCKING, watched_result
+from creditrisk_assets.defs.check_results import BLOCKING, check_result
 from creditrisk_assets.defs.jobs import assess_performance
+from creditrisk_assets.defs.status import SENSORS
 from creditrisk_assets.landing.listing import list_day
 from creditrisk_assets.monitoring import loop_health
 from creditrisk_assets.monitoring.loop_health import (
@@ -31,14 +32,6 @@ CONVERGE_SECONDS = 6.0
 FAILURES_SINCE = datetime.timedelta(days=7)
 """A failure before that is history."""
 FAILURES_LOOKED_AT = 50
-
-SENSORS = (
-    *sensors.STARTING,
-    orphaned_runs.lost_runs,
-    alerts.deliver_alerts,
-    view.status_for_people,
-)
-"""Every sensor of the graph."""
 
 LATE_TICK_SECONDS = 120.0
 """A sensor may be late by this: a tick may take a minute, and the daemon another to restart."""
@@ -233,7 +226,7 @@ def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
 
 
 def _result(found: Finding) -> dg.AssetCheckResult:
-    return watched_result(found.check, passed=found.passed, **said(found))
+    return check_result(found.check, passed=found.passed, **said(found))
 
 
 def said(found: Finding) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def table(
             tell them apart.
     """
     if compared is not None:
-        shown = [_told_apart(*values) for values in frame[list(compared)].itertuples(index=False)]
+        shown = [_format_apart(*values) for values in frame[list(compared)].itertuples(index=False)]
         frame = frame.assign(
             **{name: [row[place] for row in shown] for place, name in enumerate(compared)}
         )
@@ -60,7 +60,7 @@ def figures(values: Mapping[str, float], prefix: str = "") -> dict[str, float | 
     }
 
 
-def _told_apart(figure: Any, limit: Any) -> tuple[Any, Any]:
+def _format_apart(figure: Any, limit: Any) -> tuple[Any, Any]:
     """A figure and its limit as texts; as they are where one of them is no number."""
     if (
         isinstance(figure, float)

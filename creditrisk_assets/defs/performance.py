@@ -15,7 +15,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.drift import scored_by
 from creditrisk_assets.defs.event_log import latest_day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
@@ -235,7 +235,7 @@ def _performance_result(
         {"days": number, "rows": rows, **vars(tests[number])}
         for number, rows in zip(report["days"], report["rows"], strict=True)
     ]
-    return watched_result(
+    return check_result(
         check,
         passed=all(one.passed for one in tests.values()),
         summary=test.explanation

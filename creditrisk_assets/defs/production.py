@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
@@ -401,7 +401,7 @@ def _checks(
     ingested: "IngestResult", settings: Settings, day: str, asset: str
 ) -> Iterator[dg.AssetCheckResult]:
     broken = [file.file for file in ingested.files if not file.holds]
-    yield watched_result(
+    yield check_result(
         _reconciles(asset).name,
         passed=not broken,
         summary=f"rows are missing in {', '.join(broken)}"
@@ -420,7 +420,7 @@ def _checks(
     else:
         rejected, allowed = format_with_limit(share, limit, ".1%")
         summary = f"{rejected} of {ingested.rows_in:,} rows rejected, limit {allowed}"
-    yield watched_result(
+    yield check_result(
         _mostly_accepted(asset).name,
         passed=passed,
         summary=summary if passed else f"{summary}; {_why_rejected(ingested, day, asset)}",

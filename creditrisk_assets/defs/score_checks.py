@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import table
 from creditrisk_assets.defs.partitions import DAYS
@@ -80,7 +80,7 @@ def estimated_performance_holds(
     )
     observed, limit = format_with_limit(test.observed, test.limit, ".4f")
     told = f"estimated AUC {observed}{interval}, limit {limit}"
-    return watched_result(
+    return check_result(
         "estimated_performance_holds",
         passed=test.passed,
         summary=test.explanation if np.isnan(test.observed) else told,
@@ -118,7 +118,7 @@ def live_decisions_treat_groups_alike(
     shown = [
         dataclasses.asdict(one) | {"flag": under_line(one.ratio, one.high, line)} for one in impacts
     ]
-    return watched_result(
+    return check_result(
         "live_decisions_treat_groups_alike",
         passed=not below,
         summary="no group is large enough to be judged"
@@ -156,7 +156,7 @@ def batch_equals_online(
     try:
         agreement = _agreement(production_scores, context.partition_key, settings)
     except DecisionsError as error:
-        return watched_result(
+        return check_result(
             "batch_equals_online",
             passed=False,
             summary=str(error),
@@ -179,7 +179,7 @@ def batch_equals_online(
     counts = {} if agreement is None else dataclasses.asdict(agreement)
     differing = counts.pop("differing", ())
     largest = counts.pop("largest", np.nan)
-    return watched_result(
+    return check_result(
         "batch_equals_online",
         passed=not differing,
         summary=summary,

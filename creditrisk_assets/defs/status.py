@@ -1,6 +1,7 @@
 """What the loop has done, as plain values: for `creditrisk status`, the demo and the tests."""
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +14,14 @@ from dagster import (
 )  # re-exported: the demo holds one and imports no Dagster
 from dagster._core.scheduler.instigation import TickStatus
 
-from creditrisk_assets.defs import event_log, loop_checks, sensors
+from creditrisk_assets.defs import alerts, event_log, orphaned_runs, sensors
 from creditrisk_assets.defs.check_results import CHECKS
 from creditrisk_assets.defs.history import raw_data
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.defs.jobs import retrain
 from creditrisk_assets.defs.landing_scan import days_waiting, zone_problems
 from creditrisk_assets.defs.production import production_batch
-from creditrisk_assets.defs.retraining import retrain_decision
+from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.landing.history import History
 from creditrisk_assets.landing.ingestion import ValidatedRows
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
@@ -42,6 +43,12 @@ from creditrisk_assets.monitoring.loop_status import (
 from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
+
+INTERVAL_SECONDS = 10
+STATUS_AGE_SECONDS = 300.0
+"""Limit on the age of the written status: it contains messages of sensors, which change without any
+event.
+"""
 
 
 def open_instance(home: Path) -> DagsterInstance:
@@ -123,11 +130,36 @@ def loop_status(
         events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(failed_runs(instance)),
-        sensors=tuple(_sensor(instance, one.name) for one in loop_checks.SENSORS),
+        sensors=tuple(_sensor(instance, sensor.name) for sensor in SENSORS),
         landing_problems=tuple(zone_problems(settings)),
         dagster_url=settings.dagster_url,
         mlflow_url=settings.mlflow_url,
     )
+
+
+@dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+def status_for_people(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    """Writes the status for the monitoring page of the API when something has happened, at the
+    latest after five minutes. Starts no run.
+    """
+    mark, now = history_mark(context.instance), time.time()
+    earlier = json.loads(context.cursor) if context.cursor else {}
+    if earlier.get("mark") == mark and now - earlier["written"] < STATUS_AGE_SECONDS:
+        return dg.SensorResult(skip_reason="nothing has happened since the page was written")
+    loop_status(context.instance, settings).write(settings.reports)
+    cursor = json.dumps({"mark": mark, "written": now})
+    return dg.SensorResult(skip_reason="the monitoring page was written", cursor=cursor)
+
+
+SENSORS = (
+    *sensors.STARTING,
+    orphaned_runs.lost_runs,
+    alerts.deliver_alerts,
+    status_for_people,
+)
+"""Every sensor of the graph."""
 
 
 def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:

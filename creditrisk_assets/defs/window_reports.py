@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from creditrisk_assets.defs.drift import days_before, kept_reports, scored_by, write_report
+from creditrisk_assets.defs.drift import days_before, scored_by, stored_reports, write_report
 from creditrisk_assets.defs.event_log import day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.settings import Settings
@@ -77,7 +77,7 @@ def write_window_report(
         what = f"{last} was not scored" if last else "no day was scored yet"
         raise NothingToReport(f"{what}; valid: a day that `creditrisk status` lists")
     version, bundle = scored_by(settings, ParquetRows(scores))
-    found = kept_reports(settings, [last, *days_before(last, days - 1)], version)
+    found = stored_reports(settings, [last, *days_before(last, days - 1)], version)
     if not found:
         raise NothingToReport(
             f"the days up to {last} have no drift report; valid: days after the job "

@@ -23,6 +23,7 @@ from dagster_shared.error import DagsterError, SerializableErrorInfo
 from creditrisk_assets.defs import alerts, loop_checks
 from creditrisk_assets.defs.check_results import CHECKS
 from creditrisk_assets.defs.external_watch import look
+from creditrisk_assets.defs.status import SENSORS
 from creditrisk_assets.monitoring.alert_outbox import Outbox
 from creditrisk_assets.simulation.card_customers import simulate
 from tests.support.loop import Loop, api, checks
@@ -76,7 +77,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
     fresh: Loop, tmp_path: Path
 ) -> None:
     """Dagster itself says nothing of a sensor that fails."""
-    for sensor in loop_checks.SENSORS:
+    for sensor in SENSORS:
         ticked(fresh, sensor)
     found = checks(fresh.run("watch"))
     assert {name: one.passed for name, one in found.items()} == dict.fromkeys((*found,), True)
@@ -92,7 +93,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
             update={"alert_webhook": type(fresh.settings)(alert_webhook=url).alert_webhook}
         )
         assert alerts.tell(fresh.instance, fresh.settings).startswith("0 delivered")
-        ticked(fresh, loop_checks.SENSORS[1], TickStatus.FAILURE)
+        ticked(fresh, SENSORS[1], TickStatus.FAILURE)
         failed = checks(fresh.run("watch"))["sensors_tick"]
         assert not failed.passed
         assert failed.severity is dg.AssetCheckSeverity.ERROR
@@ -106,7 +107,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
         assert "1 delivered" in str(alerts.deliver_alerts(context))
         fresh.run("watch")
         assert "0 delivered" in str(alerts.deliver_alerts(context))
-        ticked(fresh, loop_checks.SENSORS[1])
+        ticked(fresh, SENSORS[1])
         fresh.run("watch")
         assert "0 alarms go on" in str(alerts.deliver_alerts(context))
         sent = [json.loads(one["body"]) for one in received(log)]
@@ -216,7 +217,7 @@ def test_who_looks_from_outside_sees_a_dead_daemon_and_tells(fresh: Loop, tmp_pa
             "new_production_partitions has never ticked; is the daemon running?"
             in wrong["sensors_tick"]
         )
-        for sensor in loop_checks.SENSORS:
+        for sensor in SENSORS:
             ticked(fresh, sensor)
         alive = command(fresh, CREDITRISK_ALERT_WEBHOOK=url)
         assert (alive.returncode, "well: sensors_tick" in alive.stdout) == (0, True), alive.stderr
@@ -228,7 +229,7 @@ def test_who_looks_from_outside_sees_a_dead_daemon_and_tells(fresh: Loop, tmp_pa
 
 
 def test_an_alert_that_cannot_be_delivered_is_an_error_and_waits(fresh: Loop) -> None:
-    for sensor in loop_checks.SENSORS:
+    for sensor in SENSORS:
         ticked(fresh, sensor, ago=10_000)
     failed = command(fresh, CREDITRISK_ALERT_WEBHOOK="http://127.0.0.1:9/hook")
     assert failed.returncode == 1
