@@ -39,7 +39,7 @@ from creditrisk_assets.storage import replacing
 
 
 class MoveRefused(RuntimeError):
-    """The champion cannot be moved as asked; the message says why and what would be valid."""
+    """The command is refused; the message gives the reason and the valid values."""
 
 
 def rollback(
@@ -50,16 +50,16 @@ def rollback(
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        version: which; by default the one before the present.
-        why: for the ledger.
+        version: version number; by default the champion before the present one.
+        why: reason for the ledger.
 
     Raises:
         MoveRefused: if there is no such former champion, it is in force already, or its bundle
-            cannot be proven.
-        LedgerError: if the ledger is not whole.
+            cannot be verified.
+        LedgerError: if the ledger's chain is broken.
     """
     with lock_champion(settings.champion_lock):
-        entries = _moves_so_far(settings)
+        entries = _entries(settings)
         now = entries[-1].after
         former = {entry.after.model_version: entry.after for entry in entries}
         target = former.get(version) if version is not None else version_before(entries)
@@ -68,54 +68,54 @@ def rollback(
             or "none, there was no other champion"
         )
         if target is None or target.model_version == now.model_version:
-            asked = f"version {version}" if version is not None else "the champion before"
-            raise MoveRefused(f"{asked} cannot be rolled back to; valid: {valid}")
+            requested = f"version {version}" if version is not None else "the champion before"
+            raise MoveRefused(f"{requested} cannot be rolled back to; valid: {valid}")
         registered = registry_of(settings).version(target.model_version)
-        bundle = _proven(target, settings)
+        bundle = _load_verified(target, settings)
         after = in_force_from(registered, bundle, now)
-        return _move_by_hand(instance, settings, "rolled_back", entries, after, bundle, why)
+        return _record_move(instance, settings, "rolled_back", entries, after, bundle, why)
 
 
 def pin_cut_off(instance: dg.DagsterInstance, settings: Settings, why: str) -> Entry:
-    """Make the cut-off in force the policy's, so that no promotion moves it. Nothing is decided
-    otherwise by that.
+    """Hand the cut-off in force to the policy, so that promotions do not change it. Decisions stay
+    the same.
 
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        why: for the ledger.
+        why: reason for the ledger.
 
     Raises:
-        MoveRefused: if there is no champion, or the cut-off is the policy's already.
-        LedgerError: if the ledger is not whole.
+        MoveRefused: if there is no champion, or the policy already sets the cut-off.
+        LedgerError: if the ledger's chain is broken.
     """
-    now = _moves_so_far(settings)[-1].after
+    now = _entries(settings)[-1].after
     return set_cut_off(instance, settings, now.rule.cut_off, why)
 
 
 def set_cut_off(
     instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str
 ) -> Entry:
-    """Decide by another cut-off from now on, with the same model.
+    """Set another cut-off for the same model.
 
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        cut_off: PD from which a customer is refused; None for the model's own. That in force keeps
-            its reference profile.
-        why: for the ledger.
+        cut_off: PD from which a customer is refused; None for the model's own. The cut-off in
+            force leaves the rule and its reference profile unchanged.
+        why: reason for the ledger.
 
     Raises:
-        MoveRefused: if there is no champion, nobody would be approved, or it is the cut-off in
-            force.
-        LedgerError: if the ledger is not whole.
+        MoveRefused: if there is no champion, no customer would be approved, or the cut-off is
+            already in force.
+        LedgerError: if the ledger's chain is broken.
     """
     from creditrisk_assets.governance.policy import rule_of
 
     with lock_champion(settings.champion_lock):
-        entries = _moves_so_far(settings)
+        entries = _entries(settings)
         now = entries[-1].after
-        bundle = _proven(now, settings)
+        bundle = _load_verified(now, settings)
         try:
             rule = now.rule if cut_off == now.rule.cut_off else rule_of(bundle, cut_off)
         except ValueError as error:
@@ -127,11 +127,11 @@ def set_cut_off(
             raise MoveRefused(
                 f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}"
             )
-        return _move_by_hand(instance, settings, "cut_off", entries, after, bundle, why)
+        return _record_move(instance, settings, "cut_off", entries, after, bundle, why)
 
 
 def stored_policy(settings: Settings) -> str:
-    """Store the policy; its hash."""
+    """Store the policy and return its hash."""
     digest = settings.policy.sha256
     file = settings.policies / f"{digest}.toml"
     if not file.exists():
@@ -147,14 +147,14 @@ def record_policy(instance: dg.DagsterInstance, settings: Settings) -> Entry | N
         The entry; None if the policy is the recorded one, or before the first champion.
 
     Raises:
-        LedgerError: if the ledger is not whole, or another process appended meanwhile.
+        LedgerError: if the ledger's chain is broken, or another process appended meanwhile.
         PolicyError: if the recorded policy cannot be read.
     """
     head = Ledger(settings.ledger).head()
     if head is None or head.policy_sha256 == settings.policy.sha256:
         return None
     with lock_champion(settings.champion_lock):
-        entries = _moves_so_far(settings)
+        entries = _entries(settings)
         earlier = Policy.read(settings.policies / f"{entries[-1].policy_sha256}.toml")
         changes = settings.policy.changes(earlier)
         if not changes:
@@ -162,22 +162,22 @@ def record_policy(instance: dg.DagsterInstance, settings: Settings) -> Entry | N
         now = entries[-1].after
         bundle = BundleStore(settings.data_dir).load(now.bundle_sha256)
         why = f"the policy changed: {changes}"
-        return _move_by_hand(instance, settings, "policy", entries, now, bundle, why)
+        return _record_move(instance, settings, "policy", entries, now, bundle, why)
 
 
 def actor_by_hand(settings: Settings) -> str:
-    """Who moves the champion from the command line."""
+    """The actor of commands that a person runs, as the ledger records it."""
     return settings.actor or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _moves_so_far(settings: Settings) -> list[Entry]:
+def _entries(settings: Settings) -> list[Entry]:
     entries = Ledger(settings.ledger).entries()
     if not entries:
         raise MoveRefused("there has been no champion yet; run make train")
     return entries
 
 
-def _move_by_hand(
+def _record_move(
     instance: dg.DagsterInstance,
     settings: Settings,
     action: Action,
@@ -213,7 +213,8 @@ def _move_by_hand(
         )
     )
     findings = verify(instance, settings, every_version=False)
-    instance.report_runless_asset_event(  # or the UI says that nobody has looked at this champion
+    # The UI would otherwise show the check as missing for this champion.
+    instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=event_log.CHAMPION,
             check_name=RECORDS_AGREE,
@@ -225,7 +226,7 @@ def _move_by_hand(
     return entry
 
 
-def _proven(in_force: InForce, settings: Settings) -> Bundle:
+def _load_verified(in_force: InForce, settings: Settings) -> Bundle:
     try:
         bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
         bundle.require_fits(settings.portfolio)

@@ -29,7 +29,7 @@ past decisions valid. The metadata name the bundle in force.
 
 
 def registry_of(settings: Settings) -> "Registry":
-    """MLflow's registry over the settings' store."""
+    """The MLflow registry of the settings' store."""
     from creditrisk_assets.registry import Registry
 
     return Registry(settings)
@@ -38,13 +38,13 @@ def registry_of(settings: Settings) -> "Registry":
 def in_force_from(
     registered: "RegisteredBundle", bundle: Bundle, before: InForce | None
 ) -> InForce:
-    """What is in force when a version becomes champion; a cut-off that policy has set outlives the
-    model.
+    """The ledger's state after a version becomes champion; a cut-off that the policy has set
+    outlives the model.
 
     Args:
         registered: the version.
         bundle: its bundle.
-        before: in force so far.
+        before: the state before.
     """
     from creditrisk_assets.governance.policy import rule_of
 
@@ -64,15 +64,15 @@ def champion_metadata(
     reason: str,
     entries: list[Entry],
 ) -> dict[str, Any]:
-    """What every materialization of `champion` says.
+    """Metadata of every materialization of `champion`.
 
     Args:
-        registry: that knows the version.
-        in_force: what decides from now on.
+        registry: registry of the version.
+        in_force: the state from now on.
         bundle: its bundle.
         verdict: `first`, `promoted`, `rejected`, `unchanged`, `rolled_back` or `cut_off`.
-        reason: why.
-        entries: of the ledger.
+        reason: reason for the verdict.
+        entries: entries of the ledger.
     """
     registered = registry.version(in_force.model_version)
     entry, moved = entries[-1], last_move(entries)
@@ -102,12 +102,12 @@ def champion_metadata(
 def policy_metadata(
     in_force: InForce, bundle: Bundle, settings: Settings
 ) -> dict[str, dg.MarkdownMetadataValue]:
-    """What the cut-off in force and others bring, and the grades, on the held-out rows that came
-    with the model.
+    """Metadata of the policy: the effect of the cut-off in force and of others, and the grades, on
+    the held-out rows in the bundle.
 
     Args:
-        in_force: whose rule it is.
-        bundle: its bundle.
+        in_force: the state with the rule.
+        bundle: bundle in force.
         settings: grades and assumptions of loss.
     """
     from creditrisk_assets.governance.policy import LossAssumptions, policy_view
@@ -142,43 +142,42 @@ def policy_metadata(
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that must hold of the champion's records, whether it does, and what was seen."""
+    """Result of one comparison of the champion's records."""
 
-    what: str
+    claim: str
     holds: bool
-    seen: str
+    observed: str
 
 
 def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool) -> list[Finding]:
-    """Whether ledger, MLflow alias, Dagster asset and bundles agree.
+    """Compare the ledger, MLflow's alias, the Dagster asset and the bundles.
 
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        every_version: prove the bundle of each version that was ever champion, not only of the one
-            in force.
+        every_version: verify the bundles of all former champions too.
     """
     try:
         entries = Ledger(settings.ledger).entries()
     except LedgerError as error:
-        return [Finding("the ledger is a whole chain", False, str(error))]
+        return [Finding("the ledger is an unbroken chain", False, str(error))]
     if not entries:
         return [Finding("there is a champion", False, "the ledger is empty; run make train")]
     head = entries[-1]
     chain = Finding(
-        "the ledger is a whole chain", True, f"{len(entries)} entries, the last {head.sha256}"
+        "the ledger is an unbroken chain", True, f"{len(entries)} entries, the last {head.sha256}"
     )
     proofs = _bundle_findings(BundleStore(settings.data_dir), entries, every_version)
     return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *proofs]
 
 
 def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
-    """What the check `champion_records_agree` says of them."""
+    """Metadata of the check `champion_records_agree`."""
     wrong = [one for one in findings if not one.holds]
     return check_metadata(
         RECORDS_AGREE,
         passed=not wrong,
-        summary="; ".join(f"{one.what}: {one.seen}" for one in wrong) or "all agree",
+        summary="; ".join(f"{one.claim}: {one.observed}" for one in wrong) or "all agree",
         observed=len(wrong),
         threshold=0,
         rows=len(findings),
@@ -189,8 +188,8 @@ def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
 def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[Finding]:
     head = entries[-1]
     written = {entry.number: entry.sha256 for entry in entries}
-    says = event_log.champion_ledger_marks(instance)
-    if not says:
+    marks = event_log.champion_ledger_marks(instance)
+    if not marks:
         return [
             Finding(
                 "the asset champion names the last entry of the ledger",
@@ -199,7 +198,7 @@ def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[
             )
         ]
     unrecognised = [
-        f"entry {number} with {sha256}" for number, sha256 in says if written.get(number) != sha256
+        f"entry {number} with {sha256}" for number, sha256 in marks if written.get(number) != sha256
     ]
     record = event_log.champion_in_force(instance)
     same = (
@@ -218,7 +217,7 @@ def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[
         Finding(
             "every entry that a materialization of champion names is in the ledger",
             not unrecognised,
-            ", ".join(unrecognised) or f"{len(says)} materializations",
+            ", ".join(unrecognised) or f"{len(marks)} materializations",
         ),
     ]
 
@@ -226,13 +225,13 @@ def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[
 def _alias_finding(settings: Settings, head: Entry) -> Finding:
     from creditrisk_assets.registry import RegistryError
 
-    same = "MLflow's alias champion names the same bundle"
+    claim = "MLflow's alias champion names the same bundle"
     try:
         alias = registry_of(settings).champion_bundle()
     except RegistryError as error:
-        return Finding(same, False, str(error))
+        return Finding(claim, False, str(error))
     return Finding(
-        same,
+        claim,
         alias == head.after.bundle_sha256,
         f"alias: bundle {alias}, ledger: bundle {head.after.bundle_sha256}",
     )
@@ -241,26 +240,26 @@ def _alias_finding(settings: Settings, head: Entry) -> Finding:
 def _bundle_findings(
     bundles: BundleStore, entries: list[Entry], every_version: bool
 ) -> list[Finding]:
-    """The bundles in force and, if asked, each former champion's."""
+    """Verify the bundle in force or, with `every_version`, that of each former champion too."""
     by_version = {
         entry.after.model_version: entry.after
         for entry in (entries if every_version else entries[-1:])
     }
     findings = []
     for version, one in by_version.items():
-        places: dict[str, BundlePlace] = {"bundle": one}
+        bundles_of_version: dict[str, BundlePlace] = {"bundle": one}
         if one.fallback is not None:
-            places["fallback bundle"] = one.fallback
+            bundles_of_version["fallback bundle"] = one.fallback
         findings += [
-            _proof(bundles, f"the {what} of version {version}", place)
-            for what, place in places.items()
+            _bundle_finding(bundles, f"the {what} of version {version}", place)
+            for what, place in bundles_of_version.items()
         ]
     return findings
 
 
-def _proof(bundles: BundleStore, what: str, place: BundlePlace) -> Finding:
-    good = f"{what} has its hash and gives its golden answers"
+def _bundle_finding(bundles: BundleStore, what: str, place: BundlePlace) -> Finding:
+    claim = f"{what} has its hash and gives its golden answers"
     try:
-        return Finding(good, True, bundles.load(place.bundle_sha256).sha256)
+        return Finding(claim, True, bundles.load(place.bundle_sha256).sha256)
     except BundleError as error:
-        return Finding(good, False, str(error))
+        return Finding(claim, False, str(error))

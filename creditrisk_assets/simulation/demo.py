@@ -316,7 +316,7 @@ class _Demo:
         self._expect(
             not wrong,
             "ledger, MLflow alias, Dagster asset and the bundles of both champions agree",
-            "; ".join(f"{finding.what}: {finding.seen}" for finding in wrong),
+            "; ".join(f"{finding.claim}: {finding.observed}" for finding in wrong),
         )
 
     def _summary(self, caller: Caller) -> None:

@@ -456,7 +456,7 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
         assert entries(loop)[-1].after.model_version == new
         assert loop.champion().model_version == old  # what the API serves: the old one, whole
         findings = champion_records.verify(loop.instance, loop.settings, every_version=True)
-        assert all(finding.holds for finding in findings if "golden answers" in finding.what)
+        assert all(finding.holds for finding in findings if "golden answers" in finding.claim)
         assert not all(finding.holds for finding in findings)
         assert loop.make("champion").success
         assert loop.champion().model_version == new

@@ -22,7 +22,7 @@ from dagster_shared.error import DagsterError, SerializableErrorInfo
 
 from creditrisk_assets.defs import alerts, loop_checks
 from creditrisk_assets.defs.check_results import CHECKS
-from creditrisk_assets.defs.external_watch import look
+from creditrisk_assets.defs.external_watch import watch_once
 from creditrisk_assets.defs.status import SENSORS
 from creditrisk_assets.monitoring.alert_outbox import Outbox
 from creditrisk_assets.simulation.card_customers import simulate
@@ -92,7 +92,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
         fresh.settings = fresh.settings.model_copy(
             update={"alert_webhook": type(fresh.settings)(alert_webhook=url).alert_webhook}
         )
-        assert alerts.tell(fresh.instance, fresh.settings).startswith("0 delivered")
+        assert alerts.record_and_deliver(fresh.instance, fresh.settings).startswith("0 delivered")
         ticked(fresh, SENSORS[1], TickStatus.FAILURE)
         failed = checks(fresh.run("watch"))["sensors_tick"]
         assert not failed.passed
@@ -109,7 +109,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
         assert "0 delivered" in str(alerts.deliver_alerts(context))
         ticked(fresh, SENSORS[1])
         fresh.run("watch")
-        assert "0 alarms go on" in str(alerts.deliver_alerts(context))
+        assert "0 open alarms" in str(alerts.deliver_alerts(context))
         sent = [json.loads(one["body"]) for one in received(log)]
         assert [(one["check"], one["kind"], one["tier"]) for one in sent] == [
             ("sensors_tick", "started", "page now"),
@@ -245,10 +245,10 @@ def test_a_storage_that_cannot_be_read_is_told(
         raise DagsterError("the database is gone")
 
     monkeypatch.setattr("creditrisk_assets.defs.status.open_instance", broken)
-    seen = look(fresh.home, fresh.settings)
-    assert not seen.well
+    health = watch_once(fresh.home, fresh.settings)
+    assert not health.well
     assert (
-        seen.findings[0].summary
+        health.findings[0].summary
         == "Dagster's instance cannot be read: DagsterError: the database is gone"
     )
 
