@@ -125,11 +125,11 @@ def watch_sensors(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
 
 
 def sensor_beats(
-    instance: dg.DagsterInstance, watched_sensors: Sequence[dg.SensorDefinition]
+    instance: dg.DagsterInstance, definitions: Sequence[dg.SensorDefinition]
 ) -> list[SensorBeat]:
     """The last tick of each sensor."""
     beats = []
-    for sensor in watched_sensors:
+    for sensor in definitions:
         running, ticks = event_log.sensor_ticks(instance, sensor.name)
         error = None
         if ticks and ticks[0].status is TickStatus.FAILURE:
