@@ -181,7 +181,7 @@ def _judge(context: dg.AssetExecutionContext, settings: Settings) -> dg.Material
     if head is not None:
         rollback = rollback_of(entries, challenger_version)
         if head.after.model_version == challenger_version:
-            why = f"version {challenger_version} is in force, there is nothing to judge"
+            why = f"version {challenger_version} is in force already"
             return _leave_unchanged(context, settings, registry, entries, why)
         if rollback is not None:
             why = (

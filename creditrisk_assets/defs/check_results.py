@@ -19,10 +19,10 @@ CHECKS = tuple(key_of(watch) for watch in WATCHES)
 """Every check of the graph."""
 
 BLOCKING = tuple(key_of(watch) for watch in WATCHES if watch.blocks)
-"""The checks whose failure fails the run that they are in."""
+"""The checks whose failure fails their run."""
 
 CAUSES = tuple(key_of(watch) for watch in WATCHES if watch.asks_for_retraining)
-"""The checks whose failure is a cause: triage decides what it asks for."""
+"""The checks whose failure can start a retrain; triage decides between the kinds."""
 
 
 def check_metadata(

@@ -49,7 +49,7 @@ IN_FLIGHT = [
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 EVALUATED = ("SUCCEEDED", "FAILED")
 PAGE = 10
-OVERTAKEN = 50
+RECORDS_REREAD = 50
 """Record ids that are read again: ids are assigned before they are committed, so a record can
 appear after others with higher ids.
 """
@@ -181,11 +181,15 @@ def evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list["
     )
     if known or pending:
         newest = max(known.keys() | pending.keys())
-        query = query.where(or_(Checks.c.id > newest - OVERTAKEN, Checks.c.id.in_(list(pending))))
+        query = query.where(
+            or_(Checks.c.id > newest - RECORDS_REREAD, Checks.c.id.in_(list(pending)))
+        )
     with storage.index_connection() as connection:
         # Sorts by the index alone; sorting the rows would read every evaluation.
-        rows_seen = connection.execute(query.order_by(Checks.c.id.desc()).limit(2 * HISTORY_LIMIT))
-        status = {row.id: row.execution_status for row in rows_seen}
+        latest_rows = connection.execute(
+            query.order_by(Checks.c.id.desc()).limit(2 * HISTORY_LIMIT)
+        )
+        status = {row.id: row.execution_status for row in latest_rows}
         new = [number for number, at in status.items() if at in EVALUATED and number not in known][
             :HISTORY_LIMIT
         ]

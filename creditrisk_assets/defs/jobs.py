@@ -6,8 +6,7 @@ from creditrisk_assets.defs.check_results import key_of
 from creditrisk_assets.monitoring.check_catalogue import WATCHES
 
 OF_THE_LOOP = dg.AssetSelection.checks(*(key_of(watch) for watch in WATCHES if watch.of_the_loop))
-"""Checks on the loop. They do not concern a new champion, so the runs that make one leave them out.
-"""
+"""Checks on the loop. They do not concern a new champion, so its runs leave them out."""
 
 train = dg.define_asset_job(
     "train",

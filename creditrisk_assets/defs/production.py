@@ -130,13 +130,13 @@ def production_scores(
             rows=rows,
             file_sha256=_file_digest(scored),
         )
-        archived = sets.store_set(
-            settings.decisions, Path(shutil.copyfile(scored, folder / "archived.parquet")), scoring
+        new_set = sets.store_set(
+            settings.decisions, Path(shutil.copyfile(scored, folder / "stored.parquet")), scoring
         )
         scorings = [
             one
             for one in sets.scorings_of(settings.decisions, day)
-            if (one.number or 0) <= (archived.number or 0)
+            if (one.number or 0) <= (new_set.number or 0)
         ]
         record = _record_of_day(settings, scorings, scored, folder / "record.parquet")
         made_by, means = _summary(record)
@@ -146,7 +146,7 @@ def production_scores(
             if one.champion.model_version == made_by[0]["model_version"]
         )
         latest = (
-            f"scoring {archived.number} of the day, by version {in_force.model_version} at cut-off "
+            f"scoring {new_set.number} of the day, by version {in_force.model_version} at cut-off "
             f"{in_force.rule.cut_off:.4f}"
         )
         yield dg.Output(

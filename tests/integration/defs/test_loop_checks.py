@@ -117,7 +117,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
         ]
 
 
-def test_a_run_that_hangs_is_named(fresh: Loop) -> None:
+def test_a_run_that_hangs_is_named(fresh: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     run = DagsterRun(
         "retrain",
         run_id="0" * 8 + "-0000-4000-8000-" + "0" * 12,
@@ -126,8 +126,8 @@ def test_a_run_that_hangs_is_named(fresh: Loop) -> None:
     fresh.instance.add_run(run)
     assert loop_checks.watch_runs(fresh.instance, fresh.settings).passed
     time.sleep(0.2)
-    hasty = fresh.settings.model_copy(update={"watch_run_minutes": 0.001})
-    found = loop_checks.watch_runs(fresh.instance, hasty)
+    monkeypatch.setattr(loop_checks, "HANGING_RUN_MINUTES", 0.001)
+    found = loop_checks.watch_runs(fresh.instance, fresh.settings)
     assert not found.passed
     assert f"run {run.run_id} of retrain is STARTED" in found.summary
 
