@@ -185,7 +185,7 @@ def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -
     assert not found.passed
     assert found.summary.startswith(f"the API at {url} cannot be reached: ConnectError")
     none = trained.settings.model_copy(update={"watch_api_url": "none"})
-    assert "not watched" in loop_checks.watch_api(trained.instance, none).summary
+    assert "not checked" in loop_checks.watch_api(trained.instance, none).summary
 
 
 def command(loop: Loop, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
