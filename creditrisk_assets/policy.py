@@ -11,7 +11,7 @@ import textwrap
 import tomllib
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from creditrisk_assets.storage import StoredPath
 
@@ -246,6 +246,7 @@ class Policy(_Section):
     gate: GateLimits = GateLimits()
     retraining: RetrainingLimits = RetrainingLimits()
     reports: ReportLimits = ReportLimits()
+    _file: StoredPath | None = PrivateAttr(None)
 
     @classmethod
     def read(cls, file: StoredPath) -> Self:
@@ -255,7 +256,7 @@ class Policy(_Section):
             PolicyError: if it cannot be read, or a limit of it is not valid.
         """
         try:
-            return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+            policy = cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
         except OSError as error:
             raise PolicyError(f"policy {file} cannot be read: {error}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -267,6 +268,23 @@ class Policy(_Section):
                 for problem in error.errors()
             )
             raise PolicyError(f"policy {file}: {problems}") from error
+        policy._file = file
+        return policy
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the limits, whatever file they came from."""
+        return isinstance(other, Policy) and self.model_dump() == other.model_dump()
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def current(self) -> Self:
+        """The policy of the same file as it is now; the same where it came from no file.
+
+        Raises:
+            PolicyError: as `read` does.
+        """
+        return self if self._file is None else type(self).read(self._file)
 
     def toml(self) -> str:
         """The file: each limit with its purpose."""

@@ -38,6 +38,7 @@ COPIED = ("event", "evaluation_event", "partition")
 
 PERFORMANCE = PerformanceRecord(
     model_version="1",
+    decisions=500,
     matured=500,
     pending=0,
     missing=0,

@@ -50,14 +50,14 @@ def require_one_store(settings: Settings, instance: dg.DagsterInstance) -> None:
 
 
 def checked_settings(settings: Settings) -> dg.ResourceDefinition:
-    """The resource `settings`; its creation fails if the Dagster instance belongs to another
-    store.
+    """The resource `settings`, with the policy as its file is now. Its creation fails if the
+    Dagster instance belongs to another store.
     """
 
     def given(context: dg.InitResourceContext) -> Settings:
         if context.instance is not None:
             require_one_store(settings, context.instance)
-        return settings
+        return settings.model_copy(update={"policy": settings.policy.current()})
 
     return dg.ResourceDefinition(
         given, description="Where things are, and by which limits decisions are taken."

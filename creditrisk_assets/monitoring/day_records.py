@@ -65,6 +65,7 @@ class PerformanceRecord(_Record):
 
     Attributes:
         model_version: the version that made most of them.
+        decisions: all of them.
         matured: decisions with an outcome.
         pending: decisions whose outcome is not due.
         missing: decisions whose outcome is overdue.
@@ -72,6 +73,7 @@ class PerformanceRecord(_Record):
     """
 
     model_version: str
+    decisions: int
     matured: int
     pending: int
     missing: int

@@ -50,7 +50,7 @@ def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_
     assert result.returncode == 0, result.stdout + result.stderr
     (report,) = json.loads(result.stdout)["drills"]
     assert report["first_alarm"] == {
-        "seen": "2025-01-02",
+        "found_on": "2025-01-02",
         "what": "Too many rows of the day are rejected or unreadable",
         "day": "2025-01-02",
     }

@@ -44,8 +44,7 @@ def loop_of(data_dir: Path, **changed: Any) -> Loop:
         data_dir=UPath(data_dir),
         settle_seconds=0,
         policy=policy_of({}),
-        raw_data="simulated:2000",
-        **changed,
+        **({"raw_data": "simulated:2000"} | changed),
     )
     return Loop(REPOSITORY, settings, instance, build_definitions(settings))
 

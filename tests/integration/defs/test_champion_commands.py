@@ -18,8 +18,11 @@ from typer.testing import CliRunner, Result
 
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.decisions.sets import scorings_of, sets_of
+from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import champion_commands, champion_records, event_log
+from creditrisk_assets.defs.sensors import retrain_on_drift
 from creditrisk_assets.governance.ledger import Entry, Ledger
+from creditrisk_assets.policy import Policy
 from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.support.loop import Loop, api, checks, customers
@@ -325,6 +328,28 @@ def test_a_changed_byte_of_a_logged_decision_is_found_by_replay_and_by_the_audit
     assert not found.passed
     assert "was changed" in str(found.metadata["summary"].value)
     path.write_bytes(content)
+
+
+def test_a_changed_policy_is_an_entry_of_the_ledger_and_every_record_still_agrees(
+    moved: Loop,
+) -> None:
+    before = entries(moved)
+    assert moved.tick(retrain_on_drift).skip_reason
+    assert len(entries(moved)) == len(before)
+    former = moved.settings.policy
+    moved.settings.policy = former.model_copy(
+        update={"drift": former.drift.model_copy(update={"days": 5})}
+    )
+    moved.definitions = build_definitions(moved.settings)
+    moved.tick(retrain_on_drift)
+    moved.tick(retrain_on_drift)
+    (entry,) = entries(moved)[len(before) :]
+    assert (entry.action, entry.why) == ("policy", "the policy changed: drift.days 3 to 5")
+    assert entry.after == before[-1].after
+    assert entry.policy_sha256 == moved.settings.policy.sha256 != before[-1].policy_sha256
+    stored = Policy.read(moved.settings.policies / f"{entry.policy_sha256}.toml")
+    assert stored == moved.settings.policy
+    assert checks(moved.run("audit"))["champion_records_agree"].passed
 
 
 def test_an_alias_moved_by_hand_is_an_alarm_until_the_next_run_of_champion(moved: Loop) -> None:

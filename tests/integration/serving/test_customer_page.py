@@ -35,7 +35,10 @@ def test_a_customer_typed_into_the_form_gets_the_numbers_of_predict(client: http
     assert (
         "By the cut-off: flagged" if answer["prediction"] else "By the cut-off: not flagged"
     ) in text
-    places = [text.index(reason["text"], text.index("Why")) for reason in answer["reasons"]]
+    places = [
+        text.index(reason["text"], text.index("Reasons that raise the risk"))
+        for reason in answer["reasons"]
+    ]
     assert places == sorted(places)
     assert Page(page.text).by_id("field-limit_bal")["value"] == "120000"
 

@@ -236,7 +236,7 @@ def fill_store(site: Site, disk: SmallDisk) -> StoreOutcome:
                 told.answer(None, response.json())
             else:
                 refused += 1
-    said = _comes_true(lambda: b"decisions_not_kept" in site.log.read_bytes())
+    said = _comes_true(lambda: b"decisions_not_archived" in site.log.read_bytes())
     assert not list(kept_in.glob("*/*.json"))
     disk.free()
     freed = time.monotonic()
