@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.decisions.replay import replay_sample
 from creditrisk_assets.defs.event_log import ACTION_TAG, SINCE_TAG
-from creditrisk_assets.governance.gate_tests import NOT_FOR_A_RECALIBRATION
+from creditrisk_assets.governance.gate_tests import NO_SHADOW, NOT_FOR_A_RECALIBRATION
 from creditrisk_assets.governance.model_card import InventoryEntry
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import RECALIBRATION
@@ -106,7 +106,7 @@ def test_after_a_prior_shift_the_recalibration_is_promoted_and_says_what_it_is(
     document = verdict["verdict_document"]
     assert (document["kind"], document["not_applied"]) == (
         RECALIBRATION,
-        {"shadow_agrees": "no live traffic was shadowed", **NOT_FOR_A_RECALIBRATION},
+        {"shadow_agrees": NO_SHADOW, **NOT_FOR_A_RECALIBRATION},
     )
     assert promoted.champion().model_version == candidate["model_version"]
 
