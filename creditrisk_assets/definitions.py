@@ -1,5 +1,5 @@
-"""The whole graph on one page: from raw data to the champion, from a day's file to its drift
-report, and its automation.
+"""The whole graph on one page: from raw data to the champion, from a day's file to its reports, and
+the automation.
 """
 
 import dagster as dg
@@ -15,6 +15,7 @@ from creditrisk_assets.defs import (
     performance,
     production,
     score_checks,
+    status,
     window_reports,
 )
 from creditrisk_assets.defs.io import ParquetIOManager
@@ -47,7 +48,7 @@ ASSET_CHECKS = [
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """The definitions over one data folder and one MLflow store."""
+    """Build the definitions for one store."""
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=ASSET_CHECKS,
@@ -65,7 +66,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             window_reports.daily_window_reports,
             loop_checks.watch_schedule,
         ],
-        sensors=loop_checks.SENSORS,
+        sensors=status.SENSORS,
         resources={
             "settings": checked_settings(settings),
             "io_manager": ParquetIOManager(UPath(settings.storage)),
@@ -76,5 +77,5 @@ def build_definitions(settings: Settings) -> dg.Definitions:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The definitions that Dagster loads, with the settings of the environment."""
+    """Build the definitions that Dagster loads, with the settings of the environment."""
     return build_definitions(Settings())

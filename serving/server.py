@@ -46,7 +46,7 @@ def run(serving: ServingSettings, settings: Settings) -> None:
 
 def _require_one_store(settings: Settings) -> None:
     """Compare the API's folder with the store. An unreachable store does not prevent a start: the
-    last known champion answers, and the ledger must confirm each new one.
+    newest stored champion answers, and the ledger must confirm each new one.
     """
     try:
         claim_folder(UPath(settings.api_folder), open_store(settings))

@@ -4,7 +4,7 @@
 
 For each number of days a Dagster instance on SQLite and both landing zones are made, which is not
 measured: every day has a file of customers and one of outcomes, its assets are materialized, and
-every watched check was evaluated on it. The first ticks of each sensor, with an empty cursor, ask
+every check was evaluated on it. The first ticks of each sensor, with an empty cursor, ask
 for every day; later ones find nothing new. Those are measured, each store in turn, so that a busy
 moment of the machine falls on all of them. A tick is the sensor's function and what it reads; the
 daemon's own work is not in it. `--failed` of the latest days failed their drift checks, so that the
@@ -96,7 +96,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        home = options.folder / "kept" if options.keep else Path(name)
+        home = options.folder / "stores" if options.keep else Path(name)
         champion = champion_metadata(home / "champion")
         stores = [Store(home / str(days), days, options.failed, champion) for days in options.days]
         time.sleep(3.5)  # a zone that changed a moment ago is looked at whole

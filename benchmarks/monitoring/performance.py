@@ -60,7 +60,7 @@ CHAMPIONS = 5
 DAYS_A_YEAR = 365
 QUARTER = 365 / 4
 STATIONARY_DAYS = 14
-WATCHED_DAYS = 14
+CHANGED_DAYS = 14
 RANKING, LEVEL, ESTIMATE, FAIRNESS = "ranking", "level", "estimated AUC", "fairness"
 
 
@@ -579,17 +579,17 @@ def days_until(
     settings: Settings,
     rng: np.random.Generator,
 ) -> dict[str, int]:
-    """The first changed day on which each check, and either, fails; one more than are watched
-    where none does.
+    """The first changed day on which each check, and either, fails; `CHANGED_DAYS + 1` if
+    none does.
     """
     watch = Watch(pool, settings, rng)
     for _ in range(STATIONARY_DAYS):
         places = pool.drawn(rows, rng)
         watch.matured(pool.target[places], pool.probability[places])
-    never = WATCHED_DAYS + 1
+    never = CHANGED_DAYS + 1
     first = {RANKING: never, LEVEL: never, "either": never}
     cumulative = np.cumsum(weight)
-    for day in range(1, WATCHED_DAYS + 1):
+    for day in range(1, CHANGED_DAYS + 1):
         places = np.sort(np.searchsorted(cumulative, rng.random(rows) * cumulative[-1]))
         failed = watch.matured(target[places], pool.probability[places])
         for name, failure in {**failed, "either": any(failed.values())}.items():

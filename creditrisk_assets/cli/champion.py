@@ -123,19 +123,21 @@ def champion_history(as_json: JSON = False) -> None:
 
 @champion_app.command("verify")
 def champion_verify(as_json: JSON = False) -> None:
-    """Check that the ledger is a whole chain, and that it, MLflow's alias, Dagster's asset and
+    """Check that the ledger is an unbroken chain, and that it, MLflow's alias, Dagster's asset and
     every champion's bundle agree.
     """
-    from creditrisk_assets.defs import champion_commands
+    from creditrisk_assets.defs import champion_records
 
-    findings = champion_commands.verify(open_instance_here(), settings_here(), every_version=True)
+    findings = champion_records.verify(open_instance_here(), settings_here(), every_version=True)
     if as_json:
         print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             mark = "[green]holds[/green]" if finding.holds else "[red]does not hold[/red]"
             console.print(
-                f"{mark}: {finding.what}: {escape(finding.seen)}", soft_wrap=True, highlight=False
+                f"{mark}: {finding.claim}: {escape(finding.observed)}",
+                soft_wrap=True,
+                highlight=False,
             )
     if not all(finding.holds for finding in findings):
         fail("the records of the champion do not agree")

@@ -190,14 +190,14 @@ def watch(
 
     Exit code 1 if a check fails, or an alert could not be delivered.
     """
-    from creditrisk_assets.defs.external_watch import look
+    from creditrisk_assets.defs.external_watch import watch_once
     from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 
     settings, home = settings_here(), home_folder()
     stop_on_signals()
     try:
         while True:
-            health = look(home, settings)
+            health = watch_once(home, settings)
             if as_json:
                 print_json(dataclasses.asdict(health) | {"well": health.well})
             else:

@@ -1,1 +1,3 @@
-"""The Dagster layer, thin: assets, checks, sensors, jobs, resources, partitions."""
+"""The Dagster layer: assets, checks, sensors, jobs, resources and partitions. Rules and
+computations belong in the other packages.
+"""

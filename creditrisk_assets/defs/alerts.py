@@ -1,5 +1,5 @@
-"""Failed checks become alerts, and alerts are delivered: by a sensor, and by `creditrisk watch`
-from outside.
+"""Delivery of failed checks as alerts: by the sensor `deliver_alerts`, and by `creditrisk watch`
+from outside the daemon.
 """
 
 import datetime
@@ -24,33 +24,31 @@ PAGE = 25
 def deliver_alerts(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SkipReason:
-    """Failed checks are told to the address of the setting `alert_webhook`, once for each
-    episode.
-    """
-    told = tell(context.instance, settings)
-    for problem in told.splitlines()[1:]:
+    """Sends failed checks to the address of the setting `alert_webhook`, once per episode."""
+    message = record_and_deliver(context.instance, settings)
+    for problem in message.splitlines()[1:]:
         context.log.warning(problem)
-    return dg.SkipReason(told.replace("\n", "; "))
+    return dg.SkipReason(message.replace("\n", "; "))
 
 
-def tell(
+def record_and_deliver(
     instance: dg.DagsterInstance | None, settings: Settings, outside: Sequence[Reading] = ()
 ) -> str:
-    """Take notice of what the checks found since the last time, and deliver what is due.
+    """Record new check results and send due alerts.
 
     Args:
-        instance: whose checks are read; None if it cannot be.
-        settings: who is told.
-        outside: what somebody outside of the loop found.
+        instance: source of the check results; None if it cannot be read.
+        settings: webhook and outbox.
+        outside: results of the external health watch.
 
     Returns:
-        What was done; each line after the first is a problem.
+        A summary; each line after the first is a problem.
 
     Raises:
         sqlite3.Error: if the outbox cannot be read or written.
     """
     if settings.alert_webhook is None:
-        return "nobody is told: CREDITRISK_ALERT_WEBHOOK is not set"
+        return "no alerts are sent: CREDITRISK_ALERT_WEBHOOK is not set"
     from creditrisk_assets.monitoring.alert_outbox import Outbox, Receiver
 
     secret = settings.alert_webhook_secret
@@ -64,33 +62,33 @@ def tell(
             settings.policy.reports.reminder_days,
             Links(settings.dagster_url, settings.api_url),
         )
-        done = outbox.deliver(receiver)
-        if done is None:
-            return "somebody else is delivering"
-        going_on = len(outbox.episodes())
-        return "\n".join([f"{done.counts}; {going_on} alarms go on", *done.problems])
+        delivery = outbox.deliver(receiver)
+        if delivery is None:
+            return "another process is delivering"
+        open_alarms = len(outbox.episodes())
+        return "\n".join([f"{delivery.counts}; {open_alarms} open alarms", *delivery.problems])
 
 
 def _new_readings(instance: dg.DagsterInstance, outbox: "Outbox") -> list[Reading]:
-    """Evaluations that were not taken notice of."""
+    """The evaluations that the outbox has not recorded yet."""
     new: list[Reading] = []
     for key in CHECKS:
         readings = [_reading(one) for one in event_log.evaluations(instance, key)]
         for start in range(0, len(readings), PAGE):
-            unseen = outbox.unrecorded(readings[start : start + PAGE])
-            new += unseen
-            if not unseen:
+            unrecorded = outbox.unrecorded(readings[start : start + PAGE])
+            new += unrecorded
+            if not unrecorded:
                 break
     return new
 
 
 def _reading(one: event_log.Evaluation) -> Reading:
-    made = datetime.datetime.fromtimestamp(one.at, datetime.UTC).date()
+    day = datetime.datetime.fromtimestamp(one.at, datetime.UTC).date()
     return Reading(
         identity=f"{one.record_id}-{one.at:.3f}",
         asset=one.asset,
         check=one.check,
-        day=one.partition or made.isoformat(),
+        day=one.partition or day.isoformat(),
         partition=one.partition,
         passed=one.passed,
         severity=one.severity,

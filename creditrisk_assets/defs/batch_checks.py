@@ -1,8 +1,8 @@
-"""Checks of `production_batch` against the batches of earlier days. They do not block."""
+"""Check on `production_batch` against the batches of earlier days. It does not block."""
 
 import dagster as dg
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.drift import days_before
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.partitions import DAYS
@@ -10,9 +10,7 @@ from creditrisk_assets.defs.production import production_batch
 from creditrisk_assets.settings import Settings
 
 CALENDAR_DAYS = 14
-"""So many calendar days back are the earlier days looked for: weekends and holidays deliver
-nothing.
-"""
+"""Calendar days that are searched for earlier batches; weekends and holidays have none."""
 
 
 @dg.asset_check(asset=production_batch, partitions_def=DAYS)
@@ -21,9 +19,9 @@ def batch_is_not_an_earlier_day_again(
     production_batch: ParquetRows,
     settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    """No more than half of the day's rows are those of an earlier day: the same customers with the
-    same values. Does not block: a person must look whether the delivery was repeated or nothing has
-    changed, and the decisions are right either way.
+    """At most half of the day's rows repeat an earlier day: the same customers with the same
+    values. Does not block: the decisions are right in either case, and a person judges whether the
+    delivery was repeated or nothing has changed.
     """
     from creditrisk_assets.monitoring.repeated_days import (
         DAYS_COMPARED,
@@ -37,26 +35,26 @@ def batch_is_not_an_earlier_day_again(
         for day in days_before(context.partition_key, CALENDAR_DAYS)
     ]
     earlier = [(day, path) for day, path in stored if path.exists()][:DAYS_COMPARED]
-    found = find_repeated_day(
+    match = find_repeated_day(
         production_batch.path, earlier, portfolio.identifier, portfolio.field_names
     )
     if not earlier:
         summary = "there is no earlier day to compare with"
-    elif found.day is None:
+    elif match.day is None:
         summary = f"no row is one of the {len(earlier)} days before"
     else:
         summary = (
-            f"{found.share:.1%} of the rows are those of {found.day}, limit "
+            f"{match.share:.1%} of the rows are those of {match.day}, limit "
             f"{REPEATED_SHARE_LIMIT:.0%}"
         )
-    return watched_result(
+    return check_result(
         "batch_is_not_an_earlier_day_again",
-        passed=found.share <= REPEATED_SHARE_LIMIT,
+        passed=match.share <= REPEATED_SHARE_LIMIT,
         summary=summary,
-        observed=found.share,
+        observed=match.share,
         threshold=REPEATED_SHARE_LIMIT,
-        rows=found.rows,
-        earlier_day=found.day or "none",
+        rows=match.rows,
+        earlier_day=match.day or "none",
         days_compared=len(earlier),
     )
 

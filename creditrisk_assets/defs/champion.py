@@ -1,4 +1,4 @@
-"""Who decides: the assets `candidate_model` and `champion`, and what must hold for a champion."""
+"""The assets `candidate_model` and `champion`, and the checks on them."""
 
 import math
 import secrets
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.champion_commands import (
+from creditrisk_assets.defs.champion_commands import stored_policy
+from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
     agreement_metadata,
     champion_metadata,
-    in_force_of,
+    in_force_from,
     policy_metadata,
     registry_of,
-    stored_policy,
     verify,
 )
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import (
     ACTION_TAG,
     SINCE_TAG,
     champion_in_force,
     day_of_data,
-    latest_contender,
+    latest_registered_version,
 )
-from creditrisk_assets.defs.history import register_made, train_and_register
+from creditrisk_assets.defs.history import make_and_register, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.governance.ledger import Entry, Ledger, Move, lock_champion, rollback_of
 from creditrisk_assets.monitoring.triage import Action
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 CAUSE_TAG_PREFIX = "creditrisk/cause"
 
 ACTIONS = (Action.RECALIBRATE, Action.REFIT)
-"""What the tag `ACTION_TAG` of a run may ask `candidate_model` for."""
+"""Valid values of the run tag `ACTION_TAG` for `candidate_model`."""
 
 
 @dg.asset(
@@ -58,11 +58,11 @@ def candidate_model(
     outcomes: dict[str, pd.DataFrame],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """A challenger, made as the run's tag `creditrisk/action` says and judged by held-out
-    customers. `refit`, the default: trained on the history and on the matured part of production,
+    """A challenger, made as the run's tag `creditrisk/action` says and judged on held-out
+    customers. `refit`, the default: trained on the history and the matured part of production,
     judged on the latest matured days. `recalibrate`: the champion with a new slope and intercept of
     its calibration, fitted to and judged on the matured days from the tag `creditrisk/since` on.
-    Its metadata name the failed checks that asked for it.
+    The metadata name the failed checks that caused it.
     """
     from creditrisk_assets.modelling.datasets import candidate_set
 
@@ -101,9 +101,9 @@ def _since(tags: Mapping[str, str]) -> str:
             return day
     except ValueError:
         pass
-    told = "missing" if day is None else repr(day)
+    value = "missing" if day is None else repr(day)
     raise dg.Failure(
-        f"run tag {SINCE_TAG} is {told}; valid with {ACTION_TAG} {Action.RECALIBRATE}: a day as "
+        f"run tag {SINCE_TAG} is {value}; valid with {ACTION_TAG} {Action.RECALIBRATE}: a day as "
         "YYYY-MM-DD"
     )
 
@@ -130,18 +130,18 @@ def _recalibration(
     parent = bundles.load(champion.bundle_sha256)
     fallback = bundles.load(champion.fallback.bundle_sha256) if champion.fallback else None
     learning = recalibration_set(parent, production_batch, outcomes, settings.portfolio, since)
-    made_of = (learning.fit, learning.held_out, learning.production_days, settings.portfolio.target)
+    data = (learning.fit, learning.held_out, learning.production_days, settings.portfolio.target)
 
-    def made(directory: Path, beside: Path) -> tuple[Bundle, Bundle | None]:
-        return recalibrate(directory, parent, *made_of), recalibrate(
-            beside, fallback, *made_of
+    def make(directory: Path, fallback_directory: Path) -> tuple[Bundle, Bundle | None]:
+        return recalibrate(directory, parent, *data), recalibrate(
+            fallback_directory, fallback, *data
         ) if fallback else None
 
-    return register_made(
+    return make_and_register(
         context,
         settings,
         learning,
-        made,
+        make,
         {"parent_version": champion.model_version, "since": since, **causes},
     )
 
@@ -157,20 +157,20 @@ def _recalibration(
 def champion(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
-    """The model in force. The newest model is compared with the champion on the same held-out rows
-    and replaces it only if it passes every test of the promotion gate; either way the verdict is a
-    document in MLflow, here and in the ledger. Only moves of the champion, this one and those of
-    `creditrisk champion`, touch the MLflow alias.
+    """The model in force. The newest version is compared with the champion on the same held-out
+    rows and replaces it only if it passes every test of the promotion gate. The verdict is stored
+    as a document in MLflow and recorded here and in the ledger. Only this asset and the commands of
+    `creditrisk champion` set the MLflow alias.
     """
     with lock_champion(
         settings.champion_lock
-    ):  # until Dagster has stored the materialization, which it does before it asks for more
-        yield _judged(context, settings)
+    ):  # held until Dagster has stored the materialization, which precedes the next step
+        yield _judge(context, settings)
 
 
-def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    contender_version = latest_contender(context.instance)
-    if contender_version is None:
+def _judge(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    challenger_version = latest_registered_version(context.instance)
+    if challenger_version is None:
         raise dg.Failure(
             "there is no model to judge; valid: materialize model or candidate_model first (job "
             "train)"
@@ -179,27 +179,27 @@ def _judged(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materia
     entries = ledger.entries()
     head = entries[-1] if entries else None
     if head is not None:
-        refused = rollback_of(entries, contender_version)
-        if head.after.model_version == contender_version:
-            why = f"version {contender_version} is in force, there is nothing to judge"
-            return _unchanged(context, settings, registry, entries, why)
-        if refused is not None:
+        rollback = rollback_of(entries, challenger_version)
+        if head.after.model_version == challenger_version:
+            why = f"version {challenger_version} is in force already"
+            return _leave_unchanged(context, settings, registry, entries, why)
+        if rollback is not None:
             why = (
-                f"version {contender_version} was taken out of force by {refused.actor} "
-                f"({refused.why}) and is not judged again"
+                f"version {challenger_version} was rolled back by {rollback.actor} "
+                f"({rollback.why}) and is not judged again"
             )
-            return _unchanged(context, settings, registry, entries, why)
-    return _compared(context, settings, ledger, entries, registry.version(contender_version))
+            return _leave_unchanged(context, settings, registry, entries, why)
+    return _compare(context, settings, ledger, entries, registry.version(challenger_version))
 
 
-def _unchanged(
+def _leave_unchanged(
     context: dg.AssetExecutionContext,
     settings: Settings,
     registry: "Registry",
     entries: list[Entry],
     why: str,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The champion stays, and what a killed run may have left undone is done."""
+    """Leave the champion in force, and complete the steps that a killed run left undone."""
     head = entries[-1]
     registry.set_champion(head.after.model_version)
     context.log.info(f"unchanged: {why}")
@@ -210,14 +210,14 @@ def _unchanged(
     )
 
 
-def _compared(
+def _compare(
     context: dg.AssetExecutionContext,
     settings: Settings,
     ledger: Ledger,
     entries: list[Entry],
-    contender: "RegisteredBundle",
+    challenger: "RegisteredBundle",
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Judge a contender, write the verdict into the ledger, and put the winner in force."""
+    """Judge a challenger, append the verdict to the ledger, and put the winner in force."""
     from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.promotion_gate import judge
     from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
@@ -228,18 +228,18 @@ def _compared(
     current = registry.version(before.model_version) if before else None
     policy = before.rule.cut_off if before is not None and before.cut_off_by == "policy" else None
     shadow = partial(shadow_scores, settings.decisions, settings.policy.gate.evaluation_days)
-    judgement = judge(contender, current, settings.portfolio, settings.policy.gate, policy, shadow)
+    judgement = judge(challenger, current, settings.portfolio, settings.policy.gate, policy, shadow)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
     html = verdict_page(judgement, plots, settings.portfolio.words)
     page = registry.attach(
-        contender,
+        challenger,
         f"verdicts/{verdict.digest[:16]}",
         {"verdict.json": verdict.text, "verdict.html": html},
     )
     with replacing(settings.reports / "verdicts" / f"{verdict.digest}.html") as file:
         file.write(html.encode())
     if verdict.verdict != "rejected":
-        after = in_force_of(contender, contender.load(), before)
+        after = in_force_from(challenger, challenger.load(), before)
     elif before is not None:
         after = before
     else:
@@ -251,22 +251,22 @@ def _compared(
         day=day_of_data(context.instance),
         before=before,
         after=after,
-        challenger=contender.version,
+        challenger=challenger.version,
         why=verdict.reason,
         evidence_sha256=verdict.digest,
         policy_sha256=stored_policy(settings),
     )
     entry = ledger.append(move, head)
     registry.set_champion(after.model_version)
-    if contender.version != after.model_version:
-        registry.set_challenger(contender.version)
+    if challenger.version != after.model_version:
+        registry.set_challenger(challenger.version)
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
     return dg.MaterializeResult(
         metadata={
             **champion_metadata(
                 registry, after, winner, verdict.verdict, verdict.reason, [*entries, entry]
             ),
-            "challenger_version": contender.version,
+            "challenger_version": challenger.version,
             "previous_version": before.model_version if before else "none",
             "verdict_sha256": verdict.digest,
             "verdict_page": f"{page}/verdict.html",
@@ -275,7 +275,7 @@ def _compared(
                 f"{name}: {why}" for name, why in verdict.not_applied.items()
             )
             or "none",
-            **(_cut_off_moved(verdict.cut_off) if verdict.cut_off else {}),
+            **(_cut_off_metadata(verdict.cut_off) if verdict.cut_off else {}),
             "tests": table(
                 pd.DataFrame([test.model_dump() for test in verdict.tests]),
                 compared=("observed", "limit"),
@@ -289,7 +289,7 @@ def _compared(
     )
 
 
-def _cut_off_moved(move: "CutOffMove") -> dict[str, float | str]:
+def _cut_off_metadata(move: "CutOffMove") -> dict[str, float | str]:
     """The cut-off before and after a promotion."""
     return {"cut_off_move": move.sentence} | {
         f"cut_off_{name}": value
@@ -302,9 +302,9 @@ def _cut_off_moved(move: "CutOffMove") -> dict[str, float | str]:
 def champion_records_agree(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """The ledger is a whole chain, and it, MLflow's alias, the asset and the bundle name the same
-    champion. Blocks: production must not be scored by a champion that nobody can prove. Runs every
-    day too, for an alias may be moved by hand.
+    """The ledger is an unbroken chain, and it, MLflow's alias, the asset and the bundle name the
+    same champion. Blocks: production must not be scored by a champion without a complete record.
+    Also runs daily, because an alias can be moved by hand.
     """
     findings = verify(context.instance, settings, every_version=False)
     return dg.AssetCheckResult(
@@ -314,9 +314,7 @@ def champion_records_agree(
 
 @dg.asset_check(asset=champion)
 def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-    """A sample of decisions of past days, made again by the bundles that made them, gives the same
-    bits.
-    """
+    """A sample of past decisions, replayed with the bundles that made them, gives the same bits."""
     from creditrisk_assets.decisions.replay import replay_sample
 
     seed = secrets.randbits(32)
@@ -324,19 +322,15 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
     wrong = [one for one in replayed if not one.exact]
     decided = sum(one.rows for one in replayed)
     problems = "; ".join(one.problem or ", ".join(one.differences) for one in wrong)
-    return watched_result(
+    return check_result(
         "past_decisions_replay",
         passed=not wrong,
         summary=problems
-        or (
-            f"{decided:,} decisions came out again to the bit"
-            if replayed
-            else "none has been made yet"
-        ),
+        or (f"{decided:,} decisions replayed to the bit" if replayed else "no decisions yet"),
         observed=sum(one.different for one in replayed),
         threshold=0,
         rows=decided,
-        days=", ".join(one.decisions.day for one in replayed) or "none decided yet",
+        days=", ".join(one.decisions.day for one in replayed) or "none",
         seed=seed,
     )
 
@@ -345,13 +339,13 @@ def past_decisions_replay(settings: dg.ResourceParam[Settings]) -> dg.AssetCheck
 def challenger_agrees_in_shadow(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """The newest challenger, scored on the decisions that the champion made by the API in the last
-    days, scores every record, and its PDs are like the champion's. No request waits for it.
+    """The newest challenger scores every record of the champion's recent decisions by the API, and
+    its PDs agree with the champion's. Runs on stored decisions; requests do not wait for it.
     """
     from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.gate_tests import NO_SHADOW, shadow_agrees
 
-    result = partial(watched_result, "challenger_agrees_in_shadow")
+    result = partial(check_result, "challenger_agrees_in_shadow")
     challenger = _waiting_challenger(context.instance, settings)
     in_force = champion_in_force(context.instance)
     nothing = partial(result, passed=True, observed=math.nan, threshold=math.nan, rows=0)
@@ -378,8 +372,8 @@ def challenger_agrees_in_shadow(
 def _waiting_challenger(
     instance: dg.DagsterInstance, settings: Settings
 ) -> "RegisteredBundle | None":
-    """The newest model, unless it is or was the champion."""
-    version = latest_contender(instance)
+    """The newest version; None if it is or was the champion."""
+    version = latest_registered_version(instance)
     entries = Ledger(settings.ledger).entries()
     if version is None or any(entry.after.model_version == version for entry in entries):
         return None

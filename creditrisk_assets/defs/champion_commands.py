@@ -1,164 +1,45 @@
-"""Moving the champion: the order of steps that every move takes, and whether all records of it
-agree.
+"""Commands that change the champion: rollback, cut-off, and the record of a changed policy.
 
-The ledger comes first and is what counts; then MLflow's alias; then the materialization of
-`champion`, which the API follows. Whoever is killed in between leaves the old or the new champion
-in each place, whole, and the next run of `champion` makes the three agree.
+Every command writes in the same order: the ledger, which is authoritative; MLflow's alias; the
+materialization of `champion`, which the API follows. A process that is killed between two steps
+leaves either the old or the new champion, whole, in each place; the next run of `champion` aligns
+them. Metadata and their comparison belong in `champion_records`.
 """
 
 import getpass
 import socket
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
 from creditrisk_assets.defs import event_log
-from creditrisk_assets.defs.check_results import watched_metadata
-from creditrisk_assets.defs.metadata import picture, table
+from creditrisk_assets.defs.champion_records import (
+    DATA_VERSION,
+    RECORDS_AGREE,
+    agreement_metadata,
+    champion_metadata,
+    in_force_from,
+    policy_metadata,
+    registry_of,
+    verify,
+)
 from creditrisk_assets.governance.ledger import (
     Action,
     Entry,
     InForce,
     Ledger,
-    LedgerError,
     Move,
-    last_move,
     lock_champion,
     version_before,
 )
 from creditrisk_assets.policy import Policy
-from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
+from creditrisk_assets.scoring.bundle import Bundle, BundleError
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.storage import replacing
 
-if TYPE_CHECKING:
-    from creditrisk_assets.registry import RegisteredBundle, Registry
-
-
-RECORDS_AGREE = "champion_records_agree"
-
-DATA_VERSION = "decides-from-now-on"
-"""Dagster's data version of every champion. A new champion does not make the decisions of its
-predecessors out of date, and a data version that changed would: Dagster would show every past day
-of `production_scores` as unsynced. Which bundle is in force is in the metadata.
-"""
-
 
 class MoveRefused(RuntimeError):
-    """The champion cannot be moved as asked; the message says why and what would be valid."""
-
-
-def registry_of(settings: Settings) -> "Registry":
-    """MLflow's registry over the settings' store."""
-    from creditrisk_assets.registry import Registry
-
-    return Registry(settings)
-
-
-def in_force_of(registered: "RegisteredBundle", bundle: Bundle, before: InForce | None) -> InForce:
-    """What is in force when a version becomes champion; a cut-off that policy has set outlives the
-    model.
-
-    Args:
-        registered: the version.
-        bundle: its bundle.
-        before: in force so far.
-    """
-    from creditrisk_assets.governance.policy import rule_of
-
-    by_policy = before is not None and before.cut_off_by == "policy"
-    return InForce(
-        **dict(registered.ref),
-        rule=rule_of(bundle, before.rule.cut_off if before is not None and by_policy else None),
-        cut_off_by="policy" if by_policy else "model",
-    )
-
-
-def champion_metadata(
-    registry: "Registry",
-    in_force: InForce,
-    bundle: Bundle,
-    verdict: str,
-    reason: str,
-    entries: list[Entry],
-) -> dict[str, Any]:
-    """What every materialization of `champion` says.
-
-    Args:
-        registry: that knows the version.
-        in_force: what decides from now on.
-        bundle: its bundle.
-        verdict: `first`, `promoted`, `rejected`, `unchanged`, `rolled_back` or `cut_off`.
-        reason: why.
-        entries: of the ledger.
-    """
-    registered = registry.version(in_force.model_version)
-    entry, moved = entries[-1], last_move(entries)
-    return {
-        **registered.ref.model_dump(exclude={"fallback"}),
-        "documents_uri": registered.documents_uri,
-        "verdict": verdict,
-        "reason": reason,
-        "in_force_verdict": moved.action,
-        "in_force_reason": moved.why,
-        "rule": dg.MetadataValue.json(in_force.rule.model_dump()),
-        "cut_off": in_force.rule.cut_off,
-        "cut_off_by": in_force.cut_off_by,
-        **(
-            {"fallback": dg.MetadataValue.json(in_force.fallback.model_dump())}
-            if in_force.fallback
-            else {}
-        ),
-        "production_days": ",".join(bundle.manifest.training.production_days),
-        "validation_roc_auc": bundle.manifest.metrics["roc_auc"],
-        **({"day_of_data": entry.day} if entry.day else {}),
-        "ledger_entry": entry.number,
-        "ledger_sha256": entry.sha256,
-    }
-
-
-def policy_metadata(
-    in_force: InForce, bundle: Bundle, settings: Settings
-) -> dict[str, dg.MarkdownMetadataValue]:
-    """What the cut-off in force and others bring, and the grades, on the held-out rows that came
-    with the model.
-
-    Args:
-        in_force: whose rule it is.
-        bundle: its bundle.
-        settings: grades and assumptions of loss.
-    """
-    from creditrisk_assets.governance.policy import LossAssumptions, policy_view
-    from creditrisk_assets.modelling.plots import trade_off_plot
-
-    assumptions = LossAssumptions(
-        settings.portfolio.loss_given_default, settings.portfolio.exposure_share
-    )
-    view = policy_view(
-        bundle, in_force.rule, settings.portfolio, assumptions, settings.portfolio.grade_bounds
-    )
-    rates = (
-        view.trade_off["approval_rate"].to_numpy(dtype=float),
-        view.trade_off["bad_rate"].to_numpy(dtype=float),
-    )
-    words = settings.portfolio.words
-    trade_off = view.trade_off.rename(
-        columns={
-            "approval_rate": words.rate,
-            "bad_rate": f"bad rate of those {words.below}",
-            "bad_rate_refused": f"bad rate of those {words.above}",
-            "bads_approved_share": f"share of bads {words.below}",
-        }
-    )
-    shown = {"grades": table(view.grades), "trade_off": table(trade_off, len(trade_off))}
-    if settings.policy.reports.rows:
-        shown["trade_off_plot"] = picture(
-            trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words)
-        )
-    return shown
+    """The command is refused; the message gives the reason and the valid values."""
 
 
 def rollback(
@@ -169,16 +50,16 @@ def rollback(
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        version: which; by default the one before the present.
-        why: for the ledger.
+        version: version number; by default the champion before the present one.
+        why: reason for the ledger.
 
     Raises:
         MoveRefused: if there is no such former champion, it is in force already, or its bundle
-            cannot be proven.
-        LedgerError: if the ledger is not whole.
+            cannot be verified.
+        LedgerError: if the ledger's chain is broken.
     """
     with lock_champion(settings.champion_lock):
-        entries = _moves_so_far(settings)
+        entries = _entries(settings)
         now = entries[-1].after
         former = {entry.after.model_version: entry.after for entry in entries}
         target = former.get(version) if version is not None else version_before(entries)
@@ -187,54 +68,54 @@ def rollback(
             or "none, there was no other champion"
         )
         if target is None or target.model_version == now.model_version:
-            asked = f"version {version}" if version is not None else "the champion before"
-            raise MoveRefused(f"{asked} cannot be rolled back to; valid: {valid}")
+            requested = f"version {version}" if version is not None else "the champion before"
+            raise MoveRefused(f"{requested} cannot be rolled back to; valid: {valid}")
         registered = registry_of(settings).version(target.model_version)
-        bundle = _proven(target, settings)
-        after = in_force_of(registered, bundle, now)
-        return _move_by_hand(instance, settings, "rolled_back", entries, after, bundle, why)
+        bundle = _load_verified(target, settings)
+        after = in_force_from(registered, bundle, now)
+        return _record_move(instance, settings, "rolled_back", entries, after, bundle, why)
 
 
 def pin_cut_off(instance: dg.DagsterInstance, settings: Settings, why: str) -> Entry:
-    """Make the cut-off in force the policy's, so that no promotion moves it. Nothing is decided
-    otherwise by that.
+    """Hand the cut-off in force to the policy, so that promotions do not change it. Decisions stay
+    the same.
 
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        why: for the ledger.
+        why: reason for the ledger.
 
     Raises:
-        MoveRefused: if there is no champion, or the cut-off is the policy's already.
-        LedgerError: if the ledger is not whole.
+        MoveRefused: if there is no champion, or the policy already sets the cut-off.
+        LedgerError: if the ledger's chain is broken.
     """
-    now = _moves_so_far(settings)[-1].after
+    now = _entries(settings)[-1].after
     return set_cut_off(instance, settings, now.rule.cut_off, why)
 
 
 def set_cut_off(
     instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str
 ) -> Entry:
-    """Decide by another cut-off from now on, with the same model.
+    """Set another cut-off for the same model.
 
     Args:
         instance: where `champion` is recorded.
         settings: where ledger and MLflow are.
-        cut_off: PD from which a customer is refused; None for the model's own. That in force keeps
-            its reference profile.
-        why: for the ledger.
+        cut_off: PD from which a customer is refused; None for the model's own. The cut-off in
+            force leaves the rule and its reference profile unchanged.
+        why: reason for the ledger.
 
     Raises:
-        MoveRefused: if there is no champion, nobody would be approved, or it is the cut-off in
-            force.
-        LedgerError: if the ledger is not whole.
+        MoveRefused: if there is no champion, no customer would be approved, or the cut-off is
+            already in force.
+        LedgerError: if the ledger's chain is broken.
     """
     from creditrisk_assets.governance.policy import rule_of
 
     with lock_champion(settings.champion_lock):
-        entries = _moves_so_far(settings)
+        entries = _entries(settings)
         now = entries[-1].after
-        bundle = _proven(now, settings)
+        bundle = _load_verified(now, settings)
         try:
             rule = now.rule if cut_off == now.rule.cut_off else rule_of(bundle, cut_off)
         except ValueError as error:
@@ -246,11 +127,11 @@ def set_cut_off(
             raise MoveRefused(
                 f"cut-off {rule.cut_off} is in force already, set by {now.cut_off_by}"
             )
-        return _move_by_hand(instance, settings, "cut_off", entries, after, bundle, why)
+        return _record_move(instance, settings, "cut_off", entries, after, bundle, why)
 
 
 def stored_policy(settings: Settings) -> str:
-    """Store the policy; its hash."""
+    """Store the policy and return its hash."""
     digest = settings.policy.sha256
     file = settings.policies / f"{digest}.toml"
     if not file.exists():
@@ -266,14 +147,14 @@ def record_policy(instance: dg.DagsterInstance, settings: Settings) -> Entry | N
         The entry; None if the policy is the recorded one, or before the first champion.
 
     Raises:
-        LedgerError: if the ledger is not whole, or another process appended meanwhile.
+        LedgerError: if the ledger's chain is broken, or another process appended meanwhile.
         PolicyError: if the recorded policy cannot be read.
     """
     head = Ledger(settings.ledger).head()
     if head is None or head.policy_sha256 == settings.policy.sha256:
         return None
     with lock_champion(settings.champion_lock):
-        entries = _moves_so_far(settings)
+        entries = _entries(settings)
         earlier = Policy.read(settings.policies / f"{entries[-1].policy_sha256}.toml")
         changes = settings.policy.changes(earlier)
         if not changes:
@@ -281,68 +162,22 @@ def record_policy(instance: dg.DagsterInstance, settings: Settings) -> Entry | N
         now = entries[-1].after
         bundle = BundleStore(settings.data_dir).load(now.bundle_sha256)
         why = f"the policy changed: {changes}"
-        return _move_by_hand(instance, settings, "policy", entries, now, bundle, why)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that must hold of the champion's records, whether it does, and what was seen."""
-
-    what: str
-    holds: bool
-    seen: str
-
-
-def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool) -> list[Finding]:
-    """Whether ledger, MLflow alias, Dagster asset and bundles agree.
-
-    Args:
-        instance: where `champion` is recorded.
-        settings: where ledger and MLflow are.
-        every_version: prove the bundle of each version that was ever champion, not only of the one
-            in force.
-    """
-    try:
-        entries = Ledger(settings.ledger).entries()
-    except LedgerError as error:
-        return [Finding("the ledger is a whole chain", False, str(error))]
-    if not entries:
-        return [Finding("there is a champion", False, "the ledger is empty; run make train")]
-    head = entries[-1]
-    chain = Finding(
-        "the ledger is a whole chain", True, f"{len(entries)} entries, the last {head.sha256}"
-    )
-    proofs = _bundle_findings(BundleStore(settings.data_dir), entries, every_version)
-    return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *proofs]
-
-
-def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
-    """What the check `champion_records_agree` says of them."""
-    wrong = [one for one in findings if not one.holds]
-    return watched_metadata(
-        RECORDS_AGREE,
-        passed=not wrong,
-        summary="; ".join(f"{one.what}: {one.seen}" for one in wrong) or "all agree",
-        observed=len(wrong),
-        threshold=0,
-        rows=len(findings),
-        findings=table(pd.DataFrame([asdict(one) for one in findings])),
-    )
+        return _record_move(instance, settings, "policy", entries, now, bundle, why)
 
 
 def actor_by_hand(settings: Settings) -> str:
-    """Who moves the champion from the command line."""
+    """The actor of commands that a person runs, as the ledger records it."""
     return settings.actor or f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _moves_so_far(settings: Settings) -> list[Entry]:
+def _entries(settings: Settings) -> list[Entry]:
     entries = Ledger(settings.ledger).entries()
     if not entries:
         raise MoveRefused("there has been no champion yet; run make train")
     return entries
 
 
-def _move_by_hand(
+def _record_move(
     instance: dg.DagsterInstance,
     settings: Settings,
     action: Action,
@@ -378,7 +213,8 @@ def _move_by_hand(
         )
     )
     findings = verify(instance, settings, every_version=False)
-    instance.report_runless_asset_event(  # or the UI says that nobody has looked at this champion
+    # The UI would otherwise show the check as missing for this champion.
+    instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=event_log.CHAMPION,
             check_name=RECORDS_AGREE,
@@ -390,7 +226,7 @@ def _move_by_hand(
     return entry
 
 
-def _proven(in_force: InForce, settings: Settings) -> Bundle:
+def _load_verified(in_force: InForce, settings: Settings) -> Bundle:
     try:
         bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
         bundle.require_fits(settings.portfolio)
@@ -399,83 +235,3 @@ def _proven(in_force: InForce, settings: Settings) -> Bundle:
             f"version {in_force.model_version} cannot be put in force: {error}"
         ) from error
     return bundle
-
-
-def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[Finding]:
-    head = entries[-1]
-    written = {entry.number: entry.sha256 for entry in entries}
-    says = event_log.champion_ledger_marks(instance)
-    if not says:
-        return [
-            Finding(
-                "the asset champion names the last entry of the ledger",
-                False,
-                "it was never materialized",
-            )
-        ]
-    strangers = [
-        f"entry {number} with {sha256}" for number, sha256 in says if written.get(number) != sha256
-    ]
-    record = event_log.champion_in_force(instance)
-    same = (
-        record is not None
-        and record.bundle_sha256 == head.after.bundle_sha256
-        and record.rule == head.after.rule
-    )
-    named = record.model_version if record else None
-    return [
-        Finding(
-            "the asset champion names what the ledger has in force",
-            same and named == head.after.model_version,
-            f"asset: version {named}, ledger: version {head.after.model_version}, cut-off "
-            f"{head.after.rule.cut_off}",
-        ),
-        Finding(
-            "every entry that a materialization of champion names is in the ledger",
-            not strangers,
-            ", ".join(strangers) or f"{len(says)} materializations",
-        ),
-    ]
-
-
-def _alias_finding(settings: Settings, head: Entry) -> Finding:
-    from creditrisk_assets.registry import RegistryError
-
-    same = "MLflow's alias champion names the same bundle"
-    try:
-        alias = registry_of(settings).champion_bundle()
-    except RegistryError as error:
-        return Finding(same, False, str(error))
-    return Finding(
-        same,
-        alias == head.after.bundle_sha256,
-        f"alias: bundle {alias}, ledger: bundle {head.after.bundle_sha256}",
-    )
-
-
-def _bundle_findings(
-    bundles: BundleStore, entries: list[Entry], every_version: bool
-) -> list[Finding]:
-    """The bundles in force and, if asked, each former champion's."""
-    by_version = {
-        entry.after.model_version: entry.after
-        for entry in (entries if every_version else entries[-1:])
-    }
-    findings = []
-    for version, one in by_version.items():
-        places: dict[str, BundlePlace] = {"bundle": one}
-        if one.fallback is not None:
-            places["fallback bundle"] = one.fallback
-        findings += [
-            _proof(bundles, f"the {what} of version {version}", place)
-            for what, place in places.items()
-        ]
-    return findings
-
-
-def _proof(bundles: BundleStore, what: str, place: BundlePlace) -> Finding:
-    good = f"{what} has its hash and gives its golden answers"
-    try:
-        return Finding(good, True, bundles.load(place.bundle_sha256).sha256)
-    except BundleError as error:
-        return Finding(good, False, str(error))

@@ -1,5 +1,5 @@
-"""The checks that are watched: their keys, and what each says: what was seen, where the line is,
-how urgent it is, what to do.
+"""Results of checks: the key of each check, and the metadata that all of them share, such as
+observed value, threshold, tier and advice.
 """
 
 import math
@@ -11,7 +11,7 @@ from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, WATCHES, Watc
 
 
 def key_of(watch: Watch) -> dg.AssetCheckKey:
-    """The key of a check that is watched."""
+    """The key of a check of the catalogue."""
     return dg.AssetCheckKey(dg.AssetKey(watch.asset), watch.check)
 
 
@@ -19,13 +19,13 @@ CHECKS = tuple(key_of(watch) for watch in WATCHES)
 """Every check of the graph."""
 
 BLOCKING = tuple(key_of(watch) for watch in WATCHES if watch.blocks)
-"""The checks whose failure fails the run that they are in."""
+"""The checks whose failure fails their run."""
 
 CAUSES = tuple(key_of(watch) for watch in WATCHES if watch.asks_for_retraining)
-"""The checks whose failure is a cause: triage decides what it asks for."""
+"""The checks whose failure can start a retrain; triage decides between the kinds."""
 
 
-def watched_metadata(
+def check_metadata(
     check: str,
     *,
     passed: bool,
@@ -35,17 +35,15 @@ def watched_metadata(
     rows: int,
     **more: Any,
 ) -> dict[str, Any]:
-    """What every watched check says; tier and advice come from the check catalogue.
+    """Metadata of a check's result; tier and advice come from the check catalogue.
 
     Args:
         check: its name.
-        passed: whether nothing is the matter. If something is, the summary begins with what is
-            wrong.
+        passed: whether the check passed. If not, the summary begins with the failure.
         summary: one line for people.
-        observed: what was tested; NaN, and then left out with the threshold, where there is
-            nothing.
-        threshold: where passing ends.
-        rows: how many were looked at.
+        observed: the tested value; NaN if there is none, which leaves out the threshold too.
+        threshold: the limit of passing.
+        rows: number of rows.
         more: further metadata.
     """
     watch = BY_CHECK[check]
@@ -64,7 +62,7 @@ def watched_metadata(
     }
 
 
-def watched_result(
+def check_result(
     check: str,
     *,
     passed: bool,
@@ -74,15 +72,15 @@ def watched_result(
     rows: int,
     **more: Any,
 ) -> dg.AssetCheckResult:
-    """The result of a watched check.
+    """The result of a check.
 
     Args:
         check: its name.
-        passed: whether nothing is the matter.
-        summary: as for `watched_metadata`, like all that follows.
-        observed: what was tested.
-        threshold: where passing ends.
-        rows: how many were looked at.
+        passed: whether the check passed.
+        summary: as in `check_metadata`, like the following.
+        observed: the tested value.
+        threshold: the limit of passing.
+        rows: number of rows.
         more: further metadata.
     """
     watch = BY_CHECK[check]
@@ -90,7 +88,7 @@ def watched_result(
         passed=passed,
         check_name=check,
         severity=dg.AssetCheckSeverity.ERROR if watch.is_an_error else dg.AssetCheckSeverity.WARN,
-        metadata=watched_metadata(
+        metadata=check_metadata(
             check,
             passed=passed,
             summary=summary,

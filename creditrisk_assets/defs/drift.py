@@ -1,8 +1,8 @@
-"""How the day differs from the population of its champion: the asset `drift_report` and the checks
-on it.
+"""The asset `drift_report`, which compares a day with the training population of its champion, and
+the checks on it.
 
-The checks do not block: a day that drifted is scored all the same, and what a failed check asks for
-    is decided elsewhere.
+The checks do not block: a day that drifted is still scored. The retrain policy decides about the
+consequences of a failed check.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import BATCH, records_of
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, picture, record, table
 from creditrisk_assets.defs.partitions import DAYS
-from creditrisk_assets.defs.score_checks import estimates_of, made_by, probability_of
+from creditrisk_assets.defs.score_checks import deciding_model, estimates_of, probability_of
 from creditrisk_assets.monitoring.day_records import BatchRecord, DriftRecord
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
@@ -41,9 +41,9 @@ def drift_report(
     production_scores: ParquetRows,
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
-    """The day against the population that its champion was trained on: PSI of the score, CSI of
-    each field and the shares of bad values over all rows, judged alone and together with the days
-    before; and an Evidently report as a page and as JSON.
+    """Compares the day with the population that its champion was trained on: PSI of the score, CSI
+    of each field and the shares of bad values, over all rows, for the day alone and together with
+    the days before. Also writes an Evidently report as HTML and JSON.
     """
     from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
@@ -61,7 +61,7 @@ def drift_report(
         counts = counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))
     earlier = [
         frame
-        for _, frame in kept_reports(
+        for _, frame in stored_reports(
             settings, days_before(day, settings.policy.drift.days - 1), version
         )
     ]
@@ -115,24 +115,24 @@ def scored_by(settings: Settings, scores: ParquetRows) -> "tuple[str, Bundle]":
     """Version and bundle that made most of a day's decisions."""
     from creditrisk_assets.scoring.bundle_store import BundleStore
 
-    version, bundle_sha256 = made_by(scores)
+    version, bundle_sha256 = deciding_model(scores)
     return version, BundleStore(settings.data_dir).load(bundle_sha256)
 
 
 def days_before(day: str, count: int) -> list[str]:
-    """So many days before a day, the nearest first."""
+    """The given number of days before a day, the nearest first."""
     return [
         (date.fromisoformat(day) - timedelta(days=back)).isoformat() for back in range(1, count + 1)
     ]
 
 
-def kept_reports(
+def stored_reports(
     settings: Settings, days: Sequence[str], version: str
 ) -> list[tuple[str, pd.DataFrame]]:
-    """Of some days those that the same model scored, with their frames of `drift_report`, in the
-    order given.
+    """Frames of `drift_report` for those of the given days that the same model scored, in the given
+    order.
     """
-    found = []
+    reports = []
     for day in days:
         path = stored_path(settings.storage, "drift_report", day)
         if not path.exists():
@@ -140,18 +140,18 @@ def kept_reports(
         with path.open("rb") as file:
             frame = pd.read_parquet(file)
         if "counts" in frame and str(frame["model_version"].iloc[0]) == version:
-            found.append((day, frame))
-    return found
+            reports.append((day, frame))
+    return reports
 
 
 def write_report(
     settings: Settings, folder: str, report: "EvidentlyReport"
 ) -> dict[str, dg.MetadataValue]:
-    """Put an Evidently report where the API serves it from.
+    """Write an Evidently report to the folder that the API serves.
 
     Args:
-        settings: where that is.
-        folder: under `reports`, and under `/reports` of the API.
+        settings: folder of the reports and address of the API.
+        folder: path below `reports`, and below `/reports` of the API.
         report: the report.
     """
     from creditrisk_assets.storage import replacing
@@ -173,21 +173,21 @@ def _pictures(
     frame: pd.DataFrame,
     settings: Settings,
 ) -> dict[str, dg.MetadataValue | int | str]:
-    """Evidently's report and a plot of a day, written and shown. What was measured is recorded
-    whatever becomes of them: a picture that cannot be made is named, and takes no check with it.
+    """Evidently's report and a plot of a day, as files and metadata. A drawing that fails is
+    reported in the metadata; the measured values and the checks do not depend on it.
     """
     if not settings.policy.reports.rows:
         return {}
     try:
-        return _drawn(context.partition_key, scores, bundle, frame, settings)
+        return _draw(context.partition_key, scores, bundle, frame, settings)
     except (
         Exception
-    ) as error:  # the boundary to a library that draws: whatever it raises, the day was measured
+    ) as error:  # the drawing library may raise anything; the day is measured already
         context.log.exception("the pictures of the day could not be made")
         return {"picture_problem": f"{type(error).__name__}: {error}"}
 
 
-def _drawn(
+def _draw(
     day: str, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
 ) -> dict[str, dg.MetadataValue | int | str]:
     from creditrisk_assets.modelling.plots import stability_plot
@@ -212,16 +212,16 @@ def _drawn(
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def score_distribution_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
-    """The score's PSI against the training population is below its alarm line. Does not block: the
-    day is scored all the same.
+    """The score's PSI against the training population is below its threshold. Does not block: the
+    day is scored in either case.
     """
     return _stability_result("score_distribution_is_stable", drift_report.iloc[:1])
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def feature_distributions_are_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
-    """Every field's CSI against the training population is below its alarm line. Does not block:
-    whether a shift matters is seen when outcomes arrive.
+    """Every field's CSI against the training population is below its threshold. Does not block:
+    outcomes show later whether a shift matters.
     """
     return _stability_result("feature_distributions_are_stable", drift_report.iloc[1:])
 
@@ -229,17 +229,17 @@ def feature_distributions_are_stable(drift_report: pd.DataFrame) -> dg.AssetChec
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)
 def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
     """New codes, missing and out-of-range values of every field, and rejected rows, are as rare as
-    in training. Does not block: what the contract allows is scored.
+    in training. Does not block: rows that satisfy the contract are scored.
     """
     ordered = drift_report.assign(
         excess=drift_report["quality_share"] - drift_report["quality_limit"]
     ).sort_values(["broken", "excess"], ascending=False, kind="stable")
     broken, worst = ordered[ordered["broken"]], ordered.iloc[0]
-    return watched_result(
+    return check_result(
         "data_quality_is_stable",
         passed=broken.empty,
         summary=", ".join(
-            f"{_whose(row)} {' > '.join(figures)}"
+            f"{_quality_label(row)} {' > '.join(figures)}"
             for _, row in broken.head(TOP_MOVERS).iterrows()
             for figures in [format_with_limit(row["quality_share"], row["quality_limit"], ".2%")]
         )
@@ -248,7 +248,7 @@ def data_quality_is_stable(drift_report: pd.DataFrame) -> dg.AssetCheckResult:
         threshold=float(worst["quality_limit"]),
         rows=int(worst["quality_rows"]),
         model_version=str(worst["model_version"]),
-        worst=_whose(worst),
+        worst=_quality_label(worst),
         p_value=float(worst["quality_p_value"]),
         columns=table(
             (ordered if broken.empty else broken)[["column", *QUALITY_SHOWN]].head(TOP_MOVERS),
@@ -278,7 +278,7 @@ STABILITY_SHOWN = [
 CHECKS = (score_distribution_is_stable, feature_distributions_are_stable, data_quality_is_stable)
 
 
-def _whose(row: pd.Series) -> str:
+def _quality_label(row: pd.Series) -> str:
     return (
         str(row["quality_problem"])
         if row["quality_problem"] == "rejected rows"
@@ -287,15 +287,15 @@ def _whose(row: pd.Series) -> str:
 
 
 def _stability_result(check: str, lines: pd.DataFrame) -> dg.AssetCheckResult:
-    """The result for some of the report's lines; it names those that moved furthest beyond their
-    alarm line.
+    """The result for some lines of the report; the summary names the columns furthest beyond their
+    threshold.
     """
     ordered = lines.assign(times=lines["pooled_value"] / lines["threshold"]).sort_values(
         ["drifted", "times"], ascending=False, kind="stable"
     )
     drifted, worst = ordered[ordered["drifted"]], ordered.iloc[0]
     named = ["column", "pooled_value", "threshold", "days"]
-    return watched_result(
+    return check_result(
         check,
         passed=drifted.empty,
         summary=", ".join(

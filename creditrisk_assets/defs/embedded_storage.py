@@ -1,9 +1,9 @@
-"""Dagster's SQLite files inside the store, wherever `CREDITRISK_DATA_DIR` says that is.
+"""Dagster's SQLite storage inside the store that `CREDITRISK_DATA_DIR` names.
 
-`dagster.yaml` names these classes. Dagster itself takes only fixed paths there, which follow the
-working directory of each process, so that two stores of one clone would share a log. On a store
-that may not be written, the databases are read from a copy, for SQLite cannot open a database with
-a write-ahead log in a folder that it cannot write.
+`dagster.yaml` names these classes. Dagster's own classes take only fixed paths, which are relative
+to the working directory of each process, so that two stores of one clone would share a log. In a
+read-only store the databases are read from a copy, because SQLite cannot open a database with a
+write-ahead log in a folder without write permission.
 """
 
 import atexit
@@ -63,16 +63,14 @@ class StoreComputeLogs(_WithoutSettings, LocalComputeLogManager):
 
 
 def instance_dir() -> Path:
-    """The folder of the environment's Dagster instance, absolute; a copy of it where it cannot be
-    written.
-    """
+    """The absolute folder of the environment's Dagster instance; a copy if it is read-only."""
     folder = StoreLocation().dagster_dir.resolve()
     return _copy(folder) if folder.is_dir() and not os.access(folder, os.W_OK) else folder
 
 
 @cache
 def _copy(folder: Path) -> Path:
-    """A copy of the databases, for as long as this process lives."""
+    """A temporary copy of the databases; it is removed when this process exits."""
     copy = Path(tempfile.mkdtemp(prefix="creditrisk-dagster-"))
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
     sys.stderr.write(f"{folder} is read-only; this command reads a copy of Dagster's databases\n")

@@ -1,8 +1,8 @@
-"""What the event log knows: the champion in force, the contender to be judged, failed checks, runs
-in flight.
+"""Queries of Dagster's history: the champion in force, registered versions, check evaluations, runs
+and ticks.
 
-Every reading of Dagster's history is here; `evaluations` is the one place that uses a part of it
-that is not public.
+`evaluations` alone uses a part of Dagster that is not public. Put other queries of the history
+here.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ BATCH = dg.AssetKey("production_batch")
 SCORES = dg.AssetKey("production_scores")
 DRIFT = dg.AssetKey("drift_report")
 PERFORMANCE = dg.AssetKey("performance_report")
-CONTENDERS = (dg.AssetKey("model"), dg.AssetKey("candidate_model"))
+MODELS = (dg.AssetKey("model"), dg.AssetKey("candidate_model"))
 
 IN_FLIGHT = [
     dg.DagsterRunStatus.QUEUED,
@@ -49,44 +49,44 @@ IN_FLIGHT = [
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 EVALUATED = ("SUCCEEDED", "FAILED")
 PAGE = 10
-OVERTAKEN = 50
-"""So many record ids back a record may appear after later ones: ids are given before they are
-committed.
+RECORDS_REREAD = 50
+"""Record ids that are read again: ids are assigned before they are committed, so a record can
+appear after others with higher ids.
 """
 
 HISTORY_LIMIT = 500
-"""Evaluations of one check, and runs of one job, that are looked back at."""
+"""Limit on the evaluations of a check, and on the runs of a job, that are read."""
 
 PARTITION_TAG = "dagster/partition"
-"""Dagster's own: the day of a run."""
+"""Dagster's own tag: the day of a run."""
 CAUSE_IDS_TAG = "creditrisk/cause_ids"
 LATEST_DAY_TAG = "creditrisk/latest_day_of_data"
 ACTION_TAG = "creditrisk/action"
-"""What kind of retrain a run is: `recalibrate` or `refit`."""
+"""Kind of a retrain: `recalibrate` or `refit`."""
 SINCE_TAG = "creditrisk/since"
-"""The first day of the evidence that a retrain was started for."""
+"""The first day of the evidence behind a retrain."""
 
-Found = TypeVar("Found")
+Item = TypeVar("Item")
 Record = TypeVar("Record", BatchRecord, ScoresRecord, DriftRecord, PerformanceRecord)
 _READ: WeakKeyDictionary[Any, dict[str, dict[int, Any]]] = WeakKeyDictionary()
-"""What this process has read of each event log."""
+"""Cache of the finished records that this process has read from each event log."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One finished evaluation of a check.
+    """Finished evaluation of a check.
 
     Attributes:
-        record_id: its name in the event log.
-        asset: that the check is on.
+        record_id: id in the event log.
+        asset: asset of the check.
         check: its name.
-        partition: the day; None if the asset has none.
-        passed: whether it held.
+        partition: the day; None for an asset without partitions.
+        passed: whether it passed.
         severity: `WARN` or `ERROR`.
-        run_id: the run that made it; empty if none did.
+        run_id: its run; empty for an evaluation without a run.
         planned: when its run was planned, in seconds since the epoch.
         at: when it was made.
-        metadata: what it says of itself, as plain values.
+        metadata: its metadata as plain values.
     """
 
     record_id: int
@@ -102,12 +102,12 @@ class Evaluation:
 
     @property
     def summary(self) -> str:
-        """What it says in a line; empty if it says nothing."""
+        """The summary in its metadata; empty without one."""
         return str(self.metadata.get("summary", ""))
 
 
 def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
-    """What the latest materialization of `champion` says, or None before the first."""
+    """The champion in the latest materialization of `champion`; None before the first."""
     event = instance.get_latest_materialization_event(CHAMPION)
     if event is None or event.asset_materialization is None:
         return None
@@ -117,19 +117,19 @@ def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
 def records_of(
     instance: dg.DagsterInstance, asset: dg.AssetKey, days: Sequence[str], kind: type[Record]
 ) -> dict[str, tuple[Record, str]]:
-    """The record of each day's latest materialization of an asset, and the run that made it."""
+    """Record and run id of each day's latest materialization of an asset."""
     latest: dict[str, tuple[Record, str]] = {}
-    wanted = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=list(days))
-    for found in instance.fetch_materializations(wanted, limit=HISTORY_LIMIT).records:
-        materialization, day = found.asset_materialization, str(found.partition_key)
+    of_days = dg.AssetRecordsFilter(asset_key=asset, asset_partitions=list(days))
+    for event in instance.fetch_materializations(of_days, limit=HISTORY_LIMIT).records:
+        materialization, day = event.asset_materialization, str(event.partition_key)
         if materialization is not None and day not in latest:
-            latest[day] = (kind.read(materialization.metadata[RECORD].value), found.run_id)
+            latest[day] = (kind.read(materialization.metadata[RECORD].value), event.run_id)
     return latest
 
 
 def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]:
-    """Number and SHA-256 of the ledger's last entry as each of the latest materializations of
-    `champion` names it.
+    """Number and SHA-256 of the ledger's last entry in each of the latest materializations of
+    `champion`.
     """
     marks = []
     for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records:
@@ -141,10 +141,10 @@ def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]
     return marks
 
 
-def latest_contender(instance: dg.DagsterInstance) -> str | None:
-    """Version number of the newest materialization of `model` or `candidate_model`."""
+def latest_registered_version(instance: dg.DagsterInstance) -> str | None:
+    """Version of the newest materialization of `model` or `candidate_model`."""
     newest: tuple[float, str] | None = None
-    for key in CONTENDERS:
+    for key in MODELS:
         event = instance.get_latest_materialization_event(key)
         if event is not None and event.asset_materialization is not None:
             version = str(event.asset_materialization.metadata["model_version"].value)
@@ -155,7 +155,7 @@ def latest_contender(instance: dg.DagsterInstance) -> str | None:
 def failed_evaluations(
     instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey]
 ) -> list["Evaluation"]:
-    """For each check and day whose latest finished evaluation failed: that evaluation."""
+    """The latest finished evaluation of each check and day, where it failed."""
     failed = []
     for check in checks:
         latest: dict[str | None, Evaluation] = {}
@@ -168,28 +168,28 @@ def failed_evaluations(
 def evaluations(instance: dg.DagsterInstance, check: dg.AssetCheckKey) -> list["Evaluation"]:
     """The finished evaluations of a check, the latest first.
 
-    Record ids are given when a run is planned, so they are names, never a cursor: whatever was seen
-    planned is looked at again until it has ended, however many came after it.
+    Record ids are assigned when a run is planned, so they identify records but give no order of
+    completion: a planned evaluation is read again until it has finished.
     """
     known: dict[int, Evaluation | None] = _read(instance, check.to_user_string())
     pending: dict[int, None] = _read(instance, f"{check.to_user_string()} pending")
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
-        raise TypeError(
-            f"the event log is a {type(storage).__name__}; valid: one that is kept in SQL"
-        )
-    looked_at = select(Checks.c.id, Checks.c.execution_status).where(
+        raise TypeError(f"the event log is a {type(storage).__name__}; valid: an event log in SQL")
+    query = select(Checks.c.id, Checks.c.execution_status).where(
         Checks.c.asset_key == check.asset_key.to_string(), Checks.c.check_name == check.name
     )
     if known or pending:
         newest = max(known.keys() | pending.keys())
-        looked_at = looked_at.where(
-            or_(Checks.c.id > newest - OVERTAKEN, Checks.c.id.in_(list(pending)))
+        query = query.where(
+            or_(Checks.c.id > newest - RECORDS_REREAD, Checks.c.id.in_(list(pending)))
         )
     with storage.index_connection() as connection:
-        # Sorted by the index alone: to sort the rows reads every evaluation there ever was.
-        seen = connection.execute(looked_at.order_by(Checks.c.id.desc()).limit(2 * HISTORY_LIMIT))
-        status = {row.id: row.execution_status for row in seen}
+        # Sorts by the index alone; sorting the rows would read every evaluation.
+        latest_rows = connection.execute(
+            query.order_by(Checks.c.id.desc()).limit(2 * HISTORY_LIMIT)
+        )
+        status = {row.id: row.execution_status for row in latest_rows}
         new = [number for number, at in status.items() if at in EVALUATED and number not in known][
             :HISTORY_LIMIT
         ]
@@ -240,24 +240,23 @@ def _trim(known: dict[int, Any]) -> None:
 
 
 def _newest(
-    instance: dg.DagsterInstance, name: str, page: Callable[[int | None], list[tuple[int, Found]]]
-) -> list[Found]:
-    """The newest records of a history, of which only those are read that this process has not read
-    before: a record that is finished never changes, and to read hundreds of them costs more than
-    all else that a sensor does.
+    instance: dg.DagsterInstance, name: str, page: Callable[[int | None], list[tuple[int, Item]]]
+) -> list[Item]:
+    """The newest records of a history. Finished records do not change and reading hundreds of them
+    is the most expensive step of a sensor, so each process reads a record once.
 
     Args:
         instance: the Dagster instance.
-        name: of the history.
-        page: up to `PAGE` records before an id, each with its id, the newest first.
+        name: name of the history.
+        page: returns up to `PAGE` records before an id, each with its id, newest first.
     """
-    known: dict[int, Found] = _read(instance, name)
-    before, looked = None, 0
-    while looked < HISTORY_LIMIT:
+    known: dict[int, Item] = _read(instance, name)
+    before, read = None, 0
+    while read < HISTORY_LIMIT:
         records = page(before)
         new = [(identifier, record) for identifier, record in records if identifier not in known]
         known.update(new)
-        looked += len(records)
+        read += len(records)
         if len(records) < PAGE or not new:
             break
         before = records[-1][0]
@@ -266,7 +265,7 @@ def _newest(
 
 
 def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[int]:
-    """Record ids that runs of a job were started for."""
+    """Record ids of the failed checks that the runs of a job answered."""
     runs = instance.get_runs(dg.RunsFilter(job_name=job_name), limit=HISTORY_LIMIT)
     return frozenset(
         int(one) for run in runs for one in run.tags.get(CAUSE_IDS_TAG, "").split(",") if one
@@ -274,9 +273,7 @@ def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[in
 
 
 def past_retrains(instance: dg.DagsterInstance, job_name: str) -> list[PastRetrain]:
-    """Finished runs of a job, newest first; one that a person started has no day of data in its
-    tags.
-    """
+    """Finished retrains, newest first; runs that a person started have no day of data."""
     promoted = {
         record.run_id
         for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records
@@ -301,14 +298,14 @@ def past_retrains(instance: dg.DagsterInstance, job_name: str) -> list[PastRetra
 def sensor_ticks(
     instance: dg.DagsterInstance, name: str, limit: int = 1, after: float | None = None
 ) -> tuple[bool, Sequence[InstigatorTick]]:
-    """Whether a sensor is on, and its latest ticks, the newest first. One that was loaded from
-    another place before has left states behind; that which ticked last counts.
+    """State of a sensor: whether it is on, and its latest ticks, newest first. A sensor that was
+    loaded from several code locations has several states; the one with the newest tick counts.
 
     Args:
         instance: the Dagster instance.
-        name: of the sensor.
-        limit: so many ticks.
-        after: only ticks since then, in seconds since the epoch.
+        name: name of the sensor.
+        limit: limit on the ticks.
+        after: earliest time of a tick, in seconds since the epoch.
     """
     running, latest = True, list[InstigatorTick]()
     for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
@@ -332,14 +329,14 @@ def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> in
 def matured_evidence(
     instance: dg.DagsterInstance, model_version: str, excluded_days: frozenset[str], days: int
 ) -> dict[str, Mapping[str, float]]:
-    """Outcomes of the decisions of a version, by day, from the latest `performance_report` of each
-    day.
+    """Figures of matured decisions of a version, by day, from the latest `performance_report` of
+    each day.
 
     Args:
         instance: the Dagster instance.
-        model_version: that decided.
+        model_version: version of the decisions.
         excluded_days: days that are left out.
-        days: number of the days that were assessed last.
+        days: number of the latest assessed days.
     """
     latest: dict[str, PerformanceRecord] = {}
     for day, record in performance_records(instance)[:days]:
@@ -359,15 +356,15 @@ def matured_evidence(
 
 
 def performance_records(instance: dg.DagsterInstance) -> list[tuple[str, PerformanceRecord]]:
-    """Days and records of the latest materializations of `performance_report`, the newest first; a
-    day may be there twice.
+    """Days and records of the latest materializations of `performance_report`, newest first; a day
+    can appear twice.
     """
 
     def page(before: int | None) -> list[tuple[int, tuple[str, PerformanceRecord] | None]]:
-        wanted = dg.AssetRecordsFilter(asset_key=PERFORMANCE, before_storage_id=before)
+        of_page = dg.AssetRecordsFilter(asset_key=PERFORMANCE, before_storage_id=before)
         return [
-            (found.storage_id, read(found.asset_materialization))
-            for found in instance.fetch_materializations(wanted, limit=PAGE).records
+            (event.storage_id, read(event.asset_materialization))
+            for event in instance.fetch_materializations(of_page, limit=PAGE).records
         ]
 
     def read(
@@ -378,47 +375,46 @@ def performance_records(instance: dg.DagsterInstance) -> list[tuple[str, Perform
         value = materialization.metadata[RECORD].value
         return materialization.partition, PerformanceRecord.read(value)
 
-    return [found for found in _newest(instance, "performance_report", page) if found is not None]
+    records = _newest(instance, "performance_report", page)
+    return [record for record in records if record is not None]
 
 
 def latest_day_of_data(instance: dg.DagsterInstance) -> str:
-    """The latest day that has been scored: the clock by which outcomes are due. Never the wall
-    clock.
-    """
+    """The latest scored day. Outcomes are due by this clock, not by the wall clock."""
     return max(instance.get_materialized_partitions(SCORES))
 
 
 def day_of_data(instance: dg.DagsterInstance) -> str | None:
-    """The latest day that has been scored, or None before the first."""
+    """The latest scored day; None before the first."""
     return latest_day_of_data(instance) if instance.get_materialized_partitions(SCORES) else None
 
 
 def decided_days(
     instance: dg.DagsterInstance, days: Iterable[str] | None = None, after: int | None = None
 ) -> Mapping[str, int]:
-    """Days that have been scored, each with a number that changes whenever it is scored again.
+    """Scored days, each with a number that changes when the day is scored again.
 
     Args:
         instance: the Dagster instance.
-        days: only these.
-        after: only days that were scored since this number.
+        days: restriction to these days.
+        after: restriction to scorings after this number.
     """
-    wanted = None if days is None else set(days)
-    if wanted is not None and not wanted:
+    chosen = None if days is None else set(days)
+    if chosen is not None and not chosen:
         return {}
     return instance.event_log_storage.get_latest_storage_id_by_partition(
-        SCORES, dg.DagsterEventType.ASSET_MATERIALIZATION, wanted, after
+        SCORES, dg.DagsterEventType.ASSET_MATERIALIZATION, chosen, after
     )
 
 
 def latest_decided(instance: dg.DagsterInstance) -> int:
-    """The number of the latest scoring of any day; 0 before the first."""
+    """Number of the latest scoring of any day; 0 before the first."""
     records = instance.fetch_materializations(SCORES, limit=1).records
     return records[0].storage_id if records else 0
 
 
 def champion_training_days(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Production days that the champion in force was trained on."""
+    """Production days in the training rows of the champion in force."""
     event = instance.get_latest_materialization_event(CHAMPION)
     if event is None or event.asset_materialization is None:
         return frozenset()

@@ -1,5 +1,5 @@
-"""Who looks at the loop from outside, in a process of its own: what a dead daemon cannot tell, it
-tells.
+"""External health watch. Runs outside the Dagster daemon, so it can report that the daemon is
+down.
 """
 
 import datetime
@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from creditrisk_assets.defs import alerts, loop_checks, status
-from creditrisk_assets.defs.check_results import watched_metadata
+from creditrisk_assets.defs.check_results import check_metadata
 from creditrisk_assets.monitoring.alerting import Reading
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.monitoring.loop_health import Finding
@@ -21,9 +21,13 @@ OUTSIDE = "outside"
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What was found, and what became of the alerts; `problems` says why some were not
-    delivered.
+class WatchReport:
+    """Findings and the delivery of their alerts.
+
+    Attributes:
+        findings: results of the checks on the loop.
+        alerts: summary of the delivery.
+        problems: reasons why alerts were not delivered.
     """
 
     findings: tuple[Finding, ...]
@@ -32,47 +36,49 @@ class Watched:
 
     @property
     def well(self) -> bool:
-        """Whether nothing is wrong and all alerts have arrived."""
+        """True if every check passed and every alert was delivered."""
         return all(one.passed for one in self.findings) and not self.problems
 
 
-def look(home: Path, settings: Settings) -> Watched:
-    """Look once, and deliver alerts.
+def watch_once(home: Path, settings: Settings) -> WatchReport:
+    """Run the checks on the loop once, and deliver alerts.
 
     Args:
         home: folder of `dagster.yaml`.
-        settings: of the loop.
+        settings: settings of the loop.
     """
     instance = None
     try:
         instance = status.open_instance(home)
-        found = loop_checks.findings(instance, settings)
-    except Exception as error:  # whatever is the matter with it, it is what must be told
-        instance, found = None, loop_checks.unreadable(error)
-    readings = [_reading(one) for one in found]
+        findings = loop_checks.findings(instance, settings)
+    except Exception as error:  # any failure to read the instance is itself the finding
+        instance, findings = None, loop_checks.unreadable(error)
+    readings = [_reading(one) for one in findings]
     try:
         try:
-            told, *problems = alerts.tell(instance, settings, readings).split("\n")
-        except SQLAlchemyError:  # Dagster's storage went away meanwhile; the next look says so
-            told, *problems = alerts.tell(None, settings, readings).split("\n")
+            message, *problems = alerts.record_and_deliver(instance, settings, readings).split("\n")
+        except SQLAlchemyError:  # Dagster's storage has gone since; the next watch reports it
+            message, *problems = alerts.record_and_deliver(None, settings, readings).split("\n")
     except (sqlite3.Error, OSError) as error:
-        told = f"the outbox cannot be used: {error}"
-        problems = [told]
-    return Watched(tuple(found), told, tuple(problems))
+        message = f"the outbox cannot be used: {error}"
+        problems = [message]
+    return WatchReport(tuple(findings), message, tuple(problems))
 
 
-def _reading(found: Finding) -> Reading:
+def _reading(finding: Finding) -> Reading:
     now = time.time()
-    watch = BY_CHECK[found.check]
+    watch = BY_CHECK[finding.check]
     return Reading(
         identity=f"{OUTSIDE}-{now:.6f}",
         asset=watch.asset,
-        check=found.check,
+        check=finding.check,
         day=datetime.datetime.fromtimestamp(now, datetime.UTC).date().isoformat(),
         partition=None,
-        passed=found.passed,
+        passed=finding.passed,
         severity="ERROR" if watch.is_an_error else "WARN",
         at=now,
-        metadata=watched_metadata(found.check, passed=found.passed, **loop_checks.said(found)),
+        metadata=check_metadata(
+            finding.check, passed=finding.passed, **loop_checks.values_of(finding)
+        ),
         observer=OUTSIDE,
     )

@@ -1,4 +1,4 @@
-"""From raw data to the first model: the assets `raw_data`, `features` and `model`."""
+"""The assets `raw_data`, `features` and `model`: from raw data to the first model."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.monitoring.check_catalogue import WATCHES
 from creditrisk_assets.settings import Settings, simulated_history_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from creditrisk_assets.scoring.bundle import Bundle, TrainingFacts
 
 HISTORY_QUARANTINE = "quarantine/history/raw_data.csv"
-"""In the data folder."""
+"""Path in the data folder."""
 
 HISTORY_CONTRACT = dg.AssetCheckSpec(
     "history_satisfies_contract",
@@ -28,7 +28,7 @@ HISTORY_CONTRACT = dg.AssetCheckSpec(
     blocking=True,
     description="Every row of the history has the contract's columns, types, ranges and codes, "
     "each customer stands once, and the target is known. Blocks: a model must not be trained on "
-    "rows that nobody understands.",
+    "rows of unknown meaning.",
 )
 
 
@@ -50,14 +50,14 @@ def raw_data(
 
     Registry(
         settings
-    ).prepare()  # an MLflow that is another store's is named before anything is written
+    ).prepare()  # fails before anything is written if MLflow belongs to another store
     portfolio = settings.portfolio
     if (simulated := simulated_history_of(settings.raw_data)) is not None:
         history = simulate_history(portfolio, *simulated)
     else:
         history = read_history(settings.raw_data, portfolio)
     accepted, rejected = history.rows.accepted, history.rows.rejected
-    _quarantined(rejected, settings)
+    _write_quarantine(rejected, settings)
     repeated = int(accepted[[*portfolio.field_names, portfolio.target]].duplicated().sum())
     yield dg.Output(
         accepted,
@@ -73,7 +73,7 @@ def raw_data(
         },
         data_version=dg.DataVersion(history.sha256),
     )
-    yield watched_result(
+    yield check_result(
         HISTORY_CONTRACT.name,
         passed=rejected.empty and len(accepted) > 0,
         summary=f"{len(rejected):,} problems, {len(accepted):,} rows "
@@ -88,7 +88,7 @@ def raw_data(
 
 
 def _why_rejected(source: str, rejected: pd.DataFrame) -> str:
-    """The first reason, and where all of them are; nothing where no row was rejected."""
+    """The first reason and the place of all of them; empty if no row was rejected."""
     if rejected.empty:
         return ""
     first = rejected.iloc[0]
@@ -96,9 +96,9 @@ def _why_rejected(source: str, rejected: pd.DataFrame) -> str:
     return f"; {source}{line}: {first['message']}; all reasons are in {HISTORY_QUARANTINE}"
 
 
-def _quarantined(rejected: pd.DataFrame, settings: Settings) -> None:
-    """Put the history's rejected rows where people find them; with nothing rejected, an older file
-    is removed.
+def _write_quarantine(rejected: pd.DataFrame, settings: Settings) -> None:
+    """Write the history's rejected rows to the quarantine; without any, an older file is
+    removed.
     """
     path = settings.data_dir / HISTORY_QUARANTINE
     if rejected.empty:
@@ -112,9 +112,8 @@ def _quarantined(rejected: pd.DataFrame, settings: Settings) -> None:
 def features(
     raw_data: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.Output[pd.DataFrame]:
-    """The feature matrix of the history, computed by the traced ONNX feature graph; protected
-    fields are not in it. One customer in four is held out for comparisons, by a hash of the
-    identifier.
+    """The feature matrix of the history, computed by the traced ONNX feature graph, without the
+    protected fields. A hash of the identifier holds out one customer in four for comparisons.
     """
     from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, with_features
 
@@ -142,7 +141,7 @@ def features(
 def model(
     context: dg.AssetExecutionContext, features: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """The model of the history: trained, calibrated, turned into one ONNX decision graph and
+    """The model of the history: trained, calibrated, converted to one ONNX decision graph and
     registered in MLflow.
     """
     from creditrisk_assets.governance.ledger import Ledger
@@ -156,7 +155,7 @@ def model(
 
 
 def _require_enough(history: pd.DataFrame, held_out: pd.Series, settings: Settings) -> None:
-    """Refuse a book that no first champion can be judged on, before anything is trained."""
+    """Raise a failure before training if the history is too small to judge a first champion."""
     target, needed = history[settings.portfolio.target], settings.policy.gate.minimum_bads
     counts = {"bads": int(target[held_out].sum()), "goods": int((1 - target[held_out]).sum())}
     for what, count in counts.items():
@@ -176,21 +175,21 @@ def train_and_register(
     kind: str,
     metadata: dict[str, str],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Fit a bundle, and the scorecard to fall back on, to a learning set, and register it.
+    """Fit a bundle, and a scorecard as its fallback, to a learning set, and register it.
 
     Args:
-        context: of the asset.
-        settings: where MLflow is and what the cut-off is.
+        context: context of the asset.
+        settings: MLflow and the cut-off.
         learning: rows to fit on and rows to judge by.
         kind: `history` or `candidate`.
-        metadata: what else the asset says.
+        metadata: further metadata of the asset.
     """
     from creditrisk_assets.modelling.bundling import make_bundle
     from creditrisk_assets.modelling.selection import SCORECARD
     from creditrisk_assets.modelling.training import cross_fit_candidates
 
-    def made(directory: Path, beside: Path) -> "tuple[Bundle, Bundle | None]":
-        made_of = (
+    def make(directory: Path, fallback_directory: Path) -> "tuple[Bundle, Bundle | None]":
+        data = (
             settings.portfolio,
             learning.fit,
             learning.held_out,
@@ -198,31 +197,29 @@ def train_and_register(
             learning.production_days,
         )
         fits = cross_fit_candidates(settings.portfolio, learning.fit)
-        bundle = make_bundle(directory, *made_of, fits)
+        bundle = make_bundle(directory, *data, fits)
         is_scorecard = bundle.manifest.training.family == SCORECARD.name
         scorecard = [one for one in fits if one.candidate is SCORECARD]
-        return bundle, None if is_scorecard else make_bundle(beside, *made_of, scorecard)
+        return bundle, None if is_scorecard else make_bundle(fallback_directory, *data, scorecard)
 
-    return register_made(context, settings, learning, made, metadata)
+    return make_and_register(context, settings, learning, make, metadata)
 
 
-def register_made(
+def make_and_register(
     context: dg.AssetExecutionContext,
     settings: Settings,
     learning: "LearningSet",
-    made: "Callable[[Path, Path], tuple[Bundle, Bundle | None]]",
+    make: "Callable[[Path, Path], tuple[Bundle, Bundle | None]]",
     metadata: dict[str, str],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Make a bundle and register it; what `model` and `candidate_model` have in common, however the
-    bundle is made.
+    """Make a bundle and register it: the steps that `model` and `candidate_model` share.
 
     Args:
-        context: of the asset.
-        settings: where MLflow is.
+        context: context of the asset.
+        settings: MLflow.
         learning: rows to fit on and rows to judge by.
-        made: writes a bundle into the first directory and what to fall back on, if there is
-            something, into the second.
-        metadata: what else the asset says.
+        make: writes a bundle into the first directory and its fallback, if any, into the second.
+        metadata: further metadata of the asset.
     """
     from creditrisk_assets.governance.model_card import CARD
     from creditrisk_assets.modelling.inspection import Inspection
@@ -230,8 +227,11 @@ def register_made(
     from creditrisk_assets.registry import ModelRun, Registry
     from creditrisk_assets.scoring.bundle import INSPECTION
 
-    with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as beside:
-        bundle, fallback = made(Path(directory), Path(beside))
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryDirectory() as fallback_directory,
+    ):
+        bundle, fallback = make(Path(directory), Path(fallback_directory))
         kind = bundle.manifest.training.kind
         target, scores = learning.held_out.target, bundle.score(learning.held_out.raw)
         held_out_pd = {kind: scores.default_probability}
@@ -253,7 +253,9 @@ def register_made(
             example=settings.portfolio.example,
         )
         registered, new = registry.register(run)
-        if not registry.has(registered, CARD):  # also where a run was killed before it wrote it
+        if not registry.has(
+            registered, CARD
+        ):  # missing for a new version, or if a run was killed before this step
             _write_card(registry, registered, bundle, {**plots, **more}, settings)
     manifest = bundle.manifest
     return dg.MaterializeResult(
@@ -266,7 +268,7 @@ def register_made(
             "fallback_roc_auc": (fallback or bundle).manifest.metrics["roc_auc"],
             "training_rows": manifest.training.rows,
             "training_bads": manifest.training.bads,
-            **_how_recalibrated(manifest.training),
+            **_recalibration_metadata(manifest.training),
             "production_days": ",".join(learning.production_days),
             "cut_off": manifest.cut_off,
             "onnx_parity": manifest.parity,
@@ -280,8 +282,8 @@ def register_made(
     )
 
 
-def _how_recalibrated(training: "TrainingFacts") -> dict[str, str | float]:
-    """What a recalibration changed, by which tests; nothing of other kinds."""
+def _recalibration_metadata(training: "TrainingFacts") -> dict[str, str | float]:
+    """Metadata of a recalibration: the change and its tests; empty for other kinds."""
     facts = training.recalibration
     return (
         {f"recalibration_{name}": value for name, value in facts.model_dump().items()}
@@ -297,7 +299,7 @@ def _write_card(
     plots: dict[str, bytes],
     settings: Settings,
 ) -> None:
-    """The model card and the inventory entry of a new version, beside its run."""
+    """Write the model card and the inventory entry of a new version to its run."""
     from creditrisk_assets.governance.ledger import Ledger
     from creditrisk_assets.governance.model_card import Subject, model_documents
     from creditrisk_assets.registry import MODEL_NAME

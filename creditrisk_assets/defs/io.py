@@ -1,4 +1,4 @@
-"""How frames pass from asset to asset: Parquet files that appear whole or not at all."""
+"""Storage of assets: Parquet files that are written atomically."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,32 +14,33 @@ from upath import UPath
 from creditrisk_assets.storage import put_file, replacing
 
 MAY_BE_MISSING = {"creditrisk/may_be_missing": True}
-"""Metadata of an input that is None where the other asset has no such day."""
+"""Metadata of an input that is None if the other asset does not have the day."""
 
 
 @dataclass(frozen=True)
 class ParquetRows:
-    """A Parquet file instead of a frame, for rows that are written and read batch by batch.
+    """Reference to a Parquet file, for rows that are written and read in batches.
 
-    As an output it is a finished local file, which is moved to the asset's place; as an input it is
-    the asset's file.
+    An output is a finished local file, which is moved to the asset's path; an input is the asset's
+    file.
     """
 
     path: UPath | Path
 
     @contextmanager
     def opened(self) -> Iterator[pq.ParquetFile]:
-        """Read it, a row group at a time: read ahead, a file would be in memory whole."""
+        """Open the file and read one row group at a time; read-ahead would hold the whole file in
+        memory.
+        """
         with self.path.open("rb") as file:
             yield pq.ParquetFile(file, pre_buffer=False)
 
 
 class ParquetIOManager(dg.UPathIOManager):
-    """One Parquet file for each asset, or for each of its partitions.
+    """IO manager with a Parquet file for each asset, or for each of its partitions.
 
-    An input is loaded as a frame, or, where it is annotated so, given as `ParquetRows`. An asset
-    that reads all partitions of another gets a dict of the days that exist; a day that never landed
-    is not in it.
+    An input is loaded as a frame, or passed as `ParquetRows` if it is annotated so. An asset that
+    reads all partitions of another receives a dict of the existing days.
     """
 
     extension = ".parquet"
@@ -50,7 +51,7 @@ class ParquetIOManager(dg.UPathIOManager):
         obj: pd.DataFrame | ParquetRows,
         path: UPath,
     ) -> None:
-        """Write a frame, or put a finished file in its place."""
+        """Write a frame, or move a finished file to the path."""
         if isinstance(obj, ParquetRows):
             put_file(Path(str(obj.path)), path)
             return
@@ -58,16 +59,14 @@ class ParquetIOManager(dg.UPathIOManager):
             obj.to_parquet(file, index=False)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | ParquetRows:
-        """Read a frame, or name its file."""
-        if ParquetRows in _wanted_types(context):
+        """Read a frame, or refer to its file."""
+        if ParquetRows in _annotated_types(context):
             return ParquetRows(path)
         with path.open("rb") as file:
             return pd.read_parquet(file)
 
     def load_input(self, context: dg.InputContext) -> object:
-        """Read what an input wants; of an asset of which no day has landed yet, all days are
-        none.
-        """
+        """Load an input; an input of all days is empty before the first day."""
         loaded = super().load_input(context)
         return (
             {}
@@ -78,7 +77,7 @@ class ParquetIOManager(dg.UPathIOManager):
     def load_partitions(
         self, context: dg.InputContext
     ) -> pd.DataFrame | ParquetRows | dict[str, pd.DataFrame | ParquetRows] | None:
-        """Read the partition of the same day, or every day that there is."""
+        """Read the partition of the same day, or all existing days."""
         paths = self._get_paths_for_partitions(context)
         if get_origin(context.dagster_type.typing_type) is not dict:
             (path,) = paths.values()
@@ -95,11 +94,11 @@ class ParquetIOManager(dg.UPathIOManager):
 
 
 def stored_path(storage: UPath, asset: str, day: str) -> UPath:
-    """Where the frame of one day of an asset is kept."""
+    """Path of an asset's frame of one day."""
     return storage / asset / f"{day}{ParquetIOManager.extension}"
 
 
-def _wanted_types(context: dg.InputContext) -> tuple[object, ...]:
-    """The type that an input is annotated with, or the parts of its union."""
-    wanted = context.dagster_type.typing_type
-    return (wanted, *getattr(wanted, "__args__", ()))
+def _annotated_types(context: dg.InputContext) -> tuple[object, ...]:
+    """The annotated type of an input, with the members of a union."""
+    annotated = context.dagster_type.typing_type
+    return (annotated, *getattr(annotated, "__args__", ()))

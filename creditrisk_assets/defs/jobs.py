@@ -1,4 +1,4 @@
-"""What is run together."""
+"""The jobs and the schedule of the audit."""
 
 import dagster as dg
 
@@ -6,9 +6,7 @@ from creditrisk_assets.defs.check_results import key_of
 from creditrisk_assets.monitoring.check_catalogue import WATCHES
 
 OF_THE_LOOP = dg.AssetSelection.checks(*(key_of(watch) for watch in WATCHES if watch.of_the_loop))
-"""Checks of whether the loop is alive: they say nothing of a new champion, and a run that makes one
-does not wait for them.
-"""
+"""Checks on the loop. They do not concern a new champion, so its runs leave them out."""
 
 train = dg.define_asset_job(
     "train",
@@ -25,7 +23,7 @@ score_production = dg.define_asset_job(
 assess_performance = dg.define_asset_job(
     "assess_performance",
     selection=dg.AssetSelection.assets("outcomes", "performance_report"),
-    description="One day: its outcomes, and how its scores turned out.",
+    description="One day: its outcomes, and the performance of its scores.",
 )
 
 retrain = dg.define_asset_job(

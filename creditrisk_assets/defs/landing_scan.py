@@ -1,5 +1,5 @@
-"""The landing zones as Dagster's partitions see them: which days are new, and what lies there that
-cannot be read.
+"""Scan of the landing zones for Dagster's partitions: new days, waiting days and unreadable
+items.
 """
 
 import time
@@ -22,14 +22,17 @@ from creditrisk_assets.landing.listing import (
 )
 from creditrisk_assets.settings import Settings
 
-STRANGERS_SHOWN = 20
-"""In a sensor's skip reason; `creditrisk status` shows all."""
+UNRECOGNISED_SHOWN = 20
+"""Limit in a sensor's skip reason; `creditrisk status` lists all."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look at the days whose turn it is gives: what arrived, and the state of each of those
-    days.
+    """Result of a scan.
+
+    Attributes:
+        arrivals: new and changed files.
+        states: state of each scanned day apart from its files.
     """
 
     arrivals: Arrivals
@@ -43,37 +46,43 @@ def arrivals_in(
     state: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
     named: Iterable[str] = (),
 ) -> Seen:
-    """Look at those days of a landing zone whose turn it is, and at those that are new in it.
+    """Scan the days that are due in a landing zone, and its new days.
 
     Args:
         zone: folder of days.
-        memory: how each day looked when it was dealt with; which days are next goes on in it.
-        settings: how long a file must have been still.
-        state: what else than its files makes a day new when it changes, for some days.
-        named: days to be looked at whatever their turn.
+        memory: cursor with the stamp of each processed day and the next days to scan; updated.
+        settings: settling time of a file.
+        state: returns, for some days, further state whose change makes a day new.
+        named: days that are scanned regardless of their turn.
 
     Raises:
-        OSError: if the zone cannot be looked at.
+        OSError: if the zone cannot be read.
     """
     now = time.time()
     signature = zone_signature(zone, now)
     new: list[str] = []
     if memory.needs_names(signature):
-        days, strangers = zone_names(zone)
-        new = memory.update_names(days, strangers[:STRANGERS_SHOWN], signature)
+        days, unrecognised = zone_names(zone)
+        new = memory.update_names(days, unrecognised[:UNRECOGNISED_SHOWN], signature)
     chosen = memory.next_days([*named, *new])
     states = state(chosen)
     listings: list[DayListing] = []
     for day, stamp in quick_stamps(zone, chosen).items():
         if stamp is None or not memory.is_done(day, stamp + states.get(day, "")):
             listings.append(list_day(zone / day))
-    looks = {
+    stamps = {
         day: stamp
-        for day, stamp in map(_look, listings)
+        for day, stamp in map(_day_and_stamp, listings)
         if memory.is_done(day, stamp + states.get(day, ""))
     }
     arrivals = find_arrivals(
-        listings, memory.unrecognised, looks, EARLIEST_DAY, last_day(), now, settings.settle_seconds
+        listings,
+        memory.unrecognised,
+        stamps,
+        EARLIEST_DAY,
+        last_day(),
+        now,
+        settings.settle_seconds,
     )
     return Seen(
         replace(
@@ -85,30 +94,36 @@ def arrivals_in(
 
 
 def zone_problems(settings: Settings) -> list[str]:
-    """What lies in the landing zones and is not read, each with the reason and what would be valid;
-    all days are looked at.
+    """Items of the landing zones that are not read, each with the reason and the valid form. Scans
+    all days.
     """
     zones = {"production": settings.landing_production, "outcomes": settings.landing_outcomes}
     problems = []
     for name, zone in zones.items():
         try:
-            days, strangers = list_days(zone)
+            days, unrecognised = list_days(zone)
             arrivals = find_arrivals(
-                days, strangers, {}, EARLIEST_DAY, last_day(), time.time(), settings.settle_seconds
+                days,
+                unrecognised,
+                {},
+                EARLIEST_DAY,
+                last_day(),
+                time.time(),
+                settings.settle_seconds,
             )
             problems += [f"{name}: {problem}" for problem in arrivals.problems]
-        except OSError as error:  # the status must be readable above all when a store is not
-            problems.append(f"{name}: {zone} cannot be looked at: {error}")
+        except OSError as error:  # the status must stay readable when a store is not
+            problems.append(f"{name}: {zone} cannot be read: {error}")
     return problems
 
 
 def days_waiting(settings: Settings, scored: Collection[str]) -> list[str]:
-    """Days that have landed and were not scored; none where the landing zone cannot be looked at,
-    which `zone_problems` says.
+    """Days that have landed and are not scored; empty if the landing zone cannot be read, which
+    `zone_problems` reports.
 
     Args:
-        settings: where the landing zone is.
-        scored: days that were scored.
+        settings: the landing zone.
+        scored: scored days.
     """
     try:
         days, _ = zone_names(settings.landing_production)
@@ -118,5 +133,5 @@ def days_waiting(settings: Settings, scored: Collection[str]) -> list[str]:
         return []
 
 
-def _look(day: DayListing) -> tuple[str, str]:
+def _day_and_stamp(day: DayListing) -> tuple[str, str]:
     return day.day, listing_stamp(day)

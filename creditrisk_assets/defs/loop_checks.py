@@ -1,5 +1,5 @@
-"""The loop watches itself: five checks on `champion`, run by the job `watch`, and by `creditrisk
-watch` from outside.
+"""Checks on the loop itself: five checks on `champion`, run by the job `watch`, and from outside
+the daemon by `creditrisk watch`.
 """
 
 import datetime
@@ -10,10 +10,11 @@ from typing import Any
 import dagster as dg
 from dagster._core.scheduler.instigation import TickStatus
 
-from creditrisk_assets.defs import alerts, event_log, orphaned_runs, sensors, view
+from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.champion import champion
-from creditrisk_assets.defs.check_results import BLOCKING, watched_result
+from creditrisk_assets.defs.check_results import BLOCKING, check_result
 from creditrisk_assets.defs.jobs import assess_performance
+from creditrisk_assets.defs.status import SENSORS
 from creditrisk_assets.landing.listing import list_day
 from creditrisk_assets.monitoring import loop_health
 from creditrisk_assets.monitoring.loop_health import (
@@ -26,33 +27,26 @@ from creditrisk_assets.settings import Settings
 
 NO_API = "none"
 CONVERGE_SECONDS = 6.0
-"""The workers of the API follow a new champion within five seconds."""
+"""Time limit for the API's workers to follow a new champion, which takes them up to five seconds.
+"""
 
 FAILURES_SINCE = datetime.timedelta(days=7)
-"""A failure before that is history."""
-FAILURES_LOOKED_AT = 50
-
-SENSORS = (
-    *sensors.STARTING,
-    orphaned_runs.lost_runs,
-    alerts.deliver_alerts,
-    view.status_for_people,
-)
-"""Every sensor of the graph."""
+"""Older failures are ignored."""
+FAILURES_LIMIT = 50
 
 LATE_TICK_SECONDS = 120.0
-"""A sensor may be late by this: a tick may take a minute, and the daemon another to restart."""
+"""Tolerated delay of a tick: a tick takes up to a minute, and a restart of the daemon another."""
 
 HANGING_RUN_MINUTES = 75.0
-"""A run under way for longer hangs: Dagster's run monitoring ends one after 60 minutes."""
+"""Limit for a run in progress; Dagster's run monitoring ends one after 60 minutes."""
 
 
 @dg.asset_check(asset=champion)
 def sensors_tick(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """Every sensor ticked within its interval and some slack, and its last tick did not fail:
-    Dagster itself raises no alarm.
+    """Every sensor ticked within its interval plus a tolerance, and its last tick did not fail.
+    Dagster itself raises no alarm for this.
     """
     return _result(watch_sensors(context.instance, settings))
 
@@ -61,7 +55,7 @@ def sensors_tick(
 def no_run_hangs(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """No run is under way, or in the queue, for longer than the limit."""
+    """No run is in progress or queued for longer than the limit."""
     return _result(watch_runs(context.instance, settings))
 
 
@@ -69,8 +63,8 @@ def no_run_hangs(
 def no_run_failed(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """The last run of each job and day did not fail, but where a failed check says why and raises
-    the alarm itself.
+    """The last run of each job and day succeeded. Runs that a failed check explains are left out,
+    because the check raises the alarm.
     """
     return _result(watch_failures(context.instance, settings))
 
@@ -79,7 +73,7 @@ def no_run_failed(
 def api_serves_the_champion(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """The API answers by the version and the bundle that the champion asset names."""
+    """The API serves the version and bundle of the champion asset."""
     return _result(watch_api(context.instance, settings))
 
 
@@ -87,8 +81,8 @@ def api_serves_the_champion(
 def data_is_fresh(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """Every business day that is over was scored, up to the days that may be missing. Here the wall
-    clock counts: the question is whether today's file came.
+    """Every past business day is scored, except for the tolerated late days. Uses the wall clock,
+    because a file can be missing today.
     """
     return _result(watch_data(context.instance, settings))
 
@@ -98,7 +92,7 @@ CHECKS = (sensors_tick, no_run_hangs, no_run_failed, api_serves_the_champion, da
 watch = dg.define_asset_job(
     "watch",
     selection=dg.AssetSelection.checks(*(key for check in CHECKS for key in check.check_keys)),
-    description="Whether sensors, runs, API and data are alive.",
+    description="Checks that sensors, runs, API and data are alive.",
 )
 
 watch_schedule = dg.ScheduleDefinition(
@@ -106,36 +100,36 @@ watch_schedule = dg.ScheduleDefinition(
     job=watch,
     cron_schedule="*/10 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="The loop watches itself, every ten minutes.",
+    description="The checks on the loop, every ten minutes.",
 )
 
 
 def findings(instance: dg.DagsterInstance, settings: Settings) -> list[Finding]:
-    """All five, as they are now."""
+    """Current findings of the five checks."""
     watches = (watch_sensors, watch_runs, watch_failures, watch_api, watch_data)
     return [one(instance, settings) for one in watches]
 
 
 def unreadable(error: Exception) -> list[Finding]:
-    """What is found where Dagster's instance cannot be read: nobody knows whether anything
-    ticks.
+    """The findings for a Dagster instance that cannot be read: the state of the sensors is
+    unknown.
     """
     first = (str(error).strip().splitlines() or [""])[0]
-    told = f"Dagster's instance cannot be read: {type(error).__name__}: {first}"
-    return [Finding(loop_health.sensors_tick.__name__, False, told, "unreadable", "readable", 0)]
+    message = f"Dagster's instance cannot be read: {type(error).__name__}: {first}"
+    return [Finding(loop_health.sensors_tick.__name__, False, message, "unreadable", "readable", 0)]
 
 
 def watch_sensors(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
-    """Whether every sensor ticks."""
+    """Check that every sensor ticks."""
     return loop_health.sensors_tick(sensor_beats(instance, SENSORS), time.time(), LATE_TICK_SECONDS)
 
 
 def sensor_beats(
-    instance: dg.DagsterInstance, watched: Sequence[dg.SensorDefinition]
+    instance: dg.DagsterInstance, definitions: Sequence[dg.SensorDefinition]
 ) -> list[SensorBeat]:
-    """The last sign of life of each sensor."""
+    """The last tick of each sensor."""
     beats = []
-    for sensor in watched:
+    for sensor in definitions:
         running, ticks = event_log.sensor_ticks(instance, sensor.name)
         error = None
         if ticks and ticks[0].status is TickStatus.FAILURE:
@@ -150,7 +144,7 @@ def sensor_beats(
 
 
 def watch_runs(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
-    """Whether a run hangs."""
+    """Check for hanging runs."""
     records = instance.get_run_records(dg.RunsFilter(statuses=event_log.IN_FLIGHT))
     return loop_health.no_run_hangs(
         [_beat(record) for record in records], time.time(), HANGING_RUN_MINUTES
@@ -158,13 +152,13 @@ def watch_runs(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
 
 
 def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:
-    """Whether a run failed, and neither a later run of the same job and day nor a failed check says
-    more. A run on a day without a file is no failure of the loop: only a file could make it
-    succeed, and when one lands the day runs by itself.
+    """Check for failed runs that neither a later run of the same job and day nor a failed check
+    explains. Runs of a day without files are left out: only a new file can make them succeed, and
+    it starts a run itself.
     """
     since = datetime.datetime.now(datetime.UTC) - FAILURES_SINCE
-    wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
-    records = instance.get_run_records(wanted, limit=FAILURES_LOOKED_AT)
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    records = instance.get_run_records(failed, limit=FAILURES_LIMIT)
     explained = {one.run_id for one in event_log.failed_evaluations(instance, BLOCKING)}
     standing = [
         _beat(record)
@@ -177,7 +171,7 @@ def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:
 
 
 def _has_something_to_do(settings: Settings, run: dg.DagsterRun) -> bool:
-    """Whether a file lies where a run of a day reads; runs of no day always have."""
+    """True if the landing zone has a file for the run's day, or the run has no day."""
     day = run.tags.get(event_log.PARTITION_TAG)
     if day is None:
         return True
@@ -188,10 +182,10 @@ def _has_something_to_do(settings: Settings, run: dg.DagsterRun) -> bool:
 
 def _is_the_last(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     day = run.tags.get(event_log.PARTITION_TAG)
-    wanted = dg.RunsFilter(
+    same = dg.RunsFilter(
         job_name=run.job_name, tags={event_log.PARTITION_TAG: day} if day else None
     )
-    return [later.run_id for later in instance.get_runs(wanted, limit=1)] == [run.run_id]
+    return [later.run_id for later in instance.get_runs(same, limit=1)] == [run.run_id]
 
 
 def _beat(record: dg.RunRecord) -> RunBeat:
@@ -203,7 +197,7 @@ def _beat(record: dg.RunRecord) -> RunBeat:
 
 
 def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:
-    """Whether the API serves the champion; it is given the seconds that it may take to follow."""
+    """Check that the API serves the champion, allowing it the time to follow a change."""
     url = settings.watch_api_url or settings.api_url
     if url.lower() == NO_API:
         return loop_health.api_serves_the_champion(None, None, None, None)
@@ -213,16 +207,16 @@ def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:
         if in_force is None:
             return loop_health.api_serves_the_champion(None, None, url, None)
         answer: ApiAnswer = loop_health.ask_api(url)
-        found = loop_health.api_serves_the_champion(
+        finding = loop_health.api_serves_the_champion(
             in_force.model_version, in_force.bundle_sha256, url, answer
         )
-        if found.passed or time.monotonic() > ends:
-            return found
+        if finding.passed or time.monotonic() > ends:
+            return finding
         time.sleep(1)
 
 
 def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
-    """Whether the data is fresh."""
+    """Check that the data is fresh."""
     today = datetime.datetime.now(datetime.UTC).date()
     return loop_health.data_is_fresh(
         event_log.day_of_data(instance),
@@ -232,10 +226,10 @@ def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     )
 
 
-def _result(found: Finding) -> dg.AssetCheckResult:
-    return watched_result(found.check, passed=found.passed, **said(found))
+def _result(finding: Finding) -> dg.AssetCheckResult:
+    return check_result(finding.check, passed=finding.passed, **values_of(finding))
 
 
-def said(found: Finding) -> dict[str, Any]:
-    """What a finding says, as a watched check says it."""
-    return {name: getattr(found, name) for name in ("summary", "observed", "threshold", "rows")}
+def values_of(finding: Finding) -> dict[str, Any]:
+    """The values of a finding that a check's result contains."""
+    return {name: getattr(finding, name) for name in ("summary", "observed", "threshold", "rows")}

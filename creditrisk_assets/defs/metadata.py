@@ -1,4 +1,4 @@
-"""How figures, pictures and rows are shown in the Dagster UI."""
+"""Metadata for the Dagster UI: figures, pictures, tables and typed records."""
 
 import base64
 import math
@@ -16,12 +16,12 @@ OWNERS = ["team:credit-risk"]
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
-    """A PNG shown in place."""
+    """A PNG as inline Markdown."""
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
 def record(values: BaseModel) -> dict[str, dg.JsonMetadataValue]:
-    """A typed record of the day, for `event_log` to read."""
+    """A typed record of the day, which `event_log` reads."""
     return {KEY: dg.MetadataValue.json(values.model_dump(mode="json"))}
 
 
@@ -32,12 +32,11 @@ def table(
 
     Args:
         frame: the rows.
-        rows: how many of them.
-        compared: the columns of a figure and of its limit, which are shown with the digits that
-            tell them apart.
+        rows: limit on the rows.
+        compared: columns of a figure and its limit, shown with enough digits to differ.
     """
     if compared is not None:
-        shown = [_told_apart(*values) for values in frame[list(compared)].itertuples(index=False)]
+        shown = [_format_apart(*values) for values in frame[list(compared)].itertuples(index=False)]
         frame = frame.assign(
             **{name: [row[place] for row in shown] for place, name in enumerate(compared)}
         )
@@ -52,7 +51,7 @@ def table(
 
 
 def figures(values: Mapping[str, float], prefix: str = "") -> dict[str, float | int]:
-    """Numbers as metadata; counts as whole numbers, undefined ones left out."""
+    """Numbers as metadata: counts as integers, without undefined values."""
     return {
         f"{prefix}{name}": int(value) if name in ("rows", "bads") else value
         for name, value in values.items()
@@ -60,8 +59,10 @@ def figures(values: Mapping[str, float], prefix: str = "") -> dict[str, float | 
     }
 
 
-def _told_apart(figure: Any, limit: Any) -> tuple[Any, Any]:
-    """A figure and its limit as texts; as they are where one of them is no number."""
+def _format_apart(figure: Any, limit: Any) -> tuple[Any, Any]:
+    """A figure and its limit, formatted with enough digits to differ; unchanged if either is not a
+    number.
+    """
     if (
         isinstance(figure, float)
         and isinstance(limit, float)

@@ -1,11 +1,10 @@
-"""After a crash: runs whose process is gone.
+"""Recovery of runs whose process is gone after a crash.
 
-A code server executes its runs as child processes. When it is killed they die with it, but the
-event log still says STARTED, and until Dagster's run monitoring gives them up (an hour) they hold
-the pool of `champion` and keep the retrain waiting. A code server that starts knows that no run of
-an earlier one can be alive: it marks them as lost, and the sensor `lost_runs` asks for them again.
-Dagster's own retry cannot: it looks once, while the new server does not answer yet, and gives up
-for good.
+A code server executes its runs as child processes, which die with it. The event log still has them
+as STARTED, and until Dagster's run monitoring ends them (an hour) they occupy the pool of
+`champion` and block the retrain. A starting code server knows that the runs of earlier servers are
+dead: it marks them as lost, and the sensor `lost_runs` requests them again. Dagster's own retry
+fails here: it tries once, while the new server does not answer yet.
 """
 
 import datetime
@@ -19,33 +18,31 @@ from creditrisk_assets.settings import Settings
 
 LAUNCHED_BY_CODE_SERVER_TAG = ".dagster/grpc_info"
 RETRIES_TAG = "dagster/max_retries"
-"""Dagster's own."""
+"""Dagster's own tags."""
 
 LOST_TAG = "creditrisk/lost"
-"""On a run that ended because its code server did."""
+"""Tag of a run that ended because its code server did."""
 AGAIN_OF_TAG = "creditrisk/again_of"
-"""On a run that is asked for again: the lost one."""
+"""Tag of a repeated run: the id of the lost one."""
 TRIES_TAG = "creditrisk/tries"
 
 TRIES_LIMIT = 3
-"""A run that takes its code server with it so often is asked for no more; the alarm of
-`no_run_failed` goes on.
-"""
+"""A run that was lost this often is not repeated; the alarm of `no_run_failed` stays open."""
 LOST_SINCE = datetime.timedelta(days=1)
-ITS_OWN = ("dagster/", ".dagster/", "creditrisk/lost")
-"""Beginnings of tags that are about a run and not about what it is for."""
+OWN_TAG_PREFIXES = ("dagster/", ".dagster/", "creditrisk/lost")
+"""Prefixes of tags that describe the lost run itself; a repeated run does not take them over."""
 
-ASKED_FOR_AGAIN = (train, retrain, score_production, assess_performance, audit)
-"""The jobs; what a person materialized in the UI is the person's to start again."""
+REPEATED_JOBS = (train, retrain, score_production, assess_performance, audit)
+"""Jobs whose lost runs are repeated; runs that a person started in the UI are not."""
 
 
 def end_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs of a former code server as lost and failed; to be called before a new one starts.
+    """Mark runs of an earlier code server as lost and failed. Call this before a new server starts.
 
-    Runs that a person executes in a process of their own are left alone.
+    Runs that a person executes in a separate process are left alone.
 
     Returns:
-        Their ids. The sensor `lost_runs` asks for them again.
+        Ids of the marked runs, which the sensor `lost_runs` requests again.
     """
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
     orphans = [
@@ -59,28 +56,28 @@ def end_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 @dg.sensor(
-    jobs=ASKED_FOR_AGAIN, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING
+    jobs=REPEATED_JOBS, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING
 )
 def lost_runs(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],  # noqa: ARG001
 ) -> dg.SensorResult:
-    """A run that ended because its code server was killed is asked for again, with its day and its
-    tags, up to three times. The resource `settings` is wanted for its comparison of stores.
+    """Repeats runs that ended because their code server was killed, with their day and tags, up to
+    three times. The resource `settings` is required for its comparison of stores.
     """
     since = datetime.datetime.now(datetime.UTC) - LOST_SINCE
-    wanted = dg.RunsFilter(
+    marked = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE], tags={LOST_TAG: "true"}, updated_after=since
     )
-    jobs = {job.name for job in ASKED_FOR_AGAIN}
-    lost = [run for run in context.instance.get_runs(wanted) if run.job_name in jobs]
+    jobs = {job.name for job in REPEATED_JOBS}
+    lost = [run for run in context.instance.get_runs(marked) if run.job_name in jobs]
     requests, given_up = [], 0
     for run in lost:
         tries = int(run.tags.get(TRIES_TAG, "1"))
         if tries >= TRIES_LIMIT:
             given_up += 1
         elif not _has_successor(context.instance, run):
-            requests.append(_again(run, tries))
+            requests.append(_repeat(run, tries))
     if requests:
         return dg.SensorResult(run_requests=requests)
     return dg.SensorResult(
@@ -89,9 +86,9 @@ def lost_runs(
     )
 
 
-def _again(run: dg.DagsterRun, tries: int) -> dg.RunRequest:
+def _repeat(run: dg.DagsterRun, tries: int) -> dg.RunRequest:
     about: Mapping[str, str] = {
-        name: value for name, value in run.tags.items() if not name.startswith(ITS_OWN)
+        name: value for name, value in run.tags.items() if not name.startswith(OWN_TAG_PREFIXES)
     }
     return dg.RunRequest(
         run_key=f"again:{run.run_id}",
@@ -102,13 +99,13 @@ def _again(run: dg.DagsterRun, tries: int) -> dg.RunRequest:
 
 
 def _has_successor(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the same job of the same day runs, or has run since."""
+    """True if the same job of the same day is running or has succeeded since."""
     day = run.tags.get(PARTITION_TAG)
-    wanted = dg.RunsFilter(
+    same = dg.RunsFilter(
         job_name=run.job_name,
         tags={PARTITION_TAG: day} if day else None,
         statuses=[*IN_FLIGHT, dg.DagsterRunStatus.SUCCESS],
     )
-    latest = instance.get_run_records(wanted, limit=1)
+    latest = instance.get_run_records(same, limit=1)
     lost = instance.get_run_records(dg.RunsFilter(run_ids=[run.run_id]), limit=1)
     return bool(latest) and latest[0].create_timestamp > lost[0].create_timestamp

@@ -1,9 +1,9 @@
-"""How the day's decisions turned out: the asset `performance_report` and the checks on it.
+"""The asset `performance_report`, which compares a day's decisions with their outcomes, and the
+checks on it.
 
-Each day of decisions is a vintage. Its report keeps the figures of the day alone and of the last
-days of the same champion together (14, 7 and 3 of them, unless the settings say otherwise), which
-come from the frames that are stored of the days before it: no row of theirs is read again. The
-checks do not block: there is nothing after them to stop.
+Each day of decisions is a vintage. Its report has the figures of the day alone and of the last days
+of the same champion together (14, 7 and 3 days by default). The figures of earlier days come from
+their stored reports; their rows are not read again. The checks do not block: no step follows them.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.drift import scored_by
 from creditrisk_assets.defs.event_log import latest_day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 PD = "default_probability"
 
 HISTORY_DAYS = 60
-"""Days before the day whose stored reports are looked at: for the days together, the chart, and
-how good estimates were.
+"""Earlier days whose stored reports are read: for the pooled days, the chart, and the accuracy of
+the estimates.
 """
 
 ABOUT = (
@@ -42,7 +42,7 @@ ABOUT = (
     "validation_roc_auc",
     "validation_roc_auc_standard_error",
 )
-"""Columns of a stored report that are no figures of matured rows."""
+"""Columns of a stored report other than figures of matured rows."""
 
 FiguresByDay = dict[str, dict[str, float]]
 """Figures of matured rows by day of decision, the oldest first."""
@@ -61,10 +61,10 @@ def performance_report(
     outcomes: pd.DataFrame,
     settings: dg.ResourceParam[Settings],
 ) -> dg.Output[pd.DataFrame]:
-    """How the day's decisions turned out, on the rows whose outcome has arrived, beside what the
-    champion that made them showed at validation and what its PDs promised of the same rows; and how
-    good such promises have been. Customers that this champion has learned from, and decisions of
-    another version on the same day, are counted and are no performance.
+    """Compares the day's decisions with the outcomes that have arrived: realised figures beside
+    those of the champion at validation and those that its PDs imply for the same rows, and the
+    accuracy of past estimates. Customers in the champion's training rows and decisions of other
+    versions are counted and left out.
     """
     from creditrisk_assets.governance.policy import grade_table
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
@@ -157,9 +157,8 @@ def performance_report(
 def ranking_is_as_at_validation(
     performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """The AUC of the matured rows, of the day alone and of days together, has not fallen below
-    validation by more than chance and more than the floor. Does not block: there is nothing after
-    it to stop.
+    """The AUC of the matured rows, of the day alone and of pooled days, is not below validation by
+    more than chance and the floor. Does not block: no step follows it.
     """
     from creditrisk_assets.monitoring.performance import ranking_tests
 
@@ -178,8 +177,8 @@ def ranking_is_as_at_validation(
 def default_rate_is_as_predicted(
     performance_report: pd.DataFrame, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """Bads came at the rate that the PDs said, in the day alone and in days together, up to
-    chance and the floor. Does not block: there is nothing after it to stop.
+    """The bad rate agrees with the mean PD, for the day alone and for pooled days, up to chance and
+    the floor. Does not block: no step follows it.
     """
     from creditrisk_assets.monitoring.performance import level_tests
 
@@ -197,7 +196,7 @@ CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
 
 
 def _earlier_days(settings: Settings, day: str, version: str) -> FiguresByDay:
-    """What is stored of the matured days before a day that one champion scored."""
+    """Stored figures of the matured days before a day that the same champion scored."""
     days: FiguresByDay = {}
     for back in range(HISTORY_DAYS, 0, -1):
         earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
@@ -208,7 +207,7 @@ def _earlier_days(settings: Settings, day: str, version: str) -> FiguresByDay:
             continue
         if (
             "days" in stored.columns and stored["model_version"].iloc[0] == version
-        ):  # an older report keeps other figures
+        ):  # older reports have other figures
             days[earlier] = _figures(stored.iloc[0])
     return days
 
@@ -218,7 +217,7 @@ def _spans(report: pd.DataFrame) -> dict[int, dict[str, float]]:
 
 
 def _figures(row: "pd.Series[Any]") -> dict[str, float]:
-    """The figures of one span, without those that do not exist."""
+    """The defined figures of one span."""
     return {str(name): float(value) for name, value in row.dropna().items() if name not in ABOUT}
 
 
@@ -235,7 +234,7 @@ def _performance_result(
         {"days": number, "rows": rows, **vars(tests[number])}
         for number, rows in zip(report["days"], report["rows"], strict=True)
     ]
-    return watched_result(
+    return check_result(
         check,
         passed=all(one.passed for one in tests.values()),
         summary=test.explanation
@@ -254,8 +253,8 @@ def _performance_result(
 
 
 def _vintages(figures_by_day: FiguresByDay, misses: pd.DataFrame) -> pd.DataFrame:
-    """Days for people, the latest first: realised figures with 95 % intervals, what was estimated
-    of the same rows, and by how many standard errors that was wrong.
+    """Table of the days, latest first: realised figures with 95 % intervals, the estimates for the
+    same rows, and their errors in standard errors.
     """
     from creditrisk_assets.modelling.fairness import jeffreys_interval
     from creditrisk_assets.modelling.metrics import normal_estimate

@@ -1,5 +1,5 @@
-"""A production day: the assets `production_batch`, `production_scores`, `outcomes`, one partition a
-day.
+"""The assets of a production day: `production_batch`, `production_scores` and `outcomes`, with one
+partition a day.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from creditrisk_assets.scoring.bundle import Bundle
 
 SCORING_BATCH_ROWS = 65_536
-"""Rows that are in memory at once while a day is scored."""
+"""Rows in memory at once while a day is scored."""
 
 
 def _reconciles(asset: str) -> dg.AssetCheckSpec:
@@ -43,7 +43,7 @@ def _reconciles(asset: str) -> dg.AssetCheckSpec:
         blocking=True,
         partitions_def=DAYS,
         description="For each file: rows in = accepted + rejected + exact duplicates. Blocks: a "
-        "row that is in neither place is lost.",
+        "row in none of the three is lost.",
     )
 
 
@@ -70,8 +70,8 @@ def _mostly_accepted(asset: str) -> dg.AssetCheckSpec:
 def production_batch(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> Iterator[dg.Output[ParquetRows] | dg.AssetCheckResult]:
-    """The day's customers as they landed, validated row by row against the contract; bad rows go to
-    quarantine with a reason.
+    """The day's customers as they landed, validated row by row against the contract; rejected rows
+    go to the quarantine with a reason.
     """
     from creditrisk_assets.landing.ingestion import ingest
 
@@ -82,7 +82,7 @@ def production_batch(
         yield dg.Output(
             ParquetRows(ingested.accepted_file),
             metadata=_accounting(
-                ingested, _quarantined(ingested, settings, day, "production_batch")
+                ingested, _write_quarantine(ingested, settings, day, "production_batch")
             ),
             data_version=dg.DataVersion(_file_digest(ingested.accepted_file)),
         )
@@ -102,10 +102,10 @@ def production_scores(
     production_batch: ParquetRows,
     settings: dg.ResourceParam[Settings],
 ) -> Iterator[dg.Output[ParquetRows]]:
-    """The day's decisions as they were acted on: each customer's fields with decision id, PD,
-    score, prediction, reasons, and the model version, bundle and cut-off that made them. A record
-    that was decided before keeps its first decision, whichever version is champion now; new and
-    corrected records are decided by the champion in force. Every scoring is also kept for ever.
+    """The day's decisions in effect: each customer's fields with decision id, PD, score,
+    prediction, reasons, model version, bundle and cut-off. A record that was decided before has its
+    first decision, whichever version is champion now; the champion in force decides on new and
+    corrected records. Every scoring is archived.
     """
     from creditrisk_assets.decisions import sets
     from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -130,13 +130,13 @@ def production_scores(
             rows=rows,
             file_sha256=_file_digest(scored),
         )
-        kept = sets.store_set(
-            settings.decisions, Path(shutil.copyfile(scored, folder / "kept.parquet")), scoring
+        new_set = sets.store_set(
+            settings.decisions, Path(shutil.copyfile(scored, folder / "stored.parquet")), scoring
         )
         scorings = [
             one
             for one in sets.scorings_of(settings.decisions, day)
-            if (one.number or 0) <= (kept.number or 0)
+            if (one.number or 0) <= (new_set.number or 0)
         ]
         record = _record_of_day(settings, scorings, scored, folder / "record.parquet")
         made_by, means = _summary(record)
@@ -146,7 +146,7 @@ def production_scores(
             if one.champion.model_version == made_by[0]["model_version"]
         )
         latest = (
-            f"scoring {kept.number} of the day, by version {in_force.model_version} at cut-off "
+            f"scoring {new_set.number} of the day, by version {in_force.model_version} at cut-off "
             f"{in_force.rule.cut_off:.4f}"
         )
         yield dg.Output(
@@ -169,13 +169,13 @@ def production_scores(
 def _record_of_day(
     settings: Settings, scorings: "list[DecisionSet]", scored: Path, path: Path
 ) -> Path:
-    """The file of a day's decisions as they were acted on.
+    """The file of a day's decisions in effect.
 
     Args:
-        settings: where decisions are.
-        scorings: of the day, in their order; the present one is the last.
-        scored: file of the present one.
-        path: where another file may be written.
+        settings: the archive of decisions.
+        scorings: scorings of the day in order, the present one last.
+        scored: file of the present scoring.
+        path: path for a new file.
     """
     from creditrisk_assets.decisions.day_record import write_day_record
     from creditrisk_assets.decisions.sets import verified_file
@@ -195,8 +195,8 @@ def _record_of_day(
 
 
 def _summary(record: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """By which versions, bundles and cut-offs a day's decisions were made, the one that made most
-    of them first, each with its rows; and means over the day.
+    """Rows of each version, bundle and cut-off, the version with the most rows first, and means
+    over the day.
     """
     by = ["model_version", "bundle_sha256", "cut_off"]
     figures = {
@@ -233,7 +233,7 @@ def _decide(
     bundle: "Bundle",
     in_force: ChampionRecord,
 ) -> int:
-    """Write the decisions on a day's rows to a file; how many."""
+    """Write the decisions on a day's rows to a file and return their number."""
     from creditrisk_assets.decisions import sets
 
     rows, writer = 0, None
@@ -273,9 +273,9 @@ def outcomes(
     production_batch: ParquetRows | None,
     settings: dg.ResourceParam[Settings],
 ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
-    """Who of the day's customers defaulted in the performance window: labels that arrive later,
-    partly, in any order, or corrected. Every version is kept; the last counts. An outcome of a
-    customer that is not in the day's batch is quarantined.
+    """Defaults of the day's customers in the performance window: labels that arrive later, in
+    parts, in any order, or corrected. Every version is stored; the last counts. Outcomes of
+    customers outside the day's batch go to the quarantine.
     """
     from creditrisk_assets.landing.ingestion import ingest
     from creditrisk_assets.portfolio.outcomes import VERSION, current_versions, merge_versions
@@ -296,9 +296,11 @@ def outcomes(
             known_customers=customers,
         )
         observed = pd.read_parquet(ingested.accepted_file)
-        quarantine = _quarantined(ingested, settings, day, "outcomes")
+        quarantine = _write_quarantine(ingested, settings, day, "outcomes")
     versions = merge_versions(
-        _kept(stored_path(settings.storage, "outcomes", day)), observed, portfolio.identifier
+        _stored_versions(stored_path(settings.storage, "outcomes", day)),
+        observed,
+        portfolio.identifier,
     )
     current = current_versions(versions, portfolio.identifier)
     yield dg.Output(
@@ -318,8 +320,8 @@ def outcomes(
     yield from _checks(ingested, settings, day, "outcomes")
 
 
-def _kept(path: UPath) -> pd.DataFrame | None:
-    """The versions that are kept of a day, or None before the first."""
+def _stored_versions(path: UPath) -> pd.DataFrame | None:
+    """The stored versions of a day's outcomes; None before the first."""
     if not path.exists():
         return None
     with path.open("rb") as file:
@@ -344,12 +346,10 @@ def _landed_files(folder: UPath) -> list[UPath]:
     return [file.path for file in listing.files]
 
 
-def _quarantined(
+def _write_quarantine(
     ingested: "IngestResult", settings: Settings, day: str, asset: str
 ) -> UPath | None:
-    """Put a day's rejected rows where people find them; with nothing rejected, an older file is
-    removed.
-    """
+    """Write a day's rejected rows to the quarantine; without any, an older file is removed."""
     path = settings.quarantine / day / f"{asset}.csv"
     if ingested.rejected_file is None:
         path.unlink(missing_ok=True)
@@ -361,7 +361,7 @@ def _quarantined(
 def _accounting(
     ingested: "IngestResult", quarantine: UPath | None
 ) -> dict[str, dg.MetadataValue | str | int]:
-    """Where every row went."""
+    """Metadata that account for every row."""
     return {
         "dagster/row_count": ingested.rows,
         "rows_in": ingested.rows_in,
@@ -386,7 +386,7 @@ def _first_rejected(ingested: "IngestResult") -> dg.MetadataValue | str:
 
 
 def _why_rejected(ingested: "IngestResult", day: str, asset: str) -> str:
-    """The first reason, and where all of them are."""
+    """The first reason and the place of all of them."""
     if ingested.first_rejected.empty:
         return "no file has a row"
     first = ingested.first_rejected.iloc[0]
@@ -401,7 +401,7 @@ def _checks(
     ingested: "IngestResult", settings: Settings, day: str, asset: str
 ) -> Iterator[dg.AssetCheckResult]:
     broken = [file.file for file in ingested.files if not file.holds]
-    yield watched_result(
+    yield check_result(
         _reconciles(asset).name,
         passed=not broken,
         summary=f"rows are missing in {', '.join(broken)}"
@@ -420,7 +420,7 @@ def _checks(
     else:
         rejected, allowed = format_with_limit(share, limit, ".1%")
         summary = f"{rejected} of {ingested.rows_in:,} rows rejected, limit {allowed}"
-    yield watched_result(
+    yield check_result(
         _mostly_accepted(asset).name,
         passed=passed,
         summary=summary if passed else f"{summary}; {_why_rejected(ingested, day, asset)}",

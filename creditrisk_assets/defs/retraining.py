@@ -1,5 +1,5 @@
-"""What the retrain policy looks at, gathered from the event log, and its answer; for the sensor and
-for `creditrisk status`.
+"""The retrain decision: collects the policy's inputs from the event log, for the sensor and for
+`creditrisk status`.
 """
 
 from functools import lru_cache
@@ -21,11 +21,11 @@ from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 
 EVIDENCE_DAYS = 4 * BUDGET_DAYS
-"""Days that were assessed lately and are looked back at: more than any setting needs."""
+"""Assessed days that are read; no setting needs more."""
 
 
 def retrain_decision(instance: dg.DagsterInstance, settings: Settings) -> Decision:
-    """Whether failed checks start a retrain now, of which kind, and why."""
+    """Decide whether failed checks start a retrain now, of which kind, and give the reason."""
     in_force = event_log.champion_in_force(instance)
     version = in_force.model_version if in_force else None
     excluded = event_log.champion_training_days(instance)
@@ -59,8 +59,8 @@ def _cause(one: event_log.Evaluation) -> Cause:
 
 
 def history_mark(instance: dg.DagsterInstance) -> str:
-    """Changes whenever something has happened that the decision may depend on: a run began, went on
-    or ended, or the champion was moved by hand. Found in the same time however long the log is.
+    """A mark that changes with each event that can affect the decision: a run starts, continues or
+    ends, or a command changes the champion. Its cost does not depend on the length of the log.
     """
     moved = [
         record.storage_id

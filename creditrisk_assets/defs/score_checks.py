@@ -1,7 +1,6 @@
-"""What the day's decisions say before any outcome is known: the checks on `production_scores`, and
-what is estimated from the PDs.
+"""The checks on `production_scores` that need no outcomes, and the estimates from the PDs.
 
-The checks do not block: the decisions were made, and whoever reads them must know.
+The checks do not block: the decisions are already made, and their readers need the warning.
 """
 
 import dataclasses
@@ -18,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from creditrisk_assets.defs.check_results import watched_result
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import table
 from creditrisk_assets.defs.partitions import DAYS
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 FAIRNESS_DAYS = 30
-"""Days that are looked back at until there are enough decisions to watch groups by."""
+"""Days that are searched for enough decisions to compare groups."""
 
 PD, PREDICTION, VERSION, BUNDLE = (
     "default_probability",
@@ -45,7 +44,7 @@ PD, PREDICTION, VERSION, BUNDLE = (
 
 def estimates_of(probability: FloatArray) -> dict[str, float]:
     """Figures that the PDs of a day imply: `estimated_<figure>` with its standard error.
-    `probability_of` reads the PDs of a file of scores.
+    `probability_of` reads the PDs from a file of scores.
     """
     from creditrisk_assets.monitoring.estimated_performance import expected_performance
 
@@ -60,15 +59,15 @@ def estimates_of(probability: FloatArray) -> dict[str, float]:
 def estimated_performance_holds(
     production_scores: ParquetRows, settings: dg.ResourceParam[Settings]
 ) -> dg.AssetCheckResult:
-    """The AUC that the PDs of the day promise is not below that of validation by more than chance
-    and more than the floor. Takes the PDs to be right, so it sees another population and never
-    another concept. Does not block: the day is scored all the same.
+    """The AUC that the PDs of the day imply is not below that of validation by more than chance and
+    the floor. Assumes that the PDs are right, so it detects a change of population but no change of
+    concept. Does not block: the day is scored in either case.
     """
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS, expected_performance
     from creditrisk_assets.monitoring.performance import estimate_test
     from creditrisk_assets.scoring.bundle_store import BundleStore
 
-    version, bundle_sha256 = made_by(production_scores)
+    version, bundle_sha256 = deciding_model(production_scores)
     validation = BundleStore(settings.data_dir).load(bundle_sha256).manifest.metrics
     probability = probability_of(production_scores)
     expected = expected_performance(probability).get("roc_auc")
@@ -79,11 +78,11 @@ def estimated_performance_holds(
         "" if expected is None else f" [{expected.interval.low:.4f}, {expected.interval.high:.4f}]"
     )
     observed, limit = format_with_limit(test.observed, test.limit, ".4f")
-    told = f"estimated AUC {observed}{interval}, limit {limit}"
-    return watched_result(
+    estimate = f"estimated AUC {observed}{interval}, limit {limit}"
+    return check_result(
         "estimated_performance_holds",
         passed=test.passed,
-        summary=test.explanation if np.isnan(test.observed) else told,
+        summary=test.explanation if np.isnan(test.observed) else estimate,
         observed=test.observed,
         threshold=test.limit,
         rows=len(probability),
@@ -100,14 +99,14 @@ def live_decisions_treat_groups_alike(
     production_scores: ParquetRows,
     settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    """Fairness monitoring: no group of a protected field is approved less often than the
-    four-fifths line allows, beside the group that is approved most often, with its whole 95 %
-    interval. Of a small day the days before it by the same champion count with it. Proves no
-    compliance. Does not block: no cut-off is set by group, and people must look.
+    """Compares the approval rates of the groups of each protected field. Fails if a group's rate,
+    relative to the group with the highest, lies below the four-fifths line with its whole 95 %
+    interval. A small day is pooled with earlier days of the same champion. A pass is no evidence of
+    compliance. Does not block: cut-offs do not depend on groups, and a person must judge the case.
     """
     from creditrisk_assets.modelling.fairness import impact_by_group, under_line
 
-    version, _ = made_by(production_scores)
+    version, _ = deciding_model(production_scores)
     line = settings.policy.gate.fairness_floor
     days = list(_recent_decisions(production_scores, context.partition_key, version, settings))
     decided = pd.concat(days)
@@ -118,7 +117,7 @@ def live_decisions_treat_groups_alike(
     shown = [
         dataclasses.asdict(one) | {"flag": under_line(one.ratio, one.high, line)} for one in impacts
     ]
-    return watched_result(
+    return check_result(
         "live_decisions_treat_groups_alike",
         passed=not below,
         summary="no group is large enough to be judged"
@@ -147,16 +146,16 @@ def batch_equals_online(
     production_scores: ParquetRows,
     settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    """The day's batch gives the customers of the API the PDs that the API gave them, bit for bit,
-    where the same bundle decided on the same record. Does not block: the answers have left.
+    """The day's batch gives the same PDs as the API, bit for bit, wherever the same bundle decided
+    on the same record. Does not block: the API's answers are already sent.
     """
     from creditrisk_assets.decisions.sets import DecisionsError
 
-    version, _ = made_by(production_scores)
+    version, _ = deciding_model(production_scores)
     try:
         agreement = _agreement(production_scores, context.partition_key, settings)
     except DecisionsError as error:
-        return watched_result(
+        return check_result(
             "batch_equals_online",
             passed=False,
             summary=str(error),
@@ -179,7 +178,7 @@ def batch_equals_online(
     counts = {} if agreement is None else dataclasses.asdict(agreement)
     differing = counts.pop("differing", ())
     largest = counts.pop("largest", np.nan)
-    return watched_result(
+    return check_result(
         "batch_equals_online",
         passed=not differing,
         summary=summary,
@@ -196,11 +195,11 @@ def batch_equals_online(
 CHECKS = (estimated_performance_holds, live_decisions_treat_groups_alike, batch_equals_online)
 
 
-def made_by(scores: ParquetRows) -> tuple[str, str]:
-    """Version and bundle that made most of a day's decisions. Others made some where a file was
-    corrected after a promotion.
+def deciding_model(scores: ParquetRows) -> tuple[str, str]:
+    """Version and bundle of most of a day's decisions. A day has decisions of several versions if a
+    file was corrected after a promotion.
     """
-    counted: Counter[tuple[str, str]] = Counter()
+    rows: Counter[tuple[str, str]] = Counter()
     with scores.opened() as file:
         for batch in file.iter_batches(columns=[VERSION, BUNDLE]):
             for part in (
@@ -209,12 +208,12 @@ def made_by(scores: ParquetRows) -> tuple[str, str]:
                 .aggregate([([], "count_all")])
                 .to_pylist()
             ):
-                counted[part[VERSION], part[BUNDLE]] += part["count_all"]
-    return counted.most_common(1)[0][0]
+                rows[part[VERSION], part[BUNDLE]] += part["count_all"]
+    return rows.most_common(1)[0][0]
 
 
 def probability_of(scores: ParquetRows) -> FloatArray:
-    """The PDs of a day's scores, and no other column."""
+    """The PDs of a day's scores; reads no other column."""
     with scores.opened() as file:
         return np.asarray(file.read([PD]).column(0).to_numpy(), dtype=np.float64)
 
@@ -222,8 +221,8 @@ def probability_of(scores: ParquetRows) -> FloatArray:
 def _recent_decisions(
     scores: ParquetRows, day: str, version: str, settings: Settings
 ) -> Iterator[pd.DataFrame]:
-    """Protected fields and predictions of the day, then of the days before it by the same
-    champion until there are enough.
+    """Protected fields and predictions of the day, then of earlier days of the same champion until
+    there are enough rows.
     """
     columns = [*settings.portfolio.protected, PREDICTION]
     rows = 0
@@ -235,7 +234,7 @@ def _recent_decisions(
             else ParquetRows(stored_path(settings.storage, "production_scores", earlier))
         )
         try:
-            if back and made_by(stored)[0] != version:
+            if back and deciding_model(stored)[0] != version:
                 continue
             with stored.opened() as file:
                 decided = file.read(columns).to_pandas()
@@ -263,10 +262,10 @@ def _groups(decided: pd.DataFrame, settings: Settings) -> "Groups":
 
 
 def _agreement(scores: ParquetRows, day: str, settings: Settings) -> "OnlineAgreement | None":
-    """The API's decisions of the day beside its batch; None if it made none.
+    """The API's decisions of the day compared with its batch; None if the API made none.
 
     Raises:
-        DecisionsError: if what was kept of them was changed.
+        DecisionsError: if the archived decisions were changed.
     """
     from creditrisk_assets.decisions.sets import DECISION_ID, sets_of, verified_file
     from creditrisk_assets.monitoring.api_agreement import online_agreement
@@ -289,10 +288,10 @@ def _agreement(scores: ParquetRows, day: str, settings: Settings) -> "OnlineAgre
 
 
 def _rows_of(file: pq.ParquetFile, columns: Sequence[str], customers: pa.ChunkedArray) -> pa.Table:
-    """The rows of some customers, read batch by batch."""
-    identifier, wanted = columns[0], customers.unique()
+    """The rows of some customers, read in batches."""
+    identifier, chosen = columns[0], customers.unique()
     parts = [
-        batch.filter(pc.is_in(batch[identifier], wanted.cast(batch.schema.field(identifier).type)))
+        batch.filter(pc.is_in(batch[identifier], chosen.cast(batch.schema.field(identifier).type)))
         for batch in file.iter_batches(columns=list(columns))
     ]
     return pa.Table.from_batches(parts)

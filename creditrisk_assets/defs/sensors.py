@@ -1,6 +1,7 @@
-"""What happens by itself. A sensor gathers facts, asks a pure function, and translates the answer.
+"""Sensors that start runs. A sensor collects facts, calls a pure function, and translates its
+answer.
 
-`find_arrivals` decides which days are new, `retrain_policy.decide` whether to retrain and how.
+`find_arrivals` decides which days are new, `retrain_policy.decide` whether and how to retrain.
 """
 
 import json
@@ -20,8 +21,8 @@ from creditrisk_assets.settings import Settings
 
 INTERVAL_SECONDS = 5
 RUNS_PER_TICK = 200
-"""A tick has a minute, and reads the files of each day that it asks for; the others come with the
-next ticks.
+"""Limit of a tick, which has a minute and reads the files of each requested day; the next ticks
+request the other days.
 """
 
 UNDECIDED = "undecided"
@@ -35,8 +36,8 @@ UNDECIDED = "undecided"
 def new_production_partitions(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
-    """A new or changed file in the production landing zone gets its day validated, scored and
-    checked.
+    """Validates, scores and checks a day when a new or changed file of it is in the production
+    landing zone.
     """
     if event_log.champion_in_force(context.instance) is None:
         return dg.SensorResult(
@@ -55,9 +56,9 @@ def new_production_partitions(
 def new_outcome_partitions(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
-    """A new or changed file of outcomes gets its day's performance assessed, once the day has been
-    scored, and again when the day is scored again. Outcomes of a day that never landed are looked
-    at too, so that they are quarantined and not forgotten.
+    """Assesses a day's performance when a new or changed file of outcomes has landed and the day is
+    scored, and again when the day is scored again. Outcomes of a day that never landed are
+    processed too, so that they reach the quarantine.
     """
     from creditrisk_assets.landing.listing import list_day
 
@@ -99,10 +100,9 @@ def new_outcome_partitions(
 def retrain_on_drift(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:
-    """Failed drift or performance checks are weighed when there are outcomes; a recalibration or a
-    refit is started once for each cause, if the evidence asks for one and the policy allows it. As
-    long as nothing has happened the last answer stands. A changed policy is recorded in the ledger
-    first.
+    """Weighs failed drift and performance checks when outcomes exist, and starts one recalibration
+    or refit for each cause if the evidence and the policy call for it. The last answer stands until
+    something happens. A changed policy is recorded in the ledger first.
     """
     instance = context.instance
     record_policy(instance, settings)
@@ -138,7 +138,7 @@ def retrain_on_drift(
 
 
 STARTING = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
-"""The sensors that start runs."""
+"""The sensors that start runs for data and causes."""
 
 
 def _day_requests(
@@ -147,14 +147,14 @@ def _day_requests(
     seen: Seen,
     not_yet: Callable[[str], str | None],
 ) -> dg.SensorResult:
-    """One run for each day that is new or changed; its key is the day and the content, so a
-    corrected file runs again.
+    """A run for each new or changed day. Its key contains day and content, so a corrected file
+    starts another run.
 
     Args:
-        context: of the sensor.
-        memory: how each day looked that was dealt with; it becomes the cursor.
-        seen: what arrived on the days whose turn it is.
-        not_yet: the reason why a day must wait, or None.
+        context: context of the sensor.
+        memory: cursor with the stamp of each processed day; updated.
+        seen: result of the scan.
+        not_yet: returns the reason why a day must wait, or None.
     """
     from creditrisk_assets.landing.listing import content_digest
 

@@ -1,6 +1,9 @@
-"""What the loop has done, as plain values: for `creditrisk status`, the demo and the tests."""
+"""The status of the loop as plain values, for `creditrisk status`, the monitoring page, the demo
+and the tests, and the sensor that writes it for the monitoring page.
+"""
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,14 +16,14 @@ from dagster import (
 )  # re-exported: the demo holds one and imports no Dagster
 from dagster._core.scheduler.instigation import TickStatus
 
-from creditrisk_assets.defs import event_log, loop_checks, sensors
+from creditrisk_assets.defs import alerts, event_log, orphaned_runs, sensors
 from creditrisk_assets.defs.check_results import CHECKS
 from creditrisk_assets.defs.history import raw_data
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.defs.jobs import retrain
 from creditrisk_assets.defs.landing_scan import days_waiting, zone_problems
 from creditrisk_assets.defs.production import production_batch
-from creditrisk_assets.defs.retraining import retrain_decision
+from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.landing.history import History
 from creditrisk_assets.landing.ingestion import ValidatedRows
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
@@ -43,10 +46,16 @@ from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 
+INTERVAL_SECONDS = 10
+STATUS_AGE_SECONDS = 300.0
+"""Limit on the age of the written status: it contains messages of sensors, which change without any
+event.
+"""
+
 
 def open_instance(home: Path) -> DagsterInstance:
-    """The Dagster instance that a folder's `dagster.yaml` configures; the folder becomes
-    `DAGSTER_HOME` of this process.
+    """Open the Dagster instance of a folder with a `dagster.yaml`; sets `DAGSTER_HOME` of this
+    process to the folder.
 
     Raises:
         FileNotFoundError: if there is no `dagster.yaml`.
@@ -60,12 +69,11 @@ def open_instance(home: Path) -> DagsterInstance:
 
 
 def stored_history(home: Path, settings: Settings) -> History | None:
-    """The history that the models of a store have learned from, or None before `raw_data` was first
-    materialized.
+    """The training history of a store; None before the first materialization of `raw_data`.
 
     Args:
         home: folder of `dagster.yaml`.
-        settings: where the store is.
+        settings: the store.
     """
     import pandas as pd
 
@@ -75,19 +83,19 @@ def stored_history(home: Path, settings: Settings) -> History | None:
     path = settings.storage / f"{raw_data.key.to_python_identifier()}{ParquetIOManager.extension}"
     if event is None or event.asset_materialization is None or not path.exists():
         return None
-    said = event.asset_materialization.metadata
+    metadata = event.asset_materialization.metadata
     with path.open("rb") as file:
         rows = ValidatedRows(pd.read_parquet(file), pd.DataFrame(), (), ())
-    return History(rows, str(said["source"].value), str(said["sha256"].value))
+    return History(rows, str(metadata["source"].value), str(metadata["sha256"].value))
 
 
 def champion_in_force(instance: DagsterInstance) -> ChampionRecord | None:
-    """What the latest materialization of `champion` says, or None before the first."""
+    """The champion in the latest materialization of `champion`; None before the first."""
     return event_log.champion_in_force(instance)
 
 
 def daemon_is_up(instance: DagsterInstance, since: float) -> bool:
-    """Whether the sensor daemon has given a sign of life since a time."""
+    """True if the sensor daemon has sent a heartbeat since a time."""
     beat = instance.get_daemon_heartbeats().get("SENSOR")
     return beat is not None and beat.timestamp >= since
 
@@ -95,12 +103,12 @@ def daemon_is_up(instance: DagsterInstance, since: float) -> bool:
 def loop_status(
     instance: DagsterInstance, settings: Settings, last_days: int = DAYS_SHOWN
 ) -> LoopStatus:
-    """What the instance's event log and the landing zones say of the loop.
+    """The status of the loop, from the event log and the landing zones.
 
     Args:
         instance: the Dagster instance.
-        settings: where the landing zones are.
-        last_days: how many of the latest days.
+        settings: the landing zones.
+        last_days: number of the latest days.
     """
     landed = sorted(instance.get_materialized_partitions(production_batch.key))[-last_days:]
     moves = _moves(instance)
@@ -123,15 +131,40 @@ def loop_status(
         events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(failed_runs(instance)),
-        sensors=tuple(_sensor(instance, one.name) for one in loop_checks.SENSORS),
+        sensors=tuple(_sensor(instance, sensor.name) for sensor in SENSORS),
         landing_problems=tuple(zone_problems(settings)),
         dagster_url=settings.dagster_url,
         mlflow_url=settings.mlflow_url,
     )
 
 
+@dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+def status_for_people(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult:
+    """Writes the status for the monitoring page of the API when something has happened, at the
+    latest after five minutes. Starts no run.
+    """
+    mark, now = history_mark(context.instance), time.time()
+    earlier = json.loads(context.cursor) if context.cursor else {}
+    if earlier.get("mark") == mark and now - earlier["written"] < STATUS_AGE_SECONDS:
+        return dg.SensorResult(skip_reason="nothing has happened since the page was written")
+    loop_status(context.instance, settings).write(settings.reports)
+    cursor = json.dumps({"mark": mark, "written": now})
+    return dg.SensorResult(skip_reason="the monitoring page was written", cursor=cursor)
+
+
+SENSORS = (
+    *sensors.STARTING,
+    orphaned_runs.lost_runs,
+    alerts.deliver_alerts,
+    status_for_people,
+)
+"""Every sensor of the graph."""
+
+
 def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:
-    """One day as far as it has come."""
+    """The status of one day."""
     (status,) = _days(
         instance, settings, [day], failed_checks(instance), _validation(_moves(instance))
     )
@@ -144,7 +177,7 @@ def failed_checks(instance: DagsterInstance) -> list[event_log.Evaluation]:
 
 
 def sensors_idle_since(instance: DagsterInstance, since: float, ticks: int) -> bool:
-    """Whether each sensor has ticked so often since a time, and at the last tick asked for
+    """True if each sensor has ticked this often since a time and its last tick requested
     nothing.
     """
     for sensor in sensors.STARTING:
@@ -155,12 +188,12 @@ def sensors_idle_since(instance: DagsterInstance, since: float, ticks: int) -> b
 
 
 def unfinished_runs(instance: DagsterInstance) -> list[RunStatus]:
-    """Runs that are queued or going on."""
+    """Runs that are queued or in progress."""
     return runs(instance, event_log.IN_FLIGHT)
 
 
 def failed_runs(instance: DagsterInstance, limit: int = 5) -> list[RunStatus]:
-    """The latest runs that failed."""
+    """The latest failed runs."""
     return runs(instance, [dg.DagsterRunStatus.FAILURE], limit)
 
 
@@ -184,7 +217,7 @@ def runs(
 
 
 def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]:
-    """What the latest materializations of `champion` said, newest first."""
+    """The champions in the latest materializations of `champion`, newest first."""
     records = instance.fetch_materializations(event_log.CHAMPION, limit=limit).records
     return [
         ChampionRecord.from_metadata(dict(record.asset_materialization.metadata))
@@ -194,9 +227,7 @@ def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]
 
 
 def _cause(tags: Mapping[str, str]) -> str | None:
-    """Why a sensor started a run: first what decided, then the failed checks that asked for it,
-    counted.
-    """
+    """The cause in a run's tags: the evidence, then the failed checks with their number."""
     parts = [
         tags[name]
         for name in ("creditrisk/cause_evidence", "creditrisk/cause_values")
@@ -206,7 +237,7 @@ def _cause(tags: Mapping[str, str]) -> str | None:
 
 
 _Move = tuple[float, ChampionRecord, Mapping[str, Any], str]
-"""When, what was said of the champion, the values of the metadata, and the run."""
+"""Time, champion, metadata values and run id of a materialization of `champion`."""
 
 
 def _moves(instance: DagsterInstance) -> list[_Move]:
@@ -231,7 +262,7 @@ def _validation(moves: Sequence[_Move]) -> dict[str, float]:
 
 
 def _since(moves: Sequence[_Move]) -> float | None:
-    """When the version in force became champion."""
+    """The time at which the version in force became champion."""
     since = None
     for at, champion, _, _ in moves:
         if champion.model_version != moves[0][1].model_version:
@@ -241,19 +272,17 @@ def _since(moves: Sequence[_Move]) -> float | None:
 
 
 def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
-    """What was done about the champion, newest first: each verdict and move, and retrains that gave
-    none.
-    """
+    """Events of the champion, newest first: verdicts, commands, and retrains without a verdict."""
     tags = {
         run.run_id: run.tags
         for run in instance.get_runs(
             dg.RunsFilter(job_name=retrain.name), limit=event_log.HISTORY_LIMIT
         )
     }
-    told = []
+    events = []
     for at, champion, values, run_id in moves:
         of_run = tags.get(run_id, {})
-        told.append(
+        events.append(
             Event(
                 at=at,
                 day=of_run.get(event_log.LATEST_DAY_TAG) or values.get("day_of_data"),
@@ -273,7 +302,7 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
     ):
         run = record.dagster_run
         if run.run_id not in judged:
-            told.append(
+            events.append(
                 Event(
                     at=record.start_time or record.create_timestamp.timestamp(),
                     day=run.tags.get(event_log.LATEST_DAY_TAG),
@@ -284,7 +313,7 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
                     run_id=run.run_id,
                 )
             )
-    return sorted(told, key=lambda event: event.at, reverse=True)
+    return sorted(events, key=lambda event: event.at, reverse=True)
 
 
 def _days(
@@ -294,8 +323,8 @@ def _days(
     failed: Sequence[event_log.Evaluation],
     validation: Mapping[str, float],
 ) -> list[DayStatus]:
-    """Some days, as far as they have come; `validation` has the AUC at validation of each version
-    that was champion.
+    """The status of some days; `validation` has the AUC at validation of each version that was
+    champion.
     """
     if not days:
         return []
@@ -305,7 +334,7 @@ def _days(
     performances = event_log.records_of(instance, event_log.PERFORMANCE, days, PerformanceRecord)
     latest_day = event_log.day_of_data(instance)
     window = settings.portfolio.performance_window_days
-    found = []
+    statuses = []
     for day in days:
         batch = batches[day][0] if day in batches else None
         score = scores[day][0] if day in scores else None
@@ -317,7 +346,7 @@ def _days(
         if score is not None:
             version = score.model_version
             shown |= {"model_version": version, "validation_roc_auc": validation.get(version)}
-            if latest_day:  # by the clock of the data now, not when the outcomes came
+            if latest_day:  # by the data's clock now, not at the arrival of the outcomes
                 matured = performance.matured if performance else 0
                 waiting = maturity(score.rows, matured, day, latest_day, window)
                 shown |= dataclasses.asdict(waiting)
@@ -329,7 +358,7 @@ def _days(
             }
         if performance is not None:
             shown |= {name: performance.figures.get(name) for name in FROM_PERFORMANCE}
-        found.append(
+        statuses.append(
             DayStatus(
                 day=day,
                 alarms=tuple(_failed(one) for one in failed if one.partition == day),
@@ -345,7 +374,7 @@ def _days(
                 **shown,
             )
         )
-    return found
+    return statuses
 
 
 FROM_DRIFT = (

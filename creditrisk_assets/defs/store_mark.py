@@ -1,7 +1,7 @@
 """The mark of a store in its Dagster instance, and the resource `settings`, which compares it
 before any step or sensor reads.
 
-The mark lies beside the daemons' cursors, in whatever database Dagster uses.
+Dagster's database stores the mark among the daemons' cursors.
 """
 
 import dagster as dg
@@ -14,10 +14,10 @@ CHAMPION = dg.AssetKey("champion")
 
 
 def claim_instance(instance: dg.DagsterInstance, identity: Identity) -> None:
-    """Mark a Dagster instance as a store's, or find it marked.
+    """Mark a Dagster instance as a store's, or compare an existing mark.
 
     Raises:
-        StoreMismatch: if it belongs to another store.
+        StoreMismatch: if the instance belongs to another store.
     """
     marked = _mark_of(instance)
     if marked is not None:
@@ -33,8 +33,8 @@ def claim_instance(instance: dg.DagsterInstance, identity: Identity) -> None:
 
 
 def require_one_store(settings: Settings, instance: dg.DagsterInstance) -> None:
-    """Compare the settings' store with a Dagster instance. New ones get an identity, both or
-    neither.
+    """Compare the settings' store with a Dagster instance. A new pair receives an identity; a
+    marked instance without its store is an error.
 
     Raises:
         StoreMismatch: if they do not belong together.
@@ -50,8 +50,8 @@ def require_one_store(settings: Settings, instance: dg.DagsterInstance) -> None:
 
 
 def checked_settings(settings: Settings) -> dg.ResourceDefinition:
-    """The resource `settings`: given to a step or sensor only if its Dagster instance is the
-    store's own, and with the policy as its file is now.
+    """The resource `settings`, with the policy as its file is now. Its creation fails if the
+    Dagster instance belongs to another store.
     """
 
     def given(context: dg.InitResourceContext) -> Settings:

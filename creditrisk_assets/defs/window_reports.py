@@ -1,13 +1,11 @@
-"""A report over the last days instead of one: what `creditrisk report` and the job `window_reports`
-write.
-"""
+"""Reports over several days, written by `creditrisk report` and the job `window_reports`."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from creditrisk_assets.defs.drift import days_before, kept_reports, scored_by, write_report
+from creditrisk_assets.defs.drift import days_before, scored_by, stored_reports, write_report
 from creditrisk_assets.defs.event_log import day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.settings import Settings
@@ -16,26 +14,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WINDOWS = (7, 30)
-"""Days of the reports that are written every day."""
+"""Lengths, in days, of the reports that are written daily."""
 
 
 class NothingToReport(LookupError):
-    """There is no day to report on; the message says why."""
+    """No report is possible; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class WindowReport:
-    """What was written.
+    """A written report.
 
     Attributes:
         until: the last day.
-        days: how many days were asked for.
-        used: those of them that were scored by the model that scored the last.
+        days: requested number of days.
+        used: those of them that the model of the last day scored.
         rows: rows of these days.
         model_version: that model.
-        stability: a line for each column, of all those rows together.
-        html: the page.
-        url: where the API serves it.
+        stability: a line for each column, over all those rows.
+        html: path of the page.
+        url: address of the page at the API.
     """
 
     until: str
@@ -51,14 +49,14 @@ class WindowReport:
 def write_window_report(
     instance: dg.DagsterInstance, settings: Settings, days: int, until: str | None = None
 ) -> WindowReport:
-    """Report on the rows of some days together. The figures come from the counts that
-    `drift_report` has kept of all rows, the pictures from a sample over all days.
+    """Report on the rows of several days together. Figures come from the counts in `drift_report`,
+    which cover all rows; pictures come from a sample over all days.
 
     Args:
-        instance: knows which model scored the days.
-        settings: where the days are kept.
-        days: how many days back from the last, that one included.
-        until: the last day, by default the latest that was scored.
+        instance: the Dagster instance.
+        settings: the store of the days.
+        days: number of days up to and including the last.
+        until: the last day, by default the latest scored day.
 
     Raises:
         NothingToReport: if the last day has no drift report, or pictures are turned off.
@@ -77,28 +75,28 @@ def write_window_report(
         what = f"{last} was not scored" if last else "no day was scored yet"
         raise NothingToReport(f"{what}; valid: a day that `creditrisk status` lists")
     version, bundle = scored_by(settings, ParquetRows(scores))
-    found = kept_reports(settings, [last, *days_before(last, days - 1)], version)
-    if not found:
+    reports = stored_reports(settings, [last, *days_before(last, days - 1)], version)
+    if not reports:
         raise NothingToReport(
             f"the days up to {last} have no drift report; valid: days after the job "
             "score_production"
         )
     profile = reference_profile_of(bundle)
-    stability = window_stability(profile, [frame for _, frame in found], settings.policy.drift)
-    used = [day for day, _ in found]
+    stability = window_stability(profile, [frame for _, frame in reports], settings.policy.drift)
+    used = [day for day, _ in reports]
     files = [stored_path(settings.storage, "production_scores", day) for day in reversed(used)]
     folder = f"drift/windows/{last}/{days}"
     try:
-        drawn = report_on_rows(
+        report = report_on_rows(
             files, bundle, report_columns(stability), settings.policy.reports.rows
         )
     except (
         Exception
-    ) as error:  # the boundary to a library that draws: the days themselves were measured
+    ) as error:  # the drawing library may raise anything; the days are measured already
         raise NothingToReport(
             f"the report up to {last} cannot be drawn: {type(error).__name__}: {error}"
         ) from error
-    written = write_report(settings, folder, drawn)
+    written = write_report(settings, folder, report)
     return WindowReport(
         until=last,
         days=days,
@@ -115,7 +113,7 @@ def write_window_report(
 def write_window_reports(
     context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]
 ) -> None:
-    """The reports over the last 7 and 30 days of data."""
+    """Write the reports over the last 7 and 30 days of data."""
     for days in WINDOWS:
         try:
             report = write_window_report(context.instance, settings, days)
@@ -130,7 +128,7 @@ def write_window_reports(
 
 @dg.job(description="Evidently reports over the last 7 and 30 days of data.")
 def window_reports() -> None:
-    """What is run daily."""
+    """Run the daily window reports."""
     write_window_reports()
 
 

@@ -50,7 +50,7 @@ IntArray = NDArray[np.int64]
 T = TypeVar("T")
 
 Shadow = Callable[[Bundle, str], ShadowScores]
-"""Gives what a challenger said of live traffic, and the champion of a version."""
+"""Returns the shadow scores of a challenger on decisions of a champion's version."""
 
 LATENCY_REPEATS = 3
 """Repetitions of each golden request."""

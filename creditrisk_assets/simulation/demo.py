@@ -25,7 +25,7 @@ from creditrisk_assets import internal_http
 from creditrisk_assets.decisions.archive import ApiDecisions, find_decision
 from creditrisk_assets.decisions.replay import replay_decision, replay_set
 from creditrisk_assets.decisions.sets import sets_of, stored_decision
-from creditrisk_assets.defs import champion_commands, status
+from creditrisk_assets.defs import champion_records, status
 from creditrisk_assets.defs.status import DagsterInstance
 from creditrisk_assets.landing.history import read_history, simulator_of
 from creditrisk_assets.landing.listing import land
@@ -310,15 +310,13 @@ class _Demo:
             )
         wrong = [
             finding
-            for finding in champion_commands.verify(
-                self.instance, self.settings, every_version=True
-            )
+            for finding in champion_records.verify(self.instance, self.settings, every_version=True)
             if not finding.holds
         ]
         self._expect(
             not wrong,
             "ledger, MLflow alias, Dagster asset and the bundles of both champions agree",
-            "; ".join(f"{finding.what}: {finding.seen}" for finding in wrong),
+            "; ".join(f"{finding.claim}: {finding.observed}" for finding in wrong),
         )
 
     def _summary(self, caller: Caller) -> None:

@@ -139,7 +139,7 @@ def run_drill(
         plan: the scenario.
         data: a file of customers with outcomes: the history, whose held-out customers come day by
             day; without one, the portfolio's simulator.
-        daemon: use the real daemon and processes instead of stepping in this process.
+        daemon: use the real daemon and processes instead of the loop in this process.
         on_progress: called with days done, days in all, and the new alarms.
         history_rows: simulated customers for the first champion.
 

@@ -169,7 +169,7 @@ class ChampionHolder:
             record = self._file.in_force()
         except Exception as error:
             if self._current is None:
-                self._serve_last_known()
+                self._serve_newest_copy()
             return error_text(error)
         failed = self._failed_load
         if record is None or record == self._settled:
@@ -224,7 +224,7 @@ class ChampionHolder:
             return
         self._serve_fallback(record)
         if self._current is None:
-            self._serve_last_known()
+            self._serve_newest_copy()
 
     def _serve_copy(self, record: ChampionRecord) -> bool:
         """Serve the copy of a record's bundle, the same bytes, so not degraded.
@@ -242,7 +242,7 @@ class ChampionHolder:
             return False
         return True
 
-    def _serve_last_known(self) -> None:
+    def _serve_newest_copy(self) -> None:
         """Serve the newest champion of the history whose bundle has a copy."""
         any(self._serve_copy(past.record) for past in self._file.history())
 

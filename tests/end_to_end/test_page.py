@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from creditrisk_assets.defs.view import status_for_people
+from creditrisk_assets.defs.status import status_for_people
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.support.loop import Loop, api, customers
 from tests.support.policies import policy_of

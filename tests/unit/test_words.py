@@ -31,13 +31,24 @@ GONE = (
     "reference_population",
     "Watcher",
     "PastRecord",
+    "contender",
+    "said",
+    "proven",
+    "kept",
+    "hear",
+    "in_force_of",
+    "strangers",
+    "watched",
+    "watching",
+    "last_known",
+    "stepping",
 )
 """Words of the table that no product file has any more, as a word or as a part of a name."""
 
 GONE_MODULES = (
     *("watching", "watched", "watch_list", "loop_watch", "cli_watch", "watchman"),
     *("moves", "estimates", "windows", "recovery", "events", "zones"),
-    *("zone_memory", "repeats", "reading", "glimpse", "strangers"),
+    *("view", "zone_memory", "repeats", "reading", "glimpse", "strangers"),
     *("site", "stepping", "reference_population"),
     *("live", "segments", "keeper", "companion", "reader", "published", "last_known"),
     *("perimeter", "routes", "problems", "documentation", "documents", "look_up"),
@@ -48,7 +59,7 @@ GONE_MODULES = (
 PLAIN = (
     *("portfolio", "landing", "scoring", "decisions", "modelling", "monitoring", "governance"),
     *("simulation", "cli", "settings", "policy", "registry", "store", "storage", "job_runner"),
-    *("serving", "benchmarks", "tools"),
+    *("defs", "definitions", "serving", "benchmarks", "tools"),
 )
 """Rooms of creditrisk_assets, or whole packages, whose docstrings begin with no unnamed subject, and
 whose names are no bare participles.
@@ -57,10 +68,22 @@ whose names are no bare participles.
 PARTICIPLES = ("told", "kept", "proven", "said", "seen", "asked", "wanted", "taken", "given")
 FIELDS = {"given"}
 """The field of an answer to /what-if; its name is part of the API."""
+NAMED_LATER = {
+    ("creditrisk_assets/defs/landing_scan.py", "Seen"),
+    ("creditrisk_assets/defs/sensors.py", "seen"),
+    ("creditrisk_assets/defs/store_mark.py", "given"),
+}
+"""Names that are still participles, by file. Remove an entry when its name is gone."""
 
 PACKAGES = ("creditrisk_assets", "serving", "benchmarks", "tools")
 TEXT = (".py", ".md", ".toml", ".html", ".js", ".css", ".svg", ".json")
 SUBJECTS = ("who", "whoever", "somebody", "nobody", "what", "whatever")
+QUESTIONS = ("one", "why", "how", "where", "which", "whether")
+PLAIN_WITHOUT_QUESTIONS = (
+    *("defs", "definitions", "decisions", "cli", "settings", "policy", "registry", "store"),
+    *("storage", "job_runner", "serving"),
+)
+"""Rooms whose docstrings begin with no question word either."""
 
 ROW = re.compile(r"^\| (.+?) \| (.+?) \| (.+?) \|$", flags=re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -212,6 +235,19 @@ def test_no_docstring_of_a_room_begins_with_an_unnamed_subject(room: str) -> Non
     assert found == []
 
 
+@pytest.mark.parametrize("room", PLAIN_WITHOUT_QUESTIONS)
+def test_no_docstring_of_a_room_begins_with_a_question_word(room: str) -> None:
+    """Dagster shows the docstrings of assets, checks and sensors as their descriptions."""
+    found = [
+        f"{name}:{line}: {text.strip().splitlines()[0]}"
+        for name in code_files()
+        if room_of(name) == room
+        for line, text in docstrings_of((REPOSITORY / name).read_text(encoding="utf-8"))
+        if first_word(text) in QUESTIONS
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("room", PLAIN)
 def test_no_name_of_a_room_is_a_bare_participle(room: str) -> None:
     """`told` may be a callback, a message, a count or an answer."""
@@ -220,9 +256,20 @@ def test_no_name_of_a_room_is_a_bare_participle(room: str) -> None:
         for name in code_files()
         if room_of(name) == room
         for line, word in names_of((REPOSITORY / name).read_text(encoding="utf-8"))
-        if word.strip("_").lower() in PARTICIPLES and not (room == "serving" and word in FIELDS)
+        if word.strip("_").lower() in PARTICIPLES
+        and not (room == "serving" and word in FIELDS)
+        and (name, word) not in NAMED_LATER
     ]
     assert found == []
+
+
+def test_names_that_come_later_are_still_there() -> None:
+    names = {
+        (name, word)
+        for name in {name for name, _ in NAMED_LATER}
+        for _, word in names_of((REPOSITORY / name).read_text(encoding="utf-8"))
+    }
+    assert names >= NAMED_LATER
 
 
 def test_the_check_of_names_reads_all_kinds_of_them() -> None:

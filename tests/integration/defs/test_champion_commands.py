@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.decisions.sets import scorings_of, sets_of
 from creditrisk_assets.definitions import build_definitions
-from creditrisk_assets.defs import champion_commands, event_log
+from creditrisk_assets.defs import champion_commands, champion_records, event_log
 from creditrisk_assets.defs.sensors import retrain_on_drift
 from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.policy import Policy
@@ -77,7 +77,7 @@ def entries(loop: Loop) -> list[Entry]:
 def everything_agrees(loop: Loop) -> bool:
     return all(
         finding.holds
-        for finding in champion_commands.verify(loop.instance, loop.settings, every_version=True)
+        for finding in champion_records.verify(loop.instance, loop.settings, every_version=True)
     )
 
 
@@ -134,7 +134,7 @@ def test_a_rollback_is_one_command_that_the_api_follows_and_no_run_undoes(moved:
     assert {now, other} == {"1", "2"}
     assert (len(entries(moved)), last.after.model_version) == (before + 1, other)
     assert moved.champion().verdict == "rolled_back"
-    check = dg.AssetCheckKey(dg.AssetKey("champion"), champion_commands.RECORDS_AGREE)
+    check = dg.AssetCheckKey(dg.AssetKey("champion"), champion_records.RECORDS_AGREE)
     looked_at = moved.instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[
         check
     ]
@@ -353,7 +353,7 @@ def test_a_changed_policy_is_an_entry_of_the_ledger_and_every_record_still_agree
 
 
 def test_an_alias_moved_by_hand_is_an_alarm_until_the_next_run_of_champion(moved: Loop) -> None:
-    registry = champion_commands.registry_of(moved.settings)
+    registry = champion_records.registry_of(moved.settings)
     right = moved.champion().model_version
     wrong = ({"1", "2"} - {right}).pop()
     registry.set_champion(wrong)
@@ -474,14 +474,14 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
         killed = process(loop, KILLED + CHAMPION_ALONE, step)
         killed.communicate(timeout=120)
         assert killed.returncode == -signal.SIGKILL
-        registry = champion_commands.registry_of(loop.settings)
+        registry = champion_records.registry_of(loop.settings)
         assert (
             registry.champion_bundle() == registry.version(new if in_alias else old).bundle_sha256
         )
         assert entries(loop)[-1].after.model_version == new
         assert loop.champion().model_version == old  # what the API serves: the old one, whole
-        findings = champion_commands.verify(loop.instance, loop.settings, every_version=True)
-        assert all(finding.holds for finding in findings if "golden answers" in finding.what)
+        findings = champion_records.verify(loop.instance, loop.settings, every_version=True)
+        assert all(finding.holds for finding in findings if "golden answers" in finding.claim)
         assert not all(finding.holds for finding in findings)
         assert loop.make("champion").success
         assert loop.champion().model_version == new

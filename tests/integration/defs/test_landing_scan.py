@@ -15,9 +15,7 @@ def test_a_zone_that_cannot_be_looked_at_is_named_and_the_other_is_looked_at_all
     (tmp_path / "landing" / "production").write_text("a file where the zone should be")
     (tmp_path / "landing" / "outcomes" / "2026-1-5").mkdir(parents=True)
     first, second = zone_problems(Settings(data_dir=tmp_path))
-    assert first.startswith(
-        f"production: {tmp_path / 'landing' / 'production'} cannot be looked at: "
-    )
+    assert first.startswith(f"production: {tmp_path / 'landing' / 'production'} cannot be read: ")
     assert (
         second == "outcomes: '2026-1-5' is a date in another form; valid: a folder named YYYY-MM-DD"
     )
@@ -35,4 +33,4 @@ def test_a_store_that_does_not_answer_is_named(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     problems = zone_problems(Settings(data_dir="s3://nobody/here"))
     assert [problem.split(":")[0] for problem in problems] == ["production", "outcomes"]
-    assert all("cannot be looked at" in problem for problem in problems)
+    assert all("cannot be read" in problem for problem in problems)

@@ -22,7 +22,8 @@ from dagster_shared.error import DagsterError, SerializableErrorInfo
 
 from creditrisk_assets.defs import alerts, loop_checks
 from creditrisk_assets.defs.check_results import CHECKS
-from creditrisk_assets.defs.external_watch import look
+from creditrisk_assets.defs.external_watch import watch_once
+from creditrisk_assets.defs.status import SENSORS
 from creditrisk_assets.monitoring.alert_outbox import Outbox
 from creditrisk_assets.simulation.card_customers import simulate
 from tests.support.loop import Loop, api, checks
@@ -76,7 +77,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
     fresh: Loop, tmp_path: Path
 ) -> None:
     """Dagster itself says nothing of a sensor that fails."""
-    for sensor in loop_checks.SENSORS:
+    for sensor in SENSORS:
         ticked(fresh, sensor)
     found = checks(fresh.run("watch"))
     assert {name: one.passed for name, one in found.items()} == dict.fromkeys((*found,), True)
@@ -91,8 +92,8 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
         fresh.settings = fresh.settings.model_copy(
             update={"alert_webhook": type(fresh.settings)(alert_webhook=url).alert_webhook}
         )
-        assert alerts.tell(fresh.instance, fresh.settings).startswith("0 delivered")
-        ticked(fresh, loop_checks.SENSORS[1], TickStatus.FAILURE)
+        assert alerts.record_and_deliver(fresh.instance, fresh.settings).startswith("0 delivered")
+        ticked(fresh, SENSORS[1], TickStatus.FAILURE)
         failed = checks(fresh.run("watch"))["sensors_tick"]
         assert not failed.passed
         assert failed.severity is dg.AssetCheckSeverity.ERROR
@@ -106,9 +107,9 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
         assert "1 delivered" in str(alerts.deliver_alerts(context))
         fresh.run("watch")
         assert "0 delivered" in str(alerts.deliver_alerts(context))
-        ticked(fresh, loop_checks.SENSORS[1])
+        ticked(fresh, SENSORS[1])
         fresh.run("watch")
-        assert "0 alarms go on" in str(alerts.deliver_alerts(context))
+        assert "0 open alarms" in str(alerts.deliver_alerts(context))
         sent = [json.loads(one["body"]) for one in received(log)]
         assert [(one["check"], one["kind"], one["tier"]) for one in sent] == [
             ("sensors_tick", "started", "page now"),
@@ -116,7 +117,7 @@ def test_the_job_watch_names_what_is_dead_and_a_failing_sensor_raises_an_alarm(
         ]
 
 
-def test_a_run_that_hangs_is_named(fresh: Loop) -> None:
+def test_a_run_that_hangs_is_named(fresh: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     run = DagsterRun(
         "retrain",
         run_id="0" * 8 + "-0000-4000-8000-" + "0" * 12,
@@ -125,8 +126,8 @@ def test_a_run_that_hangs_is_named(fresh: Loop) -> None:
     fresh.instance.add_run(run)
     assert loop_checks.watch_runs(fresh.instance, fresh.settings).passed
     time.sleep(0.2)
-    hasty = fresh.settings.model_copy(update={"watch_run_minutes": 0.001})
-    found = loop_checks.watch_runs(fresh.instance, hasty)
+    monkeypatch.setattr(loop_checks, "HANGING_RUN_MINUTES", 0.001)
+    found = loop_checks.watch_runs(fresh.instance, fresh.settings)
     assert not found.passed
     assert f"run {run.run_id} of retrain is STARTED" in found.summary
 
@@ -184,7 +185,7 @@ def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -
     assert not found.passed
     assert found.summary.startswith(f"the API at {url} cannot be reached: ConnectError")
     none = trained.settings.model_copy(update={"watch_api_url": "none"})
-    assert "not watched" in loop_checks.watch_api(trained.instance, none).summary
+    assert "not checked" in loop_checks.watch_api(trained.instance, none).summary
 
 
 def command(loop: Loop, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -216,7 +217,7 @@ def test_who_looks_from_outside_sees_a_dead_daemon_and_tells(fresh: Loop, tmp_pa
             "new_production_partitions has never ticked; is the daemon running?"
             in wrong["sensors_tick"]
         )
-        for sensor in loop_checks.SENSORS:
+        for sensor in SENSORS:
             ticked(fresh, sensor)
         alive = command(fresh, CREDITRISK_ALERT_WEBHOOK=url)
         assert (alive.returncode, "well: sensors_tick" in alive.stdout) == (0, True), alive.stderr
@@ -228,7 +229,7 @@ def test_who_looks_from_outside_sees_a_dead_daemon_and_tells(fresh: Loop, tmp_pa
 
 
 def test_an_alert_that_cannot_be_delivered_is_an_error_and_waits(fresh: Loop) -> None:
-    for sensor in loop_checks.SENSORS:
+    for sensor in SENSORS:
         ticked(fresh, sensor, ago=10_000)
     failed = command(fresh, CREDITRISK_ALERT_WEBHOOK="http://127.0.0.1:9/hook")
     assert failed.returncode == 1
@@ -244,10 +245,10 @@ def test_a_storage_that_cannot_be_read_is_told(
         raise DagsterError("the database is gone")
 
     monkeypatch.setattr("creditrisk_assets.defs.status.open_instance", broken)
-    seen = look(fresh.home, fresh.settings)
-    assert not seen.well
+    health = watch_once(fresh.home, fresh.settings)
+    assert not health.well
     assert (
-        seen.findings[0].summary
+        health.findings[0].summary
         == "Dagster's instance cannot be read: DagsterError: the database is gone"
     )
 

@@ -360,7 +360,7 @@ def test_a_copy_that_was_damaged_does_not_answer_and_the_fallback_does(
 
 
 @pytest.mark.parametrize("loss", ["the home", "the history"])
-def test_the_last_known_champion_answers_while_the_dagster_store_is_gone(
+def test_the_newest_stored_champion_answers_while_the_dagster_store_is_gone(
     site: Site, named: ChampionRecord, loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its folder Dagster does not open; without its database it opens an empty one and knows of no champion."""

@@ -8,8 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from creditrisk_assets.defs.status import loop_status
-from creditrisk_assets.defs.view import status_for_people
+from creditrisk_assets.defs.status import loop_status, status_for_people
 from creditrisk_assets.monitoring.loop_status import LoopStatus
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.simulation.scenarios import risk_index, weighted_sample

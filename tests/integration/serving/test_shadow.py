@@ -31,7 +31,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     made = poorly_trained_loop(tmp_path_factory.mktemp("shadowed") / "site", tmp_path_factory)
     made.settings.raw_data = history(made.home, poor=False)
     assert made.make("raw_data", "features", "model").success
-    assert event_log.latest_contender(made.instance) == "2"
+    assert event_log.latest_registered_version(made.instance) == "2"
     yield made
     made.instance.dispose()
 

@@ -2,7 +2,7 @@
 
 import re
 
-from creditrisk_assets.defs.check_results import watched_metadata
+from creditrisk_assets.defs.check_results import check_metadata
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, WATCHES
 from tests.support.places import REPOSITORY
 
@@ -42,7 +42,7 @@ def test_a_failed_evaluation_begins_with_what_is_wrong_and_a_passed_one_with_wha
 ):
     for watch in WATCHES:
         for passed, expected in ((False, f"{watch.failure}: 3 of 4"), (True, "3 of 4")):
-            metadata = watched_metadata(
+            metadata = check_metadata(
                 watch.check, passed=passed, summary="3 of 4", observed=3.0, threshold=4.0, rows=4
             )
             assert metadata["summary"] == expected
