@@ -27,7 +27,7 @@ UNRECOGNISED_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Seen:
+class ZoneScan:
     """Result of a scan.
 
     Attributes:
@@ -45,7 +45,7 @@ def arrivals_in(
     settings: Settings,
     state: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
     named: Iterable[str] = (),
-) -> Seen:
+) -> ZoneScan:
     """Scan the days that are due in a landing zone, and its new days.
 
     Args:
@@ -84,7 +84,7 @@ def arrivals_in(
         now,
         settings.settle_seconds,
     )
-    return Seen(
+    return ZoneScan(
         replace(
             arrivals,
             stamps={day: stamp + states.get(day, "") for day, stamp in arrivals.stamps.items()},

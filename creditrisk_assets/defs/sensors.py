@@ -12,7 +12,7 @@ import dagster as dg
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.champion_commands import record_policy
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
-from creditrisk_assets.defs.landing_scan import Seen, arrivals_in
+from creditrisk_assets.defs.landing_scan import ZoneScan, arrivals_in
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.governance.retrain_policy import RetrainLimits, describe_causes
@@ -44,8 +44,8 @@ def new_production_partitions(
             skip_reason="there is no champion to score with yet; run the job train"
         )
     memory = LandingCursor.parse(context.cursor)
-    seen = arrivals_in(settings.landing_production, memory, settings)
-    return _day_requests(context, memory, seen, lambda _: None)
+    scan = arrivals_in(settings.landing_production, memory, settings)
+    return _day_requests(context, memory, scan, lambda _: None)
 
 
 @dg.sensor(
@@ -76,10 +76,10 @@ def new_outcome_partitions(
         decided = event_log.decided_days(context.instance, days)
         return {day: f":{decided.get(day, UNDECIDED)}" for day in days}
 
-    seen = arrivals_in(settings.landing_outcomes, memory, settings, scored, scored_since)
+    scan = arrivals_in(settings.landing_outcomes, memory, settings, scored, scored_since)
 
     def not_yet(day: str) -> str | None:
-        if seen.states[day] != f":{UNDECIDED}":
+        if scan.states[day] != f":{UNDECIDED}":
             return None
         folder = settings.landing_production / day
         if not folder.exists():
@@ -89,7 +89,7 @@ def new_outcome_partitions(
             f"{day} has outcomes but was not scored yet" if landed.files or landed.problem else None
         )
 
-    return _day_requests(context, memory, seen, not_yet)
+    return _day_requests(context, memory, scan, not_yet)
 
 
 @dg.sensor(
@@ -144,7 +144,7 @@ STARTING = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
 def _day_requests(
     context: dg.SensorEvaluationContext,
     memory: LandingCursor,
-    seen: Seen,
+    scan: ZoneScan,
     not_yet: Callable[[str], str | None],
 ) -> dg.SensorResult:
     """A run for each new or changed day. Its key contains day and content, so a corrected file
@@ -153,12 +153,12 @@ def _day_requests(
     Args:
         context: context of the sensor.
         memory: cursor with the stamp of each processed day; updated.
-        seen: result of the scan.
+        scan: result of the scan.
         not_yet: returns the reason why a day must wait, or None.
     """
     from creditrisk_assets.landing.listing import content_digest
 
-    arrivals = seen.arrivals
+    arrivals = scan.arrivals
     requests: list[dg.RunRequest] = []
     waiting, problems, again = (
         list(arrivals.waiting),
@@ -181,7 +181,7 @@ def _day_requests(
         requests.append(
             dg.RunRequest(
                 partition_key=day.day,
-                run_key=f"{day.day}:{digest}{seen.states.get(day.day, '')}",
+                run_key=f"{day.day}:{digest}{scan.states.get(day.day, '')}",
                 tags={"creditrisk/content": digest, "creditrisk/files": str(len(day.files))},
             )
         )

@@ -54,13 +54,13 @@ def checked_settings(settings: Settings) -> dg.ResourceDefinition:
     Dagster instance belongs to another store.
     """
 
-    def given(context: dg.InitResourceContext) -> Settings:
+    def settings_of_run(context: dg.InitResourceContext) -> Settings:
         if context.instance is not None:
             require_one_store(settings, context.instance)
         return settings.model_copy(update={"policy": settings.policy.current()})
 
     return dg.ResourceDefinition(
-        given, description="Where things are, and by which limits decisions are taken."
+        settings_of_run, description="Where things are, and by which limits decisions are taken."
     )
 
 

@@ -68,13 +68,6 @@ whose names are no bare participles.
 PARTICIPLES = ("told", "kept", "proven", "said", "seen", "asked", "wanted", "taken", "given")
 FIELDS = {"given"}
 """The field of an answer to /what-if; its name is part of the API."""
-NAMED_LATER = {
-    ("creditrisk_assets/defs/landing_scan.py", "Seen"),
-    ("creditrisk_assets/defs/sensors.py", "seen"),
-    ("creditrisk_assets/defs/store_mark.py", "given"),
-}
-"""Names that are still participles, by file. Remove an entry when its name is gone."""
-
 PACKAGES = ("creditrisk_assets", "serving", "benchmarks", "tools")
 TEXT = (".py", ".md", ".toml", ".html", ".js", ".css", ".svg", ".json")
 SUBJECTS = ("who", "whoever", "somebody", "nobody", "what", "whatever")
@@ -256,20 +249,9 @@ def test_no_name_of_a_room_is_a_bare_participle(room: str) -> None:
         for name in code_files()
         if room_of(name) == room
         for line, word in names_of((REPOSITORY / name).read_text(encoding="utf-8"))
-        if word.strip("_").lower() in PARTICIPLES
-        and not (room == "serving" and word in FIELDS)
-        and (name, word) not in NAMED_LATER
+        if word.strip("_").lower() in PARTICIPLES and not (room == "serving" and word in FIELDS)
     ]
     assert found == []
-
-
-def test_names_that_come_later_are_still_there() -> None:
-    names = {
-        (name, word)
-        for name in {name for name, _ in NAMED_LATER}
-        for _, word in names_of((REPOSITORY / name).read_text(encoding="utf-8"))
-    }
-    assert names >= NAMED_LATER
 
 
 def test_the_check_of_names_reads_all_kinds_of_them() -> None:
