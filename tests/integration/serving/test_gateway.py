@@ -28,6 +28,7 @@ from serving.http.json import StrictRoute
 from serving.http.problem_details import problem_handlers
 from serving.http.schemas import request_model
 from tests.support.servers import gateway, served
+from tests.support.waiting import until
 
 EXAMPLE = dict(PORTFOLIO.example)
 BODY_LIMIT, BATCH_LIMIT = 4_096, 100_000
@@ -732,4 +733,5 @@ def test_what_a_plain_route_refuses_or_fails_at_is_told_as_a_problem(
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["instance"] == answer.headers["x-request-id"]
         assert "4711" not in answer.text
+    until(lambda: len(watch.seen) == 2, 5)  # it is told after the answer has left
     assert [status for _, status, _ in watch.seen] == [503, 500]
