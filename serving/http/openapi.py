@@ -5,7 +5,7 @@ decision routes, the formats of batches with working examples, and keys.
 import csv
 import io
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import getdoc
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from serving.access.rules import RouteTable
@@ -63,8 +64,7 @@ TEXT = {"type": "string", "minLength": 1}
 
 def document(
     app: FastAPI,
-    predict: Endpoint,
-    predict_batch: Endpoint,
+    decisions: Sequence[Route],
     portfolio: Portfolio,
     customer: type[BaseModel],
     key_length: int,
@@ -73,13 +73,14 @@ def document(
 
     Args:
         app: the application.
-        predict: endpoint of `POST /predict`; its docstring is the description.
-        predict_batch: endpoint of `POST /predict/batch`.
+        decisions: routes of `/predict` and `/predict/batch`; the docstrings of their endpoints are
+            the descriptions.
         portfolio: its example customer is in the examples.
         customer: the model of a record.
         key_length: of the longest idempotency key.
     """
     derived = app.openapi
+    predict, predict_batch = (route.endpoint for route in decisions)
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
