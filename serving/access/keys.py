@@ -303,7 +303,7 @@ def is_loopback(host: str) -> bool:
     alone.
     """
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return _is_own(host)
     except ValueError:
         pass
     if not host:
@@ -312,8 +312,14 @@ def is_loopback(host: str) -> bool:
         entries = socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):
         return False
-    addresses = {str(entry[4][0]).partition("%")[0] for entry in entries}
-    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
+    return all(_is_own(str(entry[4][0]).partition("%")[0]) for entry in entries)
+
+
+def _is_own(address: str) -> bool:
+    ip = ipaddress.ip_address(address)
+    # Before Python 3.13 an IPv4 address in the form of IPv6 is no loopback address.
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
 
 
 def _now() -> datetime.datetime:

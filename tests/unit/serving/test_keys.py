@@ -190,7 +190,8 @@ def test_of_callers_that_are_made_at_once_none_is_lost(file: Path) -> None:
         ("", False),
         ("192.0.2.1", False),
         ("no-such-name.invalid", False),
-        ("::ffff:127.0.0.1", False),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:192.0.2.1", False),
     ],
 )
 def test_what_other_machines_can_reach_is_beyond_loopback(host: str, own: bool) -> None:
