@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import uvicorn
+from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -29,6 +31,20 @@ class PatientProtocol(GuardedProtocol):
     """As by default, whatever the environment of the tests says."""
 
     limits = ConnectionLimits(head_seconds=10.0, write_seconds=30.0)
+
+
+def fastapi_of(gateway: Gateway) -> FastAPI:
+    """The application behind the decision routes of the API."""
+    assert isinstance(gateway.app, Starlette)
+    others = gateway.app.router.default
+    assert isinstance(others, FastAPI)
+    return others
+
+
+def routes_of(gateway: Gateway) -> Iterator[BaseRoute]:
+    """All routes of the API."""
+    assert isinstance(gateway.app, Starlette)
+    return every_route([*gateway.app.routes, *fastapi_of(gateway).routes])
 
 
 def every_route(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:

@@ -35,7 +35,7 @@ from tests.support.doors_requests import (
     section_of,
     table_of,
 )
-from tests.support.servers import every_route
+from tests.support.servers import every_route, fastapi_of
 
 IGNORED = "a table may have columns that the contract does not have; an object with a name that is not known is a mistake"
 TEXT = "a JSON value has a type, and text is no number; a cell has only text"
@@ -165,8 +165,7 @@ def get_paths(app: FastAPI, door: Door) -> dict[str, str]:
 
 def test_head_answers_as_get_does_without_a_body(door: Door) -> None:
     """At every route, whatever its status is: load balancers and monitors ask so."""
-    app = door.app.app
-    assert isinstance(app, FastAPI)
+    app = fastapi_of(door.app)
     paths = get_paths(app, door)
     assert len(paths) >= 15
     statuses = set()

@@ -11,21 +11,25 @@ from upath import UPath
 from creditrisk_assets.settings import ServingSettings, Settings
 from serving.access.rules import ADMIN, route_table
 from serving.app import api
+from serving.http.gateway import Gateway
 from serving.http.openapi import document_keys
-from tests.support.servers import every_route
+from tests.support.servers import fastapi_of, routes_of
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> FastAPI:
-    made = api(ServingSettings(), Settings(data_dir=UPath(tmp_path))).app
-    assert isinstance(made, FastAPI)
-    return made
+def gateway(tmp_path: Path) -> Gateway:
+    return api(ServingSettings(), Settings(data_dir=UPath(tmp_path)))
 
 
-def test_every_route_of_the_api_is_in_the_table(app: FastAPI) -> None:
+@pytest.fixture
+def app(gateway: Gateway) -> FastAPI:
+    return fastapi_of(gateway)
+
+
+def test_every_route_of_the_api_is_in_the_table(gateway: Gateway) -> None:
     """What is not is closed to all but admin, which nobody notices before a client does."""
     routes = route_table(ServingSettings())
-    known = [route for route in every_route(app.routes) if isinstance(route, Route)]
+    known = [route for route in routes_of(gateway) if isinstance(route, Route)]
     own = [(method, route.path) for route in known for method in route.methods or ()]
     assert {("POST", "/predict"), ("POST", "/what-if"), ("GET", "/monitoring")} <= {*own}
     assert [one for one in own if routes.rule(*one).scopes == ADMIN] == []

@@ -242,7 +242,7 @@ def test_a_worker_holds_neither_training_libraries_nor_the_orchestrator(
     assert client.get("/ready").status_code == 200
     code = (
         "import json, sys; from serving.app import app_from_environment; app = app_from_environment(); "
-        "holder = app.app.state.holder; holder.refresh(); assert holder.current and not holder.problem, holder.problem; "
+        "holder = app.app.router.default.state.holder; holder.refresh(); assert holder.current and not holder.problem, holder.problem; "
         "names = 'sklearn mlflow pandas evidently skops onnx dagster sqlalchemy grpc'.split(); "
         "assert 'pyarrow' not in sys.modules; import pyarrow; pyarrow.array(['it would import pandas']); "
         "status = dict(line.split(':', 1) for line in open('/proc/self/status')); "
