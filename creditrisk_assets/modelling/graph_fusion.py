@@ -93,9 +93,9 @@ def _reduction(node: NodeProto, matrix: str) -> list[NodeProto]:
 
 def _used(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
     """The nodes that an output needs, in their order."""
-    needed, kept = set(outputs), []
+    needed, result = set(outputs), []
     for node in reversed(nodes):
         if needed.intersection(node.output):
             needed.update(node.input)
-            kept.append(node)
-    return kept[::-1]
+            result.append(node)
+    return result[::-1]
