@@ -19,7 +19,6 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnxruntime import InferenceSession
 from spox._future import ValuePropBackend, value_prop_backend
 
-from creditrisk_assets.modelling.graph_fusion import fuse_extremes
 from creditrisk_assets.modelling.reasons import explain
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling, open_session
@@ -41,7 +40,8 @@ class Model(Protocol):
 def _feature_graph(portfolio: Portfolio) -> ModelProto:
     """Trace the feature function, once for each portfolio: it is the slowest step of a graph."""
     raw = ndonnx.argument(shape=("N", len(portfolio.fields)), dtype=ndonnx.float32)
-    return fuse_extremes(ndonnx.build({"raw": raw}, {"features": portfolio.compute_features(raw)}))
+    graph: ModelProto = ndonnx.build({"raw": raw}, {"features": portfolio.compute_features(raw)})
+    return graph
 
 
 @cache
