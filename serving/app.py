@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from creditrisk_assets.decisions.idempotency import IdempotencyIndex
 from creditrisk_assets.decisions.writer import DecisionLog, LogUnwritable
@@ -70,6 +71,32 @@ LOOKS_A_POLL = 4
 REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
 
 
+# A function of a `Request` would be behind four more layers, which cost each decision 6 µs.
+class Predict:
+    """Decide on one customer. The decision is in the log before the answer is sent."""
+
+    def __init__(self, decider: Decider, read: RecordReader) -> None:
+        self._decider = decider
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        state = scope["state"]
+        message = await receive()  # the gateway gives the whole body in one
+        customer = customer_of(message.get("body", b""), self._read)
+        (answer,) = await self._decider.decide(
+            DecisionRequest(
+                [customer],
+                state["caller"].name,
+                state["request_id"],
+                state["received_at"],
+                idempotency_key(scope),
+                trace_id=state["trace"].trace_id,
+            )
+        )
+        await Response(answer, media_type="application/json")(scope, receive, send)
+
+
 def decision_routes(
     decider: Decider, read: RecordReader, serving: ServingSettings, settings: Settings
 ) -> list[Route]:
@@ -85,31 +112,15 @@ def decision_routes(
         decider, settings.portfolio, read, serving.limits.batch_rows_limit, settings.run_dir
     )
 
-    async def predict(request: Request) -> Response:
-        """Decide on one customer. The decision is in the log before the answer is sent."""
-        state = request.scope["state"]
-        customer = customer_of(await request.body(), read)
-        (answer,) = await decider.decide(
-            DecisionRequest(
-                [customer],
-                state["caller"].name,
-                state["request_id"],
-                state["received_at"],
-                idempotency_key(request),
-                trace_id=state["trace"].trace_id,
-            )
-        )
-        return Response(answer, media_type="application/json")
-
     async def predict_batch(request: Request) -> Response:
         """Decide on many customers, in their order and in the format of the request: JSON arrays,
         lines of JSON, CSV, Parquet, Arrow streams. A row that does not satisfy the contract is
         answered with its problems; the others are decided.
         """
-        return await batch.answer(request, idempotency_key(request))
+        return await batch.answer(request, idempotency_key(request.scope))
 
     return [
-        Route("/predict", predict, methods=["POST"]),
+        Route("/predict", Predict(decider, read), methods=["POST"]),
         Route("/predict/batch", predict_batch, methods=["POST"]),
     ]
 
@@ -275,18 +286,14 @@ def customer_of(body: bytes, read: RecordReader) -> dict[str, Any]:
         raise RequestValidationError(error.errors(include_url=False)) from error
 
 
-def idempotency_key(request: Request) -> str | None:
+def idempotency_key(scope: Scope) -> str | None:
     """The client's idempotency key.
 
     Raises:
         HTTPException: if it is not a valid one.
     """
     key = next(
-        (
-            value.decode("latin-1")
-            for name, value in request.scope["headers"]
-            if name == b"idempotency-key"
-        ),
+        (value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"),
         None,
     )
     if key is not None and not (
