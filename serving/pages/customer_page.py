@@ -4,7 +4,7 @@ The page has no inline scripts or styles and loads nothing from another host. A 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -23,7 +23,7 @@ from serving.inference.champion_source import HISTORY_LIMIT, PastChampion
 from serving.pages import form, model_documents
 from serving.pages.scale import Scale, points_at, scale_of
 from serving.pages.templating import VERDICT_LABELS, environment
-from serving.pages.what_if import Trial, what_if
+from serving.pages.what_if import what_if
 
 log = structlog.get_logger()
 
@@ -43,11 +43,9 @@ HEADLINE_FIGURES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """A trial, the model's version and cut-off, and the scale with the customer's points."""
+    """A trial, and the scale with the customer's points."""
 
-    version: str
-    cut_off: float
-    trial: Trial
+    trial: WhatIfResponse
     scale: Scale
 
 
@@ -83,7 +81,10 @@ def page_router(
         if customer is None:
             return None, FormState(state.typed, problems)
         trial = what_if(champion, form.values_of(portfolio, customer), portfolio)
-        return _answer(champion, trial), state
+        scores = [request.score for request in champion.bundle.golden]
+        known = (min(scores), max(scores))
+        scaling = champion.bundle.manifest.scaling
+        return Answer(trial, scale_of(trial.score, trial.cut_off, scaling, known)), state
 
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page(example: str = "") -> Response:
@@ -115,13 +116,7 @@ def page_router(
         """The champion's answer on a customer, and its answers if the fields of each reason were
         better. Nothing is logged.
         """
-        result = what_if(champion, form.values_of(portfolio, customer), portfolio)
-        return WhatIfResponse(
-            **asdict(result),
-            model_version=champion.record.model_version,
-            bundle_sha256=champion.bundle.sha256,
-            cut_off=champion.record.rule.cut_off,
-        )
+        return what_if(champion, form.values_of(portfolio, customer), portfolio)
 
     @router.get("/model/card", response_class=HTMLResponse, include_in_schema=False)
     def card(champion: Champion) -> Response:
@@ -139,15 +134,6 @@ def page_router(
         )
 
     return router
-
-
-def _answer(champion: LoadedChampion, trial: Trial) -> Answer:
-    cut_off = champion.record.rule.cut_off
-    scores = [request.score for request in champion.bundle.golden]
-    scale = scale_of(
-        trial.score, cut_off, champion.bundle.manifest.scaling, (min(scores), max(scores))
-    )
-    return Answer(champion.record.model_version, cut_off, trial, scale)
 
 
 def _page(
