@@ -14,7 +14,7 @@ import pandas as pd
 from creditrisk_assets.defs.champion_commands import stored_policy
 from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
-    agreement_metadata,
+    agreement,
     champion_metadata,
     in_force_from,
     policy_metadata,
@@ -306,10 +306,7 @@ def champion_records_agree(
     same champion. Blocks: production must not be scored by a champion without a complete record.
     Also runs daily, because an alias can be moved by hand.
     """
-    findings = verify(context.instance, settings, every_version=False)
-    return dg.AssetCheckResult(
-        passed=all(finding.holds for finding in findings), metadata=agreement_metadata(findings)
-    )
+    return agreement(verify(context.instance, settings, every_version=False))
 
 
 @dg.asset_check(asset=champion)

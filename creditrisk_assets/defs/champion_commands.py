@@ -14,8 +14,7 @@ import dagster as dg
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
-    RECORDS_AGREE,
-    agreement_metadata,
+    agreement,
     champion_metadata,
     in_force_from,
     policy_metadata,
@@ -212,14 +211,14 @@ def _record_move(
             tags={"dagster/data_version": DATA_VERSION},
         )
     )
-    findings = verify(instance, settings, every_version=False)
+    agrees = agreement(verify(instance, settings, every_version=False))
     # The UI would otherwise show the check as missing for this champion.
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=event_log.CHAMPION,
-            check_name=RECORDS_AGREE,
-            passed=all(finding.holds for finding in findings),
-            metadata=agreement_metadata(findings),
+            check_name=str(agrees.check_name),
+            passed=agrees.passed,
+            metadata=agrees.metadata,
             blocking=True,
         )
     )
