@@ -186,7 +186,10 @@ def agreement(findings: list[Finding]) -> dg.AssetCheckResult:
 def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[Finding]:
     head = entries[-1]
     written = {entry.number: entry.sha256 for entry in entries}
-    marks = event_log.champion_ledger_marks(instance)
+    marks = [
+        (move.values["ledger_entry"], move.values["ledger_sha256"])
+        for move in event_log.champion_moves(instance)
+    ]
     if not marks:
         return [
             Finding(

@@ -6,7 +6,6 @@ consequences of a failed check.
 """
 
 from collections.abc import Sequence
-from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,9 +13,9 @@ import pandas as pd
 
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import BATCH, records_of
-from creditrisk_assets.defs.io import ParquetRows, stored_path
+from creditrisk_assets.defs.io import ParquetRows, stored_frame
 from creditrisk_assets.defs.metadata import OWNERS, picture, record, table
-from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.partitions import DAYS, days_before
 from creditrisk_assets.defs.score_checks import deciding_model, estimates_of, probability_of
 from creditrisk_assets.monitoring.day_records import BatchRecord, DriftRecord
 from creditrisk_assets.number_format import format_with_limit
@@ -59,12 +58,8 @@ def drift_report(
     counter = RowCounter(profile, bundle.manifest.inputs)
     with production_scores.opened() as file:
         counts = counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))
-    earlier = [
-        frame
-        for _, frame in stored_reports(
-            settings, days_before(day, settings.policy.drift.days - 1), version
-        )
-    ]
+    before = days_before(day, settings.policy.drift.days - 1)
+    earlier = [frame for _, frame in stored_reports(settings, before, version)]
     batch = records_of(context.instance, BATCH, [day], BatchRecord).get(day)
     landed = Batch(batch[0].rows_in, batch[0].rejected) if batch else Batch(0, 0)
     today = day_counts(counts, landed)
@@ -119,29 +114,20 @@ def scored_by(settings: Settings, scores: ParquetRows) -> "tuple[str, Bundle]":
     return version, BundleStore(settings.data_dir).load(bundle_sha256)
 
 
-def days_before(day: str, count: int) -> list[str]:
-    """The given number of days before a day, the nearest first."""
-    return [
-        (date.fromisoformat(day) - timedelta(days=back)).isoformat() for back in range(1, count + 1)
-    ]
-
-
 def stored_reports(
     settings: Settings, days: Sequence[str], version: str
 ) -> list[tuple[str, pd.DataFrame]]:
     """Frames of `drift_report` for those of the given days that the same model scored, in the given
     order.
     """
-    reports = []
-    for day in days:
-        path = stored_path(settings.storage, "drift_report", day)
-        if not path.exists():
-            continue
-        with path.open("rb") as file:
-            frame = pd.read_parquet(file)
-        if "counts" in frame and str(frame["model_version"].iloc[0]) == version:
-            reports.append((day, frame))
-    return reports
+    frames = ((day, stored_frame(settings.storage, "drift_report", day)) for day in days)
+    return [
+        (day, frame)
+        for day, frame in frames
+        if frame is not None
+        and "counts" in frame
+        and str(frame["model_version"].iloc[0]) == version
+    ]
 
 
 def write_report(
@@ -156,14 +142,15 @@ def write_report(
     """
     from creditrisk_assets.storage import replacing
 
-    for name, text in (("report.html", report.html), ("report.json", report.json)):
-        with replacing(settings.reports / folder / name) as file:
-            file.write(text.encode())
-    return {
-        "evidently_report": dg.MetadataValue.url(f"{settings.api_url}/reports/{folder}"),
-        "evidently_html": dg.MetadataValue.path(str(settings.reports / folder / "report.html")),
-        "evidently_json": dg.MetadataValue.path(str(settings.reports / folder / "report.json")),
+    written: dict[str, dg.MetadataValue] = {
+        "evidently_report": dg.MetadataValue.url(f"{settings.api_url}/reports/{folder}")
     }
+    for kind, text in (("html", report.html), ("json", report.json)):
+        path = settings.reports / folder / f"report.{kind}"
+        with replacing(path) as file:
+            file.write(text.encode())
+        written[f"evidently_{kind}"] = dg.MetadataValue.path(str(path))
+    return written
 
 
 def _pictures(

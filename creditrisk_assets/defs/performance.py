@@ -8,7 +8,7 @@ their stored reports; their rows are not read again. The checks do not block: no
 
 import dataclasses
 import math
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -18,9 +18,9 @@ import pandas as pd
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.drift import scored_by
 from creditrisk_assets.defs.event_log import latest_day_of_data
-from creditrisk_assets.defs.io import ParquetRows, stored_path
+from creditrisk_assets.defs.io import ParquetRows, stored_frame
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, record, table
-from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.partitions import DAYS, days_before
 from creditrisk_assets.monitoring.day_records import PerformanceRecord
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
@@ -198,16 +198,10 @@ CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
 def _earlier_days(settings: Settings, day: str, version: str) -> FiguresByDay:
     """Stored figures of the matured days before a day that the same champion scored."""
     days: FiguresByDay = {}
-    for back in range(HISTORY_DAYS, 0, -1):
-        earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
-        try:
-            with stored_path(settings.storage, "performance_report", earlier).open("rb") as file:
-                stored = pd.read_parquet(file)
-        except FileNotFoundError:
-            continue
-        if (
-            "days" in stored.columns and stored["model_version"].iloc[0] == version
-        ):  # older reports have other figures
+    for earlier in reversed(days_before(day, HISTORY_DAYS)):
+        stored = stored_frame(settings.storage, "performance_report", earlier)
+        # Older reports have other figures.
+        if stored is not None and "days" in stored and stored["model_version"].iloc[0] == version:
             days[earlier] = _figures(stored.iloc[0])
     return days
 
