@@ -108,15 +108,10 @@ def policy_metadata(
         bundle: bundle in force.
         settings: grades and assumptions of loss.
     """
-    from creditrisk_assets.governance.policy import LossAssumptions, policy_view
+    from creditrisk_assets.governance.policy import policy_view
     from creditrisk_assets.modelling.plots import trade_off_plot
 
-    assumptions = LossAssumptions(
-        settings.portfolio.loss_given_default, settings.portfolio.exposure_share
-    )
-    view = policy_view(
-        bundle, in_force.rule, settings.portfolio, assumptions, settings.portfolio.grade_bounds
-    )
+    view = policy_view(bundle, in_force.rule, settings.portfolio)
     rates = (
         view.trade_off["approval_rate"].to_numpy(dtype=float),
         view.trade_off["bad_rate"].to_numpy(dtype=float),
