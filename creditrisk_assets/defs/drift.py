@@ -44,7 +44,7 @@ def drift_report(
     of each field and the shares of bad values, over all rows, for the day alone and together with
     the days before. Also writes an Evidently report as HTML and JSON.
     """
-    from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
+    from creditrisk_assets.monitoring.drift_table import day_counts, drift_table
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.scoring.reference_profile import (
         BATCH_ROWS,
@@ -61,8 +61,7 @@ def drift_report(
     before = days_before(day, settings.policy.drift.days - 1)
     earlier = [frame for _, frame in stored_reports(settings, before, version)]
     batch = records_of(context.instance, BATCH, [day], BatchRecord).get(day)
-    landed = Batch(batch[0].rows_in, batch[0].rejected) if batch else Batch(0, 0)
-    today = day_counts(counts, landed)
+    today = day_counts(counts, *((batch[0].rows_in, batch[0].rejected) if batch else (0, 0)))
     frame = drift_table(profile, today, earlier, settings.policy.drift).assign(
         model_version=version
     )

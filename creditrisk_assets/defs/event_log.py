@@ -142,7 +142,10 @@ def records_of(
     for event in instance.fetch_materializations(of_days, limit=HISTORY_LIMIT).records:
         materialization, day = event.asset_materialization, str(event.partition_key)
         if materialization is not None and day not in latest:
-            latest[day] = (kind.read(materialization.metadata[RECORD].value), event.run_id)
+            latest[day] = (
+                kind.model_validate(materialization.metadata[RECORD].value),
+                event.run_id,
+            )
     return latest
 
 
@@ -350,7 +353,7 @@ def performance_records(instance: dg.DagsterInstance) -> list[tuple[str, Perform
         for event in new:
             if event.asset_materialization is not None:
                 value = event.asset_materialization.metadata[RECORD].value
-                record = PerformanceRecord.read(value)
+                record = PerformanceRecord.model_validate(value)
                 known[event.storage_id] = (str(event.partition_key), record)
         read += len(events)
         if len(events) < PAGE or not new:

@@ -70,7 +70,6 @@ def performance_report(
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.monitoring.performance import (
-        MaturedDay,
         day_figures,
         estimate_accuracy,
         estimate_errors,
@@ -89,19 +88,19 @@ def performance_report(
     validation = bundle.manifest.metrics
     matured = join_outcomes(scores, outcomes, portfolio.identifier)
     learned = in_sample(
-        matured.rows[portfolio.identifier], day, BundleStore(settings.data_dir).learned_days(bundle)
+        matured[portfolio.identifier], day, BundleStore(settings.data_dir).learned_days(bundle)
     )
-    by_others = (matured.rows["model_version"] != version).to_numpy()
+    by_others = (matured["model_version"] != version).to_numpy()
     waiting = maturity(
-        matured.decisions,
-        len(matured.rows),
+        len(scores),
+        len(matured),
         day,
         latest_day := latest_day_of_data(context.instance),
         portfolio.performance_window_days,
     )
-    matured = MaturedDay(matured.rows[~learned & ~by_others], matured.decisions)
-    target = matured.rows[portfolio.target].to_numpy(dtype=np.int64)
-    probability = matured.rows[PD].to_numpy(dtype=np.float64)
+    matured = matured[~learned & ~by_others]
+    target = matured[portfolio.target].to_numpy(dtype=np.int64)
+    probability = matured[PD].to_numpy(dtype=np.float64)
     alone = day_figures(target, probability)
     days = {**_earlier_days(settings, day, version), day: alone}
     recent = {name: one for name, one in days.items() if one["rows"] or name == day}
@@ -133,7 +132,7 @@ def performance_report(
             "latest_day_of_data": latest_day,
             "not_counted_in_sample": int((learned & ~by_others).sum()),
             "not_counted_other_versions": int(by_others.sum()),
-            **figures(realised_performance(matured, portfolio.target)),
+            **figures(realised_performance(target, probability)),
             **figures(alone),
             "validation_roc_auc": validation["roc_auc"],
             **figures({str(name): value for name, value in misses.iloc[-1].items()}, "estimate_"),
