@@ -192,11 +192,7 @@ def champion_cut_off(
 
     try:
         instance, settings = open_instance_here(), settings_here()
-        entry = (
-            champion_commands.pin_cut_off(instance, settings, why)
-            if pin
-            else champion_commands.set_cut_off(instance, settings, cut_off, why)
-        )
+        entry = champion_commands.set_cut_off(instance, settings, cut_off, why, pin=pin)
     except (champion_commands.MoveRefused, LedgerError) as error:
         fail(error)
     rule = entry.after.rule

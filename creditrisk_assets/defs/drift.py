@@ -164,36 +164,31 @@ def _pictures(
     """
     if not settings.policy.reports.rows:
         return {}
+    day = context.partition_key
     try:
-        return _draw(context.partition_key, scores, bundle, frame, settings)
-    except (
-        Exception
-    ) as error:  # the drawing library may raise anything; the day is measured already
+        from creditrisk_assets.modelling.plots import stability_plot
+        from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
+
+        shown = report_columns(frame)
+        report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows)
+        written = write_report(settings, f"drift/{day}", report)
+        plot = stability_plot(
+            [one.column for one in shown],
+            [one.value for one in shown],
+            [one.threshold for one in shown],
+            f"{day}: {int(frame['rows'].iloc[0]):,} rows against "
+            f"{int(frame['reference_rows'].iloc[0]):,}",
+        )
+        return {
+            **written,
+            "evidently_drifted_columns": report.drifted_columns,
+            **({"evidently_left_out": ", ".join(report.left_out)} if report.left_out else {}),
+            "stability": picture(plot),
+        }
+    # The drawing library may raise anything; the day is measured already.
+    except Exception as error:
         context.log.exception("the pictures of the day could not be made")
         return {"picture_problem": f"{type(error).__name__}: {error}"}
-
-
-def _draw(
-    day: str, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
-) -> dict[str, dg.MetadataValue | int | str]:
-    from creditrisk_assets.modelling.plots import stability_plot
-    from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
-
-    shown = report_columns(frame)
-    report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows)
-    title = (
-        f"{day}: {int(frame['rows'].iloc[0]):,} rows against "
-        f"{int(frame['reference_rows'].iloc[0]):,}"
-    )
-    values, thresholds = [one.value for one in shown], [one.threshold for one in shown]
-    return {
-        **write_report(settings, f"drift/{day}", report),
-        "evidently_drifted_columns": report.drifted_columns,
-        **({"evidently_left_out": ", ".join(report.left_out)} if report.left_out else {}),
-        "stability": picture(
-            stability_plot([one.column for one in shown], values, thresholds, title)
-        ),
-    }
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)

@@ -127,10 +127,8 @@ def champion_moves(instance: dg.DagsterInstance, limit: int = HISTORY_LIMIT) -> 
 
 def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
     """The champion in the latest materialization of `champion`; None before the first."""
-    event = instance.get_latest_materialization_event(CHAMPION)
-    if event is None or event.asset_materialization is None:
-        return None
-    return ChampionRecord.from_values(_values(event.asset_materialization.metadata))
+    values = _champion_values(instance)
+    return ChampionRecord.from_values(values) if values else None
 
 
 def records_of(
@@ -245,6 +243,14 @@ def _read(instance: dg.DagsterInstance, name: str) -> dict[int, Any]:
 def _trim(known: dict[int, Any]) -> None:
     for old in sorted(known)[:-HISTORY_LIMIT] if len(known) > HISTORY_LIMIT else ():
         del known[old]
+
+
+def _champion_values(instance: dg.DagsterInstance) -> dict[str, Any]:
+    """Values of the latest materialization of `champion`; none before the first."""
+    event = instance.get_latest_materialization_event(CHAMPION)
+    if event is None or event.asset_materialization is None:
+        return {}
+    return _values(event.asset_materialization.metadata)
 
 
 def _values(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, Any]:
@@ -399,8 +405,6 @@ def latest_decided(instance: dg.DagsterInstance) -> int:
 
 def champion_training_days(instance: dg.DagsterInstance) -> frozenset[str]:
     """Production days in the training rows of the champion in force."""
-    event = instance.get_latest_materialization_event(CHAMPION)
-    if event is None or event.asset_materialization is None:
-        return frozenset()
-    days = str(event.asset_materialization.metadata["production_days"].value)
+    values = _champion_values(instance)
+    days = str(values["production_days"]) if values else ""
     return frozenset(day for day in days.split(",") if day)
