@@ -314,6 +314,8 @@ def _word(value: bool) -> str:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)  # it may belong to another user
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it belongs to another user
     return True
