@@ -168,11 +168,13 @@ class PolicyView:
         trade_off: from `trade_off_table`.
         in_force: its row of the cut-off in force.
         grades: from `grade_table`.
+        customers: number of held-out rows.
     """
 
     trade_off: pd.DataFrame
     in_force: int
     grades: pd.DataFrame
+    customers: int
 
 
 def policy_view(bundle: Bundle, rule: DecisionRule, portfolio: Portfolio) -> PolicyView:
@@ -187,7 +189,7 @@ def policy_view(bundle: Bundle, rule: DecisionRule, portfolio: Portfolio) -> Pol
     trade_off = trade_off_table(judged, [rule.cut_off])
     in_force = int(np.flatnonzero(trade_off["cut_off"].to_numpy() == rule.cut_off)[0])
     grades = grade_table(judged.probability, judged.target, portfolio.grade_bounds)
-    return PolicyView(trade_off, in_force, grades)
+    return PolicyView(trade_off, in_force, grades, len(judged.target))
 
 
 def _mean(values: NDArray[np.generic]) -> float:
