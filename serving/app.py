@@ -4,8 +4,8 @@ pandas or scikit-learn.
 
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Request
@@ -32,22 +32,10 @@ from serving.http.gateway import Gateway
 from serving.http.media_types import BYTES, OTHER_NAMES
 from serving.http.openapi import ANY_REQUEST, DECISION_ID_PATTERN, document, document_keys
 from serving.http.problem_details import ErrorHandler, problem_handlers, problem_response
-from serving.http.schemas import (
-    Health,
-    ModelInfo,
-    Ready,
-    RecordReader,
-    request_model,
-)
+from serving.http.schemas import Health, ModelInfo, Ready, RecordReader, request_model
 from serving.inference.champion_file import ChampionFile
 from serving.inference.champion_holder import ChampionHolder, LoadedChampion
-from serving.inference.decider import (
-    Decider,
-    DecisionRequest,
-    KeyUsed,
-    NoChampion,
-    Overloaded,
-)
+from serving.inference.decider import Decider, DecisionRequest, KeyUsed, NoChampion, Overloaded
 from serving.inference.decision_lookup import DecisionLookup, StoredDecision
 from serving.ops.import_guard import block_import
 from serving.ops.logs import configure_logs
@@ -241,16 +229,24 @@ def api(serving: ServingSettings, settings: Settings) -> Gateway:
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
     decider = Decider(holder, single_log, batch_log, index, [metrics])
-    closing = [listener.close for listener in listeners]
     customer_model = request_model(portfolio)
     decisions = decision_routes(decider, RecordReader(portfolio, customer_model), serving, settings)
     others = other_routes(holder, decider, DecisionLookup(settings), settings)
     add_metrics_route(others, metrics)
     document(others, decisions, portfolio, customer_model, KEY_LENGTH_LIMIT)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        holder.start()
+        decider.start()
+        yield
+        holder.stop()
+        decider.stop()
+        for listener in listeners:
+            listener.close()
+
     app = Starlette(
-        routes=decisions,
-        exception_handlers=_error_handlers(portfolio),
-        lifespan=_lifespan(holder, decider, closing),
+        routes=decisions, exception_handlers=_error_handlers(portfolio), lifespan=lifespan
     )
     # FastAPI's middleware and own routes would cost each decision 11 microseconds.
     app.router.default = others
@@ -343,24 +339,6 @@ DecisionId = Annotated[
         json_schema_extra={"pattern": DECISION_ID_PATTERN},
     ),
 ]
-
-
-def _lifespan(
-    holder: ChampionHolder,
-    decider: Decider,
-    closing: Sequence[Callable[[], None]],
-) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        holder.start()
-        decider.start()
-        yield
-        holder.stop()
-        decider.stop()
-        for close in closing:
-            close()
-
-    return lifespan
 
 
 def _model(champion: LoadedChampion) -> dict[str, Any]:

@@ -36,22 +36,17 @@ def run(serving: ServingSettings, settings: Settings) -> None:
         serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback
     )
     configure_logs(serving.log_format)
-    _require_one_store(settings)
+    try:
+        claim_folder(UPath(settings.api_folder), open_store(settings))
+    except OSError as error:
+        # An unreachable store does not prevent a start: the newest stored champion answers, and the
+        # ledger must confirm each new one.
+        log.warning("store_not_compared", problem=str(error))
     ChampionFile.of(settings).expire()
     # uvicorn raises the signal again when it is done; the sidecars must still end.
     signal.signal(signal.SIGTERM, _end)
     with running(sidecar(PUBLISHER)), running(sidecar(ARCHIVER)):
         _answer(serving, settings)
-
-
-def _require_one_store(settings: Settings) -> None:
-    """Compare the API's folder with the store. An unreachable store does not prevent a start: the
-    newest stored champion answers, and the ledger must confirm each new one.
-    """
-    try:
-        claim_folder(UPath(settings.api_folder), open_store(settings))
-    except OSError as error:
-        log.warning("store_not_compared", problem=str(error))
 
 
 def _answer(serving: ServingSettings, settings: Settings) -> None:
@@ -61,7 +56,9 @@ def _answer(serving: ServingSettings, settings: Settings) -> None:
     from serving.ops.metrics import empty_metrics
 
     empty_metrics(settings.metrics_dir)
-    _allow_many_connections()
+    # Each connection takes a descriptor.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     uvicorn.run(
         "serving.app:app_from_environment",
         factory=True,
@@ -80,9 +77,3 @@ def _answer(serving: ServingSettings, settings: Settings) -> None:
 
 def _end(*_: object) -> None:
     raise SystemExit(0)
-
-
-def _allow_many_connections() -> None:
-    """Raise the limit of descriptors to the system's maximum; each connection takes one."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

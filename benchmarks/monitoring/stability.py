@@ -49,7 +49,7 @@ from creditrisk_assets.monitoring.drift_rule import (
     quality_verdicts,
     stability_verdicts,
 )
-from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
+from creditrisk_assets.monitoring.drift_table import day_counts, drift_table
 from creditrisk_assets.monitoring.population_stability import divergence
 from creditrisk_assets.policy import DriftLimits
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -149,7 +149,7 @@ def table_says(world: World, pool: Pool, cells: IntArray) -> bool:
         for column, bins, bad in zip(world.profile.columns, actual, strange.tolist(), strict=True):
             outside, new = (0, bad) if column.codes is not None else (bad, 0)
             counts[column.name] = ColumnCounts(bins, 0 if column.name == SCORE else outside, new)
-        days.append(day_counts(counts, Batch(rows, 0)))
+        days.append(day_counts(counts, rows, 0))
     table = drift_table(world.profile, days[-1], days[-2::-1], LIMITS)
     return bool(table["drifted"].any() or table["broken"].any())
 

@@ -192,11 +192,7 @@ def champion_cut_off(
 
     try:
         instance, settings = open_instance_here(), settings_here()
-        entry = (
-            champion_commands.pin_cut_off(instance, settings, why)
-            if pin
-            else champion_commands.set_cut_off(instance, settings, cut_off, why)
-        )
+        entry = champion_commands.set_cut_off(instance, settings, cut_off, why, pin=pin)
     except (champion_commands.MoveRefused, LedgerError) as error:
         fail(error)
     rule = entry.after.rule
@@ -224,7 +220,7 @@ def champion_policy(
     as_json: JSON = False,
 ) -> None:
     """Show the trade-off of each cut-off, and the grades, on the champion's held-out rows."""
-    from creditrisk_assets.governance.policy import LossAssumptions, policy_view
+    from creditrisk_assets.governance.policy import policy_view
     from creditrisk_assets.modelling.plots import trade_off_plot
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -235,12 +231,7 @@ def champion_policy(
         bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
     except BundleError as error:
         fail(error)
-    assumptions = LossAssumptions(
-        settings.portfolio.loss_given_default, settings.portfolio.exposure_share
-    )
-    view = policy_view(
-        bundle, in_force.rule, settings.portfolio, assumptions, settings.portfolio.grade_bounds
-    )
+    view = policy_view(bundle, in_force.rule, settings.portfolio)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         view.trade_off.to_csv(output / "trade_off.csv", index=False)
@@ -257,7 +248,7 @@ def champion_policy(
         return
     console.print(_trade_off_table(view, words), _grades_table(view))
     assumed = (
-        f"LGD {assumptions.loss_given_default}, EAD {assumptions.exposure_share} of "
+        f"LGD {settings.portfolio.loss_given_default}, EAD {settings.portfolio.exposure_share} of "
         f"{settings.portfolio.exposure}"
     )
     console.print(

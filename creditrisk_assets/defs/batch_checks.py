@@ -3,9 +3,8 @@
 import dagster as dg
 
 from creditrisk_assets.defs.check_results import check_result
-from creditrisk_assets.defs.drift import days_before
 from creditrisk_assets.defs.io import ParquetRows, stored_path
-from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.partitions import DAYS, days_before
 from creditrisk_assets.defs.production import production_batch
 from creditrisk_assets.settings import Settings
 

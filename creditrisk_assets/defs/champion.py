@@ -14,7 +14,7 @@ import pandas as pd
 from creditrisk_assets.defs.champion_commands import stored_policy
 from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
-    agreement_metadata,
+    agreement,
     champion_metadata,
     in_force_from,
     policy_metadata,
@@ -39,8 +39,7 @@ from creditrisk_assets.settings import Settings
 from creditrisk_assets.storage import replacing
 
 if TYPE_CHECKING:
-    from creditrisk_assets.governance.verdict import CutOffMove
-    from creditrisk_assets.registry import RegisteredBundle, Registry
+    from creditrisk_assets.registry import RegisteredBundle
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
 
@@ -71,7 +70,13 @@ def candidate_model(
         for name, value in context.run.tags.items()
         if name.startswith(CAUSE_TAG_PREFIX)
     }
-    if _action(context.run.tags) == Action.RECALIBRATE:
+    action = context.run.tags.get(ACTION_TAG, Action.REFIT)
+    if action not in ACTIONS:
+        raise dg.Failure(
+            f"run tag {ACTION_TAG} is {action!r}; valid: {', '.join(ACTIONS)}, or no such tag, "
+            f"which means {Action.REFIT}"
+        )
+    if action == Action.RECALIBRATE:
         return _recalibration(context, settings, production_batch, outcomes, causes)
     learning = candidate_set(
         features,
@@ -81,16 +86,6 @@ def candidate_model(
         settings.policy.gate.evaluation_days,
     )
     return train_and_register(context, settings, learning, "candidate", causes)
-
-
-def _action(tags: Mapping[str, str]) -> str:
-    action = tags.get(ACTION_TAG, Action.REFIT)
-    if action not in ACTIONS:
-        raise dg.Failure(
-            f"run tag {ACTION_TAG} is {action!r}; valid: {', '.join(ACTIONS)}, or no such tag, "
-            f"which means {Action.REFIT}"
-        )
-    return action
 
 
 def _since(tags: Mapping[str, str]) -> str:
@@ -175,37 +170,23 @@ def _judge(context: dg.AssetExecutionContext, settings: Settings) -> dg.Material
             "there is no model to judge; valid: materialize model or candidate_model first (job "
             "train)"
         )
-    ledger, registry = Ledger(settings.ledger), registry_of(settings)
-    entries = ledger.entries()
-    head = entries[-1] if entries else None
-    if head is not None:
-        rollback = rollback_of(entries, challenger_version)
-        if head.after.model_version == challenger_version:
-            why = f"version {challenger_version} is in force already"
-            return _leave_unchanged(context, settings, registry, entries, why)
-        if rollback is not None:
-            why = (
-                f"version {challenger_version} was rolled back by {rollback.actor} "
-                f"({rollback.why}) and is not judged again"
-            )
-            return _leave_unchanged(context, settings, registry, entries, why)
-    return _compare(context, settings, ledger, entries, registry.version(challenger_version))
-
-
-def _leave_unchanged(
-    context: dg.AssetExecutionContext,
-    settings: Settings,
-    registry: "Registry",
-    entries: list[Entry],
-    why: str,
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Leave the champion in force, and complete the steps that a killed run left undone."""
-    head = entries[-1]
-    registry.set_champion(head.after.model_version)
+    registry, entries = registry_of(settings), Ledger(settings.ledger).entries()
+    rollback = rollback_of(entries, challenger_version)
+    if entries and entries[-1].after.model_version == challenger_version:
+        why = f"version {challenger_version} is in force already"
+    elif rollback is not None:
+        why = (
+            f"version {challenger_version} was rolled back by {rollback.actor} "
+            f"({rollback.why}) and is not judged again"
+        )
+    else:
+        return _compare(context, settings, entries, registry.version(challenger_version))
+    in_force = entries[-1].after
+    registry.set_champion(in_force.model_version)  # a killed run may have left this undone
     context.log.info(f"unchanged: {why}")
-    bundle = BundleStore(settings.data_dir).load(head.after.bundle_sha256)
+    bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
     return dg.MaterializeResult(
-        metadata=champion_metadata(registry, head.after, bundle, "unchanged", why, entries),
+        metadata=champion_metadata(registry, in_force, bundle, "unchanged", why, entries),
         data_version=dg.DataVersion(DATA_VERSION),
     )
 
@@ -213,7 +194,6 @@ def _leave_unchanged(
 def _compare(
     context: dg.AssetExecutionContext,
     settings: Settings,
-    ledger: Ledger,
     entries: list[Entry],
     challenger: "RegisteredBundle",
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -256,11 +236,16 @@ def _compare(
         evidence_sha256=verdict.digest,
         policy_sha256=stored_policy(settings),
     )
-    entry = ledger.append(move, head)
+    entry = Ledger(settings.ledger).append(move, head)
     registry.set_champion(after.model_version)
     if challenger.version != after.model_version:
         registry.set_challenger(challenger.version)
     context.log.info(f"{verdict.verdict}: {verdict.reason}")
+    cut_off: dict[str, float | str] = {}
+    if verdict.cut_off:
+        cut_off["cut_off_move"] = verdict.cut_off.sentence
+        moved = verdict.cut_off.model_dump(exclude={"by", "rate"})
+        cut_off |= {f"cut_off_{name}": value for name, value in moved.items()}
     return dg.MaterializeResult(
         metadata={
             **champion_metadata(
@@ -275,7 +260,7 @@ def _compare(
                 f"{name}: {why}" for name, why in verdict.not_applied.items()
             )
             or "none",
-            **(_cut_off_metadata(verdict.cut_off) if verdict.cut_off else {}),
+            **cut_off,
             "tests": table(
                 pd.DataFrame([test.model_dump() for test in verdict.tests]),
                 compared=("observed", "limit"),
@@ -289,15 +274,6 @@ def _compare(
     )
 
 
-def _cut_off_metadata(move: "CutOffMove") -> dict[str, float | str]:
-    """The cut-off before and after a promotion."""
-    return {"cut_off_move": move.sentence} | {
-        f"cut_off_{name}": value
-        for name, value in move.model_dump().items()
-        if name not in ("by", "rate")
-    }
-
-
 @dg.asset_check(asset=champion, blocking=True)
 def champion_records_agree(
     context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
@@ -306,10 +282,7 @@ def champion_records_agree(
     same champion. Blocks: production must not be scored by a champion without a complete record.
     Also runs daily, because an alias can be moved by hand.
     """
-    findings = verify(context.instance, settings, every_version=False)
-    return dg.AssetCheckResult(
-        passed=all(finding.holds for finding in findings), metadata=agreement_metadata(findings)
-    )
+    return agreement(verify(context.instance, settings, every_version=False))
 
 
 @dg.asset_check(asset=champion)

@@ -14,8 +14,7 @@ import dagster as dg
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
-    RECORDS_AGREE,
-    agreement_metadata,
+    agreement,
     champion_metadata,
     in_force_from,
     policy_metadata,
@@ -76,27 +75,15 @@ def rollback(
         return _record_move(instance, settings, "rolled_back", entries, after, bundle, why)
 
 
-def pin_cut_off(instance: dg.DagsterInstance, settings: Settings, why: str) -> Entry:
-    """Hand the cut-off in force to the policy, so that promotions do not change it. Decisions stay
-    the same.
-
-    Args:
-        instance: where `champion` is recorded.
-        settings: where ledger and MLflow are.
-        why: reason for the ledger.
-
-    Raises:
-        MoveRefused: if there is no champion, or the policy already sets the cut-off.
-        LedgerError: if the ledger's chain is broken.
-    """
-    now = _entries(settings)[-1].after
-    return set_cut_off(instance, settings, now.rule.cut_off, why)
-
-
 def set_cut_off(
-    instance: dg.DagsterInstance, settings: Settings, cut_off: float | None, why: str
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    cut_off: float | None,
+    why: str,
+    *,
+    pin: bool = False,
 ) -> Entry:
-    """Set another cut-off for the same model.
+    """Set another cut-off for the same model, or hand the one in force to the policy.
 
     Args:
         instance: where `champion` is recorded.
@@ -104,6 +91,8 @@ def set_cut_off(
         cut_off: PD from which a customer is refused; None for the model's own. The cut-off in
             force leaves the rule and its reference profile unchanged.
         why: reason for the ledger.
+        pin: take the cut-off in force, so that promotions do not change it; decisions stay the
+            same.
 
     Raises:
         MoveRefused: if there is no champion, no customer would be approved, or the cut-off is
@@ -116,6 +105,7 @@ def set_cut_off(
         entries = _entries(settings)
         now = entries[-1].after
         bundle = _load_verified(now, settings)
+        cut_off = now.rule.cut_off if pin else cut_off
         try:
             rule = now.rule if cut_off == now.rule.cut_off else rule_of(bundle, cut_off)
         except ValueError as error:
@@ -212,14 +202,14 @@ def _record_move(
             tags={"dagster/data_version": DATA_VERSION},
         )
     )
-    findings = verify(instance, settings, every_version=False)
+    agrees = agreement(verify(instance, settings, every_version=False))
     # The UI would otherwise show the check as missing for this champion.
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=event_log.CHAMPION,
-            check_name=RECORDS_AGREE,
-            passed=all(finding.holds for finding in findings),
-            metadata=agreement_metadata(findings),
+            check_name=str(agrees.check_name),
+            passed=agrees.passed,
+            metadata=agrees.metadata,
             blocking=True,
         )
     )

@@ -9,7 +9,7 @@ import dagster as dg
 import pandas as pd
 
 from creditrisk_assets.defs import event_log
-from creditrisk_assets.defs.check_results import check_metadata
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.metadata import picture, table
 from creditrisk_assets.governance.ledger import Entry, InForce, Ledger, LedgerError, last_move
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
@@ -18,8 +18,6 @@ from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
     from creditrisk_assets.registry import RegisteredBundle, Registry
-
-RECORDS_AGREE = "champion_records_agree"
 
 DATA_VERSION = "decides-from-now-on"
 """Dagster's data version of every champion, constant on purpose: with a version for each champion
@@ -110,15 +108,10 @@ def policy_metadata(
         bundle: bundle in force.
         settings: grades and assumptions of loss.
     """
-    from creditrisk_assets.governance.policy import LossAssumptions, policy_view
+    from creditrisk_assets.governance.policy import policy_view
     from creditrisk_assets.modelling.plots import trade_off_plot
 
-    assumptions = LossAssumptions(
-        settings.portfolio.loss_given_default, settings.portfolio.exposure_share
-    )
-    view = policy_view(
-        bundle, in_force.rule, settings.portfolio, assumptions, settings.portfolio.grade_bounds
-    )
+    view = policy_view(bundle, in_force.rule, settings.portfolio)
     rates = (
         view.trade_off["approval_rate"].to_numpy(dtype=float),
         view.trade_off["bad_rate"].to_numpy(dtype=float),
@@ -171,11 +164,11 @@ def verify(instance: dg.DagsterInstance, settings: Settings, every_version: bool
     return [chain, *_asset_findings(instance, entries), _alias_finding(settings, head), *proofs]
 
 
-def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
-    """Metadata of the check `champion_records_agree`."""
+def agreement(findings: list[Finding]) -> dg.AssetCheckResult:
+    """Result of the check `champion_records_agree`."""
     wrong = [one for one in findings if not one.holds]
-    return check_metadata(
-        RECORDS_AGREE,
+    return check_result(
+        "champion_records_agree",
         passed=not wrong,
         summary="; ".join(f"{one.claim}: {one.observed}" for one in wrong) or "all agree",
         observed=len(wrong),
@@ -188,7 +181,10 @@ def agreement_metadata(findings: list[Finding]) -> dict[str, Any]:
 def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[Finding]:
     head = entries[-1]
     written = {entry.number: entry.sha256 for entry in entries}
-    marks = event_log.champion_ledger_marks(instance)
+    marks = [
+        (move.values["ledger_entry"], move.values["ledger_sha256"])
+        for move in event_log.champion_moves(instance)
+    ]
     if not marks:
         return [
             Finding(

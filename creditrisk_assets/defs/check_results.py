@@ -25,7 +25,7 @@ CAUSES = tuple(key_of(watch) for watch in WATCHES if watch.asks_for_retraining)
 """The checks whose failure can start a retrain; triage decides between the kinds."""
 
 
-def check_metadata(
+def check_result(
     check: str,
     *,
     passed: bool,
@@ -34,8 +34,8 @@ def check_metadata(
     threshold: float | str,
     rows: int,
     **more: Any,
-) -> dict[str, Any]:
-    """Metadata of a check's result; tier and advice come from the check catalogue.
+) -> dg.AssetCheckResult:
+    """The result of a check; severity, tier and advice come from the check catalogue.
 
     Args:
         check: its name.
@@ -52,49 +52,16 @@ def check_metadata(
         if isinstance(observed, float) and math.isnan(observed)
         else {"observed": observed, "threshold": threshold}
     )
-    return {
-        "summary": summary if passed else watch.failure_summary(summary),
-        **tested,
-        "rows": rows,
-        "action": watch.action,
-        "tier": watch.tier.value,
-        **more,
-    }
-
-
-def check_result(
-    check: str,
-    *,
-    passed: bool,
-    summary: str,
-    observed: float | str,
-    threshold: float | str,
-    rows: int,
-    **more: Any,
-) -> dg.AssetCheckResult:
-    """The result of a check.
-
-    Args:
-        check: its name.
-        passed: whether the check passed.
-        summary: as in `check_metadata`, like the following.
-        observed: the tested value.
-        threshold: the limit of passing.
-        rows: number of rows.
-        more: further metadata.
-    """
-    watch = BY_CHECK[check]
     return dg.AssetCheckResult(
         passed=passed,
         check_name=check,
         severity=dg.AssetCheckSeverity.ERROR if watch.is_an_error else dg.AssetCheckSeverity.WARN,
-        metadata=check_metadata(
-            check,
-            passed=passed,
-            summary=summary,
-            observed=observed,
-            threshold=threshold,
-            rows=rows,
+        metadata={
+            "summary": summary if passed else watch.failure_summary(summary),
+            **tested,
+            "rows": rows,
+            "action": watch.action,
+            "tier": watch.tier.value,
             **more,
-        ),
+        },
     )

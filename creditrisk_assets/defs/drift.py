@@ -6,7 +6,6 @@ consequences of a failed check.
 """
 
 from collections.abc import Sequence
-from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,9 +13,9 @@ import pandas as pd
 
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import BATCH, records_of
-from creditrisk_assets.defs.io import ParquetRows, stored_path
+from creditrisk_assets.defs.io import ParquetRows, stored_frame
 from creditrisk_assets.defs.metadata import OWNERS, picture, record, table
-from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.partitions import DAYS, days_before
 from creditrisk_assets.defs.score_checks import deciding_model, estimates_of, probability_of
 from creditrisk_assets.monitoring.day_records import BatchRecord, DriftRecord
 from creditrisk_assets.number_format import format_with_limit
@@ -45,7 +44,7 @@ def drift_report(
     of each field and the shares of bad values, over all rows, for the day alone and together with
     the days before. Also writes an Evidently report as HTML and JSON.
     """
-    from creditrisk_assets.monitoring.drift_table import Batch, day_counts, drift_table
+    from creditrisk_assets.monitoring.drift_table import day_counts, drift_table
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.scoring.reference_profile import (
         BATCH_ROWS,
@@ -59,15 +58,10 @@ def drift_report(
     counter = RowCounter(profile, bundle.manifest.inputs)
     with production_scores.opened() as file:
         counts = counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))
-    earlier = [
-        frame
-        for _, frame in stored_reports(
-            settings, days_before(day, settings.policy.drift.days - 1), version
-        )
-    ]
+    before = days_before(day, settings.policy.drift.days - 1)
+    earlier = [frame for _, frame in stored_reports(settings, before, version)]
     batch = records_of(context.instance, BATCH, [day], BatchRecord).get(day)
-    landed = Batch(batch[0].rows_in, batch[0].rejected) if batch else Batch(0, 0)
-    today = day_counts(counts, landed)
+    today = day_counts(counts, *((batch[0].rows_in, batch[0].rejected) if batch else (0, 0)))
     frame = drift_table(profile, today, earlier, settings.policy.drift).assign(
         model_version=version
     )
@@ -119,29 +113,20 @@ def scored_by(settings: Settings, scores: ParquetRows) -> "tuple[str, Bundle]":
     return version, BundleStore(settings.data_dir).load(bundle_sha256)
 
 
-def days_before(day: str, count: int) -> list[str]:
-    """The given number of days before a day, the nearest first."""
-    return [
-        (date.fromisoformat(day) - timedelta(days=back)).isoformat() for back in range(1, count + 1)
-    ]
-
-
 def stored_reports(
     settings: Settings, days: Sequence[str], version: str
 ) -> list[tuple[str, pd.DataFrame]]:
     """Frames of `drift_report` for those of the given days that the same model scored, in the given
     order.
     """
-    reports = []
-    for day in days:
-        path = stored_path(settings.storage, "drift_report", day)
-        if not path.exists():
-            continue
-        with path.open("rb") as file:
-            frame = pd.read_parquet(file)
-        if "counts" in frame and str(frame["model_version"].iloc[0]) == version:
-            reports.append((day, frame))
-    return reports
+    frames = ((day, stored_frame(settings.storage, "drift_report", day)) for day in days)
+    return [
+        (day, frame)
+        for day, frame in frames
+        if frame is not None
+        and "counts" in frame
+        and str(frame["model_version"].iloc[0]) == version
+    ]
 
 
 def write_report(
@@ -156,14 +141,15 @@ def write_report(
     """
     from creditrisk_assets.storage import replacing
 
-    for name, text in (("report.html", report.html), ("report.json", report.json)):
-        with replacing(settings.reports / folder / name) as file:
-            file.write(text.encode())
-    return {
-        "evidently_report": dg.MetadataValue.url(f"{settings.api_url}/reports/{folder}"),
-        "evidently_html": dg.MetadataValue.path(str(settings.reports / folder / "report.html")),
-        "evidently_json": dg.MetadataValue.path(str(settings.reports / folder / "report.json")),
+    written: dict[str, dg.MetadataValue] = {
+        "evidently_report": dg.MetadataValue.url(f"{settings.api_url}/reports/{folder}")
     }
+    for kind, text in (("html", report.html), ("json", report.json)):
+        path = settings.reports / folder / f"report.{kind}"
+        with replacing(path) as file:
+            file.write(text.encode())
+        written[f"evidently_{kind}"] = dg.MetadataValue.path(str(path))
+    return written
 
 
 def _pictures(
@@ -178,36 +164,31 @@ def _pictures(
     """
     if not settings.policy.reports.rows:
         return {}
+    day = context.partition_key
     try:
-        return _draw(context.partition_key, scores, bundle, frame, settings)
-    except (
-        Exception
-    ) as error:  # the drawing library may raise anything; the day is measured already
+        from creditrisk_assets.modelling.plots import stability_plot
+        from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
+
+        shown = report_columns(frame)
+        report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows)
+        written = write_report(settings, f"drift/{day}", report)
+        plot = stability_plot(
+            [one.column for one in shown],
+            [one.value for one in shown],
+            [one.threshold for one in shown],
+            f"{day}: {int(frame['rows'].iloc[0]):,} rows against "
+            f"{int(frame['reference_rows'].iloc[0]):,}",
+        )
+        return {
+            **written,
+            "evidently_drifted_columns": report.drifted_columns,
+            **({"evidently_left_out": ", ".join(report.left_out)} if report.left_out else {}),
+            "stability": picture(plot),
+        }
+    # The drawing library may raise anything; the day is measured already.
+    except Exception as error:
         context.log.exception("the pictures of the day could not be made")
         return {"picture_problem": f"{type(error).__name__}: {error}"}
-
-
-def _draw(
-    day: str, scores: ParquetRows, bundle: "Bundle", frame: pd.DataFrame, settings: Settings
-) -> dict[str, dg.MetadataValue | int | str]:
-    from creditrisk_assets.modelling.plots import stability_plot
-    from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
-
-    shown = report_columns(frame)
-    report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows)
-    title = (
-        f"{day}: {int(frame['rows'].iloc[0]):,} rows against "
-        f"{int(frame['reference_rows'].iloc[0]):,}"
-    )
-    values, thresholds = [one.value for one in shown], [one.threshold for one in shown]
-    return {
-        **write_report(settings, f"drift/{day}", report),
-        "evidently_drifted_columns": report.drifted_columns,
-        **({"evidently_left_out": ", ".join(report.left_out)} if report.left_out else {}),
-        "stability": picture(
-            stability_plot([one.column for one in shown], values, thresholds, title)
-        ),
-    }
 
 
 @dg.asset_check(asset=drift_report, partitions_def=DAYS)

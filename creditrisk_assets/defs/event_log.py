@@ -5,7 +5,7 @@ and ticks.
 here.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, TypeVar
@@ -66,7 +66,6 @@ ACTION_TAG = "creditrisk/action"
 SINCE_TAG = "creditrisk/since"
 """The first day of the evidence behind a retrain."""
 
-Item = TypeVar("Item")
 Record = TypeVar("Record", BatchRecord, ScoresRecord, DriftRecord, PerformanceRecord)
 _READ: WeakKeyDictionary[Any, dict[str, dict[int, Any]]] = WeakKeyDictionary()
 """Cache of the finished records that this process has read from each event log."""
@@ -106,12 +105,30 @@ class Evaluation:
         return str(self.metadata.get("summary", ""))
 
 
+@dataclass(frozen=True)
+class ChampionMove:
+    """Time, values of the metadata and run id of a materialization of `champion`."""
+
+    at: float
+    values: dict[str, Any]
+    run_id: str
+
+
+def champion_moves(instance: dg.DagsterInstance, limit: int = HISTORY_LIMIT) -> list[ChampionMove]:
+    """The latest materializations of `champion`, newest first."""
+    return [
+        ChampionMove(
+            record.timestamp, _values(record.asset_materialization.metadata), record.run_id
+        )
+        for record in instance.fetch_materializations(CHAMPION, limit=limit).records
+        if record.asset_materialization is not None
+    ]
+
+
 def champion_in_force(instance: dg.DagsterInstance) -> ChampionRecord | None:
     """The champion in the latest materialization of `champion`; None before the first."""
-    event = instance.get_latest_materialization_event(CHAMPION)
-    if event is None or event.asset_materialization is None:
-        return None
-    return ChampionRecord.from_metadata(dict(event.asset_materialization.metadata))
+    values = _champion_values(instance)
+    return ChampionRecord.from_values(values) if values else None
 
 
 def records_of(
@@ -123,22 +140,11 @@ def records_of(
     for event in instance.fetch_materializations(of_days, limit=HISTORY_LIMIT).records:
         materialization, day = event.asset_materialization, str(event.partition_key)
         if materialization is not None and day not in latest:
-            latest[day] = (kind.read(materialization.metadata[RECORD].value), event.run_id)
-    return latest
-
-
-def champion_ledger_marks(instance: dg.DagsterInstance) -> list[tuple[int, str]]:
-    """Number and SHA-256 of the ledger's last entry in each of the latest materializations of
-    `champion`.
-    """
-    marks = []
-    for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records:
-        if record.asset_materialization is not None:
-            metadata = record.asset_materialization.metadata
-            marks.append(
-                (int(str(metadata["ledger_entry"].value)), str(metadata["ledger_sha256"].value))
+            latest[day] = (
+                kind.model_validate(materialization.metadata[RECORD].value),
+                event.run_id,
             )
-    return marks
+    return latest
 
 
 def latest_registered_version(instance: dg.DagsterInstance) -> str | None:
@@ -226,7 +232,7 @@ def _evaluation(check: dg.AssetCheckKey, record: AssetCheckExecutionRecord) -> "
         run_id=record.run_id,
         planned=record.create_timestamp,
         at=record.event.timestamp if record.event else record.create_timestamp,
-        metadata={name: value.value for name, value in evaluation.metadata.items()},
+        metadata=_values(evaluation.metadata),
     )
 
 
@@ -239,29 +245,16 @@ def _trim(known: dict[int, Any]) -> None:
         del known[old]
 
 
-def _newest(
-    instance: dg.DagsterInstance, name: str, page: Callable[[int | None], list[tuple[int, Item]]]
-) -> list[Item]:
-    """The newest records of a history. Finished records do not change and reading hundreds of them
-    is the most expensive step of a sensor, so each process reads a record once.
+def _champion_values(instance: dg.DagsterInstance) -> dict[str, Any]:
+    """Values of the latest materialization of `champion`; none before the first."""
+    event = instance.get_latest_materialization_event(CHAMPION)
+    if event is None or event.asset_materialization is None:
+        return {}
+    return _values(event.asset_materialization.metadata)
 
-    Args:
-        instance: the Dagster instance.
-        name: name of the history.
-        page: returns up to `PAGE` records before an id, each with its id, newest first.
-    """
-    known: dict[int, Item] = _read(instance, name)
-    before, read = None, 0
-    while read < HISTORY_LIMIT:
-        records = page(before)
-        new = [(identifier, record) for identifier, record in records if identifier not in known]
-        known.update(new)
-        read += len(records)
-        if len(records) < PAGE or not new:
-            break
-        before = records[-1][0]
-    _trim(known)
-    return [known[identifier] for identifier in sorted(known, reverse=True)]
+
+def _values(metadata: Mapping[str, dg.MetadataValue[Any]]) -> dict[str, Any]:
+    return {name: value.value for name, value in metadata.items()}
 
 
 def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[int]:
@@ -275,10 +268,7 @@ def answered_causes(instance: dg.DagsterInstance, job_name: str) -> frozenset[in
 def past_retrains(instance: dg.DagsterInstance, job_name: str) -> list[PastRetrain]:
     """Finished retrains, newest first; runs that a person started have no day of data."""
     promoted = {
-        record.run_id
-        for record in instance.fetch_materializations(CHAMPION, limit=HISTORY_LIMIT).records
-        if record.asset_materialization is not None
-        and record.asset_materialization.metadata["verdict"].value == "promoted"
+        move.run_id for move in champion_moves(instance) if move.values["verdict"] == "promoted"
     }
     today = day_of_data(instance)
     past = []
@@ -357,26 +347,26 @@ def matured_evidence(
 
 def performance_records(instance: dg.DagsterInstance) -> list[tuple[str, PerformanceRecord]]:
     """Days and records of the latest materializations of `performance_report`, newest first; a day
-    can appear twice.
+    can appear twice. They do not change, and reading hundreds of them is the most expensive step of
+    a sensor, so each process reads a record once.
     """
-
-    def page(before: int | None) -> list[tuple[int, tuple[str, PerformanceRecord] | None]]:
+    known: dict[int, tuple[str, PerformanceRecord]] = _read(instance, "performance_report")
+    before, read = None, 0
+    while read < HISTORY_LIMIT:
         of_page = dg.AssetRecordsFilter(asset_key=PERFORMANCE, before_storage_id=before)
-        return [
-            (event.storage_id, read(event.asset_materialization))
-            for event in instance.fetch_materializations(of_page, limit=PAGE).records
-        ]
-
-    def read(
-        materialization: dg.AssetMaterialization | None,
-    ) -> tuple[str, PerformanceRecord] | None:
-        if materialization is None or materialization.partition is None:
-            return None
-        value = materialization.metadata[RECORD].value
-        return materialization.partition, PerformanceRecord.read(value)
-
-    records = _newest(instance, "performance_report", page)
-    return [record for record in records if record is not None]
+        events = instance.fetch_materializations(of_page, limit=PAGE).records
+        new = [event for event in events if event.storage_id not in known]
+        for event in new:
+            if event.asset_materialization is not None:
+                value = event.asset_materialization.metadata[RECORD].value
+                record = PerformanceRecord.model_validate(value)
+                known[event.storage_id] = (str(event.partition_key), record)
+        read += len(events)
+        if len(events) < PAGE or not new:
+            break
+        before = events[-1].storage_id
+    _trim(known)
+    return [known[identifier] for identifier in sorted(known, reverse=True)]
 
 
 def latest_day_of_data(instance: dg.DagsterInstance) -> str:
@@ -415,8 +405,6 @@ def latest_decided(instance: dg.DagsterInstance) -> int:
 
 def champion_training_days(instance: dg.DagsterInstance) -> frozenset[str]:
     """Production days in the training rows of the champion in force."""
-    event = instance.get_latest_materialization_event(CHAMPION)
-    if event is None or event.asset_materialization is None:
-        return frozenset()
-    days = str(event.asset_materialization.metadata["production_days"].value)
+    values = _champion_values(instance)
+    days = str(values["production_days"]) if values else ""
     return frozenset(day for day in days.split(",") if day)

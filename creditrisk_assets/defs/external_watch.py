@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from creditrisk_assets.defs import alerts, loop_checks, status
-from creditrisk_assets.defs.check_results import check_metadata
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.monitoring.alerting import Reading
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.monitoring.loop_health import Finding
@@ -67,18 +67,16 @@ def watch_once(home: Path, settings: Settings) -> WatchReport:
 
 def _reading(finding: Finding) -> Reading:
     now = time.time()
-    watch = BY_CHECK[finding.check]
+    result = check_result(**vars(finding))
     return Reading(
         identity=f"{OUTSIDE}-{now:.6f}",
-        asset=watch.asset,
+        asset=BY_CHECK[finding.check].asset,
         check=finding.check,
         day=datetime.datetime.fromtimestamp(now, datetime.UTC).date().isoformat(),
         partition=None,
         passed=finding.passed,
-        severity="ERROR" if watch.is_an_error else "WARN",
+        severity=result.severity.value,
         at=now,
-        metadata=check_metadata(
-            finding.check, passed=finding.passed, **loop_checks.values_of(finding)
-        ),
+        metadata={name: value.value for name, value in result.metadata.items()},
         observer=OUTSIDE,
     )

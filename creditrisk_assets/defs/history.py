@@ -16,8 +16,7 @@ from creditrisk_assets.storage import replacing
 
 if TYPE_CHECKING:
     from creditrisk_assets.modelling.datasets import LearningSet
-    from creditrisk_assets.registry import RegisteredBundle, Registry
-    from creditrisk_assets.scoring.bundle import Bundle, TrainingFacts
+    from creditrisk_assets.scoring.bundle import Bundle
 
 HISTORY_QUARANTINE = "quarantine/history/raw_data.csv"
 """Path in the data folder."""
@@ -221,10 +220,11 @@ def make_and_register(
         make: writes a bundle into the first directory and its fallback, if any, into the second.
         metadata: further metadata of the asset.
     """
-    from creditrisk_assets.governance.model_card import CARD
+    from creditrisk_assets.governance.ledger import Ledger
+    from creditrisk_assets.governance.model_card import CARD, Subject, model_documents
     from creditrisk_assets.modelling.inspection import Inspection
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot, training_plots
-    from creditrisk_assets.registry import ModelRun, Registry
+    from creditrisk_assets.registry import MODEL_NAME, ModelRun, Registry
     from creditrisk_assets.scoring.bundle import INSPECTION
 
     with (
@@ -239,16 +239,18 @@ def make_and_register(
             "roc": roc_plot(target, held_out_pd),
             "calibration": calibration_plot(target, held_out_pd),
         }
-        more = {}
+        all_plots = plots
         if settings.policy.reports.rows:
             inspection = Inspection.model_validate_json(bundle.document(INSPECTION))
-            more = training_plots(inspection, target, scores.default_probability, scores.score)
+            all_plots = plots | training_plots(
+                inspection, target, scores.default_probability, scores.score
+            )
         registry = Registry(settings)
         run = ModelRun(
             bundle,
             fallback,
             name=f"{kind} {context.run.run_id[:8]}",
-            plots={**plots, **more},
+            plots=all_plots,
             tags={"dagster_run_id": context.run.run_id, **metadata},
             example=settings.portfolio.example,
         )
@@ -256,8 +258,15 @@ def make_and_register(
         if not registry.has(
             registered, CARD
         ):  # missing for a new version, or if a run was killed before this step
-            _write_card(registry, registered, bundle, {**plots, **more}, settings)
+            head = Ledger(settings.ledger).head()
+            in_force = head.after.model_version if head else None
+            champion = (in_force, registry.version(in_force).load().manifest) if in_force else None
+            watches = [(watch.check, watch.question) for watch in WATCHES]
+            subject = Subject(MODEL_NAME, registered.version, bundle, champion, watches, all_plots)
+            registry.attach(registered, "", model_documents(subject, settings))
     manifest = bundle.manifest
+    facts = manifest.training.recalibration
+    recalibration = facts.model_dump() if facts else {}
     return dg.MaterializeResult(
         metadata={
             **registered.ref.model_dump(exclude={"fallback"}),
@@ -268,7 +277,7 @@ def make_and_register(
             "fallback_roc_auc": (fallback or bundle).manifest.metrics["roc_auc"],
             "training_rows": manifest.training.rows,
             "training_bads": manifest.training.bads,
-            **_recalibration_metadata(manifest.training),
+            **{f"recalibration_{name}": value for name, value in recalibration.items()},
             "production_days": ",".join(learning.production_days),
             "cut_off": manifest.cut_off,
             "onnx_parity": manifest.parity,
@@ -280,33 +289,3 @@ def make_and_register(
         },
         data_version=dg.DataVersion(bundle.sha256),
     )
-
-
-def _recalibration_metadata(training: "TrainingFacts") -> dict[str, str | float]:
-    """Metadata of a recalibration: the change and its tests; empty for other kinds."""
-    facts = training.recalibration
-    return (
-        {f"recalibration_{name}": value for name, value in facts.model_dump().items()}
-        if facts
-        else {}
-    )
-
-
-def _write_card(
-    registry: "Registry",
-    registered: "RegisteredBundle",
-    bundle: "Bundle",
-    plots: dict[str, bytes],
-    settings: Settings,
-) -> None:
-    """Write the model card and the inventory entry of a new version to its run."""
-    from creditrisk_assets.governance.ledger import Ledger
-    from creditrisk_assets.governance.model_card import Subject, model_documents
-    from creditrisk_assets.registry import MODEL_NAME
-
-    head = Ledger(settings.ledger).head()
-    in_force = head.after.model_version if head else None
-    champion = (in_force, registry.version(in_force).load().manifest) if in_force else None
-    watches = [(watch.check, watch.question) for watch in WATCHES]
-    subject = Subject(MODEL_NAME, registered.version, bundle, champion, watches, plots)
-    registry.attach(registered, "", model_documents(subject, settings))

@@ -1,20 +1,22 @@
 """Storage of assets: Parquet files that are written atomically."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_origin
+from typing import Any, get_origin
 
 import dagster as dg
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from upath import UPath
 
 from creditrisk_assets.storage import put_file, replacing
 
-MAY_BE_MISSING = {"creditrisk/may_be_missing": True}
-"""Metadata of an input that is None if the other asset does not have the day."""
+MAY_BE_MISSING = "creditrisk/may_be_missing"
+"""Metadata key of an input that is None if the other asset does not have the day."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,16 @@ class ParquetRows:
     """
 
     path: UPath | Path
+
+    def count(self, columns: list[str]) -> Counter[tuple[Any, ...]]:
+        """The number of rows with each combination of the columns' values."""
+        rows: Counter[tuple[Any, ...]] = Counter()
+        with self.opened() as file:
+            for batch in file.iter_batches(columns=columns):
+                groups = pa.Table.from_batches([batch]).group_by(columns)
+                for group in groups.aggregate([([], "count_all")]).to_pylist():
+                    rows[tuple(group[name] for name in columns)] += group["count_all"]
+        return rows
 
     @contextmanager
     def opened(self) -> Iterator[pq.ParquetFile]:
@@ -60,7 +72,8 @@ class ParquetIOManager(dg.UPathIOManager):
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | ParquetRows:
         """Read a frame, or refer to its file."""
-        if ParquetRows in _annotated_types(context):
+        annotated = context.dagster_type.typing_type
+        if ParquetRows in (annotated, *getattr(annotated, "__args__", ())):  # alone, or in a union
             return ParquetRows(path)
         with path.open("rb") as file:
             return pd.read_parquet(file)
@@ -81,9 +94,8 @@ class ParquetIOManager(dg.UPathIOManager):
         paths = self._get_paths_for_partitions(context)
         if get_origin(context.dagster_type.typing_type) is not dict:
             (path,) = paths.values()
-            if context.definition_metadata.get(
-                "creditrisk/may_be_missing"
-            ) and not self.path_exists(path):
+            may_be_missing = context.definition_metadata.get(MAY_BE_MISSING)
+            if may_be_missing and not self.path_exists(path):
                 return None
             return self.load_from_path(context, path)
         return {
@@ -98,7 +110,10 @@ def stored_path(storage: UPath, asset: str, day: str) -> UPath:
     return storage / asset / f"{day}{ParquetIOManager.extension}"
 
 
-def _annotated_types(context: dg.InputContext) -> tuple[object, ...]:
-    """The annotated type of an input, with the members of a union."""
-    annotated = context.dagster_type.typing_type
-    return (annotated, *getattr(annotated, "__args__", ()))
+def stored_frame(storage: UPath, asset: str, day: str) -> pd.DataFrame | None:
+    """An asset's frame of one day; None if the day has none."""
+    try:
+        with stored_path(storage, asset, day).open("rb") as file:
+            return pd.read_parquet(file)
+    except FileNotFoundError:
+        return None

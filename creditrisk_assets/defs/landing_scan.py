@@ -4,7 +4,7 @@ items.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from upath import UPath
 
@@ -26,26 +26,13 @@ UNRECOGNISED_SHOWN = 20
 """Limit in a sensor's skip reason; `creditrisk status` lists all."""
 
 
-@dataclass(frozen=True)
-class ZoneScan:
-    """Result of a scan.
-
-    Attributes:
-        arrivals: new and changed files.
-        states: state of each scanned day apart from its files.
-    """
-
-    arrivals: Arrivals
-    states: Mapping[str, str]
-
-
 def arrivals_in(
     zone: UPath,
     memory: LandingCursor,
     settings: Settings,
     state: Callable[[Sequence[str]], Mapping[str, str]] = lambda _: {},
     named: Iterable[str] = (),
-) -> ZoneScan:
+) -> tuple[Arrivals, Mapping[str, str]]:
     """Scan the days that are due in a landing zone, and its new days.
 
     Args:
@@ -54,6 +41,9 @@ def arrivals_in(
         settings: settling time of a file.
         state: returns, for some days, further state whose change makes a day new.
         named: days that are scanned regardless of their turn.
+
+    Returns:
+        New and changed files, and the state of each scanned day apart from its files.
 
     Raises:
         OSError: if the zone cannot be read.
@@ -71,9 +61,9 @@ def arrivals_in(
         if stamp is None or not memory.is_done(day, stamp + states.get(day, "")):
             listings.append(list_day(zone / day))
     stamps = {
-        day: stamp
-        for day, stamp in map(_day_and_stamp, listings)
-        if memory.is_done(day, stamp + states.get(day, ""))
+        one.day: stamp
+        for one in listings
+        if memory.is_done(one.day, (stamp := listing_stamp(one)) + states.get(one.day, ""))
     }
     arrivals = find_arrivals(
         listings,
@@ -84,13 +74,8 @@ def arrivals_in(
         now,
         settings.settle_seconds,
     )
-    return ZoneScan(
-        replace(
-            arrivals,
-            stamps={day: stamp + states.get(day, "") for day, stamp in arrivals.stamps.items()},
-        ),
-        states,
-    )
+    stamps = {day: stamp + states.get(day, "") for day, stamp in arrivals.stamps.items()}
+    return replace(arrivals, stamps=stamps), states
 
 
 def zone_problems(settings: Settings) -> list[str]:
@@ -131,7 +116,3 @@ def days_waiting(settings: Settings, scored: Collection[str]) -> list[str]:
         return [day for day in unscored if list_day(settings.landing_production / day).files]
     except OSError:
         return []
-
-
-def _day_and_stamp(day: DayListing) -> tuple[str, str]:
-    return day.day, listing_stamp(day)

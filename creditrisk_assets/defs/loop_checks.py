@@ -4,8 +4,8 @@ the daemon by `creditrisk watch`.
 
 import datetime
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from inspect import getdoc
 
 import dagster as dg
 from dagster._core.scheduler.instigation import TickStatus
@@ -17,12 +17,7 @@ from creditrisk_assets.defs.jobs import assess_performance
 from creditrisk_assets.defs.status import SENSORS
 from creditrisk_assets.landing.listing import list_day
 from creditrisk_assets.monitoring import loop_health
-from creditrisk_assets.monitoring.loop_health import (
-    ApiAnswer,
-    Finding,
-    RunBeat,
-    SensorBeat,
-)
+from creditrisk_assets.monitoring.loop_health import Finding, RunBeat, SensorBeat
 from creditrisk_assets.settings import Settings
 
 NO_API = "none"
@@ -41,75 +36,6 @@ HANGING_RUN_MINUTES = 75.0
 """Limit for a run in progress; Dagster's run monitoring ends one after 60 minutes."""
 
 
-@dg.asset_check(asset=champion)
-def sensors_tick(
-    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
-) -> dg.AssetCheckResult:
-    """Every sensor ticked within its interval plus a tolerance, and its last tick did not fail.
-    Dagster itself raises no alarm for this.
-    """
-    return _result(watch_sensors(context.instance, settings))
-
-
-@dg.asset_check(asset=champion)
-def no_run_hangs(
-    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
-) -> dg.AssetCheckResult:
-    """No run is in progress or queued for longer than the limit."""
-    return _result(watch_runs(context.instance, settings))
-
-
-@dg.asset_check(asset=champion)
-def no_run_failed(
-    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
-) -> dg.AssetCheckResult:
-    """The last run of each job and day succeeded. Runs that a failed check explains are left out,
-    because the check raises the alarm.
-    """
-    return _result(watch_failures(context.instance, settings))
-
-
-@dg.asset_check(asset=champion)
-def api_serves_the_champion(
-    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
-) -> dg.AssetCheckResult:
-    """The API serves the version and bundle of the champion asset."""
-    return _result(watch_api(context.instance, settings))
-
-
-@dg.asset_check(asset=champion)
-def data_is_fresh(
-    context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
-) -> dg.AssetCheckResult:
-    """Every past business day is scored, except for the tolerated late days. Uses the wall clock,
-    because a file can be missing today.
-    """
-    return _result(watch_data(context.instance, settings))
-
-
-CHECKS = (sensors_tick, no_run_hangs, no_run_failed, api_serves_the_champion, data_is_fresh)
-
-watch = dg.define_asset_job(
-    "watch",
-    selection=dg.AssetSelection.checks(*(key for check in CHECKS for key in check.check_keys)),
-    description="Checks that sensors, runs, API and data are alive.",
-)
-
-watch_schedule = dg.ScheduleDefinition(
-    name="watch_often",
-    job=watch,
-    cron_schedule="*/10 * * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="The checks on the loop, every ten minutes.",
-)
-
-
-def findings(instance: dg.DagsterInstance, settings: Settings) -> list[Finding]:
-    """Current findings of the five checks."""
-    watches = (watch_sensors, watch_runs, watch_failures, watch_api, watch_data)
-    return [one(instance, settings) for one in watches]
-
-
 def unreadable(error: Exception) -> list[Finding]:
     """The findings for a Dagster instance that cannot be read: the state of the sensors is
     unknown.
@@ -119,42 +45,33 @@ def unreadable(error: Exception) -> list[Finding]:
     return [Finding(loop_health.sensors_tick.__name__, False, message, "unreadable", "readable", 0)]
 
 
-def watch_sensors(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
-    """Check that every sensor ticks."""
-    return loop_health.sensors_tick(sensor_beats(instance, SENSORS), time.time(), LATE_TICK_SECONDS)
-
-
-def sensor_beats(
-    instance: dg.DagsterInstance, definitions: Sequence[dg.SensorDefinition]
-) -> list[SensorBeat]:
-    """The last tick of each sensor."""
+def sensors_tick(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
+    """Every sensor ticked within its interval plus a tolerance, and its last tick did not fail.
+    Dagster itself raises no alarm for this.
+    """
     beats = []
-    for sensor in definitions:
+    for sensor in SENSORS:
         running, ticks = event_log.sensor_ticks(instance, sensor.name)
         error = None
         if ticks and ticks[0].status is TickStatus.FAILURE:
             error = ticks[0].error.message if ticks[0].error else "no message"
         interval = float(sensor.minimum_interval_seconds or 30)
-        beats.append(
-            SensorBeat(
-                sensor.name, interval, ticks[0].timestamp if ticks else None, error, not running
-            )
-        )
-    return beats
+        last = ticks[0].timestamp if ticks else None
+        beats.append(SensorBeat(sensor.name, interval, last, error, not running))
+    return loop_health.sensors_tick(beats, time.time(), LATE_TICK_SECONDS)
 
 
-def watch_runs(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
-    """Check for hanging runs."""
+def no_run_hangs(instance: dg.DagsterInstance, _settings: Settings) -> Finding:
+    """No run is in progress or queued for longer than the limit."""
     records = instance.get_run_records(dg.RunsFilter(statuses=event_log.IN_FLIGHT))
     return loop_health.no_run_hangs(
         [_beat(record) for record in records], time.time(), HANGING_RUN_MINUTES
     )
 
 
-def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:
-    """Check for failed runs that neither a later run of the same job and day nor a failed check
-    explains. Runs of a day without files are left out: only a new file can make them succeed, and
-    it starts a run itself.
+def no_run_failed(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+    """The last run of each job and day succeeded. Runs that a failed check explains are left out,
+    because the check raises the alarm.
     """
     since = datetime.datetime.now(datetime.UTC) - FAILURES_SINCE
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
@@ -171,7 +88,9 @@ def watch_failures(instance: dg.DagsterInstance, settings: Settings) -> Finding:
 
 
 def _has_something_to_do(settings: Settings, run: dg.DagsterRun) -> bool:
-    """True if the landing zone has a file for the run's day, or the run has no day."""
+    """True if the landing zone has a file for the run's day, or the run has no day. Without a file
+    only a new one can make the run succeed, and it starts a run itself.
+    """
     day = run.tags.get(event_log.PARTITION_TAG)
     if day is None:
         return True
@@ -196,8 +115,8 @@ def _beat(record: dg.RunRecord) -> RunBeat:
     )
 
 
-def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:
-    """Check that the API serves the champion, allowing it the time to follow a change."""
+def api_serves_the_champion(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+    """The API serves the version and bundle of the champion asset."""
     url = settings.watch_api_url or settings.api_url
     if url.lower() == NO_API:
         return loop_health.api_serves_the_champion(None, None, None, None)
@@ -206,17 +125,18 @@ def watch_api(instance: dg.DagsterInstance, settings: Settings) -> Finding:
         in_force = event_log.champion_in_force(instance)
         if in_force is None:
             return loop_health.api_serves_the_champion(None, None, url, None)
-        answer: ApiAnswer = loop_health.ask_api(url)
         finding = loop_health.api_serves_the_champion(
-            in_force.model_version, in_force.bundle_sha256, url, answer
+            in_force.model_version, in_force.bundle_sha256, url, loop_health.ask_api(url)
         )
         if finding.passed or time.monotonic() > ends:
             return finding
         time.sleep(1)
 
 
-def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
-    """Check that the data is fresh."""
+def data_is_fresh(instance: dg.DagsterInstance, settings: Settings) -> Finding:
+    """Every past business day is scored, except for the tolerated late days. Uses the wall clock,
+    because a file can be missing today.
+    """
     today = datetime.datetime.now(datetime.UTC).date()
     return loop_health.data_is_fresh(
         event_log.day_of_data(instance),
@@ -226,10 +146,37 @@ def watch_data(instance: dg.DagsterInstance, settings: Settings) -> Finding:
     )
 
 
-def _result(finding: Finding) -> dg.AssetCheckResult:
-    return check_result(finding.check, passed=finding.passed, **values_of(finding))
+READERS = (sensors_tick, no_run_hangs, no_run_failed, api_serves_the_champion, data_is_fresh)
+"""Each gives the name, the description and the finding of a check."""
 
 
-def values_of(finding: Finding) -> dict[str, Any]:
-    """The values of a finding that a check's result contains."""
-    return {name: getattr(finding, name) for name in ("summary", "observed", "threshold", "rows")}
+def _check(read: Callable[[dg.DagsterInstance, Settings], Finding]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=champion, name=read.__name__, description=getdoc(read))
+    def check(
+        context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[Settings]
+    ) -> dg.AssetCheckResult:
+        return check_result(**vars(read(context.instance, settings)))
+
+    return check
+
+
+CHECKS = tuple(_check(read) for read in READERS)
+
+watch = dg.define_asset_job(
+    "watch",
+    selection=dg.AssetSelection.checks(*(key for check in CHECKS for key in check.check_keys)),
+    description="Checks that sensors, runs, API and data are alive.",
+)
+
+watch_schedule = dg.ScheduleDefinition(
+    name="watch_often",
+    job=watch,
+    cron_schedule="*/10 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="The checks on the loop, every ten minutes.",
+)
+
+
+def findings(instance: dg.DagsterInstance, settings: Settings) -> list[Finding]:
+    """Current findings of the five checks."""
+    return [read(instance, settings) for read in READERS]

@@ -1,5 +1,7 @@
 """The partitions: a partition is a business day in UTC, and each landed day has one."""
 
+from datetime import date, timedelta
+
 import dagster as dg
 
 from creditrisk_assets.settings import today
@@ -18,6 +20,13 @@ def last_day() -> str:
     over.
     """
     return today().isoformat()
+
+
+def days_before(day: str, count: int) -> list[str]:
+    """The given number of days before a day, the nearest first."""
+    return [
+        (date.fromisoformat(day) - timedelta(days=back)).isoformat() for back in range(1, count + 1)
+    ]
 
 
 def add_days(instance: dg.DagsterInstance, days: list[str]) -> None:

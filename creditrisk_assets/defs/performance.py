@@ -8,7 +8,7 @@ their stored reports; their rows are not read again. The checks do not block: no
 
 import dataclasses
 import math
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -18,9 +18,9 @@ import pandas as pd
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.drift import scored_by
 from creditrisk_assets.defs.event_log import latest_day_of_data
-from creditrisk_assets.defs.io import ParquetRows, stored_path
+from creditrisk_assets.defs.io import ParquetRows, stored_frame
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, record, table
-from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.partitions import DAYS, days_before
 from creditrisk_assets.monitoring.day_records import PerformanceRecord
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
@@ -70,7 +70,6 @@ def performance_report(
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.monitoring.performance import (
-        MaturedDay,
         day_figures,
         estimate_accuracy,
         estimate_errors,
@@ -89,19 +88,19 @@ def performance_report(
     validation = bundle.manifest.metrics
     matured = join_outcomes(scores, outcomes, portfolio.identifier)
     learned = in_sample(
-        matured.rows[portfolio.identifier], day, BundleStore(settings.data_dir).learned_days(bundle)
+        matured[portfolio.identifier], day, BundleStore(settings.data_dir).learned_days(bundle)
     )
-    by_others = (matured.rows["model_version"] != version).to_numpy()
+    by_others = (matured["model_version"] != version).to_numpy()
     waiting = maturity(
-        matured.decisions,
-        len(matured.rows),
+        len(scores),
+        len(matured),
         day,
         latest_day := latest_day_of_data(context.instance),
         portfolio.performance_window_days,
     )
-    matured = MaturedDay(matured.rows[~learned & ~by_others], matured.decisions)
-    target = matured.rows[portfolio.target].to_numpy(dtype=np.int64)
-    probability = matured.rows[PD].to_numpy(dtype=np.float64)
+    matured = matured[~learned & ~by_others]
+    target = matured[portfolio.target].to_numpy(dtype=np.int64)
+    probability = matured[PD].to_numpy(dtype=np.float64)
     alone = day_figures(target, probability)
     days = {**_earlier_days(settings, day, version), day: alone}
     recent = {name: one for name, one in days.items() if one["rows"] or name == day}
@@ -133,7 +132,7 @@ def performance_report(
             "latest_day_of_data": latest_day,
             "not_counted_in_sample": int((learned & ~by_others).sum()),
             "not_counted_other_versions": int(by_others.sum()),
-            **figures(realised_performance(matured, portfolio.target)),
+            **figures(realised_performance(target, probability)),
             **figures(alone),
             "validation_roc_auc": validation["roc_auc"],
             **figures({str(name): value for name, value in misses.iloc[-1].items()}, "estimate_"),
@@ -198,16 +197,10 @@ CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
 def _earlier_days(settings: Settings, day: str, version: str) -> FiguresByDay:
     """Stored figures of the matured days before a day that the same champion scored."""
     days: FiguresByDay = {}
-    for back in range(HISTORY_DAYS, 0, -1):
-        earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
-        try:
-            with stored_path(settings.storage, "performance_report", earlier).open("rb") as file:
-                stored = pd.read_parquet(file)
-        except FileNotFoundError:
-            continue
-        if (
-            "days" in stored.columns and stored["model_version"].iloc[0] == version
-        ):  # older reports have other figures
+    for earlier in reversed(days_before(day, HISTORY_DAYS)):
+        stored = stored_frame(settings.storage, "performance_report", earlier)
+        # Older reports have other figures.
+        if stored is not None and "days" in stored and stored["model_version"].iloc[0] == version:
             days[earlier] = _figures(stored.iloc[0])
     return days
 

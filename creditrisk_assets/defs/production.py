@@ -17,7 +17,7 @@ from upath import UPath
 
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import champion_in_force
-from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_path
+from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_frame
 from creditrisk_assets.defs.metadata import OWNERS, table
 from creditrisk_assets.defs.metadata import record as day_record
 from creditrisk_assets.defs.partitions import DAYS
@@ -36,27 +36,24 @@ SCORING_BATCH_ROWS = 65_536
 """Rows in memory at once while a day is scored."""
 
 
-def _reconciles(asset: str) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        f"{asset}_rows_reconcile",
-        asset=asset,
-        blocking=True,
-        partitions_def=DAYS,
-        description="For each file: rows in = accepted + rejected + exact duplicates. Blocks: a "
-        "row in none of the three is lost.",
-    )
-
-
-def _mostly_accepted(asset: str) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        f"{asset}_rows_are_mostly_accepted",
-        asset=asset,
-        blocking=True,
-        partitions_def=DAYS,
-        description="Every file could be read, at least one row was accepted, and the share of "
-        "rejected rows is under the limit. Blocks: the rest of a broken day is not a fair sample "
-        "of that day.",
-    )
+def _row_checks(asset: str) -> list[dg.AssetCheckSpec]:
+    descriptions = {
+        "rows_reconcile": "For each file: rows in = accepted + rejected + exact duplicates. "
+        "Blocks: a row in none of the three is lost.",
+        "rows_are_mostly_accepted": "Every file could be read, at least one row was accepted, and "
+        "the share of rejected rows is under the limit. Blocks: the rest of a broken day is not a "
+        "fair sample of that day.",
+    }
+    return [
+        dg.AssetCheckSpec(
+            f"{asset}_{name}",
+            asset=asset,
+            blocking=True,
+            partitions_def=DAYS,
+            description=description,
+        )
+        for name, description in descriptions.items()
+    ]
 
 
 @dg.asset(
@@ -65,7 +62,7 @@ def _mostly_accepted(asset: str) -> dg.AssetCheckSpec:
     owners=OWNERS,
     code_version="2",
     partitions_def=DAYS,
-    check_specs=[_reconciles("production_batch"), _mostly_accepted("production_batch")],
+    check_specs=_row_checks("production_batch"),
 )
 def production_batch(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
@@ -138,7 +135,7 @@ def production_scores(
             for one in sets.scorings_of(settings.decisions, day)
             if (one.number or 0) <= (new_set.number or 0)
         ]
-        record = _record_of_day(settings, scorings, scored, folder / "record.parquet")
+        record = ParquetRows(_record_of_day(settings, scorings, scored, folder / "record.parquet"))
         made_by, means = _summary(record)
         deciding = next(
             one.champion
@@ -150,7 +147,7 @@ def production_scores(
             f"{in_force.rule.cut_off:.4f}"
         )
         yield dg.Output(
-            ParquetRows(record),
+            record,
             metadata={
                 "dagster/row_count": rows,
                 **made_by[0],
@@ -159,7 +156,7 @@ def production_scores(
                 "decided_by": table(pd.DataFrame(made_by)),
                 "latest_scoring": latest,
                 "decision_set": name,
-                "decisions_sha256": (digest := _file_digest(record)),
+                "decisions_sha256": (digest := _file_digest(record.path)),
                 **means,
             },
             data_version=dg.DataVersion(digest),
@@ -169,13 +166,8 @@ def production_scores(
 def _record_of_day(
     settings: Settings, scorings: "list[DecisionSet]", scored: Path, path: Path
 ) -> Path:
-    """The file of a day's decisions in effect.
-
-    Args:
-        settings: the archive of decisions.
-        scorings: scorings of the day in order, the present one last.
-        scored: file of the present scoring.
-        path: path for a new file.
+    """The file of a day's decisions in effect, from the scorings of the day in order; the present
+    one, with the file `scored`, is the last. A new file is written to `path`.
     """
     from creditrisk_assets.decisions.day_record import write_day_record
     from creditrisk_assets.decisions.sets import verified_file
@@ -194,7 +186,7 @@ def _record_of_day(
     return path
 
 
-def _summary(record: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def _summary(record: ParquetRows) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Rows of each version, bundle and cut-off, the version with the most rows first, and means
     over the day.
     """
@@ -204,17 +196,10 @@ def _summary(record: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
         "predicted_bad_share": "prediction",
         "mean_score": "score",
     }
-    rows: Counter[tuple[Any, ...]] = Counter()
+    rows = record.count(by)
     totals = dict.fromkeys(figures, 0.0)
-    with pq.ParquetFile(record, pre_buffer=False) as file:
-        for batch in file.iter_batches(SCORING_BATCH_ROWS, columns=[*by, *figures.values()]):
-            for part in (
-                pa.Table.from_batches([batch])
-                .group_by(by)
-                .aggregate([([], "count_all")])
-                .to_pylist()
-            ):
-                rows[tuple(part[name] for name in by)] += part["count_all"]
+    with record.opened() as file:
+        for batch in file.iter_batches(SCORING_BATCH_ROWS, columns=[*figures.values()]):
             for name, column in figures.items():
                 totals[name] += float(batch.column(column).to_numpy().sum())
     of_version: Counter[str] = Counter()
@@ -265,8 +250,8 @@ def _decide(
     owners=OWNERS,
     code_version="2",
     partitions_def=DAYS,
-    ins={"production_batch": dg.AssetIn(metadata=MAY_BE_MISSING)},
-    check_specs=[_reconciles("outcomes"), _mostly_accepted("outcomes")],
+    ins={"production_batch": dg.AssetIn(metadata={MAY_BE_MISSING: True})},
+    check_specs=_row_checks("outcomes"),
 )
 def outcomes(
     context: dg.AssetExecutionContext,
@@ -298,9 +283,7 @@ def outcomes(
         observed = pd.read_parquet(ingested.accepted_file)
         quarantine = _write_quarantine(ingested, settings, day, "outcomes")
     versions = merge_versions(
-        _stored_versions(stored_path(settings.storage, "outcomes", day)),
-        observed,
-        portfolio.identifier,
+        stored_frame(settings.storage, "outcomes", day), observed, portfolio.identifier
     )
     current = current_versions(versions, portfolio.identifier)
     yield dg.Output(
@@ -318,14 +301,6 @@ def outcomes(
         ),
     )
     yield from _checks(ingested, settings, day, "outcomes")
-
-
-def _stored_versions(path: UPath) -> pd.DataFrame | None:
-    """The stored versions of a day's outcomes; None before the first."""
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        return pd.read_parquet(file)
 
 
 def _landed_files(folder: UPath) -> list[UPath]:
@@ -402,7 +377,7 @@ def _checks(
 ) -> Iterator[dg.AssetCheckResult]:
     broken = [file.file for file in ingested.files if not file.holds]
     yield check_result(
-        _reconciles(asset).name,
+        f"{asset}_rows_reconcile",
         passed=not broken,
         summary=f"rows are missing in {', '.join(broken)}"
         if broken
@@ -421,7 +396,7 @@ def _checks(
         rejected, allowed = format_with_limit(share, limit, ".1%")
         summary = f"{rejected} of {ingested.rows_in:,} rows rejected, limit {allowed}"
     yield check_result(
-        _mostly_accepted(asset).name,
+        f"{asset}_rows_are_mostly_accepted",
         passed=passed,
         summary=summary if passed else f"{summary}; {_why_rejected(ingested, day, asset)}",
         observed=share,

@@ -4,9 +4,7 @@ The checks do not block: the decisions are already made, and their readers need 
 """
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from datetime import date, timedelta
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.metadata import table
-from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.partitions import DAYS, days_before
 from creditrisk_assets.defs.production import production_scores
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
@@ -34,12 +32,8 @@ FloatArray = NDArray[np.float64]
 FAIRNESS_DAYS = 30
 """Days that are searched for enough decisions to compare groups."""
 
-PD, PREDICTION, VERSION, BUNDLE = (
-    "default_probability",
-    "prediction",
-    "model_version",
-    "bundle_sha256",
-)
+PD, PREDICTION = "default_probability", "prediction"
+VERSION, BUNDLE = "model_version", "bundle_sha256"
 
 
 def estimates_of(probability: FloatArray) -> dict[str, float]:
@@ -199,17 +193,8 @@ def deciding_model(scores: ParquetRows) -> tuple[str, str]:
     """Version and bundle of most of a day's decisions. A day has decisions of several versions if a
     file was corrected after a promotion.
     """
-    rows: Counter[tuple[str, str]] = Counter()
-    with scores.opened() as file:
-        for batch in file.iter_batches(columns=[VERSION, BUNDLE]):
-            for part in (
-                pa.Table.from_batches([batch])
-                .group_by([VERSION, BUNDLE])
-                .aggregate([([], "count_all")])
-                .to_pylist()
-            ):
-                rows[part[VERSION], part[BUNDLE]] += part["count_all"]
-    return rows.most_common(1)[0][0]
+    version, bundle_sha256 = scores.count([VERSION, BUNDLE]).most_common(1)[0][0]
+    return version, bundle_sha256
 
 
 def probability_of(scores: ParquetRows) -> FloatArray:
@@ -226,15 +211,11 @@ def _recent_decisions(
     """
     columns = [*settings.portfolio.protected, PREDICTION]
     rows = 0
-    for back in range(FAIRNESS_DAYS):
-        earlier = (date.fromisoformat(day) - timedelta(days=back)).isoformat()
-        stored = (
-            scores
-            if back == 0
-            else ParquetRows(stored_path(settings.storage, "production_scores", earlier))
-        )
+    before = days_before(day, FAIRNESS_DAYS - 1)
+    paths = (stored_path(settings.storage, "production_scores", earlier) for earlier in before)
+    for stored in (scores, *map(ParquetRows, paths)):
         try:
-            if back and deciding_model(stored)[0] != version:
+            if stored is not scores and deciding_model(stored)[0] != version:
                 continue
             with stored.opened() as file:
                 decided = file.read(columns).to_pandas()
@@ -281,17 +262,14 @@ def _agreement(scores: ParquetRows, day: str, settings: Settings) -> "OnlineAgre
         return None
     online = pa.concat_tables(live)
     with scores.opened() as file:
-        batch = _rows_of(file, compared[1:], online[portfolio.identifier])
+        customers = online[portfolio.identifier].unique()
+        customers = customers.cast(file.schema_arrow.field(portfolio.identifier).type)
+        batch = pa.Table.from_batches(
+            [
+                rows.filter(pc.is_in(rows[portfolio.identifier], customers))
+                for rows in file.iter_batches(columns=compared[1:])
+            ]
+        )
     return online_agreement(
         online.to_pandas(), batch.to_pandas(), portfolio.identifier, portfolio.field_names
     )
-
-
-def _rows_of(file: pq.ParquetFile, columns: Sequence[str], customers: pa.ChunkedArray) -> pa.Table:
-    """The rows of some customers, read in batches."""
-    identifier, chosen = columns[0], customers.unique()
-    parts = [
-        batch.filter(pc.is_in(batch[identifier], chosen.cast(batch.schema.field(identifier).type)))
-        for batch in file.iter_batches(columns=list(columns))
-    ]
-    return pa.Table.from_batches(parts)

@@ -5,17 +5,18 @@ answer.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg
 
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.champion_commands import record_policy
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
-from creditrisk_assets.defs.landing_scan import ZoneScan, arrivals_in
+from creditrisk_assets.defs.landing_scan import arrivals_in
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.governance.retrain_policy import RetrainLimits, describe_causes
+from creditrisk_assets.landing.arrivals import Arrivals
 from creditrisk_assets.landing.cursor import LandingCursor
 from creditrisk_assets.settings import Settings
 
@@ -44,8 +45,8 @@ def new_production_partitions(
             skip_reason="there is no champion to score with yet; run the job train"
         )
     memory = LandingCursor.parse(context.cursor)
-    scan = arrivals_in(settings.landing_production, memory, settings)
-    return _day_requests(context, memory, scan, lambda _: None)
+    arrivals, states = arrivals_in(settings.landing_production, memory, settings)
+    return _day_requests(context, memory, arrivals, states, lambda _: None)
 
 
 @dg.sensor(
@@ -76,10 +77,12 @@ def new_outcome_partitions(
         decided = event_log.decided_days(context.instance, days)
         return {day: f":{decided.get(day, UNDECIDED)}" for day in days}
 
-    scan = arrivals_in(settings.landing_outcomes, memory, settings, scored, scored_since)
+    arrivals, states = arrivals_in(
+        settings.landing_outcomes, memory, settings, scored, scored_since
+    )
 
     def not_yet(day: str) -> str | None:
-        if scan.states[day] != f":{UNDECIDED}":
+        if states[day] != f":{UNDECIDED}":
             return None
         folder = settings.landing_production / day
         if not folder.exists():
@@ -89,7 +92,7 @@ def new_outcome_partitions(
             f"{day} has outcomes but was not scored yet" if landed.files or landed.problem else None
         )
 
-    return _day_requests(context, memory, scan, not_yet)
+    return _day_requests(context, memory, arrivals, states, not_yet)
 
 
 @dg.sensor(
@@ -144,7 +147,8 @@ STARTING = (new_production_partitions, new_outcome_partitions, retrain_on_drift)
 def _day_requests(
     context: dg.SensorEvaluationContext,
     memory: LandingCursor,
-    scan: ZoneScan,
+    arrivals: Arrivals,
+    states: Mapping[str, str],
     not_yet: Callable[[str], str | None],
 ) -> dg.SensorResult:
     """A run for each new or changed day. Its key contains day and content, so a corrected file
@@ -153,18 +157,15 @@ def _day_requests(
     Args:
         context: context of the sensor.
         memory: cursor with the stamp of each processed day; updated.
-        scan: result of the scan.
+        arrivals: new and changed files.
+        states: state of each scanned day apart from its files.
         not_yet: returns the reason why a day must wait, or None.
     """
     from creditrisk_assets.landing.listing import content_digest
 
-    arrivals = scan.arrivals
     requests: list[dg.RunRequest] = []
-    waiting, problems, again = (
-        list(arrivals.waiting),
-        list(arrivals.problems),
-        list(arrivals.unsettled),
-    )
+    waiting, problems = list(arrivals.waiting), list(arrivals.problems)
+    again = list(arrivals.unsettled)
     for day in arrivals.ready:
         if len(requests) >= RUNS_PER_TICK:
             again.append(day.day)
@@ -181,7 +182,7 @@ def _day_requests(
         requests.append(
             dg.RunRequest(
                 partition_key=day.day,
-                run_key=f"{day.day}:{digest}{scan.states.get(day.day, '')}",
+                run_key=f"{day.day}:{digest}{states.get(day.day, '')}",
                 tags={"creditrisk/content": digest, "creditrisk/files": str(len(day.files))},
             )
         )

@@ -18,6 +18,8 @@ from dagster._core.scheduler.instigation import TickStatus
 
 from creditrisk_assets.defs import alerts, event_log, orphaned_runs, sensors
 from creditrisk_assets.defs.check_results import CHECKS
+from creditrisk_assets.defs.event_log import ChampionMove
+from creditrisk_assets.defs.event_log import champion_in_force as champion_in_force
 from creditrisk_assets.defs.history import raw_data
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.defs.jobs import retrain
@@ -89,11 +91,6 @@ def stored_history(home: Path, settings: Settings) -> History | None:
     return History(rows, str(metadata["source"].value), str(metadata["sha256"].value))
 
 
-def champion_in_force(instance: DagsterInstance) -> ChampionRecord | None:
-    """The champion in the latest materialization of `champion`; None before the first."""
-    return event_log.champion_in_force(instance)
-
-
 def daemon_is_up(instance: DagsterInstance, since: float) -> bool:
     """True if the sensor daemon has sent a heartbeat since a time."""
     beat = instance.get_daemon_heartbeats().get("SENSOR")
@@ -111,14 +108,14 @@ def loop_status(
         last_days: number of the latest days.
     """
     landed = sorted(instance.get_materialized_partitions(production_batch.key))[-last_days:]
-    moves = _moves(instance)
-    champion = moves[0][1] if moves else None
+    moves = event_log.champion_moves(instance)
+    champion = ChampionRecord.from_values(moves[0].values) if moves else None
     failed = failed_checks(instance)
     return LoopStatus(
         written=time.time(),
         champion=champion,
         champion_since=_since(moves),
-        cut_off_by=moves[0][2]["cut_off_by"] if moves else None,
+        cut_off_by=moves[0].values["cut_off_by"] if moves else None,
         champion_because=champion.effective_reason if champion else None,
         checks_run=sum(bool(event_log.evaluations(instance, check)) for check in CHECKS),
         checks=len(CHECKS),
@@ -165,9 +162,8 @@ SENSORS = (
 
 def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:
     """The status of one day."""
-    (status,) = _days(
-        instance, settings, [day], failed_checks(instance), _validation(_moves(instance))
-    )
+    validation = _validation(event_log.champion_moves(instance))
+    (status,) = _days(instance, settings, [day], failed_checks(instance), validation)
     return status
 
 
@@ -218,12 +214,8 @@ def runs(
 
 def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]:
     """The champions in the latest materializations of `champion`, newest first."""
-    records = instance.fetch_materializations(event_log.CHAMPION, limit=limit).records
-    return [
-        ChampionRecord.from_metadata(dict(record.asset_materialization.metadata))
-        for record in records
-        if record.asset_materialization is not None
-    ]
+    moves = event_log.champion_moves(instance, limit)
+    return [ChampionRecord.from_values(move.values) for move in moves]
 
 
 def _cause(tags: Mapping[str, str]) -> str | None:
@@ -236,42 +228,22 @@ def _cause(tags: Mapping[str, str]) -> str | None:
     return "; ".join(parts) or None
 
 
-_Move = tuple[float, ChampionRecord, Mapping[str, Any], str]
-"""Time, champion, metadata values and run id of a materialization of `champion`."""
-
-
-def _moves(instance: DagsterInstance) -> list[_Move]:
-    """Materializations of `champion`, newest first."""
-    moves: list[_Move] = []
-    for record in instance.fetch_materializations(
-        event_log.CHAMPION, limit=event_log.HISTORY_LIMIT
-    ).records:
-        if record.asset_materialization is not None:
-            values = {
-                name: value.value for name, value in record.asset_materialization.metadata.items()
-            }
-            moves.append(
-                (record.timestamp, ChampionRecord.from_values(values), values, record.run_id)
-            )
-    return moves
-
-
-def _validation(moves: Sequence[_Move]) -> dict[str, float]:
+def _validation(moves: Sequence[ChampionMove]) -> dict[str, float]:
     """The AUC at validation of each version that was champion."""
-    return {move[1].model_version: move[2]["validation_roc_auc"] for move in moves}
+    return {move.values["model_version"]: move.values["validation_roc_auc"] for move in moves}
 
 
-def _since(moves: Sequence[_Move]) -> float | None:
+def _since(moves: Sequence[ChampionMove]) -> float | None:
     """The time at which the version in force became champion."""
     since = None
-    for at, champion, _, _ in moves:
-        if champion.model_version != moves[0][1].model_version:
+    for move in moves:
+        if move.values["model_version"] != moves[0].values["model_version"]:
             break
-        since = at
+        since = move.at
     return since
 
 
-def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
+def _events(instance: DagsterInstance, moves: Sequence[ChampionMove]) -> list[Event]:
     """Events of the champion, newest first: verdicts, commands, and retrains without a verdict."""
     tags = {
         run.run_id: run.tags
@@ -280,23 +252,25 @@ def _events(instance: DagsterInstance, moves: Sequence[_Move]) -> list[Event]:
         )
     }
     events = []
-    for at, champion, values, run_id in moves:
-        of_run = tags.get(run_id, {})
+    for move in moves:
+        champion = ChampionRecord.from_values(move.values)
+        of_run = tags.get(move.run_id, {})
         events.append(
             Event(
-                at=at,
-                day=of_run.get(event_log.LATEST_DAY_TAG) or values.get("day_of_data"),
+                at=move.at,
+                day=of_run.get(event_log.LATEST_DAY_TAG) or move.values.get("day_of_data"),
                 kind=champion.verdict,
-                action=of_run.get(event_log.ACTION_TAG) or ("refit" if run_id in tags else None),
+                action=of_run.get(event_log.ACTION_TAG)
+                or ("refit" if move.run_id in tags else None),
                 text=champion.reason,
                 cause=_cause(of_run),
                 model_version=champion.model_version,
-                challenger=values.get("challenger_version"),
-                verdict=values.get("verdict_sha256"),
-                run_id=run_id or None,
+                challenger=move.values.get("challenger_version"),
+                verdict=move.values.get("verdict_sha256"),
+                run_id=move.run_id or None,
             )
         )
-    judged = {move[3] for move in moves}
+    judged = {move.run_id for move in moves}
     for record in instance.get_run_records(
         dg.RunsFilter(job_name=retrain.name), limit=event_log.HISTORY_LIMIT
     ):

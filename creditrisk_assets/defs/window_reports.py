@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from creditrisk_assets.defs.drift import days_before, scored_by, stored_reports, write_report
+from creditrisk_assets.defs.drift import scored_by, stored_reports, write_report
 from creditrisk_assets.defs.event_log import day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
+from creditrisk_assets.defs.partitions import days_before
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:

@@ -51,6 +51,26 @@ class Comparison:
             self.target, self.challenger.default_probability, self.champion.default_probability
         )
 
+    def test(
+        self,
+        name: str,
+        passed: bool,
+        observed: float | None,
+        limit: float,
+        sentence: str,
+        warning: bool = False,
+    ) -> GateTest:
+        """The result of a test on these rows."""
+        return GateTest(
+            name=name,
+            passed=bool(passed),
+            observed=None if observed is None else finite(observed),
+            limit=limit,
+            n=len(self.target),
+            warning=warning,
+            sentence=sentence,
+        )
+
 
 def compare(
     comparison: Comparison, limits: GateLimits, recalibration: bool = False
@@ -74,12 +94,11 @@ def ranks_no_worse(comparison: Comparison, limits: GateLimits) -> GateTest:
     gain, error = comparison.auc_gain
     lowest = gain - float(stats.norm.isf(limits.alpha)) * error
     shown = format_with_limit(lowest, -limits.inferiority_margin, "+.4f")
-    return _test(
+    return comparison.test(
         "ranks_no_worse",
         lowest > -limits.inferiority_margin,
         lowest,
         -limits.inferiority_margin,
-        comparison,
         f"AUC gain {gain:+.4f}, with {1 - limits.alpha:.1%} confidence above {shown[0]}; it must "
         f"be above {shown[1]}",
     )
@@ -96,12 +115,11 @@ def ranks_better(comparison: Comparison, limits: GateLimits) -> GateTest:
     limit = max(limits.minimum_gain, by_chance)
     p_value = float(stats.norm.sf(gain / error)) if error > 0 else 1.0
     shown = format_with_limit(gain, limit, "+.4f")
-    return _test(
+    return comparison.test(
         "ranks_better",
         gain > limit and p_value < limits.alpha,  # an error of zero proves nothing
         gain,
         limit,
-        comparison,
         f"AUC gain {shown[0]}, p {p_value:.2g}; needed: above {shown[1]}, the larger of the "
         f"minimum {limits.minimum_gain:g} and of {by_chance:.4f}, which chance exceeds in "
         f"{limits.alpha:.1%}",
@@ -133,12 +151,11 @@ def _loss_is_no_worse(
     ) / math.sqrt(len(differences))
     margin = limits.loss_margin * float(old.mean())
     shown = format_with_limit(highest, margin, "+.5f")
-    return _test(
+    return comparison.test(
         name,
         highest <= margin,
         highest,
         margin,
-        comparison,
         f"{title} {mean:+.5f} from the champion's {old.mean():.4f}, with {1 - limits.alpha:.1%} "
         f"confidence below {shown[0]}; it must be at most {shown[1]}",
     )
@@ -156,38 +173,55 @@ def level_is_right(comparison: Comparison, limits: GateLimits) -> GateTest:
     number of bads is the sum of PD (1 - PD)) and the champion's gap: a level that is wrong by less
     is an improvement.
     """
-    new, old = comparison.challenger.default_probability, comparison.champion.default_probability
-    bad_rate = float(comparison.target.mean())
-    gap, champion_gap = float(new.mean()) - bad_rate, float(old.mean()) - bad_rate
-    by_chance = _gap_by_chance(new, limits)
-    limit = max(limits.level_floor, by_chance, abs(champion_gap))
+    old = comparison.champion.default_probability
+    return _level("level_is_right", comparison, limits, float(old.mean()))
+
+
+def level_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
+    """Calibration in the large as in `level_is_right`, without the champion's gap: a recalibration
+    must correct the level.
+    """
+    return _level("level_holds", comparison, limits, None)
+
+
+def _level(
+    name: str, comparison: Comparison, limits: GateLimits, champion_mean: float | None
+) -> GateTest:
+    new, bad_rate = comparison.challenger.default_probability, float(comparison.target.mean())
+    gap = float(new.mean()) - bad_rate
+    by_chance = float(
+        stats.norm.isf(limits.alpha / 2) * np.sqrt((new * (1 - new)).sum()) / len(new)
+    )
+    limit = max(limits.level_floor, by_chance)
+    bounds = f"the larger of the floor {limits.level_floor:g} and chance {by_chance:.4f}"
+    if champion_mean is not None:
+        champion_gap = abs(champion_mean - bad_rate)
+        limit = max(limit, champion_gap)
+        bounds = (
+            f"the largest of the floor {limits.level_floor:g}, chance {by_chance:.4f} and the "
+            f"champion's gap {champion_gap:.4f}"
+        )
     shown = format_with_limit(abs(gap), limit, ".4f")
-    return _test(
-        "level_is_right",
+    return comparison.test(
+        name,
         abs(gap) <= limit,
         abs(gap),
         limit,
-        comparison,
         f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap "
-        f"{_signed(gap, shown[0])}; allowed: {shown[1]}, the largest of the floor "
-        f"{limits.level_floor:g}, chance {by_chance:.4f} and the champion's gap "
-        f"{abs(champion_gap):.4f}",
+        f"{_signed(gap, shown[0])}; allowed: {shown[1]}, {bounds}",
     )
 
 
 def ranks_identically(comparison: Comparison, _limits: GateLimits) -> GateTest:
     """Every row has the same rank of PD on both sides, ties included, so the AUC is equal."""
-    places = [
-        stats.rankdata(side.default_probability, "dense")
-        for side in (comparison.challenger, comparison.champion)
-    ]
-    moved = int((places[0] != places[1]).sum())  # ranks of NaN are NaN and differ from any rank
-    return _test(
+    moved = _moved(
+        comparison.challenger.default_probability, comparison.champion.default_probability
+    )
+    return comparison.test(
         "ranks_identically",
         moved == 0,
         moved,
         0,
-        comparison,
         f"{moved:,} of {len(comparison.target):,} rows have another place in the order of PDs "
         "than with the champion; none may",
     )
@@ -199,12 +233,11 @@ def champion_is_miscalibrated(comparison: Comparison, limits: GateLimits) -> Gat
     """
     old, target = comparison.champion.default_probability, comparison.target
     update = least_update(np.log(old) - np.log1p(-old), target)
-    return _test(
+    return comparison.test(
         "champion_is_miscalibrated",
         update.change_p < limits.alpha,
         update.change_p,
         limits.alpha,
-        comparison,
         f"the champion's mean PD is {old.mean():.4f} against a bad rate of {target.mean():.4f}; p "
         f"{update.change_p:.2g} if its PDs are right, which must be rejected, below "
         f"{limits.alpha:g}",
@@ -228,45 +261,20 @@ def likelihood_is_greater(comparison: Comparison, limits: GateLimits) -> GateTes
     )
     log_ratio, limit = float((old - new).sum()), -math.log(limits.alpha)
     shown = format_with_limit(log_ratio, limit, "+.2f")
-    return _test(
+    return comparison.test(
         "likelihood_is_greater",
         log_ratio > limit,
         log_ratio,
         limit,
-        comparison,
         f"log-likelihood of the outcomes {-new.sum():.2f} against the champion's "
         f"{-old.sum():.2f}, log of the ratio {shown[0]}; it must be above {shown[1]}, a ratio of "
         f"{1 / limits.alpha:g}",
     )
 
 
-def level_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
-    """Calibration in the large as in `level_is_right`, without the champion's gap: a recalibration
-    must correct the level.
-    """
-    new = comparison.challenger.default_probability
-    bad_rate = float(comparison.target.mean())
-    gap, by_chance = float(new.mean()) - bad_rate, _gap_by_chance(new, limits)
-    limit = max(limits.level_floor, by_chance)
-    shown = format_with_limit(abs(gap), limit, ".4f")
-    return _test(
-        "level_holds",
-        abs(gap) <= limit,
-        abs(gap),
-        limit,
-        comparison,
-        f"mean PD {new.mean():.4f} against a bad rate of {bad_rate:.4f}, gap "
-        f"{_signed(gap, shown[0])}; allowed: {shown[1]}, the larger of the floor "
-        f"{limits.level_floor:g} and chance {by_chance:.4f}",
-    )
-
-
-def _gap_by_chance(probability: FloatArray, limits: GateLimits) -> float:
-    return float(
-        stats.norm.isf(limits.alpha / 2)
-        * np.sqrt((probability * (1 - probability)).sum())
-        / len(probability)
-    )
+def _moved(challenger: FloatArray, champion: FloatArray) -> int:
+    """Rows with another rank; ranks of NaN are NaN and differ from any rank."""
+    return int((stats.rankdata(challenger, "dense") != stats.rankdata(champion, "dense")).sum())
 
 
 def _signed(value: float, size: str) -> str:
@@ -284,12 +292,11 @@ def judges_alike(comparison: Comparison, limits: GateLimits) -> GateTest:
     shown = format_with_limit(psi, limits.psi_limit)
     sentence = f"PSI between the two sides' PDs {shown[0]}; it must be at most {shown[1]}"
     sentence += f", and above {PSI_WORTH_A_LOOK} is worth a look" if needs_look else ""
-    return _test(
+    return comparison.test(
         "judges_alike",
         psi <= limits.psi_limit,
         psi,
         limits.psi_limit,
-        comparison,
         sentence,
         warning=needs_look,
     )
@@ -302,12 +309,11 @@ def approval_rate_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
         for side in (comparison.challenger, comparison.champion)
     )
     shown = format_with_limit(abs(new - old), limits.swing_limit)
-    return _test(
+    return comparison.test(
         "approval_rate_holds",
         abs(new - old) <= limits.swing_limit,
         abs(new - old),
         limits.swing_limit,
-        comparison,
         f"{comparison.rate} {new:.3f} against {old:.3f}, swing {_signed(new - old, shown[0])}; at "
         f"most {shown[1]} is allowed",
     )
@@ -352,7 +358,7 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
         sentence += f"; under the line of {floor:g}: {', '.join(under_line)}"
     below = bool(under_line)
     lowest = min(new.values(), default=None)
-    return _test("fairness_holds", not fallen, lowest, floor, comparison, sentence, warning=below)
+    return comparison.test("fairness_holds", not fallen, lowest, floor, sentence, warning=below)
 
 
 def shadow_agrees(
@@ -373,8 +379,7 @@ def shadow_agrees(
             name="shadow_agrees", passed=False, limit=0, n=shadow.rows, sentence=sentence
         )
     if recalibration:
-        places = [stats.rankdata(side, "dense") for side in (shadow.challenger, shadow.champion)]
-        moved = int((places[0] != places[1]).sum())
+        moved = _moved(shadow.challenger, shadow.champion)
         return GateTest(
             name="shadow_agrees",
             passed=shadow.failed == 0 and moved == 0,
@@ -442,26 +447,6 @@ NOT_FOR_A_RECALIBRATION = {
     "judges_alike": "the PDs change on purpose, in the champion's order",
 }
 """The tests of `COMPARISONS` that do not apply to a recalibration, with the reason."""
-
-
-def _test(
-    name: str,
-    passed: bool,
-    observed: float | None,
-    limit: float,
-    comparison: Comparison,
-    sentence: str,
-    warning: bool = False,
-) -> GateTest:
-    return GateTest(
-        name=name,
-        passed=bool(passed),
-        observed=None if observed is None else finite(observed),
-        limit=limit,
-        n=len(comparison.target),
-        warning=warning,
-        sentence=sentence,
-    )
 
 
 def crashed_test(name: str, error: Exception) -> GateTest:

@@ -150,18 +150,11 @@ class Ledger:
                 f"{self.folder}"
             )
         entry = self._read(number)
-        of_record = (
-            champion.ledger_sha256,
-            champion.model_version,
-            champion.bundle_sha256,
-            champion.rule,
+        same = all(
+            getattr(champion, name) == getattr(entry.after, name)
+            for name in ("model_version", "bundle_sha256", "rule")
         )
-        if of_record != (
-            entry.sha256,
-            entry.after.model_version,
-            entry.after.bundle_sha256,
-            entry.after.rule,
-        ):
+        if not same or champion.ledger_sha256 != entry.sha256:
             raise LedgerError(
                 f"version {champion.model_version} with bundle {champion.bundle_sha256} is not "
                 f"the champion of {self._path(number)}, which has version "

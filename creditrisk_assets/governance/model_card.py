@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from creditrisk_assets.governance.pages import Table, fairness_note, fairness_table, inline, render
 from creditrisk_assets.governance.promotion_gate import held_out_evidence
-from creditrisk_assets.modelling.fairness import FieldFigures, fairness_by_group
+from creditrisk_assets.modelling.fairness import fairness_by_group
 from creditrisk_assets.policy import Policy
 from creditrisk_assets.portfolio.contract import DecisionWords, Portfolio
 from creditrisk_assets.scoring.bundle import (
@@ -180,6 +180,9 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
     fairness = fairness_by_group(
         evidence.target, subject.bundle.score(evidence.raw), evidence.groups
     )
+    reasons = tuple(
+        (reason.code, reason.text, ", ".join(reason.fields)) for reason in portfolio.reasons
+    )
     return [
         _facts(entry, portfolio.words),
         Section(
@@ -198,8 +201,19 @@ def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -
             tuple(subject.plots),
         ),
         _inputs(portfolio),
-        _reasons(portfolio),
-        _fairness(fairness, portfolio.words),
+        Section(
+            "Reasons",
+            () if reasons else ("none stated by the portfolio",),
+            (Table(("code", "text", "fields"), reasons),),
+        ),
+        Section(
+            "Fairness monitoring",
+            (
+                f"On the same held-out rows. {fairness_note(portfolio.words)}",
+                "`creditrisk fairness --data FILE` shows how well the features predict each field.",
+            ),
+            (fairness_table(fairness, portfolio.words),),
+        ),
         _monitoring(subject.checks, settings),
         Section(
             "Rollback plan",
@@ -308,25 +322,6 @@ def _inputs(portfolio: Portfolio) -> Section:
             Table(("field not used", "description"), unused),
         ),
     )
-
-
-def _reasons(portfolio: Portfolio) -> Section:
-    rows = tuple(
-        (reason.code, reason.text, ", ".join(reason.fields)) for reason in portfolio.reasons
-    )
-    return Section(
-        "Reasons",
-        () if rows else ("none stated by the portfolio",),
-        (Table(("code", "text", "fields"), rows),),
-    )
-
-
-def _fairness(figures: Sequence[FieldFigures], words: DecisionWords) -> Section:
-    text = (
-        f"On the same held-out rows. {fairness_note(words)}",
-        "`creditrisk fairness --data FILE` shows how well the features predict each field.",
-    )
-    return Section("Fairness monitoring", text, (fairness_table(figures, words),))
 
 
 def _monitoring(checks: Sequence[tuple[str, str]], settings: Settings) -> Section:

@@ -57,22 +57,17 @@ def fairness_table(figures: Sequence[FieldFigures], words: DecisionWords) -> Tab
 def _group_cells(group: GroupFigures) -> tuple[str, ...]:
     if not group.judged:
         return (f"{group.n:,}", "too few rows to judge", "", "", "", "", "")
+    shown, _ = format_with_limit(group.impact_ratio, FOUR_FIFTHS)
+    flag = under_line(group.impact_ratio, group.impact_ratio_high)
     return (
         f"{group.n:,}",
         f"{group.approval_rate:.3f}",
-        _impact(group),
+        f"{shown} ({group.impact_ratio_low:.3f} to {group.impact_ratio_high:.3f})"
+        + (f": {flag}" if flag else ""),
         f"{group.mean_difference:+.3f}",
         "" if group.equal_opportunity is None else f"{group.equal_opportunity:.3f}",
         f"{group.mean_pd:.4f}",
         f"{group.bad_rate:.4f} ({group.bad_rate_low:.4f} to {group.bad_rate_high:.4f})",
-    )
-
-
-def _impact(group: GroupFigures) -> str:
-    shown, _ = format_with_limit(group.impact_ratio, FOUR_FIFTHS)
-    flag = under_line(group.impact_ratio, group.impact_ratio_high)
-    return f"{shown} ({group.impact_ratio_low:.3f} to {group.impact_ratio_high:.3f})" + (
-        f": {flag}" if flag else ""
     )
 
 

@@ -48,16 +48,6 @@ def rule_of(bundle: Bundle, cut_off: float | None) -> DecisionRule:
 
 
 @dataclass(frozen=True)
-class LossAssumptions:
-    """Assumptions that no data set here provides: loss given default (LGD, 0..1), and the exposure
-    at default as a share of the portfolio's exposure field (EAD over limit, 0..1).
-    """
-
-    loss_given_default: float
-    exposure_share: float
-
-
-@dataclass(frozen=True)
 class ScoredEvidence:
     """Held-out customers, scored by a bundle.
 
@@ -73,23 +63,18 @@ class ScoredEvidence:
     expected_loss: FloatArray | None
 
 
-def score_held_out(
-    bundle: Bundle, portfolio: Portfolio, assumptions: LossAssumptions
-) -> ScoredEvidence:
-    """Score the held-out rows of a bundle."""
+def score_held_out(bundle: Bundle, portfolio: Portfolio) -> ScoredEvidence:
+    """Score the held-out rows of a bundle. LGD and the exposure's share are the portfolio's
+    assumptions; no data set here provides them.
+    """
     evidence = pd.read_parquet(io.BytesIO(bundle.document(HELD_OUT)))
     raw = evidence[bundle.input_names].to_numpy(dtype=np.float32)
     probability = bundle.score(raw).default_probability
     loss = None
     if portfolio.exposure is not None:
         exposure = raw[:, bundle.input_names.index(portfolio.exposure)].astype(np.float64)
-        loss = probability * assumptions.loss_given_default * assumptions.exposure_share * exposure
+        loss = probability * portfolio.loss_given_default * portfolio.exposure_share * exposure
     return ScoredEvidence(probability, evidence[portfolio.target].to_numpy(dtype=np.int64), loss)
-
-
-def grade_names(bounds: Sequence[float]) -> list[str]:
-    """A letter for each band: A is under the first bound."""
-    return [chr(ord("A") + place) for place in range(len(bounds) + 1)]
 
 
 def grades_of(probability: FloatArray, bounds: Sequence[float]) -> IntArray:
@@ -117,7 +102,7 @@ def grade_table(
     band = grades_of(probability, bounds)
     edges = [0.0, *bounds, 1.0]
     rows = []
-    for place, name in enumerate(grade_names(bounds)):
+    for place in range(len(bounds) + 1):
         inside = band == place
         customers, bads = int(inside.sum()), int(target[inside].sum())
         mean_pd = float(probability[inside].mean()) if customers else math.nan
@@ -125,7 +110,7 @@ def grade_table(
         low, high = posterior.interval(level) if customers else (math.nan, math.nan)
         rows.append(
             {
-                "grade": name,
+                "grade": chr(ord("A") + place),  # A is under the first bound
                 "pd_from": edges[place],
                 "pd_to": edges[place + 1],
                 "customers": customers,
@@ -152,7 +137,9 @@ def trade_off_table(judged: ScoredEvidence, cut_offs: Sequence[float]) -> pd.Dat
         bad_rate_refused, bads_approved_share (of all bads), and the mean expected_loss of the
         approved if there is an exposure.
     """
-    by_rate = [_cut_off_for(judged.probability, rate) for rate in APPROVAL_STEPS]
+    # The smallest cut-offs that approve at least these shares.
+    highest = np.quantile(judged.probability, APPROVAL_STEPS, method="inverted_cdf")
+    by_rate = np.nextafter(highest, 1.0).tolist()
     rows = []
     for cut_off in sorted({*by_rate, *cut_offs}):
         approved = judged.probability < cut_off
@@ -190,37 +177,19 @@ class PolicyView:
     customers: int
 
 
-def policy_view(
-    bundle: Bundle,
-    rule: DecisionRule,
-    portfolio: Portfolio,
-    assumptions: LossAssumptions,
-    bounds: Sequence[float],
-) -> PolicyView:
+def policy_view(bundle: Bundle, rule: DecisionRule, portfolio: Portfolio) -> PolicyView:
     """Trade-off and grades of a bundle on its held-out rows.
 
     Args:
         bundle: the model.
         rule: in force.
-        portfolio: with target and exposure.
-        assumptions: for expected loss.
-        bounds: PDs between the grades.
+        portfolio: with target, exposure and grades.
     """
-    judged = score_held_out(bundle, portfolio, assumptions)
+    judged = score_held_out(bundle, portfolio)
     trade_off = trade_off_table(judged, [rule.cut_off])
     in_force = int(np.flatnonzero(trade_off["cut_off"].to_numpy() == rule.cut_off)[0])
-    return PolicyView(
-        trade_off,
-        in_force,
-        grade_table(judged.probability, judged.target, bounds),
-        len(judged.target),
-    )
-
-
-def _cut_off_for(probability: FloatArray, approval_rate: float) -> float:
-    """The smallest cut-off that approves at least this share."""
-    highest = np.quantile(probability, approval_rate, method="inverted_cdf")
-    return float(np.nextafter(highest, 1.0))
+    grades = grade_table(judged.probability, judged.target, portfolio.grade_bounds)
+    return PolicyView(trade_off, in_force, grades, len(judged.target))
 
 
 def _mean(values: NDArray[np.generic]) -> float:

@@ -162,30 +162,27 @@ class _Stop(Exception):
     """A failed test that the remaining tests depend on."""
 
 
+@dataclass
 class _Trial:
-    """The state of a judgement: results so far, and both sides' parts of the document."""
+    """A judgement: its input, results so far, and both sides' parts of the document."""
 
-    def __init__(
-        self,
-        challenger: Side,
-        champion: Side | None,
-        portfolio: Portfolio,
-        limits: GateLimits,
-        cut_off: float | None,
-        shadow: Shadow,
-    ) -> None:
-        self._sides = challenger, champion
-        self._shadow = shadow
-        self._portfolio, self._limits, self._cut_off = portfolio, limits, cut_off
+    _challenger: Side
+    _champion: Side | None
+    _portfolio: Portfolio
+    _limits: GateLimits
+    _cut_off: float | None
+    _shadow: Shadow
+    _evidence: Evidence | None = None
+    _latency_ms: float | None = None
+    _kind: str | None = None
+
+    def __post_init__(self) -> None:
         self._tests: list[GateTest] = []
-        self._evidence: Evidence | None = None
         self._scores: dict[str, Scores] = {}
-        self._judged = {"challenger": _unscored(challenger)} | (
-            {"champion": _unscored(champion)} if champion else {}
-        )
-        self._latency_ms: float | None = None
-        self._kind: str | None = None
         self._not_applied: dict[str, str] = {}
+        self._judged = {"challenger": _unscored(self._challenger)}
+        if self._champion:
+            self._judged["champion"] = _unscored(self._champion)
 
     def run(self) -> None:
         """Run the tests in order.
@@ -193,7 +190,7 @@ class _Trial:
         Raises:
             _Stop: at the first failed test that the remaining ones depend on.
         """
-        challenger, champion = self._sides
+        challenger, champion = self._challenger, self._champion
         if champion is not None:
             self._require(
                 "challenger_is_another_model", lambda: _another_model(challenger, champion)
@@ -235,7 +232,7 @@ class _Trial:
         outcome: Literal["first", "promoted", "rejected"]
         if failures:
             outcome, reason = "rejected", f"{failures}{self._figures}"
-        elif self._sides[1] is None:
+        elif self._champion is None:
             outcome, reason = "first", f"no champion before{self._figures}"
         else:
             better = (

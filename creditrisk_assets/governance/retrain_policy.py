@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, WATCHES
-from creditrisk_assets.monitoring.triage import Action, FiguresByDay, Triage, TriageLimits, triage
+from creditrisk_assets.monitoring.triage import Action, FiguresByDay, Triage, triage
+from creditrisk_assets.policy import PerformanceLimits, RetrainingLimits
 from creditrisk_assets.settings import Settings
 
 BUDGET_DAYS = 30
@@ -43,35 +44,18 @@ class PastRetrain:
     promoted: bool
 
 
-@dataclass(frozen=True)
-class RetrainLimits:
-    """Limits of retraining, the settings of the same names, which describe them."""
+class RetrainLimits(RetrainingLimits):
+    """The policy's limits of retraining and of triage, and the setting that switches it off."""
 
     enabled: bool
-    minimum_bads: int
-    complete_share: float
-    cooldown_days: int
-    monthly_budget: int
-    rejection_limit: int
-    triage_days: int
-    triage: TriageLimits
+    triage: PerformanceLimits
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The limits of the settings."""
+        policy = settings.policy
         return cls(
-            enabled=settings.retraining,
-            minimum_bads=settings.policy.retraining.minimum_bads,
-            complete_share=settings.policy.retraining.complete_share,
-            cooldown_days=settings.policy.retraining.cooldown_days,
-            monthly_budget=settings.policy.retraining.monthly_budget,
-            rejection_limit=settings.policy.retraining.rejection_limit,
-            triage_days=settings.policy.retraining.triage_days,
-            triage=TriageLimits(
-                settings.policy.performance.alpha,
-                settings.policy.performance.floor,
-                settings.policy.performance.floor,
-            ),
+            **dict(policy.retraining), enabled=settings.retraining, triage=policy.performance
         )
 
 

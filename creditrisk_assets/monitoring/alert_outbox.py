@@ -128,7 +128,8 @@ class Outbox:
 
     def unrecorded(self, readings: Sequence[Reading]) -> list[Reading]:
         """The evaluations that are not recorded yet."""
-        return [reading for reading in readings if not self._is_recorded(reading)]
+        query = "SELECT 1 FROM evaluations WHERE asset = ? AND name = ? AND identity = ?"
+        return [one for one in readings if not self._has(query, one.asset, one.check, one.identity)]
 
     def record(self, readings: Sequence[Reading], reminder_days: int, links: Links) -> int:
         """Record evaluations and queue their messages; recorded evaluations change nothing.
@@ -145,7 +146,8 @@ class Outbox:
             # The external health watch sends each reading once.
             of_loop = [reading for reading in new if reading.observer == LOOP]
             checks = {(reading.asset, reading.check) for reading in of_loop}
-            first_time = {key for key in checks if not self._has_check(*key)}
+            of_check = "SELECT 1 FROM evaluations WHERE asset = ? AND name = ? LIMIT 1"
+            first_time = {key for key in checks if not self._has(of_check, *key)}
             episodes, messages = advance(self.episodes(), new, reminder_days, links)
             open_episodes = {episode.identity for episode in episodes.values()}
             messages = [
@@ -166,13 +168,8 @@ class Outbox:
             self._connection.executemany(
                 "INSERT OR IGNORE INTO messages (identity, episode, body, at) VALUES (?, ?, ?, ?)",
                 [
-                    (
-                        message.identity,
-                        message.episode,
-                        json.dumps(_finite(message.body)),
-                        time.time(),
-                    )
-                    for message in messages
+                    (one.identity, one.episode, json.dumps(_finite(one.body)), time.time())
+                    for one in messages
                 ],
             )
             self._prune(checks)
@@ -181,7 +178,10 @@ class Outbox:
     def episodes(self) -> dict[tuple[str, str], Episode]:
         """The open episodes."""
         rows = self._connection.execute("SELECT asset, name, state FROM episodes").fetchall()
-        return {(asset, name): _episode(json.loads(state)) for asset, name, state in rows}
+        states = {(asset, name): json.loads(state) for asset, name, state in rows}
+        return {
+            key: Episode(**{**state, "tier": Tier(state["tier"])}) for key, state in states.items()
+        }
 
     def messages(self, state: str | None = None) -> list[dict[str, Any]]:
         """The messages, the oldest first.
@@ -221,32 +221,39 @@ class Outbox:
         delivered, problems = 0, []
         held_back: set[str] = set()
         ends = time.monotonic() + ROUND_SECONDS
+        waiting = self._connection.execute(
+            "SELECT number, identity, episode, body, attempts, due FROM messages"
+            " WHERE state = 'waiting' OR (state = 'refused' AND receiver != ?) ORDER BY number",
+            [receiver.digest],
+        ).fetchall()
         with httpx.Client(timeout=POST_TIMEOUT_SECONDS) as client:
-            for number, identity, episode, body, attempts, due in self._due(receiver):
+            for number, identity, episode, body, attempts, due in waiting:
                 if episode in held_back:
                     continue
                 if due > now or time.monotonic() > ends:
                     held_back.add(episode)
                     continue
                 outcome = _post(client, receiver, identity, body.encode())
-                if outcome.arrived:
-                    self._note(number, "delivered", attempts + 1, 0, None, receiver)
+                again = 0.0
+                if outcome.state == "delivered":
                     delivered += 1
-                elif outcome.final:
-                    self._note(number, "refused", attempts + 1, 0, outcome.problem, receiver)
+                elif outcome.state == "refused":
                     problems.append(f"{receiver.name} refused alert {identity}: {outcome.problem}")
                 else:
                     pause = _pause(attempts + 1, outcome.retry_after)
-                    self._note(
-                        number, "waiting", attempts + 1, now + pause, outcome.problem, receiver
-                    )
+                    again = now + pause
                     problems.append(
                         f"{receiver.name}: {outcome.problem}; alert {identity} is sent again in "
                         f"{pause:.0f} s"
                     )
                     held_back.add(episode)
-                    if outcome.unreachable:
-                        break
+                self._connection.execute(
+                    "UPDATE messages SET state = ?, attempts = ?, due = ?, problem = ?, "
+                    "receiver = ? WHERE number = ?",
+                    [outcome.state, attempts + 1, again, outcome.problem, receiver.digest, number],
+                )
+                if outcome.unreachable:
+                    break
         counts = dict(
             self._connection.execute(
                 "SELECT state, count(*) FROM messages GROUP BY state"
@@ -256,40 +263,8 @@ class Outbox:
             delivered, counts.get("waiting", 0), counts.get("refused", 0), tuple(problems)
         )
 
-    def _due(self, receiver: Receiver) -> list[tuple[int, str, str, str, int, float]]:
-        return self._connection.execute(
-            "SELECT number, identity, episode, body, attempts, due FROM messages"
-            " WHERE state = 'waiting' OR (state = 'refused' AND receiver != ?) ORDER BY number",
-            [receiver.digest],
-        ).fetchall()
-
-    def _note(
-        self,
-        number: int,
-        state: str,
-        attempts: int,
-        due: float,
-        problem: str | None,
-        receiver: Receiver,
-    ) -> None:
-        self._connection.execute(
-            "UPDATE messages SET state = ?, attempts = ?, due = ?, problem = ?, receiver = ? "
-            "WHERE number = ?",
-            (state, attempts, due, problem, receiver.digest, number),
-        )
-
-    def _is_recorded(self, reading: Reading) -> bool:
-        query = "SELECT 1 FROM evaluations WHERE asset = ? AND name = ? AND identity = ?"
-        return (
-            self._connection.execute(
-                query, (reading.asset, reading.check, reading.identity)
-            ).fetchone()
-            is not None
-        )
-
-    def _has_check(self, asset: str, check: str) -> bool:
-        query = "SELECT 1 FROM evaluations WHERE asset = ? AND name = ? LIMIT 1"
-        return self._connection.execute(query, (asset, check)).fetchone() is not None
+    def _has(self, query: str, *values: str) -> bool:
+        return self._connection.execute(query, values).fetchone() is not None
 
     def _prune(self, checks: Iterable[tuple[str, str]]) -> None:
         for asset, name in checks:
@@ -317,12 +292,11 @@ class Outbox:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The result of one POST; a `final` one is not sent again."""
+    """The result of one POST: the message's new state and the problem, if there is one."""
 
-    arrived: bool = False
-    final: bool = False
+    state: str
+    problem: str | None = None
     unreachable: bool = False
-    problem: str = ""
     retry_after: float | None = None
 
 
@@ -333,16 +307,14 @@ def _post(client: httpx.Client, receiver: Receiver, identity: str, content: byte
         ) as answer:
             status, retry_after = answer.status_code, answer.headers.get("Retry-After", "")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return _Outcome(unreachable=True, problem=f"{type(error).__name__}: {error}"[:200])
+        return _Outcome("waiting", f"{type(error).__name__}: {error}"[:200], unreachable=True)
     if httpx.codes.is_success(status):
-        return _Outcome(arrived=True)
+        return _Outcome("delivered")
     if status in RETRY_STATUSES or httpx.codes.is_server_error(status):
-        return _Outcome(
-            problem=f"answered {status}",
-            retry_after=float(retry_after) if retry_after.isdigit() else None,
-        )
+        seconds = float(retry_after) if retry_after.isdigit() else None
+        return _Outcome("waiting", f"answered {status}", retry_after=seconds)
     hint = "; name the final address" if httpx.codes.is_redirect(status) else ""
-    return _Outcome(final=True, problem=f"answered {status}{hint}")
+    return _Outcome("refused", f"answered {status}{hint}")
 
 
 def _pause(attempts: int, retry_after: float | None) -> float:
@@ -351,10 +323,6 @@ def _pause(attempts: int, retry_after: float | None) -> float:
     """
     longest = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(attempts - 1, 20))
     return max(longest * random.uniform(0.5, 1), min(retry_after or 0, LONGEST_RETRY_AFTER_SECONDS))  # noqa: S311  # no secret
-
-
-def _episode(state: Mapping[str, Any]) -> Episode:
-    return Episode(**{**state, "tier": Tier(state["tier"])})
 
 
 def _finite(body: Mapping[str, Any]) -> dict[str, Any]:

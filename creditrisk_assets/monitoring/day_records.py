@@ -5,8 +5,6 @@ stored with the materialization and in its order. All other metadata is for peop
 its labels changes no decision. `defs.event_log` reads the records.
 """
 
-from typing import Self
-
 from pydantic import BaseModel, ConfigDict
 
 KEY = "record"
@@ -15,11 +13,6 @@ KEY = "record"
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    @classmethod
-    def read(cls, value: object) -> Self:
-        """From the metadata value."""
-        return cls.model_validate(value)
 
 
 class BatchRecord(_Record):

@@ -5,17 +5,11 @@ A line stores the day's counts, so later days are pooled with it without reading
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from creditrisk_assets.monitoring.drift_rule import (
-    QualityVerdicts,
-    StabilityVerdicts,
-    quality_verdicts,
-    stability_verdicts,
-)
+from creditrisk_assets.monitoring.drift_rule import quality_verdicts, stability_verdicts
 from creditrisk_assets.policy import DriftLimits
 from creditrisk_assets.scoring.reference_profile import Counts, ReferenceProfile
 
@@ -34,16 +28,10 @@ COUNT_COLUMNS = [
 """Columns of a stored day that later days read."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Landed and rejected rows of a day."""
-
-    rows_in: int
-    rows_rejected: int
-
-
-def day_counts(counts: Counts, batch: Batch) -> pd.DataFrame:
-    """The counts of a day, one line a column, with `COUNT_COLUMNS`."""
+def day_counts(counts: Counts, rows_in: int, rows_rejected: int) -> pd.DataFrame:
+    """The counts of a day and its landed and rejected rows, one line a column, with
+    `COUNT_COLUMNS`.
+    """
     return pd.DataFrame(
         {
             "column": list(counts),
@@ -52,8 +40,8 @@ def day_counts(counts: Counts, batch: Batch) -> pd.DataFrame:
             "missing": [int(column.bins[-1]) for column in counts.values()],
             "out_of_range": [column.out_of_range for column in counts.values()],
             "new_codes": [column.new_codes for column in counts.values()],
-            "rows_in": batch.rows_in,
-            "rows_rejected": batch.rows_rejected,
+            "rows_in": rows_in,
+            "rows_rejected": rows_rejected,
         }
     )
 
@@ -134,7 +122,7 @@ def _stability(
     days: int, rows: pd.DataFrame, expected: list[np.ndarray], limits: DriftLimits
 ) -> pd.DataFrame:
     actual = [np.array(counts, dtype=np.int64) for counts in rows["counts"]]
-    verdicts: StabilityVerdicts = stability_verdicts(expected, actual, limits)
+    verdicts = stability_verdicts(expected, actual, limits)
     return pd.DataFrame(
         {
             "value": verdicts.value,
@@ -161,7 +149,7 @@ def _quality(rows: pd.DataFrame, profile: ReferenceProfile, limits: DriftLimits)
     before = np.stack([missing, np.ones(len(missing)), np.zeros(len(missing))], axis=1)
     n = np.repeat(inputs["rows"].to_numpy()[:, None], len(PROBLEMS), axis=1)
     batch = rows.iloc[0]
-    verdicts: QualityVerdicts = quality_verdicts(
+    verdicts = quality_verdicts(
         np.append(batch["rows_rejected"], bad),
         np.append(batch["rows_in"], n),
         np.append(0.0, before),

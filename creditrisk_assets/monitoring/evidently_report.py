@@ -9,9 +9,8 @@ import html
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,11 +61,8 @@ class EvidentlyReport:
 
 def report_columns(table: pd.DataFrame) -> list[ReportColumn]:
     """The columns of a drift table, in its order."""
-    lines = table[["column", "pooled_value", "threshold", "drifted"]].to_dict("records")
-    return [
-        ReportColumn(one["column"], one["pooled_value"], one["threshold"], one["drifted"])
-        for one in lines
-    ]
+    shown = table[["column", "pooled_value", "threshold", "drifted"]]
+    return [ReportColumn(*line) for line in shown.itertuples(index=False)]
 
 
 def evidently_report(
@@ -98,7 +94,10 @@ def evidently_report(
         raise ValueError(
             f"no column has values on both sides: {', '.join(left_out)}; valid: at least one"
         )
-    register_stattest(DECILE_PSI, _verdict_lookup(columns))
+    verdicts = {one.column: (one.value, one.drifted) for one in columns}
+    register_stattest(
+        DECILE_PSI, lambda _reference, current, _type, _threshold: verdicts[str(current.name)]
+    )
     definition = DataDefinition(
         numerical_columns=[name for name in names if name not in codes],
         categorical_columns=[name for name in names if name in codes],
@@ -124,24 +123,20 @@ def evidently_report(
         )  # its own statistics of a column with a single value
         snapshot = Report([preset], include_tests=True).run(*sides)
     document = snapshot.dict()
+    page = snapshot.get_html_str(as_iframe=False)
+    if left_out:
+        start = page.index(">", page.index("<body")) + 1
+        note = (
+            f"Not drawn because one side has no value: {', '.join(left_out)}. The checks cover "
+            "these columns."
+        )
+        page = f"{page[:start]}<p>{html.escape(note)}</p>{page[start:]}"
     return EvidentlyReport(
-        html=_with_note(snapshot.get_html_str(as_iframe=False), left_out),
+        html=page,
         json=json.dumps({**document, "left_out": left_out}, indent=1, default=str),
         drifted_columns=int(document["metrics"][0]["value"]["count"]),
         left_out=left_out,
     )
-
-
-def _with_note(page: str, left_out: Sequence[str]) -> str:
-    """The page with a note on the columns left out."""
-    if not left_out:
-        return page
-    note = (
-        f"Not drawn because one side has no value: {', '.join(left_out)}. The checks cover these "
-        "columns."
-    )
-    start = page.index(">", page.index("<body")) + 1
-    return f"{page[:start]}<p>{html.escape(note)}</p>{page[start:]}"
 
 
 def report_on_rows(
@@ -180,18 +175,25 @@ def sampled_rows(files: Sequence[StoredPath], columns: Sequence[str], rows: int)
         columns: to read.
         rows: size limit of the sample.
     """
-    sizes = [_read(path, lambda file: file.metadata.num_rows) for path in files]
+    sizes = []
+    for path in files:
+        with path.open("rb") as file:
+            sizes.append(pq.read_metadata(file).num_rows)
     total = sum(sizes)
     chosen = np.sort(
         np.random.default_rng(SAMPLE_SEED).choice(total, min(rows, total), replace=False)
     )
-    parts = []
-    start = 0
-    for path, size in zip(files, sizes, strict=True):
-        places = chosen[(chosen >= start) & (chosen < start + size)] - start
-        parts.append(_read(path, lambda file, places=places: _rows_at(file, list(columns), places)))  # type: ignore[misc]
-        start += size
-    frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+    parts, start = [], 0
+    for path in files:
+        with path.open("rb") as file:
+            stored = pq.ParquetFile(file, pre_buffer=False)
+            for batch in stored.iter_batches(BATCH_ROWS, columns=list(columns)):
+                end = start + len(batch)
+                places = chosen[(chosen >= start) & (chosen < end)] - start
+                parts.append(batch.take(pa.array(places)))
+                start = end
+    schema = pa.schema([stored.schema_arrow.field(name) for name in columns])
+    frame: pd.DataFrame = pa.Table.from_batches(parts, schema).to_pandas()
     return frame
 
 
@@ -213,27 +215,3 @@ def readable_rows(raw: np.ndarray, inputs: Sequence[InputField]) -> pd.DataFrame
                 texts.get(number, "missing") for number in frame[field.name].tolist()
             ]
     return frame
-
-
-def _verdict_lookup(
-    columns: Sequence[ReportColumn],
-) -> Callable[[pd.Series, pd.Series, ColumnType, float], tuple[float, bool]]:
-    """A statistical test for Evidently that returns the stored verdict of a column."""
-    verdicts = {column.column: (column.value, column.drifted) for column in columns}
-    return lambda _reference, current, _type, _threshold: verdicts[str(current.name)]
-
-
-def _read(path: StoredPath, read: Callable[[pq.ParquetFile], Any]) -> Any:
-    with path.open("rb") as file:
-        return read(pq.ParquetFile(file, pre_buffer=False))
-
-
-def _rows_at(file: pq.ParquetFile, columns: list[str], places: np.ndarray) -> pa.Table:
-    parts, start = [], 0
-    for batch in file.iter_batches(BATCH_ROWS, columns=columns):
-        mine = places[(places >= start) & (places < start + len(batch))] - start
-        if len(mine):
-            parts.append(batch.take(pa.array(mine)))
-        start += len(batch)
-    schema = pa.schema([file.schema_arrow.field(name) for name in columns])
-    return pa.Table.from_batches(parts, schema)

@@ -28,19 +28,6 @@ SMALLEST_VARIANCE = 5.0
 
 
 @dataclass(frozen=True)
-class MaturedDay:
-    """A day's decisions joined to their outcomes.
-
-    Attributes:
-        rows: every matured decision with the latest version of its outcome.
-        decisions: number of all decisions, matured or not.
-    """
-
-    rows: pd.DataFrame
-    decisions: int
-
-
-@dataclass(frozen=True)
 class PerformanceTest:
     """A test: result, observed figure, limit and p-value; NaN if nothing was tested."""
 
@@ -51,12 +38,12 @@ class PerformanceTest:
     explanation: str
 
 
-def join_outcomes(scores: pd.DataFrame, outcomes: pd.DataFrame, identifier: str) -> MaturedDay:
-    """Join the latest versions of a day's outcomes to the day's scores by customer."""
+def join_outcomes(scores: pd.DataFrame, outcomes: pd.DataFrame, identifier: str) -> pd.DataFrame:
+    """The matured decisions of a day: its scores, joined by customer to the latest versions of the
+    day's outcomes.
+    """
     latest = current_versions(outcomes, identifier).drop(columns=VERSION)
-    return MaturedDay(
-        scores.merge(latest, on=identifier, how="inner", validate="one_to_one"), len(scores)
-    )
+    return scores.merge(latest, on=identifier, how="inner", validate="one_to_one")
 
 
 def in_sample(
@@ -74,19 +61,20 @@ def in_sample(
     return trained_on if day in learned_days else np.zeros(len(trained_on), dtype=bool)
 
 
-def realised_performance(day: MaturedDay, target: str) -> dict[str, float]:
+def realised_performance(target: IntArray, probability: FloatArray) -> dict[str, float]:
     """Figures of the matured rows; with one class only counts and level, without rows only
     counts.
     """
-    outcomes = day.rows[target].to_numpy(dtype=np.int64)
-    probability = day.rows["default_probability"].to_numpy(dtype=np.float64)
-    bads = int(outcomes.sum())
-    if len(outcomes) == 0:
-        return {"rows": 0.0, "bads": 0.0}
-    if bads in (0, len(outcomes)):
-        level = {"mean_pd": float(probability.mean()), "bad_rate": float(outcomes.mean())}
-        return {"rows": float(len(outcomes)), "bads": float(bads), **level}
-    return ranking_and_calibration(outcomes, probability)
+    counts = {"rows": float(len(target)), "bads": float(target.sum())}
+    if len(target) == 0:
+        return counts
+    if counts["bads"] in (0, len(target)):
+        return {
+            **counts,
+            "mean_pd": float(probability.mean()),
+            "bad_rate": float(target.mean()),
+        }
+    return ranking_and_calibration(target, probability)
 
 
 def day_figures(target: IntArray, probability: FloatArray) -> dict[str, float]:

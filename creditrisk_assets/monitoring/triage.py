@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from creditrisk_assets.policy import PerformanceLimits
+
 FiguresByDay = Mapping[str, Mapping[str, float]]
 """Figures of matured days, by day; each has at least those of `performance.day_figures`."""
 
@@ -47,22 +49,9 @@ class Triage:
     level_p_value: float
 
 
-@dataclass(frozen=True)
-class TriageLimits:
-    """Limits of the tests.
-
-    Attributes:
-        alpha: probability that a test fails by chance.
-        ranking_floor: largest fall in AUC that needs no action.
-        level_floor: largest gap between bad rate and mean PD that needs no action.
-    """
-
-    alpha: float
-    ranking_floor: float
-    level_floor: float
-
-
-def triage(days: FiguresByDay, validation: Mapping[str, float], limits: TriageLimits) -> Triage:
+def triage(
+    days: FiguresByDay, validation: Mapping[str, float], limits: PerformanceLimits
+) -> Triage:
     """Test the matured days since an alarm with the tests of `monitoring.performance`.
 
     Args:
@@ -84,7 +73,7 @@ def triage(days: FiguresByDay, validation: Mapping[str, float], limits: TriageLi
     if {"roc_auc", "expected_roc_auc"} <= figures.keys():
         expected = {"roc_auc": figures["expected_roc_auc"], "roc_auc_standard_error": 0.0}
         tests = [
-            ranking_test(figures, reference, limits.alpha, limits.ranking_floor)
+            ranking_test(figures, reference, limits.alpha, limits.floor)
             for reference in (validation, expected)
         ]
         fell = not any(test.passed for test in tests)
@@ -93,7 +82,7 @@ def triage(days: FiguresByDay, validation: Mapping[str, float], limits: TriageLi
             f"AUC {figures['roc_auc']:.4f}, {validation['roc_auc']:.4f} at validation, "
             f"{expected['roc_auc']:.4f} by the PDs, p {ranking_p:.2g}"
         )
-    level = level_test(figures, limits.alpha, limits.level_floor)
+    level = level_test(figures, limits.alpha, limits.floor)
     action = Action.REFIT if fell else Action.NOTHING if level.passed else Action.RECALIBRATE
     first, last = min(days), max(days)
     sentence = (

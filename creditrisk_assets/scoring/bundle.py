@@ -502,11 +502,6 @@ class ChampionRecord(ModelRef):
         return self.in_force_reason or self.reason
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, Any]) -> "ChampionRecord":
-        """Parse an asset materialization's metadata."""
-        return cls.from_values({name: value.value for name, value in metadata.items()})
-
-    @classmethod
     def from_values(cls, values: dict[str, Any]) -> "ChampionRecord":
         """Parse the values of an asset materialization's metadata; other values are ignored."""
         return cls.model_validate(values)

@@ -212,18 +212,13 @@ class KeyRing:
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._known = _by_id(read_keys(path))
         self._requires_keys = bool(self._known)
-        self._problem: str | None = None
+        self.problem: str | None = None  # of the last read
 
     @property
     def requires_keys(self) -> bool:
         """True if a caller needs a key."""
         self._follow()
         return self._requires_keys
-
-    @property
-    def problem(self) -> str | None:
-        """The reason for a failed read of the file, or None."""
-        return self._problem
 
     def caller(self, text: bytes) -> Caller | None:
         """The owner of a key; None if it is unknown, revoked or expired."""
@@ -252,10 +247,10 @@ class KeyRing:
         try:
             self._known = _by_id(read_keys(self._path))
         except KeysError as error:
-            self._problem = str(error)
-            log.error("keys_not_read", problem=self._problem, in_force="the keys read before")
+            self.problem = str(error)
+            log.error("keys_not_read", problem=self.problem, in_force="the keys read before")
             return
-        self._problem = None
+        self.problem = None
         if self._requires_keys and not self._known:
             log.error(
                 "no_keys_left",

@@ -36,13 +36,7 @@ from serving.http.media_types import UnknownFormat, format_of
 from serving.http.problem_details import ContractProblems
 from serving.http.schemas import RecordReader
 from serving.inference.batch_yield import BATCH_YIELD
-from serving.inference.decider import (
-    Decider,
-    DecisionRequest,
-    KeyUsed,
-    NoChampion,
-    Overloaded,
-)
+from serving.inference.decider import Decider, DecisionRequest, KeyUsed, NoChampion, Overloaded
 
 ROWS_TOGETHER = 256
 """Rows of one run of the graph: some ten milliseconds in the batch thread."""
@@ -51,6 +45,9 @@ PATIENCE_SECONDS = 30.0
 """Longest time that a started batch waits for a busy decider."""
 
 PATIENCE_STEP_SECONDS = 0.1
+
+
+_Chunks = Iterator[list[tuple[int, Record]]]
 
 
 class BatchHandler:
@@ -97,8 +94,8 @@ class BatchHandler:
             raise HTTPException(415, str(error)) from error
         file = await self._receive(request)
         try:
-            rows = _Rows(kind.records(yielding(file), self._portfolio), self._rows_limit)
-            results = self._results(rows, request, key)
+            chunks = _chunks(kind.records(yielding(file), self._portfolio), self._rows_limit)
+            results = self._results(chunks, request, key)
             first = await anext(results, None)
             if first is None:
                 raise HTTPException(422, "the batch has no record; valid: at least one")
@@ -129,7 +126,7 @@ class BatchHandler:
         return file
 
     async def _results(
-        self, rows: "_Rows", request: Request, key: str | None
+        self, chunks: _Chunks, request: Request, key: str | None
     ) -> AsyncIterator[list[Result]]:
         """Results in order, in chunks. If the rest of the body cannot be read, the last result has
         the problem.
@@ -137,7 +134,7 @@ class BatchHandler:
         row = 0
         while True:
             try:
-                results, customers = await asyncio.to_thread(self._validated_rows, rows, request)
+                results, customers = await asyncio.to_thread(self._validated_rows, chunks, request)
             except UnreadableBody as error:
                 if row == 0:
                     raise
@@ -152,12 +149,12 @@ class BatchHandler:
             yield results
 
     def _validated_rows(
-        self, rows: "_Rows", request: Request
+        self, chunks: _Chunks, request: Request
     ) -> tuple[list[Result], list[tuple[int, dict[str, Any]]]]:
         """The next rows: results of invalid rows, and the valid customers."""
         may_read = "read" in request.state.caller.scopes
         invalid, customers = [], []
-        for row, record in BATCH_YIELD.between(rows.next_chunk()):
+        for row, record in BATCH_YIELD.between(next(chunks, [])):
             if isinstance(record, NoRecord):
                 invalid.append(_problem_result(row, str(record)))
                 continue
@@ -172,10 +169,9 @@ class BatchHandler:
                 customers.append((row, self._read(record)))
             except ValidationError as error:
                 problems = self._problems.of(error.errors(include_url=False), may_read)
-                invalid.append(
-                    Result(row, _text(record.get(self._portfolio.identifier)), None, problems)
-                )
-                continue
+                sent = record.get(self._portfolio.identifier)
+                identifier = None if sent is None else str(sent)[:100]
+                invalid.append(Result(row, identifier, None, problems))
         return invalid, customers
 
     async def _decide(
@@ -246,37 +242,30 @@ class _Yielding(io.RawIOBase):
         return len(piece)
 
 
-class _Rows:
-    """The rows of a body, in chunks."""
+def _chunks(records: Iterator[Record], limit: int) -> _Chunks:
+    """The rows of a body with their numbers, in chunks.
 
-    def __init__(self, records: Iterator[Record], limit: int) -> None:
-        self._records = records
-        self._limit = limit
-        self._row = 0
-        self._end: UnreadableBody | None = None
-
-    def next_chunk(self) -> list[tuple[int, Record]]:
-        """The next rows; none at the end.
-
-        Raises:
-            UnreadableBody: if the rest cannot be read; all rows before it were returned.
-        """
-        if self._end is not None:
-            raise self._end
+    Raises:
+        UnreadableBody: if the rest cannot be read; all rows before it were yielded.
+    """
+    row = 0
+    while True:
         rows: list[tuple[int, Record]] = []
         try:
-            for record in islice(self._records, ROWS_TOGETHER):
-                if self._row == self._limit:
+            for record in islice(records, ROWS_TOGETHER):
+                if row == limit:
                     raise UnreadableBody(
-                        f"more than {self._limit:,} rows; valid: up to so many in one batch"
+                        f"more than {limit:,} rows; valid: up to so many in one batch"
                     )
-                rows.append((self._row, record))
-                self._row += 1
-        except UnreadableBody as error:
-            self._end = error
-            if not rows:
-                raise
-        return rows
+                rows.append((row, record))
+                row += 1
+        except UnreadableBody:
+            if rows:
+                yield rows
+            raise
+        if not rows:
+            return
+        yield rows
 
 
 async def _response_body(
@@ -293,7 +282,3 @@ async def _response_body(
 
 def _problem_result(row: int, problem: str, identifier: str | None = None) -> Result:
     return Result(row, identifier, None, ({"field": "body", "value": None, "problem": problem},))
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)[:100]

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from pydantic_core import from_json, to_json
@@ -192,27 +193,19 @@ def json_elements(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise UnreadableBody("something follows the JSON array")
 
 
-def table_records(kind: "FileKind") -> Callable[[IO[bytes], Portfolio], Iterator[Record]]:
-    """A reader of a table's rows.
+def table_records(kind: "FileKind", file: IO[bytes], portfolio: Portfolio) -> Iterator[Record]:
+    """The rows of a table of a kind."""
+    from creditrisk_assets.landing.table_reader import UnreadableFile, read_body
+    from creditrisk_assets.landing.validation import RefusedColumns, RowCheck, require_columns
 
-    Args:
-        kind: of the table.
-    """
-
-    def records(file: IO[bytes], portfolio: Portfolio) -> Iterator[Record]:
-        from creditrisk_assets.landing.table_reader import UnreadableFile, read_body
-        from creditrisk_assets.landing.validation import RefusedColumns, RowCheck, require_columns
-
-        try:
-            with read_body(file, kind, TABLE_ROWS, TABLE_BYTES, portfolio) as stream:
-                require_columns(stream.schema, portfolio.field_names, [portfolio.identifier])
-                check = RowCheck(portfolio.fields, portfolio.identifier)
-                for batch in stream:
-                    yield from _table_rows(batch, check)
-        except (UnreadableFile, RefusedColumns) as error:
-            raise UnreadableBody(str(error)) from error
-
-    return records
+    try:
+        with read_body(file, kind, TABLE_ROWS, TABLE_BYTES, portfolio) as stream:
+            require_columns(stream.schema, portfolio.field_names, [portfolio.identifier])
+            check = RowCheck(portfolio.fields, portfolio.identifier)
+            for batch in stream:
+                yield from _table_rows(batch, check)
+    except (UnreadableFile, RefusedColumns) as error:
+        raise UnreadableBody(str(error)) from error
 
 
 class JsonWriter:
@@ -234,9 +227,6 @@ class JsonWriter:
 
 class LineWriter:
     """A line of JSON for each row."""
-
-    def __init__(self, _: Portfolio) -> None:
-        return
 
     def rows(self, results: Sequence[Result]) -> bytes:
         return b"".join(_document(result) + b"\n" for result in results)
@@ -329,18 +319,10 @@ FORMATS = {
     kind.media_type: kind
     for kind in (
         Format(JSON, json_records, JsonWriter),
-        Format(NDJSON, line_records, LineWriter),
-        Format(CSV, table_records("csv"), CsvWriter),
-        Format(
-            PARQUET,
-            table_records("parquet"),
-            lambda portfolio: ArrowWriter(portfolio, as_parquet=True),
-        ),
-        Format(
-            ARROW,
-            table_records("arrow"),
-            lambda portfolio: ArrowWriter(portfolio, as_parquet=False),
-        ),
+        Format(NDJSON, line_records, lambda _: LineWriter()),
+        Format(CSV, partial(table_records, "csv"), CsvWriter),
+        Format(PARQUET, partial(table_records, "parquet"), partial(ArrowWriter, as_parquet=True)),
+        Format(ARROW, partial(table_records, "arrow"), partial(ArrowWriter, as_parquet=False)),
     )
 }
 
@@ -413,12 +395,7 @@ def _table_rows(batch: "RawBatch", check: "RowCheck") -> Iterator[Record]:
 def _broken_rows(
     batch: "RawBatch", checked: "CheckedBatch", check: "RowCheck"
 ) -> dict[int, list[CellFault]]:
-    from creditrisk_assets.landing.validation import (
-        MISSING,
-        plain_text,
-        python_value,
-        reason,
-    )
+    from creditrisk_assets.landing.validation import MISSING, plain_text, python_value, reason
 
     broken: dict[int, list[CellFault]] = {}
     for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):

@@ -10,12 +10,14 @@ import asyncio
 import re
 import time
 from collections.abc import Coroutine, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.access.keys import Caller
 from serving.access.rules import NOBODY, Admission, Body, Refused, RouteTable, Rule
 from serving.http.problem_details import failure_response, log_failure, problem_response
 from serving.http.trace import Trace, trace_of
@@ -39,43 +41,21 @@ DISCARD_SECONDS = 0.5
 LOGGED_PATH_LENGTH = 200
 
 
+@dataclass(slots=True)
 class Exchange:
     """A request and its answer, for listeners: the log, the metrics, the traces."""
 
-    __slots__ = (
-        "body_is_read",
-        "caller",
-        "method",
-        "path",
-        "received_at",
-        "refusal_reason",
-        "request_id",
-        "rule",
-        "state",
-        "status",
-        "trace",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        rule: Rule,
-        request_id: str,
-        trace: Trace,
-        state: dict[str, Any],
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.rule = rule
-        self.request_id = request_id
-        self.trace = trace
-        self.state = state  # the application adds values such as `model_version`
-        self.received_at: float = state["received_at"]
-        self.caller = NOBODY
-        self.status = 0  # 0: the client has disconnected
-        self.body_is_read = True
-        self.refusal_reason: str | None = None  # of the gateway
+    method: str
+    path: str
+    rule: Rule
+    request_id: str
+    trace: Trace
+    received_at: float
+    state: dict[str, Any]  # the application adds values such as `model_version`
+    body_is_read: bool
+    caller: Caller = NOBODY
+    status: int = 0  # 0: the client has disconnected
+    refusal_reason: str | None = None  # of the gateway
 
 
 class Listener(Protocol):
@@ -183,11 +163,11 @@ class Gateway:
             path = path[len(root) :]
         state = scope.setdefault("state", {})
         state["request_id"], state["trace"], state["received_at"] = request_id, trace, received_at
-        exchange = Exchange(method, path, self._routes.rule(method, path), request_id, trace, state)
-        exchange.body_is_read = not (
-            b"content-length" in headers or b"transfer-encoding" in headers
+        has_no_body = b"content-length" not in headers and b"transfer-encoding" not in headers
+        rule = self._routes.rule(method, path)
+        return Exchange(
+            method, path, rule, request_id, trace, received_at, state, body_is_read=has_no_body
         )
-        return exchange
 
 
 def _with_headers(exchange: Exchange, send: Send) -> Send:
@@ -250,16 +230,13 @@ def _require_type(content_type: bytes | None, body: Body) -> None:
             known = False
     if not known:
         valid = ", ".join(body.types)
+        sent = repr(content_type.decode("latin-1")[:100]) if content_type else "is missing"
         raise Refused(
             415,
             "content_type",
-            f"Content-Type {_quoted(content_type)}; valid: {valid}, in UTF-8",
+            f"Content-Type {sent}; valid: {valid}, in UTF-8",
             {"Accept-Post": valid},
         )
-
-
-def _quoted(header: bytes | None) -> str:
-    return "is missing" if not header else repr(header.decode("latin-1")[:100])
 
 
 def _too_large(body: Body) -> Refused:

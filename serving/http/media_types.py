@@ -4,15 +4,7 @@ name.
 
 from email.message import Message
 
-from serving.http.batch_formats import (
-    ARROW,
-    CSV,
-    FORMATS,
-    JSON,
-    NDJSON,
-    PARQUET,
-    Format,
-)
+from serving.http.batch_formats import ARROW, CSV, FORMATS, JSON, NDJSON, PARQUET, Format
 
 OTHER_NAMES = {
     "text/json": JSON,
@@ -64,7 +56,9 @@ def format_of(content_type: str, disposition: str | None) -> Format:
     """
     name = content_type.split(";")[0].strip().lower()
     if name == BYTES:
-        file = _file_name(disposition)
+        message = Message()
+        message["Content-Disposition"] = disposition or ""
+        file = message.get_filename() or ""
         name = next(
             (kind for suffix, kind in SUFFIXES.items() if file.lower().endswith(suffix)), ""
         )
@@ -74,9 +68,3 @@ def format_of(content_type: str, disposition: str | None) -> Format:
                 f'Content-Disposition: attachment; filename="x", where x ends with {", ".join(SUFFIXES)}'  # noqa: E501
             )
     return FORMATS[OTHER_NAMES.get(name, name)]
-
-
-def _file_name(disposition: str | None) -> str:
-    message = Message()
-    message["Content-Disposition"] = disposition or ""
-    return message.get_filename() or ""

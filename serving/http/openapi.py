@@ -18,14 +18,7 @@ from starlette.routing import Route
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from serving.access.rules import RouteTable
-from serving.http.batch_formats import (
-    ANSWER_COLUMNS,
-    ARROW,
-    CSV,
-    JSON,
-    NDJSON,
-    PARQUET,
-)
+from serving.http.batch_formats import ANSWER_COLUMNS, ARROW, CSV, JSON, NDJSON, PARQUET
 from serving.http.problem_details import documented_problems
 from serving.http.schemas import PredictResponse, ReasonGiven, RowRefused
 
@@ -85,10 +78,27 @@ def document(
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             content = derived()
-            content["components"]["schemas"] |= _schemas(customer)
+            models = [
+                (model, "serialization") for model in (PredictResponse, ReasonGiven, RowRefused)
+            ]
+            _, schemas = models_json_schema(
+                [(customer, "validation"), *models],  # type: ignore[list-item]
+                ref_template=SCHEMAS,
+            )
+            body = {JSON: {"schema": _ref("Customer")}}
+            answer = {
+                "description": "The decision.",
+                "content": {JSON: {"schema": _ref("PredictResponse")}},
+                "links": DECISION_LINK,
+            }
+            bodies = _batch_bodies(portfolio)
+            answers = {"description": "A result for each row.", "content": _batch_answers()}
+            content["components"]["schemas"] |= schemas["$defs"]
             content["paths"] = {
-                "/predict": {"post": _predict(predict, key_length)},
-                "/predict/batch": {"post": _predict_batch(predict_batch, portfolio, key_length)},
+                "/predict": {"post": _operation("predict", predict, key_length, body, answer)},
+                "/predict/batch": {
+                    "post": _operation("predict_batch", predict_batch, key_length, bodies, answers)
+                },
                 **content["paths"],
             }
         return app.openapi_schema or {}
@@ -96,34 +106,8 @@ def document(
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _schemas(customer: type[BaseModel]) -> dict[str, Any]:
-    answers = [(model, "serialization") for model in (PredictResponse, ReasonGiven, RowRefused)]
-    _, schemas = models_json_schema(
-        [(customer, "validation"), *answers],  # type: ignore[list-item]
-        ref_template=SCHEMAS,
-    )
-    return dict(schemas["$defs"])
-
-
 def _ref(model: str) -> dict[str, str]:
     return {"$ref": SCHEMAS.format(model=model)}
-
-
-def _predict(endpoint: Endpoint, key_length: int) -> dict[str, Any]:
-    answer = {
-        "description": "The decision.",
-        "content": {JSON: {"schema": _ref("PredictResponse")}},
-        "links": DECISION_LINK,
-    }
-    return _operation("predict", endpoint, key_length, {JSON: {"schema": _ref("Customer")}}, answer)
-
-
-def _predict_batch(endpoint: Endpoint, portfolio: Portfolio, key_length: int) -> dict[str, Any]:
-    bodies, answers = batch_bodies(portfolio), batch_answers()
-    bodies[JSON]["schema"] = _array([_ref("Customer"), {}]) | {"minItems": 1}
-    answers[JSON] = {"schema": _array([_ref("PredictResponse"), _ref("RowRefused")])}
-    answer = {"description": "A result for each row.", "content": answers}
-    return _operation("predict_batch", endpoint, key_length, bodies, answer)
 
 
 def _array(items: list[dict[str, str]]) -> dict[str, Any]:
@@ -137,75 +121,62 @@ def _operation(
         "summary": name.replace("_", " ").title(),
         "description": getdoc(endpoint),
         "operationId": name,
-        "parameters": [key_parameter(key_length)],
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": f"Up to {key_length} printable ASCII characters of your choice. A "
+                "repeated request with the same key gets the same answer and causes one decision; "
+                "another request with that key is refused.",
+                "schema": {
+                    "type": "string",
+                    "minLength": 1,
+                    "maxLength": key_length,
+                    "pattern": "^[!-~]+$",
+                },
+            }
+        ],
         "requestBody": {"required": True, "content": bodies},
-        "responses": {"200": answer, **{str(status): DECIDING[status] for status in DECIDING}},
+        "responses": {"200": answer, **{str(status): one for status, one in DECIDING.items()}},
     }
 
 
-def key_parameter(length: int) -> dict[str, Any]:
-    """The header Idempotency-Key.
-
-    Args:
-        length: of the longest key.
-    """
-    return {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "required": False,
-        "description": f"Up to {length} printable ASCII characters of your choice. A repeated "
-        "request with the same key gets the same answer and causes one decision; another request "
-        "with that key is refused.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": length, "pattern": "^[!-~]+$"},
-    }
+def _described(kind: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"schema": {**kind, "description": description}}
 
 
-def batch_bodies(portfolio: Portfolio) -> dict[str, Any]:
-    """The request bodies of a batch by media type; the schema of JSON is added later.
-
-    Args:
-        portfolio: its example customer is in the examples.
-    """
+def _batch_bodies(portfolio: Portfolio) -> dict[str, Any]:
+    """The request bodies of a batch by media type, with the portfolio's example customer."""
     bodies: dict[str, Any] = {
         JSON: {},
-        NDJSON: {"schema": {**TEXT, "description": "One customer a line, each as in /predict."}},
-        CSV: {
-            "schema": {
-                **TEXT,
-                "description": "UTF-8, `,` or `;` between cells; the header names the fields, in "
-                "any order.",
-            }
-        },
-        PARQUET: {"schema": {**BINARY, "description": "A column for each field."}},
-        ARROW: {
-            "schema": {
-                **BINARY,
-                "description": "A column for each field, in the stream format (not the file "
-                "format).",
-            }
-        },
+        NDJSON: _described(TEXT, "One customer a line, each as in /predict."),
+        CSV: _described(
+            TEXT, "UTF-8, `,` or `;` between cells; the header names the fields, in any order."
+        ),
+        PARQUET: _described(BINARY, "A column for each field."),
+        ARROW: _described(
+            BINARY, "A column for each field, in the stream format (not the file format)."
+        ),
     }
     if portfolio.example:
         customers = [{portfolio.identifier: str(number), **portfolio.example} for number in (1, 2)]
         bodies[JSON]["example"] = customers
         bodies[NDJSON]["example"] = "".join(f"{json.dumps(customer)}\n" for customer in customers)
         bodies[CSV]["example"] = _table_text(customers)
+    bodies[JSON]["schema"] = _array([_ref("Customer"), {}]) | {"minItems": 1}
     return bodies
 
 
-def batch_answers() -> dict[str, Any]:
-    """The answers to a batch by media type; the schema of JSON is added later."""
+def _batch_answers() -> dict[str, Any]:
+    """The answers to a batch by media type."""
     columns = f"Columns: row, the identifier, {', '.join(ANSWER_COLUMNS)}."
     return {
-        NDJSON: {
-            "schema": {
-                **TEXT,
-                "description": "A line for each row, as the elements of the JSON array.",
-            }
-        },
-        CSV: {"schema": {**TEXT, "description": columns}},
-        PARQUET: {"schema": {**BINARY, "description": columns}},
-        ARROW: {"schema": {**BINARY, "description": columns}},
+        NDJSON: _described(TEXT, "A line for each row, as the elements of the JSON array."),
+        CSV: _described(TEXT, columns),
+        PARQUET: _described(BINARY, columns),
+        ARROW: _described(BINARY, columns),
+        JSON: {"schema": _array([_ref("PredictResponse"), _ref("RowRefused")])},
     }
 
 
@@ -234,17 +205,14 @@ def document_keys(app: FastAPI, routes: RouteTable) -> None:
             content.setdefault("components", {})["securitySchemes"] = SCHEMES
             for path, operations in content["paths"].items():
                 for method, operation in operations.items():
-                    _name_scopes(operation, routes.rule(method.upper(), path).scopes)
+                    scopes = sorted(routes.rule(method.upper(), path).scopes)
+                    operation["security"] = [{name: []} for name in SCHEMES] if scopes else []
+                    if scopes:
+                        valid = " or ".join(f"`{name}`" for name in scopes)
+                        about = operation.get("description", "")
+                        sentence = f"{about}\n\nNeeds a key with the scope {valid}."
+                        operation["description"] = sentence.strip()
             complete = True
         return content
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
-
-
-def _name_scopes(operation: dict[str, Any], scopes: frozenset[str]) -> None:
-    operation["security"] = [{name: []} for name in SCHEMES] if scopes else []
-    if scopes:
-        sentence = (
-            f"Needs a key with the scope {' or '.join(f'`{name}`' for name in sorted(scopes))}."
-        )
-        operation["description"] = f"{operation.get('description', '')}\n\n{sentence}".strip()

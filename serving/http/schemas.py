@@ -275,7 +275,7 @@ class Alternative(BaseModel):
     prediction: int
     default_probability: float
     score: float
-    changes: list[FieldChanged] = Field(
+    changes: tuple[FieldChanged, ...] = Field(
         description="The changed fields; all others have their given values."
     )
 
@@ -299,7 +299,7 @@ class WhatIfResponse(Model):
     default_probability: float = Field(description="PD: probability of default in the next month.")
     score: float = Field(description="Points; higher is safer.")
     cut_off: float = Field(description="PD from which the prediction is 1.")
-    reasons: list[ReasonTried] = Field(
+    reasons: tuple[ReasonTried, ...] = Field(
         description="Up to four reasons that raise the risk, largest first."
     )
     together: Alternative | None = Field(

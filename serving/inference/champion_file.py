@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +156,12 @@ class ChampionFile:
             OSError: if it cannot be written.
         """
         copy = self._folder / bundle_sha256
-        with self._locked():
-            if not _is_whole(copy, bundle_sha256):
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                deciding_files(str(copy), bundle_sha256)
+            except BundleError:
                 self._write_copy(copy, self.bundles.deciding_files(bundle_sha256))
             for other in self._folder.iterdir():
                 if other.is_dir() and other != copy:
@@ -206,13 +210,6 @@ class ChampionFile:
                 shutil.rmtree(copy)  # it was damaged
             whole.rename(copy)
         sync_folder(self._folder)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 class Publisher:
@@ -286,14 +283,6 @@ class Publisher:
 def error_text(error: Exception) -> str:
     """The text of an error for `problem`."""
     return str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
-
-
-def _is_whole(copy: Path, bundle_sha256: str) -> bool:
-    try:
-        deciding_files(str(copy), bundle_sha256)
-    except BundleError:
-        return False
-    return True
 
 
 def _values(record: ChampionRecord) -> dict[str, Any]:

@@ -100,8 +100,8 @@ class ChampionHolder:
         self._file = file
         self._portfolio = portfolio
         self._poll_seconds = poll_seconds
-        self._current: LoadedChampion | None = None
-        self._problem: str | None = None
+        self.current: LoadedChampion | None = None  # answers now
+        self.problem: str | None = None  # of the last read or load of the champion in force
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="champion", daemon=True)
         self._settled: ChampionRecord | None = None  # the record that answers by its own bundle
@@ -109,25 +109,15 @@ class ChampionHolder:
         self._listeners = tuple(listeners)
 
     @property
-    def current(self) -> LoadedChampion | None:
-        """The champion that answers now."""
-        return self._current
-
-    @property
     def data_dir(self) -> StoredPath:
         """The data folder of this API's store."""
         return self._file.bundles.data_dir
 
     @property
-    def problem(self) -> str | None:
-        """The reason for a failed read or load of the champion in force, or None."""
-        return self._problem
-
-    @property
     def why_none(self) -> str:
         """The reason for having no champion, and advice."""
-        if self._problem is not None:
-            return f"a champion could not be loaded ({self._problem})"
+        if self.problem is not None:
+            return f"a champion could not be loaded ({self.problem})"
         return (
             "a champion does not exist yet; run `make train`, or launch the job train in the "
             "Dagster UI"
@@ -153,9 +143,9 @@ class ChampionHolder:
             problem = self._load()
         except Exception as error:  # no error may end the background thread
             problem = error_text(error)
-        if problem is not None and problem != self._problem:
+        if problem is not None and problem != self.problem:
             log.error("champion_not_loaded", problem=problem)
-        self._problem = problem
+        self.problem = problem
         for listener in self._listeners:
             listener.on_refresh(problem)
 
@@ -168,7 +158,7 @@ class ChampionHolder:
         try:
             record = self._file.in_force()
         except Exception as error:
-            if self._current is None:
+            if self.current is None:
                 self._serve_newest_copy()
             return error_text(error)
         failed = self._failed_load
@@ -194,17 +184,17 @@ class ChampionHolder:
                 listener.on_refused()
             self._serve_substitute(record)
         else:
-            self._settled, self._failed_load, self._problem = record, None, None
+            self._settled, self._failed_load, self.problem = record, None, None
             self._store_copy(record)
 
     def _own_bundle(self, record: ChampionRecord) -> Bundle:
         """The bundle of a record; not read again if only the rule is new."""
         if (
-            self._current is not None
+            self.current is not None
             and self._settled is not None
             and self._settled.bundle_sha256 == record.bundle_sha256
         ):
-            return self._current.bundle
+            return self.current.bundle
         return self._load_stored(record)
 
     def _load_stored(self, record: ChampionRecord) -> Bundle:
@@ -214,7 +204,7 @@ class ChampionHolder:
         """Serve the best substitute of a champion whose bundle cannot be read; an old champion
         continues.
         """
-        current = self._current
+        current = self.current
         if current is not None and current.bundle.sha256 == record.bundle_sha256:
             if current.record != record:
                 # The same bundle with the rule in force.
@@ -223,7 +213,7 @@ class ChampionHolder:
         if self._serve_copy(record) or (current is not None and not current.degraded):
             return
         self._serve_fallback(record)
-        if self._current is None:
+        if self.current is None:
             self._serve_newest_copy()
 
     def _serve_copy(self, record: ChampionRecord) -> bool:
@@ -250,7 +240,7 @@ class ChampionHolder:
         if record.fallback is None:
             return
         fallback = fallback_record(record)
-        current = self._current
+        current = self.current
         if current is not None and current.record == fallback:
             return
         try:
@@ -261,7 +251,7 @@ class ChampionHolder:
             log.error("fallback_not_loaded", problem=error_text(error))
 
     def _serve(self, champion: LoadedChampion) -> None:
-        self._current = champion
+        self.current = champion
         for listener in self._listeners:
             listener.on_champion(champion)
         record = champion.record

@@ -324,7 +324,7 @@ class Decider:
         self,
         customers: list["_Customer"],
         decision_log: DecisionLog,
-        iterate: "_Iterate" = iter,
+        iterate: Callable[[Iterable[Any]], Iterable[Any]] = iter,
     ) -> "_DecidedGroup":
         champion = self._holder.current
         if champion is None:
@@ -413,12 +413,6 @@ class _QueueThread(Generic[T]):
             running = len(work) == len(items)
             if work:
                 self._work(work)
-
-
-class _Iterate(Protocol):
-    """Iterates over rows; may pause between them."""
-
-    def __call__(self, items: list[T], /) -> Iterable[T]: ...
 
 
 class _Customer:

@@ -31,14 +31,12 @@ def configure_logs(log_format: LogFormat | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     # Without the local variables of a traceback's frames, which may hold a customer.
-    for_json: list[Processor] = [
-        structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-        redact,
-    ]
-    for_console: list[Processor] = [structlog.processors.format_exc_info, redact]
-    last: list[Processor] = [*for_json, structlog.processors.JSONRenderer()]
-    if not as_json:
-        last = [*for_console, structlog.dev.ConsoleRenderer()]
+    as_dict = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    last: list[Processor] = (
+        [as_dict, redact, structlog.processors.JSONRenderer()]
+        if as_json
+        else [structlog.processors.format_exc_info, redact, structlog.dev.ConsoleRenderer()]
+    )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],

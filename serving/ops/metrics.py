@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +39,7 @@ CARRY_SECONDS = 0.25
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that gives prometheus_client the folder."""
 
-SECONDS = (
-    0.0005,
-    0.001,
-    0.002,
-    0.003,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-)
+SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 PROBABILITIES = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024, 4_096)
 
@@ -161,6 +145,7 @@ class Metrics:
         else:
             # The package chooses its values at its import, before the folder is known.
             self._shared, values.ValueClass = True, values.MultiProcessValue()  # type: ignore[no-untyped-call]
+        self._carried: list[_Distribution | _Counts] = []
         self._own = own = CollectorRegistry()  # without the package's default metrics
         self._seconds = Histogram(
             "creditrisk_request_seconds",
@@ -169,32 +154,32 @@ class Metrics:
             buckets=SECONDS,
             registry=own,
         )
-        self._in_flight = Gauge(
-            "creditrisk_requests_in_flight",
-            "Requests being answered",
-            multiprocess_mode="livesum",
-            registry=own,
-        )
-        self._model = Gauge(
+
+        def gauge(name: str, text: str, labels: Sequence[str] = (), mode: Any = "livesum") -> Gauge:
+            return Gauge(name, text, labels, multiprocess_mode=mode, registry=own)
+
+        self._in_flight = gauge("creditrisk_requests_in_flight", "Requests being answered")
+        self._model = gauge(
             "creditrisk_model_info",
             "Workers that answer by this model",
             ("model_version", "bundle_sha256", "degraded"),
-            multiprocess_mode="livesum",
-            registry=own,
         )
-        self._problem = Gauge(
+        self._problem = gauge(
             "creditrisk_champion_problem",
             "1 where the champion in force could not be read or loaded",
-            multiprocess_mode="livemax",
-            registry=own,
+            mode="livemax",
         )
         self._problem.set(0)
 
         def distribution(name: str, text: str, bounds: Sequence[float]) -> _Distribution:
-            return _Distribution(bounds, Histogram(name, text, buckets=bounds, registry=own))
+            metric = _Distribution(bounds, Histogram(name, text, buckets=bounds, registry=own))
+            self._carried.append(metric)
+            return metric
 
         def counts(name: str, text: str, labels: Sequence[str] = ()) -> _Counts:
-            return _Counts(Counter(name, text, labels, registry=own))
+            metric = _Counts(Counter(name, text, labels, registry=own))
+            self._carried.append(metric)
+            return metric
 
         self._probability = distribution(
             "creditrisk_default_probability", "PDs of decisions", PROBABILITIES
@@ -224,13 +209,6 @@ class Metrics:
         self._by_answer: dict[tuple[str, int], _Distribution] = {}
         self._answering_by: Gauge | None = None
         self._now_in_flight = self._carried_in_flight = 0
-        self._carried: tuple[Callable[[], None], ...] = tuple(
-            metric.carry
-            for metric in (
-                *(self._probability, self._group, self._fsync, self._lag),
-                *(self._refused, self._decisions, self._log_errors, self._loads, self._refusals),
-            )
-        )
         self._carrying = threading.Lock()
         self._stop = threading.Event()
         threading.Thread(target=self._carry_on, name="metrics", daemon=True).start()
@@ -316,9 +294,8 @@ class Metrics:
             if self._now_in_flight != self._carried_in_flight:
                 self._carried_in_flight = self._now_in_flight
                 self._in_flight.set(self._carried_in_flight)
-            by_answer = list(self._by_answer.values())
-            for carry in (*self._carried, *(metric.carry for metric in by_answer)):
-                carry()
+            for metric in (*self._carried, *list(self._by_answer.values())):
+                metric.carry()
 
 
 def add_metrics_route(app: FastAPI, metrics: Metrics) -> None:
@@ -340,5 +317,5 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # it belongs to another user
     return True

@@ -111,59 +111,46 @@ def running(command: Sequence[str], restart_seconds: float = RESTART_SECONDS) ->
         command: of the sidecar.
         restart_seconds: time until a restart.
     """
-    process = _Sidecar(command, restart_seconds)
-    process.start()
-    try:
-        yield
-    finally:
-        process.stop()
+    changing, stopping = threading.Lock(), threading.Event()
+    process: subprocess.Popen[bytes] | None = None
 
-
-class _Sidecar:
-    def __init__(self, command: Sequence[str], restart_seconds: float) -> None:
-        self._command = command
-        self._restart_seconds = restart_seconds
-        self._changing = threading.Lock()
-        self._stopping = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._run, name="sidecar", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        with self._changing:
-            self._stopping.set()
-            process = self._process
-        if process is not None:
-            process.terminate()
-            self._thread.join(END_SECONDS)
-            process.kill()
-        self._thread.join()
-
-    def _run(self) -> None:
-        seconds = self._restart_seconds
+    def run() -> None:
+        nonlocal process
+        seconds = restart_seconds
         while True:
             start = time.monotonic()
-            with self._changing:
-                if self._stopping.is_set():
+            with changing:
+                if stopping.is_set():
                     return
-                self._process = process = subprocess.Popen(
-                    self._command, stdin=subprocess.DEVNULL, start_new_session=True
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, start_new_session=True
                 )
             code = process.wait()
-            if self._stopping.is_set():
+            if stopping.is_set():
                 return
             if time.monotonic() - start > RESTART_SECONDS_LIMIT:
-                seconds = self._restart_seconds
+                seconds = restart_seconds
             log.error(
                 "sidecar_ended",
-                command=" ".join(self._command[2:4]),
+                command=" ".join(command[2:4]),
                 code=code,
                 again_in_seconds=seconds,
             )
-            self._stopping.wait(seconds)
+            stopping.wait(seconds)
             seconds = min(2 * seconds, RESTART_SECONDS_LIMIT)
+
+    thread = threading.Thread(target=run, name="sidecar", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with changing:
+            stopping.set()
+        if process is not None:
+            process.terminate()
+            thread.join(END_SECONDS)
+            process.kill()
+        thread.join()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ The page has no inline scripts or styles and loads nothing from another host. A 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -16,6 +17,7 @@ from fastapi.responses import HTMLResponse
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.storage import StoredPath
+from serving.access.rules import FORM_TYPE
 from serving.http.json import StrictRoute
 from serving.http.schemas import WhatIfResponse, request_model
 from serving.inference.champion_holder import FALLBACK_SUFFIX, ChampionHolder, LoadedChampion
@@ -23,12 +25,12 @@ from serving.inference.champion_source import HISTORY_LIMIT, PastChampion
 from serving.pages import form, model_documents
 from serving.pages.scale import Scale, points_at, scale_of
 from serving.pages.templating import VERDICT_LABELS, environment
-from serving.pages.what_if import Trial, what_if
+from serving.pages.what_if import what_if
 
 log = structlog.get_logger()
 
 RETRY_LATER = {"Retry-After": "5"}
-FORM = "application/x-www-form-urlencoded"
+EMPTY: Mapping[str, str] = MappingProxyType({})
 FORM_FIELDS_LIMIT = 1_000
 HEADLINE_FIGURES = {
     "roc_auc": "AUC",
@@ -43,23 +45,10 @@ HEADLINE_FIGURES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """A trial, the model's version and cut-off, and the scale with the customer's points."""
+    """A trial, and the scale with the customer's points."""
 
-    version: str
-    cut_off: float
-    trial: Trial
+    trial: WhatIfResponse
     scale: Scale
-
-
-@dataclass(frozen=True)
-class FormState:
-    """The form: the typed texts and the problems, by field."""
-
-    typed: Mapping[str, str]
-    problems: Mapping[str, str]
-
-
-EMPTY = FormState({}, {})
 
 
 def page_router(
@@ -78,12 +67,17 @@ def page_router(
     Customer = request_model(portfolio)  # noqa: N806 - a class
     Champion = Annotated[LoadedChampion, Depends(champion_in_force)]  # noqa: N806
 
-    def answer_form(champion: LoadedChampion, state: FormState) -> tuple[Answer | None, FormState]:
-        customer, problems = form.read(portfolio, Customer, state.typed)
+    def answer_form(
+        champion: LoadedChampion, typed: Mapping[str, str]
+    ) -> tuple[Answer | None, dict[str, str]]:
+        customer, problems = form.read(portfolio, Customer, typed)
         if customer is None:
-            return None, FormState(state.typed, problems)
+            return None, problems
         trial = what_if(champion, form.values_of(portfolio, customer), portfolio)
-        return _answer(champion, trial), state
+        scores = [request.score for request in champion.bundle.golden]
+        known = (min(scores), max(scores))
+        scaling = champion.bundle.manifest.scaling
+        return Answer(trial, scale_of(trial.score, trial.cut_off, scaling, known)), {}
 
     @router.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page(example: str = "") -> Response:
@@ -92,21 +86,24 @@ def page_router(
         if champion is None or example not in form.EXAMPLES:
             return _page(holder, portfolio, champion)
         typed = form.example(example, champion.bundle, champion.record.rule)
-        answer, state = answer_form(champion, FormState(typed, {}))
-        return _page(holder, portfolio, champion, state, answer, example)
+        answer, problems = answer_form(champion, typed)
+        return _page(holder, portfolio, champion, typed, problems, answer, example)
 
     @router.post("/", response_class=HTMLResponse, include_in_schema=False)
     async def trial_by_form(request: Request) -> Response:
         """The page with the champion's answer on the form's customer, or with its problems."""
-        _require_form(request)
+        content_type = request.headers.get("content-type", "")
+        if content_type.partition(";")[0].strip().lower() != FORM_TYPE:
+            raise HTTPException(415, f"content type {content_type!r}; valid: {FORM_TYPE}")
         body = await request.body()
 
         def respond() -> Response:
-            state, champion = FormState(_form_fields(body), {}), holder.current
+            typed, champion = _form_fields(body), holder.current
             if champion is None:
-                return _page(holder, portfolio, None, state, status=503)
-            answer, state = answer_form(champion, state)
-            return _page(holder, portfolio, champion, state, answer, status=200 if answer else 422)
+                return _page(holder, portfolio, None, typed, status=503)
+            answer, problems = answer_form(champion, typed)
+            status = 200 if answer else 422
+            return _page(holder, portfolio, champion, typed, problems, answer, status=status)
 
         return await run_in_threadpool(respond)
 
@@ -115,13 +112,7 @@ def page_router(
         """The champion's answer on a customer, and its answers if the fields of each reason were
         better. Nothing is logged.
         """
-        result = what_if(champion, form.values_of(portfolio, customer), portfolio)
-        return WhatIfResponse(
-            **asdict(result),
-            model_version=champion.record.model_version,
-            bundle_sha256=champion.bundle.sha256,
-            cut_off=champion.record.rule.cut_off,
-        )
+        return what_if(champion, form.values_of(portfolio, customer), portfolio)
 
     @router.get("/model/card", response_class=HTMLResponse, include_in_schema=False)
     def card(champion: Champion) -> Response:
@@ -141,20 +132,12 @@ def page_router(
     return router
 
 
-def _answer(champion: LoadedChampion, trial: Trial) -> Answer:
-    cut_off = champion.record.rule.cut_off
-    scores = [request.score for request in champion.bundle.golden]
-    scale = scale_of(
-        trial.score, cut_off, champion.bundle.manifest.scaling, (min(scores), max(scores))
-    )
-    return Answer(champion.record.model_version, cut_off, trial, scale)
-
-
 def _page(
     holder: ChampionHolder,
     portfolio: Portfolio,
     champion: LoadedChampion | None,
-    state: FormState = EMPTY,
+    typed: Mapping[str, str] = EMPTY,
+    problems: Mapping[str, str] = EMPTY,
     answer: Answer | None = None,
     example: str = "",
     status: int = 200,
@@ -167,8 +150,8 @@ def _page(
             portfolio=portfolio,
             words=portfolio.words,
             fields={field.name: field for field in portfolio.fields},
-            groups=form.groups(portfolio, state.typed, state.problems),
-            problems=state.problems,
+            groups=form.groups(portfolio, typed, problems),
+            problems=problems,
             examples=form.EXAMPLES if champion else {},
             example=example,
             answer=answer,
@@ -253,12 +236,6 @@ def _document(
             503, "the documents of the model cannot be read now", headers=RETRY_LATER
         ) from error
     return Response(content, media_type=media_type)
-
-
-def _require_form(request: Request) -> None:
-    content_type = request.headers.get("content-type", "")
-    if content_type.partition(";")[0].strip().lower() != FORM:
-        raise HTTPException(415, f"content type {content_type!r}; valid: {FORM}")
 
 
 def _form_fields(body: bytes) -> dict[str, str]:

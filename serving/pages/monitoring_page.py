@@ -5,6 +5,7 @@ orchestrator, and loads nothing from another host.
 """
 
 import datetime
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Annotated
 
@@ -13,21 +14,9 @@ from fastapi import APIRouter, HTTPException, Path
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
-from creditrisk_assets.monitoring.loop_status import (
-    DAYS_SHOWN,
-    DayStatus,
-    Event,
-    LoopStatus,
-)
+from creditrisk_assets.monitoring.loop_status import DAYS_SHOWN, DayStatus, Event, LoopStatus
 from creditrisk_assets.settings import Settings
-from serving.pages.charts import (
-    Chart,
-    Level,
-    Mark,
-    Point,
-    Series,
-    chart,
-)
+from serving.pages.charts import Chart, Level, Mark, Point, Series, chart
 from serving.pages.templating import VERDICT_LABELS, environment
 
 log = structlog.get_logger()
@@ -123,28 +112,28 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
         for event in status.events
         if event.day is not None and event.kind != "unchanged"
     ]
+
+    def series(
+        name: str,
+        style: str,
+        figure: str,
+        error: Callable[[DayStatus], float | None] = lambda _: None,
+    ) -> Series:
+        figures = ((day, getattr(day, figure)) for day in days)
+        points = [_point(day.day, one, error(day)) for day, one in figures if one is not None]
+        return Series(name, style, points)
+
+    def rate_error(day: DayStatus) -> float | None:
+        """The binomial standard error of a day's bad rate."""
+        rate = day.bad_rate or 0.0
+        return (rate * (1 - rate) / day.matured) ** 0.5 if day.matured else None
+
     charts = [
         chart(
             "PSI of the score, days judged together",
             [
-                Series(
-                    "PSI",
-                    "realised",
-                    [
-                        Point(day.day, day.score_psi_judged)
-                        for day in days
-                        if day.score_psi_judged is not None
-                    ],
-                ),
-                Series(
-                    "alarm line",
-                    "limit",
-                    [
-                        Point(day.day, day.score_psi_threshold)
-                        for day in days
-                        if day.score_psi_threshold is not None
-                    ],
-                ),
+                series("PSI", "realised", "score_psi_judged"),
+                series("alarm line", "limit", "score_psi_threshold"),
             ],
             marks,
             from_zero=True,
@@ -152,24 +141,13 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
         chart(
             "AUC: estimated without outcomes, and realised",
             [
-                Series(
+                series(
                     "estimated",
                     "estimated",
-                    [
-                        _point(day.day, day.estimated_roc_auc, day.estimated_roc_auc_standard_error)
-                        for day in days
-                        if day.estimated_roc_auc is not None
-                    ],
+                    "estimated_roc_auc",
+                    lambda day: day.estimated_roc_auc_standard_error,
                 ),
-                Series(
-                    "realised",
-                    "realised",
-                    [
-                        _point(day.day, day.roc_auc, day.roc_auc_standard_error)
-                        for day in days
-                        if day.roc_auc is not None
-                    ],
-                ),
+                series("realised", "realised", "roc_auc", lambda day: day.roc_auc_standard_error),
             ],
             marks,
             _at_validation(days),
@@ -177,14 +155,8 @@ def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
         chart(
             "Bad rate and mean PD of matured decisions",
             [
-                Series(
-                    "mean PD",
-                    "estimated",
-                    [Point(day.day, day.mean_pd) for day in days if day.mean_pd is not None],
-                ),
-                Series(
-                    "bad rate", "realised", [_rate(day) for day in days if day.bad_rate is not None]
-                ),
+                series("mean PD", "estimated", "mean_pd"),
+                series("bad rate", "realised", "bad_rate", rate_error),
             ],
             marks,
             from_zero=True,
@@ -197,29 +169,20 @@ def _at_validation(days: list[DayStatus]) -> list[Level]:
     """The AUC at validation of each version, over the days that it decided."""
     levels = list[Level]()
     for day in days:
+        name = f"version {day.model_version} at validation"
         if day.validation_roc_auc is None:
             continue
-        if levels and levels[-1].name == _validation_of(day):
+        if levels and levels[-1].name == name:
             levels[-1] = replace(levels[-1], last=day.day)
         else:
-            levels.append(Level(day.day, day.day, day.validation_roc_auc, _validation_of(day)))
+            levels.append(Level(day.day, day.day, day.validation_roc_auc, name))
     return levels
-
-
-def _validation_of(day: DayStatus) -> str:
-    return f"version {day.model_version} at validation"
 
 
 def _point(day: str, value: float, error: float | None) -> Point:
     if error is None:
         return Point(day, value)
     return Point(day, value, max(0.0, value - Z95 * error), min(1.0, value + Z95 * error))
-
-
-def _rate(day: DayStatus) -> Point:
-    """The bad rate of a day, with a binomial standard error."""
-    rate = day.bad_rate or 0.0
-    return _point(day.day, rate, (rate * (1 - rate) / day.matured) ** 0.5 if day.matured else None)
 
 
 def _mark(event: Event) -> Mark:

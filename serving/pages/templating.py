@@ -1,7 +1,7 @@
 """The templates of the pages, with their filters for figures."""
 
 import datetime
-from functools import cache
+from functools import cache, partial
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -31,9 +31,9 @@ def environment() -> Environment:
     )
     templates.filters |= {
         "percent": _percent,
-        "points": _points,
+        "points": "{:,.1f}".format,
         "number": form.format_number,
-        "moment": _moment,
+        "moment": partial(datetime.datetime.fromtimestamp, tz=datetime.UTC),
     }
     templates.globals |= {
         "format_value": form.format_value,
@@ -47,12 +47,3 @@ def _percent(share: float) -> str:
     return (
         "below 0.01 %" if 0 < share < 5e-5 else f"{share:.2%}".replace("%", "\N{NO-BREAK SPACE}%")
     )
-
-
-def _points(score: float) -> str:
-    return f"{score:,.1f}"
-
-
-def _moment(seconds: float) -> datetime.datetime:
-    """Seconds since the epoch as a time, UTC."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)

@@ -8,7 +8,6 @@ have paid less in some month, and the page must not advise to pay less.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from creditrisk_assets.portfolio.contract import Code, Portfolio
 from creditrisk_assets.portfolio.encoding import record_of
 from creditrisk_assets.scoring.bundle import Bundle, DecisionRule, Decisions
+from serving.http.schemas import Alternative, FieldChanged, ReasonTried, WhatIfResponse
 from serving.inference.champion_holder import LoadedChampion
 
 FloatRows = NDArray[np.float32]
@@ -24,53 +24,9 @@ Value = Code | float | None
 """The value of a field; None if it is empty."""
 
 
-@dataclass(frozen=True)
-class FieldChange:
-    """A field, its given value, and the value instead."""
-
-    field: str
-    given: Value
-    instead: Value
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """PD (0..1), points, and prediction (1 = default)."""
-
-    default_probability: float
-    score: float
-    prediction: int
-
-
-@dataclass(frozen=True)
-class Alternative(Outcome):
-    """The answer on the customer with some fields changed."""
-
-    changes: tuple[FieldChange, ...]
-
-
-@dataclass(frozen=True)
-class ReasonTried:
-    """A reason for the risk, and the answer if only its fields were changed; None if no helpful
-    change lowers the PD.
-    """
-
-    code: str
-    text: str
-    instead: Alternative | None
-
-
-@dataclass(frozen=True)
-class Trial(Outcome):
-    """The answer on the customer, its reasons, strongest first, and the answer with the changes of
-    all reasons together; None if fewer than two have changes.
-    """
-
-    reasons: tuple[ReasonTried, ...]
-    together: Alternative | None
-
-
-def what_if(champion: LoadedChampion, customer: Mapping[str, Any], portfolio: Portfolio) -> Trial:
+def what_if(
+    champion: LoadedChampion, customer: Mapping[str, Any], portfolio: Portfolio
+) -> WhatIfResponse:
     """Try a customer. Every number comes from the bundle, as `/predict` would give it.
 
     Args:
@@ -89,7 +45,7 @@ def what_if(champion: LoadedChampion, customer: Mapping[str, Any], portfolio: Po
     by_reason = [[name for name in reason.fields if name in changeable] for reason in reasons]
     alternatives = _alternatives(champion, raw, by_reason)
     trials = tuple(
-        ReasonTried(reason.code, reason.text, alternative)
+        ReasonTried(code=reason.code, text=reason.text, instead=alternative)
         for reason, alternative in zip(reasons, alternatives, strict=True)
     )
     effective = [
@@ -99,7 +55,14 @@ def what_if(champion: LoadedChampion, customer: Mapping[str, Any], portfolio: Po
     ]
     all_fields = [[name for fields in effective for name in fields]] if len(effective) > 1 else []
     together = next(iter(_alternatives(champion, raw, all_fields)), None)
-    return Trial(**_outcome(decision, 0), reasons=trials, together=together)
+    return WhatIfResponse(
+        **_outcome(decision, 0),
+        reasons=trials,
+        together=together,
+        model_version=champion.record.model_version,
+        bundle_sha256=bundle.sha256,
+        cut_off=rule.cut_off,
+    )
 
 
 def _changeable(
@@ -149,7 +112,9 @@ def _alternatives(
     return [
         Alternative(
             **_outcome(decisions, row),
-            changes=tuple(FieldChange(name, before[name], after[name]) for name in names),
+            changes=tuple(
+                FieldChanged(field=name, given=before[name], instead=after[name]) for name in names
+            ),
         )
         if decisions.default_probability[row] < probability
         else None

@@ -134,7 +134,7 @@ def test_a_rollback_is_one_command_that_the_api_follows_and_no_run_undoes(moved:
     assert {now, other} == {"1", "2"}
     assert (len(entries(moved)), last.after.model_version) == (before + 1, other)
     assert moved.champion().verdict == "rolled_back"
-    check = dg.AssetCheckKey(dg.AssetKey("champion"), champion_records.RECORDS_AGREE)
+    check = dg.AssetCheckKey(dg.AssetKey("champion"), "champion_records_agree")
     looked_at = moved.instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[
         check
     ]

@@ -124,39 +124,39 @@ def test_a_run_that_hangs_is_named(fresh: Loop, monkeypatch: pytest.MonkeyPatch)
         status=dg.DagsterRunStatus.STARTED,
     )
     fresh.instance.add_run(run)
-    assert loop_checks.watch_runs(fresh.instance, fresh.settings).passed
+    assert loop_checks.no_run_hangs(fresh.instance, fresh.settings).passed
     time.sleep(0.2)
     monkeypatch.setattr(loop_checks, "HANGING_RUN_MINUTES", 0.001)
-    found = loop_checks.watch_runs(fresh.instance, fresh.settings)
+    found = loop_checks.no_run_hangs(fresh.instance, fresh.settings)
     assert not found.passed
     assert f"run {run.run_id} of retrain is STARTED" in found.summary
 
 
 def test_a_run_that_failed_is_named_until_a_later_one_succeeds(fresh: Loop) -> None:
     """Of a job that has no check on its way nobody else would say so."""
-    assert loop_checks.watch_failures(fresh.instance, fresh.settings).passed
+    assert loop_checks.no_run_failed(fresh.instance, fresh.settings).passed
     for day in ("2025-03-01", "2025-03-02"):
         fresh.land_day(day, simulate(10, 1))  # but there is no champion to score with
     failed = fresh.run("score_production", "2025-03-01")
     assert not failed.success
-    found = loop_checks.watch_failures(fresh.instance, fresh.settings)
+    found = loop_checks.no_run_failed(fresh.instance, fresh.settings)
     assert (found.passed, found.summary) == (
         False,
         f"run {failed.run_id} of score_production on 2025-03-01 failed",
     )
     assert not fresh.run("score_production", "2025-03-02").success
-    assert loop_checks.watch_failures(fresh.instance, fresh.settings).observed == 2
+    assert loop_checks.no_run_failed(fresh.instance, fresh.settings).observed == 2
     again = fresh.instance.create_run_for_job(
         fresh.definitions.resolve_job_def("score_production"),
         tags={"dagster/partition": "2025-03-01"},
     )
     fresh.instance.report_run_failed(again)
-    assert loop_checks.watch_failures(fresh.instance, fresh.settings).observed == 2
+    assert loop_checks.no_run_failed(fresh.instance, fresh.settings).observed == 2
     fresh.instance.report_dagster_event(
         dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "score_production"),
         run_id=again.run_id,
     )
-    found = loop_checks.watch_failures(fresh.instance, fresh.settings)
+    found = loop_checks.no_run_failed(fresh.instance, fresh.settings)
     assert (found.observed, "2025-03-02" in found.summary) == (1, True)
 
 
@@ -167,7 +167,7 @@ def test_a_day_that_a_check_has_blocked_is_that_check_s_alarm(fresh: Loop) -> No
     result = fresh.run("score_production", "2025-03-01")
     assert not result.success
     assert not checks(result)["production_batch_rows_are_mostly_accepted"].passed
-    assert loop_checks.watch_failures(fresh.instance, fresh.settings).passed
+    assert loop_checks.no_run_failed(fresh.instance, fresh.settings).passed
 
 
 def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,17 +175,17 @@ def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -
     with api(trained) as client:
         url = str(client.base_url)
         settings = trained.settings.model_copy(update={"watch_api_url": url})
-        found = loop_checks.watch_api(trained.instance, settings)
+        found = loop_checks.api_serves_the_champion(trained.instance, settings)
         assert (found.passed, found.summary) == (
             True,
             f"the API serves version {trained.champion().model_version}",
         )
     monkeypatch.setattr(loop_checks, "CONVERGE_SECONDS", 0.0)
-    found = loop_checks.watch_api(trained.instance, settings)
+    found = loop_checks.api_serves_the_champion(trained.instance, settings)
     assert not found.passed
     assert found.summary.startswith(f"the API at {url} cannot be reached: ConnectError")
     none = trained.settings.model_copy(update={"watch_api_url": "none"})
-    assert "not checked" in loop_checks.watch_api(trained.instance, none).summary
+    assert "not checked" in loop_checks.api_serves_the_champion(trained.instance, none).summary
 
 
 def command(loop: Loop, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

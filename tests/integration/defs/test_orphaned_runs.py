@@ -65,8 +65,8 @@ def test_a_failed_run_on_a_day_without_a_file_is_no_alarm_that_nothing_can_end(f
         fresh.definitions.resolve_job_def("score_production"), tags={PARTITION_TAG: "2026-03-01"}
     )
     fresh.instance.report_run_failed(run)
-    assert loop_checks.watch_failures(fresh.instance, fresh.settings).passed
+    assert loop_checks.no_run_failed(fresh.instance, fresh.settings).passed
     fresh.land_day("2026-03-01", customers(10, 1))
-    found = loop_checks.watch_failures(fresh.instance, fresh.settings)
+    found = loop_checks.no_run_failed(fresh.instance, fresh.settings)
     assert not found.passed
     assert "score_production on 2026-03-01 failed" in found.summary

@@ -1,5 +1,6 @@
 """Policy over a PD: rules, grades with the Jeffreys test, expected loss and the trade-off of each cut-off."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from creditrisk_assets.governance.policy import (
-    LossAssumptions,
     ScoredEvidence,
     grade_table,
     grades_of,
@@ -135,7 +135,7 @@ def test_the_approval_rates_of_the_table_are_reached_where_pds_differ() -> None:
 
 def test_expected_loss_is_pd_times_lgd_times_ead(bundle: Bundle) -> None:
     judged = score_held_out(
-        bundle, PORTFOLIO, LossAssumptions(loss_given_default=0.5, exposure_share=0.4)
+        bundle, dataclasses.replace(PORTFOLIO, loss_given_default=0.5, exposure_share=0.4)
     )
     assert judged.expected_loss is not None
     evidence = pd.read_parquet(io.BytesIO(bundle.document("extra_files/held_out.parquet")))

@@ -15,7 +15,8 @@ from creditrisk_assets.governance.retrain_policy import (
     decide,
     describe_causes,
 )
-from creditrisk_assets.monitoring.triage import Action, FiguresByDay, TriageLimits
+from creditrisk_assets.monitoring.triage import Action, FiguresByDay
+from creditrisk_assets.policy import PerformanceLimits
 from creditrisk_assets.settings import Settings
 from tests.support.policies import policy_of
 
@@ -61,7 +62,7 @@ LIMITS = RetrainLimits(
     monthly_budget=3,
     rejection_limit=3,
     triage_days=14,
-    triage=TriageLimits(alpha=0.001, ranking_floor=0.03, level_floor=0.03),
+    triage=PerformanceLimits(alpha=0.001, floor=0.03),
 )
 
 
@@ -141,8 +142,8 @@ def test_only_the_latest_days_are_weighed() -> None:
     changed = {f"2026-02-{number:02d}": day_figures(300) for number in range(1, 5)}
     state = with_evidence(quiet | changed)
     early = cause(partition="2026-01-01")
-    assert decide([early], state, replace(LIMITS, triage_days=60)).causes == ()
-    assert decide([early], state, replace(LIMITS, triage_days=4)).causes == (early,)
+    assert decide([early], state, LIMITS.model_copy(update={"triage_days": 60})).causes == ()
+    assert decide([early], state, LIMITS.model_copy(update={"triage_days": 4})).causes == (early,)
 
 
 def test_where_days_are_small_more_of_them_are_weighed() -> None:
@@ -208,13 +209,15 @@ def test_runs_in_flight_are_waited_for() -> None:
 
 def test_outcomes_from_before_the_cause_do_not_count() -> None:
     """500 bads of 1 February say nothing about a change on the 10th: the retrain would learn the old world again."""
-    decision = decide([cause()], CALM, replace(LIMITS, minimum_bads=1_001))
+    decision = decide([cause()], CALM, LIMITS.model_copy(update={"minimum_bads": 1_001}))
     assert decision.causes == ()
     assert decision.reason == (
         "1 open causes since 2026-02-10; waiting for outcomes: 1000 bads matured since then, 1001 needed to learn from"
     )
     earlier = [cause(1), cause(2, "2026-02-01")]
-    assert decide(earlier, CALM, replace(LIMITS, minimum_bads=1_001)).causes == tuple(earlier)
+    assert decide(earlier, CALM, LIMITS.model_copy(update={"minimum_bads": 1_001})).causes == tuple(
+        earlier
+    )
     assert (
         "0 bads matured since then, 1000 needed"
         in decide([cause()], with_evidence({}), LIMITS).reason
@@ -234,7 +237,9 @@ def test_a_day_of_which_only_the_first_outcomes_have_come_is_no_evidence() -> No
     most = day_figures(1_000) | {"pending": 1_000.0, "missing": 1_000.0}
     assert decide([cause()], with_evidence({"2026-02-10": most}), LIMITS).causes == (cause(),)
     assert decide(
-        [cause()], with_evidence({"2026-02-10": half}), replace(LIMITS, complete_share=0.5)
+        [cause()],
+        with_evidence({"2026-02-10": half}),
+        LIMITS.model_copy(update={"complete_share": 0.5}),
     ).causes == (cause(),)
 
 
@@ -245,7 +250,7 @@ def test_after_a_retrain_the_next_waits_for_so_many_days_of_data() -> None:
     assert early.reason.endswith("cooling down: 6 days of data since the last retrain, 7 needed")
     assert decide([cause()], replace(CALM, past=past(7)), LIMITS).causes == (cause(),)
     assert decide(
-        [cause()], replace(CALM, past=past(0)), replace(LIMITS, cooldown_days=0)
+        [cause()], replace(CALM, past=past(0)), LIMITS.model_copy(update={"cooldown_days": 0})
     ).causes == (cause(),)
 
 
@@ -258,7 +263,7 @@ def test_a_month_has_a_budget() -> None:
     assert decide(
         [cause()], replace(CALM, past=past(8, 15, BUDGET_DAYS, promoted=True)), LIMITS
     ).causes == (cause(),)
-    assert decide([cause()], CALM, replace(LIMITS, monthly_budget=0)).causes == ()
+    assert decide([cause()], CALM, LIMITS.model_copy(update={"monthly_budget": 0})).causes == ()
 
 
 def test_after_so_many_rejections_a_person_is_asked_and_their_own_retrain_begins_anew() -> None:
@@ -275,7 +280,7 @@ def test_after_so_many_rejections_a_person_is_asked_and_their_own_retrain_begins
 
 
 def test_the_kill_switch_stops_everything_and_names_its_setting() -> None:
-    decision = decide([cause()], CALM, replace(LIMITS, enabled=False))
+    decision = decide([cause()], CALM, LIMITS.model_copy(update={"enabled": False}))
     assert decision.causes == ()
     assert (
         decision.reason
@@ -298,8 +303,8 @@ def test_the_limits_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whatever_the_history_no_bound_is_ever_exceeded(
     days_ago: list[int], cooldown: int, budget: int, rejections: int
 ) -> None:
-    limits = replace(
-        LIMITS, cooldown_days=cooldown, monthly_budget=budget, rejection_limit=rejections
+    limits = LIMITS.model_copy(
+        update={"cooldown_days": cooldown, "monthly_budget": budget, "rejection_limit": rejections}
     )
     history = past(*days_ago)
     if decide([cause()], replace(CALM, past=history), limits).causes:

@@ -2,7 +2,7 @@
 
 import re
 
-from creditrisk_assets.defs.check_results import check_metadata
+from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, WATCHES
 from tests.support.places import REPOSITORY
 
@@ -42,10 +42,10 @@ def test_a_failed_evaluation_begins_with_what_is_wrong_and_a_passed_one_with_wha
 ):
     for watch in WATCHES:
         for passed, expected in ((False, f"{watch.failure}: 3 of 4"), (True, "3 of 4")):
-            metadata = check_metadata(
+            result = check_result(
                 watch.check, passed=passed, summary="3 of 4", observed=3.0, threshold=4.0, rows=4
             )
-            assert metadata["summary"] == expected
+            assert result.metadata["summary"].value == expected
 
 
 def test_what_is_wrong_is_said_once() -> None:

@@ -15,7 +15,6 @@ from creditrisk_assets.monitoring.drift_rule import (
     stability_verdicts,
 )
 from creditrisk_assets.monitoring.drift_table import (
-    Batch,
     day_counts,
     drift_table,
     pool_counts,
@@ -54,7 +53,10 @@ def profile() -> ReferenceProfile:
 
 
 def day(
-    profile: ReferenceProfile, columns: dict[str, Any], batch: Batch | None = None, **bad: int
+    profile: ReferenceProfile,
+    columns: dict[str, Any],
+    batch: tuple[int, int] | None = None,
+    **bad: int,
 ) -> pd.DataFrame:
     counts = {}
     for column in profile.columns:
@@ -65,7 +67,7 @@ def day(
             bin_counts(np.array(column.edges), found), bad.get(column.name, 0), new
         )
     rows = len(columns[SCORE])
-    return day_counts(counts, batch or Batch(rows, 0))
+    return day_counts(counts, *(batch or (rows, 0)))
 
 
 def verdict(profile: ReferenceProfile, batches: list[pd.DataFrame], **limits: Any) -> pd.DataFrame:
@@ -143,9 +145,9 @@ def test_rows_of_several_days_are_the_days_rows(profile: ReferenceProfile) -> No
     rng = np.random.default_rng(8)
     parts = [values(rng, 300) for _ in range(3)]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in NAMES}
-    joined = pool_counts([day(profile, part, Batch(310, 10), amount=2) for part in parts])
+    joined = pool_counts([day(profile, part, (310, 10), amount=2) for part in parts])
     pd.testing.assert_frame_equal(
-        joined, day(profile, whole, Batch(930, 30), amount=6), check_dtype=False
+        joined, day(profile, whole, (930, 30), amount=6), check_dtype=False
     )
     window = window_stability(profile, [day(profile, part) for part in parts], LIMITS)
     assert (
@@ -192,7 +194,7 @@ def test_each_kind_of_bad_value_is_an_alarm_that_names_its_column(
     columns = values(rng, 500)
     columns["amount"][:8] = np.nan
     columns["status"][:6] = 7.0
-    found = verdict(profile, [day(profile, columns, Batch(510, 10))])
+    found = verdict(profile, [day(profile, columns, (510, 10))])
     assert found["broken"].tolist() == [True, True, True]
     assert found["quality_problem"].tolist() == ["rejected rows", "missing values", "new codes"]
     assert found["quality_share"].tolist() == pytest.approx([10 / 510, 8 / 500, 6 / 500])
@@ -204,7 +206,7 @@ def test_each_kind_of_bad_value_is_an_alarm_that_names_its_column(
 def test_a_few_bad_values_in_a_large_day_are_under_the_floor(profile: ReferenceProfile) -> None:
     found = verdict(
         profile,
-        [day(profile, values(np.random.default_rng(11), 20_000), Batch(20_080, 80), amount=90)],
+        [day(profile, values(np.random.default_rng(11), 20_000), (20_080, 80), amount=90)],
     )
     assert not found["broken"].any()
 

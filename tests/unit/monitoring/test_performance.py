@@ -11,7 +11,6 @@ from creditrisk_assets.modelling.metrics import (
     ranking_and_calibration,
 )
 from creditrisk_assets.monitoring.performance import (
-    MaturedDay,
     PerformanceTest,
     day_figures,
     decisive_span,
@@ -62,19 +61,20 @@ def test_outcomes_are_joined_by_customer_whatever_their_order() -> None:
         {"id": ["9", "3", "1", "3", "8"], "bad": [1, 0, 0, 1, 0], "version": [1, 1, 1, 2, 1]}
     )
     day = join_outcomes(scores, outcomes, "id")
-    assert day.rows.set_index("id")[["default_probability", "bad"]].to_dict("index") == {
+    assert day.set_index("id")[["default_probability", "bad"]].to_dict("index") == {
         "1": {"default_probability": 0.1, "bad": 0},
         "3": {"default_probability": 0.3, "bad": 1},
     }
-    assert day.decisions == 3
 
 
 def test_a_day_without_outcomes_is_all_pending() -> None:
     scores = pd.DataFrame({"id": ["1", "2"], "default_probability": [0.1, 0.2]})
     nothing = pd.DataFrame({"id": ["1"], "bad": [0], "version": [1]}).iloc[:0]
     day = join_outcomes(scores, nothing, "id")
-    assert (len(day.rows), day.decisions) == (0, 2)
-    figures = realised_performance(day, "bad")
+    assert len(day) == 0
+    figures = realised_performance(
+        day["bad"].to_numpy(np.int64), day["default_probability"].to_numpy()
+    )
     assert (figures["rows"], figures["bads"]) == (0, 0)
     assert "roc_auc" not in figures
 
@@ -84,15 +84,12 @@ def test_of_two_versions_of_an_outcome_the_later_counts() -> None:
     day = join_outcomes(
         scores, pd.DataFrame({"id": ["1", "1"], "bad": [1, 0], "version": [2, 1]}), "id"
     )
-    assert day.rows["bad"].tolist() == [1]
+    assert day["bad"].tolist() == [1]
 
 
 def test_realised_figures_are_those_of_the_matured_rows() -> None:
     target, probability = drawn(np.random.default_rng(1), 200)
-    rows = pd.DataFrame({"default_probability": probability, "bad": target})
-    assert realised_performance(MaturedDay(rows, 300), "bad") == ranking_and_calibration(
-        target, probability
-    )
+    assert realised_performance(target, probability) == ranking_and_calibration(target, probability)
 
 
 # Ranking
@@ -190,8 +187,7 @@ def test_the_limit_of_level_is_where_passing_ends(floor: float) -> None:
 
 
 def test_a_single_outcome_proves_nothing() -> None:
-    rows = pd.DataFrame({"default_probability": [0.2], "bad": [1]})
-    figures = realised_performance(MaturedDay(rows, 1), "bad")
+    figures = realised_performance(np.array([1]), np.array([0.2]))
     assert ranking_test(figures, {"roc_auc": 0.8, "roc_auc_standard_error": 0.01}, 0.05, 0.0).passed
 
 

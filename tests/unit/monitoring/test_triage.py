@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditrisk_assets.monitoring.triage import Action, Triage, TriageLimits, triage
+from creditrisk_assets.monitoring.triage import Action, Triage, triage
+from creditrisk_assets.policy import PerformanceLimits
 
-LIMITS = TriageLimits(alpha=0.001, ranking_floor=0.03, level_floor=0.03)
+LIMITS = PerformanceLimits(alpha=0.001, floor=0.03)
 VALIDATION = {"roc_auc": 0.78, "roc_auc_standard_error": 0.004}
 
 
@@ -29,7 +30,7 @@ def day_figures(**changes: float) -> dict[str, float]:
     return figures | {"bad_rate": figures["bads"] / figures["rows"]} if figures["rows"] else figures
 
 
-def weighed(*days: dict[str, float], limits: TriageLimits = LIMITS) -> Triage:
+def weighed(*days: dict[str, float], limits: PerformanceLimits = LIMITS) -> Triage:
     return triage(
         {f"2026-02-{number:02d}": one for number, one in enumerate(days, 10)}, VALIDATION, limits
     )
@@ -111,7 +112,7 @@ def test_the_order_of_days_does_not_matter(order: list[int], seed: int) -> None:
 def test_calm_evidence_seldom_asks_for_anything() -> None:
     """4,000 simulated fortnights of 200 decisions a day by right PDs, seed 5, without floors: either test speaks in 0.2 %."""
     rng = np.random.default_rng(5)
-    limits = TriageLimits(alpha=0.001, ranking_floor=0.0, level_floor=0.0)
+    limits = PerformanceLimits(alpha=0.001, floor=0.0)
     spoke = 0
     for _ in range(4_000):
         days = [

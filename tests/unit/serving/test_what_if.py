@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle, DecisionRule
+from serving.http.schemas import Alternative, WhatIfResponse
 from serving.inference.champion_holder import LoadedChampion
-from serving.pages.what_if import (
-    Alternative,
-    Trial,
-    Value,
-    what_if,
-)
+from serving.pages.what_if import Value, what_if
 from tests.support.examples import (
     HANDMADE,
     FloatMatrix,
@@ -45,7 +41,7 @@ def decided(champion: LoadedChampion, customer: dict[str, Value]) -> tuple[float
     return float(one.default_probability[0]), float(one.score[0]), int(one.prediction[0])
 
 
-def tried(champion: LoadedChampion, customer: dict[str, Value]) -> Trial:
+def tried(champion: LoadedChampion, customer: dict[str, Value]) -> WhatIfResponse:
     return what_if(champion, customer, PORTFOLIO)
 
 
