@@ -116,9 +116,7 @@ def champion_in_force(settings: Any) -> Any:
 
 
 def ledger_here(settings: Any, read: Callable[[Any], Any]) -> Any:
-    """What a function reads in the ledger; before the first champion the command fails with
-    advice.
-    """
+    """The ledger's entry or entries; before the first champion the command fails with advice."""
     from creditrisk_assets.governance.ledger import Ledger, LedgerError
 
     try:
