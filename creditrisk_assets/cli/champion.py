@@ -12,10 +12,12 @@ from rich.table import Table
 
 from creditrisk_assets.cli.common import (
     JSON,
+    bundle_of,
     champion_in_force,
     console,
     fail,
     json_rows,
+    ledger_here,
     open_instance_here,
     print_json,
     settings_here,
@@ -38,10 +40,9 @@ def champion_show(
 ) -> None:
     """Show the champion: version, bundle, cut-off, the reason for it, and its held-out figures."""
     from creditrisk_assets.governance.ledger import in_force_at
-    from creditrisk_assets.scoring.bundle import BundleError
-    from creditrisk_assets.scoring.bundle_store import BundleStore
 
-    entries = _ledger_entries()
+    settings = settings_here()
+    entries = ledger_here(settings, lambda ledger: ledger.entries())
     entry = in_force_at(entries, _moment(at))
     if entry is None:
         fail(
@@ -49,10 +50,7 @@ def champion_show(
             f"{entries[0].at:%Y-%m-%d %H:%M:%S} UTC"
         )
     in_force = entry.after
-    try:
-        manifest = BundleStore(settings_here().data_dir).load(in_force.bundle_sha256).manifest
-    except BundleError as error:
-        fail(error)
+    manifest = bundle_of(in_force, settings).manifest
     if as_json:
         print_json(
             {
@@ -85,14 +83,8 @@ def champion_show(
             f"{manifest.training.recalibration.parent_sha256} "
             f"({manifest.training.recalibration.update})",
         )
-    for name in (
-        "roc_auc",
-        "roc_auc_low",
-        "roc_auc_high",
-        "ks",
-        "brier",
-        "calibration_in_the_large",
-    ):
+    auc = ("roc_auc", "roc_auc_low", "roc_auc_high")
+    for name in (*auc, "ks", "brier", "calibration_in_the_large"):
         table.add_row(f"held-out {name}", f"{manifest.metrics[name]:.4f}")
     console.print(table)
 
@@ -100,7 +92,7 @@ def champion_show(
 @champion_app.command("history")
 def champion_history(as_json: JSON = False) -> None:
     """List the moves of the champion with actor, time and reason, and rejected challengers."""
-    entries = _ledger_entries()
+    entries = ledger_here(settings_here(), lambda ledger: ledger.entries())
     if as_json:
         print_json({"entries": [entry.model_dump(mode="json") for entry in entries]})
         return
@@ -222,15 +214,10 @@ def champion_policy(
     """Show the trade-off of each cut-off, and the grades, on the champion's held-out rows."""
     from creditrisk_assets.governance.policy import policy_view
     from creditrisk_assets.modelling.plots import trade_off_plot
-    from creditrisk_assets.scoring.bundle import BundleError
-    from creditrisk_assets.scoring.bundle_store import BundleStore
 
     settings = settings_here()
     in_force, words = champion_in_force(settings), settings.portfolio.words
-    try:
-        bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
-    except BundleError as error:
-        fail(error)
+    bundle = bundle_of(in_force, settings)
     view = policy_view(bundle, in_force.rule, settings.portfolio)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -295,18 +282,6 @@ def _grades_table(view: Any) -> Table:
             *figures,
         )
     return table
-
-
-def _ledger_entries() -> Any:
-    from creditrisk_assets.governance.ledger import Ledger, LedgerError
-
-    try:
-        entries = Ledger(settings_here().ledger).entries()
-    except LedgerError as error:
-        fail(error)
-    if not entries:
-        fail("there is no champion yet; run make train, or launch the job train in the Dagster UI")
-    return entries
 
 
 def _moment(at: datetime.datetime | None) -> datetime.datetime:

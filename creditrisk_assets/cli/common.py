@@ -4,15 +4,18 @@ exit code 1.
 
 import contextlib
 import datetime
+import functools
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 console = Console()
 errors = Console(stderr=True)
@@ -109,15 +112,38 @@ def open_instance_here() -> Any:
 
 def champion_in_force(settings: Any) -> Any:
     """The ledger's champion in force; before the first one the command fails with advice."""
+    return ledger_here(settings, lambda ledger: ledger.head()).after
+
+
+def ledger_here(settings: Any, read: Callable[[Any], Any]) -> Any:
+    """The ledger's entry or entries; before the first champion the command fails with advice."""
     from creditrisk_assets.governance.ledger import Ledger, LedgerError
 
     try:
-        head = Ledger(settings.ledger).head()
+        found = read(Ledger(settings.ledger))
     except LedgerError as error:
         fail(error)
-    if head is None:
+    if not found:
         fail("there is no champion yet; run make train, or launch the job train in the Dagster UI")
-    return head.after
+    return found
+
+
+@contextlib.contextmanager
+def progress_bar(name: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr; yields the function that updates it."""
+    with Progress(console=errors) as progress:
+        yield functools.partial(progress.update, progress.add_task(name, total=total))
+
+
+def bundle_of(champion: Any, settings: Any) -> Any:
+    """The bundle of a champion; one that is gone or was changed ends the command."""
+    from creditrisk_assets.scoring.bundle import BundleError
+    from creditrisk_assets.scoring.bundle_store import BundleStore
+
+    try:
+        return BundleStore(settings.data_dir).load(champion.bundle_sha256)
+    except BundleError as error:
+        fail(error)
 
 
 def json_rows(frame: Any) -> Any:

@@ -1,19 +1,17 @@
 """The commands `creditrisk keys`: the callers of the API and their keys."""
 
 import datetime
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from creditrisk_assets.cli.common import JSON, console, errors, fail, print_json
+
 keys_app = typer.Typer(help="The callers of the API and their keys.", no_args_is_help=True)
-console = Console()
-errors = Console(stderr=True)
 
 Result = TypeVar("Result")
 NAME = Annotated[
@@ -22,7 +20,6 @@ NAME = Annotated[
 EXPIRES = Annotated[
     int | None, typer.Option(min=1, help="Days that the key works; default: until it is revoked.")
 ]
-JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @keys_app.command("create")
@@ -87,7 +84,7 @@ def list_keys(as_json: JSON = False) -> None:
             }
             for name, holder in callers.items()
         }
-        sys.stdout.write(json.dumps({"callers": document}, indent=2) + "\n")
+        print_json({"callers": document})
         return
     table = Table("caller", "scopes", "key", "made", "works until")
     for name, holder in sorted(callers.items()):
@@ -136,9 +133,4 @@ def _result_of(action: Callable[[], Result]) -> Result:
     try:
         return action()
     except KeysError as error:
-        _fail(error)
-
-
-def _fail(error: object) -> NoReturn:
-    errors.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
-    raise typer.Exit(1)
+        fail(error)

@@ -20,6 +20,7 @@ from creditrisk_assets.cli.common import (
     ONSET,
     SEED,
     STRENGTH,
+    bundle_of,
     champion_in_force,
     console,
     customers_of,
@@ -29,6 +30,7 @@ from creditrisk_assets.cli.common import (
     home_folder,
     plan_of,
     print_json,
+    progress_bar,
     settings_here,
     stop_on_signals,
 )
@@ -196,14 +198,13 @@ def evaluate(
     competitors = evaluation.competitors(protocol)
     stop_on_signals()
     try:
-        with Progress(console=errors) as progress:
-            bar = progress.add_task("fitting", total=None)
-
-            def on_progress(name: str, done: int, total: int) -> None:
-                progress.update(bar, description=name, completed=done, total=total)
-
+        with progress_bar("fitting") as update:
             results = evaluation.evaluate(
-                history.rows.accepted, portfolio, plan.splits, competitors, on_progress
+                history.rows.accepted,
+                portfolio,
+                plan.splits,
+                competitors,
+                lambda name, done, total: update(description=name, completed=done, total=total),
             )
     except (TrainingError, ValueError) as error:
         fail(error)
@@ -212,27 +213,12 @@ def evaluate(
     published = evaluation.published_aucs(protocol, history.sha256)
     if as_json:
         measured = [dataclasses.asdict(result) for result in results]
-        print_json(
-            {
-                "sha256": history.sha256,
-                "protocol": protocol,
-                "results": measured,
-                "published_roc_auc": published,
-            }
-        )
+        facts = {"sha256": history.sha256, "protocol": protocol}
+        print_json({**facts, "results": measured, "published_roc_auc": published})
         return
     table = Table(title=plan.description, caption=evaluation.interval_note(results))
-    for heading in (
-        "model",
-        "AUC",
-        "KS",
-        "Brier",
-        "log loss",
-        "ECE",
-        "AUC - ours",
-        "Brier - ours",
-        "published AUC",
-    ):
+    figures = ("AUC", "KS", "Brier", "log loss", "ECE")
+    for heading in ("model", *figures, "AUC - ours", "Brier - ours", "published AUC"):
         table.add_column(heading, no_wrap=heading != "model")
     for result in results:
         table.add_row(
@@ -265,17 +251,15 @@ def fairness(
     from creditrisk_assets.governance.pages import fairness_note
     from creditrisk_assets.modelling.fairness_report import fairness_report
     from creditrisk_assets.scoring.bundle import BundleError
-    from creditrisk_assets.scoring.bundle_store import BundleStore
 
     settings = settings_here()
     portfolio = settings.portfolio
     in_force = champion_in_force(settings)
     customers = customers_of(data, portfolio)
-    with Progress(console=errors) as progress:
-        bar = progress.add_task("proxies", total=len(portfolio.protected))
+    with progress_bar("proxies", len(portfolio.protected)) as update:
+        bundle = bundle_of(in_force, settings)
         try:
-            bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
-            report = fairness_report(bundle, customers, portfolio, lambda _: progress.advance(bar))
+            report = fairness_report(bundle, customers, portfolio, lambda _: update(advance=1))
         except BundleError as error:
             fail(error)
     if as_json:
@@ -352,21 +336,15 @@ def simulator_quality(
     from creditrisk_assets.simulation import quality
 
     customers = customers_of(data, PORTFOLIO)
-    with Progress(console=errors) as progress:
-        bar = progress.add_task("training", total=3)
+    with progress_bar("training", 3) as update:
         report = quality.simulator_quality(
-            customers, PORTFOLIO, rows, seed, lambda: progress.advance(bar)
+            customers, PORTFOLIO, rows, seed, lambda: update(advance=1)
         )
     if as_json:
         print_json(dataclasses.asdict(report))
     else:
-        table = Table(
-            "parameters fitted to",
-            "compared with",
-            "AUC on real rows",
-            "worst CSI",
-            "mean difference of correlations",
-        )
+        headings = ("parameters fitted to", "compared with", "AUC on real rows", "worst CSI")
+        table = Table(*headings, "mean difference of correlations")
         for comparison in (report.refitted, report.committed):
             worst = f"{comparison.csi[comparison.worst_field]:.4f} ({comparison.worst_field})"
             table.add_row(
@@ -397,16 +375,8 @@ def _fairness_table(fields: Any) -> Table:
     from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, under_line
     from creditrisk_assets.number_format import format_with_limit
 
-    headings = (
-        "group",
-        "rows",
-        "rate",
-        "impact ratio\n(95 %)",
-        "goods\nrate",
-        "mean\nPD",
-        "bad\nrate",
-    )
-    table = Table(*headings, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    rates = ("impact ratio\n(95 %)", "goods\nrate", "mean\nPD", "bad\nrate")
+    table = Table("group", "rows", "rate", *rates, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
     for figures in fields:
@@ -425,6 +395,6 @@ def _fairness_table(fields: Any) -> Table:
                 else escape(f"{ratio} < 0.80" if flag else ratio)
             )
             goods = "" if group.equal_opportunity is None else f"{group.equal_opportunity:.2f}"
-            rates = (goods, f"{group.mean_pd:.2f}", f"{group.bad_rate:.2f}")
-            table.add_row(name, rows, f"{group.approval_rate:.2f}", cell, *rates)
+            cells = (cell, goods, f"{group.mean_pd:.2f}", f"{group.bad_rate:.2f}")
+            table.add_row(name, rows, f"{group.approval_rate:.2f}", *cells)
     return table

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from creditrisk_assets.cli.common import (
@@ -21,6 +20,7 @@ from creditrisk_assets.cli.common import (
     home_folder,
     open_instance_here,
     print_json,
+    progress_bar,
     settings_here,
     stop_on_signals,
 )
@@ -60,34 +60,15 @@ def show_status(loop: "LoopStatus") -> None:
         )
         console.print(f"cut-off: {loop.cut_off}", soft_wrap=True, highlight=False)
     console.print(f"retraining: {loop.retraining}", soft_wrap=True)
-    table = Table(
-        "day",
-        "rows",
-        "rejected",
-        "version",
-        "PSI",
-        "drifted",
-        "matured / pending / missing",
-        "AUC\nest.",
-        "AUC",
-        "bad rate",
-    )
+    drift = ("day", "rows", "rejected", "version", "PSI", "drifted")
+    table = Table(*drift, "matured / pending / missing", "AUC\nest.", "AUC", "bad rate")
     table.columns[0].no_wrap = True
     for day in loop.days:
         counts = (day.matured, day.pending, day.missing)
-        maturity = (
-            "/".join(format_cell(count) for count in counts) if day.matured is not None else ""
-        )
-        figures = (
-            day.rows,
-            day.rejected,
-            day.model_version,
-            day.score_psi,
-            day.drifted_columns,
-            maturity,
-        )
+        maturity = "" if day.matured is None else "/".join(map(format_cell, counts))
+        figures = (day.rows, day.rejected, day.model_version, day.score_psi, day.drifted_columns)
         rates = (day.estimated_roc_auc, day.roc_auc, day.bad_rate)
-        table.add_row(day.day, *(format_cell(value) for value in (*figures, *rates)))
+        table.add_row(day.day, *map(format_cell, (*figures, maturity, *rates)))
     if loop.days:
         console.print(table)
     elif not loop.waiting_days:
@@ -291,10 +272,9 @@ def _replay_day(day: str, as_json: bool) -> None:
         fail(error)
     if not sets:
         fail(f"no decisions of {day} in {folder}; valid: a day that was scored")
-    with Progress(console=errors) as progress:
-        bar = progress.add_task(day, total=sum(decisions.rows for decisions in sets))
+    with progress_bar(day, sum(decisions.rows for decisions in sets)) as update:
         replays = [
-            replay_set(folder, bundles, decisions, lambda rows: progress.advance(bar, rows))
+            replay_set(folder, bundles, decisions, lambda rows: update(advance=rows))
             for decisions in sets
         ]
     if as_json:

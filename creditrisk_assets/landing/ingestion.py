@@ -107,6 +107,15 @@ class _RowTotals:
         """Exact duplicates of other rows."""
         return sum(file.duplicates for file in self.files)
 
+    @property
+    def rejected_share(self) -> float:
+        """Share of rejected rows in all that arrived. Without any row it is 1.0 if a file could not
+        be read, else 0.0.
+        """
+        if self.rows_in == 0:  # a file that can be read has a row
+            return 1.0 if self.files else 0.0
+        return self.rejected_rows / self.rows_in
+
 
 @dataclass(frozen=True)
 class IngestResult(_RowTotals):
@@ -132,15 +141,6 @@ class IngestResult(_RowTotals):
     unreadable_files: tuple[str, ...]
     ignored_columns: tuple[str, ...]
 
-    @property
-    def rejected_share(self) -> float:
-        """Share of rejected rows in all that arrived. Without any row it is 1.0 if a file could not
-        be read, else 0.0.
-        """
-        if self.rows_in == 0:
-            return 1.0 if self.unreadable_files else 0.0
-        return self.rejected_rows / self.rows_in
-
 
 @dataclass(frozen=True)
 class ValidatedRows(_RowTotals):
@@ -152,15 +152,6 @@ class ValidatedRows(_RowTotals):
     rejected: pd.DataFrame
     files: tuple[Reconciliation, ...]
     ignored_columns: tuple[str, ...]
-
-    @property
-    def rejected_share(self) -> float:
-        """Share of rejected rows in all that arrived; without any row 1.0 if something was
-        rejected, else 0.0.
-        """
-        if self.rows_in == 0:
-            return 1.0 if len(self.rejected) else 0.0
-        return self.rejected_rows / self.rows_in
 
 
 def accepted_schema(
@@ -244,15 +235,6 @@ def read_rejected(path: StoredPath) -> pd.DataFrame:
         return pd.read_csv(file, dtype=types, keep_default_na=False)
 
 
-@dataclass(frozen=True)
-class _Checkpoint:
-    """Progress before a file: staged rows, bytes and entries of rejected rows."""
-
-    staged: int
-    rejected_bytes: int
-    first_rejected: int
-
-
 class _Ingestion:
     """An ingestion in progress: the output so far, and the state needed to finish."""
 
@@ -285,11 +267,8 @@ class _Ingestion:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        scratch = Path(
-            self._stack.enter_context(
-                tempfile.TemporaryDirectory(dir=self.folder, prefix=".aside-")
-            )
-        )
+        aside = tempfile.TemporaryDirectory(dir=self.folder, prefix=".aside-")
+        scratch = Path(self._stack.enter_context(aside))
         self.staged = self._stack.enter_context(
             _RowGroups(scratch / "staged.parquet", self.schema, self.codes)
         )
@@ -307,25 +286,22 @@ class _Ingestion:
 
     def add_file(self, path: StoredPath) -> None:
         """Validate a file's rows and write them to the accepted or the rejected rows."""
-        checkpoint = _Checkpoint(self.staged.rows, self.rejected.tell(), len(self.first_rejected))
-        self.starts.append(checkpoint.staged)
+        staged, rejected_bytes = self.staged.rows, self.rejected.tell()
+        first_rejected = len(self.first_rejected)
+        self.starts.append(staged)
         try:
             with read_batches(path, BATCH_ROWS, self.portfolio) as stream:
                 counts = self._rows(stream)
-        except UnreadableFile as error:
-            self._roll_back(checkpoint)
+        except UnreadableFile as error:  # the file's output so far is undone
+            if self.staged.rows > staged:
+                self.rolled_back_rows.append((staged, self.staged.rows))
+            self.rejected.truncate(rejected_bytes)
+            self.rejected.seek(rejected_bytes)
+            del self.first_rejected[first_rejected:]
             self._reject([(path.name, 0, "", "", UNREADABLE, str(error), 0, "")])
             self.unreadable.append(path.name)
             counts = Reconciliation(path.name, 0, 0, 0, 0)
         self.files.append(counts)
-
-    def _roll_back(self, checkpoint: _Checkpoint) -> None:
-        """Undo the output of a file."""
-        if self.staged.rows > checkpoint.staged:
-            self.rolled_back_rows.append((checkpoint.staged, self.staged.rows))
-        self.rejected.truncate(checkpoint.rejected_bytes)
-        self.rejected.seek(checkpoint.rejected_bytes)
-        del self.first_rejected[checkpoint.first_rejected :]
 
     def _rows(self, stream: TableStream) -> Reconciliation:
         numbered = (
@@ -343,9 +319,11 @@ class _Ingestion:
             return Reconciliation(stream.file, rows, 0, rows, 0)
         rows_in = accepted = 0
         for batch in stream:
-            accepted += self._batch(
-                _numbered(batch, self.identifier, rows_in) if numbered else batch
-            )
+            if numbered:  # row numbers are the identifiers
+                numbers = np.arange(rows_in + 1, rows_in + 1 + batch.cells.num_rows)
+                cells = batch.cells.append_column(self.identifier, pa.array(numbers, pa.int64()))
+                batch = replace(batch, cells=cells)
+            accepted += self._batch(batch)
             rows_in += batch.count
         self.ignored.update(name for name in stream.names if name not in self.column_names)
         return Reconciliation(stream.file, rows_in, accepted, rows_in - accepted, 0)
@@ -355,14 +333,11 @@ class _Ingestion:
         checked = self.check(batch.cells)
         identifiers = checked.identifiers
         names = identifiers.to_numpy(zero_copy_only=False)
-        anonymous = (names == "") & ~_fault_mask(checked, self.identifier)
+        faulty = _fault_mask(checked, self.identifier)
+        anonymous = (names == "") & ~faulty
         unknown = np.zeros(len(names), dtype=bool)
         if self.known_customers is not None:
-            unknown = (
-                ~self.known_customers.contains(names)
-                & ~anonymous
-                & ~_fault_mask(checked, self.identifier)
-            )
+            unknown = ~self.known_customers.contains(names) & ~anonymous & ~faulty
         good = checked.good & ~anonymous & ~unknown
         if batch.malformed or not good.all():
             for entries in self._entries(batch, checked, anonymous, unknown, good):
@@ -390,7 +365,7 @@ class _Ingestion:
         cells = batch.cells.select(self.column_names)
         names = checked.identifiers.to_numpy(zero_copy_only=False)
         malformed = [
-            (line, (batch.file, line, "", "", MALFORMED, why, 1, text))
+            (batch.file, line, "", "", MALFORMED, why, 1, text)
             for line, why, text in batch.malformed
         ]
         bad = np.flatnonzero(~good)
@@ -398,59 +373,35 @@ class _Ingestion:
         done = 0
         for start in range(0, max(len(bad), 1), ENTRIES_CHUNK_ROWS):
             rows = bad[start : start + ENTRIES_CHUNK_ROWS]
-            entries: list[tuple[int, Entry]] = []
+            entries: list[Entry] = []
             records = python_records(cells.take(pa.array(rows)))
-            first, last = (
-                np.searchsorted(faults.rows, rows),
-                np.searchsorted(faults.rows, rows, side="right"),
-            )
-            for row, record, begin, end in zip(
-                rows.tolist(), records, first.tolist(), last.tolist(), strict=True
-            ):
-                line, text = int(batch.lines[row]), record_text(record)
+            first = np.searchsorted(faults.rows, rows).tolist()
+            last = np.searchsorted(faults.rows, rows, side="right").tolist()
+            for row, record, begin, end in zip(rows.tolist(), records, first, last, strict=True):
                 row_faults: list[tuple[str, str, str]] = []
                 if anonymous[row]:
-                    row_faults.append(
-                        (
-                            self.identifier,
-                            MISSING,
-                            self.check.message(self.identifier, None, MISSING),
-                        )
-                    )
+                    message = self.check.message(self.identifier, None, MISSING)
+                    row_faults.append((self.identifier, MISSING, message))
                 if unknown[row] and self.known_customers is not None:
-                    shown = names[row][:VALUE_SHOWN]
                     message = (
-                        f"{self.identifier}: {shown!r} is no known "
-                        f"customer{self.known_customers.similar(names[row])}"
+                        f"{self.identifier}: {names[row][:VALUE_SHOWN]!r} is no known customer"
+                        f"{self.known_customers.similar(names[row])}; valid: one who was in the "
+                        "day's data"
                     )
-                    row_faults.append(
-                        (
-                            self.identifier,
-                            UNKNOWN_CUSTOMER,
-                            f"{message}; valid: one who was in the day's data",
-                        )
-                    )
+                    row_faults.append((self.identifier, UNKNOWN_CUSTOMER, message))
                 for kind in faults.kinds[begin:end].tolist():
                     name, rule = faults.table[kind]
                     row_faults.append((name, rule, self.check.message(name, record[name], rule)))
+                line, text = int(batch.lines[row]), record_text(record)
                 for name, rule, message in row_faults:
-                    entry = (
-                        batch.file,
-                        line,
-                        name,
-                        cell_text(record[name]),
-                        rule,
-                        message,
-                        1,
-                        text,
-                    )
-                    entries.append((line, entry))
+                    value = cell_text(record[name])
+                    entries.append((batch.file, line, name, value, rule, message, 1, text))
                     text = ""
             until = int(batch.lines[rows[-1]]) if start + ENTRIES_CHUNK_ROWS < len(bad) else None
-            while done < len(malformed) and (until is None or malformed[done][0] < until):
+            while done < len(malformed) and (until is None or malformed[done][1] < until):
                 entries.append(malformed[done])
                 done += 1
-            yield [entry for _, entry in sorted(entries, key=lambda entry: entry[0])]
+            yield sorted(entries, key=lambda entry: entry[1])
 
     def _reject(self, entries: Sequence[Entry]) -> None:
         self.first_rejected += entries[: max(0, FIRST_REJECTED - len(self.first_rejected))]
@@ -521,37 +472,21 @@ class _Ingestion:
             f"{self.identifier}: customer {customer[:60]!r} stands again later in the day with "
             "other values; valid: one row for each customer"
         )
-        return (
-            file,
-            line,
-            self.identifier,
-            cell_text(customer),
-            SUPERSEDED,
-            message,
-            1,
-            record_text(record),
-        )
+        value, text = cell_text(customer), record_text(record)
+        return (file, line, self.identifier, value, SUPERSEDED, message, 1, text)
 
     def _recount(self, duplicates: Duplicates) -> None:
         """Move duplicate and superseded rows out of the `accepted` counts."""
         for place, (start, stop) in enumerate(pairwise([*self.starts, self.staged.rows])):
             file = self.files[place]
-            same, other = (
-                int(duplicates.duplicate[start:stop].sum()),
-                int(duplicates.superseded[start:stop].sum()),
-            )
+            same = int(duplicates.duplicate[start:stop].sum())
+            other = int(duplicates.superseded[start:stop].sum())
             self.files[place] = replace(
                 file,
                 accepted=file.accepted - same - other,
                 rejected=file.rejected + other,
                 duplicates=same,
             )
-
-
-def _numbered(batch: RawBatch, identifier: str, rows_before: int) -> RawBatch:
-    """Batch with row numbers as identifiers."""
-    numbers = pa.array(range(rows_before + 1, rows_before + 1 + batch.cells.num_rows), pa.int64())
-    return replace(batch, cells=batch.cells.append_column(identifier, numbers))
 
 
 class _KnownCustomers:

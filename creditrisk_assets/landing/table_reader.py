@@ -19,8 +19,9 @@ import re
 import string
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import IO, Any, Literal, Self
 
 import numpy as np
@@ -211,51 +212,33 @@ def _stream(
     block_bytes: int,
     portfolio: Portfolio | None,
 ) -> TableStream:
-    columns = _Columns(portfolio)
     try:
         if source.size == 0:
             raise UnreadableFile("the file is empty; valid: a header line and at least one row")
-        if kind == "parquet":
-            return _parquet_stream(name, source, columns, batch_rows)
-        if kind == "arrow":
-            return _arrow_stream(name, source, columns, batch_rows)
+        if kind in ("parquet", "arrow"):
+            return _arrow_stream(name, source, kind, batch_rows, portfolio)
         read = source.read if kind == "csv" else _unzipped(source)
-        return _csv_stream(name, source, read, columns, batch_rows, block_bytes)
+        return _csv_stream(name, source, read, portfolio, batch_rows, block_bytes)
     except BaseException:
         source.close()
         raise
 
 
-class _Columns:
-    """Column names of files, translated by a portfolio if there is one."""
+def _column_names(headers: Sequence[str], portfolio: Portfolio | None) -> list[str]:
+    """Names of the columns with these headers, translated by a portfolio if there is one.
 
-    def __init__(self, portfolio: Portfolio | None) -> None:
-        self._portfolio = portfolio
-
-    def names(self, headers: Sequence[str]) -> list[str]:
-        """Names of the columns with these headers.
-
-        Raises:
-            UnreadableFile: if two headers mean the same column, or there are too many.
-        """
-        if len(headers) > COLUMNS_LIMIT:
-            raise UnreadableFile(
-                f"the header names {len(headers):,} columns; valid: at most {COLUMNS_LIMIT:,}"
-            )
-        try:
-            names = canonical_names(headers)
-        except ValueError as error:
-            raise UnreadableFile(str(error)) from error
-        return names if self._portfolio is None else self._portfolio.contract_names(names)
-
-    def are_known(self, headers: Sequence[str]) -> bool:
-        """Whether headers name every field of the portfolio in the contract's spelling."""
-        try:
-            return self._portfolio is not None and self._portfolio.is_header(
-                canonical_names(headers)
-            )
-        except ValueError:
-            return False
+    Raises:
+        UnreadableFile: if two headers mean the same column, or there are too many.
+    """
+    if len(headers) > COLUMNS_LIMIT:
+        raise UnreadableFile(
+            f"the header names {len(headers):,} columns; valid: at most {COLUMNS_LIMIT:,}"
+        )
+    try:
+        names = canonical_names(headers)
+    except ValueError as error:
+        raise UnreadableFile(str(error)) from error
+    return names if portfolio is None else portfolio.contract_names(names)
 
 
 class _Source:
@@ -346,101 +329,67 @@ class _Source:
 # Parquet and Arrow
 
 
-def _parquet_stream(name: str, source: _Source, columns: _Columns, batch_rows: int) -> TableStream:
-    try:
-        file = pq.ParquetFile(
-            pa.PythonFile(source, mode="r"),
-            buffer_size=BLOCK_BYTES,
-            pre_buffer=False,
-            page_checksum_verification=True,
-        )
-        schema = file.schema_arrow
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _no_parquet(source, error) from error
-    names = columns.names(schema.names)
-    return TableStream(
-        name,
-        schema.names,
-        _renamed(schema, names),
-        _parquet_batches(name, file, source, names, batch_rows),
-        source,
-    )
+def _arrow_stream(
+    name: str, source: _Source, kind: FileKind, batch_rows: int, portfolio: Portfolio | None
+) -> TableStream:
+    footer_rows = None
+    with _arrow_errors(source, kind):
+        file = pa.PythonFile(source, mode="r")
+        if kind == "parquet":
+            parquet = pq.ParquetFile(
+                file, buffer_size=BLOCK_BYTES, pre_buffer=False, page_checksum_verification=True
+            )
+            schema, footer_rows = parquet.schema_arrow, parquet.metadata.num_rows
+            batches = parquet.iter_batches(batch_size=batch_rows, use_threads=False)
+        else:
+            batches = pa.ipc.open_stream(file)
+            schema = batches.schema
+    names = _column_names(schema.names, portfolio)
+    fields = [field.with_name(name) for field, name in zip(schema, names, strict=True)]
+
+    def rows() -> Iterator[RawBatch]:
+        done = 0
+        while True:
+            with _arrow_errors(source, kind):
+                batch = next(iter(batches), None)
+                if batch is None:
+                    break
+                batch.validate(full=True)
+            for start in range(0, batch.num_rows, batch_rows):
+                part = batch.slice(start, batch_rows)
+                lines = np.arange(done + 1, done + 1 + part.num_rows, dtype=np.int64)
+                done += part.num_rows
+                if footer_rows is not None:
+                    source.share_read = min(1.0, done / footer_rows) if footer_rows > 0 else 1.0
+                yield RawBatch(name, part.rename_columns(names), lines, [])
+        if footer_rows not in (None, done):
+            raise UnreadableFile(
+                f"not a readable Parquet file: {done:,} rows where its footer says {footer_rows:,}"
+            )
+
+    return TableStream(name, schema.names, pa.schema(fields), rows(), source)
 
 
-def _renamed(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
-    return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
-
-
-def _parquet_batches(
-    name: str, file: pq.ParquetFile, source: _Source, names: list[str], batch_rows: int
-) -> Iterator[RawBatch]:
-    rows, footer_rows = 0, file.metadata.num_rows
-    batches = file.iter_batches(batch_size=batch_rows, use_threads=False)
-    while True:
-        try:
-            batch = next(batches, None)
-            if batch is None:
-                break
-            batch.validate(full=True)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _no_parquet(source, error) from error
-        lines = np.arange(rows + 1, rows + 1 + batch.num_rows, dtype=np.int64)
-        rows += batch.num_rows
-        source.share_read = min(1.0, rows / footer_rows) if footer_rows > 0 else 1.0
-        yield RawBatch(name, batch.rename_columns(names), lines, [])
-    if rows != footer_rows:
-        raise UnreadableFile(
-            f"not a readable Parquet file: {rows:,} rows where its footer says {footer_rows:,}"
-        )
-
-
-def _no_parquet(source: _Source, error: Exception) -> Exception:
-    """Exception for an error while reading Parquet: the store's own failure, or else an unreadable
-    file.
+@contextmanager
+def _arrow_errors(source: _Source, kind: FileKind) -> Iterator[None]:
+    """Turn an error while reading Parquet or Arrow into the store's own failure, or else into an
+    unreadable file.
     """
-    if source.failure is not None:
-        return source.failure
-    source.seek(0)
-    head = source.read(HEAD_BYTES)
-    why: object = error
-    if not head.startswith(b"PAR1"):
-        why = not_a_table(head) or (
-            "the file is text; valid: a name that ends in .csv" if is_text(head) else error
-        )
-    return UnreadableFile(f"not a readable Parquet file: {why}")
-
-
-def _arrow_stream(name: str, source: _Source, columns: _Columns, batch_rows: int) -> TableStream:
     try:
-        stream = pa.ipc.open_stream(pa.PythonFile(source, mode="r"))
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _no_arrow(source, error) from error
-    names = columns.names(stream.schema.names)
-    batches = _arrow_batches(name, stream, source, names, batch_rows)
-    return TableStream(name, stream.schema.names, _renamed(stream.schema, names), batches, source)
-
-
-def _arrow_batches(
-    name: str, stream: pa.RecordBatchReader, source: _Source, names: list[str], batch_rows: int
-) -> Iterator[RawBatch]:
-    rows = 0
-    while True:
-        try:
-            batch = next(iter(stream), None)
-            if batch is None:
-                return
-            batch.validate(full=True)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _no_arrow(source, error) from error
-        for start in range(0, batch.num_rows, batch_rows):
-            part = batch.slice(start, batch_rows)
-            lines = np.arange(rows + 1, rows + 1 + part.num_rows, dtype=np.int64)
-            rows += part.num_rows
-            yield RawBatch(name, part.rename_columns(names), lines, [])
-
-
-def _no_arrow(source: _Source, error: Exception) -> Exception:
-    return source.failure or UnreadableFile(f"not a readable Arrow stream: {error}")
+        if source.failure is not None:
+            raise source.failure from error
+        if kind == "arrow":
+            raise UnreadableFile(f"not a readable Arrow stream: {error}") from error
+        source.seek(0)
+        head = source.read(HEAD_BYTES)
+        why: object = error
+        if not head.startswith(b"PAR1"):
+            why = not_a_table(head) or (
+                "the file is text; valid: a name that ends in .csv" if is_text(head) else error
+            )
+        raise UnreadableFile(f"not a readable Parquet file: {why}") from error
 
 
 # CSV
@@ -463,7 +412,7 @@ def _csv_stream(
     name: str,
     source: _Source,
     read: Callable[[int], bytes],
-    columns: _Columns,
+    portfolio: Portfolio | None,
     batch_rows: int,
     block_bytes: int,
 ) -> TableStream:
@@ -471,28 +420,19 @@ def _csv_stream(
     start = next(whole_lines, b"\n")
     while start.count(b"\n") < HEADER_LINES and (more := next(whole_lines, None)) is not None:
         start += more
-    header = _find_header(start.decode(), columns)
-    names = columns.names(header.cells)
-    dialect = _Dialect(names, header.delimiter)
-    rest = start[_after_lines(start, header.last_line) :]
+    header = _find_header(start.decode(), portfolio)
+    names = _column_names(header.cells, portfolio)
+    rest = b"".join(start.splitlines(keepends=True)[header.last_line :])
 
     def batches() -> Iterator[RawBatch]:
         records = _records(
-            _mark_last(rest, whole_lines),
-            header.last_line + 1,
-            header.delimiter.encode(),
-            len(names),
+            chain([rest], whole_lines), header.last_line + 1, header.delimiter.encode(), len(names)
         )
         for piece in _pieces(records, batch_rows):
-            yield dialect.batch(name, piece)
+            yield _parsed(name, names, header.delimiter, piece)
 
-    return TableStream(
-        name,
-        header.cells,
-        pa.schema([(column, pa.string()) for column in names]),
-        batches(),
-        source,
-    )
+    schema = pa.schema([(column, pa.string()) for column in names])
+    return TableStream(name, header.cells, schema, batches(), source)
 
 
 @dataclass(frozen=True)
@@ -504,30 +444,28 @@ class _Header:
     last_line: int
 
 
-def _find_header(text: str, columns: _Columns) -> _Header:
+def _find_header(text: str, portfolio: Portfolio | None) -> _Header:
     """Find the header: the first line, unless a later one names every field and the first does not.
 
     Args:
         text: the file's first lines.
-        columns: recognises headers.
+        portfolio: its contract recognises headers.
     """
     lines = text.split("\n")[:-1]
-    first: _Header | UnreadableFile
-    try:
-        first = _header(lines, 0)
-    except UnreadableFile as error:
-        first = error
-    if isinstance(first, UnreadableFile) or not columns.are_known(first.cells):
-        for place in range(1, min(HEADER_LINES, len(lines))):
-            try:
-                later = _header(lines, place)
-            except UnreadableFile:
-                continue
-            if columns.are_known(later.cells):
-                return later
-    if isinstance(first, UnreadableFile):
-        raise first
-    return first
+    found: list[_Header | UnreadableFile] = []
+    for place in range(min(HEADER_LINES, len(lines))):
+        try:
+            header = _header(lines, place)
+        except UnreadableFile as error:
+            found.append(error)
+            continue
+        with suppress(ValueError):  # two headers mean the same column
+            if portfolio is not None and portfolio.is_header(canonical_names(header.cells)):
+                return header
+        found.append(header)
+    if isinstance(found[0], UnreadableFile):
+        raise found[0]
+    return found[0]
 
 
 def _header(lines: Sequence[str], place: int) -> _Header:
@@ -559,13 +497,6 @@ def _header(lines: Sequence[str], place: int) -> _Header:
             "valid: column names"
         )
     return _Header([cell.strip() for cell in cells], delimiter, place + reader.line_num)
-
-
-def _after_lines(text: bytes, count: int) -> int:
-    place = 0
-    for _ in range(count):
-        place = text.index(b"\n", place) + 1
-    return place
 
 
 def _text_blocks(read: Callable[[int], bytes], block_bytes: int) -> Iterator[bytes]:
@@ -621,18 +552,9 @@ def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
         end = block.rfind(b"\n") + 1
         yield partial + block[:end]
         partial = block[end:]
-        lines += _line_count(block)
+        lines += block.count(b"\n")
     if partial:
         yield partial + b"\n"
-
-
-def _mark_last(rest: bytes, whole_lines: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Texts of whole lines, each with whether it is the last."""
-    text = rest
-    for following in whole_lines:
-        yield text, False
-        text = following
-    yield text, True
 
 
 @dataclass(frozen=True)
@@ -682,21 +604,21 @@ class _Records:
         )
 
 
-def _records(
-    texts: Iterator[tuple[bytes, bool]], line: int, delimiter: bytes, width: int
-) -> Iterator[_Records]:
+def _records(texts: Iterator[bytes], line: int, delimiter: bytes, width: int) -> Iterator[_Records]:
     """Cut a text into records.
 
     Args:
-        texts: whole lines, each with whether they are the last.
+        texts: whole lines.
         line: number of the first line.
         delimiter: between cells.
         width: number of cells in the header.
     """
-    tail = b""
-    for text, is_last in texts:
-        records, tail, line = _cut(tail + text, line, delimiter, width, is_last)
+    text, tail = next(texts), b""
+    for following in texts:
+        records, tail, line = _cut(tail + text, line, delimiter, width, is_last=False)
         yield records
+        text = following
+    yield _cut(tail + text, line, delimiter, width, is_last=True)[0]
 
 
 def _cut(
@@ -844,79 +766,64 @@ def _joined(parts: Sequence[_Records]) -> _Records:
     )
 
 
-@dataclass(frozen=True)
-class _Dialect:
-    """Parser of a CSV file's records into cells."""
-
-    names: list[str]
-    delimiter: str
-
-    def batch(self, file: str, piece: _Records) -> RawBatch:
-        """Parse records into rows."""
-        cells, skipped = self._parse(piece)
-        lines = piece.lines
-        if cells.num_rows + len(skipped) != len(lines):
-            raise UnreadableFile(
-                f"not a readable CSV file: the lines {lines[0]} to {lines[-1]} give other rows "
-                "than records"
-            )
-        malformed = [
-            *piece.malformed,
-            *((int(lines[place]), why, text) for place, why, text in skipped),
-        ]
-        parsed = np.ones(len(lines), dtype=bool)
-        parsed[[place for place, *_ in skipped]] = False
-        lines = lines[parsed]
-        blank = _blank_rows(cells)
-        if blank.any():
-            cells, lines = cells.filter(pa.array(~blank)), lines[~blank]
-        blank_characters = self.delimiter + string.whitespace
-        return RawBatch(
-            file,
-            cells,
-            lines,
-            sorted(entry for entry in malformed if entry[2].strip(blank_characters)),
+def _parsed(file: str, names: list[str], delimiter: str, piece: _Records) -> RawBatch:
+    """Parse a piece of a CSV file into rows."""
+    cells, skipped = _parse(names, delimiter, piece)
+    lines = piece.lines
+    if cells.num_rows + len(skipped) != len(lines):
+        raise UnreadableFile(
+            f"not a readable CSV file: the lines {lines[0]} to {lines[-1]} give other rows than "
+            "records"
         )
-
-    def _parse(self, piece: _Records) -> tuple[pa.RecordBatch, list[tuple[int, str, str]]]:
-        """Rows, and the skipped records: place in the piece, reason and text."""
-        schema = pa.schema([(name, pa.string()) for name in self.names])
-        if not piece.text:
-            return pa.RecordBatch.from_pylist([], schema), []
-        skipped: list[tuple[int, str, str]] = []
-
-        def skip(row: Any) -> str:
-            why = f"{row.actual_columns} cells where the header has {row.expected_columns}"
-            skipped.append((row.number - 1, why, row.text))
-            return "skip"
-
-        size = len(piece.text) + 1
-        try:
-            table = pyarrow.csv.read_csv(
-                pa.BufferReader(piece.text),
-                read_options=pyarrow.csv.ReadOptions(
-                    column_names=self.names, use_threads=False, block_size=size
-                ),
-                parse_options=pyarrow.csv.ParseOptions(
-                    delimiter=self.delimiter,
-                    ignore_empty_lines=False,
-                    invalid_row_handler=skip,
-                    newlines_in_values=piece.several_lines,
-                ),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=schema,
-                    strings_can_be_null=False,
-                    check_utf8=False,  # checked in `_text_blocks`
-                ),
-            )
-        except pa.ArrowException as error:
-            raise UnreadableFile(f"not a readable CSV file: {error}") from error
-        batches = table.combine_chunks().to_batches()
-        return (batches[0] if batches else pa.RecordBatch.from_pylist([], schema)), skipped
+    malformed = [
+        *piece.malformed,
+        *((int(lines[place]), why, text) for place, why, text in skipped),
+    ]
+    lines = np.delete(lines, [place for place, *_ in skipped])
+    blank = _blank_rows(cells)
+    if blank.any():
+        cells, lines = cells.filter(pa.array(~blank)), lines[~blank]
+    blank_characters = delimiter + string.whitespace
+    malformed = sorted(entry for entry in malformed if entry[2].strip(blank_characters))
+    return RawBatch(file, cells, lines, malformed)
 
 
-def _line_count(text: bytes) -> int:
-    return text.count(b"\n")
+def _parse(
+    names: list[str], delimiter: str, piece: _Records
+) -> tuple[pa.RecordBatch, list[tuple[int, str, str]]]:
+    """Rows, and the skipped records: place in the piece, reason and text."""
+    schema = pa.schema([(name, pa.string()) for name in names])
+    skipped: list[tuple[int, str, str]] = []
+
+    def skip(row: Any) -> str:
+        why = f"{row.actual_columns} cells where the header has {row.expected_columns}"
+        skipped.append((row.number - 1, why, row.text))
+        return "skip"
+
+    if not piece.text:
+        return pa.RecordBatch.from_pylist([], schema), skipped
+    try:
+        table = pyarrow.csv.read_csv(
+            pa.BufferReader(piece.text),
+            read_options=pyarrow.csv.ReadOptions(
+                column_names=names, use_threads=False, block_size=len(piece.text) + 1
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=delimiter,
+                ignore_empty_lines=False,
+                invalid_row_handler=skip,
+                newlines_in_values=piece.several_lines,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=schema,
+                strings_can_be_null=False,
+                check_utf8=False,  # checked in `_text_blocks`
+            ),
+        )
+    except pa.ArrowException as error:
+        raise UnreadableFile(f"not a readable CSV file: {error}") from error
+    batches = table.combine_chunks().to_batches()
+    return (batches[0] if batches else pa.RecordBatch.from_pylist([], schema)), skipped
 
 
 def _blank_rows(cells: pa.RecordBatch) -> NDArray[np.bool_]:

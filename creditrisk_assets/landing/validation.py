@@ -48,6 +48,14 @@ WRONG_TYPE = "wrong type"
 
 VALUE_SHOWN = 60
 
+OTHER_TEXTS = (pa.types.is_large_string, pa.types.is_string_view)
+OTHER_BINARIES = (
+    pa.types.is_fixed_size_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+)
+"""Tests for types that `_plain` turns into text, and into binary of any length."""
+
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Rule = Callable[[FloatArray], BoolArray]
@@ -209,11 +217,7 @@ def accepted_arrays(
             numbers = numbers[rows]
         missing = np.isnan(numbers)
         if field.kind != "decimal":
-            numbers = (
-                np.where(missing, 0, numbers).astype(np.int64)
-                if missing.any()
-                else numbers.astype(np.int64)
-            )
+            numbers = (np.where(missing, 0, numbers) if missing.any() else numbers).astype(np.int64)
         arrays.append(pa.array(numbers, mask=missing if missing.any() else None))
     return arrays
 
@@ -225,11 +229,7 @@ def to_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray]:
     column must be of a type that `require_columns` accepts.
     """
     column = _plain(column)
-    if (
-        pa.types.is_integer(column.type)
-        or pa.types.is_floating(column.type)
-        or pa.types.is_decimal(column.type)
-    ):
+    if not (_holds_text(column.type) or pa.types.is_null(column.type)):
         numbers = _canonical(pc.cast(column, pa.float64(), safe=False))
         return numbers, np.isnan(numbers)
     texts, unreadable = _decoded(column)
@@ -259,7 +259,10 @@ def identifier_texts(column: pa.Array) -> tuple[pa.Array, BoolArray]:
     suspicious = np.flatnonzero(~plain.to_numpy(zero_copy_only=False) | undecoded)
     if len(suspicious):
         for place in suspicious.tolist():
-            invalid[place] = _is_no_identifier(column[place])
+            try:
+                identifier_of(python_value(column[place]))
+            except ValueError:
+                invalid[place] = True
         if pc.any(pc.match_substring(texts, ".0")).as_py():
             texts = pc.replace_substring_regex(texts, WITHOUT_FRACTION, r"\1")
     return texts, invalid
@@ -424,12 +427,16 @@ def _text_numbers(texts: pa.Array) -> tuple[FloatArray, BoolArray]:
         readable = pc.match_substring_regex(texts, NUMBER)
         numbers = pc.cast(pc.if_else(readable, texts, None), pa.float64())
     values = _canonical(numbers)
-    missing = np.isnan(values)
-    if missing.any():
-        selection = texts.filter(pa.array(missing))
-        words = pc.fill_null(pc.utf8_lower(pc.utf8_trim_whitespace(selection)), "")
-        missing[missing] = pc.is_in(words, pa.array(MISSING_WORDS)).to_numpy(zero_copy_only=False)
-    return values, missing
+    return values, _say_missing(texts, np.isnan(values))
+
+
+def _say_missing(texts: pa.Array, selection: BoolArray) -> BoolArray:
+    """Mask of the selected cells that are null or hold a word for a missing value."""
+    if selection.any():
+        selected = pc.utf8_trim_whitespace(texts.filter(pa.array(selection)))
+        words = pc.fill_null(pc.utf8_lower(selected), "")
+        selection[selection] = pc.is_in(words, pa.array(MISSING_WORDS)).to_numpy(False)
+    return selection
 
 
 def _canonical(numbers: pa.Array) -> FloatArray:
@@ -446,11 +453,7 @@ def _known_texts(column: pa.Array, field: Field) -> tuple[pa.Array, FloatArray, 
     texts = pc.utf8_trim_whitespace(pc.fill_null(texts, ""))
     places = pc.index_in(texts, codes)
     numbers = pc.cast(places, pa.float64()).to_numpy(zero_copy_only=False)
-    missing = np.isnan(numbers) & ~unreadable
-    if missing.any():
-        words = pc.utf8_lower(texts.filter(pa.array(missing)))
-        missing[missing] = pc.is_in(words, pa.array(MISSING_WORDS)).to_numpy(zero_copy_only=False)
-    return pc.take(codes, places), numbers, missing
+    return pc.take(codes, places), numbers, _say_missing(texts, np.isnan(numbers) & ~unreadable)
 
 
 def _words_as_codes(column: pa.Array, field: Field) -> pa.Array:
@@ -487,14 +490,6 @@ def _number_identifiers(column: pa.Array) -> tuple[pa.Array, BoolArray]:
         pa.array(np.where(whole, numbers, 0).astype(np.int64), mask=~whole), pa.string()
     )
     return pc.fill_null(texts, ""), ~whole & ~missing
-
-
-def _is_no_identifier(cell: pa.Scalar) -> bool:
-    try:
-        identifier_of(python_value(cell))
-    except ValueError:
-        return True
-    return False
 
 
 def _decoded(column: pa.Array) -> tuple[pa.Array, BoolArray]:
@@ -538,16 +533,9 @@ def _plain(column: pa.Array) -> pa.Array:
         column = column.storage
     if pa.types.is_dictionary(column.type):
         column = _plain(column.dictionary_decode())
-    if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
+    if any(test(column.type) for test in OTHER_TEXTS):
         return pc.cast(column, pa.string())
-    if any(
-        test(column.type)
-        for test in (
-            pa.types.is_fixed_size_binary,
-            pa.types.is_large_binary,
-            pa.types.is_binary_view,
-        )
-    ):
+    if any(test(column.type) for test in OTHER_BINARIES):
         return pc.cast(column, pa.binary())
     return column
 
@@ -562,14 +550,6 @@ def _is_readable(kind: pa.DataType) -> bool:
         return isinstance(kind, pa.UuidType | pa.JsonType)
     if pa.types.is_dictionary(kind):
         return _is_readable(kind.value_type)
-    tests = (
-        *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
-        *(
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-            pa.types.is_fixed_size_binary,
-            pa.types.is_binary_view,
-        ),
-        *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null),
-    )
-    return any(test(kind) for test in tests)
+    numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
+    texts = (pa.types.is_string, *OTHER_TEXTS, pa.types.is_binary, *OTHER_BINARIES)
+    return any(test(kind) for test in (*texts, *numbers))
