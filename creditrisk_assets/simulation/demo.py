@@ -35,7 +35,7 @@ from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings, today
 from creditrisk_assets.simulation import processes
-from creditrisk_assets.simulation.sandbox import fresh_sandbox, use_sandbox
+from creditrisk_assets.simulation.sandbox import fresh_sandbox
 from creditrisk_assets.simulation.scenarios import (
     newcomers,
     redraw_outcomes,
@@ -49,6 +49,7 @@ STEP_TIMEOUT_SECONDS = 240.0
 CLIENT_PAUSE_SECONDS = 0.1
 POLL_SECONDS = 1.0
 SEED = 20051001
+REPORT_ROWS = 2_000
 
 STABLE_SHARE, DRIFTED_SHARE = 0.1, 0.3
 """Share of the newcomers on each stable and each drifted day. The drifted days share no customer:
@@ -134,17 +135,19 @@ def run_demo(console: Console, project: Path, data: Path | None) -> None:
     """
     portfolio = Settings().portfolio
     history, days = _customers(console, portfolio, data)
-    with fresh_sandbox(project / "data" / "demo", project) as sandbox:
-        history_file = sandbox / "data" / "history.parquet"
-        history.to_parquet(history_file, index=False)
+    folder = project / "data" / "demo"
+    with fresh_sandbox(folder, project, history, REPORT_ROWS) as (sandbox, settings):
         code_server, dagster, api = processes.reserved_ports(3)
         ports = processes.Ports(code_server, dagster, api, None)
-        urls = {"API_URL": ports.api_url, "DAGSTER_URL": ports.dagster_url, "MLFLOW_URL": ""}
-        settings, environment = use_sandbox(sandbox, 2_000, RAW_DATA=str(history_file), **urls)
+        urls = {
+            "CREDITRISK_API_URL": ports.api_url,
+            "CREDITRISK_DAGSTER_URL": ports.dagster_url,
+            "CREDITRISK_MLFLOW_URL": "",
+        }
         instance = status.open_instance(sandbox)
         console.rule("processes")
         with processes.loop_processes(
-            sandbox, settings, ports, environment, lambda name: console.print(f"  {name}")
+            sandbox, settings, ports, urls, lambda name: console.print(f"  {name}")
         ) as up:
             console.print(
                 f"  to follow: Dagster UI {ports.dagster_url}, API {ports.api_url}, its page "

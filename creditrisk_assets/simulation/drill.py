@@ -24,7 +24,7 @@ from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation import processes
-from creditrisk_assets.simulation.sandbox import fresh_sandbox, use_sandbox
+from creditrisk_assets.simulation.sandbox import fresh_sandbox
 from creditrisk_assets.simulation.scenarios import (
     SCENARIOS,
     Arrival,
@@ -149,18 +149,12 @@ def run_drill(
     start = time.monotonic()
     portfolio = Settings().portfolio
     history, draw, source = _customers(portfolio, plan.seed, data, history_rows)
-    with fresh_sandbox(project / "data" / "drill" / plan.scenario, project) as sandbox:
-        history_file = sandbox / "data" / "history.parquet"
-        history.to_parquet(history_file, index=False)
-        settings, environment = use_sandbox(
-            sandbox, NO_PICTURES, RAW_DATA=str(history_file), SETTLE_SECONDS="0"
-        )
+    folder = project / "data" / "drill" / plan.scenario
+    with fresh_sandbox(folder, project, history, NO_PICTURES) as (sandbox, settings):
         record = _Record()
         last_day = plan.days + plan.outcomes_after_days
         with (
-            _daemon_loop(sandbox, settings, environment)
-            if daemon
-            else _stepped_loop(sandbox, settings)
+            _daemon_loop(sandbox, settings) if daemon else _stepped_loop(sandbox, settings)
         ) as loop:
             loop.train()
             if status.champion_in_force(loop.instance) is None:
@@ -441,8 +435,8 @@ class _WithDaemon:
 
 
 @contextmanager
-def _daemon_loop(sandbox: Path, settings: Settings, environment: dict[str, str]) -> Iterator[Loop]:
+def _daemon_loop(sandbox: Path, settings: Settings) -> Iterator[Loop]:
     code_server, dagster, api = processes.reserved_ports(3)
     ports = processes.Ports(code_server, dagster, api, None)
-    with processes.loop_processes(sandbox, settings, ports, environment, lambda _: None) as up:
+    with processes.loop_processes(sandbox, settings, ports, {}, lambda _: None) as up:
         yield _WithDaemon(status.open_instance(sandbox), up, ports.dagster)
