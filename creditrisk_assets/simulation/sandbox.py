@@ -21,10 +21,14 @@ a run launcher or a place of logs, may name what production uses: Dagster's defa
 SQLite and files in the sandbox, replace them.
 """
 
-OUTSIDE = ("CREDITRISK_", "MLFLOW_")
-INHERITED = "CREDITRISK_PORTFOLIO"
-"""Settings from outside name places, keys, addresses and switches of the project's store. A sandbox
-inherits the portfolio alone; the limits of the policy are copied.
+OUTSIDE = ("CREDITRISK_", "MLFLOW_", "DAGSTER_HOME", "PYTHONPATH")
+INHERITED = (
+    "CREDITRISK_PORTFOLIO",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+)
+"""Other variables name places, keys, addresses and switches of the project's store. The limits of
+the policy are copied.
 """
 
 
@@ -55,7 +59,7 @@ def fresh_sandbox(
     if not (project / "dagster.yaml").is_file():
         raise FileNotFoundError(f"{project} has no dagster.yaml; run from the project's folder")
     options = load_yaml_from_path(str(project / "dagster.yaml"))
-    policy, environment = Settings().policy, dict(os.environ)
+    policy, outside = Settings().policy, _outside()
     reports = policy.reports.model_copy(update={"rows": report_rows})
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
@@ -73,9 +77,8 @@ def fresh_sandbox(
         (home / "dagster.yaml").write_text(_local_configuration(options))
         (home / POLICY_FILE).write_text(policy.model_copy(update={"reports": reports}).toml())
         try:
-            for name in environment:
-                if name.startswith(OUTSIDE) and name != INHERITED:
-                    del os.environ[name]
+            for name in outside:
+                del os.environ[name]
             os.environ |= {
                 "DAGSTER_HOME": str(home),
                 "CREDITRISK_DATA_DIR": str(home / "data"),
@@ -83,14 +86,24 @@ def fresh_sandbox(
                 "CREDITRISK_SETTLE_SECONDS": "0",
                 # Other processes import the portfolio's modules of the project's folder.
                 "PYTHONPATH": os.pathsep.join(
-                    [str(project.resolve()), *filter(None, [environment.get("PYTHONPATH")])]
+                    filter(None, [str(project.resolve()), outside.get("PYTHONPATH")])
                 ),
             }
             with chdir(home):  # Dagster's relative paths follow the working directory
                 yield home, Settings()
         finally:
-            os.environ.clear()
-            os.environ |= environment
+            for name in _outside():
+                del os.environ[name]
+            os.environ |= outside
+
+
+def _outside() -> dict[str, str]:
+    """Variables that a sandbox replaces."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(OUTSIDE) and name not in INHERITED
+    }
 
 
 def _local_configuration(project: object) -> str:

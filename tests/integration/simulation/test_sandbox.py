@@ -8,7 +8,6 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from creditrisk_assets.defs import status
-from creditrisk_assets.settings import ServingSettings, Settings
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.sandbox import INHERITED, fresh_sandbox
 
@@ -47,6 +46,11 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def variables() -> dict[str, str]:
+    names = ("CREDITRISK_", "MLFLOW_", "DAGSTER_")
+    return {name: value for name, value in os.environ.items() if name.startswith(names)}
+
+
 def test_a_sandbox_s_dagster_is_on_its_own_sqlite_whatever_database_the_project_names(
     project: Path,
 ) -> None:
@@ -71,25 +75,19 @@ def test_no_setting_from_outside_reaches_a_sandbox_except_the_portfolio_and_the_
 ) -> None:
     """A demo would register its models in production's MLflow, append to its decision log, or alert people."""
     (project / "limits.toml").write_text("[drift]\ndays = 5\n")
-    outside = {name.upper() for name in (*Settings.model_fields, *ServingSettings.model_fields)}
-    for name in outside - {"MLFLOW_TRACKING_URI"}:
-        monkeypatch.setenv(f"CREDITRISK_{name}", "")
-        monkeypatch.delenv(f"CREDITRISK_{name}")
     for name, value in POINTERS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CREDITRISK_POLICY", str(project / "limits.toml"))
     portfolio = "tests.support.examples.TINY"
-    monkeypatch.setenv(INHERITED, portfolio)
-    before, place = dict(os.environ), Path.cwd()
+    for name in INHERITED:
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("CREDITRISK_PORTFOLIO", portfolio)
+    before, place = variables(), Path.cwd()
     with fresh_sandbox(project / "demo", project, simulate(100, 1), 0) as (home, settings):
-        inside = {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith(("CREDITRISK_", "MLFLOW_", "DAGSTER_"))
-        }
-        assert inside == {
+        assert variables() == {
             "DAGSTER_HOME": str(home),
-            INHERITED: portfolio,
+            **dict.fromkeys(INHERITED, "true"),
+            "CREDITRISK_PORTFOLIO": portfolio,
             "CREDITRISK_DATA_DIR": str(home / "data"),
             "CREDITRISK_RAW_DATA": str(home / "data" / "history.parquet"),
             "CREDITRISK_SETTLE_SECONDS": "0",
@@ -97,5 +95,5 @@ def test_no_setting_from_outside_reaches_a_sandbox_except_the_portfolio_and_the_
         assert settings.tracking_uri == f"sqlite:///{home}/data/mlflow/mlflow.db"
         assert (settings.policy.reports.rows, settings.policy.drift.days) == (0, 5)
         assert Path.cwd() == home
-    assert dict(os.environ) == before
+    assert variables() == before
     assert Path.cwd() == place
