@@ -40,6 +40,7 @@ SCENARIO_NAMES = (
     "late-outcomes",
     "outage",
     "burst",
+    "campaign",
 )
 """A copy, so that `--help` needs no import; a test compares both lists."""
 
@@ -193,14 +194,9 @@ def customers_of(data: Path, portfolio: Any) -> Any:
 
 def history_of(data: Path | str, portfolio: Any) -> Any:
     """The customers of a file with their outcomes; an invalid row ends the command."""
-    from creditrisk_assets.landing.history import NoHistory, read_history
+    from creditrisk_assets.landing.history import InvalidHistory, NoHistory, read_valid_history
 
     try:
-        history = read_history(str(data), portfolio)
-    except NoHistory as error:
+        return read_valid_history(str(data), portfolio)
+    except (NoHistory, InvalidHistory) as error:
         fail(error)
-    rejected = history.rows.rejected
-    if len(rejected):
-        first = rejected.iloc[0]
-        fail(f"{data}, line {first['line']}: {first['message']} ({len(rejected)} problems in all)")
-    return history

@@ -112,17 +112,12 @@ def demo(
     """Show the whole loop with real processes: train, score, drift, retrain, promote, while a
     client sends requests.
     """
-    from creditrisk_assets.landing.history import NoHistory
-    from creditrisk_assets.simulation.demo import DemoFailed, run_demo
-    from creditrisk_assets.simulation.processes import ProcessFailed
-    from creditrisk_assets.simulation.sandbox import SandboxInUse
+    from creditrisk_assets.simulation.demo import run_demo
 
     start = time.monotonic()
     stop_on_signals()
     try:
         run_demo(console, home_folder(), data.resolve() if data else None)
-    except (DemoFailed, ProcessFailed, NoHistory, SandboxInUse, FileNotFoundError) as error:
-        fail(error)
     except KeyboardInterrupt:
         fail("stopped")
     console.print(f"[green]all of it happened[/green], in {time.monotonic() - start:.0f} s")
@@ -151,20 +146,14 @@ def dev(
             processes.require_free(port, name)
         init()
         ports = processes.Ports(processes.reserved_ports(1)[0], dagster_port, api_port, mlflow_port)
-        environment = {
-            "CREDITRISK_API_URL": ports.api_url,
-            "CREDITRISK_DAGSTER_URL": ports.dagster_url,
-            "CREDITRISK_MLFLOW_URL": ports.mlflow_url,
-        }
-        logs = settings.local_dir / "logs"
         with processes.loop_processes(
-            home_folder(), settings, ports, environment, lambda name: console.print(f"  {name}")
+            home_folder(), settings, ports, lambda name: console.print(f"  {name}")
         ) as services_up:
             console.print(
                 f"Dagster UI {ports.dagster_url}, API and its page {ports.api_url}, MLflow UI "
                 f"{ports.mlflow_url}"
             )
-            console.print(f"logs in {logs}; Ctrl-C stops everything")
+            console.print(f"logs in {services_up.logs}; Ctrl-C stops everything")
             if status.champion_in_force(status.open_instance(home_folder())) is None:
                 console.print(
                     "no champion yet: launch the job train in the Dagster UI, or run make train"
@@ -230,10 +219,7 @@ def drill(
     """Run the loop through a scenario in a store of its own, and report its reactions. Exit code 1
     if a decision was lost.
     """
-    from creditrisk_assets.landing.history import NoHistory
     from creditrisk_assets.simulation import drill as drills
-    from creditrisk_assets.simulation.processes import ProcessFailed
-    from creditrisk_assets.simulation.sandbox import SandboxInUse
 
     names = SCENARIO_NAMES if scenario == "all" else (scenario,)
     project, source, target = (
@@ -262,7 +248,7 @@ def drill(
                         progress.console.print(f"  day {done}: {message}", soft_wrap=True)
 
                 reports.append(drills.run_drill(project, plan, source, daemon, on_progress))
-    except (drills.DrillFailed, NoHistory, ProcessFailed, SandboxInUse, ValueError) as error:
+    except ValueError as error:
         fail(error)
     except KeyboardInterrupt:
         fail("stopped")
@@ -271,7 +257,7 @@ def drill(
     else:
         for report in reports:
             table = Table(show_header=False)
-            for name, value in zip(drills.TABLE_HEADER, drills.table_row(report), strict=True):
+            for name, value in drills.cells(report).items():
                 table.add_row(name, value)
             console.print(table)
         console.print(

@@ -62,7 +62,6 @@ def simulate(
     If the history is a file, they are its customers that no model learns from; otherwise they are
     simulated, or those of another file.
     """
-    from creditrisk_assets.landing.listing import land
     from creditrisk_assets.settings import today
     from creditrisk_assets.simulation import scenarios
 
@@ -77,13 +76,9 @@ def simulate(
         console.print(f"customers: {source}", soft_wrap=True, highlight=False)
         for _, files in scenarios.arrivals(plan, portfolio, draw):
             for file in files:
-                zone = (
-                    settings.landing_production
-                    if file.zone == "production"
-                    else settings.landing_outcomes
-                )
                 if outcomes or file.zone == "production":
-                    console.print(str(land(zone / file.day, file.name, file.rows)), soft_wrap=True)
+                    path = scenarios.land_arrival(settings, file)
+                    console.print(str(path), soft_wrap=True)
     except ValueError as error:
         fail(error)
 

@@ -172,15 +172,12 @@ def failed_checks(instance: DagsterInstance) -> list[event_log.Evaluation]:
     return event_log.failed_evaluations(instance, CHECKS)
 
 
-def sensors_idle_since(instance: DagsterInstance, since: float, ticks: int) -> bool:
-    """True if each sensor has ticked this often since a time and its last tick requested
+def sensors_idle_since(instance: DagsterInstance, since: float) -> bool:
+    """True if each sensor that starts runs has ticked since a time, and its last tick requested
     nothing.
     """
-    for sensor in sensors.STARTING:
-        _, latest = event_log.sensor_ticks(instance, sensor.name, ticks, since)
-        if len(latest) < ticks or latest[0].status is not TickStatus.SKIPPED:
-            return False
-    return True
+    latest = (event_log.sensor_ticks(instance, one.name, 1, since)[1] for one in sensors.STARTING)
+    return all(ticks and ticks[0].status is TickStatus.SKIPPED for ticks in latest)
 
 
 def unfinished_runs(instance: DagsterInstance) -> list[RunStatus]:

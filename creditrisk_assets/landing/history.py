@@ -22,6 +22,10 @@ class NoHistory(FileNotFoundError):
     """The configured history file does not exist."""
 
 
+class InvalidHistory(ValueError):
+    """A row of a history file breaks the contract."""
+
+
 @dataclass(frozen=True)
 class History:
     """Validated history; `source` describes its origin, `sha256` is over the file or the simulated
@@ -60,6 +64,28 @@ def read_history(raw_data: str, portfolio: Portfolio) -> History:
     columns = [*portfolio.fields, portfolio.target_field]
     rows = validate_files([path], portfolio, columns, may_lack_identifier=True)
     return History(rows, f"file {path.name}", sha256)
+
+
+def read_valid_history(raw_data: str, portfolio: Portfolio) -> History:
+    """Read a history file in which every row must be valid.
+
+    Args:
+        raw_data: its path or URI.
+        portfolio: contract of the rows.
+
+    Raises:
+        NoHistory: if the file does not exist.
+        InvalidHistory: if a row is invalid; names the first one.
+    """
+    history = read_history(raw_data, portfolio)
+    rejected = history.rows.rejected
+    if len(rejected):
+        first = rejected.iloc[0]
+        raise InvalidHistory(
+            f"{raw_data}, line {first['line']}: {first['message']} ({len(rejected)} problems in "
+            "all)"
+        )
+    return history
 
 
 def simulate_history(portfolio: Portfolio, rows: int, seed: int) -> History:

@@ -1,5 +1,7 @@
 """The drill, an acceptance test of the loop: lands a scenario day by day, lets sensors and jobs
 respond, and reports their response. It makes no decision of its own.
+
+The demo is a drill too, over days of its own (`demo`). `drivers` has the loop that both wait for.
 """
 
 import time
@@ -8,23 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from dagster import DagsterInstance
 from sklearn.metrics import roc_auc_score
 
 from creditrisk_assets.defs import status
 from creditrisk_assets.defs.io import stored_path
-from creditrisk_assets.job_runner import failures_of
-from creditrisk_assets.landing.history import read_history, simulator_of
-from creditrisk_assets.landing.listing import land
+from creditrisk_assets.landing.history import read_valid_history, simulator_of
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
+from creditrisk_assets.monitoring.loop_status import LoopStatus
 from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.simulation import processes
-from creditrisk_assets.simulation.sandbox import fresh_sandbox, use_sandbox
+from creditrisk_assets.simulation import drivers
+from creditrisk_assets.simulation.processes import Ports
+from creditrisk_assets.simulation.sandbox import fresh_sandbox
 from creditrisk_assets.simulation.scenarios import (
     SCENARIOS,
     Arrival,
@@ -32,36 +33,24 @@ from creditrisk_assets.simulation.scenarios import (
     Plan,
     arrivals,
     customers_of,
+    land_arrival,
     newcomers,
     simulated_customers,
 )
-from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 
 START = date(2025, 1, 1)
 """The first day of every drill, an arbitrary one."""
 
 HISTORY_ROWS = 20_000
-DAEMON_TIMEOUT_SECONDS = 300.0
 NO_PICTURES = 0
 """No Evidently reports: they take four fifths of a day's time and are not used in a drill."""
 
 
+RUN_FAILED = " failed"
+
+
 class DrillFailed(RuntimeError):
-    """The drill could not run."""
-
-
-class Loop(Protocol):
-    """A loop that a drill can wait for."""
-
-    @property
-    def instance(self) -> DagsterInstance:
-        """Its Dagster instance."""
-
-    def train(self) -> None:
-        """Train the first champion from the history."""
-
-    def settle(self) -> None:
-        """Wait until all landed files are processed."""
+    """The drill could not run, or an expected event did not happen."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +60,11 @@ class Alarm:
     found_on: str
     what: str
     day: str
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run failed, and not a check."""
+        return self.what.endswith(RUN_FAILED)
 
 
 @dataclass(frozen=True)
@@ -115,13 +109,102 @@ class DrillReport:
     seconds: float
 
 
-@dataclass
-class _Record:
-    """Alarms, landed customers and outcomes by day so far."""
+def population(
+    portfolio: Portfolio, data: Path | None, rows: int, seed: int
+) -> tuple[pd.DataFrame, Draw, str]:
+    """The history, the draw of the days, and their source in words: a file, whose held-out
+    customers come day by day, or so many simulated customers, and others day by day.
+    """
+    if data is None:
+        history = simulator_of(portfolio)(rows, seed, 1)
+        source = f"simulated, history of {rows:,} customers"
+        return history, simulated_customers(portfolio), source
+    read = read_valid_history(str(data), portfolio)
+    others = newcomers(read.rows.accepted, portfolio)
+    source = (
+        f"{data.name}, SHA-256 {read.sha256[:16]}…, {len(others):,} of its "
+        f"{len(read.rows.accepted):,} customers held out for the days"
+    )
+    return read.rows.accepted, customers_of(others), source
 
+
+@dataclass
+class Drill:
+    """A drill in progress.
+
+    Attributes:
+        home: folder of its sandbox.
+        settings: of its store.
+        loop: over its store.
+        alarms: so far.
+        customers: identifiers of the landed customers, by day.
+        outcomes: landed outcomes of customers, by day.
+    """
+
+    home: Path
+    settings: Settings
+    loop: drivers.Loop
     alarms: list[Alarm] = field(default_factory=list)
-    customers: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    customers: dict[str, set[str]] = field(default_factory=dict)
     outcomes: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def train(self) -> ChampionRecord:
+        """Train the first champion from the history.
+
+        Raises:
+            DrillFailed: if there is none afterwards.
+        """
+        self.loop.train()
+        champion = status.champion_in_force(self.loop.instance)
+        if champion is None:
+            raise DrillFailed(f"no first champion; see the runs in {self.home}")
+        return champion
+
+    def land(self, today: str, files: Sequence[Arrival]) -> list[Alarm]:
+        """Land files, wait until the loop has responded, and return its new alarms."""
+        portfolio = self.settings.portfolio
+        for arrival in files:
+            land_arrival(self.settings, arrival)
+            identifiers = arrival.rows[portfolio.identifier].astype(str).tolist()
+            if arrival.zone == "production":
+                self.customers.setdefault(arrival.day, set()).update(identifiers)
+            else:
+                self.outcomes.setdefault(arrival.day, {}).update(
+                    zip(identifiers, arrival.rows[portfolio.target].tolist(), strict=True)
+                )
+        if not files:
+            return []
+        self.loop.settle()
+        alarms = self._new_alarms(today)
+        self.alarms += alarms
+        return alarms
+
+    def status(self) -> LoopStatus:
+        """The status of the loop."""
+        return status.loop_status(self.loop.instance, self.settings)
+
+    def _new_alarms(self, today: str) -> list[Alarm]:
+        instance = self.loop.instance
+        failures = [
+            (BY_CHECK[evaluation.check].failure, evaluation.partition or "")
+            for evaluation in status.failed_checks(instance)
+        ] + [(run.job + RUN_FAILED, run.day or "") for run in status.failed_runs(instance, 1_000)]
+        old = {(alarm.what, alarm.day) for alarm in self.alarms}
+        return [Alarm(today, *failure) for failure in dict.fromkeys(failures) if failure not in old]
+
+
+@contextmanager
+def drill_in(
+    folder: Path, project: Path, history: pd.DataFrame, report_rows: int, driver: drivers.Driver
+) -> Iterator[Drill]:
+    """Start a loop in a fresh sandbox. The arguments are those of `fresh_sandbox`, and the driver
+    of the loop.
+    """
+    with (
+        fresh_sandbox(folder, project, history, report_rows) as (home, settings),
+        driver(home, settings) as loop,
+    ):
+        yield Drill(home, settings, loop)
 
 
 def run_drill(
@@ -137,67 +220,51 @@ def run_drill(
     Args:
         project: the project's folder.
         plan: the scenario.
-        data: a file of customers with outcomes: the history, whose held-out customers come day by
-            day; without one, the portfolio's simulator.
+        data: a file of customers with outcomes; without one, the portfolio's simulator.
         daemon: use the real daemon and processes instead of the loop in this process.
         on_progress: called with days done, days in all, and the new alarms.
         history_rows: simulated customers for the first champion.
 
     Raises:
-        DrillFailed: if the drill could not run.
+        DrillFailed: if there is no first champion.
     """
     start = time.monotonic()
     portfolio = Settings().portfolio
-    history, draw, source = _customers(portfolio, plan.seed, data, history_rows)
-    with fresh_sandbox(project / "data" / "drill" / plan.scenario, project) as sandbox:
-        history_file = sandbox / "data" / "history.parquet"
-        history.to_parquet(history_file, index=False)
-        settings, environment = use_sandbox(
-            sandbox, NO_PICTURES, RAW_DATA=str(history_file), SETTLE_SECONDS="0"
-        )
-        record = _Record()
+    history, draw, source = population(portfolio, data, history_rows, plan.seed)
+    driver = drivers.with_daemon(Ports.reserved(), lambda _: None) if daemon else drivers.stepped
+    folder = project / "data" / "drill" / plan.scenario
+    with drill_in(folder, project, history, NO_PICTURES, driver) as drill:
+        drill.train()
         last_day = plan.days + plan.outcomes_after_days
-        with (
-            _daemon_loop(sandbox, settings, environment)
-            if daemon
-            else _stepped_loop(sandbox, settings)
-        ) as loop:
-            loop.train()
-            if status.champion_in_force(loop.instance) is None:
-                raise DrillFailed(f"no first champion; see the runs in {sandbox}")
-            for done, (day, files) in enumerate(arrivals(plan, portfolio, draw), start=1):
-                for arrival in files:
-                    _land(settings, portfolio, arrival, record)
-                if files:
-                    loop.settle()
-                alarms = _new_alarms(loop.instance, day, record.alarms) if files else []
-                record.alarms += alarms
-                message = "; ".join(f"{alarm.what} on {alarm.day}" for alarm in alarms)
-                on_progress(done, last_day, message)
-            return _report(plan, source, loop.instance, settings, record, time.monotonic() - start)
+        for done, (day, files) in enumerate(arrivals(plan, portfolio, draw), start=1):
+            alarms = drill.land(day, files)
+            on_progress(
+                done, last_day, "; ".join(f"{alarm.what} on {alarm.day}" for alarm in alarms)
+            )
+        return _report(plan, source, drill, time.monotonic() - start)
 
 
-def table_row(report: DrillReport) -> list[str]:
-    """The report as cells of `TABLE_HEADER`."""
-    alarm = report.first_alarm
-    return [
-        report.plan.scenario,
-        SCENARIOS[report.plan.scenario].expected,
-        ", ".join(report.actions),
-        f"{alarm.what} on {alarm.day}" if alarm else "none",
-        "" if report.detection_delay_days is None else str(report.detection_delay_days),
-        str(report.alarms_before),
-        f"{report.retrains} / {report.promotions}",
-        " → ".join(
-            f"{auc:.3f}"
-            for auc in (report.auc_before, report.auc_disturbed, report.auc_after)
-            if not np.isnan(auc)
+def cells(report: DrillReport) -> dict[str, str]:
+    """The report as a row of a table, by the column's header."""
+    alarm, delay = report.first_alarm, report.detection_delay_days
+    aucs = (report.auc_before, report.auc_disturbed, report.auc_after)
+    gaps = (report.gap_disturbed, report.gap_after)
+    return {
+        "scenario": report.plan.scenario,
+        "expected": SCENARIOS[report.plan.scenario].expected,
+        "done": ", ".join(report.actions),
+        "first alarm since the onset": f"{alarm.what} on {alarm.day}" if alarm else "none",
+        "delay, days": "" if delay is None else str(delay),
+        "alarms before": str(report.alarms_before),
+        "retrains / promotions": f"{report.retrains} / {report.promotions}",
+        "AUC before → disturbed → successor": " → ".join(
+            f"{auc:.3f}" for auc in aucs if not np.isnan(auc)
         ),
-        " → ".join(
-            f"{gap:+.3f}" for gap in (report.gap_disturbed, report.gap_after) if not np.isnan(gap)
+        "bad rate minus mean PD, disturbed → successor": " → ".join(
+            f"{gap:+.3f}" for gap in gaps if not np.isnan(gap)
         ),
-        f"{report.lost} of {report.landed:,}",
-    ]
+        "decisions lost": f"{report.lost} of {report.landed:,}",
+    }
 
 
 def markdown(reports: Sequence[DrillReport]) -> str:
@@ -207,6 +274,7 @@ def markdown(reports: Sequence[DrillReport]) -> str:
         f"creditrisk drill {plan.scenario if len(reports) == 1 else 'all'} --days {plan.days} "
         f"--rows {plan.rows} --strength {plan.strength:g} --seed {plan.seed}"
     )
+    rows = [cells(report) for report in reports]
     lines = [
         "# Drills: what the loop does by itself",
         "",
@@ -215,9 +283,9 @@ def markdown(reports: Sequence[DrillReport]) -> str:
         f"Days are stepped; a disturbance begins on day {plan.onset}, outcomes land "
         f"{plan.outcomes_after_days} days after the day of the decision. All days are synthetic.",
         "",
-        "| " + " | ".join(TABLE_HEADER) + " |",
-        "|" + "---|" * len(TABLE_HEADER),
-        *("| " + " | ".join(table_row(report)) + " |" for report in reports),
+        f"| {' | '.join(rows[0])} |",
+        "|" + "---|" * len(rows[0]),
+        *(f"| {' | '.join(row.values())} |" for row in rows),
         "",
         "The scenarios:",
         "",
@@ -229,90 +297,14 @@ def markdown(reports: Sequence[DrillReport]) -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLE_HEADER = [
-    "scenario",
-    "expected",
-    "done",
-    "first alarm since the onset",
-    "delay, days",
-    "alarms before",
-    "retrains / promotions",
-    "AUC before → disturbed → successor",
-    "bad rate minus mean PD, disturbed → successor",
-    "decisions lost",
-]
-
-
-def _customers(
-    portfolio: Portfolio, seed: int, data: Path | None, history_rows: int
-) -> tuple[pd.DataFrame, Draw, str]:
-    if data is None:
-        history = simulator_of(portfolio)(history_rows, seed, 1)
-        return (
-            history,
-            simulated_customers(portfolio),
-            f"simulated, history of {history_rows:,} customers",
-        )
-    read = read_history(str(data), portfolio)
-    if len(read.rows.rejected):
-        first = read.rows.rejected.iloc[0]
-        raise DrillFailed(f"{data}, line {first['line']}: {first['message']}")
-    others = newcomers(read.rows.accepted, portfolio)
-    source = (
-        f"{data.name}, SHA-256 {read.sha256[:16]}…, {len(others):,} of its "
-        f"{len(read.rows.accepted):,} customers held out for the days"
-    )
-    return read.rows.accepted, customers_of(others), source
-
-
-def _land(settings: Settings, portfolio: Portfolio, arrival: Arrival, record: _Record) -> None:
-    zone = (
-        settings.landing_production if arrival.zone == "production" else settings.landing_outcomes
-    )
-    land(zone / arrival.day, arrival.name, arrival.rows)
-    identifiers = arrival.rows[portfolio.identifier].astype(str).tolist()
-    if arrival.zone == "production":
-        record.customers.setdefault(arrival.day, {})[arrival.name] = identifiers
-    else:
-        record.outcomes.setdefault(arrival.day, {}).update(
-            zip(identifiers, arrival.rows[portfolio.target].tolist(), strict=True)
-        )
-
-
-def _new_alarms(instance: DagsterInstance, today: str, former: list[Alarm]) -> list[Alarm]:
-    old = {(alarm.what, alarm.day) for alarm in former}
-    failures = [
-        (BY_CHECK[evaluation.check].failure, evaluation.partition or "")
-        for evaluation in status.failed_checks(instance)
-    ]
-    failures += [
-        (f"{run.job} failed", run.day or "") for run in status.failed_runs(instance, limit=1_000)
-    ]
-    return [
-        Alarm(today, what, day) for what, day in dict.fromkeys(failures) if (what, day) not in old
-    ]
-
-
-def _report(
-    plan: Plan,
-    source: str,
-    instance: DagsterInstance,
-    settings: Settings,
-    record: _Record,
-    seconds: float,
-) -> DrillReport:
-    onset = plan.date(plan.onset)
-    scored = {day: _scores(settings, day) for day in sorted(record.customers)}
-    landed = {
-        day: {identifier for identifiers in files.values() for identifier in identifiers}
-        for day, files in record.customers.items()
-    }
-    lost = sum(len(ids - set(scored[day].index)) for day, ids in landed.items())
+def _report(plan: Plan, source: str, drill: Drill, seconds: float) -> DrillReport:
+    onset, instance = plan.date(plan.onset), drill.loop.instance
+    scored = {day: _scores(drill.settings, day) for day in sorted(drill.customers)}
     decided = pd.concat(
         [
             frame.assign(
                 day=day,
-                bad=pd.Series(record.outcomes.get(day, {}), dtype="float64").reindex(frame.index),
+                bad=pd.Series(drill.outcomes.get(day, {}), dtype="float64").reindex(frame.index),
             )
             for day, frame in scored.items()
         ]
@@ -321,21 +313,16 @@ def _report(
     first_version = decided["model_version"].iloc[0] if len(decided) else None
     of_first = decided["model_version"] == first_version
     # An alarm about the champion or a job has no day.
-    since = [alarm for alarm in record.alarms if (alarm.day or alarm.found_on) >= onset]
-    first_alarm = min(since, key=lambda alarm: (alarm.found_on, alarm.day)) if since else None
+    since = [alarm for alarm in drill.alarms if (alarm.day or alarm.found_on) >= onset]
+    first_alarm = min(since, key=lambda alarm: (alarm.found_on, alarm.day), default=None)
     retrains = [run for run in status.runs(instance, limit=10_000) if run.job == "retrain"]
-    promotions = sum(
-        verdict.verdict == "promoted" for verdict in status.verdicts(instance, limit=1_000)
-    )
-    failed = any(alarm.what.endswith("failed") for alarm in record.alarms)
-    actions = [
-        *sorted({run.action or "refit" for run in retrains}),
-        *(["page a human"] if failed else []),
-    ]
+    actions = sorted({run.action or "refit" for run in retrains})
+    if any(alarm.is_run for alarm in drill.alarms):
+        actions.append("page a human")
     return DrillReport(
         plan=plan,
         source=source,
-        alarms_before=len(record.alarms) - len(since),
+        alarms_before=len(drill.alarms) - len(since),
         first_alarm=first_alarm,
         detection_delay_days=(
             date.fromisoformat(first_alarm.found_on) - date.fromisoformat(onset)
@@ -344,14 +331,18 @@ def _report(
         else None,
         actions=tuple(actions) or ("nothing",),
         retrains=len(retrains),
-        promotions=promotions,
+        promotions=sum(
+            verdict.verdict == "promoted" for verdict in status.verdicts(instance, limit=1_000)
+        ),
         auc_before=_auc(decided[before]),
         auc_disturbed=_auc(decided[~before & of_first]),
         auc_after=_auc(decided[~before & ~of_first]),
         gap_disturbed=_gap(decided[~before & of_first]),
         gap_after=_gap(decided[~before & ~of_first]),
-        landed=sum(len(ids) for ids in landed.values()),
-        lost=lost,
+        landed=sum(len(customers) for customers in drill.customers.values()),
+        lost=sum(
+            len(customers - set(scored[day].index)) for day, customers in drill.customers.items()
+        ),
         seconds=seconds,
     )
 
@@ -379,70 +370,3 @@ def _auc(decided: pd.DataFrame) -> float:
     if decided["bad"].nunique() < 2:
         return float("nan")
     return float(roc_auc_score(decided["bad"], decided["default_probability"]))
-
-
-@dataclass
-class _Stepped:
-    loop: SteppedLoop
-
-    @property
-    def instance(self) -> DagsterInstance:
-        return self.loop.instance
-
-    def train(self) -> None:
-        result = self.loop.run("train")
-        if not result.success:
-            raise DrillFailed("; ".join(failures_of(result)))
-
-    def settle(self) -> None:
-        self.loop.settle()
-
-
-@contextmanager
-def _stepped_loop(sandbox: Path, settings: Settings) -> Iterator[Loop]:
-    loop = SteppedLoop.in_folder(sandbox, settings)
-    try:
-        yield _Stepped(loop)
-    finally:
-        loop.instance.dispose()
-
-
-@dataclass
-class _WithDaemon:
-    instance: DagsterInstance
-    up: processes.Running
-    dagster_port: int
-
-    def train(self) -> None:
-        from dagster_graphql import DagsterGraphQLClient
-
-        client = DagsterGraphQLClient(processes.HOST, port_number=self.dagster_port)
-        client.submit_job_execution("train", repository_location_name="creditrisk")
-        self._wait(lambda: status.champion_in_force(self.instance) is not None)
-
-    def settle(self) -> None:
-        """Wait until every sensor has ticked twice without a request and no run is unfinished."""
-        landed = time.time()
-
-        def is_settled() -> bool:
-            return not status.unfinished_runs(self.instance) and status.sensors_idle_since(
-                self.instance, landed, ticks=2
-            )
-
-        self._wait(is_settled)
-
-    def _wait(self, is_done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DAEMON_TIMEOUT_SECONDS
-        while not is_done():
-            self.up.check()
-            if time.monotonic() > deadline:
-                raise DrillFailed(f"the loop did not settle within {DAEMON_TIMEOUT_SECONDS:.0f} s")
-            time.sleep(0.5)
-
-
-@contextmanager
-def _daemon_loop(sandbox: Path, settings: Settings, environment: dict[str, str]) -> Iterator[Loop]:
-    code_server, dagster, api = processes.reserved_ports(3)
-    ports = processes.Ports(code_server, dagster, api, None)
-    with processes.loop_processes(sandbox, settings, ports, environment, lambda _: None) as up:
-        yield _WithDaemon(status.open_instance(sandbox), up, ports.dagster)

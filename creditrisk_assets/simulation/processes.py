@@ -1,7 +1,7 @@
-"""Start, check and stop the system's processes on one machine: code server, daemon, Dagster
-webserver, API, MLflow UI.
+"""The system's processes on one machine: code server, daemon, Dagster webserver, API, MLflow UI.
+`creditrisk dev`, the demo and `creditrisk drill --daemon` start, check and stop them here.
 
-Used by `make dev`, the demo and the drill. Production uses a service manager or Compose.
+Production uses a service manager or Compose, which start the same commands.
 """
 
 import ctypes
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -37,12 +38,17 @@ class ProcessFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Ports:
-    """The port of each process."""
+    """The port of each process, and their addresses; without a port there is no MLflow UI."""
 
     code_server: int
     dagster: int
     api: int
-    mlflow: int | None
+    mlflow: int | None = None
+
+    @classmethod
+    def reserved(cls) -> Self:
+        """Reserve free ports, without an MLflow UI."""
+        return cls(*reserved_ports(3))
 
     @property
     def dagster_url(self) -> str:
@@ -56,8 +62,8 @@ class Ports:
 
     @property
     def mlflow_url(self) -> str:
-        """Address of the MLflow UI."""
-        return f"http://{HOST}:{self.mlflow}"
+        """Address of the MLflow UI; empty without one."""
+        return f"http://{HOST}:{self.mlflow}" if self.mlflow else ""
 
 
 @dataclass(frozen=True)
@@ -138,57 +144,36 @@ def services(
         tracking_uri: the MLflow store.
         daemon_is_up: readiness check of the daemon.
     """
+    creditrisk = (sys.executable, "-m", "creditrisk_assets.cli.main")
+
+    def at(port: int) -> tuple[str, ...]:
+        return ("--host", HOST, "--port", str(port))
+
+    of_workspace = ("--workspace", str(workspace))
     result = [
         Service(
             "code-server",
-            [
-                *(sys.executable, "-m", "creditrisk_assets.cli.main", "code-server"),
-                *("--host", HOST, "--port", str(ports.code_server)),
-            ],
+            [*creditrisk, "code-server", *at(ports.code_server)],
             lambda: _listens(ports.code_server),
         ),
         Service(
             "api",
-            [
-                *(sys.executable, "-m", "creditrisk_assets.cli.main", "serve"),
-                *("--host", HOST, "--port", str(ports.api)),
-            ],
+            [*creditrisk, "serve", *at(ports.api)],
             lambda: _answers(f"{ports.api_url}/health"),
         ),
         Service(
             "dagster-webserver",
-            [
-                _tool("dagster-webserver"),
-                "--host",
-                HOST,
-                "--port",
-                str(ports.dagster),
-                "--workspace",
-                str(workspace),
-            ],
+            [_tool("dagster-webserver"), *at(ports.dagster), *of_workspace],
             lambda: _answers(f"{ports.dagster_url}/server_info"),
         ),
-        Service(
-            "dagster-daemon",
-            [_tool("dagster-daemon"), "run", "--workspace", str(workspace)],
-            daemon_is_up,
-        ),
+        Service("dagster-daemon", [_tool("dagster-daemon"), "run", *of_workspace], daemon_is_up),
     ]
     if ports.mlflow is not None:
+        store = ("--backend-store-uri", tracking_uri, "--workers", "1")
         result.append(
             Service(
                 "mlflow-ui",
-                [
-                    *(
-                        _tool("mlflow"),
-                        "server",
-                        "--backend-store-uri",
-                        tracking_uri,
-                        "--workers",
-                        "1",
-                    ),
-                    *("--host", HOST, "--port", str(ports.mlflow)),
-                ],
+                [_tool("mlflow"), "server", *store, *at(ports.mlflow)],
                 lambda: _answers(f"{ports.mlflow_url}/health"),
             )
         )
@@ -197,19 +182,14 @@ def services(
 
 @contextmanager
 def loop_processes(
-    home: Path,
-    settings: Settings,
-    ports: Ports,
-    environment: dict[str, str],
-    on_progress: Callable[[str], None],
+    home: Path, settings: Settings, ports: Ports, on_progress: Callable[[str], None]
 ) -> Iterator["Running"]:
     """Run the loop's processes over one store.
 
     Args:
         home: folder of `dagster.yaml`.
         settings: of the store.
-        ports: of the processes.
-        environment: added to this process's environment.
+        ports: of the processes; their links lead to each other.
         on_progress: called with the name of each process that is ready.
 
     Raises:
@@ -221,11 +201,16 @@ def loop_processes(
     every_service = services(
         ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
     )
-    own = {"DAGSTER_HOME": str(home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = {
+        "DAGSTER_HOME": str(home),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "CREDITRISK_API_URL": ports.api_url,
+        "CREDITRISK_DAGSTER_URL": ports.dagster_url,
+        "CREDITRISK_MLFLOW_URL": ports.mlflow_url,
+    }
+    logs = settings.local_dir / "logs"
     try:
-        with running(
-            every_service, home, own | environment, settings.local_dir / "logs", on_progress
-        ) as up:
+        with running(every_service, home, environment, logs, on_progress) as up:
             yield up
     finally:
         instance.dispose()

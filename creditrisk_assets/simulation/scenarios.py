@@ -13,11 +13,14 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from upath import UPath
 
 from creditrisk_assets.landing.history import simulator_of
+from creditrisk_assets.landing.listing import land
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.encoding import raw_matrix
 from creditrisk_assets.portfolio.sampling import is_held_out
+from creditrisk_assets.settings import Settings
 
 FloatArray = NDArray[np.float64]
 Zone = Literal["production", "outcomes"]
@@ -72,6 +75,12 @@ SCENARIOS = {
         Scenario("late-outcomes", "outcomes arrive late, in two parts, some corrected", "nothing"),
         Scenario("outage", "no files for some days, which arrive later", "nothing lost"),
         Scenario("burst", "one day with ten times the customers, in several files", "nothing"),
+        Scenario(
+            "campaign",
+            "three times the customers come, riskier ones; half of their outcomes depend on other "
+            "features",
+            "an alarm, refit",
+        ),
     )
 }
 
@@ -190,6 +199,13 @@ def arrivals(plan: Plan, portfolio: Portfolio, draw: Draw) -> Iterator[tuple[str
         yield plan.date(offset), waiting.pop(offset, [])
 
 
+def land_arrival(settings: Settings, arrival: Arrival) -> UPath:
+    """Write a file into its landing zone."""
+    production = arrival.zone == "production"
+    zone = settings.landing_production if production else settings.landing_outcomes
+    return land(zone / arrival.day, arrival.name, arrival.rows)
+
+
 def day_of_customers(plan: Plan, portfolio: Portfolio, draw: Draw, offset: int) -> pd.DataFrame:
     """The customers of a day with their future outcomes."""
     rng = np.random.default_rng([plan.seed, offset])
@@ -197,24 +213,23 @@ def day_of_customers(plan: Plan, portfolio: Portfolio, draw: Draw, offset: int) 
     rows = plan.rows
     if plan.scenario == "burst" and offset == plan.onset:
         rows = round(rows * (1 + 9 * strength))
+    elif plan.scenario == "campaign":
+        rows = round(rows * (1 + 2 * strength))
     pool = draw(plan.start.toordinal() + offset, rows, rng)
-    if plan.scenario == "covariate-shift":
-        customers = weighted_sample(pool, strength * risk_index(portfolio, pool), rows, rng)
+    log_weight = np.zeros(len(pool))
+    if plan.scenario in ("covariate-shift", "campaign"):
+        log_weight = strength * risk_index(portfolio, pool)
     elif plan.scenario == "seasonal":
         season = 0.3 * strength * math.sin(2 * math.pi * (offset - plan.onset) / SEASON_DAYS)
-        customers = weighted_sample(pool, season * risk_index(portfolio, pool), rows, rng)
+        log_weight = season * risk_index(portfolio, pool)
     elif plan.scenario == "prior-shift":
-        customers = weighted_sample(
-            pool,
-            math.log1p(strength) * pool[portfolio.target].to_numpy(dtype=np.float64),
-            rows,
-            rng,
+        log_weight = math.log1p(strength) * pool[portfolio.target].to_numpy(dtype=np.float64)
+    customers = weighted_sample(pool, log_weight, rows, rng)
+    if plan.scenario in ("concept-drift", "campaign"):
+        # The day's own bad rate would count its chance twice; riskier customers have another one.
+        bad_rate = (
+            float(pool[portfolio.target].mean()) if plan.scenario == "concept-drift" else None
         )
-    else:
-        customers = weighted_sample(pool, np.zeros(len(pool)), rows, rng)
-    if plan.scenario == "concept-drift":
-        # The day's own bad rate would count its chance twice.
-        bad_rate = float(pool[portfolio.target].mean())
         customers = redraw_outcomes(portfolio, customers, min(1.0, 0.5 * strength), rng, bad_rate)
     return customers
 
@@ -290,17 +305,10 @@ def _files_of_day(
     since = offset - plan.onset
     if plan.scenario == "burst" and since == 0:
         parts = np.array_split(np.arange(len(fields)), 4)
+        rows = [fields.iloc[part].reset_index(drop=True) for part in parts]
         return [
-            (
-                offset,
-                Arrival(
-                    "production",
-                    day,
-                    f"customers-{place}.csv",
-                    fields.iloc[part].reset_index(drop=True),
-                ),
-            )
-            for place, part in enumerate(parts, start=1)
+            (offset, Arrival("production", day, f"customers-{place}.csv", part))
+            for place, part in enumerate(rows, start=1)
         ]
     broken_days = max(1, round(3 * plan.strength)) if plan.strength > 0 else 0
     if plan.scenario == "schema-break" and 0 <= since < broken_days:

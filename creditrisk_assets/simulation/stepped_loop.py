@@ -12,13 +12,8 @@ import sqlalchemy as sa
 
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import sensors
-from creditrisk_assets.defs.champion_commands import stored_policy
 from creditrisk_assets.defs.partitions import add_days
-from creditrisk_assets.defs.store_mark import require_one_store
-from creditrisk_assets.governance.ledger import InForce, Ledger, Move
-from creditrisk_assets.job_runner import QUIET
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
-from creditrisk_assets.scoring.bundle_store import BundleStore
+from creditrisk_assets.job_runner import QUIET, failures_of
 from creditrisk_assets.settings import Settings
 
 CONFIGURATION = """\
@@ -43,8 +38,8 @@ That wait, at each of a run's hundred events, was a third of a day's time.
 ROUNDS_LIMIT = 20
 
 
-class DoesNotSettle(RuntimeError):
-    """The sensors request runs without end."""
+class LoopFailed(RuntimeError):
+    """A training failed, or the loop does not settle."""
 
 
 @dataclass
@@ -97,6 +92,16 @@ class SteppedLoop:
             raise_on_error=False,
         )
 
+    def train(self) -> None:
+        """Execute the job `train`.
+
+        Raises:
+            LoopFailed: if it fails, with the reasons.
+        """
+        result = self.run("train")
+        if not result.success:
+            raise LoopFailed("; ".join(failures_of(result)))
+
     def tick(self, sensor: dg.SensorDefinition) -> dg.SensorResult:
         """Evaluate a sensor once with its stored cursor."""
         context = dg.build_sensor_context(
@@ -126,7 +131,7 @@ class SteppedLoop:
         key is executed once, as by the daemon.
 
         Raises:
-            DoesNotSettle: if requests continue after `ROUNDS_LIMIT` rounds.
+            LoopFailed: if requests continue after `ROUNDS_LIMIT` rounds.
         """
         results = []
         for _ in range(ROUNDS_LIMIT):
@@ -144,55 +149,9 @@ class SteppedLoop:
                     results.append(self.run(str(sensor.job_name), request.partition_key, tags))
             if not requested:
                 return results
-        raise DoesNotSettle(
+        raise LoopFailed(
             f"after {ROUNDS_LIMIT} rounds the sensors still request runs: {self.skip_reasons}"
         )
-
-    def name_champion(self, record: ChampionRecord, *bundles: Bundle) -> ChampionRecord:
-        """Put a model from elsewhere into force: in the ledger, then in the asset.
-
-        Args:
-            record: of the model, without its ledger entry.
-            bundles: its bundle and fallback, if the store lacks them.
-
-        Returns:
-            The record with its ledger entry.
-        """
-        require_one_store(self.settings, self.instance)
-        for bundle in bundles:
-            BundleStore(self.settings.data_dir).put(bundle)
-        ledger = Ledger(self.settings.ledger)
-        head = ledger.head()
-        values = record.model_dump(exclude={"verdict", "reason"})
-        move = Move(
-            action="promoted" if head else "first",
-            actor="by hand",
-            day=None,
-            before=head.after if head else None,
-            after=InForce(**values, cut_off_by="model"),
-            challenger=None,
-            why=record.reason,
-            evidence_sha256=None,
-            policy_sha256=stored_policy(self.settings),
-        )
-        entry = ledger.append(move, head)
-        named = record.model_copy(
-            update={"ledger_entry": entry.number, "ledger_sha256": entry.sha256}
-        )
-        metadata = {
-            name: getattr(named, name)
-            for name in ChampionRecord.model_fields
-            if getattr(named, name) is not None
-        }
-        metadata |= {
-            name: dg.MetadataValue.json(metadata[name].model_dump())
-            for name in ("rule", "fallback")
-            if name in metadata
-        }
-        self.instance.report_runless_asset_event(
-            dg.AssetMaterialization("champion", metadata=metadata)
-        )
-        return named
 
     def _has_run(self, sensor: str, run_key: str | None) -> bool:
         tags = {"dagster/run_key": run_key or "", "dagster/sensor_name": sensor}

@@ -40,7 +40,6 @@ def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_
         env={
             "PATH": os.environ["PATH"],
             "HOME": str(tmp_path),
-            "PYTHONPATH": str(tmp_path),
             "CREDITRISK_PORTFOLIO": "next_day.PORTFOLIO",
         },
         capture_output=True,

@@ -39,6 +39,7 @@ from serving.http.batch_formats import (
 )
 from serving.http.gateway import Gateway
 from tests.support.champion_file import published
+from tests.support.champions import name_champion
 from tests.support.doors import PAGE
 from tests.support.examples import champion_of, written_bundle
 from tests.support.policies import policy_of
@@ -541,7 +542,7 @@ def opened(folder: Path) -> Iterator[Door]:
         folder / "home",
         Settings(data_dir=UPath(folder / "data"), settle_seconds=0, policy=policy_of({})),
     )
-    loop.name_champion(champion_of(bundle, written.version), bundle)
+    name_champion(loop, champion_of(bundle, written.version), bundle)
     published(loop)
     app = api(ServingSettings(), loop.settings)
     try:

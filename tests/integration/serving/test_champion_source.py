@@ -37,6 +37,7 @@ from serving.inference.champion_source import (
     source_of,
 )
 from tests.support.champion_file import published
+from tests.support.champions import name_champion
 from tests.support.loop import Loop, api
 from tests.support.pages import text_of
 from tests.support.waiting import until
@@ -81,7 +82,7 @@ class Site:
 
     def name(self, record: ChampionRecord, **changed: Any) -> ChampionRecord:
         """Say that a record is champion, with changes."""
-        return self.loop.name_champion(record.model_copy(update=changed))
+        return name_champion(self.loop, record.model_copy(update=changed))
 
     def answer(self, place: Path, rule: DecisionRule) -> tuple[float, float, int, list[str]]:
         """What a bundle says of the example: PD, score, prediction, reasons."""

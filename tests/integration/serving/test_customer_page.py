@@ -11,6 +11,7 @@ from upath import UPath
 from creditrisk_assets.defs.champion_commands import set_cut_off
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from serving.pages import model_documents
+from tests.support.champions import name_champion
 from tests.support.loop import Loop, api
 from tests.support.pages import Page, text_of
 from tests.support.waiting import until
@@ -271,10 +272,10 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
         assert client.get("/model/plots/ks.png").status_code == 404
 
         record = loop.champion()
-        loop.name_champion(record.model_copy(update={"documents_uri": None}))
+        name_champion(loop, record.model_copy(update={"documents_uri": None}))
         until(lambda: "The model card is not written yet" in text_of(client.get("/").text), 10)
         assert client.get("/model/card").status_code == 404
-        loop.name_champion(record.model_copy(update={"documents_uri": "models/77"}))
+        name_champion(loop, record.model_copy(update={"documents_uri": "models/77"}))
         until(
             lambda: (
                 "The model card and the curves cannot be read now" in text_of(client.get("/").text)
@@ -283,7 +284,7 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
         )
         assert client.get("/model/card").status_code == 503
 
-        loop.name_champion(record.model_copy(update={"bundle_sha256": "0" * 64}))
+        name_champion(loop, record.model_copy(update={"bundle_sha256": "0" * 64}))
         until(
             lambda: "The champion in force could not be read or loaded" in client.get("/").text, 10
         )

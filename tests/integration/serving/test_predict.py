@@ -15,6 +15,7 @@ import pytest
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.card_customers import simulate
+from tests.support.champions import name_champion
 from tests.support.loop import Loop, api, customers
 from tests.support.places import REFUSING_PROXY
 from tests.support.policies import policy_of
@@ -210,20 +211,21 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
             served = client.get("/ready").json()["model_version"]
             other = next(version for version in expected if version != served)
 
-            def name_champion(version: str, sha256: str) -> None:
-                loop.name_champion(
+            def name_bundle(version: str, sha256: str) -> None:
+                name_champion(
+                    loop,
                     old.model_copy(
                         update={"model_version": version, "bundle_sha256": sha256, "fallback": None}
-                    )
+                    ),
                 )
 
-            name_champion(other, hashes[other])
+            name_bundle(other, hashes[other])
             until(lambda: client.get("/ready").json()["model_version"] == other, 5)
-            name_champion(served, "0" * 64)
+            name_bundle(served, "0" * 64)
             until(lambda: client.get("/ready").json()["problem"] is not None, 5)
             assert "cannot read" in client.get("/ready").json()["problem"]
             assert client.get("/ready").json()["model_version"] == other
-            name_champion(served, hashes[served])
+            name_bundle(served, hashes[served])
             until(lambda: client.get("/ready").json()["model_version"] == served, 5)
         finally:
             stop.set()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.drill import (
     START,
     DrillReport,
@@ -18,16 +19,8 @@ from tests.support.places import REPOSITORY
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty project; the drill changes the working directory and the environment, which are put back."""
+    """An empty project."""
     monkeypatch.chdir(tmp_path)
-    for name in (
-        "DAGSTER_HOME",
-        "CREDITRISK_DATA_DIR",
-        "CREDITRISK_RAW_DATA",
-        "CREDITRISK_SETTLE_SECONDS",
-    ):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
     (tmp_path / "dagster.yaml").write_text((REPOSITORY / "dagster.yaml").read_text())
     return tmp_path
 
@@ -77,7 +70,7 @@ def test_a_new_concept_is_seen_when_its_outcomes_arrive_and_answered_by_a_better
 
 def test_two_drills_of_one_scenario_at_once_are_refused(project: Path) -> None:
     with (
-        fresh_sandbox(project / "data" / "drill" / "stable", project),
+        fresh_sandbox(project / "data" / "drill" / "stable", project, simulate(100, 1), 0),
         pytest.raises(SandboxInUse, match="in use by another process"),
     ):
         drill(project, "stable")

@@ -24,6 +24,7 @@ from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 from serving.access.keys import Scope, create_key
+from tests.support.champions import name_champion
 
 START_SECONDS = 60.0
 
@@ -73,7 +74,7 @@ class Site:
             **settings,
         }
         site = cls(SteppedLoop.in_folder(home, Settings(**wanted)))
-        site.loop.name_champion(record, bundle)
+        name_champion(site.loop, record, bundle)
         return site
 
     @property

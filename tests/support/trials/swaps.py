@@ -21,6 +21,7 @@ import httpx
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.card_customers import simulate
+from tests.support.champions import name_champion
 from tests.support.trials.site import Site, beside
 
 SINGLE_CLIENTS = 3
@@ -140,7 +141,7 @@ def swap(
                 refused += 1
                 untold += not _is_refused_aloud(site, client, record)
             named_at = time.monotonic()
-            site.loop.name_champion(record)
+            name_champion(site.loop, record)
             _await_followed(site, client, record)
             made.append(Swap(record, named_at, time.monotonic()))
             time.sleep(0.2)  # in which everybody must be answered by it
@@ -239,7 +240,7 @@ def _is_refused_aloud(site: Site, client: httpx.Client, record: ChampionRecord) 
     worker tell of it in time.
     """
     before = metrics(client).get(("creditrisk_champion_refusals_total", ""), 0.0)
-    site.loop.name_champion(record.model_copy(update={"bundle_sha256": "0" * 64}))
+    name_champion(site.loop, record.model_copy(update={"bundle_sha256": "0" * 64}))
     deadline = time.monotonic() + SECONDS_LIMIT
     while time.monotonic() < deadline:
         told = metrics(client)

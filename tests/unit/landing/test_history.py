@@ -6,7 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from creditrisk_assets.landing.history import NoHistory, read_history, simulate_history
+from creditrisk_assets.landing.history import (
+    InvalidHistory,
+    NoHistory,
+    read_history,
+    read_valid_history,
+    simulate_history,
+)
 from creditrisk_assets.landing.ingestion import validate_files
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.simulation.card_customers import simulate
@@ -36,6 +42,8 @@ def test_a_history_file_is_validated_with_its_outcomes_and_known_by_its_bytes(
     assert history.rows.rejected["field"].tolist() == ["bad", "amount"]
     assert history.source == "file past.csv"
     assert history.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(InvalidHistory, match=r"past.csv, line 4: bad: .* \(2 problems in all\)"):
+        read_valid_history(str(path), TINY)
 
 
 def test_a_simulated_history_is_known_by_its_customers() -> None:

@@ -89,7 +89,8 @@ def test_every_customer_of_every_day_lands_in_the_end_with_an_outcome_after_the_
             name: rows for _, zone, of, name, rows in files if zone == "production" and of == day
         }
         came = set(pd.concat(production.values())[IDENTIFIER])
-        assert len(came) == (2_000 if scenario == "burst" and offset == 4 else 200)
+        more = {"burst": 10 if offset == 4 else 1, "campaign": 3 if offset >= 4 else 1}
+        assert len(came) == 200 * more.get(scenario, 1)
         assert all(
             list(rows.columns) == [IDENTIFIER, *PORTFOLIO.field_names]
             for rows in production.values()
@@ -128,6 +129,19 @@ def test_a_covariate_shift_brings_other_customers_and_a_concept_drift_the_same_o
     assert drifted.drop(columns=TARGET).equals(stable.drop(columns=TARGET))
     assert 0.1 < (drifted[TARGET] != stable[TARGET]).mean() < 0.3
     assert drifted[TARGET].mean() == pytest.approx(stable[TARGET].mean(), abs=0.04)
+
+
+def test_a_campaign_brings_three_times_as_many_riskier_customers_with_other_outcomes_at_their_bad_rate() -> (
+    None
+):
+    """The demo counts on alarms of drift and of discrimination, and on a level that holds."""
+    stable, shifted, campaign = (
+        day_of_customers(plan(name, rows=2_000), PORTFOLIO, DRAW, 6)
+        for name in ("stable", "covariate-shift", "campaign")
+    )
+    assert len(campaign) == 3 * len(stable)
+    assert campaign["pay_0"].mean() > stable["pay_0"].mean() + 0.2
+    assert campaign[TARGET].mean() == pytest.approx(shifted[TARGET].mean(), abs=0.04)
 
 
 def test_a_broken_schema_lacks_a_column_then_is_sent_again_whole() -> None:
