@@ -13,8 +13,8 @@ from skl2onnx import to_onnx
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from creditrisk_assets.modelling.float32 import float32_floor
 from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.scoring.float32 import float32_floor
 
 FloatArray = NDArray[np.float64]
 

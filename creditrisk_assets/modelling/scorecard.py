@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.tree import DecisionTreeClassifier
 
-from creditrisk_assets.modelling.float32 import float32_floor
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling
+from creditrisk_assets.scoring.float32 import float32_floor
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, Bundle, InputField
+from creditrisk_assets.scoring.float32 import float32_floor
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -313,7 +314,7 @@ class _NumberCounter(_Counter):
         self._smallest = -np.inf if column.minimum is None else column.minimum
         self._largest = np.inf if column.maximum is None else column.maximum
         self._whole_edges = np.floor(np.clip(self._edges, INT32.min, INT32.max)).astype(np.int32)
-        self._small_edges = _round_down(self._edges)
+        self._small_edges = float32_floor(self._edges)
 
     def __call__(self, values: pa.Array) -> ColumnCounts:
         missing = values.null_count
@@ -391,11 +392,3 @@ class _CodeCounter(_Counter):
             bins += bin_counts(self._edges, new_codes)
             new = int(np.count_nonzero(~np.isnan(new_codes)))
         return ColumnCounts(bins, 0, new)
-
-
-def _round_down(edges: FloatArray) -> NDArray[np.float32]:
-    """Largest float32 not above each edge; any float32 compares alike with both."""
-    rounded = edges.astype(np.float32)
-    return np.where(rounded > edges, np.nextafter(rounded, np.float32(-np.inf)), rounded).astype(
-        np.float32
-    )

@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from creditrisk_assets.modelling.decision_graph import build_graphs
-from creditrisk_assets.modelling.float32 import float32_floor
 from creditrisk_assets.modelling.scorecard import PARAMETERS, Scorecard
 from creditrisk_assets.modelling.selection import Candidate
 from creditrisk_assets.modelling.training import Fit, TrainingRows, fit, predict
 from creditrisk_assets.portfolio.contract import Feature
 from creditrisk_assets.scoring.bundle import Scaling, open_session
+from creditrisk_assets.scoring.float32 import float32_floor
 from tests.support.examples import FloatMatrix, logistic, plain_portfolio
 
 WIDTH = 5

@@ -1,4 +1,4 @@
-"""Thresholds in float32, for the graph: scikit-learn splits in float64, the graph in float32."""
+"""Thresholds in float32: scikit-learn splits in float64, and the graph compares in float32."""
 
 import numpy as np
 from numpy.typing import NDArray
