@@ -1,5 +1,6 @@
 """Connections that do not behave, over raw sockets: each is answered or closed, and the others do not notice."""
 
+import asyncio
 import contextlib
 import resource
 import socket
@@ -21,9 +22,19 @@ LARGE = 20_000_000
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Says how long the body was; `/large` has a large answer, `/early` answers before it has read anything."""
+    """Says how long the body was. `/large` has a large answer; `/early` answers before it has read
+    anything; the body of `/late` follows its head after a second, and that of `/broken` never.
+    """
     request = Request(scope, receive)
     response: Response
+    if scope["path"] in ("/late", "/broken"):
+        length = [(b"content-length", b"4")] if scope["path"] == "/broken" else []
+        await send({"type": "http.response.start", "status": 200, "headers": length})
+        if length:
+            raise OSError("the rest cannot be read")
+        await asyncio.sleep(1)
+        await send({"type": "http.response.body", "body": b"late"})
+        return
     if scope["path"] == "/large":
         response = PlainTextResponse("x" * LARGE)
     elif scope["path"] == "/early":
@@ -89,6 +100,36 @@ def test_after_an_answer_the_next_head_is_waited_for_no_longer(port: int, drip: 
         connection.sendall(drip)
         everything(connection)
         assert time.monotonic() - start < IMPATIENT.head_seconds + 1
+
+
+def test_head_and_body_of_an_answer_come_together(port: int) -> None:
+    with connected(port) as connection:
+        for _ in range(20):
+            connection.sendall(GET % b"one")
+            assert connection.recv(10_000).endswith(b'{"path":"/one","bytes":0}')
+
+
+def test_the_head_of_a_stream_does_not_wait_for_its_body(port: int) -> None:
+    with connected(port) as connection:
+        connection.sendall(LAST % b"late")
+        head = connection.recv(10_000)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"late" not in head
+        assert b"late" in everything(connection)
+
+
+def test_an_answer_without_its_body_is_cut_off_after_its_head(port: int) -> None:
+    with connected(port) as connection:
+        connection.sendall(GET % b"broken")
+        answer = everything(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_an_answer_to_head_has_no_body(port: int) -> None:
+    with connected(port) as connection:
+        connection.sendall(b"HEAD /one HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert everything(connection).endswith(b"\r\n\r\n")
 
 
 def test_an_idle_connection_is_closed_after_its_answer(port: int) -> None:
