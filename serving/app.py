@@ -59,7 +59,7 @@ LOOKS_A_POLL = 4
 REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
 
 
-# A function of a `Request` would be behind four more layers, which cost each decision 6 µs.
+# As a function of a `Request` it would be behind four more layers, and the p50 4 % higher.
 class Predict:
     """Decide on one customer. The decision is in the log before the answer is sent."""
 

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
-    RequestResponseCycle,
 )
 
 from creditrisk_assets.settings import ServingSettings
@@ -53,40 +52,15 @@ class _HeadTooLarge(Exception):
     """A request has too many headers, or too long ones."""
 
 
-class _AnswerTransport:
-    """The transport of one answer. The head waits for the first bytes of the body, so that both are
-    one packet: a second call of the system would cost a decision about a tenth of its time. The
-    protocol closes it, at once or gently.
-    """
+class _GentleTransport:
+    """The transport of an answer; the protocol closes it at once or gently."""
 
-    __slots__ = ("_cycle", "_head", "_head_is_written", "_protocol", "is_closing")
+    __slots__ = ("close", "is_closing", "write")
 
-    def __init__(self, cycle: RequestResponseCycle, protocol: "GuardedProtocol") -> None:
-        self._cycle = cycle
-        self._protocol = protocol
-        self._head = b""
-        self._head_is_written = False
-        self.is_closing = protocol.transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        """Write the next bytes."""
-        cycle = self._cycle
-        if cycle.response_started and not self._head_is_written:  # not "100 Continue"
-            self._head_is_written = True
-            # A stream's first bytes may take long, and an answer to HEAD has none.
-            if not (cycle.chunked_encoding or cycle.scope["method"] == "HEAD"):
-                self._head = data
-                return
-        if self._head:
-            data, self._head = self._head + data, b""
-        self._protocol.transport.write(data)
-
-    def close(self) -> None:
-        """Close; an answer that failed after its head is cut off there."""
-        if self._head:
-            self._protocol.transport.write(self._head)
-            self._head = b""
-        self._protocol.close_gently()
+    def __init__(self, transport: asyncio.Transport, protocol: "GuardedProtocol") -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = protocol.close_gently
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -109,6 +83,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer of the first head."""
         super().connection_made(transport)
+        self._gentle: Any = _GentleTransport(transport, self)
         self._head_timer = self.loop.call_later(self._limits.head_seconds, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -171,7 +146,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_timer = None
         super().on_headers_complete()
         if self.cycle is not None:
-            self.cycle.transport = _AnswerTransport(self.cycle, self)  # type: ignore[assignment]
+            self.cycle.transport = self._gentle
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's name and words
         """Refuse bytes that are not HTTP, or a head that is too large."""

@@ -102,13 +102,6 @@ def test_after_an_answer_the_next_head_is_waited_for_no_longer(port: int, drip: 
         assert time.monotonic() - start < IMPATIENT.head_seconds + 1
 
 
-def test_head_and_body_of_an_answer_come_together(port: int) -> None:
-    with connected(port) as connection:
-        for _ in range(20):
-            connection.sendall(GET % b"one")
-            assert connection.recv(10_000).endswith(b'{"path":"/one","bytes":0}')
-
-
 def test_the_head_of_a_stream_does_not_wait_for_its_body(port: int) -> None:
     with connected(port) as connection:
         connection.sendall(LAST % b"late")
