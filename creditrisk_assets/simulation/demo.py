@@ -174,7 +174,14 @@ class _Demo:
         if failed:
             raise DrillFailed(f"{', '.join(failed)}; see {self.ports.dagster_url}")
         landed = {file.day for file in files}
-        return [day for day in self.drill.status().days if day.day in landed]
+        days = [day for day in self.drill.status().days if day.day in landed]
+        figure = "score_psi" if files[0].zone == "production" else "roc_auc"
+        missing = landed - {day.day for day in days if getattr(day, figure) is not None}
+        if missing:
+            raise DrillFailed(
+                f"no {figure} of {', '.join(sorted(missing))}; see {self.ports.dagster_url}"
+            )
+        return days
 
     def _is_drifted(self, day: str) -> bool:
         return day >= self.plan.date(self.plan.onset)

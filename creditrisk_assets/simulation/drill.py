@@ -46,25 +46,18 @@ NO_PICTURES = 0
 """No Evidently reports: they take four fifths of a day's time and are not used in a drill."""
 
 
-RUN_FAILED = " failed"
-
-
 class DrillFailed(RuntimeError):
     """The drill could not run, or an expected event did not happen."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """A failed check or run, its day, and the day on which it appeared."""
+    """A failed check, or a failed run, with its day and the day on which it appeared."""
 
     found_on: str
     what: str
     day: str
-
-    @property
-    def is_run(self) -> bool:
-        """Whether a run failed, and not a check."""
-        return self.what.endswith(RUN_FAILED)
+    is_run: bool
 
 
 @dataclass(frozen=True)
@@ -186,10 +179,13 @@ class Drill:
     def _new_alarms(self, today: str) -> list[Alarm]:
         instance = self.loop.instance
         failures = [
-            (BY_CHECK[evaluation.check].failure, evaluation.partition or "")
+            (BY_CHECK[evaluation.check].failure, evaluation.partition or "", False)
             for evaluation in status.failed_checks(instance)
-        ] + [(run.job + RUN_FAILED, run.day or "") for run in status.failed_runs(instance, 1_000)]
-        old = {(alarm.what, alarm.day) for alarm in self.alarms}
+        ] + [
+            (f"{run.job} failed", run.day or "", True)
+            for run in status.failed_runs(instance, 1_000)
+        ]
+        old = {(alarm.what, alarm.day, alarm.is_run) for alarm in self.alarms}
         return [Alarm(today, *failure) for failure in dict.fromkeys(failures) if failure not in old]
 
 

@@ -52,6 +52,7 @@ def test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_
         "found_on": "2025-01-02",
         "what": "Too many rows of the day are rejected or unreadable",
         "day": "2025-01-02",
+        "is_run": False,
     }
     assert report["actions"] == ["page a human"]
     assert (report["landed"], report["lost"], report["retrains"]) == (400, 0, 0)
