@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import joblib  # type: ignore[import-untyped]
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +34,12 @@ def one_thread() -> Iterator[None]:
     """Waiting OpenMP threads on busy cores made one scikit-learn call take a hundred times as long."""
     with threadpool_limits(limits=1, user_api="openmp"):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cores_are_counted() -> None:
+    """scikit-learn counts the cores by a process of its own at its first fit, which may be in any test."""
+    joblib.cpu_count(only_physical_cores=True)
 
 
 @pytest.fixture(autouse=True)
