@@ -51,9 +51,12 @@ def uci() -> Path:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own settings must not decide what a test sees."""
+    """A developer's own settings must not decide what a test sees. `make` sets DAGSTER_HOME: with it, a
+    test of a store without a folder of its own would use the one in `data/`.
+    """
     for name in list(os.environ):
-        if (
-            name.startswith("CREDITRISK_") and not name.startswith("CREDITRISK_TEST_")
-        ) or name == "MLFLOW_TRACKING_URI":
+        if (name.startswith("CREDITRISK_") and not name.startswith("CREDITRISK_TEST_")) or name in (
+            "MLFLOW_TRACKING_URI",
+            "DAGSTER_HOME",
+        ):
             monkeypatch.delenv(name)

@@ -1,6 +1,7 @@
 """`creditrisk train` and `creditrisk retrain`: a run in the store's own instance, and its reason in the terminal."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from tests.support.places import REPOSITORY
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DAGSTER_HOME", str(REPOSITORY))
+    shutil.copy(REPOSITORY / "dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # drills write into the project's folder
     monkeypatch.setenv("CREDITRISK_DATA_DIR", str(tmp_path / "data"))
     policy = tmp_path / "policy.toml"
     policy.write_text("[reports]\nrows = 0\n")
@@ -69,6 +72,7 @@ def test_a_book_too_small_for_a_first_champion_is_refused_before_anything_is_tra
         expected=1,
     )
     assert "Traceback" not in drilled.output
+    assert (store / "drill").is_dir()
 
 
 def test_train_says_in_three_lines_what_it_made_and_retrain_asks_the_gate(

@@ -21,6 +21,7 @@ def test_days_land_are_scored_and_judged_in_an_object_store(
         policy=policy_of({"reports.rows": 500}),
     )
     assert loop.settings.data_dir.protocol == "s3"
+    assert loop.settings.local_dir.resolve().is_relative_to(tmp_path)
     assert loop.run("train").success
     landed = customers(200, 3)
     broken = landed.astype({"age": "object"})
