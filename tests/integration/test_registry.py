@@ -2,6 +2,7 @@
 
 import multiprocessing
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -21,8 +22,9 @@ def _prepare(folder: str) -> str | None:
 
 def test_several_processes_may_use_a_new_store_at_once(tmp_path: Path) -> None:
     """MLflow alone can leave a broken database when two processes create it together."""
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
-        assert pool.map(_prepare, [str(tmp_path)] * 3) == [None, None, None]
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(3, mp_context=spawn) as pool:
+        assert list(pool.map(_prepare, [str(tmp_path)] * 3)) == [None, None, None]
 
 
 def test_a_champion_is_challenger_no_longer(trained: Loop) -> None:
