@@ -83,7 +83,7 @@ class BundleStore:
             if is_local(folder):
                 _put_local(source, folder)
             else:
-                _put_remote(source, folder)
+                _copy(source, folder)
             self.load(bundle.sha256)
         return BundlePlace(artifact_uri=address(bundle.sha256), bundle_sha256=bundle.sha256)
 
@@ -104,16 +104,14 @@ def _put_local(source: Path, folder: Path) -> None:
     """Write the folder; it gets its final name when it is complete on disk."""
     with scratch_folder(folder.parent / ".new") as scratch:
         copied = scratch / folder.name
-        for name, file in files_below(source).items():
-            with replacing(copied / name) as copy:
-                copy.write(file.read_bytes())
+        _copy(source, copied)
         if folder.exists():
             shutil.rmtree(folder)  # it is incomplete
         copied.rename(folder)
     sync_folder(folder.parent)
 
 
-def _put_remote(source: Path, folder: StoredPath) -> None:
+def _copy(source: Path, folder: StoredPath) -> None:
     """Write the deciding files last: a bundle that has them is complete."""
     for name, file in sorted(files_below(source).items(), key=lambda item: item[0] in DECIDING):
         with replacing(folder / name) as copy:

@@ -7,9 +7,9 @@ deleted in MLflow is registered again (`registry`), and its number never means a
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from creditrisk_assets.scoring.bundle import BundlePlace
+from creditrisk_assets.scoring.bundle import BundlePlace, Document
 from creditrisk_assets.storage import (
     StoredPath,
     files_below,
@@ -25,7 +25,7 @@ class ModelError(RuntimeError):
     """The record of a model is missing or unreadable; the message names the version."""
 
 
-class ModelRecord(BaseModel):
+class ModelRecord(Document):
     """Version of the model.
 
     Attributes:
@@ -35,8 +35,6 @@ class ModelRecord(BaseModel):
         bundle: the bundle.
         fallback: the scorecard of the same rows; None if the bundle is the scorecard.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     version: str
     mlflow_version: str
@@ -85,7 +83,6 @@ class ModelFolders:
             raise ModelError(f"{path} cannot be read: {error}") from error
 
     def find(self, bundle_sha256: str) -> ModelRecord | None:
-        """Find the latest version of a bundle, or None."""
         records = (self.record(str(version)) for version in reversed(self.versions()))
         return next(
             (record for record in records if record.bundle.bundle_sha256 == bundle_sha256), None
@@ -125,7 +122,6 @@ class ModelFolders:
             }
 
     def has_document(self, version: str, name: str) -> bool:
-        """Whether a document exists."""
         path = self.folder(version) / name
         with store_errors(path):
             return path.is_file()
