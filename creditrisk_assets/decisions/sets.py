@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule
-from creditrisk_assets.storage import StoredPath, create_file, put_file
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule, Document
+from creditrisk_assets.storage import StoredPath, create_file, file_sha256, put_file
 
 DECISION_ID = "decision_id"
 REASONS = ("reason_1", "reason_2", "reason_3", "reason_4")
@@ -38,7 +38,7 @@ class NoSuchDecision(DecisionsError):
     """There is no decision with this id."""
 
 
-class DecisionSet(BaseModel):
+class DecisionSet(Document):
     """The document of a set.
 
     Attributes:
@@ -53,8 +53,6 @@ class DecisionSet(BaseModel):
         sha256: over all of the above.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     day: str
     batch_sha256: str
     champion: ChampionRecord
@@ -65,7 +63,6 @@ class DecisionSet(BaseModel):
     sha256: str = ""
 
     def content(self) -> bytes:
-        """The document as bytes."""
         return (self.model_dump_json(indent=2, exclude=self._absent) + "\n").encode()
 
     def digest(self) -> str:
@@ -113,10 +110,7 @@ def answer_columns(
     """A bundle's answers on records, as the stored columns default_probability, score, prediction,
     and reason_1 to reason_4.
     """
-    columns = {
-        name: records.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names
-    }
-    decided = bundle.decide(bundle.raw(columns), rule)
+    decided = bundle.decide(bundle.raw(records), rule)
     codes = pa.array([reason.code for reason in bundle.manifest.reasons])
     reasons = {}
     for place, name in enumerate(REASONS):
@@ -206,7 +200,7 @@ def stored_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecor
     """
     decisions, row = set_and_row(folder, decision_id)
     done = 0
-    for batch in batches(verified_file(folder, decisions), ROWS_AT_ONCE):
+    for batch in stored_batches(folder, decisions):
         if row < done + len(batch):
             return decisions.champion, batch.slice(row - done, 1)
         done += len(batch)
@@ -256,8 +250,7 @@ def verified_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
     """
     path = folder / decisions.day / f"{decisions.name}.parquet"
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # stores' files have readinto
+        found = file_sha256(path)
     except OSError as error:
         raise DecisionsError(f"{path} cannot be read: {error}") from error
     if found != decisions.file_sha256:
@@ -267,10 +260,14 @@ def verified_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
     return path
 
 
-def batches(path: StoredPath, rows: int) -> Iterator[pa.RecordBatch]:
-    """The decisions of a file, in batches of some rows."""
-    with path.open("rb") as file:
-        yield from pq.ParquetFile(file).iter_batches(rows)
+def stored_batches(folder: StoredPath, decisions: DecisionSet) -> Iterator[pa.RecordBatch]:
+    """The decisions of a set, in batches of some rows.
+
+    Raises:
+        DecisionsError: if the file cannot be read or was changed.
+    """
+    with verified_file(folder, decisions).open("rb") as file:
+        yield from pq.ParquetFile(file).iter_batches(ROWS_AT_ONCE)
 
 
 def _read(document: StoredPath) -> DecisionSet:
