@@ -83,12 +83,10 @@ class RegisteredBundle:
 
     @property
     def version(self) -> str:
-        """Its number."""
         return self.record.version
 
     @property
     def bundle_sha256(self) -> str:
-        """The bundle's hash."""
         return self.record.bundle.bundle_sha256
 
     @property
@@ -109,7 +107,6 @@ class RegisteredBundle:
         return address(self.version)
 
     def load(self) -> Bundle:
-        """Load the bundle and check its hash and golden answers."""
         return self.bundles.load(self.bundle_sha256)
 
 

@@ -240,7 +240,6 @@ class Settings(StoreLocation):
 
     @property
     def landing_outcomes(self) -> UPath:
-        """Landing zone of outcomes."""
         return self.data_dir / "landing" / "outcomes"
 
     @property
@@ -260,7 +259,6 @@ class Settings(StoreLocation):
 
     @property
     def ledger(self) -> UPath:
-        """Entries of the promotion ledger."""
         return self.data_dir / "ledger"
 
     @property
@@ -275,7 +273,6 @@ class Settings(StoreLocation):
 
     @property
     def api_folder(self) -> Path:
-        """Folder of the API's own files."""
         return self.api_dir or self.local_dir / "api"
 
     @property
@@ -290,7 +287,6 @@ class Settings(StoreLocation):
 
     @property
     def idempotency_file(self) -> Path:
-        """The index of idempotency keys."""
         return self.api_folder / "idempotency.db"
 
     @property
@@ -305,7 +301,6 @@ class Settings(StoreLocation):
 
     @property
     def api_keys(self) -> Path:
-        """The file of API keys."""
         return self.api_keys_file or self.local_dir / "api-keys.json"
 
     @property
@@ -325,7 +320,6 @@ class Settings(StoreLocation):
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's tracking and registry store."""
         return self.mlflow_tracking_uri or f"sqlite:///{(self.mlflow_dir / 'mlflow.db').resolve()}"
 
 
