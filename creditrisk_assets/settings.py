@@ -49,9 +49,6 @@ def _with_own_modules(value: object) -> object:
 
 
 def _require_codec(codec: Any) -> Any:
-    """Raises:
-    ValueError: if it does not have the methods of `creditrisk_assets.decisions.codec.Codec`.
-    """
     if not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
         raise ValueError("valid: an object with the methods encode and decode")
     return codec

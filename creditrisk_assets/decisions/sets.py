@@ -198,7 +198,16 @@ def stored_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecor
     Raises:
         DecisionsError: if there is no such decision, or its file was changed.
     """
-    decisions, row = set_and_row(folder, decision_id)
+    day, name, row = parse_id(decision_id)
+    document = folder / day / f"{name}.json"
+    if not document.exists():
+        raise NoSuchDecision(f"decision {decision_id}: {document} does not exist")
+    decisions = _read(document)
+    if row >= decisions.rows:
+        raise NoSuchDecision(
+            f"decision {decision_id}: the set has {decisions.rows} rows; valid: 0 to "
+            f"{decisions.rows - 1}"
+        )
     done = 0
     for batch in stored_batches(folder, decisions):
         if row < done + len(batch):
@@ -222,24 +231,6 @@ def parse_id(decision_id: str) -> tuple[str, str, int]:
             "and answers have it"
         )
     return match[1], match[2], int(match[3])
-
-
-def set_and_row(folder: StoredPath, decision_id: str) -> tuple[DecisionSet, int]:
-    """The set of a decision, and its row.
-
-    Raises:
-        DecisionsError: if there is no such decision.
-    """
-    day, name, row = parse_id(decision_id)
-    document = folder / day / f"{name}.json"
-    if not document.exists():
-        raise NoSuchDecision(f"decision {decision_id}: {document} does not exist")
-    found = _read(document)
-    if row >= found.rows:
-        raise NoSuchDecision(
-            f"decision {decision_id}: the set has {found.rows} rows; valid: 0 to {found.rows - 1}"
-        )
-    return found, row
 
 
 def verified_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:

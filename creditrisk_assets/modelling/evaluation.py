@@ -22,7 +22,7 @@ from creditrisk_assets.modelling.metrics import (
     normal_estimate,
     ranking_and_calibration,
 )
-from creditrisk_assets.modelling.rivals import PUBLISHED_DATA, RIVALS
+from creditrisk_assets.modelling.rivals import PUBLISHED_DATA, RIVALS, FitPredict
 from creditrisk_assets.modelling.selection import CANDIDATES, Candidate
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -65,7 +65,7 @@ class Competitor:
     """Recipe in a comparison. `fit_predict` fits on the first rows and gives PDs of the second."""
 
     name: str
-    fit_predict: Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]
+    fit_predict: FitPredict
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,7 @@ def competitors(protocol: str) -> list[Competitor]:
     ]
 
 
-def _recipe(
-    candidates: Sequence[Candidate], seed: int
-) -> Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]:
+def _recipe(candidates: Sequence[Candidate], seed: int) -> FitPredict:
     def fit_predict(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
         return predict(fit(portfolio, rows, candidates, seed), test.features)
 

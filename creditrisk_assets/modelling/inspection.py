@@ -76,11 +76,12 @@ def _importance(
 
 def _profiles(portfolio: Portfolio, fitted: Fit, features: FloatMatrix) -> dict[str, Profile]:
     rows = features[:PROFILE_ROWS]
-    grids = {
-        place: _grid(features[:, place])
-        for place, feature in enumerate(portfolio.features)
-        if feature.monotone and not np.isnan(features[:, place]).all()
-    }
+    points = np.linspace(0, 1, PROFILE_POINTS)
+    grids = {}
+    for place, feature in enumerate(portfolio.features):
+        present = features[~np.isnan(features[:, place]), place]
+        if feature.monotone and len(present):
+            grids[place] = np.unique(np.quantile(present, points, method="nearest"))
     if not grids:
         return {}
     values = [(place, value) for place, grid in grids.items() for value in grid]
@@ -97,11 +98,6 @@ def _profiles(portfolio: Portfolio, fitted: Fit, features: FloatMatrix) -> dict[
         )
         for place, grid in grids.items()
     }
-
-
-def _grid(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    present = values[~np.isnan(values)]
-    return np.unique(np.quantile(present, np.linspace(0, 1, PROFILE_POINTS), method="nearest"))
 
 
 def _pd(fitted: Fit, features: FloatMatrix) -> NDArray[np.float64]:

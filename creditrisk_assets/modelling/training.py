@@ -62,11 +62,7 @@ class TrainingRows:
         return digest.hexdigest()
 
     def require_enough(self, purpose: str) -> None:
-        """Check that there are enough bads and goods to fit on.
-
-        Raises:
-            TrainingError: if there are too few of either.
-        """
+        """Raise `TrainingError` if there are too few bads or goods to fit on."""
         bads = int(self.target.sum())
         if min(bads, len(self.target) - bads) < MINIMUM_BADS:
             raise TrainingError(
@@ -75,11 +71,7 @@ class TrainingRows:
             )
 
     def require_both_classes(self) -> None:
-        """Check that there are held-out rows of both classes.
-
-        Raises:
-            TrainingError: if one is missing.
-        """
+        """Raise `TrainingError` if there are no held-out bads, or no goods."""
         if len(np.unique(self.target)) < 2:
             raise TrainingError(
                 f"{len(self.target)} held-out rows of one class; valid: at least one good and one "

@@ -203,10 +203,7 @@ REASONS = (
 )
 
 PUBLISHED_NAMES = {
-    **{
-        f"x{place}": name
-        for place, name in enumerate(("limit_bal", *PEOPLE, *PAY, *BILL, *PAID), start=1)
-    },
+    **{f"x{place}": name for place, name in enumerate(_COLUMN, start=1)},
     "y": "default_payment_next_month",
 }
 """Columns as the UCI archive names them."""

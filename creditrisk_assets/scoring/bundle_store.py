@@ -30,11 +30,7 @@ BUNDLES = "bundles"
 
 @dataclass(frozen=True)
 class BundleStore:
-    """Bundles below a data folder, on a disk or in an object store.
-
-    Attributes:
-        data_dir: the data folder of the store.
-    """
+    """Bundles below the data folder of a store, on a disk or in an object store."""
 
     data_dir: StoredPath
 
@@ -43,19 +39,11 @@ class BundleStore:
         return self.data_dir / address(sha256)
 
     def load(self, sha256: str) -> Bundle:
-        """Load a bundle; check its hash and its golden answers.
-
-        Raises:
-            BundleError: if a file is missing, the hash differs, or a golden answer differs.
-        """
+        """Load a bundle, as `load_bundle` does."""
         return load_bundle(str(self.folder(sha256)), sha256)
 
     def deciding_files(self, sha256: str) -> dict[str, bytes]:
-        """Read the contents of a bundle's deciding files, by name.
-
-        Raises:
-            BundleError: if a file is missing, or the hash differs.
-        """
+        """Read a bundle's deciding files, as the function of the same name does."""
         return deciding_files(str(self.folder(sha256)), sha256)
 
     def learned_days(self, bundle: Bundle) -> frozenset[str]:

@@ -10,12 +10,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from creditrisk_assets.scoring.bundle import BundlePlace, Document
-from creditrisk_assets.storage import (
-    StoredPath,
-    files_below,
-    replacing,
-    store_errors,
-)
+from creditrisk_assets.storage import StoredPath, files_below, replacing, store_errors
 
 MODELS = "models"
 RECORD = "model.json"
@@ -45,11 +40,7 @@ class ModelRecord(Document):
 
 @dataclass(frozen=True)
 class ModelFolders:
-    """Folders of models below a data folder.
-
-    Attributes:
-        data_dir: the data folder of the store.
-    """
+    """Folders of models below the data folder of a store."""
 
     data_dir: StoredPath
 
