@@ -250,8 +250,9 @@ def impact_by_group(approved: NDArray[np.bool_], groups: Groups) -> list[GroupIm
     """
     impacts = []
     for field, grouping in groups.items():
-        approvals = grouping.part(approved).sizes
-        counts = list(zip(approvals.tolist(), grouping.sizes.tolist(), strict=True))
+        sizes = grouping.sizes
+        approvals = np.bincount(grouping.place, weights=approved, minlength=len(sizes))
+        counts = list(zip(approvals.astype(np.int64).tolist(), sizes.tolist(), strict=True))
         rates = {
             place: accepted / n for place, (accepted, n) in enumerate(counts) if n >= SMALLEST_GROUP
         }
