@@ -71,24 +71,17 @@ class RegistryError(RuntimeError):
 
 @dataclass(frozen=True)
 class RegisteredBundle:
-    """A version of the model, and the store that has its bundle.
-
-    Attributes:
-        record: of the version.
-        bundles: the store of its bundle.
-    """
+    """A version of the model, and the store that has its bundle."""
 
     record: ModelRecord
     bundles: BundleStore
 
     @property
     def version(self) -> str:
-        """Its number."""
         return self.record.version
 
     @property
     def bundle_sha256(self) -> str:
-        """The bundle's hash."""
         return self.record.bundle.bundle_sha256
 
     @property
@@ -109,7 +102,6 @@ class RegisteredBundle:
         return address(self.version)
 
     def load(self) -> Bundle:
-        """Load the bundle and check its hash and golden answers."""
         return self.bundles.load(self.bundle_sha256)
 
 
@@ -225,9 +217,8 @@ class Registry:
         client = self._client()
         mlflow_version = self._registered(self._models.record(number)).record.mlflow_version
         client.set_registered_model_alias(MODEL_NAME, CHAMPION, mlflow_version)
-        if (
-            str(client.get_registered_model(MODEL_NAME).aliases.get(CHALLENGER)) == mlflow_version
-        ):  # MLflow gives a number here
+        challenger = client.get_registered_model(MODEL_NAME).aliases.get(CHALLENGER)
+        if str(challenger) == mlflow_version:  # MLflow gives a number here
             client.delete_registered_model_alias(MODEL_NAME, CHALLENGER)
 
     def set_challenger(self, number: str) -> None:
@@ -303,13 +294,22 @@ class Registry:
     def _log(self, logged: ModelRun) -> tuple[str, str]:
         """Log a run and register its bundle: the number of MLflow's version, and the run."""
         client, bundle, fallback = self._client(), logged.bundle, logged.fallback
-        facts = {"training_fingerprint": bundle.manifest.training.fingerprint, **_environment()}
+        training = bundle.manifest.training
+        facts = {"training_fingerprint": training.fingerprint, **_environment()}
         with mlflow.start_run(
             experiment_id=self._experiment(client),
             run_name=logged.name,
             tags={**facts, **logged.tags},
         ) as run:
-            mlflow.log_params(_parameters(bundle))
+            mlflow.log_params(
+                {
+                    **training.parameters,
+                    "family": training.family,
+                    "kind": training.kind,
+                    "seed": training.seed,
+                    "cut_off": bundle.manifest.cut_off,
+                }
+            )
             mlflow.log_metrics(_metrics(bundle))
             if logged.example:
                 mlflow.log_dict(_input_example(bundle, logged.example), "input_example.json")
@@ -477,17 +477,6 @@ def _restored_environment() -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-def _parameters(bundle: Bundle) -> dict[str, float | int | str]:
-    training = bundle.manifest.training
-    of_the_run: dict[str, float | int | str] = {
-        "family": training.family,
-        "kind": training.kind,
-        "seed": training.seed,
-        "cut_off": bundle.manifest.cut_off,
-    }
-    return {**training.parameters, **of_the_run}
 
 
 def _metrics(bundle: Bundle) -> dict[str, float]:

@@ -49,9 +49,6 @@ def _with_own_modules(value: object) -> object:
 
 
 def _require_codec(codec: Any) -> Any:
-    """Raises:
-    ValueError: if it does not have the methods of `creditrisk_assets.decisions.codec.Codec`.
-    """
     if not all(callable(getattr(codec, name, None)) for name in ("encode", "decode")):
         raise ValueError("valid: an object with the methods encode and decode")
     return codec
@@ -240,7 +237,6 @@ class Settings(StoreLocation):
 
     @property
     def landing_outcomes(self) -> UPath:
-        """Landing zone of outcomes."""
         return self.data_dir / "landing" / "outcomes"
 
     @property
@@ -260,7 +256,6 @@ class Settings(StoreLocation):
 
     @property
     def ledger(self) -> UPath:
-        """Entries of the promotion ledger."""
         return self.data_dir / "ledger"
 
     @property
@@ -275,7 +270,6 @@ class Settings(StoreLocation):
 
     @property
     def api_folder(self) -> Path:
-        """Folder of the API's own files."""
         return self.api_dir or self.local_dir / "api"
 
     @property
@@ -290,7 +284,6 @@ class Settings(StoreLocation):
 
     @property
     def idempotency_file(self) -> Path:
-        """The index of idempotency keys."""
         return self.api_folder / "idempotency.db"
 
     @property
@@ -305,7 +298,6 @@ class Settings(StoreLocation):
 
     @property
     def api_keys(self) -> Path:
-        """The file of API keys."""
         return self.api_keys_file or self.local_dir / "api-keys.json"
 
     @property
@@ -325,7 +317,6 @@ class Settings(StoreLocation):
 
     @property
     def tracking_uri(self) -> str:
-        """MLflow's tracking and registry store."""
         return self.mlflow_tracking_uri or f"sqlite:///{(self.mlflow_dir / 'mlflow.db').resolve()}"
 
 

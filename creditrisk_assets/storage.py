@@ -4,6 +4,7 @@ Every function takes local paths and those of any store that fsspec supports. Th
 files belong in other modules.
 """
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -56,6 +57,16 @@ def store_errors(place: StoredPath) -> Iterator[None]:
         if type(error).__module__.split(".")[0] not in STORE_LIBRARIES:
             raise
         raise OSError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def file_sha256(path: StoredPath) -> str:
+    """SHA-256 of a file, which is read piece by piece.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # stores' files have readinto
 
 
 @contextmanager

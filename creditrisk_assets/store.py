@@ -12,12 +12,7 @@ import uuid
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.storage import (
-    StoredPath,
-    create_file,
-    is_local,
-    store_errors,
-)
+from creditrisk_assets.storage import StoredPath, create_file, is_local, store_errors
 
 FORMAT = 1
 """Version of a store's layout and file formats. A release that changes it documents the

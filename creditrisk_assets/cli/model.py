@@ -244,7 +244,7 @@ def fairness(
     Figures for monitoring; they prove no compliance with any rule.
     """
     from creditrisk_assets.governance.pages import fairness_note
-    from creditrisk_assets.modelling.fairness_report import fairness_report
+    from creditrisk_assets.modelling.proxies import fairness_report
     from creditrisk_assets.scoring.bundle import BundleError
 
     settings = settings_here()

@@ -6,7 +6,6 @@ others. Then the segment is removed. Every step can be repeated after a crash.
 """
 
 import datetime
-import hashlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ from creditrisk_assets.portfolio.columns import arrow_type
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.storage import StoredPath, put_file, scratch_folder
+from creditrisk_assets.storage import StoredPath, file_sha256, put_file, scratch_folder
 
 log = structlog.get_logger()
 
@@ -54,7 +53,6 @@ CONTEXT_COLUMNS = {
     "caller": pa.string(),
     "request_id": pa.string(),
     "trace_id": pa.string(),
-    "idempotency_key": pa.string(),
 }
 """Columns about the request of a decision."""
 
@@ -71,17 +69,7 @@ ANSWER_COLUMNS = {
 
 @dataclass(frozen=True)
 class ApiDecisions:
-    """The places of the API's decisions.
-
-    Attributes:
-        portfolio: of their records.
-        codec: encodes the log's payloads.
-        open_segments: folder of unfinished segments.
-        sealed_segments: folder of finished ones.
-        decisions: folder of all stored decisions.
-        landing: landing zone of customers.
-        scratch: local folder for temporary files.
-    """
+    """The places of the API's decisions, as the settings describe them."""
 
     portfolio: Portfolio
     codec: Codec
@@ -93,7 +81,6 @@ class ApiDecisions:
 
     @classmethod
     def of(cls, settings: Settings) -> "ApiDecisions":
-        """The places that the settings name."""
         return cls(
             portfolio=settings.portfolio,
             codec=settings.decision_log_codec,
@@ -105,7 +92,6 @@ class ApiDecisions:
         )
 
     def index(self, file: Path) -> IdempotencyIndex:
-        """The index of idempotency keys of this log."""
         return IdempotencyIndex(file, self.open_segments, self.codec)
 
 
@@ -188,13 +174,13 @@ def _store_and_land(api: ApiDecisions, path: Path, may_land: bool) -> bool:
         if not document.exists():
             staged = folder / "stored.parquet"
             _write(api.portfolio, segment, staged)
-            header, digest = segment.header, _digest(staged)
+            header = segment.header
             decisions = DecisionSet(
                 day=header.day,
-                batch_sha256=_digest(path),
+                batch_sha256=file_sha256(path),
                 champion=header.champion,
                 rows=segment.rows,
-                file_sha256=digest,
+                file_sha256=file_sha256(staged),
                 segment=header.name,
             )
             store_set(api.decisions, staged, decisions)
@@ -245,15 +231,13 @@ def decision_table(
     ids = [header.decision_id(row) for row in range(first, first + len(records))]
     answers = [record["answer"] for record in records]
     customers = [record["customer"] for record in records]
+    identifiers = [
+        customer.get(portfolio.identifier) or decision_id
+        for customer, decision_id in zip(customers, ids, strict=True)
+    ]
     columns: dict[str, pa.Array] = {
         DECISION_ID: pa.array(ids, pa.string()),
-        portfolio.identifier: pa.array(
-            [
-                customer.get(portfolio.identifier) or decision_id
-                for customer, decision_id in zip(customers, ids, strict=True)
-            ],
-            pa.string(),
-        ),
+        portfolio.identifier: pa.array(identifiers, pa.string()),
     }
     for field in portfolio.fields:
         columns[field.name] = pa.array(
@@ -268,17 +252,8 @@ def decision_table(
         ]
         columns[name] = pa.array(codes, pa.string())
     for name, kind in CONTEXT_COLUMNS.items():
-        columns[name] = pa.array([_context(record, name) for record in records], kind)
+        columns[name] = pa.array([record.get(name) for record in records], kind)
+    keys = [record.get("idempotency", {}).get("key") for record in records]
+    columns["idempotency_key"] = pa.array(keys, pa.string())
     columns[ANSWER] = pa.array([to_json(answer).decode() for answer in answers], pa.string())
     return pa.table(columns)
-
-
-def _context(record: dict[str, Any], name: str) -> Any:
-    if name == "idempotency_key":
-        return record.get("idempotency", {}).get("key")
-    return record.get(name)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,12 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from creditrisk_assets.decisions.sets import (
-    ROWS_AT_ONCE,
-    DecisionSet,
-    batches,
-    verified_file,
-)
+from creditrisk_assets.decisions.sets import DecisionSet, stored_batches
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.portfolio.encoding import raw_matrix
 from creditrisk_assets.storage import StoredPath
@@ -70,7 +65,7 @@ def _first_decisions(
     own = [portfolio.identifier, *portfolio.field_names]
     parts = []
     for decisions in sets:
-        for batch in batches(verified_file(folder, decisions), ROWS_AT_ONCE):
+        for batch in stored_batches(folder, decisions):
             # An earlier contract with fewer fields had other records.
             if set(own) <= set(batch.schema.names):
                 rows = batch.to_pandas()

@@ -159,7 +159,6 @@ class IdempotencyIndex:
             ).rowcount
 
     def close(self) -> None:
-        """Close the file."""
         self._connection.close()
 
     def _stored_answer(self, caller: str, key: str) -> StoredAnswer | None:

@@ -28,11 +28,11 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from creditrisk_assets.decisions.codec import Codec
-from creditrisk_assets.scoring.bundle import ChampionRecord
+from creditrisk_assets.scoring.bundle import ChampionRecord, Document
 from creditrisk_assets.storage import sync_folder
 
 SUFFIX = ".log"
@@ -50,7 +50,7 @@ class DecisionLogError(RuntimeError):
     """A segment cannot be written or read; the message names it and the cause."""
 
 
-class SegmentHeader(BaseModel):
+class SegmentHeader(Document):
     """The header of a segment.
 
     Attributes:
@@ -61,8 +61,6 @@ class SegmentHeader(BaseModel):
         degraded: True if the fallback scorecard decided.
         keyed: True if its decisions may have idempotency keys.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: int = 1
     name: str
@@ -99,7 +97,7 @@ class SegmentWriter:
         self.rows = 0
         self.broken = False
         self._codec = codec
-        self._size = 0
+        self.size = 0
         self._length = 0
         self.path = folder / f"{header.day}-{header.name}{SUFFIX}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,30 +129,25 @@ class SegmentWriter:
         self._write(b"\n".join(lines))
         self.rows += len(lines)
 
-    @property
-    def size(self) -> int:
-        """Bytes of its frames."""
-        return self._size
-
     def close(self) -> None:
         """Close the file, so that any process may seal it."""
-        if self._length > self._size and not self.broken:
+        if self._length > self.size and not self.broken:
             with suppress(OSError):  # sealing cuts the zeros, too
                 self._cut()
         os.close(self._file)
 
     def _write(self, payload: bytes) -> None:
         frame = make_frame(self._codec.encode(payload))
-        end = self._size + len(frame)
+        end = self.size + len(frame)
         try:
-            self._put(frame, self._size)
+            self._put(frame, self.size)
             if end > self._length:
                 self._preallocate(end)
             os.fdatasync(self._file)
         except OSError:
             self._undo_write()
             raise
-        self._size = end
+        self.size = end
 
     def _preallocate(self, end: int) -> None:
         """Write zeros after the last frame, if there is space for them."""
@@ -172,8 +165,8 @@ class SegmentWriter:
             done += os.pwrite(self._file, memoryview(content)[done:], place + done)
 
     def _cut(self) -> None:
-        os.ftruncate(self._file, self._size)
-        self._length = self._size
+        os.ftruncate(self._file, self.size)
+        self._length = self.size
         os.fsync(self._file)
 
     def _undo_write(self) -> None:
@@ -218,7 +211,6 @@ class Segment:
                 yield from lines_of(self.codec.decode(payload))
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """The decisions."""
         return (from_json(line) for line in self.lines())
 
 

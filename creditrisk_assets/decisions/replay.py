@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from creditrisk_assets.decisions.sets import (
     DECISION_ID,
     REASONS,
-    ROWS_AT_ONCE,
     DecisionsError,
     DecisionSet,
     answer_columns,
-    batches,
     days_with_decisions,
     sets_of,
-    verified_file,
+    stored_batches,
 )
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, DecisionRule
 from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -76,7 +74,7 @@ def replay_set(
     rows = different = 0
     try:
         bundle = bundles.load(decisions.champion.bundle_sha256)
-        for batch in batches(verified_file(folder, decisions), ROWS_AT_ONCE):
+        for batch in stored_batches(folder, decisions):
             part = batch.take(pa.array(sample(len(batch)))) if sample else batch
             found = list(_differences(bundle, decisions.champion.rule, part))
             differences += found[: SHOWN - len(differences)]
@@ -108,11 +106,9 @@ def replay_sample(folder: StoredPath, bundles: BundleStore, seed: int) -> list[R
     """
     rng = np.random.default_rng(seed)
     days = days_with_decisions(folder)
-    chosen = (
-        sorted(rng.choice(days, min(SAMPLED_SETS, len(days)), replace=False).tolist())
-        if days
-        else []
-    )
+    if not days:
+        return []
+    chosen = sorted(rng.choice(days, min(SAMPLED_SETS, len(days)), replace=False).tolist())
 
     def rows_of(rows: int) -> NDArray[np.int64]:
         return np.sort(rng.choice(rows, min(SAMPLED_ROWS, rows), replace=False)).astype(np.int64)

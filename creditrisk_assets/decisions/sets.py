@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule
-from creditrisk_assets.storage import StoredPath, create_file, put_file
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule, Document
+from creditrisk_assets.storage import StoredPath, create_file, file_sha256, put_file
 
 DECISION_ID = "decision_id"
 REASONS = ("reason_1", "reason_2", "reason_3", "reason_4")
@@ -38,7 +38,7 @@ class NoSuchDecision(DecisionsError):
     """There is no decision with this id."""
 
 
-class DecisionSet(BaseModel):
+class DecisionSet(Document):
     """The document of a set.
 
     Attributes:
@@ -53,8 +53,6 @@ class DecisionSet(BaseModel):
         sha256: over all of the above.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     day: str
     batch_sha256: str
     champion: ChampionRecord
@@ -65,7 +63,6 @@ class DecisionSet(BaseModel):
     sha256: str = ""
 
     def content(self) -> bytes:
-        """The document as bytes."""
         return (self.model_dump_json(indent=2, exclude=self._absent) + "\n").encode()
 
     def digest(self) -> str:
@@ -113,10 +110,7 @@ def answer_columns(
     """A bundle's answers on records, as the stored columns default_probability, score, prediction,
     and reason_1 to reason_4.
     """
-    columns = {
-        name: records.column(name).to_numpy(zero_copy_only=False) for name in bundle.input_names
-    }
-    decided = bundle.decide(bundle.raw(columns), rule)
+    decided = bundle.decide(bundle.raw(records), rule)
     codes = pa.array([reason.code for reason in bundle.manifest.reasons])
     reasons = {}
     for place, name in enumerate(REASONS):
@@ -204,9 +198,18 @@ def stored_decision(folder: StoredPath, decision_id: str) -> tuple[ChampionRecor
     Raises:
         DecisionsError: if there is no such decision, or its file was changed.
     """
-    decisions, row = set_and_row(folder, decision_id)
+    day, name, row = parse_id(decision_id)
+    document = folder / day / f"{name}.json"
+    if not document.exists():
+        raise NoSuchDecision(f"decision {decision_id}: {document} does not exist")
+    decisions = _read(document)
+    if row >= decisions.rows:
+        raise NoSuchDecision(
+            f"decision {decision_id}: the set has {decisions.rows} rows; valid: 0 to "
+            f"{decisions.rows - 1}"
+        )
     done = 0
-    for batch in batches(verified_file(folder, decisions), ROWS_AT_ONCE):
+    for batch in stored_batches(folder, decisions):
         if row < done + len(batch):
             return decisions.champion, batch.slice(row - done, 1)
         done += len(batch)
@@ -230,24 +233,6 @@ def parse_id(decision_id: str) -> tuple[str, str, int]:
     return match[1], match[2], int(match[3])
 
 
-def set_and_row(folder: StoredPath, decision_id: str) -> tuple[DecisionSet, int]:
-    """The set of a decision, and its row.
-
-    Raises:
-        DecisionsError: if there is no such decision.
-    """
-    day, name, row = parse_id(decision_id)
-    document = folder / day / f"{name}.json"
-    if not document.exists():
-        raise NoSuchDecision(f"decision {decision_id}: {document} does not exist")
-    found = _read(document)
-    if row >= found.rows:
-        raise NoSuchDecision(
-            f"decision {decision_id}: the set has {found.rows} rows; valid: 0 to {found.rows - 1}"
-        )
-    return found, row
-
-
 def verified_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
     """The Parquet file of a set, after a check of its SHA-256.
 
@@ -256,8 +241,7 @@ def verified_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
     """
     path = folder / decisions.day / f"{decisions.name}.parquet"
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # stores' files have readinto
+        found = file_sha256(path)
     except OSError as error:
         raise DecisionsError(f"{path} cannot be read: {error}") from error
     if found != decisions.file_sha256:
@@ -267,10 +251,14 @@ def verified_file(folder: StoredPath, decisions: DecisionSet) -> StoredPath:
     return path
 
 
-def batches(path: StoredPath, rows: int) -> Iterator[pa.RecordBatch]:
-    """The decisions of a file, in batches of some rows."""
-    with path.open("rb") as file:
-        yield from pq.ParquetFile(file).iter_batches(rows)
+def stored_batches(folder: StoredPath, decisions: DecisionSet) -> Iterator[pa.RecordBatch]:
+    """The decisions of a set, in batches of some rows.
+
+    Raises:
+        DecisionsError: if the file cannot be read or was changed.
+    """
+    with verified_file(folder, decisions).open("rb") as file:
+        yield from pq.ParquetFile(file).iter_batches(ROWS_AT_ONCE)
 
 
 def _read(document: StoredPath) -> DecisionSet:

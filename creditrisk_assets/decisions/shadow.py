@@ -13,12 +13,10 @@ import structlog
 from numpy.typing import NDArray
 
 from creditrisk_assets.decisions.sets import (
-    ROWS_AT_ONCE,
     DecisionSet,
-    batches,
     days_with_decisions,
     sets_of,
-    verified_file,
+    stored_batches,
 )
 from creditrisk_assets.scoring.bundle import Bundle
 from creditrisk_assets.storage import StoredPath
@@ -71,7 +69,7 @@ def shadow_scores(
     """
     days, champions, challengers, rows = set(), [], [], 0
     for decided in _sets(decisions, last_days, champion_version):
-        for batch in batches(verified_file(decisions, decided), ROWS_AT_ONCE):
+        for batch in stored_batches(decisions, decided):
             if not set(challenger.input_names) <= set(batch.schema.names):
                 break  # records of an earlier contract
             answered, scored = batch["default_probability"].to_numpy(), _scores(challenger, batch)
@@ -99,11 +97,8 @@ def _sets(decisions: StoredPath, last_days: int, champion_version: str) -> Itera
 
 def _scores(challenger: Bundle, records: pa.RecordBatch) -> FloatArray:
     """PDs of the challenger; NaN for all records if it fails."""
-    columns = {
-        name: records.column(name).to_numpy(zero_copy_only=False) for name in challenger.input_names
-    }
     try:
-        return challenger.score(challenger.raw(columns)).default_probability
+        return challenger.score(challenger.raw(records)).default_probability
     except Exception as error:  # a bundle may raise anything; the gate counts the failures
         log.error("shadow_not_scored", error=f"{type(error).__name__}: {error}")
         return np.full(len(records), np.nan)

@@ -18,7 +18,6 @@ log = structlog.get_logger()
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-
 PROBE_BYTES = 1 << 16
 """With less free space than this, some dozens of decisions, the log counts as unwritable."""
 
@@ -130,26 +129,24 @@ class DecisionLog:
         too; check the free space, and after a problem retry a write before the next request.
         """
         with self._writing:
-            self._maintain()
-
-    def _maintain(self) -> None:
-        if self._segment is not None and self._segment.header.name == self._finished:
-            self.close()  # nothing more has been planned for it for at least a second
-        elif self._segment is not None and time.monotonic() - self._begun > self._segment_seconds:
-            self._finished = self._segment.header.name
-        if self.problem is not None:
-            probe = self._folder / f"{new_name()}.probe"
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                probe.write_bytes(bytes(PROBE_BYTES))
-                self.problem = None
-                log.info("decision_log_writable")
-            except OSError as error:
-                self._unwritable(error)
-            finally:
-                probe.unlink(missing_ok=True)
-        elif self._free_bytes() < PROBE_BYTES:
-            self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            segment = self._segment
+            if segment is not None and segment.header.name == self._finished:
+                self.close()  # nothing more has been planned for it for at least a second
+            elif segment is not None and time.monotonic() - self._begun > self._segment_seconds:
+                self._finished = segment.header.name
+            if self.problem is not None:
+                probe = self._folder / f"{new_name()}.probe"
+                try:
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    probe.write_bytes(bytes(PROBE_BYTES))
+                    self.problem = None
+                    log.info("decision_log_writable")
+                except OSError as error:
+                    self._unwritable(error)
+                finally:
+                    probe.unlink(missing_ok=True)
+            elif self._free_bytes() < PROBE_BYTES:
+                self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def release_segment(self) -> None:
         """Close the segment so that other processes may seal it; the next plan starts a new one."""
@@ -158,7 +155,6 @@ class DecisionLog:
         self.close()
 
     def close(self) -> None:
-        """Finish the segment."""
         if self._segment is not None:
             self._segment.close()
             self._segment = None

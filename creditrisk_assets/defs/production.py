@@ -25,7 +25,7 @@ from creditrisk_assets.monitoring.day_records import BatchRecord, ScoresRecord
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
-from creditrisk_assets.storage import put_file, scratch_folder
+from creditrisk_assets.storage import file_sha256, put_file, scratch_folder
 
 if TYPE_CHECKING:
     from creditrisk_assets.decisions.sets import DecisionSet
@@ -81,7 +81,7 @@ def production_batch(
             metadata=_accounting(
                 ingested, _write_quarantine(ingested, settings, day, "production_batch")
             ),
-            data_version=dg.DataVersion(_file_digest(ingested.accepted_file)),
+            data_version=dg.DataVersion(file_sha256(ingested.accepted_file)),
         )
     yield from _checks(ingested, settings, day, "production_batch")
 
@@ -114,7 +114,7 @@ def production_scores(
     bundle.require_fits(settings.portfolio)
     day = context.partition_key
     with scratch_folder(settings.scratch) as folder, production_batch.opened() as accepted:
-        batch_sha256 = _file_digest(production_batch.path)
+        batch_sha256 = file_sha256(production_batch.path)
         name = sets.set_name(day, batch_sha256, in_force)
         scored = folder / "scored.parquet"
         rows = _decide(accepted, scored, day, name, bundle, in_force)
@@ -125,7 +125,7 @@ def production_scores(
             batch_sha256=batch_sha256,
             champion=in_force,
             rows=rows,
-            file_sha256=_file_digest(scored),
+            file_sha256=file_sha256(scored),
         )
         new_set = sets.store_set(
             settings.decisions, Path(shutil.copyfile(scored, folder / "stored.parquet")), scoring
@@ -156,7 +156,7 @@ def production_scores(
                 "decided_by": table(pd.DataFrame(made_by)),
                 "latest_scoring": latest,
                 "decision_set": name,
-                "decisions_sha256": (digest := _file_digest(record.path)),
+                "decisions_sha256": (digest := file_sha256(record.path)),
                 **means,
             },
             data_version=dg.DataVersion(digest),
@@ -406,8 +406,3 @@ def _checks(
         unreadable_files=unreadable or "none",
         problems=_first_rejected(ingested),
     )
-
-
-def _file_digest(path: UPath | Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # stores' files have readinto

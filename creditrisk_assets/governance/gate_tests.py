@@ -333,9 +333,7 @@ def fairness_holds(comparison: Comparison, limits: GateLimits) -> GateTest:
     )
     under = {name for name, ratio in new.items() if not ratio >= floor and old[name] >= floor}
     significant = (
-        fields_surely_below(comparison.target, comparison.challenger, comparison.groups, floor)
-        if under
-        else set()
+        fields_surely_below(comparison.challenger, comparison.groups, floor) if under else set()
     )
     fallen = sorted(name for name in under if name in significant or math.isnan(new[name]))
     ratios = ", ".join(

@@ -12,7 +12,7 @@ from pydantic import ImportString, TypeAdapter
 
 from creditrisk_assets.landing.ingestion import ValidatedRows, validate_files
 from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.storage import store_errors, zone_path
+from creditrisk_assets.storage import file_sha256, store_errors, zone_path
 
 SIMULATED_SOURCE = "simulated"
 """Prefix of the source of a simulated history."""
@@ -59,8 +59,7 @@ def read_history(raw_data: str, portfolio: Portfolio) -> History:
                 f"{raw_data!r} is no file; valid: a CSV or Parquet file of customers, or "
                 "'simulated'"
             )
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        sha256 = file_sha256(path)
     columns = [*portfolio.fields, portfolio.target_field]
     rows = validate_files([path], portfolio, columns, may_lack_identifier=True)
     return History(rows, f"file {path.name}", sha256)

@@ -19,6 +19,7 @@ from upath import UPath
 
 from creditrisk_assets.storage import (
     StoredPath,
+    file_sha256,
     is_local,
     replacing,
     store_errors,
@@ -230,8 +231,8 @@ def content_digest(paths: Sequence[StoredPath]) -> str:
     """
     digest = hashlib.sha256()
     for path in paths:
-        with store_errors(path), path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        with store_errors(path):
+            content = file_sha256(path)
         digest.update(f"{path.name}\0{content}\n".encode())
     return digest.hexdigest()
 

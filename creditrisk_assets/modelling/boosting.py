@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import ndonnx
 import numpy as np
@@ -35,15 +35,12 @@ PARAMETERS: dict[str, float | int] = {
 alternatives that were tried.
 """
 
-
 SHALLOW_PARAMETERS = PARAMETERS | {"max_leaf_nodes": 4, "max_iter": 120}
 
 
 @dataclass(frozen=True)
 class BoostedTrees:
     """Fitted classifier. Its raw log-odds are float32 sums over trees."""
-
-    family: ClassVar[str] = "boosted_trees"
 
     classifier: HistGradientBoostingClassifier
     parameters: Mapping[str, float | int]
@@ -123,7 +120,6 @@ class BoostedTrees:
         return ndonnx.astype(ndonnx.reshape(ndonnx.asarray(sums), (-1,)), ndonnx.float64)
 
     def skops_object(self) -> HistGradientBoostingClassifier:
-        """Model to store by `skops`."""
         return self.classifier
 
 

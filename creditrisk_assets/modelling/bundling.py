@@ -104,11 +104,7 @@ def make_bundle(
         TrainingError: if the rows cannot carry a model, or the graph does not give scikit-learn's
             answers.
     """
-    if len(np.unique(held_out.target)) < 2:
-        raise TrainingError(
-            f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one "
-            "bad"
-        )
+    held_out.require_both_classes()
     fitted = fit_best(
         portfolio, rows, cross_fit_candidates(portfolio, rows) if fits is None else fits
     )

@@ -61,13 +61,11 @@ def history_set(history: pd.DataFrame, portfolio: Portfolio) -> LearningSet:
         history: from `with_features`.
         portfolio: defines the columns.
     """
-    held_out = history[HELD_OUT_COLUMN]
-    return LearningSet(
-        fit=training_rows(history[~held_out], portfolio, 1),
-        held_out=training_rows(history[held_out], portfolio, 1),
-        production_days=[],
-        held_out_origin=f"{int(held_out.sum()):,} held-out rows of the history",
-    )
+    is_reserved = history[HELD_OUT_COLUMN]
+    fit = training_rows(history[~is_reserved], portfolio)
+    held_out = training_rows(history[is_reserved], portfolio)
+    origin = f"{len(held_out.target):,} held-out rows of the history"
+    return LearningSet(fit, held_out, [], origin)
 
 
 def candidate_set(
@@ -93,24 +91,23 @@ def candidate_set(
     matured = _matured(batches, outcomes, portfolio)
     if not matured:
         return history_set(history, portfolio)
-    production = {day: with_features(rows, portfolio) for day, rows in matured.items()}
-    latest_days = sorted(production)[-evaluation_days:]
-    evaluation = pd.concat([production[day] for day in latest_days], ignore_index=True)
+    production = [with_features(rows, portfolio) for rows in matured.values()]
+    evaluation = pd.concat(production[-evaluation_days:])
     evaluation = evaluation[evaluation[HELD_OUT_COLUMN]].drop_duplicates(
-        portfolio.identifier, keep="last", ignore_index=True
+        portfolio.identifier, keep="last"
     )
-    learning = pd.concat([production[day] for day in sorted(production)], ignore_index=True)
+    learning = pd.concat(production)
     learning = learning[~learning[HELD_OUT_COLUMN]]
-    old = training_rows(history[~history[HELD_OUT_COLUMN]], portfolio, 1)
+    old = training_rows(history[~history[HELD_OUT_COLUMN]], portfolio)
     weight = int(
         np.clip(round(len(old.target) / max(len(learning), 1)), 1, PRODUCTION_WEIGHT_LIMIT)
     )
+    days = list(matured)
     return LearningSet(
         fit=_concatenate(old, training_rows(learning, portfolio, weight)),
-        held_out=training_rows(evaluation, portfolio, 1),
-        production_days=sorted(production),
-        held_out_origin=f"{len(evaluation):,} held-out matured rows of {latest_days[0]} to "
-        f"{latest_days[-1]}",
+        held_out=training_rows(evaluation, portfolio),
+        production_days=days,
+        held_out_origin=_origin(len(evaluation), days[-evaluation_days:]),
     )
 
 
@@ -140,33 +137,33 @@ def recalibration_set(
     """
     champion.require_fits(portfolio)
     matured = _matured(batches, outcomes, portfolio)
-    days = [day for day in sorted(matured) if day >= since]
+    days = [day for day in matured if day >= since]
     if not days:
         latest = f"a day up to {max(matured)}" if matured else "none yet, wait for outcomes"
         raise TrainingError(
             f"no outcome of a customer of {since} or later has arrived; valid: {latest}"
         )
-    customers = pd.concat([matured[day] for day in days], ignore_index=True)
-    customers = with_features(
-        customers.drop_duplicates(portfolio.identifier, keep="last", ignore_index=True), portfolio
+    customers = pd.concat([matured[day] for day in days]).drop_duplicates(
+        portfolio.identifier, keep="last", ignore_index=True
     )
+    customers = with_features(customers, portfolio)
     fit, held_out = (
-        replace(training_rows(part, portfolio, 1), raw=champion.raw(part))
+        replace(training_rows(part, portfolio), raw=champion.raw(part))
         for part in (customers[~customers[HELD_OUT_COLUMN]], customers[customers[HELD_OUT_COLUMN]])
     )
-    return LearningSet(
-        fit=fit,
-        held_out=held_out,
-        production_days=days,
-        held_out_origin=f"{len(held_out.target):,} held-out matured rows of {days[0]} to "
-        f"{days[-1]}",
-    )
+    return LearningSet(fit, held_out, days, _origin(len(held_out.target), days))
+
+
+def _origin(rows: int, days: list[str]) -> str:
+    return f"{rows:,} held-out matured rows of {days[0]} to {days[-1]}"
 
 
 def _matured(
     batches: Mapping[str, pd.DataFrame], outcomes: Mapping[str, pd.DataFrame], portfolio: Portfolio
 ) -> dict[str, pd.DataFrame]:
-    """Matured customers of each day that has any, with the latest version of their outcome."""
+    """Matured customers of each day that has any, with the latest version of their outcome, in the
+    order of the days.
+    """
     matured = {
         day: batches[day].merge(
             current_versions(outcomes[day], portfolio.identifier).drop(columns=VERSION),
@@ -179,7 +176,7 @@ def _matured(
     return {day: rows for day, rows in matured.items() if len(rows)}
 
 
-def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int) -> TrainingRows:
+def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int = 1) -> TrainingRows:
     """Convert a frame from `with_features` to training rows."""
     return TrainingRows(
         raw=raw_matrix(frame, portfolio.fields),
@@ -190,9 +187,7 @@ def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int) -> Tra
 
 
 def _concatenate(first: TrainingRows, second: TrainingRows) -> TrainingRows:
+    names = ("raw", "features", "target", "weight")
     return TrainingRows(
-        raw=np.concatenate([first.raw, second.raw]),
-        features=np.concatenate([first.features, second.features]),
-        target=np.concatenate([first.target, second.target]),
-        weight=np.concatenate([first.weight, second.weight]),
+        *(np.concatenate([getattr(first, name), getattr(second, name)]) for name in names)
     )

@@ -23,8 +23,6 @@ from creditrisk_assets.modelling.reasons import explain
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Calibration, Scaling, open_session
 
-EULER = math.e
-
 SLOPE, INTERCEPT = "calibration_slope", "calibration_intercept"
 """Initializers of both graphs: the calibration, which can be replaced on its own."""
 
@@ -87,6 +85,9 @@ class Graphs:
     reasons: bytes
 
 
+# Otherwise each constant, of which a scorecard has hundreds, is evaluated in a session of its own:
+# the same graph, slower.
+@value_prop_backend(ValuePropBackend.REFERENCE)
 def build_graphs(
     portfolio: Portfolio, model: Model, calibration: Calibration, scaling: Scaling
 ) -> Graphs:
@@ -98,15 +99,6 @@ def build_graphs(
 
     Slope and intercept are the initializers `SLOPE` and `INTERCEPT` of both graphs.
     """
-    # Otherwise each constant, of which a scorecard has hundreds, is evaluated in a session of its
-    # own: the same graph, slower.
-    with value_prop_backend(ValuePropBackend.REFERENCE):
-        return _build(portfolio, model, calibration, scaling)
-
-
-def _build(
-    portfolio: Portfolio, model: Model, calibration: Calibration, scaling: Scaling
-) -> Graphs:
     slope, intercept = (ndonnx.argument(shape=(), dtype=ndonnx.float64) for _ in range(2))
     line = {SLOPE: slope, INTERCEPT: intercept}
 
@@ -115,7 +107,7 @@ def _build(
         return model.in_graph(features) * slope + intercept
 
     def answers(values: ndonnx.Array) -> dict[str, ndonnx.Array]:
-        euler = ndonnx.asarray(EULER, dtype=ndonnx.float64)
+        euler = ndonnx.asarray(math.e, dtype=ndonnx.float64)
         probability = 1.0 / (1.0 + ndonnx.pow(euler, -values))
         score = scaling.offset - scaling.factor * values
         return {"default_probability": probability, "score": score}
@@ -158,7 +150,6 @@ def recalibrate_graph(graph: bytes, calibration: Calibration) -> bytes:
 
 
 def _calibration_initializers(model: ModelProto) -> list[TensorProto]:
-    """Find the initializers `SLOPE` and `INTERCEPT`."""
     found = {initializer.name: initializer for initializer in model.graph.initializer}
     return [found[SLOPE], found[INTERCEPT]]
 

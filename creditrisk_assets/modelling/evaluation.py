@@ -22,7 +22,7 @@ from creditrisk_assets.modelling.metrics import (
     normal_estimate,
     ranking_and_calibration,
 )
-from creditrisk_assets.modelling.rivals import PUBLISHED_DATA, RIVALS
+from creditrisk_assets.modelling.rivals import PUBLISHED_DATA, RIVALS, FitPredict
 from creditrisk_assets.modelling.selection import CANDIDATES, Candidate
 from creditrisk_assets.modelling.training import TrainingRows, fit, predict
 from creditrisk_assets.portfolio.contract import Portfolio
@@ -65,7 +65,7 @@ class Competitor:
     """Recipe in a comparison. `fit_predict` fits on the first rows and gives PDs of the second."""
 
     name: str
-    fit_predict: Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]
+    fit_predict: FitPredict
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,15 @@ def three_by_three(target: IntArray) -> list[Split]:
 
 def limitiq(target: IntArray) -> list[Split]:
     """60 % training, 20 % validation (unused), 20 % test; stratified, seed 42."""
-    train, rest = _split(np.arange(len(target)), target, 0.4)
-    return [Split(train, _split(rest, target[rest], 0.5)[1])]
+    places = np.arange(len(target))
+    train, rest = train_test_split(places, test_size=0.4, random_state=42, stratify=target)
+    _, test = train_test_split(rest, test_size=0.5, random_state=42, stratify=target[rest])
+    return [Split(train, test)]
 
 
 def skorecard(target: IntArray) -> list[Split]:
     """75 % training, 25 % test; seed 42, not stratified."""
     return [Split(*train_test_split(np.arange(len(target)), test_size=0.25, random_state=42))]
-
-
-def _split(places: IntArray, target: IntArray, share: float) -> tuple[IntArray, IntArray]:
-    first, second = train_test_split(places, test_size=share, random_state=42, stratify=target)
-    return first, second
 
 
 PROTOCOLS = {
@@ -142,9 +139,7 @@ def competitors(protocol: str) -> list[Competitor]:
     ]
 
 
-def _recipe(
-    candidates: Sequence[Candidate], seed: int
-) -> Callable[[Portfolio, TrainingRows, TrainingRows], FloatArray]:
+def _recipe(candidates: Sequence[Candidate], seed: int) -> FitPredict:
     def fit_predict(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
         return predict(fit(portfolio, rows, candidates, seed), test.features)
 
@@ -177,9 +172,7 @@ def evaluate(
     """
     frame = with_features(customers, portfolio)
     parts = [
-        tuple(
-            training_rows(frame.iloc[places], portfolio, 1) for places in (split.train, split.test)
-        )
+        tuple(training_rows(frame.iloc[places], portfolio) for places in (split.train, split.test))
         for split in splits(frame[portfolio.target].to_numpy(dtype=np.int64))
     ]
     targets = [test.target for _, test in parts]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from creditrisk_assets.modelling.metrics import Z95
 from creditrisk_assets.portfolio.contract import Field, Portfolio
 from creditrisk_assets.scoring.bundle import Scores
 
@@ -29,7 +30,6 @@ SMALLEST_GROUP = 100
 is 17 points wide.
 """
 
-NORMAL_95 = 1.959964
 BANDS = 4
 """A protected number without bands of its own is cut at the quartiles of the rows at hand."""
 
@@ -50,7 +50,6 @@ class Grouping:
         return cls(tuple(distinct.tolist()), place.astype(np.int64))
 
     def part(self, rows: NDArray[np.bool_] | IntArray) -> "Grouping":
-        """Grouping of selected rows."""
         return Grouping(self.names, self.place[rows])
 
     @property
@@ -145,27 +144,18 @@ def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
 
 def lowest_ratios(scores: Scores, groups: Groups) -> dict[str, float]:
     """Smallest adverse-impact ratio of each field with at least two judged groups."""
-    lowest = {}
-    for field, grouping in groups.items():
-        judged = grouping.sizes >= SMALLEST_GROUP
-        if judged.sum() > 1:
-            approved = np.bincount(
-                grouping.place, weights=scores.prediction == 0, minlength=len(judged)
-            )
-            rates = approved[judged] / grouping.sizes[judged]
-            lowest[field] = float(rates.min() / rates.max()) if rates.max() > 0 else 1.0
-    return lowest
+    ratios: dict[str, list[float]] = {}
+    for impact in impact_by_group(scores.prediction == 0, groups):
+        ratios.setdefault(impact.field, []).append(impact.ratio)
+    return {field: min(found) for field, found in ratios.items() if len(found) > 1}
 
 
-def fields_surely_below(target: IntArray, scores: Scores, groups: Groups, line: float) -> set[str]:
+def fields_surely_below(scores: Scores, groups: Groups, line: float) -> set[str]:
     """Fields with a judged group whose adverse-impact ratio is below a line with its whole
     interval.
     """
-    return {
-        figures.field
-        for figures in fairness_by_group(target, scores, groups)
-        if any(group.judged and group.impact_ratio_high < line for group in figures.groups)
-    }
+    impacts = impact_by_group(scores.prediction == 0, groups)
+    return {impact.field for impact in impacts if impact.high < line}
 
 
 def fairness_by_group(target: IntArray, scores: Scores, groups: Groups) -> list[FieldFigures]:
@@ -261,25 +251,18 @@ def impact_by_group(approved: NDArray[np.bool_], groups: Groups) -> list[GroupIm
     impacts = []
     for field, grouping in groups.items():
         sizes = grouping.sizes
-        approvals = np.bincount(grouping.place, weights=approved, minlength=len(sizes)).astype(
-            np.int64
-        )
-        judged = np.flatnonzero(sizes >= SMALLEST_GROUP).tolist()
-        if not judged:
-            continue
-        best = max(judged, key=lambda place: approvals[place] / sizes[place])
-        for place in judged:
-            counts = (
-                int(approvals[place]),
-                int(sizes[place]),
-                int(approvals[best]),
-                int(sizes[best]),
+        approvals = np.bincount(grouping.place, weights=approved, minlength=len(sizes))
+        counts = list(zip(approvals.astype(np.int64).tolist(), sizes.tolist(), strict=True))
+        rates = {
+            place: accepted / n for place, (accepted, n) in enumerate(counts) if n >= SMALLEST_GROUP
+        }
+        best = max(rates, key=rates.__getitem__, default=0)
+        for place, rate in rates.items():
+            ratio = (
+                (1.0, 1.0, 1.0) if place == best else impact_ratio(*counts[place], *counts[best])
             )
-            ratio = (1.0, 1.0, 1.0) if place == best else impact_ratio(*counts)
             name, reference = grouping.names[place], grouping.names[best]
-            impacts.append(
-                GroupImpact(field, name, reference, counts[1], counts[0] / counts[1], *ratio)
-            )
+            impacts.append(GroupImpact(field, name, reference, counts[place][1], rate, *ratio))
     return impacts
 
 
@@ -301,7 +284,7 @@ def impact_ratio(
         + 1 / (reference_approved + 0.5)
         - 1 / (reference_n + 0.5)
     )
-    margin = NORMAL_95 * np.sqrt(variance)
+    margin = Z95 * np.sqrt(variance)
     return (
         ratio,
         min(ratio, float(np.exp(middle - margin))),

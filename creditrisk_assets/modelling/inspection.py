@@ -4,12 +4,12 @@ claim a direction. It works on any family, through its log-odds.
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from creditrisk_assets.modelling.calibration import calibrated_pd
 from creditrisk_assets.modelling.metrics import row_log_loss
 from creditrisk_assets.modelling.training import Fit, TrainingRows
 from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.scoring.bundle import Document
 
 FloatMatrix = NDArray[np.float32]
 
@@ -19,28 +19,24 @@ PROFILE_POINTS = 8
 """Rows for importance, rows for profiles, and values on a profile: some 40,000 rows to score."""
 
 
-class Profile(BaseModel):
+class Profile(Document):
     """Mean PD of the same customers with one feature set to each of several values (partial
     dependence: Friedman 2001, Annals of Statistics 29:1189). `direction` is the portfolio's claim:
     +1 raises the PD, -1 lowers it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     direction: int
     values: list[float]
     mean_pd: list[float]
 
 
-class Inspection(BaseModel):
+class Inspection(Document):
     """Importance and profiles of a model's features.
 
     Attributes:
         importance: rise of the log loss when a feature's values are permuted, for each feature.
         profiles: of the features that claim a direction.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     importance: dict[str, float]
     profiles: dict[str, Profile]
@@ -80,17 +76,20 @@ def _importance(
 
 def _profiles(portfolio: Portfolio, fitted: Fit, features: FloatMatrix) -> dict[str, Profile]:
     rows = features[:PROFILE_ROWS]
-    grids = {
-        place: _grid(features[:, place])
-        for place, feature in enumerate(portfolio.features)
-        if feature.monotone and not np.isnan(features[:, place]).all()
-    }
+    points = np.linspace(0, 1, PROFILE_POINTS)
+    grids = {}
+    for place, feature in enumerate(portfolio.features):
+        present = features[~np.isnan(features[:, place]), place]
+        if feature.monotone and len(present):
+            grids[place] = np.unique(np.quantile(present, points, method="nearest"))
     if not grids:
         return {}
-    modified = np.concatenate(
-        [_with_column(rows, place, value) for place, grid in grids.items() for value in grid]
-    )
-    means = iter(_pd(fitted, modified).reshape(-1, len(rows)).mean(axis=1).tolist())
+    values = [(place, value) for place, grid in grids.items() for value in grid]
+    modified = np.repeat(rows[None], len(values), axis=0)
+    for copy, (place, value) in zip(modified, values, strict=True):
+        copy[:, place] = value
+    probability = _pd(fitted, modified.reshape(-1, rows.shape[1]))
+    means = iter(probability.reshape(-1, len(rows)).mean(axis=1).tolist())
     return {
         portfolio.features[place].name: Profile(
             direction=portfolio.features[place].monotone,
@@ -99,17 +98,6 @@ def _profiles(portfolio: Portfolio, fitted: Fit, features: FloatMatrix) -> dict[
         )
         for place, grid in grids.items()
     }
-
-
-def _grid(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    present = values[~np.isnan(values)]
-    return np.unique(np.quantile(present, np.linspace(0, 1, PROFILE_POINTS), method="nearest"))
-
-
-def _with_column(rows: FloatMatrix, place: int, value: np.float32) -> FloatMatrix:
-    modified = rows.copy()
-    modified[:, place] = value
-    return modified
 
 
 def _pd(fitted: Fit, features: FloatMatrix) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ largest distance between the distributions of the two classes. Every figure come
 interval, `<name>_low` and `<name>_high`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,26 +69,16 @@ def ranking_and_calibration(target: IntArray, probability: FloatArray) -> dict[s
     slope = calibration_slope(target, probability)
     if slope is not None:
         estimates["calibration_slope"] = slope
-    return {
+    figures = {
         "rows": float(len(target)),
         "bads": float(bads),
         "mean_pd": float(probability.mean()),
         "bad_rate": float(target.mean()),
         "roc_auc_standard_error": error,
-        **_with_intervals(estimates),
     }
-
-
-def _with_intervals(estimates: Mapping[str, Estimate]) -> dict[str, float]:
-    return {
-        f"{name}{ending}": value
-        for name, estimate in estimates.items()
-        for ending, value in (
-            ("", estimate.value),
-            ("_low", estimate.low),
-            ("_high", estimate.high),
-        )
-    }
+    for name, found in estimates.items():
+        figures |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return figures
 
 
 def normal_estimate(value: float, error: float, lowest: float, highest: float) -> Estimate:

@@ -2,10 +2,10 @@
 
 import io
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
@@ -25,6 +25,9 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 BLUE, ORANGE, GREY = "#2457a4", "#d1622b", "#8a8f98"
+LegendPlace = Literal["best", "upper left", "lower left", "lower right"]
+CLASSES = ((0, "goods", BLUE), (1, "bads", ORANGE))
+DASHED: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": "--"}
 
 MOST_IMPORTANT = 20
 PROFILES_SHOWN = 8
@@ -51,21 +54,22 @@ def training_plots(
 
 def roc_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> bytes:
     """ROC curves of one or two models on the same rows."""
-    figure, axes = _axes("share of goods at or above each PD", "share of bads at or above it")
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+    title = f"ROC, {len(target):,} held-out rows, {int(target.sum()):,} bads"
+    figure, axes = _axes(
+        "share of goods at or above each PD", "share of bads at or above it", title
+    )
+    axes.plot([0, 1], [0, 1], **DASHED)
     for (name, probability), color in zip(probabilities.items(), (BLUE, ORANGE), strict=False):
         false_positive, true_positive, _ = roc_curve(target, probability)
         figures = ranking_and_calibration(target, probability)
         label = f"{name}: AUC {figures['roc_auc']:.4f}, KS {figures['ks']:.3f}"
         axes.plot(false_positive, true_positive, color=color, label=label)
-    axes.set_title(f"ROC, {len(target):,} held-out rows, {int(target.sum()):,} bads", fontsize=9)
-    axes.legend(fontsize=8, loc="lower right")
-    return _png(figure)
+    return _png(figure, "lower right")
 
 
 def calibration_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> bytes:
     """Bad rate against mean PD in ten bins of equal mass."""
-    figure, axes = _axes("mean PD", "bad rate")
+    figure, axes = _axes("mean PD", "bad rate", "calibration, ten bins of equal mass")
     top = 0.0
     for (name, probability), color in zip(probabilities.items(), (BLUE, ORANGE), strict=False):
         bins = calibration_bins(target, probability)
@@ -73,10 +77,8 @@ def calibration_plot(target: IntArray, probabilities: dict[str, FloatArray]) -> 
         bad_rate = [float(t.mean()) for t, _ in bins]
         top = max(top, *mean_pd, *bad_rate)
         axes.plot(mean_pd, bad_rate, marker="o", markersize=4, color=color, label=name)
-    axes.plot([0, top], [0, top], color=GREY, linewidth=0.8, linestyle="--")
-    axes.set_title("calibration, ten bins of equal mass", fontsize=9)
-    axes.legend(fontsize=8)
-    return _png(figure)
+    axes.plot([0, top], [0, top], **DASHED)
+    return _png(figure, "best")
 
 
 def trade_off_plot(
@@ -95,70 +97,53 @@ def trade_off_plot(
     axes.scatter(
         [approval_rate[in_force]], [bad_rate[in_force]], color=ORANGE, zorder=3, label=label
     )
-    axes.legend(fontsize=8, loc="upper left")
-    return _png(figure)
+    return _png(figure, "upper left")
 
 
 def agreement_plot(target: IntArray, champion: FloatArray, challenger: FloatArray) -> bytes:
     """Each row's PD by the challenger against its PD by the champion."""
-    figure, axes = _axes("PD by the champion", "PD by the challenger")
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+    figure, axes = _axes(
+        "PD by the champion", "PD by the challenger", "PD against PD, the same rows"
+    )
+    axes.plot([0, 1], [0, 1], **DASHED)
     for outcome, name, color in ((0, "good", BLUE), (1, "bad", ORANGE)):
         rows = target == outcome
         axes.scatter(
             champion[rows], challenger[rows], s=5, alpha=0.4, linewidths=0, color=color, label=name
         )
-    axes.set_title("PD against PD, the same rows", fontsize=9)
-    axes.legend(fontsize=8, loc="lower right")
-    return _png(figure)
+    return _png(figure, "lower right")
 
 
 def ks_plot(target: IntArray, probability: FloatArray) -> bytes:
     """Share of goods and of bads up to each PD; KS is their largest distance."""
-    figure, axes = _axes("PD", "share with at most this PD")
-    for outcome, name, color in ((0, "goods", BLUE), (1, "bads", ORANGE)):
-        ordered = np.sort(probability[target == outcome])
-        axes.step(
-            ordered,
-            np.arange(1, len(ordered) + 1) / len(ordered),
-            where="post",
-            color=color,
-            label=name,
-        )
     value, at = kolmogorov_smirnov(target, probability)
-    axes.axvline(at, color=GREY, linewidth=0.8, linestyle="--")
-    axes.set_title(f"KS {value:.3f}, reached at a PD of {at:.3f}", fontsize=9)
-    axes.legend(fontsize=8, loc="lower right")
-    return _png(figure)
+    title = f"KS {value:.3f}, reached at a PD of {at:.3f}"
+    figure, axes = _axes("PD", "share with at most this PD", title)
+    for outcome, name, color in CLASSES:
+        ordered = np.sort(probability[target == outcome])
+        shares = np.arange(1, len(ordered) + 1) / len(ordered)
+        axes.step(ordered, shares, where="post", color=color, label=name)
+    axes.axvline(at, **DASHED)
+    return _png(figure, "lower right")
 
 
 def score_plot(target: IntArray, score: FloatArray) -> bytes:
     """Distribution of the points of goods and of bads."""
-    figure, axes = _axes("points (higher is safer)", "share of the class")
+    figure, axes = _axes("points (higher is safer)", "share of the class", "score distribution")
     edges = np.histogram_bin_edges(score, bins=40).tolist()
-    for outcome, name, color in ((0, "goods", BLUE), (1, "bads", ORANGE)):
+    for outcome, name, color in CLASSES:
         points = score[target == outcome]
-        axes.hist(
-            points,
-            bins=edges,
-            weights=np.full(len(points), 1 / len(points)),
-            color=color,
-            alpha=0.55,
-            label=name,
-        )
-    axes.set_title("score distribution", fontsize=9)
-    axes.legend(fontsize=8)
-    return _png(figure)
+        weights = np.full(len(points), 1 / len(points))
+        axes.hist(points, bins=edges, weights=weights, color=color, alpha=0.55, label=name)
+    return _png(figure, "best")
 
 
 def importance_plot(importance: dict[str, float]) -> bytes:
     """Most important features as bars."""
     names = sorted(importance, key=importance.__getitem__, reverse=True)[:MOST_IMPORTANT]
-    figure, axes = _axes("rise of the log loss when permuted", "", height=0.22 * len(names) + 1.1)
-    positions = np.arange(len(names))[::-1]
-    axes.barh(positions, [importance[name] for name in names], color=BLUE, height=0.7)
-    axes.set_yticks(positions, names, fontsize=7)
-    axes.set_title("permutation importance", fontsize=9)
+    values = [importance[name] for name in names]
+    title = "permutation importance"
+    figure, _ = _bars(names, values, BLUE, "rise of the log loss when permuted", title)
     return _png(figure)
 
 
@@ -188,17 +173,14 @@ def stability_plot(
     names: list[str], values: list[float], thresholds: list[float], title: str
 ) -> bytes:
     """PSI or CSI of each column as bars, with its threshold as a tick."""
-    figure, axes = _axes(
-        "PSI / CSI against the champion's training population", "", height=0.22 * len(names) + 1.1
-    )
-    positions = np.arange(len(names))[::-1]
     colors = [
         ORANGE if value > limit else BLUE for value, limit in zip(values, thresholds, strict=True)
     ]
-    axes.barh(positions, values, color=colors, height=0.7)
-    axes.scatter(thresholds, positions, marker="|", s=90, color="black", linewidths=1.2, zorder=3)
-    axes.set_yticks(positions, names, fontsize=7)
-    axes.set_title(title, fontsize=9)
+    label = "PSI / CSI against the champion's training population"
+    figure, axes = _bars(names, values, colors, label, title)
+    axes.scatter(
+        thresholds, axes.get_yticks(), marker="|", s=90, color="black", linewidths=1.2, zorder=3
+    )
     return _png(figure)
 
 
@@ -216,48 +198,51 @@ def performance_plot(
         estimated: AUC and standard error expected from the PDs of the same rows.
         validation: AUC of the champion at validation.
     """
-    figure, axes = _axes("day of decision", "AUC")
-    at = np.array([day.toordinal() for day in days], dtype=np.float64)
-    axes.axhline(
-        validation,
-        color=GREY,
-        linewidth=0.8,
-        linestyle="--",
-        label=f"at validation {validation:.4f}",
+    figure, axes = _axes(
+        "day of decision", "AUC", f"AUC of {len(days)} matured days, 95 % intervals"
     )
+    at = np.array([day.toordinal() for day in days], dtype=np.float64)
+    axes.axhline(validation, label=f"at validation {validation:.4f}", **DASHED)
     sides = (
         ("estimated without outcomes", estimated, BLUE, -0.12),
         ("realised", realised, ORANGE, 0.12),
     )
     for name, (auc, error), color, shift in sides:
+        reach = Z95 * error
         axes.errorbar(
-            at + shift,
-            auc,
-            Z95 * error,
-            fmt="o",
-            markersize=3,
-            linewidth=0.8,
-            color=color,
-            label=name,
+            at + shift, auc, reach, fmt="o", markersize=3, linewidth=0.8, color=color, label=name
         )
     shown = sorted({*np.linspace(0, len(days) - 1, 4).round().astype(int).tolist()})
     axes.set_xticks(at[shown], [days[place].isoformat() for place in shown])
-    axes.set_title(f"AUC of {len(days)} matured days, 95 % intervals", fontsize=9)
-    axes.legend(fontsize=8, loc="lower left")
-    return _png(figure)
+    return _png(figure, "lower left")
 
 
-def _axes(x_label: str, y_label: str, height: float = 3.6) -> tuple[Figure, matplotlib.axes.Axes]:
+def _axes(x_label: str, y_label: str, title: str = "", height: float = 3.6) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.8, height), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x_label, fontsize=8)
     axes.set_ylabel(y_label, fontsize=8)
+    axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def _bars(
+    names: list[str], values: list[float], colors: str | list[str], x_label: str, title: str
+) -> tuple[Figure, Axes]:
+    """A horizontal bar for each name, the first at the top."""
+    figure, axes = _axes(x_label, "", title, height=0.22 * len(names) + 1.1)
+    positions = np.arange(len(names))[::-1]
+    axes.barh(positions, values, color=colors, height=0.7)
+    axes.set_yticks(positions, names, fontsize=7)
+    return figure, axes
+
+
+def _png(figure: Figure, legend: LegendPlace | None = None) -> bytes:
+    """A figure as a PNG, with a legend at a place of its axes."""
+    if legend:
+        figure.axes[0].legend(fontsize=8, loc=legend)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()

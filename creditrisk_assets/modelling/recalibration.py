@@ -24,7 +24,7 @@ from creditrisk_assets.modelling.bundling import (
 from creditrisk_assets.modelling.calibration import Update, least_update
 from creditrisk_assets.modelling.decision_graph import Graphs, calibration_of, recalibrate_graph
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
-from creditrisk_assets.modelling.training import MINIMUM_BADS, TrainingError, TrainingRows
+from creditrisk_assets.modelling.training import TrainingError, TrainingRows
 from creditrisk_assets.scoring.bundle import (
     CLASSIFIER,
     GRAPH,
@@ -43,7 +43,7 @@ from creditrisk_assets.scoring.bundle import (
     deciding_files,
     open_session,
 )
-from creditrisk_assets.scoring.reference_profile import ReferenceProfile, reference_profile_of
+from creditrisk_assets.scoring.reference_profile import reference_profile_of
 
 FloatArray = NDArray[np.float64]
 
@@ -80,18 +80,9 @@ def recalibrate(
             the calibration of its manifest, the new slope is not positive, or the new graph gives
             PDs other than the line's or decisions other than the parent's.
     """
-    bads = int(rows.target.sum())
-    if min(bads, len(rows.target) - bads) < MINIMUM_BADS:
-        raise TrainingError(
-            f"{bads} bads in {len(rows.target)} rows to recalibrate on; valid: at least "
-            f"{MINIMUM_BADS} bads and as many goods"
-        )
-    if len(np.unique(held_out.target)) < 2:
-        raise TrainingError(
-            f"{len(held_out.target)} held-out rows of one class; valid: at least one good and one "
-            "bad"
-        )
-    before = parent.manifest
+    rows.require_enough("rows to recalibrate on")
+    held_out.require_both_classes()
+    before, scaling = parent.manifest, parent.manifest.scaling
     update = _fit_update(parent, rows)
     calibration = update.apply(before.calibration)
     graphs = _graphs(parent, calibration)
@@ -110,6 +101,8 @@ def recalibrate(
         [rows.raw, held_out.raw, reference_raw, np.array([rule.reference], dtype=np.float32)]
     )
     probability = answers(rows.raw)["default_probability"]
+    offset = (1 - update.slope) * scaling.offset - scaling.factor * update.intercept
+    profile = reference_profile_of(parent).with_score(offset, update.slope)
     manifest = before.model_copy(
         update={
             "rule": rule,
@@ -138,7 +131,7 @@ def recalibrate(
             CLASSIFIER: parent.document(CLASSIFIER),
             INSPECTION: parent.document(INSPECTION),
             REFERENCE: parquet_bytes(reference.assign(**answers(reference_raw))),
-            REFERENCE_PROFILE: profile_bytes(_profile(parent, update)),
+            REFERENCE_PROFILE: profile_bytes(profile),
             HELD_OUT: parquet_bytes(held_out_frame(held_out, parent.input_names, target)),
         },
     )
@@ -187,13 +180,6 @@ def calibrated_log_odds(bundle: Bundle, raw: NDArray[np.float32]) -> FloatArray:
     """
     scaling = bundle.manifest.scaling
     return np.asarray((scaling.offset - bundle.score(raw).score) / scaling.factor)
-
-
-def _profile(parent: Bundle, update: Update) -> ReferenceProfile:
-    """Profile of the parent's training rows with the new points."""
-    scaling = parent.manifest.scaling
-    offset = (1 - update.slope) * scaling.offset - scaling.factor * update.intercept
-    return reference_profile_of(parent).with_score(offset, update.slope)
 
 
 def _fit_update(parent: Bundle, rows: TrainingRows) -> Update:

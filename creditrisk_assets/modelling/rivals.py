@@ -50,7 +50,6 @@ class Rival:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the required library is installed."""
         return self.library is None or importlib.util.find_spec(self.library) is not None
 
 

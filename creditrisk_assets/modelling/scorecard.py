@@ -76,7 +76,6 @@ class Scorecard:
     being bad).
     """
 
-    family: ClassVar[str] = "scorecard"
     parameters: ClassVar[dict[str, float | int]] = PARAMETERS
 
     features: tuple[BinnedFeature, ...]
@@ -156,7 +155,6 @@ class Scorecard:
         return result
 
     def skops_object(self) -> dict[str, object]:
-        """Arrays and numbers to store by `skops`."""
         return {"intercept": self.intercept, "features": [vars(part) for part in self.features]}
 
     def table(

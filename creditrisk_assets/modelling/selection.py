@@ -3,7 +3,7 @@
 Held-out rows play no part. The cross-fitted scores of the selected candidate also calibrate it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -49,26 +49,14 @@ class Model(Protocol):
         """Object to store by `skops`."""
 
 
-class FitFunction(Protocol):
-    """Function that fits a candidate."""
-
-    def __call__(
-        self,
-        portfolio: Portfolio,
-        matrix: FloatMatrix,
-        target: IntArray,
-        weight: IntArray,
-        seed: int,
-    ) -> Model:
-        """Fit to rows x features, outcomes (1 = bad), weights and a seed."""
-
-
 @dataclass(frozen=True)
 class Candidate:
-    """Named family with its parameters."""
+    """Named family with its parameters; `fit` takes a portfolio, rows x features, outcomes (1 =
+    bad), weights and a seed.
+    """
 
     name: str
-    fit: FitFunction
+    fit: Callable[[Portfolio, FloatMatrix, IntArray, IntArray, int], Model]
 
 
 SCORECARD = Candidate("scorecard", Scorecard.fit)
@@ -121,7 +109,12 @@ def select(fits: Sequence[CrossFit], weight: IntArray) -> Selection:
     share = weight / weight.sum()
     best = min(fits, key=lambda fit: float(share @ fit.row_losses))
     figures = {fit.candidate.name: _compare(fit.row_losses, best.row_losses, share) for fit in fits}
-    close = [fit for fit in fits if _is_close(figures[fit.candidate.name])]
+    close = [
+        fit
+        for fit in fits
+        if (found := figures[fit.candidate.name])["excess"]
+        <= ONE_STANDARD_ERROR * found["standard_error"]
+    ]
     return Selection(close[0], figures)
 
 
@@ -163,7 +156,3 @@ def _compare(losses: FloatArray, best: FloatArray, share: FloatArray) -> dict[st
     excess = float(share @ differences)
     error = float(np.sqrt((share**2) @ (differences - excess) ** 2))
     return {"log_loss": float(share @ losses), "excess": excess, "standard_error": error}
-
-
-def _is_close(figures: Mapping[str, float]) -> bool:
-    return figures["excess"] <= ONE_STANDARD_ERROR * figures["standard_error"]

@@ -28,7 +28,6 @@ FloatArray = NDArray[np.float64]
 MINIMUM_BADS = 50
 """With fewer bads (or goods), a third of them says nothing about a PD."""
 
-
 PRODUCTION_WEIGHT_LIMIT = 5
 """Matured production rows together weigh as much as the history, but each row counts at most this
 many times.
@@ -61,6 +60,23 @@ class TrainingRows:
         for array in (self.raw, self.target, self.weight):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    def require_enough(self, purpose: str) -> None:
+        """Raise `TrainingError` if there are too few bads or goods to fit on."""
+        bads = int(self.target.sum())
+        if min(bads, len(self.target) - bads) < MINIMUM_BADS:
+            raise TrainingError(
+                f"{bads} bads in {len(self.target)} {purpose}; valid: at least {MINIMUM_BADS} bads "
+                "and as many goods"
+            )
+
+    def require_both_classes(self) -> None:
+        """Raise `TrainingError` if there are no held-out bads, or no goods."""
+        if len(np.unique(self.target)) < 2:
+            raise TrainingError(
+                f"{len(self.target)} held-out rows of one class; valid: at least one good and one "
+                "bad"
+            )
 
 
 @dataclass(frozen=True)
@@ -100,12 +116,7 @@ def cross_fit_candidates(
     Raises:
         TrainingError: if there are too few bads or goods.
     """
-    bads = int(rows.target.sum())
-    if min(bads, len(rows.target) - bads) < MINIMUM_BADS:
-        raise TrainingError(
-            f"{bads} bads in {len(rows.target)} training rows; valid: at least {MINIMUM_BADS} "
-            "bads and as many goods"
-        )
+    rows.require_enough("training rows")
     with threadpool_limits(limits=1):  # the order of sums depends on the number of threads
         return [
             cross_fit(candidate, portfolio, rows.features, rows.target, rows.weight, seed)

@@ -7,7 +7,7 @@ against the contract belongs in `validation`; the portfolio of this package is i
 import difflib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -92,92 +92,84 @@ class Field:
     helps: Helps | None = None
 
     def __post_init__(self) -> None:
-        if self.name != canonical_name(self.name) or not self.name:
-            raise ValueError(
-                f"field {self.name!r}: not a canonical name; valid: {canonical_name(self.name)!r}"
-            )
-        if self.name in RESERVED_NAMES:
-            raise ValueError(
-                f"field {self.name!r}: the system uses this name itself; valid: none of "
-                f"{sorted(RESERVED_NAMES)}"
-            )
+        canonical = canonical_name(self.name)
+        _require(
+            self.name == canonical and self.name,
+            f"field {self.name!r}: not a canonical name; valid: {canonical!r}",
+        )
+        _require(
+            self.name not in RESERVED_NAMES,
+            f"field {self.name!r}: the system uses this name itself; valid: none of "
+            f"{sorted(RESERVED_NAMES)}",
+        )
         if self.codes is not None:
             self._check_codes(self.codes)
         else:
             self._check_range()
-        if self.helps is not None and self.is_text:
-            raise ValueError(
-                f"field {self.name}: helps {self.helps!r} of text codes, which have no order; "
-                "valid: None"
-            )
-        if self.bands and (self.codes is not None or list(self.bands) != sorted(set(self.bands))):
-            raise ValueError(
-                f"field {self.name}: bands {self.bands}; valid: ascending edges, of a field "
-                "without codes"
-            )
+        self._require(
+            self.helps is None or not self.is_text,
+            f"helps {self.helps!r} of text codes, which have no order; valid: None",
+        )
+        ascending = list(self.bands) == sorted(set(self.bands))
+        self._require(
+            not self.bands or (self.codes is None and ascending),
+            f"bands {self.bands}; valid: ascending edges, of a field without codes",
+        )
         self._check_words()
 
+    def _require(self, valid: object, message: str) -> None:
+        _require(valid, f"field {self.name}: {message}")
+
     def _check_codes(self, codes: Mapping[Any, str]) -> None:
-        if not codes or self.decimal:
-            raise ValueError(
-                f"field {self.name}: codes {dict(codes)!r} of a decimal field, or none at all; "
-                "valid: at least one code"
-            )
-        if self.minimum is not None or self.maximum is not None:
-            raise ValueError(f"field {self.name}: both codes and a range; valid: one of them")
-        if len({isinstance(code, str) for code in codes}) > 1:
-            raise ValueError(
-                f"field {self.name}: codes {list(codes)!r}; valid: all whole numbers, or all texts"
-            )
+        self._require(
+            codes and not self.decimal,
+            f"codes {dict(codes)!r} of a decimal field, or none at all; valid: at least one code",
+        )
+        self._require(
+            self.minimum is None and self.maximum is None,
+            "both codes and a range; valid: one of them",
+        )
+        self._require(
+            len({isinstance(code, str) for code in codes}) == 1,
+            f"codes {list(codes)!r}; valid: all whole numbers, or all texts",
+        )
         for code in codes:
             if isinstance(code, str):
-                if code != code.strip() or not code:
-                    raise ValueError(
-                        f"field {self.name}: code {code!r}; valid: a text without spaces around it"
-                    )
-            elif (
-                isinstance(code, bool)
-                or not isinstance(code, int)
-                or abs(code) > FLOAT32_EXACT_INTEGER
-            ):
-                raise ValueError(
-                    f"field {self.name}: code {code!r}; valid: a whole number up to "
-                    f"{FLOAT32_EXACT_INTEGER}"
-                )
+                valid, what = code and code == code.strip(), "a text without spaces around it"
+            else:
+                whole = isinstance(code, int) and not isinstance(code, bool)
+                valid = whole and abs(code) <= FLOAT32_EXACT_INTEGER
+                what = f"a whole number up to {FLOAT32_EXACT_INTEGER}"
+            self._require(valid, f"code {code!r}; valid: {what}")
 
     def _check_words(self) -> None:
         codes = {} if self.codes is None or self.is_text else self.codes
+        known = " or ".join(map(str, codes)) or "none: the field has no numeric codes"
         for word, code in self.words.items():
-            if word != word.strip().lower() or not word or code not in codes:
-                raise ValueError(
-                    f"field {self.name}: word {word!r} for {code!r}; valid: text in lower case, "
-                    "without spaces around it, for "
-                    f"{' or '.join(map(str, codes)) or 'none: the field has no numeric codes'}"
-                )
+            self._require(
+                word and word == word.strip().lower() and code in codes,
+                f"word {word!r} for {code!r}; valid: text in lower case, without spaces around it, "
+                f"for {known}",
+            )
 
     def _check_range(self) -> None:
-        if self.minimum is None or self.maximum is None:
+        low, high = self.minimum, self.maximum
+        if low is None or high is None:
             raise ValueError(f"field {self.name}: no range; valid: minimum and maximum, or codes")
-        if not self.minimum <= self.maximum:
-            raise ValueError(
-                f"field {self.name}: minimum {self.minimum} is above maximum {self.maximum}"
-            )
-        largest = max(abs(self.minimum), abs(self.maximum))
+        self._require(low <= high, f"minimum {low} is above maximum {high}")
+        largest = max(abs(low), abs(high))
         limit = FLOAT32_LARGEST if self.decimal else FLOAT32_EXACT_INTEGER
-        if largest > limit:
-            raise ValueError(
-                f"field {self.name}: {largest} cannot be held exactly by float32; valid: at most "
-                f"{limit}"
-            )
-        if not self.decimal and (self.minimum % 1 or self.maximum % 1):
-            raise ValueError(
-                f"field {self.name}: range {self.minimum}..{self.maximum}; valid: whole numbers, "
-                "or decimal=True"
-            )
+        self._require(
+            not largest > limit,
+            f"{largest} cannot be held exactly by float32; valid: at most {limit}",
+        )
+        self._require(
+            self.decimal or not (low % 1 or high % 1),
+            f"range {low}..{high}; valid: whole numbers, or decimal=True",
+        )
 
     @property
     def kind(self) -> Kind:
-        """Kind of the values."""
         if self.codes is not None:
             return "code"
         return "decimal" if self.decimal else "whole"
@@ -322,79 +314,69 @@ class Portfolio:
 
     def __post_init__(self) -> None:
         names = self.field_names
-        _require_unique(f"portfolio {self.name}: column", [self.identifier, self.target, *names])
-        _require_unique(f"portfolio {self.name}: feature", self.feature_names)
+        columns = [self.identifier, self.target, *names]
+        self._require_unique("column", columns)
+        self._require_unique("feature", self.feature_names)
         for name in (self.identifier, self.target):
-            if name != canonical_name(name) or name in RESERVED_NAMES:
-                raise ValueError(
-                    f"portfolio {self.name}: column {name!r}; valid: a canonical name that is not "
-                    "reserved"
-                )
+            self._require(
+                name == canonical_name(name) and name not in RESERVED_NAMES,
+                f"column {name!r}; valid: a canonical name that is not reserved",
+            )
         unknown = sorted({*self.protected, *self.example} - set(names))
-        if unknown:
-            raise ValueError(
-                f"portfolio {self.name}: {', '.join(unknown)} is no field; valid: "
-                f"{', '.join(names)}"
-            )
+        self._require(not unknown, f"{', '.join(unknown)} is no field; valid: {', '.join(names)}")
         amounts = [field.name for field in self.fields if field.codes is None]
-        if self.exposure is not None and self.exposure not in amounts:
-            raise ValueError(
-                f"portfolio {self.name}: exposure {self.exposure!r}; valid: one of "
-                f"{', '.join(amounts)}, or None"
-            )
-        if with_words := [field.name for field in self.fields if field.words]:
-            raise ValueError(
-                f"portfolio {self.name}: words of {', '.join(with_words)}; valid: of the target "
-                "(target_words)"
-            )
+        self._require(
+            self.exposure is None or self.exposure in amounts,
+            f"exposure {self.exposure!r}; valid: one of {', '.join(amounts)}, or None",
+        )
+        with_words = [field.name for field in self.fields if field.words]
+        self._require(
+            not with_words,
+            f"words of {', '.join(with_words)}; valid: of the target (target_words)",
+        )
         _ = self.target_field  # checks its words
         self._check_assumptions()
-        unknown_columns = sorted(
-            {*self.published_names.values()} - {self.identifier, self.target, *names}
+        published = {*self.published_names.values()}
+        self._require(
+            published <= {*columns} and (not published or {*names} <= published),
+            f"published_names {dict(self.published_names)}; valid: a name for each field, and "
+            "perhaps for identifier and target",
         )
-        if unknown_columns or (
-            self.published_names and not {*names} <= {*self.published_names.values()}
-        ):
-            raise ValueError(
-                f"portfolio {self.name}: published_names {dict(self.published_names)}; valid: a "
-                "name for each field, and perhaps for identifier and target"
-            )
         reason_fields = [name for reason in self.reasons for name in reason.fields]
-        _require_unique(f"portfolio {self.name}: field in the reasons", reason_fields)
-        _require_unique(
-            f"portfolio {self.name}: reason code", [reason.code for reason in self.reasons]
+        self._require_unique("field in the reasons", reason_fields)
+        self._require_unique("reason code", [reason.code for reason in self.reasons])
+        self._require(
+            1 <= len(self.reasons) <= REASON_GROUPS_LIMIT,
+            f"{len(self.reasons)} reasons; valid: 1 to {REASON_GROUPS_LIMIT}",
         )
-        unprotected = set(names) - set(self.protected)
-        if not 1 <= len(self.reasons) <= REASON_GROUPS_LIMIT:
-            raise ValueError(
-                f"portfolio {self.name}: {len(self.reasons)} reasons; valid: 1 to "
-                f"{REASON_GROUPS_LIMIT}"
-            )
-        if set(reason_fields) != unprotected:
-            wrong = ", ".join(sorted(set(reason_fields) ^ unprotected))
-            raise ValueError(
-                f"portfolio {self.name}: reasons and fields differ in {wrong}; valid: every field "
-                "but the protected ones"
-            )
+        wrong = sorted({*reason_fields} ^ ({*names} - {*self.protected}))
+        self._require(
+            not wrong,
+            f"reasons and fields differ in {', '.join(wrong)}; valid: every field but the "
+            "protected ones",
+        )
 
     def _check_assumptions(self) -> None:
         bounds = self.grade_bounds
         rising = list(bounds) == sorted({*bounds}) and 1 <= len(bounds) <= 25
-        if not rising or not 0 < bounds[0] <= bounds[-1] < 1:
-            raise ValueError(
-                f"portfolio {self.name}: grade_bounds {bounds}; valid: 1 to 25 rising PDs between "
-                "0 and 1"
-            )
+        self._require(
+            rising and 0 < bounds[0] <= bounds[-1] < 1,
+            f"grade_bounds {bounds}; valid: 1 to 25 rising PDs between 0 and 1",
+        )
         for name in ("loss_given_default", "exposure_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"portfolio {self.name}: {name} {getattr(self, name)}; valid: 0 to 1"
-                )
-        if not self.data_weekdays or not {*self.data_weekdays} <= {*range(1, 8)}:
-            raise ValueError(
-                f"portfolio {self.name}: data_weekdays {self.data_weekdays}; valid: numbers from "
-                "1, Monday, to 7, Sunday"
-            )
+            share = getattr(self, name)
+            self._require(0 <= share <= 1, f"{name} {share}; valid: 0 to 1")
+        self._require(
+            self.data_weekdays and {*self.data_weekdays} <= {*range(1, 8)},
+            f"data_weekdays {self.data_weekdays}; valid: numbers from 1, Monday, to 7, Sunday",
+        )
+
+    def _require(self, valid: object, message: str) -> None:
+        _require(valid, f"portfolio {self.name}: {message}")
+
+    def _require_unique(self, what: str, names: Sequence[str]) -> None:
+        repeated = _repeated(names)
+        self._require(not repeated, f"{what} {', '.join(repeated)} stands twice; valid: each once")
 
     @cached_property
     def field_names(self) -> list[str]:
@@ -403,17 +385,14 @@ class Portfolio:
 
     @cached_property
     def feature_names(self) -> list[str]:
-        """Names of the feature matrix's columns."""
         return [feature.name for feature in self.features]
 
     @cached_property
     def monotone_constraints(self) -> list[int]:
-        """Direction of each feature: -1, 0 or +1."""
         return [feature.monotone for feature in self.features]
 
     @cached_property
     def target_field(self) -> Field:
-        """The outcome as a field."""
         return Field(
             self.target,
             self.target_description,
@@ -446,10 +425,13 @@ class Portfolio:
         return {*self.field_names} <= {*names}
 
 
-def _require_unique(what: str, names: Iterable[str]) -> None:
-    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
-    if repeated:
-        raise ValueError(f"{what} {', '.join(repeated)} stands twice; valid: each once")
+def _require(valid: object, message: str) -> None:
+    if not valid:
+        raise ValueError(message)
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def missing_columns(
@@ -506,7 +488,6 @@ def canonical_names(headers: Sequence[str]) -> list[str]:
     names = [
         canonical_name(header) or f"column_{place}" for place, header in enumerate(headers, start=1)
     ]
-    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
-    if repeated:
+    if repeated := _repeated(names):
         raise ValueError(f"the header names a column twice: {', '.join(repeated)}")
     return names

@@ -74,17 +74,7 @@ class RowEncoder:
         }
 
     def __call__(self, records: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
-        """Encode records that satisfy the contract.
-
-        Args:
-            records: a value for every field, None if missing.
-
-        Returns:
-            rows x fields, float32; NaN where a value is missing.
-
-        Raises:
-            ValueError: if a text is not a known code.
-        """
+        """Encode records with a value for every field, None if missing."""
         rows: list[list[Any]] = [[record[name] for name in self._names] for record in records]
         for place, (name, table) in self._tables.items():
             for row in rows:

@@ -37,55 +37,38 @@ PAYMENT_STATUS = {
 }
 
 
-def _fields() -> tuple[Field, ...]:
-    limit = Field(
-        "limit_bal", "credit limit, own and family", "NT$", 1, FLOAT32_EXACT_INTEGER, helps="more"
-    )
-    people = (
-        Field("sex", "sex (monitoring only, never a feature)", codes={1: "male", 2: "female"}),
-        Field(
-            "education",
-            "education (monitoring only, a proxy)",
-            codes={
-                0: "not documented",
-                1: "graduate school",
-                2: "university",
-                3: "high school",
-                4: "other",
-                5: "not documented",
-                6: "not documented",
-            },
-        ),
-        Field(
-            "marriage",
-            "marital status (monitoring only, never a feature)",
-            codes={0: "not documented", 1: "married", 2: "single", 3: "other"},
-        ),
-        Field("age", "age (monitoring only, never a feature)", "years", 18, 120, bands=AGE_BANDS),
-    )
-    status = tuple(
+EDUCATION = {
+    0: "not documented",
+    1: "graduate school",
+    2: "university",
+    3: "high school",
+    4: "other",
+    5: "not documented",
+    6: "not documented",
+}
+MARRIAGE = {0: "not documented", 1: "married", 2: "single", 3: "other"}
+
+LARGEST = FLOAT32_EXACT_INTEGER
+
+_FIELDS = (
+    Field("limit_bal", "credit limit, own and family", "NT$", 1, LARGEST, helps="more"),
+    Field("sex", "sex (monitoring only, never a feature)", codes={1: "male", 2: "female"}),
+    Field("education", "education (monitoring only, a proxy)", codes=EDUCATION),
+    Field("marriage", "marital status (monitoring only, never a feature)", codes=MARRIAGE),
+    Field("age", "age (monitoring only, never a feature)", "years", 18, 120, bands=AGE_BANDS),
+    *(
         Field(name, f"payment status in {month}", "months late", codes=PAYMENT_STATUS, helps="less")
         for name, month in zip(PAY, MONTHS, strict=True)
-    )
-    bills = tuple(
-        Field(
-            name,
-            f"bill statement in {month}",
-            "NT$",
-            -FLOAT32_EXACT_INTEGER,
-            FLOAT32_EXACT_INTEGER,
-            helps="less",
-        )
+    ),
+    *(
+        Field(name, f"bill statement in {month}", "NT$", -LARGEST, LARGEST, helps="less")
         for name, month in zip(BILL, MONTHS, strict=True)
-    )
-    paid = tuple(
-        Field(name, f"amount paid in {month}", "NT$", 0, FLOAT32_EXACT_INTEGER, helps="more")
+    ),
+    *(
+        Field(name, f"amount paid in {month}", "NT$", 0, LARGEST, helps="more")
         for name, month in zip(PAID, MONTHS, strict=True)
-    )
-    return (limit, *people, *status, *bills, *paid)
-
-
-_FIELDS = _fields()
+    ),
+)
 _COLUMN = {field.name: position for position, field in enumerate(_FIELDS)}
 
 _FEATURES = (
@@ -220,38 +203,16 @@ REASONS = (
 )
 
 PUBLISHED_NAMES = {
-    **{
-        f"x{place}": name
-        for place, name in enumerate(("limit_bal", *PEOPLE, *PAY, *BILL, *PAID), start=1)
-    },
+    **{f"x{place}": name for place, name in enumerate(_COLUMN, start=1)},
     "y": "default_payment_next_month",
 }
 """Columns as the UCI archive names them."""
 
 _EXAMPLE = (
-    120_000,
-    2,
-    2,
-    2,
-    26,
-    -1,
-    2,
-    0,
-    0,
-    0,
-    2,
-    2682,
-    1725,
-    2682,
-    3272,
-    3455,
-    3261,
-    0,
-    1000,
-    1000,
-    1000,
-    0,
-    2000,
+    *(120_000, 2, 2, 2, 26),
+    *(-1, 2, 0, 0, 0, 2),
+    *(2682, 1725, 2682, 3272, 3455, 3261),
+    *(0, 1000, 1000, 1000, 0, 2000),
 )
 """Second row of the published data."""
 

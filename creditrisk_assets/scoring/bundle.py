@@ -48,11 +48,13 @@ class BundleError(RuntimeError):
     """A bundle must not be served: a file is missing, or its hash or a golden answer differs."""
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
+    """Stored document: a fixed set of fields, none of which changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class InputField(_Document):
+class InputField(Document):
     """Column of the graph's input matrix, with the contract's description at training time.
 
     `codes` are in the order of the contract; the matrix holds a text code as its place among them.
@@ -72,7 +74,6 @@ class InputField(_Document):
 
     @property
     def code_numbers(self) -> dict[Code, float]:
-        """Number of each code."""
         codes: list[Code] = [*(self.codes or ())]
         return {
             code: float(place if isinstance(code, str) else code)
@@ -80,7 +81,7 @@ class InputField(_Document):
         }
 
 
-class Scaling(_Document):
+class Scaling(Document):
     """Points: score = offset + factor * ln(good:bad odds); 600 points at 50:1, and 20 more points
     double the odds.
     """
@@ -100,14 +101,14 @@ class Scaling(_Document):
         return self.base_score - self.factor * float(np.log(self.base_odds))
 
 
-class Calibration(_Document):
+class Calibration(Document):
     """Calibrated log-odds = intercept + slope * raw log-odds of the classifier (Platt)."""
 
     slope: float
     intercept: float
 
 
-class ReasonText(_Document):
+class ReasonText(Document):
     """Reason with the portfolio's text at training time."""
 
     code: str
@@ -115,7 +116,7 @@ class ReasonText(_Document):
     fields: list[str]
 
 
-class DecisionRule(_Document):
+class DecisionRule(Document):
     """Rule from PD to decision: the PD from which a customer is refused, and the reference profile
     of the reasons, a customer just good enough to be approved (a value for each input, or None).
     """
@@ -124,7 +125,7 @@ class DecisionRule(_Document):
     reference: list[float | None]
 
 
-class RecalibrationFacts(_Document):
+class RecalibrationFacts(Document):
     """Derivation of a bundle's calibration from that of its parent.
 
     Attributes:
@@ -144,7 +145,7 @@ class RecalibrationFacts(_Document):
     slope_p: float
 
 
-class TrainingFacts(_Document):
+class TrainingFacts(Document):
     """Data that the model, or the calibration of a recalibration, was fitted on.
 
     `fingerprint` is SHA-256 over the rows and their weights; `production_days` are the days whose
@@ -165,7 +166,7 @@ class TrainingFacts(_Document):
     recalibration: RecalibrationFacts | None = None
 
 
-class Manifest(_Document):
+class Manifest(Document):
     """Description of a bundle. It is deterministic: it has no time, run or version number."""
 
     format: int = 2
@@ -188,7 +189,7 @@ class Manifest(_Document):
         return self.rule.cut_off
 
 
-class GoldenRequest(_Document):
+class GoldenRequest(Document):
     """Raw row, None where a value is missing, and its exact answer by the bundle's own rule."""
 
     raw: list[float | None]
@@ -254,23 +255,19 @@ class Bundle:
                     f"bundle {self.location} needs {column.name} ({column.kind}); the contract has "
                     f"{found}; train again"
                 )
-            new = [
-                code
-                for code in field.codes or ()
-                if field.is_text and code not in column.code_numbers
-            ]
-            if new:
-                raise BundleError(
-                    f"bundle {self.location} does not know code {new[0]!r} of {column.name}; train "
-                    "again"
-                )
+            for code in field.codes or () if field.is_text else ():
+                if code not in column.code_numbers:
+                    raise BundleError(
+                        f"bundle {self.location} does not know code {code!r} of {column.name}; "
+                        "train again"
+                    )
 
     def raw(self, columns: Mapping[str, Any] | Any) -> NDArray[np.float32]:
         """Encode records for the graph, by the code tables of the model's training.
 
         Args:
-            columns: valid values of each input, of equal length; a frame or a mapping. Other
-                columns are ignored.
+            columns: valid values of each input, of equal length; a frame, a record batch or a
+                mapping. Other columns are ignored.
 
         Raises:
             ValueError: if a text is not a code of this bundle.
@@ -298,14 +295,11 @@ class Bundle:
         if len(raw) <= REASONS_CHUNK_ROWS:
             probability, score, reasons = self._with_reasons(raw, rule)
         else:
-            starts = range(0, len(raw), REASONS_CHUNK_ROWS)
             parts = [
                 self._with_reasons(raw[start : start + REASONS_CHUNK_ROWS], rule)
-                for start in starts
+                for start in range(0, len(raw), REASONS_CHUNK_ROWS)
             ]
-            probability, score, reasons = (
-                np.concatenate(part) for part in zip(*parts, strict=True)
-            )
+            probability, score, reasons = map(np.concatenate, zip(*parts, strict=True))
         prediction = (probability >= rule.cut_off).astype(np.int8)
         return Decisions(probability, score, prediction, reasons.astype(np.int8))
 
@@ -330,7 +324,6 @@ class Bundle:
 
     @cached_property
     def input_names(self) -> list[str]:
-        """Names of the graph's input columns."""
         return [field.name for field in self.manifest.inputs]
 
     def document(self, name: str) -> bytes:
@@ -450,7 +443,7 @@ def _load_errors() -> tuple[type[Exception], ...]:
     return (ValueError, TypeError, *graph_errors)
 
 
-class BundlePlace(_Document):
+class BundlePlace(Document):
     """Address of a bundle, relative to the data folder, and its required hash."""
 
     artifact_uri: str
@@ -498,7 +491,6 @@ class ChampionRecord(ModelRef):
 
     @property
     def effective_reason(self) -> str:
-        """Reason of the effective verdict."""
         return self.in_force_reason or self.reason
 
     @classmethod

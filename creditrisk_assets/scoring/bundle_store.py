@@ -30,11 +30,7 @@ BUNDLES = "bundles"
 
 @dataclass(frozen=True)
 class BundleStore:
-    """Bundles below a data folder, on a disk or in an object store.
-
-    Attributes:
-        data_dir: the data folder of the store.
-    """
+    """Bundles below the data folder of a store, on a disk or in an object store."""
 
     data_dir: StoredPath
 
@@ -43,19 +39,11 @@ class BundleStore:
         return self.data_dir / address(sha256)
 
     def load(self, sha256: str) -> Bundle:
-        """Load a bundle; check its hash and its golden answers.
-
-        Raises:
-            BundleError: if a file is missing, the hash differs, or a golden answer differs.
-        """
+        """Load a bundle, as `load_bundle` does."""
         return load_bundle(str(self.folder(sha256)), sha256)
 
     def deciding_files(self, sha256: str) -> dict[str, bytes]:
-        """Read the contents of a bundle's deciding files, by name.
-
-        Raises:
-            BundleError: if a file is missing, or the hash differs.
-        """
+        """Read a bundle's deciding files, as the function of the same name does."""
         return deciding_files(str(self.folder(sha256)), sha256)
 
     def learned_days(self, bundle: Bundle) -> frozenset[str]:
@@ -83,7 +71,7 @@ class BundleStore:
             if is_local(folder):
                 _put_local(source, folder)
             else:
-                _put_remote(source, folder)
+                _copy(source, folder)
             self.load(bundle.sha256)
         return BundlePlace(artifact_uri=address(bundle.sha256), bundle_sha256=bundle.sha256)
 
@@ -104,16 +92,14 @@ def _put_local(source: Path, folder: Path) -> None:
     """Write the folder; it gets its final name when it is complete on disk."""
     with scratch_folder(folder.parent / ".new") as scratch:
         copied = scratch / folder.name
-        for name, file in files_below(source).items():
-            with replacing(copied / name) as copy:
-                copy.write(file.read_bytes())
+        _copy(source, copied)
         if folder.exists():
             shutil.rmtree(folder)  # it is incomplete
         copied.rename(folder)
     sync_folder(folder.parent)
 
 
-def _put_remote(source: Path, folder: StoredPath) -> None:
+def _copy(source: Path, folder: StoredPath) -> None:
     """Write the deciding files last: a bundle that has them is complete."""
     for name, file in sorted(files_below(source).items(), key=lambda item: item[0] in DECIDING):
         with replacing(folder / name) as copy:

@@ -7,15 +7,10 @@ deleted in MLflow is registered again (`registry`), and its number never means a
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from creditrisk_assets.scoring.bundle import BundlePlace
-from creditrisk_assets.storage import (
-    StoredPath,
-    files_below,
-    replacing,
-    store_errors,
-)
+from creditrisk_assets.scoring.bundle import BundlePlace, Document
+from creditrisk_assets.storage import StoredPath, files_below, replacing, store_errors
 
 MODELS = "models"
 RECORD = "model.json"
@@ -25,7 +20,7 @@ class ModelError(RuntimeError):
     """The record of a model is missing or unreadable; the message names the version."""
 
 
-class ModelRecord(BaseModel):
+class ModelRecord(Document):
     """Version of the model.
 
     Attributes:
@@ -36,8 +31,6 @@ class ModelRecord(BaseModel):
         fallback: the scorecard of the same rows; None if the bundle is the scorecard.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
     version: str
     mlflow_version: str
     run_id: str
@@ -47,11 +40,7 @@ class ModelRecord(BaseModel):
 
 @dataclass(frozen=True)
 class ModelFolders:
-    """Folders of models below a data folder.
-
-    Attributes:
-        data_dir: the data folder of the store.
-    """
+    """Folders of models below the data folder of a store."""
 
     data_dir: StoredPath
 
@@ -85,7 +74,6 @@ class ModelFolders:
             raise ModelError(f"{path} cannot be read: {error}") from error
 
     def find(self, bundle_sha256: str) -> ModelRecord | None:
-        """Find the latest version of a bundle, or None."""
         records = (self.record(str(version)) for version in reversed(self.versions()))
         return next(
             (record for record in records if record.bundle.bundle_sha256 == bundle_sha256), None
@@ -125,7 +113,6 @@ class ModelFolders:
             }
 
     def has_document(self, version: str, name: str) -> bool:
-        """Whether a document exists."""
         path = self.folder(version) / name
         with store_errors(path):
             return path.is_file()

@@ -7,7 +7,6 @@ the cut into batches.
 """
 
 import os
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,9 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, Bundle, InputField
+from creditrisk_assets.scoring.bundle import REFERENCE_PROFILE, Bundle, Document, InputField
 from creditrisk_assets.scoring.float32 import float32_floor
 
 FloatArray = NDArray[np.float64]
@@ -46,11 +44,7 @@ fit into the last.
 """
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnProfile(_Document):
+class ColumnProfile(Document):
     """Distribution of one column in training.
 
     Attributes:
@@ -77,7 +71,7 @@ class ColumnProfile(_Document):
         return self.counts[-1] / max(sum(self.counts), 1)
 
 
-class ReferenceProfile(_Document):
+class ReferenceProfile(Document):
     """Distribution of a bundle's training rows: the score first, then every input in the order of
     the decision graph.
 
@@ -117,7 +111,6 @@ class ReferenceProfile(_Document):
 
     @property
     def names(self) -> list[str]:
-        """The columns."""
         return [column.name for column in self.columns]
 
     def effective_counts(self, column: ColumnProfile) -> FloatArray:
@@ -185,7 +178,15 @@ class RowCounter:
     def __init__(self, profile: ReferenceProfile, inputs: Sequence[InputField]) -> None:
         by_name = {field.name: field for field in inputs}
         self.columns = profile.names
-        self._counters = [_counter(column, by_name.get(column.name)) for column in profile.columns]
+        self._bins = {column.name: len(column.edges) + 2 for column in profile.columns}
+        self._counters: dict[str, _NumberCounter | _CodeCounter] = {}
+        for column in profile.columns:
+            field = by_name.get(column.name)
+            self._counters[column.name] = (
+                _NumberCounter(column, exact=field is None)
+                if field is None or field.codes is None
+                else _CodeCounter(column, field)
+            )
 
     def __call__(self, batch: pa.RecordBatch) -> Counts:
         """Count the rows of one batch.
@@ -194,11 +195,14 @@ class RowCounter:
             batch: all columns of the profile, in the types of stored days: whole numbers, decimals,
                 text codes; missing values are null.
         """
-        return {counter.name: counter(batch.column(counter.name)) for counter in self._counters}
+        return {name: counter(batch.column(name)) for name, counter in self._counters.items()}
 
     def total(self, batches: Iterable[pa.RecordBatch]) -> Counts:
         """Count all rows of several batches, reading and counting in parallel."""
-        total = {counter.name: counter.zero for counter in self._counters}
+        total = {
+            name: ColumnCounts(np.zeros(bins, dtype=np.int64), 0, 0)
+            for name, bins in self._bins.items()
+        }
         workers = max(1, min(4, os.cpu_count() or 1))
         waiting: deque[Future[Counts]] = deque()
         with ThreadPoolExecutor(workers, "count") as pool:
@@ -253,22 +257,22 @@ def bin_edges(reference: FloatArray) -> FloatArray:
     return np.asarray(inner)
 
 
-def bin_counts(edges: FloatArray, values: FloatArray) -> IntArray:
-    """Values in each bin, then missing values."""
+def bin_counts(
+    edges: FloatArray, values: FloatArray, weight: IntArray | None = None
+) -> NDArray[Any]:
+    """Values in each bin, then missing values; with weights, as decimals."""
     places = np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="left"))
-    return np.bincount(places, minlength=len(edges) + 2)
+    return np.bincount(places, weight, minlength=len(edges) + 2)
 
 
 def _profile(name: str, values: Numbers, weight: IntArray, coded: bool) -> ColumnProfile:
     numbers = values.astype(np.float64)
     present = ~np.isnan(numbers)
     edges = bin_edges(np.repeat(numbers[present], weight[present]))
-    places = np.where(present, np.searchsorted(edges, numbers, side="left"), len(edges) + 1)
-    counts = np.bincount(places, weights=weight, minlength=len(edges) + 2)
     return ColumnProfile(
         name=name,
         edges=edges.tolist(),
-        counts=[round(count) for count in counts.tolist()],
+        counts=[round(count) for count in bin_counts(edges, numbers, weight).tolist()],
         minimum=float(numbers[present].min()) if present.any() else None,
         maximum=float(numbers[present].max()) if present.any() else None,
         codes=np.unique(numbers[present]).tolist() if coded else None,
@@ -280,25 +284,7 @@ def _add(total: Counts, more: Counts) -> None:
         total[name] += counts
 
 
-def _counter(column: ColumnProfile, field: InputField | None) -> "_Counter":
-    if field is not None and field.codes is not None:
-        return _CodeCounter(column, field)
-    return _NumberCounter(column, exact=field is None)
-
-
-class _Counter(ABC):
-    """Counter of one column."""
-
-    def __init__(self, column: ColumnProfile) -> None:
-        self.name = column.name
-        self.zero = ColumnCounts(np.zeros(len(column.edges) + 2, dtype=np.int64), 0, 0)
-
-    @abstractmethod
-    def __call__(self, values: pa.Array) -> ColumnCounts:
-        """Count values."""
-
-
-class _NumberCounter(_Counter):
+class _NumberCounter:
     """Counter of a column of numbers, by the number of values up to each edge, which is fastest.
 
     Args:
@@ -308,7 +294,6 @@ class _NumberCounter(_Counter):
     """
 
     def __init__(self, column: ColumnProfile, exact: bool) -> None:
-        super().__init__(column)
         self._exact = exact
         self._edges = np.array(column.edges, dtype=np.float64)
         self._smallest = -np.inf if column.minimum is None else column.minimum
@@ -327,7 +312,7 @@ class _NumberCounter(_Counter):
                 missing += len(numbers) - len(present)
                 numbers = present
         if len(numbers) == 0:
-            return self._counts([], 0, missing, 0)
+            return ColumnCounts(np.array([0] * (len(self._edges) + 1) + [missing]), 0, 0)
         smallest, largest = numbers.min(), numbers.max()
         edges: Any = self._edges
         if numbers.dtype.kind == "i" and smallest >= INT32.min and largest <= INT32.max:
@@ -336,28 +321,17 @@ class _NumberCounter(_Counter):
             edges = self._small_edges
         outside = 0
         if smallest < self._smallest or largest > self._largest:
-            outside = int(
-                np.count_nonzero(numbers < self._smallest)
-                + np.count_nonzero(numbers > self._largest)
-            )
-        return self._counts(
-            [int(np.count_nonzero(numbers <= edge)) for edge in edges],
-            len(numbers),
-            missing,
-            outside,
-        )
-
-    def _counts(self, at_most: list[int], present: int, missing: int, outside: int) -> ColumnCounts:
-        if not present:
-            at_most = [0] * len(self._edges)
-        return ColumnCounts(np.append(np.diff([0, *at_most, present]), missing), outside, 0)
+            outside = int(np.count_nonzero(numbers < self._smallest))
+            outside += int(np.count_nonzero(numbers > self._largest))
+        at_most = [int(np.count_nonzero(numbers <= edge)) for edge in edges]
+        bins = np.append(np.diff([0, *at_most, len(numbers)]), missing)
+        return ColumnCounts(bins, outside, 0)
 
 
-class _CodeCounter(_Counter):
+class _CodeCounter:
     """Counter of a column of codes, by the codes in training."""
 
     def __init__(self, column: ColumnProfile, field: InputField) -> None:
-        super().__init__(column)
         self._texts = pa.array(list(field.code_numbers), pa.string()) if field.is_text else None
         self._codes = np.array(column.codes or [], dtype=np.float64)
         self._places = np.searchsorted(column.edges, self._codes, side="left")

@@ -7,9 +7,10 @@ file is read, scored and written batch by batch, so its length does not matter.
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import httpx
 import numpy as np
@@ -38,7 +39,6 @@ from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
 from creditrisk_assets.storage import StoredPath, replacing
 
 CHUNK_ROWS = 1_000
-OUTPUT_SUFFIXES = (".csv", ".parquet")
 ANSWER_TYPES = {
     "default_probability": pa.float64(),
     "score": pa.float64(),
@@ -56,16 +56,11 @@ class ScoringError(RuntimeError):
     """A file cannot be scored; the message says why."""
 
 
-class Scorer(Protocol):
-    """Source of decisions on records."""
-
-    def __call__(self, records: pd.DataFrame) -> pd.DataFrame:
-        """Decide on valid records; returns a frame of `ANSWER_COLUMNS`, in order.
-
-        Args:
-            records: a column for each field; whole numbers, decimals and text codes, NaN or None
-                where a value is missing.
-        """
+Scorer = Callable[[pd.DataFrame], pd.DataFrame]
+"""Source of decisions. It gets valid records, with a column for each field: whole numbers, decimals
+and text codes, NaN or None where a value is missing. It returns a frame of `ANSWER_COLUMNS`, in the
+order of the records.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,20 +95,16 @@ def score_file(
         ScoringError: if the file cannot be read, lacks columns or already has a column of the
             decision, or the destination has another suffix.
     """
-    if not destination.name.lower().endswith(OUTPUT_SUFFIXES):
+    if not destination.name.lower().endswith((".csv", ".parquet")):
         raise ScoringError(
             f"{destination}: cannot write {Path(destination.name).suffix!r}; valid: .csv or "
             ".parquet"
         )
-    try:
+    with _reading(source):
         stream = read_batches(source, portfolio=portfolio)
-    except (UnreadableFile, OSError) as error:
-        raise ScoringError(f"{source}: {error}") from error
     with stream:
-        try:
+        with _reading(source):
             require_columns(stream.schema, portfolio.field_names, [portfolio.identifier])
-        except RefusedColumns as error:
-            raise ScoringError(f"{source}: {error}") from error
         present = [name for name in (*ANSWER_COLUMNS, "error") if name in stream.names]
         if present:
             raise ScoringError(
@@ -230,12 +221,14 @@ def _score_stream(
         arrays = accepted_arrays(checked, portfolio.fields, checked.good)
         records = pa.Table.from_arrays(arrays, names=portfolio.field_names).to_pandas()
         answers = []
+        read = done + batch.cells.num_rows
         for start in range(0, len(good), CHUNK_ROWS):
             answers.append(scorer(records.iloc[start : start + CHUNK_ROWS]))
             rows = done + int(good[min(start + CHUNK_ROWS, len(good)) - 1]) + 1
-            on_progress(rows, _estimate(done + batch.cells.num_rows, stream.share_read))
+            share = stream.share_read
+            on_progress(rows, round(read / share) if share > 0 else None)
         writer.write(stream.headers, batch.cells, answers, good, _errors(batch, checked, check))
-        done += batch.cells.num_rows
+        done = read
         scored += len(good)
         rejected += batch.cells.num_rows - len(good)
         malformed_lines += len(batch.malformed)
@@ -244,14 +237,16 @@ def _score_stream(
 
 
 def _batches(stream: TableStream, source: StoredPath) -> Iterator[RawBatch]:
-    try:
+    with _reading(source):
         yield from stream
-    except (UnreadableFile, OSError) as error:
+
+
+@contextmanager
+def _reading(source: StoredPath) -> Iterator[None]:
+    try:
+        yield
+    except (UnreadableFile, RefusedColumns, OSError) as error:
         raise ScoringError(f"{source}: {error}") from error
-
-
-def _estimate(rows: int, share: float) -> int | None:
-    return round(rows / share) if share > 0 else None
 
 
 def _errors(batch: RawBatch, checked: CheckedBatch, check: RowCheck) -> list[str | None]:
@@ -266,11 +261,9 @@ def _errors(batch: RawBatch, checked: CheckedBatch, check: RowCheck) -> list[str
 
 def _json_values(values: pd.Series, field: Field) -> list[Any]:
     """Values of a field for JSON, None where missing."""
-    missing = values.isna().tolist()
-    plain = values.tolist()
-    if field.kind != "decimal" and not field.is_text:
-        plain = [None if gap else int(value) for value, gap in zip(plain, missing, strict=True)]
-    return [None if gap else value for value, gap in zip(plain, missing, strict=True)]
+    is_whole = field.kind != "decimal" and not field.is_text
+    pairs = zip(values.tolist(), values.isna().tolist(), strict=True)
+    return [None if gap else int(value) if is_whole else value for value, gap in pairs]
 
 
 class _Writer:
