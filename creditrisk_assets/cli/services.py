@@ -39,15 +39,20 @@ def code_server(
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 4000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Load the definitions and execute the runs. Runs of a code server that was killed are marked
-    as lost first; the sensor `lost_runs` asks for them again.
+    """Load the definitions and execute the runs. Runs of this machine whose process was killed are
+    marked as lost first; the sensor `lost_runs` asks for them again.
     """
     from creditrisk_assets.defs import status
     from creditrisk_assets.defs.orphaned_runs import end_orphaned_runs
+    from creditrisk_assets.simulation.processes import ProcessFailed, require_free
 
     home = home_folder()
-    for run_id in end_orphaned_runs(status.open_instance(home)):
-        console.print(f"run {run_id} was lost with an earlier code server; it is started once more")
+    try:
+        require_free(port, "code server", host)  # one that listens there executes runs
+    except ProcessFailed as error:
+        fail(error)
+    for run_id in end_orphaned_runs(status.open_instance(home), port):
+        console.print(f"run {run_id} was lost with its process; it is started once more")
     os.environ["DAGSTER_HOME"] = str(home)
     own = Path(sys.executable).with_name("dagster")
     dagster = str(own) if own.exists() else shutil.which("dagster") or "dagster"
