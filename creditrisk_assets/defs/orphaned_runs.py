@@ -75,7 +75,7 @@ def this_process() -> str:
 
 def _was_launched_at(run: dg.DagsterRun, port: int) -> bool:
     """True if a run was launched at a port of this machine."""
-    address = json.loads(run.tags.get(LAUNCHED_AT_TAG, "{}"))
+    address: dict[str, object] = json.loads(run.tags.get(LAUNCHED_AT_TAG, "{}"))
     return address.get("port") == port and _is_of_this_machine(str(address.get("host")))
 
 
@@ -97,11 +97,11 @@ def _is_of_this_machine(host: str) -> bool:
 
 def _is_of_dead_command(run: dg.DagsterRun) -> bool:
     """True if a command of this machine executed a run and is gone."""
-    process = json.loads(run.tags.get(PROCESS_TAG, "{}"))
+    process: dict[str, object] = json.loads(run.tags.get(PROCESS_TAG, "{}"))
     if process.pop("machine", None) != socket.gethostname():
         return False
     try:
-        return _identity(int(process["id"])) != process
+        return _identity(int(str(process["id"]))) != process
     except OSError:
         return True
 
@@ -125,8 +125,8 @@ def lost_runs(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],  # noqa: ARG001
 ) -> dg.SensorResult:
-    """Repeats runs that ended because their process was killed, with their day and tags, up to three
-    times. The resource `settings` is required for its comparison of stores.
+    """Repeats runs that ended because their process was killed, with their day and tags, up to
+    three times. The resource `settings` is required for its comparison of stores.
     """
     since = datetime.datetime.now(datetime.UTC) - LOST_SINCE
     marked = dg.RunsFilter(

@@ -50,7 +50,7 @@ def test_a_run_of_a_killed_code_server_ends_and_one_of_a_person_goes_on(fresh: L
         {"host": "localhost", "port": PORT + 1},
         {"host": "192.0.2.7", "port": PORT},
         {"host": "no-such-host.invalid", "port": PORT},
-        {"socket": "/tmp/code-server", "host": "localhost"},
+        {"socket": "code-server.socket", "host": "localhost"},
     ],
 )
 def test_a_run_of_another_code_server_goes_on(fresh: Loop, address: dict[str, object]) -> None:
@@ -89,9 +89,7 @@ def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(
         f"again:{lost}",
     )
     assert request.tags == {"creditrisk/content": "abc", AGAIN_OF_TAG: lost, TRIES_TAG: "2"}
-    third = _started_run(
-        fresh, "score_production", {**HERE, **about, TRIES_TAG: "3"}
-    )
+    third = _started_run(fresh, "score_production", {**HERE, **about, TRIES_TAG: "3"})
     assert not fresh.tick(lost_runs).run_requests  # the day runs
     end_orphaned_runs(fresh.instance, PORT)
     assert third not in [
