@@ -74,6 +74,12 @@ def _policy(value: object) -> object:
     return Policy.read(Path(value)) if isinstance(value, str | Path) else value
 
 
+def _postgresql(url: SecretStr | None) -> SecretStr | None:
+    if url is not None and not url.get_secret_value().startswith("postgresql://"):
+        raise ValueError("valid: an address that begins with postgresql://")
+    return url
+
+
 def _raw_data(value: str) -> str:
     simulated_history_of(value)
     return value
@@ -110,6 +116,12 @@ class StoreLocation(BaseSettings):
         default_factory=default_data_dir,  # type: ignore[assignment]  # validated, so a path
         description="Folder, or address such as `s3://bucket/prefix`, of the store: the landing "
         "zone and all stored data. By default `data` beside `dagster.yaml`.",
+    )
+    database_url: Annotated[SecretStr | None, AfterValidator(_postgresql)] = Field(
+        None,
+        description="PostgreSQL database for what several machines must agree on, such as "
+        "`postgresql://user:password@host/creditrisk`: Dagster's records, API keys, idempotency "
+        "keys. By default SQLite and files in the data folder.",
     )
 
     @property

@@ -20,6 +20,7 @@ def init() -> None:
     """Create the store: Dagster's and MLflow's databases and the landing folders. Neither database
     can be created by several processes at a time.
     """
+    from creditrisk_assets import database
     from creditrisk_assets.defs import status
     from creditrisk_assets.defs.store_mark import require_one_store
     from creditrisk_assets.registry import Registry
@@ -27,8 +28,10 @@ def init() -> None:
 
     settings = settings_here()
     try:
+        if settings.database_url is not None:
+            database.prepare(settings.database_url.get_secret_value())
         require_one_store(settings, status.open_instance(home_folder()))
-    except StoreMismatch as error:
+    except (StoreMismatch, database.DatabaseError) as error:
         fail(error)
     Registry(settings).prepare()
     for folder in (settings.landing_production, settings.landing_outcomes):

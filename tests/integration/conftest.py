@@ -14,6 +14,7 @@ from creditrisk_assets.storage import zone_path
 from tests.support.buckets import BUCKET
 from tests.support.loop import Loop
 from tests.support.policies import policy_of
+from tests.support.postgres import new_database, postgres_server
 from tests.support.trained import trained_loop
 
 
@@ -64,3 +65,17 @@ def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[UPath
     yield place
     s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a PostgreSQL server."""
+    with postgres_server(tmp_path_factory.mktemp("postgres") / "server") as address:
+        yield address
+
+
+@pytest.fixture
+def database_url(postgres: str) -> Iterator[str]:
+    """Address of an empty database."""
+    with new_database(postgres) as address:
+        yield address

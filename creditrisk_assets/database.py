@@ -1,0 +1,75 @@
+"""The PostgreSQL database of a store that several machines share (`CREDITRISK_DATABASE_URL`).
+
+It has one schema for each of its users, so that each migrates its own tables: `dagster`, `mlflow`,
+and `creditrisk` for what this project's processes must agree on. Without the setting a store is
+embedded: SQLite and local files hold the same.
+"""
+
+from importlib.resources import as_file, files
+
+import sqlalchemy as sa
+
+OWN_SCHEMA = "creditrisk"
+SCHEMAS = (OWN_SCHEMA, "dagster", "mlflow")
+
+CONNECT_SECONDS = 3
+STATEMENT_SECONDS = 10
+
+
+class DatabaseError(RuntimeError):
+    """The database does not answer, or its tables are of another release."""
+
+
+def url_in_schema(url: str, schema: str) -> str:
+    """The address of one schema of the database.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`.
+        schema: one of `SCHEMAS`.
+    """
+    parsed = sa.make_url(url).update_query_dict({"options": f"-csearch_path={schema}"})
+    return parsed.render_as_string(hide_password=False)
+
+
+def connect(url: str) -> sa.Engine:
+    """An engine for the project's own tables. A connection that the server has closed is replaced,
+    and neither a connection nor a statement waits for long.
+    """
+    driver = sa.make_url(url_in_schema(url, OWN_SCHEMA)).set(drivername="postgresql+psycopg2")
+    timeout = f"-cstatement_timeout={STATEMENT_SECONDS}s"
+    options = f"{driver.query['options']} {timeout}"
+    return sa.create_engine(
+        driver.update_query_dict({"options": options}),
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_SECONDS},
+    )
+
+
+def prepare(url: str) -> None:
+    """Create the schemas, and the project's own tables as this release needs them.
+
+    Raises:
+        DatabaseError: if the database does not answer, or a later release has changed the tables.
+    """
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    engine = connect(url)
+    try:
+        with engine.begin() as connection, as_file(files("creditrisk_assets.migrations")) as folder:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('creditrisk'))"))
+            for schema in SCHEMAS:
+                connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
+            config = Config()
+            config.set_main_option("script_location", str(folder))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except (sa.exc.SQLAlchemyError, CommandError) as error:
+        raise DatabaseError(f"{_without_password(url)}: {error!s:.300}") from error
+    finally:
+        engine.dispose()
+
+
+def _without_password(url: str) -> str:
+    return sa.make_url(url).render_as_string()
