@@ -12,6 +12,8 @@ import sqlalchemy as sa
 OWN_SCHEMA = "creditrisk"
 SCHEMAS = (OWN_SCHEMA, "dagster", "mlflow")
 
+DRIVER = "postgresql+psycopg2"
+
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 10
 
@@ -21,25 +23,25 @@ class DatabaseError(RuntimeError):
 
 
 def url_in_schema(url: str, schema: str) -> str:
-    """The address of one schema of the database.
+    """The address of one schema of the database, with the driver that is installed.
 
     Args:
         url: `postgresql://user:password@host:port/database`.
         schema: one of `SCHEMAS`.
     """
-    parsed = sa.make_url(url).update_query_dict({"options": f"-csearch_path={schema}"})
-    return parsed.render_as_string(hide_password=False)
+    parsed = sa.make_url(url).set(drivername=DRIVER)
+    in_schema = parsed.update_query_dict({"options": f"-csearch_path={schema}"})
+    return in_schema.render_as_string(hide_password=False)
 
 
 def connect(url: str) -> sa.Engine:
     """An engine for the project's own tables. A connection that the server has closed is replaced,
     and neither a connection nor a statement waits for long.
     """
-    driver = sa.make_url(url_in_schema(url, OWN_SCHEMA)).set(drivername="postgresql+psycopg2")
-    timeout = f"-cstatement_timeout={STATEMENT_SECONDS}s"
-    options = f"{driver.query['options']} {timeout}"
+    own = sa.make_url(url_in_schema(url, OWN_SCHEMA))
+    options = f"{own.query['options']} -cstatement_timeout={STATEMENT_SECONDS}s"
     return sa.create_engine(
-        driver.update_query_dict({"options": options}),
+        own.update_query_dict({"options": options}),
         pool_pre_ping=True,
         connect_args={"connect_timeout": CONNECT_SECONDS},
     )

@@ -197,8 +197,8 @@ class Settings(StoreLocation):
 
     api_keys_file: Path | None = Field(
         None,
-        description="File of the API keys; by default `api-keys.json` in the data folder, written "
-        "by `creditrisk keys`.",
+        description="File of the API keys, written by `creditrisk keys`; by default "
+        "`api-keys.json` in the data folder, or the database of `CREDITRISK_DATABASE_URL`.",
     )
     api_url: str = Field(
         "http://127.0.0.1:8000",
@@ -317,8 +317,9 @@ class Settings(StoreLocation):
 
     @property
     def api_keys(self) -> Path:
-        """The file of API keys."""
-        return self.api_keys_file or self.local_dir / "api-keys.json"
+        """The file of API keys; with a database, this replica's copy of them."""
+        folder = self.local_dir if self.database_url is None else self.api_folder
+        return self.api_keys_file or folder / "api-keys.json"
 
     @property
     def run_dir(self) -> Path:

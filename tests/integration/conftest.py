@@ -13,6 +13,7 @@ from upath import UPath
 from creditrisk_assets.storage import zone_path
 from tests.support.buckets import BUCKET
 from tests.support.loop import Loop
+from tests.support.object_store import object_store_server
 from tests.support.policies import policy_of
 from tests.support.postgres import new_database, postgres_server
 from tests.support.trained import trained_loop
@@ -71,6 +72,13 @@ def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[UPath
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a PostgreSQL server."""
     with postgres_server(tmp_path_factory.mktemp("postgres") / "server") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an S3 server."""
+    with object_store_server(tmp_path_factory.mktemp("seaweed") / "server") as address:
         yield address
 
 
