@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import s3fs
 from typer.testing import CliRunner, Result
@@ -160,7 +161,7 @@ def test_one_key_is_one_decision_on_whatever_replica_and_a_key_made_once_opens_a
 
 
 def _answers(client: httpx.Client, path: str, status: int, headers: dict[str, str]) -> bool:
-    return client.get(path, headers=headers).status_code == status
+    return bool(client.get(path, headers=headers).status_code == status)
 
 
 def replica(loop: Loop, servers: Servers, name: str) -> Any:
