@@ -24,3 +24,30 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("document", sa.Text, nullable=False),
     )
+    op.create_table(
+        "evaluations",
+        sa.Column("number", sa.BigInteger, primary_key=True),
+        sa.Column("asset", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("identity", sa.Text, nullable=False),
+        sa.UniqueConstraint("asset", "name", "identity"),
+    )
+    op.create_table(
+        "episodes",
+        sa.Column("asset", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("state", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "messages",
+        sa.Column("number", sa.BigInteger, primary_key=True),
+        sa.Column("identity", sa.Text, unique=True, nullable=False),
+        sa.Column("episode", sa.Text, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False, server_default="waiting"),
+        sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("due", sa.Float, nullable=False, server_default="0"),
+        sa.Column("problem", sa.Text),
+        sa.Column("receiver", sa.Text),
+        sa.Column("at", sa.Float, nullable=False),
+    )
