@@ -222,6 +222,24 @@ def follow_ledger(instance: dg.DagsterInstance, settings: Settings, written: Ent
         _put_in_force(instance, settings, written.after, bundle, entries)
 
 
+def align(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Let alias and asset name what the ledger has in force, as after the restoration of a store
+    whose champion was moved during its backup, or with a new MLflow.
+
+    Raises:
+        MoveRefused: if there has been no champion.
+        LedgerError: if the ledger's chain is broken.
+    """
+    with lock_champion(settings.champion_lock):
+        entries = _entries(settings)
+        head, record = entries[-1], event_log.champion_in_force(instance)
+        if record is not None and record.ledger_entry == head.number:
+            registry_of(settings).set_champion(head.after.model_version)
+            return
+        bundle = BundleStore(settings.data_dir).load(head.after.bundle_sha256)
+        _put_in_force(instance, settings, head.after, bundle, entries)
+
+
 def _put_in_force(
     instance: dg.DagsterInstance,
     settings: Settings,
