@@ -119,8 +119,8 @@ def back_up(settings: Settings, target: StoredPath, on_file: Callable[[str], Non
         raise BackupError(f"{settings.data_dir} is no store; valid: a CREDITRISK_DATA_DIR in use")
     if settings.database_url is None and not (settings.dagster_dir / "storage").is_dir():
         raise BackupError(
-            f"{settings.dagster_dir} has no records of Dagster; valid: a dagster.yaml whose storage "
-            "is that of the project"
+            f"{settings.dagster_dir} has no records of Dagster; valid: a dagster.yaml whose "
+            "storage is that of the project"
         )
     if target.is_dir() and any(target.iterdir()):
         raise BackupError(f"{target} is not empty; valid: a new folder for each backup")

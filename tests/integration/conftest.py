@@ -69,9 +69,9 @@ def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[UPath
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Address of a PostgreSQL server."""
-    with postgres_server(tmp_path_factory.mktemp("postgres") / "server") as address:
+    with postgres_server() as address:
         yield address
 
 

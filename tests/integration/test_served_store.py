@@ -1,6 +1,7 @@
 """The loop and the API on a store that several machines share, with real servers."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from functools import partial
@@ -19,6 +20,8 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.storage import create_file
 from tests.support.loop import Loop, api, customers
+from tests.support.places import REPOSITORY
+from tests.support.postgres import new_database
 from tests.support.served_store import Servers, machine, object_keys, servers
 from tests.support.waiting import until
 
@@ -29,8 +32,6 @@ CUSTOMER = dict(PORTFOLIO.example)
 def store(
     tmp_path_factory: pytest.TempPathFactory, postgres: str, seaweed: str
 ) -> Iterator[Servers]:
-    from tests.support.postgres import new_database
-
     with pytest.MonkeyPatch.context() as patch, new_database(postgres) as url:
         for name, value in object_keys(seaweed).items():
             patch.setenv(name, value)
@@ -123,10 +124,13 @@ def test_of_two_machines_that_move_the_champion_the_slow_one_repeats_what_the_le
 
 def test_of_two_moves_from_the_same_entry_one_is_refused_in_words(one: Loop) -> None:
     ledger = Ledger(one.settings.ledger)
-    *_, before, head = ledger.entries()
-    same = Move(**{name: getattr(head, name) for name in Move.model_fields})
+    head = ledger.entries()[-1]
+    move = Move(**{name: getattr(head, name) for name in Move.model_fields})
+    assert ledger.append(move, head).number == head.number + 1
     with pytest.raises(LedgerMoved, match="the champion was moved meanwhile; decide again"):
-        ledger.append(same, before)
+        ledger.append(move, head)
+    champion_commands.align(one.instance, one.settings)
+    assert command(one, "champion", "verify").exit_code == 0
 
 
 def test_one_key_is_one_decision_on_whatever_replica_and_a_key_made_once_opens_all(
@@ -158,6 +162,39 @@ def test_one_key_is_one_decision_on_whatever_replica_and_a_key_made_once_opens_a
         assert command(one, "keys", "revoke", "bank").exit_code == 0
         for client in clients:
             until(partial(_answers, client, "/model-info", 401, headers), 10)
+
+
+def test_a_backup_is_restored_in_another_database_bucket_and_mlflow(
+    one: Loop,
+    store_environment: Servers,
+    postgres: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    landed = customers(200, 9)
+    one.land_day("2026-01-08", landed)
+    assert all(result.success for result in one.settle())
+    away = f"s3://{store_environment.bucket}/backups/1"
+    made = command(one, "backup", away)
+    assert made.exit_code == 0, made.stderr
+    assert "(served)" in made.stdout
+    with ExitStack() as stack:
+        url = stack.enter_context(new_database(postgres))
+        other = stack.enter_context(servers(tmp_path / "mlflow", url, store_environment.objects))
+        for name, value in other.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+        (tmp_path / "home").mkdir()
+        shutil.copy(REPOSITORY / "dagster.yaml", tmp_path / "home")
+        restored = CliRunner().invoke(app, ["restore", away], env={"COLUMNS": "200"})
+        assert restored.exit_code == 0, restored.stdout + restored.stderr
+        assert "does not hold" not in restored.stdout
+        again = stack.enter_context(machine(tmp_path / "again", other))
+        assert again.champion() == one.champion()
+        again.land_day("2026-01-09", customers(200, 10))
+        assert [result.success for result in again.settle()] == [True]
+        refused = CliRunner().invoke(app, ["restore", away], env={"COLUMNS": "200"})
+        assert (refused.exit_code, "has a store" in refused.stderr) == (1, True)
 
 
 def _answers(client: httpx.Client, path: str, status: int, headers: dict[str, str]) -> bool:

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from creditrisk_assets.simulation.processes import reserved_ports
 
 USER = "creditrisk"
+NOBODY = 65_534
 
 
 def _program(name: str) -> str:
@@ -23,50 +25,32 @@ def _program(name: str) -> str:
     return program
 
 
-def _as_other_user(folder: Path) -> list[str]:
-    """The server refuses to run as root."""
-    if os.geteuid() != 0:
-        return []
-    for place in (folder, *folder.parents):
-        if place.stat().st_uid == 0 and not place.stat().st_mode & 0o001:
-            place.chmod(place.stat().st_mode | 0o011)
-    nobody = 65_534
-    os.chown(folder, nobody, nobody)
-    return ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups"]
-
-
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """The address of a server's maintenance database."""
     named = os.environ.get("CREDITRISK_TEST_DATABASE_URL")
     if named:
         yield named
         return
-    folder.mkdir(parents=True)
-    (port,) = reserved_ports(1)
-    user, data = _as_other_user(folder), folder / "data"
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
-    made = [
-        _program("initdb"),
-        "-D",
-        str(data),
-        "-U",
-        USER,
-        "-A",
-        "trust",
-        "--no-sync",
-        "-E",
-        "UTF8",
-    ]
-    subprocess.run([*user, *made], **quiet)  # type: ignore[call-overload]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-    control = [*user, _program("pg_ctl"), "-D", str(data), "-w"]
-    log = ["-l", str(folder / "log")]
-    subprocess.run([*control, *log, "-o", options, "start"], **quiet)  # type: ignore[call-overload]
-    try:
-        yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
+    # The server refuses to run as root, and others may not enter a folder of pytest.
+    with tempfile.TemporaryDirectory(prefix="creditrisk-postgres-") as folder:
+        user: list[str] = []
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*user, _program(program), "-D", f"{folder}/data", *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+
+        (port,) = reserved_ports(1)
+        local = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        run("initdb", "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8")
+        run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", local, "start")
+        try:
+            yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
 
 
 @contextmanager
