@@ -121,7 +121,7 @@ def _expiry(days: int | None) -> datetime.datetime | None:
 
 
 def _place() -> str:
-    """Where the keys lie, in words."""
+    """The place of the keys, in words."""
     from serving.access.shared_keys_file import is_shared
 
     settings = settings_here()

@@ -16,9 +16,17 @@ DEFINITIONS = "creditrisk_assets.definitions"
 LOCATION = "creditrisk"
 
 
-def init() -> None:
-    """Create the store: Dagster's and MLflow's databases and the landing folders. Neither database
-    can be created by several processes at a time.
+def init(
+    database_only: Annotated[
+        bool,
+        typer.Option(
+            help="Make the schemas and tables of CREDITRISK_DATABASE_URL and nothing else; an "
+            "MLflow server needs its schema before it starts."
+        ),
+    ] = False,
+) -> None:
+    """Create the store, or bring its tables to this release: databases and landing folders. Neither
+    Dagster's nor MLflow's database can be created by several processes at a time.
     """
     from creditrisk_assets import database
     from creditrisk_assets.defs import status
@@ -30,6 +38,8 @@ def init() -> None:
     try:
         if settings.database_url is not None:
             database.prepare(settings.database_url.get_secret_value())
+        if database_only:
+            return
         require_one_store(settings, status.open_instance(home_folder()))
     except (StoreMismatch, database.DatabaseError) as error:
         fail(error)
