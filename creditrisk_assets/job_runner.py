@@ -13,6 +13,7 @@ from dagster_shared.error import SerializableErrorInfo
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.check_results import BLOCKING
+from creditrisk_assets.defs.orphaned_runs import PROCESS_TAG, this_process
 from creditrisk_assets.settings import Settings
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -68,7 +69,11 @@ def run_here(
 
     instance.add_event_listener(run_id, report_step)
     result = resolved.execute_in_process(
-        instance=instance, tags=dict(tags), run_config=QUIET, raise_on_error=False, run_id=run_id
+        instance=instance,
+        tags={**tags, PROCESS_TAG: this_process()},
+        run_config=QUIET,
+        raise_on_error=False,
+        run_id=run_id,
     )
     metadata: dict[str, dict[str, object]] = {}
     for event in result.get_asset_materialization_events():

@@ -212,6 +212,24 @@ class Registry:
             raise
         return str(named.tags.get(BUNDLE_TAG, "none"))
 
+    def store_mark(self) -> str | None:
+        """Id of the store that MLflow's registered model belongs to; None before its first use.
+
+        Raises:
+            RegistryError: if MLflow does not answer.
+        """
+        if self._is_embedded and not (self._directory / "mlflow.db").is_file():
+            return None
+        try:
+            models = self._client_of(self.tracking_uri).search_registered_models(
+                f"name = '{MODEL_NAME}'"
+            )
+        except MlflowException as error:
+            raise RegistryError(
+                f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}"
+            ) from error
+        return models[0].tags.get(STORE_TAG) if models else None
+
     def set_champion(self, number: str) -> None:
         """Move the alias `champion`; the new champion loses the alias `challenger`."""
         client = self._client()

@@ -71,6 +71,12 @@ def _policy(value: object) -> object:
     return Policy.read(Path(value)) if isinstance(value, str | Path) else value
 
 
+def _postgresql(url: SecretStr | None) -> SecretStr | None:
+    if url is not None and not url.get_secret_value().startswith("postgresql://"):
+        raise ValueError("valid: an address that begins with postgresql://")
+    return url
+
+
 def _raw_data(value: str) -> str:
     simulated_history_of(value)
     return value
@@ -107,6 +113,12 @@ class StoreLocation(BaseSettings):
         default_factory=default_data_dir,  # type: ignore[assignment]  # validated, so a path
         description="Folder, or address such as `s3://bucket/prefix`, of the store: the landing "
         "zone and all stored data. By default `data` beside `dagster.yaml`.",
+    )
+    database_url: Annotated[SecretStr | None, AfterValidator(_postgresql)] = Field(
+        None,
+        description="PostgreSQL database for what several machines must agree on, such as "
+        "`postgresql://user:password@host/creditrisk`: Dagster's records, API keys, idempotency "
+        "keys. By default SQLite and files in the data folder.",
     )
 
     @property
@@ -182,8 +194,8 @@ class Settings(StoreLocation):
 
     api_keys_file: Path | None = Field(
         None,
-        description="File of the API keys; by default `api-keys.json` in the data folder, written "
-        "by `creditrisk keys`.",
+        description="File of the API keys, written by `creditrisk keys`; by default "
+        "`api-keys.json` in the data folder, or the database of `CREDITRISK_DATABASE_URL`.",
     )
     api_url: str = Field(
         "http://127.0.0.1:8000",
@@ -298,7 +310,9 @@ class Settings(StoreLocation):
 
     @property
     def api_keys(self) -> Path:
-        return self.api_keys_file or self.local_dir / "api-keys.json"
+        """The file of API keys; with a database, this replica's copy of them."""
+        folder = self.local_dir if self.database_url is None else self.api_folder
+        return self.api_keys_file or folder / "api-keys.json"
 
     @property
     def run_dir(self) -> Path:

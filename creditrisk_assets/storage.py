@@ -118,8 +118,7 @@ def create_file(path: StoredPath, content: bytes) -> None:
         OSError: if the place cannot be written.
     """
     if not is_local(path):
-        with store_errors(path):
-            path.fs.pipe_file(path.path, content, mode="create")  # type: ignore[union-attr]  # a local path has no store
+        _create_in_store(path, content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = _new_file(path, 0o444)
@@ -132,6 +131,21 @@ def create_file(path: StoredPath, content: bytes) -> None:
         sync_folder(path.parent)
     finally:
         temporary.unlink()
+
+
+def _create_in_store(path: StoredPath, content: bytes) -> None:
+    try:
+        with store_errors(path):
+            path.fs.pipe_file(path.path, content, mode="create")  # type: ignore[union-attr]  # a local path has no store
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError as error:
+        # Servers name a failed condition differently. The present content tells who wrote first:
+        # it is this one if the store's library repeated a request whose answer was lost.
+        if not path.exists():
+            raise
+        if path.read_bytes() != content:
+            raise FileExistsError(f"{path} exists") from error
 
 
 def files_below(folder: StoredPath) -> dict[str, StoredPath]:

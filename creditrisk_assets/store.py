@@ -106,6 +106,16 @@ def claim_folder(folder: StoredPath, identity: Identity) -> None:
     return require_same(f"folder {folder}", marked.id, identity)
 
 
+def mark_of_folder(folder: StoredPath) -> str | None:
+    """Id of the store that a folder belongs to, or None.
+
+    Raises:
+        StoreMismatch: if its mark cannot be read.
+    """
+    found = _read(folder / IDENTITY)
+    return None if found is None else found.id
+
+
 def require_same(place: str, marked: str, identity: Identity) -> None:
     """Compare the mark of a place with a store.
 

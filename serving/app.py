@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from creditrisk_assets.decisions.idempotency import IdempotencyIndex
+from creditrisk_assets.decisions.idempotency import IdempotencyIndex, KeysUnavailable
 from creditrisk_assets.decisions.writer import DecisionLog, LogUnwritable
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import ServingSettings, Settings
@@ -45,6 +45,9 @@ from serving.ops.tracing import Tracing, tracing
 from serving.pages.customer_page import page_router
 from serving.pages.monitoring_page import monitoring_router
 
+if TYPE_CHECKING:
+    from creditrisk_assets.decisions.shared_keys import SharedKeys
+
 RETRY_AFTER_SECONDS = 5
 KEY_LENGTH_LIMIT = 255
 
@@ -56,7 +59,7 @@ it, which happens several times in a request. Python's default is ten times as l
 LOOKS_A_POLL = 4
 """A worker's reads of the champion's file for each read of the source."""
 
-REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed)
+REFUSALS = (NoChampion, LogUnwritable, Overloaded, KeyUsed, KeysUnavailable)
 
 
 # As a function of a `Request` it would be behind four more layers, and the p50 4 % higher.
@@ -228,7 +231,8 @@ def api(serving: ServingSettings, settings: Settings) -> Gateway:
         for keyed in (False, True)
     )
     index = IdempotencyIndex(settings.idempotency_file, settings.open_segments, codec)
-    decider = Decider(holder, single_log, batch_log, index, [metrics])
+    shared = _shared_keys(settings)
+    decider = Decider(holder, single_log, batch_log, index, [metrics], shared)
     customer_model = request_model(portfolio)
     decisions = decision_routes(decider, RecordReader(portfolio, customer_model), serving, settings)
     others = other_routes(holder, decider, DecisionLookup(settings), settings)
@@ -264,6 +268,15 @@ def api(serving: ServingSettings, settings: Settings) -> Gateway:
         document_keys(others, routes)
     admission = Admission(ring, limiter, any_host=serving.open_beyond_loopback)
     return Gateway(app, routes, admission, log_all=serving.access_log, listeners=listeners)
+
+
+def _shared_keys(settings: Settings) -> "SharedKeys | None":
+    """The idempotency keys of all replicas, if the store has a database."""
+    if settings.database_url is None:
+        return None
+    from creditrisk_assets.decisions.shared_keys import SharedKeys, replica_of
+
+    return SharedKeys(settings.database_url.get_secret_value(), replica_of(settings.api_folder))
 
 
 def customer_of(body: bytes, read: RecordReader) -> dict[str, Any]:
@@ -318,7 +331,7 @@ def refusal(error: Exception) -> HTTPException:
     """The reason for no decision, as an HTTP error."""
     if isinstance(error, KeyUsed):
         return HTTPException(422, str(error))
-    seconds = 1 if isinstance(error, Overloaded) else RETRY_AFTER_SECONDS
+    seconds = 1 if isinstance(error, Overloaded | KeysUnavailable) else RETRY_AFTER_SECONDS
     status = 507 if isinstance(error, LogUnwritable) and error.full else 503
     return HTTPException(status, str(error), {"Retry-After": str(seconds)})
 

@@ -9,7 +9,8 @@ from upath import UPath
 
 from creditrisk_assets.settings import ServingSettings, Settings
 from creditrisk_assets.store import claim_folder, open_store
-from serving.access.keys import KeyRing, require_keys_beyond_loopback
+from serving.access.keys import KeyRing, KeysError, require_keys_beyond_loopback
+from serving.access.shared_keys_file import copy_shared_keys
 from serving.inference.champion_file import ChampionFile
 from serving.ops.logs import configure_logs
 from serving.ops.sidecars import ARCHIVER, PUBLISHER, running, sidecar
@@ -31,6 +32,12 @@ def run(serving: ServingSettings, settings: Settings) -> None:
         OpenBeyondLoopback: if there are no keys and other machines can reach the API.
         StoreMismatch: if the API's folder or the portfolio belongs to another store.
     """
+    try:
+        copy_shared_keys(settings)
+    except KeysError as error:
+        if not settings.api_keys.exists():
+            raise
+        log.warning("keys_not_copied", problem=str(error), in_force="the keys copied before")
     ring = KeyRing(settings.api_keys)
     require_keys_beyond_loopback(
         serving.host, ring, open_beyond_loopback=serving.open_beyond_loopback

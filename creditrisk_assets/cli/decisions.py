@@ -2,7 +2,7 @@
 
 import signal
 import sqlite3
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -10,6 +10,9 @@ from upath import UPath
 
 from creditrisk_assets.cli.common import fail, settings_here
 from creditrisk_assets.stop_signal import SIGNALS, StopSignal
+
+if TYPE_CHECKING:
+    from creditrisk_assets.settings import Settings
 
 ARCHIVE_SECONDS = 2.0
 
@@ -21,6 +24,19 @@ decisions_app = typer.Typer(no_args_is_help=True, help="The decisions of the API
 @decisions_app.callback()
 def decisions() -> None:
     """The decisions of the API."""
+
+
+def _forget_shared_keys(settings: "Settings", seconds: float) -> None:
+    """Remove old idempotency keys from the database that the replicas share, if there is one."""
+    if settings.database_url is None:
+        return
+    from creditrisk_assets.decisions.shared_keys import SharedKeys
+
+    shared = SharedKeys(settings.database_url.get_secret_value(), replica="")
+    try:
+        shared.forget(seconds)
+    finally:
+        shared.close()
 
 
 @decisions_app.command()
@@ -37,7 +53,7 @@ def archive(
     are over.
     """
     from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
-    from creditrisk_assets.decisions.idempotency import IdempotencyIndex
+    from creditrisk_assets.decisions.idempotency import IdempotencyIndex, KeysUnavailable
     from creditrisk_assets.settings import today
     from creditrisk_assets.store import StoreMismatch, claim_folder, open_store
 
@@ -59,10 +75,12 @@ def archive(
             for name in archived.landed:
                 log.info("segment_landed", segment=name)
             index.forget(hours * 3600)
+            _forget_shared_keys(settings, hours * 3600)
             failed = bool(archived.problems)
         except StoreMismatch as error:
             fail(error)
-        except (OSError, sqlite3.Error) as error:  # such as a full disk; the segments wait
+        # Such as a full disk; the segments wait.
+        except (OSError, sqlite3.Error, KeysUnavailable) as error:
             log.error("decisions_not_archived", problem=str(error))
             failed = True
         if last:

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.table import Table
 
-from creditrisk_assets.cli.common import JSON, console, errors, fail, print_json
+from creditrisk_assets.cli.common import JSON, console, errors, fail, print_json, settings_here
 
 keys_app = typer.Typer(help="The callers of the API and their keys.", no_args_is_help=True)
 
@@ -35,7 +35,7 @@ def create(
     if unknown:
         raise typer.BadParameter(f"scope {unknown[0]!r}; valid: {', '.join(SCOPES)}")
     scopes = [name for name in SCOPES if name in scope]
-    _print_key(_result_of(lambda: create_key(_file(), name, scopes, _expiry(expires_days))), name)
+    _print_key(_result_of(lambda file: create_key(file, name, scopes, _expiry(expires_days))), name)
 
 
 @keys_app.command("rotate")
@@ -43,7 +43,7 @@ def rotate(name: NAME, expires_days: EXPIRES = None) -> None:
     """Add a second key to a caller, and print it. Revoke the first when it is no longer used."""
     from serving.access.keys import rotate_key
 
-    _print_key(_result_of(lambda: rotate_key(_file(), name, _expiry(expires_days))), name)
+    _print_key(_result_of(lambda file: rotate_key(file, name, _expiry(expires_days))), name)
 
 
 @keys_app.command("revoke")
@@ -56,9 +56,9 @@ def revoke(
     """Revoke a caller's keys, or one of them. A running API notices within about a second."""
     from serving.access.keys import read_keys, revoke_keys
 
-    ended = _result_of(lambda: revoke_keys(_file(), name, key))
+    ended = _result_of(lambda file: revoke_keys(file, name, key))
     console.print(f"{name}: {', '.join(ended)} revoked", highlight=False)
-    if not _result_of(lambda: read_keys(_file())).callers:
+    if not _result_of(read_keys).callers:
         errors.print(
             "[yellow]no keys are left:[/yellow] a running API refuses every caller; an API that "
             "starts now needs no key and listens on loopback only",
@@ -71,7 +71,7 @@ def list_keys(as_json: JSON = False) -> None:
     """List callers, their scopes and their keys, without the secrets."""
     from serving.access.keys import read_keys
 
-    callers = _result_of(lambda: read_keys(_file())).callers
+    callers = _result_of(read_keys).callers
     now = datetime.datetime.now(datetime.UTC)
     if as_json:
         document = {
@@ -101,7 +101,7 @@ def list_keys(as_json: JSON = False) -> None:
         console.print(table)
     else:
         console.print(
-            f"no keys in {_file()}: the API needs none and listens on loopback only",
+            f"no keys in {_place()}: the API needs none and listens on loopback only",
             soft_wrap=True,
         )
 
@@ -120,17 +120,21 @@ def _expiry(days: int | None) -> datetime.datetime | None:
     )
 
 
-def _file() -> Path:
-    from creditrisk_assets.settings import Settings
+def _place() -> str:
+    """The place of the keys, in words."""
+    from serving.access.shared_keys_file import is_shared
 
-    return Settings().api_keys
+    settings = settings_here()
+    return "the database" if is_shared(settings) else str(settings.api_keys)
 
 
-def _result_of(action: Callable[[], Result]) -> Result:
-    """The result of an action on the keys; a KeysError ends the command."""
+def _result_of(action: Callable[[Path], Result]) -> Result:
+    """The result of an action on the file of keys; a KeysError ends the command."""
     from serving.access.keys import KeysError
+    from serving.access.shared_keys_file import keys_file
 
     try:
-        return action()
+        with keys_file(settings_here()) as file:
+            return action(file)
     except KeysError as error:
         fail(error)

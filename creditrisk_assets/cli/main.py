@@ -51,6 +51,7 @@ from creditrisk_assets.cli.operations import (
     watch,
 )
 from creditrisk_assets.cli.services import code_server, init
+from creditrisk_assets.cli.store import backup, restore, store_app
 from creditrisk_assets.internal_http import exempt_from_proxies
 
 app = typer.Typer(
@@ -64,12 +65,15 @@ for _name, _group in (
     ("portfolio", portfolio_app),
     ("keys", keys_app),
     ("decisions", decisions_app),
+    ("store", store_app),
 ):
     app.add_typer(_group, name=_name)
 
 
 app.command()(init)
 app.command()(code_server)
+app.command()(backup)
+app.command()(restore)
 
 
 def main() -> None:

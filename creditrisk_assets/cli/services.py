@@ -16,10 +16,19 @@ DEFINITIONS = "creditrisk_assets.definitions"
 LOCATION = "creditrisk"
 
 
-def init() -> None:
-    """Create the store: Dagster's and MLflow's databases and the landing folders. Neither database
-    can be created by several processes at a time.
+def init(
+    database_only: Annotated[
+        bool,
+        typer.Option(
+            help="Make the schemas and tables of CREDITRISK_DATABASE_URL and nothing else; an "
+            "MLflow server needs its schema before it starts."
+        ),
+    ] = False,
+) -> None:
+    """Create the store, or bring its tables to this release: databases and landing folders. Neither
+    Dagster's nor MLflow's database can be created by several processes at a time.
     """
+    from creditrisk_assets import database
     from creditrisk_assets.defs import status
     from creditrisk_assets.defs.store_mark import require_one_store
     from creditrisk_assets.registry import Registry
@@ -27,8 +36,12 @@ def init() -> None:
 
     settings = settings_here()
     try:
+        if settings.database_url is not None:
+            database.prepare(settings.database_url.get_secret_value())
+        if database_only:
+            return
         require_one_store(settings, status.open_instance(home_folder()))
-    except StoreMismatch as error:
+    except (StoreMismatch, database.DatabaseError) as error:
         fail(error)
     Registry(settings).prepare()
     for folder in (settings.landing_production, settings.landing_outcomes):
@@ -39,15 +52,20 @@ def code_server(
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 4000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Load the definitions and execute the runs. Runs of a code server that was killed are marked
-    as lost first; the sensor `lost_runs` asks for them again.
+    """Load the definitions and execute the runs. Runs of this machine whose process was killed are
+    marked as lost first; the sensor `lost_runs` asks for them again.
     """
     from creditrisk_assets.defs import status
     from creditrisk_assets.defs.orphaned_runs import end_orphaned_runs
+    from creditrisk_assets.simulation.processes import ProcessFailed, require_free
 
     home = home_folder()
-    for run_id in end_orphaned_runs(status.open_instance(home)):
-        console.print(f"run {run_id} was lost with an earlier code server; it is started once more")
+    try:
+        require_free(port, "code server", host)  # one that listens there executes runs
+    except ProcessFailed as error:
+        fail(error)
+    for run_id in end_orphaned_runs(status.open_instance(home), port):
+        console.print(f"run {run_id} was lost with its process; it is started once more")
     os.environ["DAGSTER_HOME"] = str(home)
     own = Path(sys.executable).with_name("dagster")
     dagster = str(own) if own.exists() else shutil.which("dagster") or "dagster"

@@ -47,6 +47,12 @@ def is_full(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) in NO_ROOM
 
 
+class KeysUnavailable(RuntimeError):
+    """The replicas' shared keys cannot be read, or one is claimed by a replica that has not
+    answered.
+    """
+
+
 class StoredAnswer(NamedTuple):
     """The answer of a key, and the SHA-256 of its request."""
 

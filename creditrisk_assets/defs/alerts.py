@@ -45,7 +45,7 @@ def record_and_deliver(
         A summary; each line after the first is a problem.
 
     Raises:
-        sqlite3.Error: if the outbox cannot be read or written.
+        OutboxError: if the outbox cannot be read or written.
     """
     if settings.alert_webhook is None:
         return "no alerts are sent: CREDITRISK_ALERT_WEBHOOK is not set"
@@ -55,7 +55,8 @@ def record_and_deliver(
     receiver = Receiver(
         settings.alert_webhook.get_secret_value(), secret.get_secret_value() if secret else None
     )
-    with Outbox(settings.alerts) as outbox:
+    url = settings.database_url
+    with Outbox(settings.alerts, url.get_secret_value() if url else None) as outbox:
         readings = [*(_new_readings(instance, outbox) if instance else ()), *outside]
         outbox.record(
             readings,

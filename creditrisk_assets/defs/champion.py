@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pandas as pd
 
-from creditrisk_assets.defs.champion_commands import stored_policy
+from creditrisk_assets.defs.champion_commands import follow_ledger, stored_policy
 from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
     agreement,
@@ -31,7 +31,14 @@ from creditrisk_assets.defs.event_log import (
 )
 from creditrisk_assets.defs.history import make_and_register, train_and_register
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
-from creditrisk_assets.governance.ledger import Entry, Ledger, Move, lock_champion, rollback_of
+from creditrisk_assets.governance.ledger import (
+    Entry,
+    Ledger,
+    LedgerMoved,
+    Move,
+    lock_champion,
+    rollback_of,
+)
 from creditrisk_assets.monitoring.triage import Action
 from creditrisk_assets.scoring.bundle import RECALIBRATION, Bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -42,6 +49,9 @@ if TYPE_CHECKING:
     from creditrisk_assets.registry import RegisteredBundle
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
+
+JUDGEMENTS_LIMIT = 3
+"""Judgements of one challenger while other machines move the champion."""
 
 ACTIONS = (Action.RECALIBRATE, Action.REFIT)
 """Valid values of the run tag `ACTION_TAG` for `candidate_model`."""
@@ -157,13 +167,24 @@ def champion(
     as a document in MLflow and recorded here and in the ledger. Only this asset and the commands of
     `creditrisk champion` set the MLflow alias.
     """
-    with lock_champion(
-        settings.champion_lock
-    ):  # held until Dagster has stored the materialization, which precedes the next step
-        yield _judge(context, settings)
+    # The lock is held until Dagster has stored the materialization, which precedes the next step.
+    with lock_champion(settings.champion_lock):
+        for left in reversed(range(JUDGEMENTS_LIMIT)):
+            try:
+                result, entry = _judge(context, settings)
+                break
+            except LedgerMoved as moved:
+                if not left:
+                    raise
+                context.log.warning(f"{moved}; the challenger is judged again")
+        yield result
+        follow_ledger(context.instance, settings, entry)
 
 
-def _judge(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:  # type: ignore[type-arg]
+def _judge(
+    context: dg.AssetExecutionContext, settings: Settings
+) -> tuple[dg.MaterializeResult, Entry]:  # type: ignore[type-arg]
+    """The materialization of `champion`, and the entry of the ledger that it names."""
     challenger_version = latest_registered_version(context.instance)
     if challenger_version is None:
         raise dg.Failure(
@@ -185,10 +206,11 @@ def _judge(context: dg.AssetExecutionContext, settings: Settings) -> dg.Material
     registry.set_champion(in_force.model_version)  # a killed run may have left this undone
     context.log.info(f"unchanged: {why}")
     bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
-    return dg.MaterializeResult(
+    result = dg.MaterializeResult[None](
         metadata=champion_metadata(registry, in_force, bundle, "unchanged", why, entries),
         data_version=dg.DataVersion(DATA_VERSION),
     )
+    return result, entries[-1]
 
 
 def _compare(
@@ -196,7 +218,7 @@ def _compare(
     settings: Settings,
     entries: list[Entry],
     challenger: "RegisteredBundle",
-) -> dg.MaterializeResult:  # type: ignore[type-arg]
+) -> tuple[dg.MaterializeResult, Entry]:  # type: ignore[type-arg]
     """Judge a challenger, append the verdict to the ledger, and put the winner in force."""
     from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.promotion_gate import judge
@@ -246,7 +268,7 @@ def _compare(
         cut_off["cut_off_move"] = verdict.cut_off.sentence
         moved = verdict.cut_off.model_dump(exclude={"by", "rate"})
         cut_off |= {f"cut_off_{name}": value for name, value in moved.items()}
-    return dg.MaterializeResult(
+    result = dg.MaterializeResult[None](
         metadata={
             **champion_metadata(
                 registry, after, winner, verdict.verdict, verdict.reason, [*entries, entry]
@@ -272,6 +294,7 @@ def _compare(
         },
         data_version=dg.DataVersion(DATA_VERSION),
     )
+    return result, entry
 
 
 @dg.asset_check(asset=champion, blocking=True)

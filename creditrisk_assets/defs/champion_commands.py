@@ -3,7 +3,9 @@
 Every command writes in the same order: the ledger, which is authoritative; MLflow's alias; the
 materialization of `champion`, which the API follows. A process that is killed between two steps
 leaves either the old or the new champion, whole, in each place; the next run of `champion` aligns
-them. Metadata and their comparison belong in `champion_records`.
+them. Of two machines that move the champion at the same time one gets the ledger's next entry, and
+the other decides again; whoever wrote the alias and the asset last repeats that until the ledger
+has no later entry. Metadata and their comparison belong in `champion_records`.
 """
 
 import getpass
@@ -189,19 +191,8 @@ def _record_move(
         policy_sha256=stored_policy(settings),
     )
     entry = Ledger(settings.ledger).append(move, head)
-    registry = registry_of(settings)
-    registry.set_champion(after.model_version)
-    instance.report_runless_asset_event(
-        dg.AssetMaterialization(
-            event_log.CHAMPION,
-            description=why,
-            metadata={
-                **champion_metadata(registry, after, bundle, action, why, [*entries, entry]),
-                **policy_metadata(after, bundle, settings),
-            },
-            tags={"dagster/data_version": DATA_VERSION},
-        )
-    )
+    _put_in_force(instance, settings, after, bundle, [*entries, entry])
+    follow_ledger(instance, settings, entry)
     agrees = agreement(verify(instance, settings, every_version=False))
     # The UI would otherwise show the check as missing for this champion.
     instance.report_runless_asset_event(
@@ -214,6 +205,62 @@ def _record_move(
         )
     )
     return entry
+
+
+def follow_ledger(instance: dg.DagsterInstance, settings: Settings, written: Entry) -> None:
+    """Write alias and asset again while another machine has moved the champion meanwhile.
+
+    Args:
+        instance: where `champion` is recorded.
+        settings: where ledger and MLflow are.
+        written: the entry that alias and asset name now.
+    """
+    while (head := Ledger(settings.ledger).head()) is not None and head.number > written.number:
+        entries = _entries(settings)
+        written = entries[-1]
+        bundle = BundleStore(settings.data_dir).load(written.after.bundle_sha256)
+        _put_in_force(instance, settings, written.after, bundle, entries)
+
+
+def align(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Let alias and asset name what the ledger has in force, as after the restoration of a store
+    whose champion was moved during its backup, or with a new MLflow.
+
+    Raises:
+        MoveRefused: if there has been no champion.
+        LedgerError: if the ledger's chain is broken.
+    """
+    with lock_champion(settings.champion_lock):
+        entries = _entries(settings)
+        head, record = entries[-1], event_log.champion_in_force(instance)
+        if record is not None and record.ledger_entry == head.number:
+            registry_of(settings).set_champion(head.after.model_version)
+            return
+        bundle = BundleStore(settings.data_dir).load(head.after.bundle_sha256)
+        _put_in_force(instance, settings, head.after, bundle, entries)
+
+
+def _put_in_force(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    after: InForce,
+    bundle: Bundle,
+    entries: list[Entry],
+) -> None:
+    """Set the alias, and materialize `champion` as the last entry has it."""
+    registry, entry = registry_of(settings), entries[-1]
+    registry.set_champion(after.model_version)
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            event_log.CHAMPION,
+            description=entry.why,
+            metadata={
+                **champion_metadata(registry, after, bundle, entry.action, entry.why, entries),
+                **policy_metadata(after, bundle, settings),
+            },
+            tags={"dagster/data_version": DATA_VERSION},
+        )
+    )
 
 
 def _load_verified(in_force: InForce, settings: Settings) -> Bundle:

@@ -12,7 +12,7 @@ from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.metadata import picture, table
 from creditrisk_assets.governance.ledger import Entry, InForce, Ledger, LedgerError, last_move
-from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace
+from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 
@@ -199,16 +199,16 @@ def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[
     record = event_log.champion_in_force(instance)
     same = (
         record is not None
+        and record.model_version == head.after.model_version
         and record.bundle_sha256 == head.after.bundle_sha256
         and record.rule == head.after.rule
     )
-    named = record.model_version if record else None
+    named = _version_and_cut_off(record) if record else "none"
     return [
         Finding(
             "the asset champion names what the ledger has in force",
-            same and named == head.after.model_version,
-            f"asset: version {named}, ledger: version {head.after.model_version}, cut-off "
-            f"{head.after.rule.cut_off}",
+            same,
+            f"asset: {named}; ledger: {_version_and_cut_off(head.after)}",
         ),
         Finding(
             "every entry that a materialization of champion names is in the ledger",
@@ -216,6 +216,10 @@ def _asset_findings(instance: dg.DagsterInstance, entries: list[Entry]) -> list[
             ", ".join(unrecognised) or f"{len(marks)} materializations",
         ),
     ]
+
+
+def _version_and_cut_off(one: ChampionRecord | InForce) -> str:
+    return f"version {one.model_version}, cut-off {one.rule.cut_off}"
 
 
 def _alias_finding(settings: Settings, head: Entry) -> Finding:

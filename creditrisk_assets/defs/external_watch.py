@@ -3,7 +3,6 @@ down.
 """
 
 import datetime
-import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from creditrisk_assets.defs import alerts, loop_checks, status
 from creditrisk_assets.defs.check_results import check_result
+from creditrisk_assets.monitoring.alert_outbox import OutboxError
 from creditrisk_assets.monitoring.alerting import Reading
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.monitoring.loop_health import Finding
@@ -59,7 +59,7 @@ def watch_once(home: Path, settings: Settings) -> WatchReport:
             message, *problems = alerts.record_and_deliver(instance, settings, readings).split("\n")
         except SQLAlchemyError:  # Dagster's storage has gone since; the next watch reports it
             message, *problems = alerts.record_and_deliver(None, settings, readings).split("\n")
-    except (sqlite3.Error, OSError) as error:
+    except (OutboxError, OSError) as error:
         message = f"the outbox cannot be used: {error}"
         problems = [message]
     return WatchReport(tuple(findings), message, tuple(problems))

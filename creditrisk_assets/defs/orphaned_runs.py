@@ -1,14 +1,20 @@
 """Recovery of runs whose process is gone after a crash.
 
-A code server executes its runs as child processes, which die with it. The event log still has them
-as STARTED, and until Dagster's run monitoring ends them (an hour) they occupy the pool of
-`champion` and block the retrain. A starting code server knows that the runs of earlier servers are
-dead: it marks them as lost, and the sensor `lost_runs` requests them again. Dagster's own retry
-fails here: it tries once, while the new server does not answer yet.
+A code server executes its runs as child processes, which die with it; a command executes its run in
+its own process. After a crash the event log still has them as STARTED, and until Dagster's run
+monitoring ends them (an hour) they occupy the pool of `champion` and block the retrain. A starting
+code server knows which of them are dead: those that were launched at its own address, and those of
+commands on its machine whose process is gone. It marks them as lost, and the sensor `lost_runs`
+requests them again. Runs of other machines and servers go on. Dagster's own retry fails here: it
+tries once, while the new server does not answer yet.
 """
 
 import datetime
+import json
+import os
+import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 import dagster as dg
 
@@ -16,12 +22,15 @@ from creditrisk_assets.defs.event_log import IN_FLIGHT, PARTITION_TAG
 from creditrisk_assets.defs.jobs import assess_performance, audit, retrain, score_production, train
 from creditrisk_assets.settings import Settings
 
-LAUNCHED_BY_CODE_SERVER_TAG = ".dagster/grpc_info"
+LAUNCHED_AT_TAG = ".dagster/grpc_info"
+"""Dagster's own tag of a run that a code server executes: the server's address, as JSON."""
 RETRIES_TAG = "dagster/max_retries"
-"""Dagster's own tags."""
+
+PROCESS_TAG = "creditrisk/process"
+"""Tag of a run that a command executes: machine, id and start of its process."""
 
 LOST_TAG = "creditrisk/lost"
-"""Tag of a run that ended because its code server did."""
+"""Tag of a run that ended because its process was killed."""
 AGAIN_OF_TAG = "creditrisk/again_of"
 """Tag of a repeated run: the id of the lost one."""
 TRIES_TAG = "creditrisk/tries"
@@ -29,30 +38,84 @@ TRIES_TAG = "creditrisk/tries"
 TRIES_LIMIT = 3
 """A run that was lost this often is not repeated; the alarm of `no_run_failed` stays open."""
 LOST_SINCE = datetime.timedelta(days=1)
-OWN_TAG_PREFIXES = ("dagster/", ".dagster/", "creditrisk/lost")
+OWN_TAG_PREFIXES = ("dagster/", ".dagster/", LOST_TAG, PROCESS_TAG)
 """Prefixes of tags that describe the lost run itself; a repeated run does not take them over."""
 
 REPEATED_JOBS = (train, retrain, score_production, assess_performance, audit)
 """Jobs whose lost runs are repeated; runs that a person started in the UI are not."""
 
 
-def end_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
-    """Mark runs of an earlier code server as lost and failed. Call this before a new server starts.
+def end_orphaned_runs(instance: dg.DagsterInstance, port: int) -> list[str]:
+    """Mark the dead runs of this machine as lost and failed. Call this before a code server starts.
 
-    Runs that a person executes in a separate process are left alone.
+    Args:
+        instance: with the runs.
+        port: of the code server that is about to start; no other may listen there.
 
     Returns:
         Ids of the marked runs, which the sensor `lost_runs` requests again.
     """
     unfinished = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED])
     orphans = [
-        run for run in instance.get_runs(unfinished) if LAUNCHED_BY_CODE_SERVER_TAG in run.tags
+        run
+        for run in instance.get_runs(unfinished)
+        if _was_launched_at(run, port) or _is_of_dead_command(run)
     ]
     for run in orphans:
         instance.add_run_tags(run.run_id, {LOST_TAG: "true", RETRIES_TAG: "0"})
         lost = instance.get_run_by_id(run.run_id) or run
-        instance.report_run_failed(lost, "the code server that executed this run has ended")
+        instance.report_run_failed(lost, "the process that executed this run has ended")
     return [run.run_id for run in orphans]
+
+
+def this_process() -> str:
+    """The value of `PROCESS_TAG` for a run that this process executes."""
+    return json.dumps({"machine": socket.gethostname(), **_identity(os.getpid())})
+
+
+def _was_launched_at(run: dg.DagsterRun, port: int) -> bool:
+    """True if a run was launched at a port of this machine."""
+    address: dict[str, object] = json.loads(run.tags.get(LAUNCHED_AT_TAG, "{}"))
+    return address.get("port") == port and _is_of_this_machine(str(address.get("host")))
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """True if a name leads to an address of this machine: only those can be bound."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except OSError:
+        return False
+    for family, kind, protocol, _, place in found:
+        with socket.socket(family, kind, protocol) as probe:
+            try:
+                probe.bind(place)
+            except OSError:
+                continue
+            return True
+    return False
+
+
+def _is_of_dead_command(run: dg.DagsterRun) -> bool:
+    """True if a command of this machine executed a run and is gone."""
+    process: dict[str, object] = json.loads(run.tags.get(PROCESS_TAG, "{}"))
+    if process.pop("machine", None) != socket.gethostname():
+        return False
+    try:
+        return _identity(int(str(process["id"]))) != process
+    except OSError:
+        return True
+
+
+def _identity(process_id: int) -> dict[str, int]:
+    """The id of a process and, on Linux, its start in ticks since the machine's.
+
+    Raises:
+        OSError: if there is no such process.
+    """
+    os.kill(process_id, 0)
+    stat = Path(f"/proc/{process_id}/stat")
+    start = stat.read_text().rpartition(")")[2].split()[19] if stat.parent.exists() else 0
+    return {"id": process_id, "start": int(start)}
 
 
 @dg.sensor(
@@ -62,7 +125,7 @@ def lost_runs(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],  # noqa: ARG001
 ) -> dg.SensorResult:
-    """Repeats runs that ended because their code server was killed, with their day and tags, up to
+    """Repeats runs that ended because their process was killed, with their day and tags, up to
     three times. The resource `settings` is required for its comparison of stores.
     """
     since = datetime.datetime.now(datetime.UTC) - LOST_SINCE

@@ -19,7 +19,7 @@ def claim_instance(instance: dg.DagsterInstance, identity: Identity) -> None:
     Raises:
         StoreMismatch: if the instance belongs to another store.
     """
-    marked = _mark_of(instance)
+    marked = mark_of(instance)
     if marked is not None:
         require_same(_named(instance), marked, identity)
         return
@@ -39,7 +39,7 @@ def require_one_store(settings: Settings, instance: dg.DagsterInstance) -> None:
     Raises:
         StoreMismatch: if they do not belong together.
     """
-    identity, marked = read_identity(settings), _mark_of(instance)
+    identity, marked = read_identity(settings), mark_of(instance)
     if identity is None and marked is not None:
         raise StoreMismatch(
             f"{_named(instance)} belongs to store {marked}, and CREDITRISK_DATA_DIR is "
@@ -64,7 +64,8 @@ def checked_settings(settings: Settings) -> dg.ResourceDefinition:
     )
 
 
-def _mark_of(instance: dg.DagsterInstance) -> str | None:
+def mark_of(instance: dg.DagsterInstance) -> str | None:
+    """Id of the store that a Dagster instance belongs to, or None."""
     return (
         None
         if instance.is_ephemeral

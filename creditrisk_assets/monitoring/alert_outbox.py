@@ -1,9 +1,9 @@
-"""The outbox stores alerts on disk until they have arrived, and sends them. No alert is lost, and
-one is sent again only if it may not have arrived.
+"""The outbox stores alerts until they have arrived, and sends them. No alert is lost, and one is
+sent again only if it may not have arrived.
 
-One SQLite file holds the recorded evaluations, the open episodes and the messages. All three change
-in one transaction, so a process that dies leaves nothing half done. A lock keeps two processes from
-sending the same alert.
+One database, a SQLite file or that of the store, holds the recorded evaluations, the open episodes
+and the messages. All three change in one transaction, so a process that dies leaves nothing half
+done. A lock keeps two processes from sending the same alert.
 """
 
 import fcntl
@@ -12,16 +12,17 @@ import hmac
 import json
 import math
 import random
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import sqlalchemy as sa
 
+from creditrisk_assets import database
 from creditrisk_assets.monitoring.alerting import LOOP, Episode, Links, Reading, advance
 from creditrisk_assets.monitoring.check_catalogue import Tier
 
@@ -41,7 +42,7 @@ EVALUATIONS_STORED = 2_000
 SIGNATURE_HEADER = "X-Creditrisk-Signature"
 ID_HEADER = "X-Creditrisk-Alert"
 
-SCHEMA = """
+SQLITE_TABLES = """
 CREATE TABLE IF NOT EXISTS evaluations (asset TEXT, name TEXT, identity TEXT, PRIMARY KEY (asset, name, identity));
 CREATE TABLE IF NOT EXISTS episodes (asset TEXT, name TEXT, state TEXT, PRIMARY KEY (asset, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS messages (
@@ -49,6 +50,10 @@ CREATE TABLE IF NOT EXISTS messages (
     attempts INT DEFAULT 0, due REAL DEFAULT 0, problem TEXT, receiver TEXT, at REAL
 );
 """  # noqa: E501
+
+
+class OutboxError(RuntimeError):
+    """The outbox cannot be read or written."""
 
 
 @dataclass(frozen=True)
@@ -99,37 +104,98 @@ class Delivery:
         return f"{self.delivered} delivered, {self.waiting} waiting, {self.refused} refused"
 
 
-class Outbox:
-    """The outbox in a folder.
+class _File:
+    """A SQLite file on a disk of this machine.
 
-    Args:
-        folder: on a disk of this machine; created if missing.
-
-    Raises:
-        sqlite3.Error: if it cannot be opened.
+    Attributes:
+        engine: its engine, which commits each statement outside a transaction.
+        begin: statements that begin a transaction which no other process runs beside.
+        age: column that orders evaluations by their age.
     """
+
+    begin = ("BEGIN IMMEDIATE",)
+    age = "rowid"
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = folder / "deliver.lock"
-        self._connection = sqlite3.connect(
-            folder / "alerts.db", timeout=WAIT_SECONDS, isolation_level=None
+        self.engine = sa.create_engine(
+            f"sqlite:///{folder / 'alerts.db'}",
+            isolation_level="AUTOCOMMIT",
+            connect_args={"timeout": WAIT_SECONDS},
         )
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        with self._exclusive():
-            for statement in SCHEMA.split(";"):
-                self._connection.execute(statement)
+        with _as_outbox_errors(), self.engine.connect() as connection:
+            connection.execute(sa.text("PRAGMA journal_mode=WAL"))
+            for statement in ("BEGIN IMMEDIATE", *SQLITE_TABLES.strip().split(";\n"), "COMMIT"):
+                connection.execute(sa.text(statement))
+
+    @contextmanager
+    def delivering(self, _: sa.Connection) -> Iterator[bool]:
+        """Hold the lock of the process that delivers; False if another process has it."""
+        with self._lock.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+class _Server:
+    """The store's database; attributes and methods as those of `_File`."""
+
+    begin = ("BEGIN", "SELECT pg_advisory_xact_lock(hashtext('alerts'))")
+    age = "number"
+
+    def __init__(self, url: str) -> None:
+        self.engine = database.connect(url).execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def delivering(self, connection: sa.Connection) -> Iterator[bool]:
+        """Hold the same lock in the database."""
+        lock = "(hashtext('alert delivery'))"
+        locked = connection.execute(sa.text(f"SELECT pg_try_advisory_lock{lock}")).scalar_one()
+        try:
+            yield bool(locked)
+        finally:
+            if locked:
+                connection.execute(sa.text(f"SELECT pg_advisory_unlock{lock}"))
+
+
+class Outbox:
+    """The outbox of a store.
+
+    Args:
+        folder: of its file, on a disk of this machine; created if missing.
+        database_url: of the store's database, which has the outbox in place of the folder.
+
+    Raises:
+        OutboxError: if it cannot be opened.
+    """
+
+    def __init__(self, folder: Path, database_url: str | None = None) -> None:
+        self._place = _Server(database_url) if database_url else _File(folder)
+        with _as_outbox_errors():
+            self._connection = self._place.engine.connect()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+        self._place.engine.dispose()
 
     def unrecorded(self, readings: Sequence[Reading]) -> list[Reading]:
         """The evaluations that are not recorded yet."""
-        query = "SELECT 1 FROM evaluations WHERE asset = ? AND name = ? AND identity = ?"
-        return [one for one in readings if not self._has(query, one.asset, one.check, one.identity)]
+        query = (
+            "SELECT 1 FROM evaluations WHERE asset = :asset AND name = :name "
+            "AND identity = :identity"
+        )
+        return [
+            one
+            for one in readings
+            if not self._rows(query, asset=one.asset, name=one.check, identity=one.identity)
+        ]
 
     def record(self, readings: Sequence[Reading], reminder_days: int, links: Links) -> int:
         """Record evaluations and queue their messages; recorded evaluations change nothing.
@@ -146,8 +212,12 @@ class Outbox:
             # The external health watch sends each reading once.
             of_loop = [reading for reading in new if reading.observer == LOOP]
             checks = {(reading.asset, reading.check) for reading in of_loop}
-            of_check = "SELECT 1 FROM evaluations WHERE asset = ? AND name = ? LIMIT 1"
-            first_time = {key for key in checks if not self._has(of_check, *key)}
+            of_check = "SELECT 1 FROM evaluations WHERE asset = :asset AND name = :name LIMIT 1"
+            first_time = {
+                (asset, name)
+                for asset, name in checks
+                if not self._rows(of_check, asset=asset, name=name)
+            }
             episodes, messages = advance(self.episodes(), new, reminder_days, links)
             open_episodes = {episode.identity for episode in episodes.values()}
             messages = [
@@ -156,29 +226,41 @@ class Outbox:
                 if (message.body["asset"], message.body["check"]) not in first_time
                 or message.episode in open_episodes
             ]
-            self._connection.executemany(
-                "INSERT INTO evaluations (asset, name, identity) VALUES (?, ?, ?)",
-                [(reading.asset, reading.check, reading.identity) for reading in of_loop],
+            self._write(
+                "INSERT INTO evaluations (asset, name, identity) VALUES (:asset, :name, :identity)",
+                *(
+                    {"asset": one.asset, "name": one.check, "identity": one.identity}
+                    for one in of_loop
+                ),
             )
-            self._connection.execute("DELETE FROM episodes")
-            self._connection.executemany(
-                "INSERT INTO episodes VALUES (?, ?, ?)",
-                [(*key, json.dumps(asdict(episode))) for key, episode in episodes.items()],
+            self._write("DELETE FROM episodes", {})
+            self._write(
+                "INSERT INTO episodes (asset, name, state) VALUES (:asset, :name, :state)",
+                *(
+                    {"asset": asset, "name": name, "state": json.dumps(asdict(episode))}
+                    for (asset, name), episode in episodes.items()
+                ),
             )
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO messages (identity, episode, body, at) VALUES (?, ?, ?, ?)",
-                [
-                    (one.identity, one.episode, json.dumps(_finite(one.body)), time.time())
+            self._write(
+                "INSERT INTO messages (identity, episode, body, at) "
+                "VALUES (:identity, :episode, :body, :at) ON CONFLICT DO NOTHING",
+                *(
+                    {
+                        "identity": one.identity,
+                        "episode": one.episode,
+                        "body": json.dumps(_finite(one.body)),
+                        "at": time.time(),
+                    }
                     for one in messages
-                ],
+                ),
             )
             self._prune(checks)
             return len(messages)
 
     def episodes(self) -> dict[tuple[str, str], Episode]:
         """The open episodes."""
-        rows = self._connection.execute("SELECT asset, name, state FROM episodes").fetchall()
-        states = {(asset, name): json.loads(state) for asset, name, state in rows}
+        rows = self._rows("SELECT asset, name, state FROM episodes")
+        states = {(row.asset, row.name): json.loads(row.state) for row in rows}
         return {
             key: Episode(**{**state, "tier": Tier(state["tier"])}) for key, state in states.items()
         }
@@ -189,14 +271,16 @@ class Outbox:
         Args:
             state: `waiting`, `delivered` or `refused`; None for all.
         """
-        query = (
-            "SELECT body, state, attempts, problem FROM messages WHERE ? IS NULL OR state = ? "
-            "ORDER BY number"
-        )
-        rows = self._connection.execute(query, (state, state)).fetchall()
+        rows = self._rows("SELECT body, state, attempts, problem FROM messages ORDER BY number")
         return [
-            {**json.loads(body), "state": at, "attempts": tries, "problem": why}
-            for body, at, tries, why in rows
+            {
+                **json.loads(row.body),
+                "state": row.state,
+                "attempts": row.attempts,
+                "problem": row.problem,
+            }
+            for row in rows
+            if state in (None, row.state)
         ]
 
     def deliver(self, receiver: Receiver, now: float | None = None) -> Delivery | None:
@@ -210,10 +294,8 @@ class Outbox:
         Returns:
             The result; None if another process is delivering.
         """
-        with self._lock.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with _as_outbox_errors(), self._place.delivering(self._connection) as is_alone:
+            if not is_alone:
                 return None
             return self._deliver(receiver, time.time() if now is None else now)
 
@@ -221,73 +303,104 @@ class Outbox:
         delivered, problems = 0, []
         held_back: set[str] = set()
         ends = time.monotonic() + ROUND_SECONDS
-        waiting = self._connection.execute(
-            "SELECT number, identity, episode, body, attempts, due FROM messages"
-            " WHERE state = 'waiting' OR (state = 'refused' AND receiver != ?) ORDER BY number",
-            [receiver.digest],
-        ).fetchall()
+        waiting = self._rows(
+            "SELECT number, identity, episode, body, attempts, due FROM messages "
+            "WHERE state = 'waiting' OR (state = 'refused' AND receiver != :receiver) "
+            "ORDER BY number",
+            receiver=receiver.digest,
+        )
         with httpx.Client(timeout=POST_TIMEOUT_SECONDS) as client:
-            for number, identity, episode, body, attempts, due in waiting:
-                if episode in held_back:
+            for row in waiting:
+                if row.episode in held_back:
                     continue
-                if due > now or time.monotonic() > ends:
-                    held_back.add(episode)
+                if row.due > now or time.monotonic() > ends:
+                    held_back.add(row.episode)
                     continue
-                outcome = _post(client, receiver, identity, body.encode())
+                outcome = _post(client, receiver, row.identity, row.body.encode())
                 again = 0.0
                 if outcome.state == "delivered":
                     delivered += 1
                 elif outcome.state == "refused":
-                    problems.append(f"{receiver.name} refused alert {identity}: {outcome.problem}")
+                    problems.append(
+                        f"{receiver.name} refused alert {row.identity}: {outcome.problem}"
+                    )
                 else:
-                    pause = _pause(attempts + 1, outcome.retry_after)
+                    pause = _pause(row.attempts + 1, outcome.retry_after)
                     again = now + pause
                     problems.append(
-                        f"{receiver.name}: {outcome.problem}; alert {identity} is sent again in "
-                        f"{pause:.0f} s"
+                        f"{receiver.name}: {outcome.problem}; alert {row.identity} is sent again "
+                        f"in {pause:.0f} s"
                     )
-                    held_back.add(episode)
-                self._connection.execute(
-                    "UPDATE messages SET state = ?, attempts = ?, due = ?, problem = ?, "
-                    "receiver = ? WHERE number = ?",
-                    [outcome.state, attempts + 1, again, outcome.problem, receiver.digest, number],
+                    held_back.add(row.episode)
+                self._write(
+                    "UPDATE messages SET state = :state, attempts = :attempts, due = :due, "
+                    "problem = :problem, receiver = :receiver WHERE number = :number",
+                    {
+                        "state": outcome.state,
+                        "attempts": row.attempts + 1,
+                        "due": again,
+                        "problem": outcome.problem,
+                        "receiver": receiver.digest,
+                        "number": row.number,
+                    },
                 )
                 if outcome.unreachable:
                     break
-        counts = dict(
-            self._connection.execute(
-                "SELECT state, count(*) FROM messages GROUP BY state"
-            ).fetchall()
-        )
+        rows = self._rows("SELECT state, count(*) AS number FROM messages GROUP BY state")
+        counts = {row.state: row.number for row in rows}
         return Delivery(
             delivered, counts.get("waiting", 0), counts.get("refused", 0), tuple(problems)
         )
 
-    def _has(self, query: str, *values: str) -> bool:
-        return self._connection.execute(query, values).fetchone() is not None
-
     def _prune(self, checks: Iterable[tuple[str, str]]) -> None:
-        for asset, name in checks:
-            self._connection.execute(
-                "DELETE FROM evaluations WHERE asset = ? AND name = ? AND rowid NOT IN (SELECT "
-                "rowid FROM evaluations WHERE asset = ? AND name = ? ORDER BY rowid DESC LIMIT ?)",
-                (asset, name, asset, name, EVALUATIONS_STORED),
-            )
-        self._connection.execute(
-            "DELETE FROM messages WHERE state = 'delivered' AND number NOT IN"
-            " (SELECT number FROM messages WHERE state = 'delivered' ORDER BY number DESC LIMIT ?)",
-            [DELIVERED_STORED],
+        of_check = "asset = :asset AND name = :name"
+        age = self._place.age
+        newest = f"SELECT {age} FROM evaluations WHERE {of_check} ORDER BY {age} DESC LIMIT :stored"  # noqa: S608  # constants
+        self._write(
+            f"DELETE FROM evaluations WHERE {of_check} AND {age} NOT IN ({newest})",  # noqa: S608  # constants
+            *(
+                {"asset": asset, "name": name, "stored": EVALUATIONS_STORED}
+                for asset, name in checks
+            ),
         )
+        self._write(
+            "DELETE FROM messages WHERE state = 'delivered' AND number NOT IN (SELECT number "
+            "FROM messages WHERE state = 'delivered' ORDER BY number DESC LIMIT :stored)",
+            {"stored": DELIVERED_STORED},
+        )
+
+    def _rows(self, query: str, **values: object) -> Sequence[sa.Row[Any]]:
+        with _as_outbox_errors():
+            return self._connection.execute(sa.text(query), values).all()
+
+    def _write(self, statement: str, *rows: Mapping[str, object]) -> None:
+        if rows:
+            with _as_outbox_errors():
+                self._connection.execute(sa.text(statement), [dict(row) for row in rows])
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        for statement in self._place.begin:
+            self._run(statement)
         try:
             yield
-            self._connection.execute("COMMIT")
+            self._run("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            with suppress(OutboxError):  # the connection may be lost, and with it the transaction
+                self._run("ROLLBACK")
             raise
+
+    def _run(self, statement: str) -> None:
+        with _as_outbox_errors():
+            self._connection.execute(sa.text(statement)).close()
+
+
+@contextmanager
+def _as_outbox_errors() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        raise OutboxError(f"the outbox of alerts: {error!s:.300}") from error
 
 
 @dataclass(frozen=True)

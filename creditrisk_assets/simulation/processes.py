@@ -117,8 +117,8 @@ def reserved_ports(count: int) -> list[int]:
     return ports
 
 
-def require_free(port: int, name: str) -> None:
-    """Check that a port is free.
+def require_free(port: int, name: str, host: str = HOST) -> None:
+    """Check that a port of an address of this machine is free.
 
     Raises:
         ProcessFailed: with the port and its purpose.
@@ -126,7 +126,7 @@ def require_free(port: int, name: str) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((HOST, port))
+            probe.bind((host, port))
         except OSError as error:
             raise ProcessFailed(
                 f"port {port} for the {name} is in use; stop its process or choose another port"

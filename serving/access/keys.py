@@ -370,11 +370,13 @@ def _edit_callers(path: Path) -> Iterator[dict[str, KeyOwner]]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         callers = dict(read_keys(path).callers)
         yield callers
-        _replace(path, KeyFile(callers=callers).model_dump_json(indent=2, exclude_none=True) + "\n")
+        replace_keys_file(
+            path, KeyFile(callers=callers).model_dump_json(indent=2, exclude_none=True) + "\n"
+        )
 
 
-def _replace(path: Path, text: str) -> None:
-    # The temporary file is readable by its owner only.
+def replace_keys_file(path: Path, text: str) -> None:
+    """Write the file, whole or not at all, readable by its owner only."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -277,7 +277,20 @@ class Publisher:
                 continue
             history.append(past)
         self._confirmed = [past.record for past in history]
-        return history
+        return _without_overtaken(history)
+
+
+def _without_overtaken(history: list[PastChampion]) -> list[PastChampion]:
+    """The history without champions that were recorded after a later entry of the ledger: their
+    machine was slow, and another had moved the champion already.
+    """
+    highest, in_order = 0, list[PastChampion]()
+    for past in reversed(history):
+        entry = past.record.ledger_entry or 0
+        if entry >= highest:
+            highest = entry
+            in_order.append(past)
+    return in_order[::-1]
 
 
 def error_text(error: Exception) -> str:

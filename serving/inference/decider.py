@@ -12,21 +12,30 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from itertools import groupby
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import structlog
 from pydantic_core import to_json
 
-from creditrisk_assets.decisions.idempotency import IdempotencyIndex, is_full
+from creditrisk_assets.decisions.idempotency import (
+    IdempotencyIndex,
+    KeysUnavailable,
+    StoredAnswer,
+    is_full,
+)
 from creditrisk_assets.decisions.log import SegmentHeader
 from creditrisk_assets.decisions.writer import DecisionLog, LogUnwritable
 from creditrisk_assets.scoring.bundle import Decisions
 from serving.inference.batch_yield import BATCH_YIELD
 from serving.inference.champion_holder import ChampionHolder, LoadedChampion
+
+if TYPE_CHECKING:
+    from creditrisk_assets.decisions.shared_keys import SharedKeys
 
 log = structlog.get_logger()
 
@@ -139,6 +148,7 @@ class Decider:
         batch_log: log of all others.
         index: of idempotency keys.
         listeners: called about decisions.
+        shared: keys of all replicas; None if this is the only one.
     """
 
     def __init__(
@@ -148,10 +158,13 @@ class Decider:
         batch_log: DecisionLog,
         index: IdempotencyIndex,
         listeners: Sequence[Listener] = (),
+        shared: "SharedKeys | None" = None,
     ) -> None:
         self._holder = holder
         self._logs = (single_log, batch_log)
         self._index = index
+        self._shared = shared
+        self._settled = shared is None
         self._listeners = tuple(listeners)
         self._rows_waiting = 0
         self._pending: list[_PendingRequest] = []
@@ -159,7 +172,7 @@ class Decider:
         self._write_seconds = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer = _QueueThread("decision-writer", self._write, single_log.maintain)
-        self._batch_decider = _QueueThread("decider", self._decide_batches, batch_log.maintain)
+        self._batch_decider = _QueueThread("decider", self._decide_batches, self._maintain)
 
     @property
     def problem(self) -> str | None:
@@ -189,6 +202,8 @@ class Decider:
         for log_ in self._logs:
             log_.close()
         self._index.close()
+        if self._shared is not None:
+            self._shared.close()
 
     async def decide(self, request: DecisionRequest) -> list[bytes]:
         """Decide on customers, and write the decisions to the disk.
@@ -278,9 +293,10 @@ class Decider:
         for request in waiting:
             groups: list[Group] = []
             try:
-                keyed = request.request.key is not None
-                with self._index.exclusive() if keyed else nullcontext():
+                if request.request.key is None:
                     groups = self._decide_and_write(request)
+                else:
+                    groups = self._decide_keyed(request)
             except sqlite3.Error as error:
                 # The next request with the same key finds the decision in the log once this
                 # process has released the segment.
@@ -292,23 +308,47 @@ class Decider:
                 _fail([request], error)
             self._running.call_soon_threadsafe(self._deliver, [request], groups)
 
+    def _decide_keyed(self, request: _PendingRequest) -> list[Group]:
+        try:
+            with self._index.exclusive():
+                self._settle_claims()
+                groups = self._decide_and_write(request)
+        except BaseException:
+            self._settled = self._shared is None  # it may have claimed keys that it did not answer
+            raise
+        self._record_answers()
+        return groups
+
+    def _maintain(self) -> None:
+        """In the batch thread, when it has nothing to do."""
+        self._logs[1].maintain()
+        if self._settled:
+            self._record_answers()
+            return
+        with suppress(sqlite3.Error, KeysUnavailable), self._index.exclusive():
+            self._settle_claims()
+
+    def _settle_claims(self) -> None:
+        """After the start, and after a failure: settle what this replica has claimed."""
+        if self._shared is not None and not self._settled:
+            self._shared.settle(self._index.find)
+            self._settled = True
+
+    def _record_answers(self) -> None:
+        """Send the last answers to the other replicas; a failure is made good at the next call."""
+        if self._shared is not None:
+            with suppress(KeysUnavailable):
+                self._shared.record()
+
     def _decide_and_write(self, waiting: _PendingRequest) -> list[Group]:
         request = waiting.request
-        new = []
-        for place in range(len(request.customers)):
-            customer = _Customer(waiting, place)
-            earlier = None
-            if customer.key is not None:
-                earlier = self._index.find(request.caller, customer.key)
-            if earlier is None:
-                new.append(customer)
-            elif earlier.digest == customer.digest:
-                waiting.answers[place] = earlier.answer
-            else:
-                raise KeyUsed(
-                    f"Idempotency-Key {customer.key!r:.100} was used for another request; valid: "
-                    "a new key for each decision"
-                )
+        new = [_Customer(waiting, place) for place in range(len(request.customers))]
+        if request.key is not None:
+            new = self._without_answered(new, partial(self._index.find, request.caller))
+            if self._shared is not None:
+                digests = {str(customer.key): customer.digest for customer in new}
+                answers = self._shared.claim(request.caller, digests)
+                new = self._without_answered(new, answers.get)
         if not new:
             return []
         decided = self._decide(new, self._logs[1], BATCH_YIELD.between)
@@ -318,7 +358,31 @@ class Decider:
             if customer.key is not None:
                 answer = waiting.answers[customer.place]
                 self._index.add(request.caller, customer.key, customer.digest, answer)
+                if self._shared is not None:
+                    self._shared.add(request.caller, customer.key, answer)
         return [decided.for_listeners(seconds)]
+
+    def _without_answered(
+        self, customers: list["_Customer"], find: Callable[[str], StoredAnswer | None]
+    ) -> list["_Customer"]:
+        """The customers whose keys are new; the others get their earlier answers.
+
+        Raises:
+            KeyUsed: if a key belongs to another request.
+        """
+        new = []
+        for customer in customers:
+            earlier = find(str(customer.key))
+            if earlier is None:
+                new.append(customer)
+            elif earlier.digest == customer.digest:
+                customer.waiting.answers[customer.place] = earlier.answer
+            else:
+                raise KeyUsed(
+                    f"Idempotency-Key {customer.key!r:.100} was used for another request; valid: "
+                    "a new key for each decision"
+                )
+        return new
 
     def _decide(
         self,

@@ -63,10 +63,13 @@ def end_with_supervisor() -> None:
 
 
 def publish_champion() -> None:
-    """Publish the champion in force until a signal arrives."""
+    """Publish the champion in force, and copy the API keys that replicas share, until a signal
+    arrives.
+    """
     from creditrisk_assets.governance.ledger import Ledger
     from creditrisk_assets.settings import ServingSettings, Settings
     from creditrisk_assets.stop_signal import StopSignal
+    from serving.access.shared_keys_file import shared_keys_problem
     from serving.inference.champion_file import ChampionFile, Publisher
     from serving.inference.champion_source import source_of
     from serving.ops.logs import configure_logs
@@ -76,8 +79,12 @@ def publish_champion() -> None:
     configure_logs(serving.log_format)
     source, ledger = source_of(serving.champion_source), Ledger(settings.ledger)
     publisher = Publisher(source, ledger.require_recorded, ChampionFile.of(settings))
+    problem: str | None = None
     while not stop.requested:
         publisher.publish()
+        before, problem = problem, shared_keys_problem(settings)
+        if problem is not None and problem != before:
+            log.error("keys_not_copied", problem=problem, in_force="the keys copied before")
         stop.wait(serving.limits.champion_poll_seconds)
 
 

@@ -70,9 +70,7 @@ def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
         killed = up.services[0][1]
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
-        (orphan,) = end_orphaned_runs(
-            instance
-        )  # as every entry point does before it starts the next one
+        (orphan,) = end_orphaned_runs(instance, port)  # as the next code server does
         with processes.running([server], REPOSITORY, {}, tmp_path / "logs", lambda _: None):
             until(lambda: runs(dg.DagsterRunStatus.SUCCESS), 120)
     (again,) = runs(dg.DagsterRunStatus.SUCCESS)

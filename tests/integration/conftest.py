@@ -13,7 +13,9 @@ from upath import UPath
 from creditrisk_assets.storage import zone_path
 from tests.support.buckets import BUCKET
 from tests.support.loop import Loop
+from tests.support.object_store import object_store_server
 from tests.support.policies import policy_of
+from tests.support.postgres import new_database, postgres_server
 from tests.support.trained import trained_loop
 
 
@@ -64,3 +66,24 @@ def bucket(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[UPath
     yield place
     s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Address of a PostgreSQL server."""
+    with postgres_server() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an S3 server."""
+    with object_store_server(tmp_path_factory.mktemp("seaweed") / "server") as address:
+        yield address
+
+
+@pytest.fixture
+def database_url(postgres: str) -> Iterator[str]:
+    """Address of an empty database."""
+    with new_database(postgres) as address:
+        yield address

@@ -3,10 +3,12 @@ as the project's own configuration has it.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -329,3 +331,97 @@ def test_commands_that_only_read_work_on_a_store_that_may_not_be_written(
     assert {
         path: (path.stat().st_mtime_ns, path.stat().st_size) for path in data_dir.rglob("*")
     } == before
+
+
+def test_a_store_is_backed_up_while_it_answers_and_restored_under_another_path(
+    loop: Loop, data_dir: Path, tmp_path: Path
+) -> None:
+    away = tmp_path / "backup"
+    with api(loop) as client:
+        until(lambda: client.get("/ready").status_code == 200, 30)
+        told = [client.post("/predict", json=dict(PORTFOLIO.example)).json() for _ in range(20)]
+        calls, going_on = [], threading.Event()
+
+        def call() -> None:
+            while not going_on.is_set():
+                calls.append(client.post("/predict", json=dict(PORTFOLIO.example)).status_code)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        made = command(data_dir, "backup", str(away))
+        going_on.set()
+        caller.join()
+    assert made.returncode == 0, made.stderr
+    assert set(calls) == {200}
+    shutil.rmtree(data_dir)
+    restored = tmp_path / "elsewhere" / "store"
+    done = command(restored, "restore", str(away))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "does not hold" not in done.stdout
+    assert ", 0 differ" in done.stdout
+    replayed = command(restored, "replay", told[0]["decision_id"])
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    again = loop_of(restored)
+    again.land_day(NEXT_DAY, customers(200, 6))
+    assert again.run("score_production", NEXT_DAY).success
+    assert again.champion().ledger_entry == 1
+    with api(again) as client:
+        until(lambda: client.get("/ready").status_code == 200, 30)
+        found = client.get(f"/decisions/{told[-1]['decision_id']}")
+        assert found.json()["answer"] == told[-1]
+    again.instance.dispose()
+
+
+def test_what_is_no_whole_backup_or_no_empty_place_is_refused_and_makes_no_store(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    away, new = tmp_path / "backup", tmp_path / "new"
+
+    def refused(*arguments: str, store: Path = new, **environment: str) -> str:
+        done = command(store, *arguments, environment=environment)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert not (new / "store.json").exists()
+        return " ".join(done.stderr.split())
+
+    assert "is no store" in refused("backup", str(away))
+    assert command(data_dir, "backup", str(away)).returncode == 0
+    assert "is not empty; valid: a new folder" in refused("backup", str(away), store=data_dir)
+    assert "has a store; valid: a new CREDITRISK_DATA_DIR" in refused(
+        "restore", str(away), store=data_dir
+    )
+    assert "has no backup.json" in refused("restore", str(tmp_path / "nowhere"))
+    assert "is of a store in embedded shape" in refused(
+        "restore", str(away), CREDITRISK_DATABASE_URL="postgresql://nobody@127.0.0.1:9/none"
+    )
+    entry = away / "ledger" / "000001.json"
+    content = entry.read_bytes()
+    entry.chmod(0o644)
+    entry.write_bytes(content.replace(b"first", b"fi\\u0072st"))
+    assert f"{entry} has SHA-256" in refused("restore", str(away))
+    entry.unlink()
+    assert f"{entry} is missing; the manifest names it" in refused("restore", str(away))
+
+
+def test_the_parts_of_a_store_are_named_and_one_of_another_store_is_found(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    def parts(place: Path) -> dict[str, tuple[str, bool]]:
+        done = command(place, "store", "check", "--json")
+        found = {part["name"]: part for part in json.loads(done.stdout)["parts"]}
+        assert done.returncode == (0 if all(part["holds"] for part in found.values()) else 1)
+        return {name: (part["state"], part["holds"]) for name, part in found.items()}
+
+    whole = parts(data_dir)
+    assert all(holds for _, holds in whole.values()), whole
+    assert "embedded shape" in whole["data folder"][0]
+    assert whole["ledger"][0] == "1 entries, version 1 in force"
+    assert parts(tmp_path / "none") == {
+        "data folder": ("no store yet; `creditrisk init` makes one", False)
+    }
+    mark = data_dir / "store.json"
+    mark.chmod(0o644)
+    mark.write_text(mark.read_text().replace('"id": "', '"id": "0'))
+    for name in ("Dagster", "MLflow"):
+        state, holds = parts(data_dir)[name]
+        assert (state.startswith("belongs to store "), holds) == (True, False)

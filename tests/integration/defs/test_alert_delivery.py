@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from creditrisk_assets import database
 from creditrisk_assets.monitoring import alert_outbox
 from creditrisk_assets.monitoring.alert_outbox import (
     LONGEST_RETRY_SECONDS,
@@ -37,6 +38,16 @@ def reading(
         "day": day,
     }
     return Reading(str(number), "drift_report", check, passed=passed, **(values | changed))
+
+
+@pytest.fixture(params=["a file", "the database"])
+def database_or_none(request: pytest.FixtureRequest) -> str | None:
+    """Where the outbox is: an address, or None for a file."""
+    if request.param == "a file":
+        return None
+    url = str(request.getfixturevalue("database_url"))
+    database.prepare(url)
+    return url
 
 
 def delivered(outbox: Outbox, to: Receiver, now: float) -> Delivery:
@@ -94,18 +105,21 @@ def test_a_receiver_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
 
 
 def test_a_receiver_that_is_down_for_a_while_gets_everything_in_order_after_a_restart_of_ours(
-    tmp_path: Path,
+    tmp_path: Path, database_or_none: str | None
 ) -> None:
     (port,) = reserved_ports(1)
     url = f"http://127.0.0.1:{port}/hook"
-    with Outbox(tmp_path / "alerts") as outbox:
+    with Outbox(tmp_path / "alerts", database_or_none) as outbox:
         outbox.record([reading(1)], 7, LINKS)
         done = delivered(outbox, Receiver(url), NOW)
         assert (done.waiting, "ConnectError" in done.problems[0]) == (1, True)
         outbox.record([reading(2, passed=True)], 7, LINKS)
         for tries in range(12):
             delivered(outbox, Receiver(url), NOW + 1_000 * (tries + 1))
-    with receiver(tmp_path, port=port) as (_, log), Outbox(tmp_path / "alerts") as outbox:
+    with (
+        receiver(tmp_path, port=port) as (_, log),
+        Outbox(tmp_path / "alerts", database_or_none) as outbox,
+    ):
         assert (
             delivered(outbox, Receiver(url), NOW + 12_000 + LONGEST_RETRY_SECONDS + 1).delivered
             == 2
@@ -149,8 +163,11 @@ def test_an_alert_that_is_refused_for_now_holds_back_only_its_own_episode(tmp_pa
         ]
 
 
-def test_the_past_of_a_check_is_passed_over_but_for_an_alarm_that_goes_on(tmp_path: Path) -> None:
-    with Outbox(tmp_path) as outbox:
+def test_the_past_of_a_check_is_passed_over_but_for_an_alarm_that_goes_on(
+    tmp_path: Path, database_or_none: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_outbox, "EVALUATIONS_STORED", 5)
+    with Outbox(tmp_path, database_or_none) as outbox:
         assert outbox.record([reading(1), reading(2, passed=True), reading(3)], 7, LINKS) == 1
         assert outbox.messages()[0]["partition"] == "2026-02-03"
         assert (
@@ -159,26 +176,29 @@ def test_the_past_of_a_check_is_passed_over_but_for_an_alarm_that_goes_on(tmp_pa
         )
 
 
-def _both(folder: Path, url: str, rounds: int) -> None:
-    with Outbox(folder) as outbox:
+def _both(folder: Path, database_or_none: str | None, url: str, rounds: int) -> None:
+    with Outbox(folder, database_or_none) as outbox:
         for number in range(rounds):
             outbox.record([reading(1 + number % 28, check=f"c{number}")], 7, LINKS)
             outbox.deliver(Receiver(url))
 
 
-def test_two_deliverers_at_once_send_nothing_twice_and_lose_nothing(tmp_path: Path) -> None:
+def test_two_deliverers_at_once_send_nothing_twice_and_lose_nothing(
+    tmp_path: Path, database_or_none: str | None
+) -> None:
     rounds = 30
     with receiver(tmp_path) as (url, log):
         spawn = multiprocessing.get_context("spawn")
         both = [
-            spawn.Process(target=_both, args=(tmp_path / "alerts", url, rounds)) for _ in range(3)
+            spawn.Process(target=_both, args=(tmp_path / "alerts", database_or_none, url, rounds))
+            for _ in range(3)
         ]
         for one in both:
             one.start()
         for one in both:
             one.join(120)
             assert one.exitcode == 0
-        with Outbox(tmp_path / "alerts") as outbox:
+        with Outbox(tmp_path / "alerts", database_or_none) as outbox:
             outbox.deliver(Receiver(url))
         ids = [sent["headers"]["x-creditrisk-alert"] for sent in received(log)]
         assert (len(ids), len(set(ids))) == (rounds, rounds)

@@ -1,17 +1,27 @@
-"""After a crash: what a killed code server left behind."""
+"""After a crash: what a killed code server or command left behind."""
+
+import json
+import socket
+import subprocess
 
 import dagster as dg
+import pytest
 
 from creditrisk_assets.defs import loop_checks
 from creditrisk_assets.defs.event_log import PARTITION_TAG, runs_in_flight
 from creditrisk_assets.defs.orphaned_runs import (
     AGAIN_OF_TAG,
-    LAUNCHED_BY_CODE_SERVER_TAG,
+    LAUNCHED_AT_TAG,
+    PROCESS_TAG,
     TRIES_TAG,
     end_orphaned_runs,
     lost_runs,
+    this_process,
 )
 from tests.support.loop import Loop, customers
+
+PORT = 4000
+HERE = {LAUNCHED_AT_TAG: json.dumps({"host": "localhost", "port": PORT})}
 
 
 def _started_run(loop: Loop, job: str, tags: dict[str, str]) -> str:
@@ -22,16 +32,46 @@ def _started_run(loop: Loop, job: str, tags: dict[str, str]) -> str:
 
 def test_a_run_of_a_killed_code_server_ends_and_one_of_a_person_goes_on(fresh: Loop) -> None:
     """A run that stays STARTED for ever would hold the champion's pool and keep every retrain waiting."""
-    orphan = _started_run(fresh, "retrain", {LAUNCHED_BY_CODE_SERVER_TAG: "{}"})
+    orphan = _started_run(fresh, "retrain", HERE)
     by_hand = _started_run(fresh, "train", {})
     assert runs_in_flight(fresh.instance, ["retrain", "train"]) == 2
-    assert end_orphaned_runs(fresh.instance) == [orphan]
+    assert end_orphaned_runs(fresh.instance, PORT) == [orphan]
     record = fresh.instance.get_run_by_id(orphan)
     assert record is not None
     assert record.status == dg.DagsterRunStatus.FAILURE
     assert runs_in_flight(fresh.instance, ["retrain", "train"]) == 1
-    assert end_orphaned_runs(fresh.instance) == []
+    assert end_orphaned_runs(fresh.instance, PORT) == []
     assert by_hand != orphan
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"host": "localhost", "port": PORT + 1},
+        {"host": "192.0.2.7", "port": PORT},
+        {"host": "no-such-host.invalid", "port": PORT},
+        {"socket": "code-server.socket", "host": "localhost"},
+    ],
+)
+def test_a_run_of_another_code_server_goes_on(fresh: Loop, address: dict[str, object]) -> None:
+    """A second machine's code server, or a second one started by mistake, ended healthy runs."""
+    _started_run(fresh, "retrain", {LAUNCHED_AT_TAG: json.dumps(address)})
+    assert end_orphaned_runs(fresh.instance, PORT) == []
+
+
+def test_the_run_of_a_killed_command_ends_and_those_that_live_or_are_elsewhere_go_on(
+    fresh: Loop,
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as killed:
+        gone = {"machine": socket.gethostname(), "id": killed.pid, "start": 0}
+        killed.kill()
+    mine = json.loads(this_process())
+    ended = _started_run(fresh, "train", {PROCESS_TAG: json.dumps(gone)})
+    other = _started_run(fresh, "train", {PROCESS_TAG: json.dumps(mine | {"start": 1})})
+    for process in (mine, gone | {"machine": "elsewhere"}):
+        _started_run(fresh, "retrain", {PROCESS_TAG: json.dumps(process)})
+    assert sorted(end_orphaned_runs(fresh.instance, PORT)) == sorted([ended, other])
+    assert runs_in_flight(fresh.instance, ["train", "retrain"]) == 2
 
 
 def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(
@@ -40,8 +80,8 @@ def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(
     fresh.tick(lost_runs)
     assert fresh.skip_reasons["lost_runs"].startswith("0 runs were lost in a day")
     about = {PARTITION_TAG: "2026-03-01", "creditrisk/content": "abc"}
-    lost = _started_run(fresh, "score_production", {LAUNCHED_BY_CODE_SERVER_TAG: "{}", **about})
-    assert end_orphaned_runs(fresh.instance) == [lost]
+    lost = _started_run(fresh, "score_production", {**HERE, **about})
+    assert end_orphaned_runs(fresh.instance, PORT) == [lost]
     (request,) = fresh.tick(lost_runs).run_requests or []
     assert (request.job_name, request.partition_key, request.run_key) == (
         "score_production",
@@ -49,11 +89,9 @@ def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(
         f"again:{lost}",
     )
     assert request.tags == {"creditrisk/content": "abc", AGAIN_OF_TAG: lost, TRIES_TAG: "2"}
-    third = _started_run(
-        fresh, "score_production", {LAUNCHED_BY_CODE_SERVER_TAG: "{}", **about, TRIES_TAG: "3"}
-    )
+    third = _started_run(fresh, "score_production", {**HERE, **about, TRIES_TAG: "3"})
     assert not fresh.tick(lost_runs).run_requests  # the day runs
-    end_orphaned_runs(fresh.instance)
+    end_orphaned_runs(fresh.instance, PORT)
     assert third not in [
         str(one.tags[AGAIN_OF_TAG]) for one in fresh.tick(lost_runs).run_requests or []
     ]

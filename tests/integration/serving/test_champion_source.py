@@ -452,16 +452,7 @@ def test_a_champion_that_the_ledger_does_not_have_does_not_answer(
         {"ledger_entry": 7},
         {"ledger_entry": None},
     ):
-        values = {name: getattr(named, name) for name in ChampionRecord.model_fields} | wrong
-        told = {name: value for name, value in values.items() if value is not None}
-        told |= {
-            name: dg.MetadataValue.json(told[name].model_dump())
-            for name in ("rule", "fallback")
-            if name in told
-        }
-        site.loop.instance.report_runless_asset_event(
-            dg.AssetMaterialization("champion", metadata=told)
-        )
+        materialize(site, named, wrong)
         held.refresh()
         assert held.current is not None
         assert held.current.record == named
@@ -475,6 +466,37 @@ def test_a_champion_that_the_ledger_does_not_have_does_not_answer(
     assert held.problem is None
     assert held.current is not None
     assert held.current.record == again
+
+
+def materialize(site: Site, record: ChampionRecord, changed: dict[str, Any]) -> None:
+    """A materialization of `champion` that no move made."""
+    values = {name: getattr(record, name) for name in ChampionRecord.model_fields} | changed
+    told = {name: value for name, value in values.items() if value is not None}
+    told |= {
+        name: dg.MetadataValue.json(told[name].model_dump())
+        for name in ("rule", "fallback")
+        if name in told
+    }
+    site.loop.instance.report_runless_asset_event(
+        dg.AssetMaterialization("champion", metadata=told)
+    )
+
+
+def test_a_champion_that_was_overtaken_in_the_ledger_does_not_answer_again(
+    site: Site, named: ChampionRecord
+) -> None:
+    """A machine that paused between the ledger and the asset recorded its champion last."""
+    held = holder(site)
+    latest = site.name(named, model_version="2")
+    assert named.ledger_entry is not None
+    assert latest.ledger_entry is not None
+    assert named.ledger_entry < latest.ledger_entry
+    materialize(site, named, {})
+    for one in (held, holder(site)):
+        one.refresh()
+        assert one.problem is None
+        assert one.current is not None
+        assert one.current.record == latest
 
 
 def test_only_the_copy_of_the_current_champion_is_stored_and_a_damaged_one_is_mended(

@@ -23,7 +23,7 @@ from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
 from creditrisk_assets.decisions.replay import replay_set
 from creditrisk_assets.decisions.sets import days_with_decisions, sets_of, verified_file
 from creditrisk_assets.scoring.bundle_store import BundleStore
-from creditrisk_assets.settings import today
+from creditrisk_assets.settings import Settings, today
 from creditrisk_assets.simulation.card_customers import simulate
 from tests.support.trials.site import Site
 
@@ -162,40 +162,68 @@ def retry(site: Site, told: Told) -> None:
             _note(told, key, customer, response)
 
 
+@dataclass
+class Logged:
+    """Decisions of a store's logs.
+
+    Attributes:
+        answers: by decision id.
+        keys: decisions by idempotency key.
+        not_replayed: decisions that do not come out again.
+    """
+
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    keys: Counter[str] = field(default_factory=Counter)
+    not_replayed: int = 0
+
+
 def looked_at(site: Site, told: Told, rounds: int) -> Outcome:
     """Hold what the clients were told against the log of a site that has been stopped."""
-    settings = site.loop.settings
+    archive(site.loop.settings)
+    return hold_against(told, logged_in(site.loop.settings), rounds)
+
+
+def archive(settings: Settings) -> None:
+    """Archive the decisions of an API that has been stopped."""
     live = ApiDecisions.of(settings)
-    kept = archive_finished(live, live.index(settings.idempotency_file), today())
-    if kept.problems:
-        raise RuntimeError(f"decisions could not be kept: {kept.problems}")
-    logged: dict[str, dict[str, Any]] = {}
-    keys: Counter[str] = Counter()
-    not_replayed = 0
+    archived = archive_finished(live, live.index(settings.idempotency_file), today())
+    if archived.problems:
+        raise RuntimeError(f"decisions could not be archived: {archived.problems}")
+
+
+def logged_in(settings: Settings) -> Logged:
+    """The archived decisions of a store."""
+    logged = Logged()
     for day in days_with_decisions(settings.decisions):
         for decisions in sets_of(settings.decisions, day):
             if decisions.segment is None:  # of a day's file
                 continue
             replayed = replay_set(settings.decisions, BundleStore(settings.data_dir), decisions)
-            not_replayed += 0 if replayed.exact else max(replayed.different, 1)
+            logged.not_replayed += 0 if replayed.exact else max(replayed.different, 1)
             with verified_file(settings.decisions, decisions).open("rb") as file:
                 for row in pq.read_table(file).to_pylist():
-                    logged[row["decision_id"]] = json.loads(row["answer"])
-                    keys[row["idempotency_key"] or row["decision_id"]] += 1
-    missing = [known for known in told.answers if known not in logged]
+                    logged.answers[row["decision_id"]] = json.loads(row["answer"])
+                    logged.keys[row["idempotency_key"] or row["decision_id"]] += 1
+    return logged
+
+
+def hold_against(told: Told, logged: Logged, rounds: int) -> Outcome:
+    """Compare what the clients were told with what was logged."""
+    answers = logged.answers
+    missing = [known for known in told.answers if known not in answers]
     otherwise = [
-        known for known, answer in told.answers.items() if logged.get(known, answer) != answer
+        known for known, answer in told.answers.items() if answers.get(known, answer) != answer
     ]
     several = sum(len(known) > 1 for known in told.by_key.values()) + sum(
-        count > 1 for count in keys.values()
+        count > 1 for count in logged.keys.values()
     )
     return Outcome(
         rounds=rounds,
         acknowledged=len(told.answers),
-        logged=len(logged),
+        logged=len(answers),
         missing=len(missing),
         otherwise=len(otherwise) + told.twice,
         keys_with_two_decisions=several,
-        not_replayed=not_replayed,
+        not_replayed=logged.not_replayed,
         other_answers=sum(told.other.values()),
     )

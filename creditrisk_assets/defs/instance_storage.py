@@ -1,4 +1,5 @@
-"""Dagster's SQLite storage inside the store that `CREDITRISK_DATA_DIR` names.
+"""Dagster's storage: the PostgreSQL database that `CREDITRISK_DATABASE_URL` names or, without one,
+SQLite inside the store that `CREDITRISK_DATA_DIR` names.
 
 `dagster.yaml` names these classes. Dagster's own classes take only fixed paths, which are relative
 to the working directory of each process, so that two stores of one clone would share a log. In a
@@ -15,11 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from dagster._core.storage.base_storage import DagsterStorage
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 
+from creditrisk_assets.database import url_in_schema
 from creditrisk_assets.settings import StoreLocation
 from creditrisk_assets.storage import files_below
 
@@ -39,9 +42,19 @@ class StoreDatabases(_WithoutSettings, DagsterSqliteStorage):
     """Runs, events and schedules."""
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
+    def from_config_value(  # type: ignore[override]  # another storage if the store has a server
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Any,  # noqa: ARG003
+    ) -> DagsterStorage:
         """The databases of the environment's store."""
-        return cls.from_local(str(instance_dir() / DATABASES), inst_data)
+        url = StoreLocation().database_url
+        if url is None:
+            return cls.from_local(str(instance_dir() / DATABASES), inst_data)
+        from dagster_postgres.storage import DagsterPostgresStorage
+
+        in_schema = url_in_schema(url.get_secret_value(), "dagster")
+        return DagsterPostgresStorage(in_schema, inst_data=inst_data)
 
 
 class StoreArtifacts(_WithoutSettings, LocalArtifactStorage):
