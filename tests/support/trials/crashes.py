@@ -40,13 +40,13 @@ class Told:
         answers: by decision id.
         by_key: decision ids by idempotency key.
         unanswered: requests with a key that got no answer: key and customer.
-        other: statuses that are neither an answer nor "come again".
+        other: status and text of answers that are neither an answer nor "come again".
     """
 
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_key: dict[str, set[str]] = field(default_factory=dict)
     unanswered: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    other: Counter[int] = field(default_factory=Counter)
+    other: Counter[str] = field(default_factory=Counter)
     twice: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,7 +70,7 @@ class Outcome:
     otherwise: int
     keys_with_two_decisions: int
     not_replayed: int
-    other_answers: int
+    other_answers: dict[str, int]
 
     @property
     def holds(self) -> bool:
@@ -150,7 +150,7 @@ def _note(told: Told, key: str | None, customer: dict[str, Any], response: httpx
         if key is not None:
             told.unanswered.append((key, customer))
         if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            told.other[response.status_code] += 1
+            told.other[f"{response.status_code} {response.text:.200}"] += 1
 
 
 def retry(site: Site, told: Told) -> None:
@@ -225,5 +225,5 @@ def hold_against(told: Told, logged: Logged, rounds: int) -> Outcome:
         otherwise=len(otherwise) + told.twice,
         keys_with_two_decisions=several,
         not_replayed=logged.not_replayed,
-        other_answers=sum(told.other.values()),
+        other_answers=dict(told.other),
     )

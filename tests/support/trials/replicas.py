@@ -140,8 +140,8 @@ def _ask_until_answered(
             return
         if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             with told.lock:
-                told.other[response.status_code] += 1
+                told.other[f"{response.status_code} {response.text:.200}"] += 1
         time.sleep(PAUSE_SECONDS)
     if key:
         with told.lock:
-            told.other[0] += 1
+            told.other["no answer at all"] += 1
