@@ -50,7 +50,7 @@ pictures: .venv/.ready  ## Take the documents' pictures from a running make dev
 	$(BIN)/python -m tools.screenshots
 
 lock: .venv/.ready  ## Solve the dependencies again
-	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra postgres pyproject.toml --output-file requirements.lock
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
 
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
