@@ -311,7 +311,6 @@ class Decider:
     def _decide_keyed(self, request: _PendingRequest) -> list[Group]:
         try:
             with self._index.exclusive():
-                self._settle_claims()
                 groups = self._decide_and_write(request)
         except BaseException:
             self._settled = self._shared is None  # it may have claimed keys that it did not answer
@@ -345,7 +344,8 @@ class Decider:
         new = [_Customer(waiting, place) for place in range(len(request.customers))]
         if request.key is not None:
             new = self._without_answered(new, partial(self._index.find, request.caller))
-            if self._shared is not None:
+            if self._shared is not None and new:
+                self._settle_claims()
                 digests = {str(customer.key): customer.digest for customer in new}
                 answers = self._shared.claim(request.caller, digests)
                 new = self._without_answered(new, answers.get)

@@ -33,6 +33,54 @@ def _installation(folder: Path) -> Path:
     return shutil.copytree(home / "pginstall", folder / home.name / "pginstall")
 
 
+class PostgresServer:
+    """A server of its own, with data in a folder that is removed with it.
+
+    Attributes:
+        address: of its maintenance database.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._programs = _installation(Path(folder)) / "bin"
+        self._user: list[str] = []
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            self._user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        (self._port,) = reserved_ports(1)
+        self.address = f"postgresql://{USER}@127.0.0.1:{self._port}/postgres"
+        self._run("initdb", "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8")
+        self.start()
+
+    def start(self) -> None:
+        """Start it, also after a crash."""
+        local = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        options = ["-o", f"-p {self._port} {local}"]
+        self._run("pg_ctl", "-w", "-l", f"{self._folder}/log", *options, "start")
+
+    def stop(self) -> None:
+        """End it at once, as a crash does, if it runs."""
+        if Path(self._folder, "data", "postmaster.pid").exists():
+            self._run("pg_ctl", "-w", "-m", "immediate", "stop")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._user, str(self._programs / program), "-D", f"{self._folder}/data"]
+        subprocess.run(
+            [*command, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=self._folder
+        )
+
+
+@contextmanager
+def own_postgres_server() -> Iterator[PostgresServer]:
+    """A server that the block may stop and start."""
+    with tempfile.TemporaryDirectory(prefix="creditrisk-postgres-") as folder:
+        server = PostgresServer(folder)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """The address of a server's maintenance database."""
@@ -40,25 +88,8 @@ def postgres_server() -> Iterator[str]:
     if named:
         yield named
         return
-    with tempfile.TemporaryDirectory(prefix="creditrisk-postgres-") as folder:
-        user: list[str] = []
-        programs = _installation(Path(folder)) / "bin"
-        if os.geteuid() == 0:
-            os.chown(folder, NOBODY, NOBODY)
-            user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-
-        def run(program: str, *arguments: str) -> None:
-            command = [*user, str(programs / program), "-D", f"{folder}/data", *arguments]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder)
-
-        (port,) = reserved_ports(1)
-        local = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        run("initdb", "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8")
-        run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", local, "start")
-        try:
-            yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "-w", "-m", "immediate", "stop")
+    with own_postgres_server() as server:
+        yield server.address
 
 
 @contextmanager
@@ -66,7 +97,9 @@ def new_database(server: str) -> Iterator[str]:
     """The address of an empty database, which is removed afterwards."""
     name = f"test_{secrets.token_hex(6)}"
     engine = sa.create_engine(
-        sa.make_url(server).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
+        sa.make_url(server).set(drivername="postgresql+psycopg2"),
+        isolation_level="AUTOCOMMIT",
+        poolclass=sa.NullPool,
     )
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
