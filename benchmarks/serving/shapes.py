@@ -1,4 +1,4 @@
-"""What the served shape of a store costs beside the embedded one:
+"""The cost of the served shape of a store beside the embedded one:
 `python -m benchmarks.serving.shapes --rounds 5`.
 
 Both stores are on this machine: SQLite and files, or PostgreSQL, SeaweedFS and an MLflow server.
