@@ -35,8 +35,10 @@ def backup(target: PLACE) -> None:
             manifest = back_up(
                 settings, zone_path(target), lambda name: shown.update(escape(f"copied {name}"))
             )
-        except (BackupError, DatabaseError, OSError) as error:
+        except (BackupError, DatabaseError) as error:
             fail(error)
+        except OSError as error:  # some libraries name no place
+            fail(f"the store could not be copied to {target}: {error}")
     size = sum(file.bytes for file in manifest.files.values())
     console.print(
         f"store {manifest.store.id} ({manifest.shape}): {len(manifest.files):,} files, "
@@ -63,8 +65,10 @@ def restore(source: PLACE) -> None:
             manifest = backups.restore(
                 settings, zone_path(source), lambda name: shown.update(escape(f"restored {name}"))
             )
-        except (backups.BackupError, DatabaseError, OSError) as error:
+        except (backups.BackupError, DatabaseError) as error:
             fail(error)
+        except OSError as error:
+            fail(f"{source} could not be restored: {error}")
     console.print(f"store {manifest.store.id} of {manifest.at:%Y-%m-%d %H:%M:%S} UTC is restored")
     Registry(settings).prepare()
     with open_instance_here() as instance:
