@@ -50,9 +50,11 @@ pictures: .venv/.ready  ## Take the documents' pictures from a running make dev
 	$(BIN)/python -m tools.screenshots
 
 lock: .venv/.ready  ## Solve the dependencies again
-	$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra postgres pyproject.toml --output-file requirements.lock
-	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
+	$(LOCK) --extra dagster --output-file requirements.lock
+	$(LOCK) --extra serving --extra otel --constraint requirements.lock --output-file requirements-serving.lock
+	$(LOCK) --extra dev --constraint requirements.lock --constraint requirements-serving.lock --output-file requirements-dev.lock
 
+LOCK = $(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS)
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
 	--no-emit-index-url --custom-compile-command "make lock"
 
