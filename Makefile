@@ -53,6 +53,8 @@ lock: .venv/.ready  ## Solve the dependencies again
 	$(LOCK) --extra dagster --output-file requirements.lock
 	$(LOCK) --extra serving --extra otel --constraint requirements.lock --output-file requirements-serving.lock
 	$(LOCK) --extra dev --constraint requirements.lock --constraint requirements-serving.lock --output-file requirements-dev.lock
+	grep --only-matching 'hatchling[^"]*' pyproject.toml | head --lines 1 > .venv/build.in
+	$(BIN)/uv pip compile .venv/build.in $(LOCK_OPTIONS) --constraint requirements-dev.lock --output-file requirements-build.lock
 
 LOCK = $(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS)
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
