@@ -112,8 +112,8 @@ def policy_file() -> dict[Path, str]:
 
 
 ENV_HEAD = """\
-# Settings of docker-compose.yml; copy this file to .env and take away the # before a setting. docs/guide/settings.md has the same
-# settings, and docs/guide/deploy.md says what they do in containers.
+# Settings of docker-compose.yml: copy this file to .env, and take away the # before a setting.
+# docs/guide/settings.md has the same settings, docs/guide/deploy.md the containers.
 
 # Ports on this machine's loopback address.
 # API_PORT=8000
@@ -146,7 +146,7 @@ def env_example() -> str:
     for model in (Settings, ServingSettings):
         for name, field in sorted(variables(model).items()):
             note = " docker-compose.yml sets it." if name in SET_BY_COMPOSE else ""
-            text = textwrap.wrap(f"{field.description}{note}", 128)
+            text = textwrap.wrap(f"{field.description}{note}", 98)
             default = shown(field).strip("`")
             parts.append("".join(f"# {line}\n" for line in text) + f"# {name}={default}\n")
     return "\n".join(parts)
