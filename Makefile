@@ -8,7 +8,7 @@ ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 $(shell rm -f .venv/.ready)
 endif
 
-.PHONY: help setup demo dev train test test-fast check lint docs pictures lock clean
+.PHONY: help setup demo dev train test test-fast check lint docs pictures lock sbom clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,11 +50,25 @@ pictures: .venv/.ready  ## Take the documents' pictures from a running make dev
 	$(BIN)/python -m tools.screenshots
 
 lock: .venv/.ready  ## Solve the dependencies again
-	$(BIN)/uv pip compile $(LOCK_OPTIONS) --extra postgres pyproject.toml --output-file requirements.lock
-	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraint requirements.lock --extra dev pyproject.toml --output-file requirements-dev.lock
+	$(LOCK) --extra dagster --output-file requirements.lock
+	$(LOCK) --extra serving --extra otel --constraint requirements.lock --output-file requirements-serving.lock
+	$(LOCK) --extra dev --constraint requirements.lock --constraint requirements-serving.lock --output-file requirements-dev.lock
+	grep --only-matching 'hatchling[^"]*' pyproject.toml | head --lines 1 > .venv/build.in
+	$(BIN)/uv pip compile .venv/build.in $(LOCK_OPTIONS) --constraint requirements-dev.lock --output-file requirements-build.lock
 
+LOCK = $(BIN)/uv pip compile pyproject.toml $(LOCK_OPTIONS)
 LOCK_OPTIONS := --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-annotate \
 	--no-emit-index-url --custom-compile-command "make lock"
+
+sbom: dist/sbom-dagster.json dist/sbom-serving.json  ## Write what the images hold as CycloneDX documents
+
+dist/sbom-dagster.json: requirements.lock
+dist/sbom-serving.json: requirements-serving.lock
+dist/sbom-%.json: | .venv/.ready
+	@mkdir -p dist
+	$(UV) pip compile --quiet --no-deps --no-header --generate-hashes --python-version 3.11 --python-platform linux $< \
+	| $(UV) tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	--output-file $@ -
 
 clean:  ## Remove .venv and caches, never data/
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -73,4 +87,5 @@ clean:  ## Remove .venv and caches, never data/
 	@printf '%s' "$(CURDIR)" > $@
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
-UV_INSTALL := $(BIN)/python tools/uv_with_pip_settings.py pip install --quiet --python .venv --no-deps
+UV = $(BIN)/python tools/uv_with_pip_settings.py
+UV_INSTALL = $(UV) pip install --quiet --python .venv --no-deps

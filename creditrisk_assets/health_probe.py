@@ -1,32 +1,55 @@
 """Health check of a container: `python -m creditrisk_assets.health_probe ADDRESS`, which exits with
 0 if the service there is healthy and with 1 otherwise.
 
-An address `grpc://host:port` is that of a code server: it is asked the question of `dagster api
-grpc-health-check` without the import of Dagster, which takes seconds of a core. An address that
-begins with `http://` must answer with a status below 400.
+It imports no Dagster, which takes seconds of a core. The kinds of address:
+
+| address | healthy if |
+|---|---|
+| `http://host:port/path` | it answers with a status below 400 |
+| `grpc://host:port` | the code server there says so, as `dagster api grpc-health-check` asks it |
+| `sqlite:///path/runs.db`, `postgresql://…` | all daemons in Dagster's records have beaten lately |
+| `file:///path` | the file was written lately: a process that loops touches it |
 """
 
+import contextlib
+import json
+import sqlite3
 import sys
+import time
 import urllib.error
 import urllib.request
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 GRPC_SERVICE = "DagsterApi"
 TIMEOUT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 120.0
+"""A daemon beats every 30 s."""
+FILE_SECONDS = 300.0
+"""The health watch loops every 60 s, and its alerts may wait for a slow receiver."""
 
 
 def is_healthy(address: str) -> bool:
     """True if the service at an address says that it is healthy.
 
     Raises:
-        ValueError: if the address is of neither kind.
+        ValueError: if the address is of no such kind.
     """
     parts = urlsplit(address)
     if parts.scheme == "grpc" and parts.port:
         return _code_server_is_healthy(parts.netloc)
     if parts.scheme == "http" and parts.hostname:
         return _web_server_is_healthy(address)
-    raise ValueError(f"address {address!r}; valid: grpc://host:port or http://host:port/path")
+    if parts.scheme == "sqlite" and parts.path:
+        return _daemons_are_alive(_heartbeats_in_sqlite(parts.path.removeprefix("/")))
+    if parts.scheme == "postgresql" and parts.hostname:
+        return _daemons_are_alive(_heartbeats_in_postgresql(address))
+    if parts.scheme == "file" and parts.path:
+        return _was_written_lately(Path(parts.path))
+    raise ValueError(
+        f"address is {parts.scheme}:…; valid: http://host:port/path, grpc://host:port, "
+        "sqlite:///path, postgresql://host/database, file:///path"
+    )
 
 
 def _code_server_is_healthy(place: str) -> bool:
@@ -49,6 +72,45 @@ def _web_server_is_healthy(address: str) -> bool:
         with direct.open(address, timeout=TIMEOUT_SECONDS):
             return True
     except (urllib.error.URLError, OSError):
+        return False
+
+
+def _daemons_are_alive(heartbeats: list[str]) -> bool:
+    """True if there are heartbeats, serialized by Dagster, and each is recent."""
+    oldest = time.time() - HEARTBEAT_SECONDS
+    return bool(heartbeats) and all(json.loads(one)["timestamp"] > oldest for one in heartbeats)
+
+
+def _heartbeats_in_sqlite(path: str) -> list[str]:
+    address = f"file:{quote(path)}?mode=ro"
+    try:
+        with contextlib.closing(
+            sqlite3.connect(address, uri=True, timeout=TIMEOUT_SECONDS)
+        ) as database:
+            return [body for (body,) in database.execute("SELECT body FROM daemon_heartbeats")]
+    except sqlite3.Error:
+        return []
+
+
+def _heartbeats_in_postgresql(url: str) -> list[str]:
+    import psycopg2
+
+    try:
+        connection = psycopg2.connect(url, connect_timeout=int(TIMEOUT_SECONDS))
+    except psycopg2.Error:
+        return []
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        try:
+            cursor.execute("SELECT body FROM dagster.daemon_heartbeats")
+        except psycopg2.Error:
+            return []
+        return [body for (body,) in cursor.fetchall()]
+
+
+def _was_written_lately(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime < FILE_SECONDS
+    except OSError:
         return False
 
 

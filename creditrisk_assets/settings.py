@@ -54,6 +54,11 @@ def _require_codec(codec: Any) -> Any:
     return codec
 
 
+def _none_if_empty(value: object) -> object:
+    """None for an empty variable: it takes a setting of a file away from one process."""
+    return None if value == "" else value
+
+
 def default_data_dir() -> str:
     """`data` beside the project's `dagster.yaml`, which `DAGSTER_HOME` names, or else in the
     working directory.
@@ -211,12 +216,12 @@ class Settings(StoreLocation):
         "Empty: no links.",
     )
 
-    alert_webhook: SecretStr | None = Field(
+    alert_webhook: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = Field(
         None,
         description="Address that takes alerts as JSON by POST; without one, no alert is sent. "
         "Never shown: it may hold a token.",
     )
-    alert_webhook_secret: SecretStr | None = Field(
+    alert_webhook_secret: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = Field(
         None, description="With it, each alert carries its HMAC-SHA256 in X-Creditrisk-Signature."
     )
     watch_api_url: str | None = Field(

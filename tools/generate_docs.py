@@ -1,5 +1,5 @@
-"""Generates the parts of the documents that the code knows, and the comments of policy.toml:
-`python -m tools.generate_docs`, or `make docs`.
+"""Generates the parts of the documents that the code knows, the comments of policy.toml, and
+.env.example: `python -m tools.generate_docs`, or `make docs`.
 
 A page holds such a part between `<!-- generated: NAME -->` and `<!-- end -->`. The limits in
 policy.toml stay. With `--check` nothing is written, and a file that differs ends the command with
@@ -8,6 +8,7 @@ exit code 1.
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from creditrisk_assets.policy import Policy
 from creditrisk_assets.settings import POLICY_FILE, ServingLimits, ServingSettings, Settings
 
 REPOSITORY = Path(__file__).parent.parent
+ENV_EXAMPLE = ".env.example"
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -109,6 +111,47 @@ def policy_file() -> dict[Path, str]:
     return {file: (Policy.read(file) if file.exists() else Policy()).toml()}
 
 
+ENV_HEAD = """\
+# Settings of docker-compose.yml: copy this file to .env, and take away the # before a setting.
+# docs/guide/settings.md has the same settings, docs/guide/deploy.md the containers.
+
+# Ports on this machine's loopback address.
+# API_PORT=8000
+# DAGSTER_PORT=3000
+# MLFLOW_PORT=5000
+
+# The image of Python to build from, and an index that pip uses in the build.
+# PYTHON_IMAGE=python:3.11-slim
+# PIP_INDEX_URL=
+"""
+
+SET_BY_COMPOSE = frozenset(
+    {
+        "CREDITRISK_API_URL",
+        "CREDITRISK_CHAMPION_SOURCE",
+        "CREDITRISK_DAGSTER_URL",
+        "CREDITRISK_HOST",
+        "CREDITRISK_MLFLOW_URL",
+        "CREDITRISK_OPEN_BEYOND_LOOPBACK",
+        "CREDITRISK_PORT",
+        "CREDITRISK_WATCH_API_URL",
+    }
+)
+"""Settings that docker-compose.yml gives a value itself, so that one in .env has no effect."""
+
+
+def env_example() -> str:
+    """The file of settings for Compose, every one commented out."""
+    parts = [ENV_HEAD]
+    for model in (Settings, ServingSettings):
+        for name, field in sorted(variables(model).items()):
+            note = " docker-compose.yml sets it." if name in SET_BY_COMPOSE else ""
+            text = textwrap.wrap(f"{field.description}{note}", 98)
+            default = shown(field).strip("`")
+            parts.append("".join(f"# {line}\n" for line in text) + f"# {name}={default}\n")
+    return "\n".join(parts)
+
+
 def pages() -> dict[Path, str]:
     """The pages that have such parts, with these made anew."""
     every = {page: page.read_text(encoding="utf-8") for page in (REPOSITORY / "docs").rglob("*.md")}
@@ -122,7 +165,8 @@ def pages() -> dict[Path, str]:
 def main(check: bool) -> int:
     """Write the pages, or compare them; the exit code."""
     different = []
-    for page, new in {**pages(), **policy_file()}.items():
+    files = {**pages(), **policy_file(), REPOSITORY / ENV_EXAMPLE: env_example()}
+    for page, new in files.items():
         if not page.exists() or page.read_text(encoding="utf-8") != new:
             different.append(page)
             if not check:

@@ -5,6 +5,7 @@ exit code 1.
 import contextlib
 import datetime
 import functools
+import importlib.util
 import json
 import os
 import signal
@@ -85,6 +86,14 @@ def settings_here(*, serving: bool = False) -> Any:
             for problem in error.errors()
         )
         fail(problems)
+
+
+def is_installed(library: str) -> bool:
+    """True if a library can be imported; an installation for the API alone lacks many."""
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ModuleNotFoundError:  # an import hook refuses it
+        return False
 
 
 def home_folder() -> Path:

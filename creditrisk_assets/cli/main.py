@@ -28,6 +28,7 @@ from creditrisk_assets.cli.common import (
     errors,
     fail,
     home_folder,
+    is_installed,
     plan_of,
     print_json,
     settings_here,
@@ -53,6 +54,16 @@ from creditrisk_assets.cli.operations import (
 from creditrisk_assets.cli.services import code_server, init
 from creditrisk_assets.cli.store import backup, restore, store_app
 from creditrisk_assets.internal_http import exempt_from_proxies
+
+SERVING_LIBRARIES = (
+    "fastapi",
+    "fastapi_offline",
+    "httptools",
+    "prometheus_client",
+    "uvicorn",
+    "uvloop",
+)
+"""Libraries of the extra `serving`; the extra `dagster` has all others."""
 
 app = typer.Typer(
     help="Run a credit-default model for real.",
@@ -90,17 +101,30 @@ def main() -> None:
     except Exception as error:
         if not _is_operator_error(error):
             raise
-        errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
+        message = _missing_extra(error) or str(error)
+        errors.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True, highlight=False)
         sys.exit(1)
 
 
 def _is_operator_error(error: Exception) -> bool:
-    """True for an error about files, places or input; any other is a bug and is shown with its
-    traceback.
+    """True for an error about files, places, input or the installation; any other is a bug and is
+    shown with its traceback.
     """
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in (
-        "creditrisk_assets",
-        "serving",
+    return (
+        isinstance(error, OSError)
+        or type(error).__module__.split(".")[0] in ("creditrisk_assets", "serving")
+        or _missing_extra(error) is not None
+    )
+
+
+def _missing_extra(error: Exception) -> str | None:
+    """The extra that must be installed, if a library of an extra is missing."""
+    if not isinstance(error, ModuleNotFoundError) or is_installed("dagster"):
+        return None
+    extra = "serving" if error.name in SERVING_LIBRARIES else "dagster"
+    return (
+        f"{error.name} is not installed; this command needs the extra {extra}: "
+        f"pip install 'creditrisk[{extra}]'"
     )
 
 
@@ -194,6 +218,11 @@ def serve(
             os.environ[f"CREDITRISK_{name}"] = str(value)  # each worker reads the environment
     serving = settings_here(serving=True)
     if serving.champion_source == IN_DAGSTER:
+        if not is_installed("dagster"):
+            fail(
+                "CREDITRISK_CHAMPION_SOURCE is dagster, which needs the extra dagster: pip install "
+                "'creditrisk\\[dagster]'; also valid: the URL of a Dagster webserver"
+            )
         os.environ["DAGSTER_HOME"] = str(home_folder())
     try:
         server.run(serving, settings_here())

@@ -5,6 +5,7 @@ import datetime
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -164,6 +165,9 @@ def watch(
     loop: Annotated[
         float | None, typer.Option(min=1, help="Repeat after this many seconds, until Ctrl-C.")
     ] = None,
+    heartbeat: Annotated[
+        Path | None, typer.Option(help="Touch this file after each time, for a health check.")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
     """Check sensors, runs, API and data from outside the daemon, and deliver alerts: a dead daemon
@@ -192,6 +196,8 @@ def watch(
                         f"{result}: {escape(finding.summary)}", soft_wrap=True, highlight=False
                     )
                 console.print(f"alerts: {escape(health.alerts)}", soft_wrap=True, highlight=False)
+            if heartbeat is not None:
+                heartbeat.touch()
             if loop is None:
                 break
             sys.stdout.flush()

@@ -8,15 +8,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -41,6 +38,7 @@ from tests.support.champions import name_champion
 from tests.support.loop import Loop, api
 from tests.support.pages import text_of
 from tests.support.waiting import until
+from tests.support.webserver import webserver
 
 CUSTOMER = dict(PORTFOLIO.example)
 
@@ -115,36 +113,6 @@ def named(site: Site, trained: Loop) -> ChampionRecord:
     """The champion that the site's store names, by a rule that is not the bundle's own."""
     rule = trained.champion().rule
     return site.name(trained.champion(), rule=rule.model_copy(update={"cut_off": rule.cut_off / 2}))
-
-
-@contextlib.contextmanager
-def webserver(home: Path, port: int) -> Iterator[str]:
-    """A read-only Dagster webserver over a store: its address."""
-    command = [
-        str(Path(sys.executable).with_name("dagster-webserver")),
-        "--read-only",
-        "--empty-workspace",
-        "--port",
-        str(port),
-    ]
-    environment = {"DAGSTER_HOME": str(home), "PATH": "/usr/bin:/bin"}
-    with (home / "webserver.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-
-    def is_up() -> bool:
-        assert process.poll() is None
-        try:
-            return httpx.get(f"{url}/server_info").status_code == 200
-        except httpx.ConnectError:
-            return False
-
-    try:
-        until(is_up, 60)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(

@@ -14,6 +14,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the documents and of the policy, which the generator takes for the repository."""
     shutil.copytree(generate_docs.REPOSITORY / "docs", tmp_path / "docs")
     shutil.copy(generate_docs.REPOSITORY / "policy.toml", tmp_path)
+    shutil.copy(generate_docs.REPOSITORY / ".env.example", tmp_path)
     monkeypatch.setattr(generate_docs, "REPOSITORY", tmp_path)
     return tmp_path
 
@@ -40,6 +41,7 @@ def test_every_generated_part_stands_on_a_page() -> None:
         ),
         ("docs/guide/monitor.md", "| `no_run_hangs` | `champion` | look today |", "| |"),
         ("policy.toml", "# A larger PSI", "# A smaller PSI"),
+        (".env.example", "# CREDITRISK_WORKERS=1\n", ""),
         ("policy.toml", "psi_limit = 1.0\n", ""),
     ],
 )
@@ -63,3 +65,14 @@ def test_a_limit_of_the_policy_stays_as_it_is(copy: Path) -> None:
     file.write_text(file.read_text().replace("psi_limit = 1.0", "psi_limit = 0.5"))
     assert generate_docs.main(check=True) == 0
     assert Policy.read(file).gate.psi_limit == 0.5
+
+
+def test_the_example_of_settings_sets_nothing_and_names_what_compose_sets() -> None:
+    text = generate_docs.env_example()
+    assert all(line.startswith("#") for line in text.splitlines() if line)
+    compose = (generate_docs.REPOSITORY / "docker-compose.yml").read_text()
+    for name in generate_docs.SET_BY_COMPOSE - {"CREDITRISK_HOST", "CREDITRISK_PORT"}:
+        assert f"{name}:" in compose
+    for port in ("API_PORT", "DAGSTER_PORT", "MLFLOW_PORT"):
+        assert f"# {port}=" in text
+        assert f"${{{port}:-" in compose
