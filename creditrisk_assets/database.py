@@ -5,6 +5,7 @@ and `creditrisk` for what this project's processes must agree on. Without the se
 embedded: SQLite and local files hold the same.
 """
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -58,6 +59,27 @@ def connect(url: str) -> sa.Engine:
         pool_pre_ping=True,
         connect_args={"connect_timeout": CONNECT_SECONDS},
     )
+
+
+def limit_waits(seconds: float = STATEMENT_SECONDS) -> None:
+    """Let no connection of this process wait longer for an answer, so that a server that hangs or
+    that the network hides is one that does not answer. A backup, whose COPY may take long, ends
+    this.
+
+    Args:
+        seconds: the longest wait.
+    """
+    import psycopg2
+    from psycopg2 import extensions as pg
+
+    def wait(connection: Any) -> None:
+        while (state := connection.poll()) != pg.POLL_OK:
+            descriptor = [connection.fileno()]
+            reads, writes = (descriptor, []) if state == pg.POLL_READ else ([], descriptor)
+            if not any(select.select(reads, writes, [], seconds)):
+                raise psycopg2.OperationalError(f"no answer within {seconds:g} s")
+
+    pg.set_wait_callback(wait)
 
 
 def prepare(url: str) -> None:
@@ -211,6 +233,9 @@ def _cursor(connection: sa.Connection) -> Any:
 
 @contextmanager
 def _transaction(url: str, isolation: Any) -> Iterator[sa.Connection]:
+    from psycopg2 import extensions as pg
+
+    pg.set_wait_callback(None)  # with one there is no COPY
     engine = connect(url)
     try:
         with engine.execution_options(isolation_level=isolation).begin() as connection:

@@ -75,6 +75,7 @@ def _document(url: str) -> Iterator[_Document]:
 
     from creditrisk_assets import database
 
+    database.limit_waits()
     engine = database.connect(url)
     try:
         with engine.begin() as connection:

@@ -1,5 +1,9 @@
 """Replicas of the API on one store: what `python -m benchmarks.serving.replicas` does for minutes."""
 
+import os
+import signal
+import time
+
 import httpx
 
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -64,3 +68,34 @@ def test_while_the_database_is_away_only_requests_with_a_key_wait_and_it_heals_b
         finally:
             for replica in (one, two):
                 replica.stop()
+
+
+def test_a_database_that_hangs_is_one_that_does_not_answer(site: Site) -> None:
+    """A request with a key would hold the thread, and with it all keys and batches, for ever."""
+    with own_postgres_server() as server, new_database(server.address) as url:
+        (one,) = replicas_of(site, url, 1)
+        one.start()
+        try:
+            with httpx.Client(base_url=one.url, timeout=30) as client:
+
+                def ask(key: str) -> httpx.Response:
+                    return client.post("/predict", json=CUSTOMER, headers={"Idempotency-Key": key})
+
+                assert ask("before").status_code == 200
+                hanging = server.processes()
+                for number in hanging:
+                    os.kill(number, signal.SIGSTOP)
+                try:
+                    start = time.monotonic()
+                    assert ask("during").status_code == 503
+                    assert ask("before").status_code == 200
+                    assert client.post("/predict", json=CUSTOMER).status_code == 200
+                    assert time.monotonic() - start < 20
+                    ready = client.get("/ready")
+                    assert (ready.status_code, ready.json()["degraded"]) == (200, False)
+                finally:
+                    for number in hanging:
+                        os.kill(number, signal.SIGCONT)
+                until(lambda: ask("during").status_code == 200, HEALED_SECONDS)
+        finally:
+            one.stop()

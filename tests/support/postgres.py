@@ -63,6 +63,14 @@ class PostgresServer:
         if Path(self._folder, "data", "postmaster.pid").exists():
             self._run("pg_ctl", "-w", "-m", "immediate", "stop")
 
+    def processes(self) -> list[int]:
+        """The numbers of its processes."""
+        found = [int(Path(self._folder, "data", "postmaster.pid").read_text().split()[0])]
+        for parent in found:
+            children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+            found += [int(child) for child in children]
+        return found
+
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._user, str(self._programs / program), "-D", f"{self._folder}/data"]
         subprocess.run(
