@@ -1,9 +1,12 @@
 """The loop and the API on a store that several machines share, with real servers."""
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,6 +165,52 @@ def test_one_key_is_one_decision_on_whatever_replica_and_a_key_made_once_opens_a
         assert command(one, "keys", "revoke", "bank").exit_code == 0
         for client in clients:
             until(partial(_answers, client, "/model-info", 401, headers), 10)
+
+
+def test_while_the_object_store_or_mlflow_hangs_the_api_decides_and_a_champion_is_taken_afterwards(
+    one: Loop, store_environment: Servers
+) -> None:
+    before = one.champion()
+    hanging = processes_with(store_environment.objects.rpartition(":")[2], "weed")
+    hanging += processes_with(store_environment.mlflow.rpartition(":")[2], "mlflow")
+    assert len(hanging) >= 2
+    with replica(one, store_environment, "c") as client:
+        until(partial(_answers, client, "/ready", 200, {}), 60)
+        for number in hanging:
+            os.kill(number, signal.SIGSTOP)
+        try:
+            ends = time.monotonic() + 12  # the champion's file is stale after ten seconds
+            while time.monotonic() < ends:
+                for headers in ({}, {"Idempotency-Key": f"{time.monotonic()}"}):
+                    start = time.monotonic()
+                    answer = client.post("/predict", json=CUSTOMER, headers=headers)
+                    assert answer.status_code == 200
+                    assert time.monotonic() - start < 5
+                time.sleep(0.5)
+            assert client.get("/ready").status_code == 200
+        finally:
+            for number in hanging:
+                os.kill(number, signal.SIGCONT)
+        cut_off = 0.33 if before.rule.cut_off != 0.33 else 0.34
+        champion_commands.set_cut_off(one.instance, one.settings, cut_off, "after the outage")
+
+        def is_taken() -> bool:
+            return bool(client.post("/predict", json=CUSTOMER).json()["cut_off"] == cut_off)
+
+        until(is_taken, 60)
+
+
+def processes_with(port: str, name: str) -> list[int]:
+    """Processes of a program that were started with a port."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_text().split("\0")
+            if any(name in word for word in words) and any(
+                word.rpartition("=")[2] == port for word in words
+            ):
+                found.append(int(folder.name))
+    return found
 
 
 def test_a_backup_is_restored_in_another_database_bucket_and_mlflow(
