@@ -134,10 +134,14 @@ def test_a_decision_is_made_found_and_archived(
     assert answer.status_code == 200, answer.text
     decision = answer.json()["decision_id"]
     assert api.get(f"/decisions/{decision}").status_code == 200
-    until(lambda: trained.settings.decisions.exists(), 30)
-    landed = installation.run("decisions", "archive", "--now")
-    assert landed.returncode == 0, landed.stderr
-    until(lambda: list((trained.settings.landing_production).glob("*/api-*.parquet")), 30)
+    segment = decision.rpartition("-")[0][11:]
+
+    def is_landed() -> bool:  # the API finishes the segment within two seconds
+        landed = installation.run("decisions", "archive", "--now")
+        assert landed.returncode == 0, landed.stderr
+        return any(trained.settings.landing_production.glob(f"*/api-{segment}.parquet"))
+
+    until(is_landed, 60)
     assert api.get(f"/decisions/{decision}").status_code == 200
     replayed = installation.run("replay", decision)
     assert replayed.returncode == 0, replayed.stderr
