@@ -54,7 +54,7 @@ LEFT_OUT = ("api/run/", "api/champion/", "dagster/logs/", "dagster/workspace.yam
 """Places that processes make again."""
 
 TEMPORARY = ("-wal", "-shm", "-journal", ".lock", ".crc")
-SECRET_FILES = ("api-keys.json",)
+KEYS_FILE = "api-keys.json"
 SECRET_MODE = 0o600
 BLOCK = 1 << 20
 
@@ -122,6 +122,10 @@ def back_up(settings: Settings, target: StoredPath, on_file: Callable[[str], Non
             f"{settings.dagster_dir} has no records of Dagster; valid: a dagster.yaml whose "
             "storage is that of the project"
         )
+    own = [settings.data_dir, *(_place(settings, part) for part in PARTS)]
+    at = _whole(target)
+    if at == _whole(own[0]) or any(at.startswith(f"{_whole(folder)}/") for folder in own[1:]):
+        raise BackupError(f"{target} is a part of the store; valid: a folder outside its own")
     if target.is_dir() and any(target.iterdir()):
         raise BackupError(f"{target} is not empty; valid: a new folder for each backup")
     files: dict[str, StoredFile] = {}
@@ -202,9 +206,8 @@ def restore(settings: Settings, source: StoredPath, on_file: Callable[[str], Non
             _fetch(source, name, manifest.files[name], local)
             put_file(local, _place(settings, name))
             on_file(name)
-    for name in SECRET_FILES:
-        if name in manifest.files:
-            (settings.local_dir / name).chmod(SECRET_MODE)
+    if KEYS_FILE in manifest.files:
+        settings.api_keys.chmod(SECRET_MODE)
     return manifest
 
 
@@ -249,10 +252,15 @@ def _place(settings: Settings, name: str) -> StoredPath:
         "dagster": settings.dagster_dir,
         "alerts": settings.alerts,
         "mlflow": settings.mlflow_dir,
-        "api-keys.json": settings.api_keys,
+        KEYS_FILE: settings.api_keys,
     }
     place: StoredPath = local.get(first, settings.data_dir / first)
     return place / rest if rest else place
+
+
+def _whole(place: StoredPath) -> str:
+    """A place without links and relative parts, to compare it."""
+    return str(place.resolve()).rstrip("/")
 
 
 def _is_left_out(path: str) -> bool:

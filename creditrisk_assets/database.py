@@ -61,7 +61,7 @@ def connect(url: str) -> sa.Engine:
     )
 
 
-def limit_waits(seconds: float = STATEMENT_SECONDS) -> None:
+def limit_waits(seconds: float = CONNECT_SECONDS) -> None:
     """Let no connection of this process wait longer for an answer, so that a server that hangs or
     that the network hides is one that does not answer. A backup, whose COPY may take long, ends
     this.

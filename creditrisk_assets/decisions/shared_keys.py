@@ -37,10 +37,6 @@ def replica_of(folder: Path) -> str:
     return file.read_text()
 
 
-ANSWER_SECONDS = 3.0
-"""Longest wait of a request with a key for the database."""
-
-
 class _Unrecorded(NamedTuple):
     """An answer that the database does not have yet."""
 
@@ -61,7 +57,7 @@ class SharedKeys:
     """
 
     def __init__(self, url: str, replica: str) -> None:
-        database.limit_waits(ANSWER_SECONDS)
+        database.limit_waits()
         self._engine = database.connect(url)
         self._replica = replica
         self._unrecorded: list[_Unrecorded] = []

@@ -385,6 +385,8 @@ def test_what_is_no_whole_backup_or_no_empty_place_is_refused_and_makes_no_store
         return " ".join(done.stderr.split())
 
     assert "is no store" in refused("backup", str(away))
+    for place in (data_dir, data_dir / "landing" / "backup"):
+        assert "is a part of the store" in refused("backup", str(place), store=data_dir)
     assert command(data_dir, "backup", str(away)).returncode == 0
     assert "is not empty; valid: a new folder" in refused("backup", str(away), store=data_dir)
     assert "has a store; valid: a new CREDITRISK_DATA_DIR" in refused(
