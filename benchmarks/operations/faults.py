@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -195,7 +196,13 @@ class Work:
             "sys.argv[1].encode(), {'Content-Type': 'application/json'}); "
             "print(u.urlopen(q).read().decode())"
         )
-        answer = self.deployment.execute("code-server", "python", "-c", code, body, seconds=60)
+        ask = partial(
+            self.deployment.execute, "code-server", "python", "-c", code, body, seconds=60
+        )
+        try:
+            answer = ask()
+        except CommandFailed:  # a connection from before the fault: the webserver has new ones now
+            answer = ask()
         return len(json.loads(answer)["data"]["runsOrError"]["results"])
 
     def is_under_way(self) -> bool:
