@@ -7,12 +7,13 @@ It imports no Dagster, which takes seconds of a core. The kinds of address:
 |---|---|
 | `http://host:port/path` | it answers with a status below 400 |
 | `grpc://host:port` | the code server there says so, as `dagster api grpc-health-check` asks it |
-| `sqlite:///path/runs.db`, `postgresql://…` | all daemons in Dagster's records have beaten lately |
+| `daemons` | all daemons in the store's records of Dagster have beaten lately |
 | `file:///path` | the file was written lately: a process that loops touches it |
 """
 
 import contextlib
 import json
+import os
 import sqlite3
 import sys
 import time
@@ -35,20 +36,18 @@ def is_healthy(address: str) -> bool:
     Raises:
         ValueError: if the address is of no such kind.
     """
+    if address == "daemons":
+        return _daemons_are_alive(_heartbeats())
     parts = urlsplit(address)
     if parts.scheme == "grpc" and parts.port:
         return _code_server_is_healthy(parts.netloc)
     if parts.scheme == "http" and parts.hostname:
         return _web_server_is_healthy(address)
-    if parts.scheme == "sqlite" and parts.path:
-        return _daemons_are_alive(_heartbeats_in_sqlite(parts.path.removeprefix("/")))
-    if parts.scheme == "postgresql" and parts.hostname:
-        return _daemons_are_alive(_heartbeats_in_postgresql(address))
     if parts.scheme == "file" and parts.path:
         return _was_written_lately(Path(parts.path))
     raise ValueError(
-        f"address is {parts.scheme}:…; valid: http://host:port/path, grpc://host:port, "
-        "sqlite:///path, postgresql://host/database, file:///path"
+        f"address is {parts.scheme}:…; valid: http://host:port/path, grpc://host:port, daemons, "
+        "file:///path"
     )
 
 
@@ -79,6 +78,16 @@ def _daemons_are_alive(heartbeats: list[str]) -> bool:
     """True if there are heartbeats, serialized by Dagster, and each is recent."""
     oldest = time.time() - HEARTBEAT_SECONDS
     return bool(heartbeats) and all(json.loads(one)["timestamp"] > oldest for one in heartbeats)
+
+
+def _heartbeats() -> list[str]:
+    """The heartbeats in the place that the environment names, as `settings` reads it."""
+    if url := os.environ.get("CREDITRISK_DATABASE_URL"):
+        return _heartbeats_in_postgresql(url)
+    folder = os.environ.get("CREDITRISK_DATA_DIR", "")
+    if not folder or "://" in folder:
+        folder = str(Path(os.environ.get("DAGSTER_HOME") or ".") / "data")
+    return _heartbeats_in_sqlite(f"{folder}/dagster/storage/history/runs.db")
 
 
 def _heartbeats_in_sqlite(path: str) -> list[str]:

@@ -338,6 +338,11 @@ class Settings(StoreLocation):
     def tracking_uri(self) -> str:
         return self.mlflow_tracking_uri or f"sqlite:///{(self.mlflow_dir / 'mlflow.db').resolve()}"
 
+    @property
+    def has_mlflow_server(self) -> bool:
+        """True if an MLflow server keeps the models' records."""
+        return self.tracking_uri.startswith(("http://", "https://"))
+
 
 class ServingLimits(BaseModel):
     """Limits of the API that rarely change."""

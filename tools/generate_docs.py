@@ -123,15 +123,45 @@ ENV_HEAD = """\
 # The image of Python to build from, and an index that pip uses in the build.
 # PYTHON_IMAGE=python:3.11-slim
 # PIP_INDEX_URL=
+
+# The served shape: take away the # before all nine, and choose the passwords. Letters and digits
+# only: the first is a part of an address.
+# COMPOSE_PROFILES=postgres,s3
+# POSTGRES_PASSWORD=
+# CREDITRISK_DATABASE_URL=postgresql://creditrisk:${POSTGRES_PASSWORD}@postgres/creditrisk
+# CREDITRISK_DATA_DIR=s3://creditrisk/store
+# MLFLOW_TRACKING_URI=http://mlflow:5000
+# AWS_ENDPOINT_URL=http://s3:8333
+# AWS_ACCESS_KEY_ID=creditrisk
+# AWS_SECRET_ACCESS_KEY=
+# AWS_DEFAULT_REGION=us-east-1
+
+# More profiles for COMPOSE_PROFILES. `monitoring`: Prometheus and Grafana, whose user is `admin`;
+# the file has an API key with the scope `read`, once there are keys.
+# PROMETHEUS_PORT=9090
+# GRAFANA_PORT=3001
+# GRAFANA_PASSWORD=admin
+# METRICS_KEY_FILE=
+
+# `tls`: a proxy with TLS and login, for other machines. The folder has tls.crt, tls.key and
+# passwords, a file of `htpasswd -B`.
+# API_TLS_PORT=8443
+# DAGSTER_TLS_PORT=3443
+# MLFLOW_TLS_PORT=5443
+# TLS_FOLDER=./tls
+
+# Other images for the services of the profiles.
+# POSTGRES_IMAGE=postgres:17
+# S3_IMAGE=chrislusf/seaweedfs:4.48
+# PROMETHEUS_IMAGE=prom/prometheus:v3.5.0
+# GRAFANA_IMAGE=grafana/grafana:12.2.0
+# NGINX_IMAGE=nginx:1.28
 """
 
 SET_BY_COMPOSE = frozenset(
     {
-        "CREDITRISK_API_URL",
         "CREDITRISK_CHAMPION_SOURCE",
-        "CREDITRISK_DAGSTER_URL",
         "CREDITRISK_HOST",
-        "CREDITRISK_MLFLOW_URL",
         "CREDITRISK_OPEN_BEYOND_LOOPBACK",
         "CREDITRISK_PORT",
         "CREDITRISK_WATCH_API_URL",

@@ -51,7 +51,7 @@ from creditrisk_assets.cli.operations import (
     status,
     watch,
 )
-from creditrisk_assets.cli.services import code_server, init
+from creditrisk_assets.cli.services import code_server, init, mlflow_server
 from creditrisk_assets.cli.store import backup, restore, store_app
 from creditrisk_assets.internal_http import exempt_from_proxies
 
@@ -83,6 +83,7 @@ for _name, _group in (
 
 app.command()(init)
 app.command()(code_server)
+app.command()(mlflow_server)
 app.command()(backup)
 app.command()(restore)
 
@@ -158,28 +159,30 @@ def dev(
     mlflow_port: Annotated[int, typer.Option(min=1, max=65_535, help="MLflow UI.")] = 5000,
 ) -> None:
     """Run everything on this folder's store until Ctrl-C: Dagster UI and daemon with its sensors,
-    API, MLflow UI.
+    API, and an MLflow UI unless MLFLOW_TRACKING_URI names a server.
     """
     from creditrisk_assets.defs import status
     from creditrisk_assets.simulation import processes
 
     settings = settings_here()
+    own_mlflow = None if settings.has_mlflow_server else mlflow_port
     stop_on_signals()
     try:
         for port, name in (
             (dagster_port, "Dagster UI"),
             (api_port, "API"),
-            (mlflow_port, "MLflow UI"),
+            (own_mlflow, "MLflow UI"),
         ):
-            processes.require_free(port, name)
+            if port is not None:
+                processes.require_free(port, name)
         init()
-        ports = processes.Ports(processes.reserved_ports(1)[0], dagster_port, api_port, mlflow_port)
+        ports = processes.Ports(processes.reserved_ports(1)[0], dagster_port, api_port, own_mlflow)
         with processes.loop_processes(
             home_folder(), settings, ports, lambda name: console.print(f"  {name}")
         ) as services_up:
             console.print(
                 f"Dagster UI {ports.dagster_url}, API and its page {ports.api_url}, MLflow UI "
-                f"{ports.mlflow_url}"
+                f"{ports.mlflow_url or settings.tracking_uri}"
             )
             console.print(f"logs in {services_up.logs}; Ctrl-C stops everything")
             if status.champion_in_force(status.open_instance(home_folder())) is None:

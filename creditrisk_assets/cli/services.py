@@ -1,16 +1,19 @@
-"""The commands `creditrisk init` and `creditrisk code-server`, which start the processes of the
-loop, the same for Compose, `creditrisk dev`, the demo and the drills.
+"""The commands `creditrisk init`, `creditrisk code-server` and `creditrisk mlflow-server`, which
+start the processes of the loop, the same for Compose, `creditrisk dev`, the demo and the drills.
 """
 
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from creditrisk_assets.cli.common import console, fail, home_folder, settings_here
+
+if TYPE_CHECKING:
+    from creditrisk_assets.settings import Settings
 
 DEFINITIONS = "creditrisk_assets.definitions"
 LOCATION = "creditrisk"
@@ -72,3 +75,39 @@ def code_server(
     place = ["--host", host, "--port", str(port)]
     names = ["--module-name", DEFINITIONS, "--location-name", LOCATION]
     os.execv(dagster, [dagster, "code-server", "start", *names, *place])  # noqa: S606
+
+
+def mlflow_server(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
+) -> None:
+    """Run the store's MLflow server. Its records and artifacts lie in the database and the bucket,
+    or in the data folder.
+    """
+    settings = settings_here()
+    own = Path(sys.executable).with_name("mlflow")
+    mlflow = str(own) if own.exists() else shutil.which("mlflow") or "mlflow"
+    # Not as arguments, which every user of the machine can read.
+    environment = os.environ | _mlflow_places(settings)
+    options = ["--host", host, "--port", str(port), "--workers", str(workers)]
+    os.execve(mlflow, [mlflow, "server", *options], environment)  # noqa: S606
+
+
+def _mlflow_places(settings: "Settings") -> dict[str, str]:
+    """The environment that names the places of the store's MLflow server."""
+    from creditrisk_assets.database import url_in_schema
+
+    # Its jobs are for LLM evaluations, and cost eight processes and over 1 GB.
+    result = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        artifacts = {"MLFLOW_ARTIFACTS_DESTINATION": str(settings.data_dir / "mlflow")}
+        return result | artifacts | {"MLFLOW_BACKEND_STORE_URI": url_in_schema(url, "mlflow")}
+    if settings.has_mlflow_server:
+        fail(
+            f"MLFLOW_TRACKING_URI is {settings.tracking_uri}, a server; valid for one of a store "
+            "without CREDITRISK_DATABASE_URL: no value, or the address of a database"
+        )
+    settings.mlflow_dir.mkdir(parents=True, exist_ok=True)  # MLflow makes its file, but no folder
+    return result | {"MLFLOW_BACKEND_STORE_URI": settings.tracking_uri}

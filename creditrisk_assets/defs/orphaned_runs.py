@@ -7,6 +7,9 @@ code server knows which of them are dead: those that were launched at its own ad
 commands on its machine whose process is gone. It marks them as lost, and the sensor `lost_runs`
 requests them again. Runs of other machines and servers go on. Dagster's own retry fails here: it
 tries once, while the new server does not answer yet.
+
+A running code server ends the runs of its dead processes itself, but if it cannot write that (a
+full disk, a database that is away), it gives up looking for good. So the sensor looks too.
 """
 
 import datetime
@@ -35,6 +38,9 @@ AGAIN_OF_TAG = "creditrisk/again_of"
 """Tag of a repeated run: the id of the lost one."""
 TRIES_TAG = "creditrisk/tries"
 
+FIRST_EVENTS = 10
+"""Dagster writes a run's process before its first step."""
+
 TRIES_LIMIT = 3
 """A run that was lost this often is not repeated; the alarm of `no_run_failed` stays open."""
 LOST_SINCE = datetime.timedelta(days=1)
@@ -62,10 +68,40 @@ def end_orphaned_runs(instance: dg.DagsterInstance, port: int) -> list[str]:
         if _was_launched_at(run, port) or _is_of_dead_command(run)
     ]
     for run in orphans:
-        instance.add_run_tags(run.run_id, {LOST_TAG: "true", RETRIES_TAG: "0"})
-        lost = instance.get_run_by_id(run.run_id) or run
-        instance.report_run_failed(lost, "the process that executed this run has ended")
+        _end(instance, run)
     return [run.run_id for run in orphans]
+
+
+def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    instance.add_run_tags(run.run_id, {LOST_TAG: "true", RETRIES_TAG: "0"})
+    lost = instance.get_run_by_id(run.run_id) or run
+    instance.report_run_failed(lost, "the process that executed this run has ended")
+
+
+def runs_without_process(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs that a code server of this machine has begun and whose process is gone, although
+    none of the two has written an end.
+    """
+    begun = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    return [run for run in begun if _was_launched_here(run) and _has_dead_process(instance, run)]
+
+
+def _was_launched_here(run: dg.DagsterRun) -> bool:
+    address: dict[str, object] = json.loads(run.tags.get(LAUNCHED_AT_TAG, "{}"))
+    return "host" in address and _is_of_this_machine(str(address["host"]))
+
+
+def _has_dead_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """True if the process that Dagster's first event on a run names is not there any more."""
+    events = instance.get_records_for_run(
+        run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT, limit=FIRST_EVENTS
+    )
+    for record in events.records:
+        event = record.event_log_entry.dagster_event
+        process = event.engine_event_data.metadata.get("pid") if event is not None else None
+        if process is not None:
+            return not Path("/proc", str(process.value)).exists()
+    return False
 
 
 def this_process() -> str:
@@ -128,6 +164,11 @@ def lost_runs(
     """Repeats runs that ended because their process was killed, with their day and tags, up to
     three times. The resource `settings` is required for its comparison of stores.
     """
+    gone = {run.run_id: run for run in runs_without_process(context.instance)}
+    # At two looks, since the code server ends the run of a dead process itself, after some seconds.
+    for run_id in gone.keys() & set((context.cursor or "").split()):
+        _end(context.instance, gone.pop(run_id))
+    cursor = " ".join(gone)
     since = datetime.datetime.now(datetime.UTC) - LOST_SINCE
     marked = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.FAILURE], tags={LOST_TAG: "true"}, updated_after=since
@@ -142,10 +183,11 @@ def lost_runs(
         elif not _has_successor(context.instance, run):
             requests.append(_repeat(run, tries))
     if requests:
-        return dg.SensorResult(run_requests=requests)
+        return dg.SensorResult(run_requests=requests, cursor=cursor)
     return dg.SensorResult(
+        cursor=cursor,
         skip_reason=f"{len(lost)} runs were lost in a day; {given_up} of them {TRIES_LIMIT} "
-        "times, none is waiting"
+        "times, none is waiting",
     )
 
 

@@ -133,15 +133,12 @@ def require_free(port: int, name: str, host: str = HOST) -> None:
             ) from error
 
 
-def services(
-    ports: Ports, workspace: Path, tracking_uri: str, daemon_is_up: Callable[[], bool]
-) -> list[Service]:
+def services(ports: Ports, workspace: Path, daemon_is_up: Callable[[], bool]) -> list[Service]:
     """The services, in the order of their start.
 
     Args:
         ports: of the services.
         workspace: workspace file that names the code server.
-        tracking_uri: the MLflow store.
         daemon_is_up: readiness check of the daemon.
     """
     creditrisk = (sys.executable, "-m", "creditrisk_assets.cli.main")
@@ -169,11 +166,10 @@ def services(
         Service("dagster-daemon", [_tool("dagster-daemon"), "run", *of_workspace], daemon_is_up),
     ]
     if ports.mlflow is not None:
-        store = ("--backend-store-uri", tracking_uri, "--workers", "1")
         result.append(
             Service(
                 "mlflow-ui",
-                [_tool("mlflow"), "server", *store, *at(ports.mlflow)],
+                [*creditrisk, "mlflow-server", *at(ports.mlflow)],
                 lambda: _answers(f"{ports.mlflow_url}/health"),
             )
         )
@@ -198,15 +194,14 @@ def loop_processes(
     instance, since = status.open_instance(home), time.time()
     workspace = settings.dagster_dir / "workspace.yaml"
     write_workspace(workspace, ports.code_server)
-    every_service = services(
-        ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
-    )
+    every_service = services(ports, workspace, lambda: status.daemon_is_up(instance, since))
     environment = {
         "DAGSTER_HOME": str(home),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "CREDITRISK_API_URL": ports.api_url,
         "CREDITRISK_DAGSTER_URL": ports.dagster_url,
-        "CREDITRISK_MLFLOW_URL": ports.mlflow_url,
+        "CREDITRISK_MLFLOW_URL": settings.tracking_uri
+        if settings.has_mlflow_server
+        else ports.mlflow_url,
     }
     logs = settings.local_dir / "logs"
     try:

@@ -304,6 +304,8 @@ class Decider:
                 number = errno.ENOSPC if is_full(error) else errno.EIO
                 unwritable = LogUnwritable(OSError(number, f"idempotency index: {error}"))
                 _fail([request], unwritable)
+            except OSError as error:  # of another worker's segment, as on a read-only disk
+                _fail([request], LogUnwritable(error))
             except Exception as error:
                 _fail([request], error)
             self._running.call_soon_threadsafe(self._deliver, [request], groups)

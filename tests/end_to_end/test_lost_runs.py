@@ -14,7 +14,6 @@ import pytest
 from creditrisk_assets.defs import status
 from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.defs.orphaned_runs import AGAIN_OF_TAG, end_orphaned_runs
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation import processes
 from tests.support.places import REPOSITORY
 
@@ -40,16 +39,13 @@ def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
         "CREDITRISK_RAW_DATA": f"simulated:{ROWS}",
     }.items():
         monkeypatch.setenv(name, value)
-    settings = Settings()
     instance = status.open_instance(REPOSITORY)
     (port,) = processes.reserved_ports(1)
     workspace = tmp_path / "workspace.yaml"
     processes.write_workspace(workspace, port)
     ports = processes.Ports(port, 0, 0, None)
     since = time.time()
-    every = processes.services(
-        ports, workspace, settings.tracking_uri, lambda: status.daemon_is_up(instance, since)
-    )
+    every = processes.services(ports, workspace, lambda: status.daemon_is_up(instance, since))
     server, daemon = (
         next(one for one in every if one.name == name) for name in ("code-server", "dagster-daemon")
     )

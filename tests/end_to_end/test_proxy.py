@@ -117,6 +117,7 @@ def proxy(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prox
     password = base64.b64encode(hashlib.sha1(LOGIN[1].encode()).digest()).decode()  # noqa: S324 - a format of nginx
     (folder / "passwords").write_text(f"{LOGIN[0]}:{{SHA}}{password}\n")
     values = {
+        "NAME_SERVER": "127.0.0.1",  # the addresses below need none
         "TLS_CERTIFICATE": str(pem),
         "TLS_KEY": str(key),
         "PASSWORD_FILE": str(folder / "passwords"),

@@ -11,25 +11,24 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import dagster as dg
 import httpx
 import mlflow
 import pandas as pd
 import pytest
+from typer.testing import CliRunner, Result
 from upath import UPath
 
+from creditrisk_assets.cli.main import app
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs.store_mark import require_one_store
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import MODEL_NAME, Registry
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.store import open_store
+from tests.support.embedded_store import loop_of, make_store
 from tests.support.loop import Loop, api, checks, customers, new_mlflow_store
 from tests.support.places import REPOSITORY
-from tests.support.policies import policy_of
 from tests.support.waiting import until
 
 DAY, NEXT_DAY = "2026-05-01", "2026-05-02"
@@ -37,31 +36,11 @@ OBEYING_MODES = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 """Before a command of root's: it may do no more with files than their modes say."""
 
 
-def loop_of(data_dir: Path, **changed: Any) -> Loop:
-    """A loop on a store whose Dagster log is where the project's dagster.yaml puts it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CREDITRISK_DATA_DIR", str(data_dir))
-        instance = dg.DagsterInstance.from_config(str(REPOSITORY))
-    settings = Settings(
-        data_dir=UPath(data_dir),
-        settle_seconds=0,
-        policy=policy_of({}),
-        **({"raw_data": "simulated:2000"} | changed),
-    )
-    return Loop(REPOSITORY, settings, instance, build_definitions(settings))
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a champion and a day, that has been moved from where it was made: nothing is left there."""
     made = tmp_path_factory.mktemp("made") / "data"
-    loop = loop_of(made)
-    loop.settings.mlflow_dir.mkdir(parents=True)
-    (loop.settings.mlflow_dir / "mlflow.db").write_bytes(new_mlflow_store())
-    assert loop.run("train").success
-    loop.land_day(DAY, customers(200, 5))
-    assert loop.run("score_production", DAY).success
-    loop.instance.dispose()
+    make_store(made, {DAY: customers(200, 5)})
     return Path(shutil.move(made, tmp_path_factory.mktemp("template") / "data"))
 
 
@@ -78,6 +57,28 @@ def loop(data_dir: Path) -> Iterator[Loop]:
     made.instance.dispose()
 
 
+ONE_AFTER_ANOTHER = """
+import json, sys
+from typer.testing import CliRunner
+from creditrisk_assets.cli.main import app
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, arguments)
+    if result.exit_code:
+        sys.exit(f"{arguments}: {result.output} {result.exception!r}")
+"""
+"""Commands in one process, which imports once."""
+
+
+def variables(data_dir: Path) -> dict[str, str]:
+    """The environment of a process over a store."""
+    return {
+        "DAGSTER_HOME": str(REPOSITORY),
+        "CREDITRISK_DATA_DIR": str(data_dir),
+        "PATH": "/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
 def command(
     data_dir: Path,
     *arguments: str,
@@ -85,21 +86,23 @@ def command(
     environment: dict[str, str] | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """A command in a process of its own, as a user runs it."""
-    variables = {
-        "DAGSTER_HOME": str(REPOSITORY),
-        "CREDITRISK_DATA_DIR": str(data_dir),
-        "PATH": "/usr/bin:/bin",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **(environment or {}),
-    }
     return subprocess.run(
         [*prefix, sys.executable, "-m", "creditrisk_assets.cli.main", *arguments],
         cwd=REPOSITORY,
-        env=variables,
+        env=variables(data_dir) | (environment or {}),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def called(data_dir: Path, *arguments: str, environment: dict[str, str] | None = None) -> Result:
+    """A command in this process, for what it says: one of its own spends seconds on imports."""
+    place = {"DAGSTER_HOME": str(REPOSITORY), "CREDITRISK_DATA_DIR": str(data_dir)}
+    with contextlib.chdir(REPOSITORY):
+        result = CliRunner().invoke(app, arguments, env=place | (environment or {}))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 def test_a_store_that_was_moved_verifies_replays_scores_decides_and_learns(
@@ -116,8 +119,8 @@ def test_a_store_that_was_moved_verifies_replays_scores_decides_and_learns(
             str(tmp_path / "scored.csv"),
         ),
     ):
-        done = command(data_dir, *arguments)
-        assert done.returncode == 0, done.stderr
+        done = called(data_dir, *arguments)
+        assert done.exit_code == 0, done.stderr
     loop.land_day(NEXT_DAY, customers(200, 6))
     assert loop.run("score_production", NEXT_DAY).success
     trained = loop.run("train")
@@ -148,7 +151,7 @@ def test_two_stores_of_one_clone_do_not_touch_each_other(
             answer = client.post("/predict", json=dict(PORTFOLIO.example)).raise_for_status().json()
             assert answer["bundle_sha256"] == first.bundle_sha256
         assert client.get("/ready").json()["problem"] is None
-    assert command(data_dir, "champion", "verify").returncode == 0
+    assert called(data_dir, "champion", "verify").exit_code == 0
     taken = command(
         tmp_path / "other", "serve", environment={"CREDITRISK_API_DIR": str(tmp_path / "api")}
     )
@@ -185,8 +188,8 @@ def test_a_dagster_instance_of_another_store_ends_a_command(data_dir: Path, tmp_
         ("champion", "cut-off", "0.3", "--why", "a try"),
         ("champion", "verify"),
     ):
-        done = command(data_dir, *arguments, environment={"DAGSTER_HOME": str(home)})
-        assert done.returncode == 1
+        done = called(data_dir, *arguments, environment={"DAGSTER_HOME": str(home)})
+        assert done.exit_code == 1
         assert "belongs to store" in done.stderr
     loop.instance.dispose()
 
@@ -274,9 +277,8 @@ def test_an_mlflow_server_with_proxied_artifacts_is_one_stores_registry(tmp_path
         loop = loop_of(tmp_path / "data", mlflow_tracking_uri=url)
         assert loop.run("train").success
         location = {"MLFLOW_TRACKING_URI": url}
-        assert (
-            command(tmp_path / "data", "champion", "verify", environment=location).returncode == 0
-        )
+        verified = called(tmp_path / "data", "champion", "verify", environment=location)
+        assert verified.exit_code == 0, verified.stdout
         assert loop.mlflow_model(f"models:/{MODEL_NAME}@champion")
         loop.instance.dispose()
 
@@ -317,16 +319,23 @@ def test_commands_that_only_read_work_on_a_store_that_may_not_be_written(
     assert (
         command(data_dir, "simulate", "--days", "1", "--rows", "100", prefix=prefix).returncode == 1
     )  # it may not be written
-    for arguments in (
+    reading = [
         ("champion", "verify"),
         ("champion", "show"),
         ("champion", "history"),
         ("status",),
         ("replay", "--date", DAY),
         ("score", str(landed), "-o", str(scored)),
-    ):
-        done = command(data_dir, *arguments, prefix=prefix)
-        assert done.returncode == 0, (arguments, done.stderr)
+    ]
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", ONE_AFTER_ANOTHER, json.dumps(reading)],
+        cwd=REPOSITORY,
+        env=variables(data_dir),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     assert scored.read_text().count("\n") == 201
     assert {
         path: (path.stat().st_mtime_ns, path.stat().st_size) for path in data_dir.rglob("*")
@@ -378,16 +387,15 @@ def test_what_is_no_whole_backup_or_no_empty_place_is_refused_and_makes_no_store
     away, new = tmp_path / "backup", tmp_path / "new"
 
     def refused(*arguments: str, store: Path = new, **environment: str) -> str:
-        done = command(store, *arguments, environment=environment)
-        assert done.returncode == 1
-        assert "Traceback" not in done.stderr
+        done = called(store, *arguments, environment=environment)
+        assert done.exit_code == 1
         assert not (new / "store.json").exists()
         return " ".join(done.stderr.split())
 
     assert "is no store" in refused("backup", str(away))
     for place in (data_dir, data_dir / "landing" / "backup"):
         assert "is a part of the store" in refused("backup", str(place), store=data_dir)
-    assert command(data_dir, "backup", str(away)).returncode == 0
+    assert called(data_dir, "backup", str(away)).exit_code == 0
     assert "is not empty; valid: a new folder" in refused("backup", str(away), store=data_dir)
     assert "has a store; valid: a new CREDITRISK_DATA_DIR" in refused(
         "restore", str(away), store=data_dir
@@ -409,9 +417,9 @@ def test_the_parts_of_a_store_are_named_and_one_of_another_store_is_found(
     data_dir: Path, tmp_path: Path
 ) -> None:
     def parts(place: Path) -> dict[str, tuple[str, bool]]:
-        done = command(place, "store", "check", "--json")
+        done = called(place, "store", "check", "--json")
         found = {part["name"]: part for part in json.loads(done.stdout)["parts"]}
-        assert done.returncode == (0 if all(part["holds"] for part in found.values()) else 1)
+        assert done.exit_code == (0 if all(part["holds"] for part in found.values()) else 1)
         return {name: (part["state"], part["holds"]) for name, part in found.items()}
 
     whole = parts(data_dir)

@@ -36,12 +36,17 @@ def _installation(folder: Path) -> Path:
 class PostgresServer:
     """A server of its own, with data in a folder that is removed with it.
 
+    Args:
+        folder: for its programs and data.
+        durable: True if a commit waits for the disk, as in production.
+
     Attributes:
         address: of its maintenance database.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, *, durable: bool = False) -> None:
         self._folder = folder
+        self._fsync = "on" if durable else "off"
         self._programs = _installation(Path(folder)) / "bin"
         self._user: list[str] = []
         if os.geteuid() == 0:
@@ -54,7 +59,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, also after a crash."""
-        local = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        local = f"-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync={self._fsync}"
         options = ["-o", f"-p {self._port} {local}"]
         self._run("pg_ctl", "-w", "-l", f"{self._folder}/log", *options, "start")
 
@@ -79,10 +84,10 @@ class PostgresServer:
 
 
 @contextmanager
-def own_postgres_server() -> Iterator[PostgresServer]:
+def own_postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """A server that the block may stop and start."""
     with tempfile.TemporaryDirectory(prefix="creditrisk-postgres-") as folder:
-        server = PostgresServer(folder)
+        server = PostgresServer(folder, durable=durable)
         try:
             yield server
         finally:

@@ -1,6 +1,7 @@
 """The probe says what the service itself says, and imports none of the heavy libraries."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
 from creditrisk_assets.health_probe import FILE_SECONDS, HEARTBEAT_SECONDS, is_healthy
+from tests.support.places import REPOSITORY
 from tests.support.postgres import new_database, postgres_server
 
 
@@ -18,26 +20,32 @@ def beat(instance: dg.DagsterInstance, daemon: str, seconds_ago: float = 0) -> N
     instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - seconds_ago, daemon, None, None))
 
 
-def check_daemons(instance: dg.DagsterInstance, address: str) -> None:
-    assert not is_healthy(address)  # none has beaten yet
+def check_daemons(instance: dg.DagsterInstance) -> None:
+    assert not is_healthy("daemons")  # none has beaten yet
     beat(instance, "SENSOR")
     beat(instance, "QUEUED_RUN_COORDINATOR", HEARTBEAT_SECONDS - 20)
-    assert is_healthy(address)
+    assert is_healthy("daemons")
     beat(instance, "SENSOR", HEARTBEAT_SECONDS + 1)
-    assert not is_healthy(address)
+    assert not is_healthy("daemons")
 
 
-def test_all_daemons_in_an_sqlite_file_must_have_beaten(tmp_path: Path) -> None:
-    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        [file] = tmp_path.rglob("runs.db")
-        check_daemons(instance, f"sqlite:///{file}")
-    assert not is_healthy(f"sqlite:///{tmp_path}/none.db")
+def test_all_daemons_of_an_embedded_store_must_have_beaten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(tmp_path))
+    assert not is_healthy("daemons")  # no store
+    shutil.copy(REPOSITORY / "dagster.yaml", tmp_path)
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        check_daemons(instance)
 
 
 @pytest.mark.starts_processes
-def test_all_daemons_in_a_postgresql_database_must_have_beaten(tmp_path: Path) -> None:
+def test_all_daemons_of_a_served_store_must_have_beaten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with postgres_server() as server, new_database(server) as url:
-        assert not is_healthy(url)  # no tables
+        monkeypatch.setenv("CREDITRISK_DATABASE_URL", url)
+        assert not is_healthy("daemons")  # no tables
         from creditrisk_assets import database
 
         database.prepare(url)
@@ -47,8 +55,8 @@ def test_all_daemons_in_a_postgresql_database_must_have_beaten(tmp_path: Path) -
             }
         }
         with dg.DagsterInstance.local_temp(str(tmp_path), overrides=storage) as instance:
-            check_daemons(instance, url)
-    assert not is_healthy(url)  # no server
+            check_daemons(instance)
+    assert not is_healthy("daemons")  # no server
 
 
 def test_a_file_must_have_been_touched(tmp_path: Path) -> None:
@@ -76,7 +84,7 @@ def test_another_address_is_refused_without_its_password() -> None:
 def test_a_probe_imports_no_heavy_library() -> None:
     code = (
         "import sys, creditrisk_assets.health_probe as probe; "
-        "probe.is_healthy('sqlite:///none.db'); print(*sys.modules)"
+        "probe.is_healthy('daemons'); print(*sys.modules)"
     )
     modules = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

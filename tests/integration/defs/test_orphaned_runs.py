@@ -6,6 +6,7 @@ import subprocess
 
 import dagster as dg
 import pytest
+from dagster._core.events import EngineEventData
 
 from creditrisk_assets.defs import loop_checks
 from creditrisk_assets.defs.event_log import PARTITION_TAG, runs_in_flight
@@ -95,6 +96,33 @@ def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(
     assert third not in [
         str(one.tags[AGAIN_OF_TAG]) for one in fresh.tick(lost_runs).run_requests or []
     ]
+
+
+def test_a_run_whose_process_is_gone_ends_although_its_code_server_lives(fresh: Loop) -> None:
+    """A code server that could not write the end of a run, as with a full disk, never did it again: the run
+    stayed STARTED for an hour and held a place in the queue.
+    """
+    finished = subprocess.Popen(["true"])
+    finished.wait()
+    with subprocess.Popen(["sleep", "60"]) as living:
+        ids = {
+            name: _started_run(fresh, "score_production", HERE | {PARTITION_TAG: day})
+            for name, day in (
+                ("gone", "2026-03-01"),
+                ("living", "2026-03-02"),
+                ("unknown", "2026-03-03"),
+            )
+        }
+        for name, process in (("gone", finished.pid), ("living", living.pid)):
+            run = fresh.instance.get_run_by_id(ids[name])
+            assert run is not None
+            begun = EngineEventData.in_process(process)
+            fresh.instance.report_engine_event("Started process for run", run, begun)
+        assert not fresh.tick(lost_runs).run_requests  # its code server may be about to end it
+        (request,) = fresh.tick(lost_runs).run_requests or []
+        living.kill()
+    assert request.tags[AGAIN_OF_TAG] == ids["gone"]
+    assert runs_in_flight(fresh.instance, ["score_production"]) == 2
 
 
 def test_a_failed_run_on_a_day_without_a_file_is_no_alarm_that_nothing_can_end(fresh: Loop) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,24 @@ def test_one_key_is_one_decision_on_whatever_worker_and_after_a_restart(
             predict(again, keys["bank"], EXAMPLE, **{"Idempotency-Key": "once"}).json()
             == answers[0]
         )
+
+
+def test_a_segment_that_cannot_be_opened_refuses_keyed_requests_with_a_reason_until_it_can(
+    closed_api: tuple[httpx.Client, dict[str, str], Path],
+) -> None:
+    """On a disk that had become read-only the API called it a fault of its own (500)."""
+    client, keys, folder = closed_api
+    unreadable = folder / "log" / "open" / "2026-01-01-0123456789abcdef.log"
+    unreadable.mkdir()
+    try:
+        refused = predict(client, keys["bank"], EXAMPLE, **{"Idempotency-Key": "disk"})
+    finally:
+        unreadable.rmdir()
+    assert refused.status_code == 503
+    assert "the decision log cannot be written" in refused.json()["detail"]
+    assert "Retry-After" in refused.headers
+    again = partial(predict, client, keys["bank"], EXAMPLE, **{"Idempotency-Key": "disk"})
+    until(lambda: again().status_code == 200, 10)
 
 
 def test_a_batch_that_is_sent_again_is_not_decided_again(

@@ -1,0 +1,1 @@
+"""Measurements of a deployment as a whole."""
