@@ -401,7 +401,7 @@ def test_what_is_no_whole_backup_or_no_empty_place_is_refused_and_makes_no_store
         "restore", str(away), store=data_dir
     )
     assert "has no backup.json" in refused("restore", str(tmp_path / "nowhere"))
-    assert "is of a store in embedded shape" in refused(
+    assert "127.0.0.1:9/none" in refused(
         "restore", str(away), CREDITRISK_DATABASE_URL="postgresql://nobody@127.0.0.1:9/none"
     )
     entry = away / "ledger" / "000001.json"
@@ -409,6 +409,10 @@ def test_what_is_no_whole_backup_or_no_empty_place_is_refused_and_makes_no_store
     entry.chmod(0o644)
     entry.write_bytes(content.replace(b"first", b"fi\\u0072st"))
     assert f"{entry} has SHA-256" in refused("restore", str(away))
+    assert "restoring.json" in refused(
+        "restore", str(away)
+    )  # what was made in part is no new place
+    shutil.rmtree(new)
     entry.unlink()
     assert f"{entry} is missing; the manifest names it" in refused("restore", str(away))
 

@@ -83,6 +83,15 @@ def source(template: Path, tmp_path: Path) -> Settings:
     return settings
 
 
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The folder of dagster.yaml; a served store keeps what is this machine's beside it."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "dagster.yaml", folder)
+    return folder
+
+
 def command(home: Path, environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "creditrisk_assets.cli.main", *arguments],
@@ -146,27 +155,28 @@ def history(instance: dg.DagsterInstance) -> dict[str, object]:
 
 def registered(uri: str) -> list[object]:
     client = mlflow.MlflowClient(uri, uri)
-    found: list[object] = [client.get_registered_model(MODEL_NAME).aliases]
+    aliases = client.get_registered_model(MODEL_NAME).aliases
+    found: list[object] = [{name: str(version) for name, version in aliases.items()}]
     for version in client.search_model_versions(f"name = '{MODEL_NAME}'"):
         logged = client.get_run(str(version.run_id))
         artifacts = sorted(one.path for one in client.list_artifacts(str(version.run_id), "plots"))
         assert artifacts
-        found.append((version.version, version.tags, logged.data.to_dictionary(), artifacts))
+        found.append((str(version.version), version.tags, logged.data.to_dictionary(), artifacts))
     return found
 
 
 def test_a_store_is_moved_to_servers_and_back_and_goes_on_at_each_place(
-    source: Settings, target: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Settings, home: Path, target: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = {"CREDITRISK_DATA_DIR": str(source.data_dir)}
     monkeypatch.setenv("CREDITRISK_DATA_DIR", old["CREDITRISK_DATA_DIR"])
-    with dg.DagsterInstance.from_config(str(REPOSITORY)) as instance:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         before = history(instance)
     files, models = content(source), registered(source.tracking_uri)
     api = {"CREDITRISK_API_DIR": str(tmp_path / "replica")}
     served = {**target.environment, **api}
     to = settings_file(tmp_path / "served.env", served)
-    code, shown = run(REPOSITORY, old, "store", "move", str(to))
+    code, shown = run(home, old, "store", "move", str(to))
     assert code == 0, shown
     assert "does not hold" not in shown
     assert "replay of a sample: 200 decisions, 0 differ" in shown
@@ -184,7 +194,9 @@ def test_a_store_is_moved_to_servers_and_back_and_goes_on_at_each_place(
         assert moved == files
         assert registered(target.mlflow) == models
         loop.land_day(DAYS[1], customers(200, 4))
-        assert [result.success for result in loop.settle()] == [True]
+        ended = loop.settle()
+        assert ended
+        assert all(result.success for result in ended)
         loop.instance.dispose()
     engine = sa.create_engine(url_in_schema(target.database, "creditrisk"))
     with engine.begin() as connection:
@@ -206,9 +218,9 @@ def test_a_store_is_moved_to_servers_and_back_and_goes_on_at_each_place(
     engine.dispose()
 
     back = tmp_path / "back"
-    home = {"CREDITRISK_DATA_DIR": str(back)}
-    to = settings_file(tmp_path / "back.env", home)
-    code, shown = run(REPOSITORY, served, "store", "move", str(to))
+    embedded = {"CREDITRISK_DATA_DIR": str(back)}
+    to = settings_file(tmp_path / "back.env", embedded)
+    code, shown = run(home, served, "store", "move", str(to))
     assert code == 0, shown
     assert "does not hold" not in shown
     for name in ("CREDITRISK_DATABASE_URL", "MLFLOW_TRACKING_URI", "CREDITRISK_API_DIR"):
@@ -229,25 +241,25 @@ def test_a_store_is_moved_to_servers_and_back_and_goes_on_at_each_place(
     assert answer is not None
     assert answer.answer == b'{"answer": "\xc3\xbc"}'
     Registry(settings).prepare()
-    with dg.DagsterInstance.from_config(str(REPOSITORY)) as instance:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         after = history(instance)
         for kind in ("runs", "events"):
             for run_id, value in before[kind].items():  # type: ignore[attr-defined]  # a dictionary
                 assert after[kind][run_id] == value  # type: ignore[index]
-        loop = Loop(REPOSITORY, settings, instance, build_definitions(settings))
+        loop = Loop(home, settings, instance, build_definitions(settings))
         loop.land_day(DAYS[2], customers(200, 5))
         assert loop.run("score_production", DAYS[2]).success
 
 
 def test_what_cannot_be_moved_is_refused_and_a_killed_move_is_no_store(
-    source: Settings, target: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Settings, home: Path, target: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = {"CREDITRISK_DATA_DIR": str(source.data_dir)}
     served = {**target.environment, "CREDITRISK_API_DIR": str(tmp_path / "replica")}
     to = settings_file(tmp_path / "served.env", served)
 
     def refused(file: Path) -> str:
-        code, shown = run(REPOSITORY, old, "store", "move", str(file))
+        code, shown = run(home, old, "store", "move", str(file))
         assert code == 1
         assert "Traceback" not in shown
         return shown
@@ -264,14 +276,14 @@ def test_what_cannot_be_moved_is_refused_and_a_killed_move_is_no_store(
     assert "has ledger; valid: an empty CREDITRISK_DATA_DIR" in shown
 
     monkeypatch.setenv("CREDITRISK_DATA_DIR", old["CREDITRISK_DATA_DIR"])
-    with dg.DagsterInstance.from_config(str(REPOSITORY)) as instance:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         started = dg.DagsterRun(job_name="train", status=dg.DagsterRunStatus.STARTED)
         instance.add_run(started)
         shown = refused(to)
         assert f"run {started.run_id} of train is STARTED; valid: no run in progress" in shown
         instance.delete_run(started.run_id)
 
-    process = command(REPOSITORY, old, "store", "move", str(to))
+    process = command(home, old, "store", "move", str(to))
     mark = Settings(data_dir=served["CREDITRISK_DATA_DIR"]).data_dir / "restoring.json"
     deadline = time.monotonic() + 60
     while not mark.exists():
@@ -280,9 +292,9 @@ def test_what_cannot_be_moved_is_refused_and_a_killed_move_is_no_store(
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (mark.parent / "store.json").exists()
-    code, shown = run(REPOSITORY, served, "store", "check")
+    code, shown = run(home, served, "store", "check")
     assert (code, "no store yet" in shown) == (1, True)
-    code, shown = run(REPOSITORY, served, "init")
+    code, shown = run(home, served, "init")
     assert code == 1
     assert "restoring.json" in shown
     shown = refused(to)
