@@ -16,6 +16,9 @@ COLUMNS = (
 )
 """Columns of MLflow 3.17 with addresses of artifacts."""
 
+FOLDER = "/mlflow/artifacts"
+"""End of the address of all artifacts of an embedded store."""
+
 
 def move_artifacts(database_uri: str, old: str, new: str) -> None:
     """Rewrite the addresses of all artifacts below a folder, all or none.
@@ -39,3 +42,11 @@ def move_artifacts(database_uri: str, old: str, new: str) -> None:
                 )
     finally:
         engine.dispose()
+
+
+def artifact_root(address: str) -> str:
+    """The folder of all artifacts of an embedded store that an address lies in; the address itself
+    if it is in none.
+    """
+    before, found, _ = f"{address}/".rpartition(f"{FOLDER}/")
+    return before + FOLDER if found else address

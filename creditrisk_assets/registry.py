@@ -34,7 +34,7 @@ from mlflow.types.schema import ColSpec, Schema
 from PIL import Image
 
 from creditrisk_assets import internal_http
-from creditrisk_assets.mlflow_addresses import move_artifacts
+from creditrisk_assets.mlflow_addresses import artifact_root, move_artifacts
 from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, ModelRef, load_bundle
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.model_folders import ModelFolders, ModelRecord, address
@@ -258,7 +258,7 @@ class Registry:
         if self._prepared:
             return
         identity = open_store(self._settings)
-        _silence_loggers()
+        silence_loggers()
         self._directory.mkdir(parents=True, exist_ok=True)
         with (self._directory / ".prepare.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -288,8 +288,10 @@ class Registry:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-        elif self._is_embedded and experiment.artifact_location != artifacts:
-            move_artifacts(self.tracking_uri, experiment.artifact_location, str(artifacts))
+        elif self._is_embedded and artifacts != (
+            old := artifact_root(experiment.artifact_location)
+        ):
+            move_artifacts(self.tracking_uri, old, str(artifacts))
         if not models:
             client.create_registered_model(
                 MODEL_NAME, description="PD of default next month, one version a bundle."
@@ -449,7 +451,7 @@ class Registry:
         """A client for reading only. MLflow writes to a database when it opens it, so a read-only
         one is copied first.
         """
-        _silence_loggers()
+        silence_loggers()
         database = self._directory / "mlflow.db"
         if not self._is_embedded or not database.is_file() or os.access(database, os.W_OK):
             return self._client()
@@ -478,7 +480,8 @@ def _database_copy(database: Path) -> Path:
     return Path(shutil.copyfile(database, folder / database.name))
 
 
-def _silence_loggers() -> None:
+def silence_loggers() -> None:
+    """Silence what MLflow logs about each table of a new database."""
     for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -20,6 +20,9 @@ migration.
 """
 
 IDENTITY = "store.json"
+UNFINISHED = "restoring.json"
+"""Mark of a data folder that is being restored; it goes when the identity is there."""
+
 STORE_FOLDERS = ("ledger", "decisions", "storage")
 """Folders that only a store has: a data folder with one and without identity is a partial store."""
 
@@ -142,6 +145,8 @@ def _require_no_partial_store(data_dir: StoredPath) -> None:
             for name in STORE_FOLDERS
             if (data_dir / name).is_dir() and any((data_dir / name).iterdir())
         ]
+        if (data_dir / UNFINISHED).exists():
+            leftovers.insert(0, UNFINISHED)
     if leftovers:
         raise StoreMismatch(
             f"{data_dir} holds {', '.join(leftovers)} and no {IDENTITY}; valid: a whole store of "

@@ -7,7 +7,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from creditrisk_assets import database
-from creditrisk_assets.backup import shape_of
+from creditrisk_assets.backup.copies import shape_of
 from creditrisk_assets.defs.champion_records import registry_of
 from creditrisk_assets.defs.store_mark import mark_of
 from creditrisk_assets.governance.ledger import Ledger, LedgerError

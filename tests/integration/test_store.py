@@ -11,9 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import dagster as dg
 import httpx
 import mlflow
 import pandas as pd
@@ -26,12 +24,11 @@ from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.defs.store_mark import require_one_store
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import MODEL_NAME, Registry
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.store import open_store
+from tests.support.embedded_store import loop_of, make_store
 from tests.support.loop import Loop, api, checks, customers, new_mlflow_store
 from tests.support.places import REPOSITORY
-from tests.support.policies import policy_of
 from tests.support.waiting import until
 
 DAY, NEXT_DAY = "2026-05-01", "2026-05-02"
@@ -39,31 +36,11 @@ OBEYING_MODES = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 """Before a command of root's: it may do no more with files than their modes say."""
 
 
-def loop_of(data_dir: Path, **changed: Any) -> Loop:
-    """A loop on a store whose Dagster log is where the project's dagster.yaml puts it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CREDITRISK_DATA_DIR", str(data_dir))
-        instance = dg.DagsterInstance.from_config(str(REPOSITORY))
-    settings = Settings(
-        data_dir=UPath(data_dir),
-        settle_seconds=0,
-        policy=policy_of({}),
-        **({"raw_data": "simulated:2000"} | changed),
-    )
-    return Loop(REPOSITORY, settings, instance, build_definitions(settings))
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a champion and a day, that has been moved from where it was made: nothing is left there."""
     made = tmp_path_factory.mktemp("made") / "data"
-    loop = loop_of(made)
-    loop.settings.mlflow_dir.mkdir(parents=True)
-    (loop.settings.mlflow_dir / "mlflow.db").write_bytes(new_mlflow_store())
-    assert loop.run("train").success
-    loop.land_day(DAY, customers(200, 5))
-    assert loop.run("score_production", DAY).success
-    loop.instance.dispose()
+    make_store(made, {DAY: customers(200, 5)})
     return Path(shutil.move(made, tmp_path_factory.mktemp("template") / "data"))
 
 
@@ -424,7 +401,7 @@ def test_what_is_no_whole_backup_or_no_empty_place_is_refused_and_makes_no_store
         "restore", str(away), store=data_dir
     )
     assert "has no backup.json" in refused("restore", str(tmp_path / "nowhere"))
-    assert "is of a store in embedded shape" in refused(
+    assert "127.0.0.1:9/none" in refused(
         "restore", str(away), CREDITRISK_DATABASE_URL="postgresql://nobody@127.0.0.1:9/none"
     )
     entry = away / "ledger" / "000001.json"
@@ -432,6 +409,10 @@ def test_what_is_no_whole_backup_or_no_empty_place_is_refused_and_makes_no_store
     entry.chmod(0o644)
     entry.write_bytes(content.replace(b"first", b"fi\\u0072st"))
     assert f"{entry} has SHA-256" in refused("restore", str(away))
+    assert "restoring.json" in refused(
+        "restore", str(away)
+    )  # what was made in part is no new place
+    shutil.rmtree(new)
     entry.unlink()
     assert f"{entry} is missing; the manifest names it" in refused("restore", str(away))
 

@@ -24,7 +24,9 @@ def object_store_server(folder: Path) -> Iterator[str]:
     grpc = {
         f"{name}.grpc": port for name, port in zip(names, reserved_ports(len(names)), strict=True)
     }
-    options = [f"-{name}={port}" for name, port in (ports | grpc).items()]
+    # It opens these as well, by default at fixed numbers, where a second server finds none free.
+    more = dict(zip(("s3.port.iceberg", "s3.port.lance"), reserved_ports(2), strict=True))
+    options = [f"-{name}={port}" for name, port in (ports | grpc | more).items()]
     weed = str(Path(sys.executable).with_name("weed"))
     command = [weed, "-logtostderr=true", "server", f"-dir={folder}", "-s3", "-ip=127.0.0.1"]
     few = ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-filer.encryptVolumeData=false"]
