@@ -39,11 +39,12 @@ def environment_of(file: Path, environment: Mapping[str, str]) -> dict[str, str]
     """The environment of commands at the new place: the present one with other places.
 
     Args:
-        file: lines `NAME=value`.
+        file: lines `NAME=value`; `${NAME}` in a value is that of another line, as in Compose's
+            `.env`.
         environment: the present one.
     """
     present = {name: value for name, value in environment.items() if name not in PLACES}
-    settings = dotenv_values(file, interpolate=False)
+    settings = dotenv_values(file)
     return present | {name: value for name, value in settings.items() if value is not None}
 
 

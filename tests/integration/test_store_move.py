@@ -302,10 +302,12 @@ def test_what_cannot_be_moved_is_refused_and_a_killed_move_is_no_store(
 
 
 def test_the_settings_of_the_new_place_replace_those_of_the_old_one(tmp_path: Path) -> None:
-    file = settings_file(tmp_path / "new.env", {"CREDITRISK_DATA_DIR": "/new", "A": "$B"})
+    lines = {"SECRET": "s$3", "CREDITRISK_DATA_DIR": "/new/${SECRET}", "A": "$B"}
+    file = settings_file(tmp_path / "new.env", lines)
     present = {"CREDITRISK_DATABASE_URL": "postgresql://old", "CREDITRISK_PORTFOLIO": "p"}
     assert environment_of(file, present) == {
         "CREDITRISK_PORTFOLIO": "p",
-        "CREDITRISK_DATA_DIR": "/new",
+        "SECRET": "s$3",
+        "CREDITRISK_DATA_DIR": "/new/s$3",
         "A": "$B",
     }
