@@ -29,7 +29,7 @@ def object_store_server(folder: Path) -> Iterator[str]:
     options = [f"-{name}={port}" for name, port in (ports | grpc | more).items()]
     weed = str(Path(sys.executable).with_name("weed"))
     command = [weed, "-logtostderr=true", "server", f"-dir={folder}", "-s3", "-ip=127.0.0.1"]
-    few = ["-master.volumeSizeLimitMB=64", "-volume.max=20", "-filer.encryptVolumeData=false"]
+    few = ["-master.volumeSizeLimitMB=64", "-volume.max=200", "-filer.encryptVolumeData=false"]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen([*command, *few, *options], stdout=log, stderr=log, cwd=folder)
     address = f"http://127.0.0.1:{ports['s3.port']}"
