@@ -100,8 +100,20 @@ def _has_dead_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         event = record.event_log_entry.dagster_event
         process = event.engine_event_data.metadata.get("pid") if event is not None else None
         if process is not None:
-            return not Path("/proc", str(process.value)).exists()
+            return not _is_alive(int(str(process.value)))
     return False
+
+
+def _is_alive(process_id: int) -> bool:
+    """True if a process executes; one that has ended and whose parent has not asked does not."""
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # of another user
+    stat = Path(f"/proc/{process_id}/stat")
+    return not stat.parent.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def this_process() -> str:

@@ -1,6 +1,7 @@
 """After a crash: what a killed code server or command left behind."""
 
 import json
+import os
 import socket
 import subprocess
 
@@ -98,12 +99,17 @@ def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(
     ]
 
 
-def test_a_run_whose_process_is_gone_ends_although_its_code_server_lives(fresh: Loop) -> None:
+@pytest.mark.parametrize("is_reaped", [True, False])
+def test_a_run_whose_process_is_gone_ends_although_its_code_server_lives(
+    fresh: Loop, is_reaped: bool
+) -> None:
     """A code server that could not write the end of a run, as with a full disk, never did it again: the run
     stayed STARTED for an hour and held a place in the queue.
     """
     finished = subprocess.Popen(["true"])
-    finished.wait()
+    os.waitid(os.P_PID, finished.pid, os.WEXITED | os.WNOWAIT)  # ended; its parent has not asked
+    if is_reaped:
+        finished.wait()
     with subprocess.Popen(["sleep", "60"]) as living:
         ids = {
             name: _started_run(fresh, "score_production", HERE | {PARTITION_TAG: day})
@@ -121,6 +127,7 @@ def test_a_run_whose_process_is_gone_ends_although_its_code_server_lives(fresh: 
         assert not fresh.tick(lost_runs).run_requests  # its code server may be about to end it
         (request,) = fresh.tick(lost_runs).run_requests or []
         living.kill()
+    finished.wait()
     assert request.tags[AGAIN_OF_TAG] == ids["gone"]
     assert runs_in_flight(fresh.instance, ["score_production"]) == 2
 
