@@ -6,7 +6,7 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,24 +87,39 @@ class Deployment:
         """Kill all processes of a container at once, as the kernel does; Docker starts it again."""
         os.kill(int(self.inspect(service)["State"]["Pid"]), signal.SIGKILL)
 
-    def kill_process(self, service: str, *words: str) -> bool:
-        """Kill the first process of a container whose command has all these words; False if there
-        is none.
+    def kill_process(self, service: str, word: str) -> bool:
+        """Kill the first process of a container whose command has this word; False if there is
+        none.
         """
-        for pid, command in self.processes(service):
-            if all(word in command for word in words):
-                os.kill(pid, signal.SIGKILL)
-                return True
-        return False
+        return _kill_first(
+            pid for pid, (_, command) in self.processes(service).items() if word in command
+        )
 
-    def processes(self, service: str) -> list[tuple[int, str]]:
-        """The processes of a container by their number on this machine."""
+    def kill_run(self) -> bool:
+        """Kill a process that executes a run; False if there is none."""
+        return _kill_first(self.run_processes())
+
+    def run_processes(self) -> list[int]:
+        """The processes that execute runs: copies of the code server's fork server, whose command
+        is the same.
+        """
+        found = self.processes("code-server")
+        return [
+            pid
+            for pid, (parent, command) in found.items()
+            if "multiprocessing.forkserver" in command and found.get(parent, (0, ""))[1] == command
+        ]
+
+    def processes(self, service: str) -> dict[int, tuple[int, str]]:
+        """The parent and the command of each process of a container; all numbers are this
+        machine's.
+        """
         lines = self.compose("top", service).splitlines()
         head = next(line for line in lines if " PID " in line).split()
-        of_pid = head.index("PID")
+        pid, parent = head.index("PID"), head.index("PPID")
         rows = [line.split(maxsplit=len(head) - 1) for line in lines]
-        found = [row for row in rows if len(row) == len(head) and row[of_pid].isdecimal()]
-        return [(int(row[of_pid]), row[-1]) for row in found]
+        found = [row for row in rows if len(row) == len(head) and row[pid].isdecimal()]
+        return {int(row[pid]): (int(row[parent]), row[-1]) for row in found}
 
     @contextmanager
     def cut(self, service: str, other: str) -> Iterator[None]:
@@ -195,6 +210,13 @@ def deployment_of(
         deployment.compose("--profile", "*", "down", "--volumes", "--timeout", "10")
         for place in mounted:
             run(["umount"], [str(place)], 30)
+
+
+def _kill_first(pids: Iterable[int]) -> bool:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False
 
 
 def wait_until(holds: Callable[[], bool], seconds: float, what: str) -> float:

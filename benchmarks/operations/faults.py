@@ -40,8 +40,6 @@ FULL_SECONDS = 15.0
 ROWS = 4_000
 A_SECOND = 20.0
 """Requests."""
-WORKER = ("multiprocessing.spawn", "spawn_main")
-"""Words of the command of a run's process."""
 ACTIVITIES = ("landing", "training", "promotion", "answering")
 
 
@@ -206,10 +204,7 @@ class Work:
         return len(json.loads(answer)["data"]["runsOrError"]["results"])
 
     def is_under_way(self) -> bool:
-        return any(
-            all(word in command for word in WORKER)
-            for _, command in self.deployment.processes("code-server")
-        )
+        return bool(self.deployment.run_processes())
 
 
 @dataclass(frozen=True)
@@ -238,12 +233,18 @@ def kill_service(service: str) -> Callable[[Deployment], None]:
     return lambda deployment: deployment.kill(service)
 
 
-def kill_one(service: str, *words: str) -> Callable[[Deployment], None]:
+def kill_run(deployment: Deployment) -> None:
+    """The process of a run is killed."""
+    if not deployment.kill_run():
+        raise CommandFailed("the code server executes no run")
+
+
+def kill_one(service: str, word: str) -> Callable[[Deployment], None]:
     """One process of a service is killed."""
 
     def happens(deployment: Deployment) -> None:
-        if not deployment.kill_process(service, *words):
-            raise CommandFailed(f"{service} has no process with {words}")
+        if not deployment.kill_process(service, word):
+            raise CommandFailed(f"{service} has no process with {word!r}")
 
     return happens
 
@@ -312,7 +313,7 @@ FAULTS = (
     Fault(
         "kill -9 of the run's process",
         ("landing", "training"),
-        kill_one("code-server", *WORKER),
+        kill_run,
         NOTHING,
         1,
     ),

@@ -15,9 +15,6 @@ from creditrisk_assets.cli.common import console, fail, home_folder, settings_he
 if TYPE_CHECKING:
     from creditrisk_assets.settings import Settings
 
-DEFINITIONS = "creditrisk_assets.definitions"
-LOCATION = "creditrisk"
-
 
 def init(
     database_only: Annotated[
@@ -58,6 +55,7 @@ def code_server(
     """Load the definitions and execute the runs. Runs of this machine whose process was killed are
     marked as lost first; the sensor `lost_runs` asks for them again.
     """
+    from creditrisk_assets import code_server as server
     from creditrisk_assets.defs import status
     from creditrisk_assets.defs.orphaned_runs import end_orphaned_runs
     from creditrisk_assets.simulation.processes import ProcessFailed, require_free
@@ -70,11 +68,7 @@ def code_server(
     for run_id in end_orphaned_runs(status.open_instance(home), port):
         console.print(f"run {run_id} was lost with its process; it is started once more")
     os.environ["DAGSTER_HOME"] = str(home)
-    own = Path(sys.executable).with_name("dagster")
-    dagster = str(own) if own.exists() else shutil.which("dagster") or "dagster"
-    place = ["--host", host, "--port", str(port)]
-    names = ["--module-name", DEFINITIONS, "--location-name", LOCATION]
-    os.execv(dagster, [dagster, "code-server", "start", *names, *place])  # noqa: S606
+    server.serve(host, port)
 
 
 def mlflow_server(

@@ -160,10 +160,10 @@ def services(ports: Ports, workspace: Path, daemon_is_up: Callable[[], bool]) ->
         ),
         Service(
             "dagster-webserver",
-            [_tool("dagster-webserver"), *at(ports.dagster), *of_workspace],
+            [tool("dagster-webserver"), *at(ports.dagster), *of_workspace],
             lambda: _answers(f"{ports.dagster_url}/server_info"),
         ),
-        Service("dagster-daemon", [_tool("dagster-daemon"), "run", *of_workspace], daemon_is_up),
+        Service("dagster-daemon", [tool("dagster-daemon"), "run", *of_workspace], daemon_is_up),
     ]
     if ports.mlflow is not None:
         result.append(
@@ -301,7 +301,7 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _tool(name: str) -> str:
+def tool(name: str) -> str:
     """A command of this Python environment, or of the path."""
     own = Path(sys.executable).with_name(name)
     command = str(own) if own.exists() else shutil.which(name)

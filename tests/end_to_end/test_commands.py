@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -93,15 +94,19 @@ def test_the_demo_shows_the_whole_loop_on_a_small_portfolio(project: Path) -> No
     assert not status["failed_runs"]
 
 
-@pytest.mark.parametrize(
-    ("how", "exit_code"),
-    [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)],
-)
-def test_dev_starts_everything_and_leaves_nothing_behind(
-    project: Path, how: signal.Signals, exit_code: int
-) -> None:
-    """A Ctrl-C or a kill -9 that leaves a daemon behind would hold the ports and go on launching runs."""
-    dagster, api, mlflow = reserved_ports(3)
+def test_dev_starts_everything_and_leaves_nothing_behind(project: Path) -> None:
+    """A Ctrl-C or a kill -9 that leaves a daemon behind would hold the ports and go on launching runs.
+
+    The second start is in the project of the first and on its ports.
+    """
+    ports = reserved_ports(3)
+    _dev_until(project, ports, signal.SIGKILL, -signal.SIGKILL)
+    _dev_until(project, ports, signal.SIGINT, 0)
+
+
+def _dev_until(project: Path, ports: Sequence[int], how: signal.Signals, exit_code: int) -> None:
+    """Start everything on three ports, end it by a signal, and wait until none of its processes is left."""
+    dagster, api, mlflow = ports
     command = [
         *CREDITRISK,
         "dev",

@@ -1,5 +1,6 @@
 """A code server that is killed in the middle of a run, with the real daemon."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from creditrisk_assets.defs.orphaned_runs import AGAIN_OF_TAG, end_orphaned_runs
 from creditrisk_assets.simulation import processes
 from tests.support.places import REPOSITORY
 
-ROWS = "20000"
+ROWS = "5000"
 """So many that the training is still going on when the server is killed."""
 
 
@@ -26,6 +27,20 @@ def until(happened: Callable[[], object], seconds: float) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.2)
+
+
+def _copies_of_a_fork_server(group: int) -> int:
+    """Processes of a group that a fork server has made of itself; Dagster would start interpreters of their own."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent, in_group = (entry / "stat").read_text().rpartition(")")[2].split()[1:3]
+            if int(in_group) == group:
+                found[entry.name] = parent, (entry / "cmdline").read_bytes()
+    return sum(
+        b"multiprocessing.forkserver" in command and parent in found and found[parent][1] == command
+        for parent, command in found.values()
+    )
 
 
 @pytest.mark.timeout(300)
@@ -64,6 +79,7 @@ def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
         )
         until(lambda: runs(dg.DagsterRunStatus.STARTED), 60)
         killed = up.services[0][1]
+        assert _copies_of_a_fork_server(killed.pid) == 1
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
         (orphan,) = end_orphaned_runs(instance, port)  # as the next code server does
