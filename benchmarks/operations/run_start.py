@@ -2,7 +2,8 @@
 `python -m benchmarks.operations.run_start`.
 
 Both execute the same training and the same days, in stores of their own, for the same daemon; a day
-lands after the one before is scored.
+lands after the one before is scored. Memory is the proportional set size of all processes of the
+code server at the end of the last run.
 """
 
 import argparse
