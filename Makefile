@@ -8,7 +8,7 @@ ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 $(shell rm -f .venv/.ready)
 endif
 
-.PHONY: help setup demo dev train test test-fast check lint docs pictures lock sbom clean
+.PHONY: help setup demo dev train test test-served test-fast check lint docs pictures lock sbom clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,8 +24,11 @@ dev: .venv/.ready  ## Dagster UI :3000, API :8000, MLflow UI :5000 on data/, sen
 train: .venv/.ready  ## Run the job train: from the history to a champion
 	$(BIN)/creditrisk train
 
-test: .venv/.ready  ## All tests
-	$(BIN)/python -m pytest $(IN_PARALLEL)
+test: .venv/.ready  ## All tests of a store on one machine
+	$(BIN)/python -m pytest -m "not served" $(IN_PARALLEL)
+
+test-served: .venv/.ready  ## The tests of a store on PostgreSQL and an object store, which they start
+	$(BIN)/python -m pytest -m served $(IN_PARALLEL)
 
 test-fast: .venv/.ready  ## The unit tests that start no process
 	$(BIN)/python -m pytest tests/unit -m "not starts_processes" $(IN_PARALLEL)

@@ -5,12 +5,15 @@ import signal
 import time
 
 import httpx
+import pytest
 
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.support.postgres import new_database, own_postgres_server, postgres_server
 from tests.support.trials.replicas import Load, replicas_of, run
 from tests.support.trials.site import Site
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.served
 
 CUSTOMER = dict(PORTFOLIO.example)
 HEALED_SECONDS = 120

@@ -28,6 +28,8 @@ from tests.support.postgres import new_database
 from tests.support.served_store import Servers, machine, object_keys, servers
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.served
+
 CUSTOMER = dict(PORTFOLIO.example)
 
 

@@ -34,6 +34,8 @@ from tests.support.places import REPOSITORY
 from tests.support.postgres import new_database
 from tests.support.served_store import Servers, machine, object_keys, servers
 
+pytestmark = pytest.mark.served
+
 DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
 COPIED = ("ledger", "decisions", "bundles", "storage", "landing", "policies", "models")
 

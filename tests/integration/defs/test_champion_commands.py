@@ -5,8 +5,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.policy import Policy
 from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from tests.support.copied_process import CopiedProcess
 from tests.support.loop import Loop, api, checks, customers
 from tests.support.trained import history, poorly_trained_loop, train
 from tests.support.waiting import until
@@ -45,15 +44,9 @@ def command(loop: Loop, *arguments: str) -> Result:
     return CliRunner().invoke(app, arguments, env=environment(loop))
 
 
-def process(loop: Loop, script: str, *arguments: str) -> "subprocess.Popen[bytes]":
+def process(loop: Loop, script: str, *arguments: str) -> CopiedProcess:
     """A process of its own that runs a script."""
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *arguments],
-        env=environment(loop),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=loop.home,
-    )
+    return CopiedProcess(script, arguments, environment(loop), loop.home)
 
 
 def environment(loop: Loop) -> dict[str, str]:
@@ -412,8 +405,7 @@ def test_of_several_moves_at_once_each_waits_for_the_others(moved: Loop) -> None
         for arguments in asked
     ]
     for one in started:
-        _, stderr = one.communicate(timeout=120)
-        assert one.returncode == 0, stderr.decode()
+        assert one.ended() == 0, one.errors.read_text()
     made = entries(moved)
     assert len(made) == before + len(asked)
     assert all(later.before == earlier.after for earlier, later in itertools.pairwise(made))
@@ -472,8 +464,7 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
         assert loop.make("raw_data", "features", "model").success
         new = str(loop.metadata("model")["model_version"])
         killed = process(loop, KILLED + CHAMPION_ALONE, step)
-        killed.communicate(timeout=120)
-        assert killed.returncode == -signal.SIGKILL
+        assert killed.ended() == -signal.SIGKILL
         registry = champion_records.registry_of(loop.settings)
         assert (
             registry.champion_bundle() == registry.version(new if in_alias else old).bundle_sha256
@@ -507,8 +498,7 @@ def test_a_rollback_killed_at_any_step_is_healed_by_the_next_run(moved: Loop, st
         "--why",
         "killed",
     )
-    killed.communicate(timeout=120)
-    assert killed.returncode == -signal.SIGKILL
+    assert killed.ended() == -signal.SIGKILL
     assert moved.champion().model_version == served
     written = step != "before the ledger"
     assert everything_agrees(moved) is not written
