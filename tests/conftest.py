@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support.places import uci_file
+from tests.support.programs import chromium, nginx
 from tools.check_chart import is_helm_there
 
 ALONE = frozenset(
@@ -38,10 +40,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndLong
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `uci` or `helm` are left out where the file or the program is not there; the report
-    names how many.
+    """Tests that are marked with a file or a program that is not there are left out, and the report names how many. In CI only
+    the file may be missing.
     """
-    there = {"uci": uci_file().is_file, "helm": is_helm_there}
+    there: dict[str, Callable[[], object]] = {"uci": uci_file().is_file}
+    if "CI" not in os.environ:
+        there |= {"helm": is_helm_there, "chromium": chromium, "nginx": nginx}
     for mark, is_there in there.items():
         left_out = [item for item in items if item.get_closest_marker(mark)]
         if left_out and not is_there():

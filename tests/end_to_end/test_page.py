@@ -3,9 +3,7 @@
 The browser is Chromium, named by CREDITRISK_TEST_CHROMIUM or found on the path.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from creditrisk_assets.defs.status import status_for_people
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.support.loop import Loop, api, customers
 from tests.support.policies import policy_of
+from tests.support.programs import chromium
 from tests.support.trained import trained_loop
 
 FLAGS = [
@@ -28,7 +27,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+pytestmark = pytest.mark.chromium
+
 ANSWER = re.compile(
     r"PD \d+\.\d\d.%, \d{3}\.\d points: by the cut-off (not flagged|flagged)\.\s+(\d|No) reasons? given\."
 )
@@ -54,23 +54,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> str:
-    """Where the browser is. A test that is left out because it is not there would never be missed."""
-    named = os.environ.get("CREDITRISK_TEST_CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        pytest.fail(
-            "there is no Chromium to show the page in; install it (Debian: apt-get install chromium), or name one in "
-            "CREDITRISK_TEST_CHROMIUM"
-        )
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str, site: str) -> Iterator[Browser]:
+def browser(site: str) -> Iterator[Browser]:
     """Started after the site: Playwright has an event loop running in this thread, in which Dagster cannot execute a job."""
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield started
         started.close()
 

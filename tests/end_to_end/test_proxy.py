@@ -4,7 +4,6 @@ import base64
 import datetime
 import hashlib
 import os
-import shutil
 import socket
 import ssl
 import string
@@ -26,8 +25,11 @@ from cryptography.x509.oid import NameOID
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.simulation.processes import reserved_ports
 from tests.support.places import REPOSITORY
+from tests.support.programs import nginx
 from tests.support.trials.site import Site
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.nginx
 
 TEMPLATE = REPOSITORY / "deploy" / "proxy" / "nginx.conf.template"
 LOGIN = ("analyst", "correct horse")
@@ -109,8 +111,8 @@ def process(folder: Path, *command: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def proxy(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert nginx is not None, "nginx is not installed (Debian: apt-get install nginx-light)"
+    program = nginx()
+    assert program is not None
     folder = tmp_path_factory.mktemp("proxy")
     dagster, mlflow, *tls = reserved_ports(5)
     pem, key = certificate(folder)
@@ -147,7 +149,7 @@ def proxy(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prox
         stack.enter_context(
             process(folder, str(tools / "mlflow"), "server", *tracking, *local, str(mlflow))
         )
-        command = [nginx, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+        command = [program, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
         stack.enter_context(process(folder, *command, "-g", "daemon off;"))
         first, second, third = (f"https://localhost:{port}" for port in tls)
         made = Proxy(first, second, third, pem)
