@@ -1,4 +1,5 @@
-"""Recovery of runs whose process is gone after a crash.
+"""Recovery of runs that ended by no fault of theirs: their process is gone after a crash, or a
+disk, a bucket or a server failed them.
 
 A code server executes its runs as child processes, which die with it; a command executes its run in
 its own process. After a crash the event log still has them as STARTED, and until Dagster's run
@@ -10,16 +11,22 @@ tries once, while the new server does not answer yet.
 
 A running code server ends the runs of its dead processes itself, but if it cannot write that (a
 full disk, a database that is away), it gives up looking for good. So the sensor looks too.
+
+A step that meets a full disk or a server that is away fails its run. Dagster would repeat either
+every failed run or none; here only those are repeated whose error is one of storage or network.
 """
 
 import datetime
+import errno
 import json
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
 
 from creditrisk_assets.defs.event_log import IN_FLIGHT, PARTITION_TAG
 from creditrisk_assets.defs.jobs import assess_performance, audit, retrain, score_production, train
@@ -33,7 +40,8 @@ PROCESS_TAG = "creditrisk/process"
 """Tag of a run that a command executes: machine, id and start of its process."""
 
 LOST_TAG = "creditrisk/lost"
-"""Tag of a run that ended because its process was killed."""
+"""Tag of a run that has failed: `KILLED`, `OUTSIDE`, or `OWN` if the failure is its own."""
+KILLED, OUTSIDE, OWN = "true", "outside", "no"
 AGAIN_OF_TAG = "creditrisk/again_of"
 """Tag of a repeated run: the id of the lost one."""
 TRIES_TAG = "creditrisk/tries"
@@ -43,6 +51,25 @@ FIRST_EVENTS = 10
 
 TRIES_LIMIT = 3
 """A run that was lost this often is not repeated; the alarm of `no_run_failed` stays open."""
+WAIT_SECONDS = (30.0, 300.0)
+"""From the failure of the first and of the second try by something outside to the next one."""
+
+STORAGE_ERRORS = frozenset(
+    f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+)
+"""Marks in the message of an `OSError` of a disk or bucket that is full, read-only or broken."""
+NETWORK_ERRORS = frozenset(
+    {
+        "ConnectionError",
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "EndpointConnectionError",
+        "OperationalError",
+        "ReadTimeout",
+        "TimeoutError",
+    }
+)
+"""Errors of the clients of databases, object stores and HTTP for a server that does not answer."""
 LOST_SINCE = datetime.timedelta(days=1)
 OWN_TAG_PREFIXES = ("dagster/", ".dagster/", LOST_TAG, PROCESS_TAG)
 """Prefixes of tags that describe the lost run itself; a repeated run does not take them over."""
@@ -73,7 +100,7 @@ def end_orphaned_runs(instance: dg.DagsterInstance, port: int) -> list[str]:
 
 
 def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    instance.add_run_tags(run.run_id, {LOST_TAG: "true", RETRIES_TAG: "0"})
+    instance.add_run_tags(run.run_id, {LOST_TAG: KILLED, RETRIES_TAG: "0"})
     lost = instance.get_run_by_id(run.run_id) or run
     instance.report_run_failed(lost, "the process that executed this run has ended")
 
@@ -173,8 +200,9 @@ def lost_runs(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],  # noqa: ARG001
 ) -> dg.SensorResult:
-    """Repeats runs that ended because their process was killed, with their day and tags, up to
-    three times. The resource `settings` is required for its comparison of stores.
+    """Repeats runs whose process was killed, or that a disk, a bucket or a server failed, with
+    their day and tags, up to three times. The resource `settings` is required for its comparison
+    of stores.
     """
     gone = {run.run_id: run for run in runs_without_process(context.instance)}
     # At two looks, since the code server ends the run of a dead process itself, after some seconds.
@@ -182,25 +210,68 @@ def lost_runs(
         _end(context.instance, gone.pop(run_id))
     cursor = " ".join(gone)
     since = datetime.datetime.now(datetime.UTC) - LOST_SINCE
-    marked = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.FAILURE], tags={LOST_TAG: "true"}, updated_after=since
-    )
+    failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
     jobs = {job.name for job in REPEATED_JOBS}
-    lost = [run for run in context.instance.get_runs(marked) if run.job_name in jobs]
-    requests, given_up = [], 0
-    for run in lost:
+    requests, lost, waiting, given_up = [], 0, 0, 0
+    for record in context.instance.get_run_records(failed):
+        run = record.dagster_run
+        if run.job_name not in jobs or _why(context.instance, run) == OWN:
+            continue
+        lost += 1
         tries = int(run.tags.get(TRIES_TAG, "1"))
         if tries >= TRIES_LIMIT:
             given_up += 1
         elif not _has_successor(context.instance, run):
-            requests.append(_repeat(run, tries))
+            if _is_due(context.instance, record, tries):
+                requests.append(_repeat(run, tries))
+            else:
+                waiting += 1
     if requests:
         return dg.SensorResult(run_requests=requests, cursor=cursor)
     return dg.SensorResult(
         cursor=cursor,
-        skip_reason=f"{len(lost)} runs were lost in a day; {given_up} of them {TRIES_LIMIT} "
-        "times, none is waiting",
+        skip_reason=f"{lost} runs were lost in a day; {given_up} of them {TRIES_LIMIT} times, "
+        f"{waiting} waiting to be repeated",
     )
+
+
+def _why(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """The value of `LOST_TAG` of a failed run, which gets it when it is looked at first."""
+    known = run.tags.get(LOST_TAG)
+    if known is not None:
+        return known
+    found = OUTSIDE if _was_failed_from_outside(instance, run) else OWN
+    instance.add_run_tags(run.run_id, {LOST_TAG: found})
+    return found
+
+
+def _was_failed_from_outside(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """True if a step failed, and each that did by an error of storage or network."""
+    events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    failures = [event.dagster_event for event in events if event.dagster_event is not None]
+    return bool(failures) and all(
+        any(_is_of_outside(error) for error in _causes(failure.step_failure_data.error))
+        for failure in failures
+    )
+
+
+def _causes(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:
+    """An error, and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.cause or error.context
+
+
+def _is_of_outside(error: SerializableErrorInfo) -> bool:
+    return error.cls_name in NETWORK_ERRORS or (
+        error.cls_name == OSError.__name__ and any(mark in error.message for mark in STORAGE_ERRORS)
+    )
+
+
+def _is_due(instance: dg.DagsterInstance, record: dg.RunRecord, tries: int) -> bool:
+    """True for a killed run, and for another some time after its end."""
+    wait = WAIT_SECONDS[tries - 1] if _why(instance, record.dagster_run) == OUTSIDE else 0.0
+    return record.end_time is None or time.time() - record.end_time >= wait
 
 
 def _repeat(run: dg.DagsterRun, tries: int) -> dg.RunRequest:

@@ -4,12 +4,13 @@ import json
 import os
 import socket
 import subprocess
+from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.events import EngineEventData
 
-from creditrisk_assets.defs import loop_checks
+from creditrisk_assets.defs import loop_checks, orphaned_runs
 from creditrisk_assets.defs.event_log import PARTITION_TAG, runs_in_flight
 from creditrisk_assets.defs.orphaned_runs import (
     AGAIN_OF_TAG,
@@ -21,6 +22,7 @@ from creditrisk_assets.defs.orphaned_runs import (
     this_process,
 )
 from tests.support.loop import Loop, customers
+from tests.support.trials.small_disk import small_disk
 
 PORT = 4000
 HERE = {LAUNCHED_AT_TAG: json.dumps({"host": "localhost", "port": PORT})}
@@ -130,6 +132,34 @@ def test_a_run_whose_process_is_gone_ends_although_its_code_server_lives(
     finished.wait()
     assert request.tags[AGAIN_OF_TAG] == ids["gone"]
     assert runs_in_flight(fresh.instance, ["score_production"]) == 2
+
+
+def test_a_run_that_a_full_disk_has_failed_is_asked_for_again_and_one_of_a_broken_file_is_not(
+    trained: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = trained.apart(tmp_path / "data")
+    storage = tmp_path / "data" / "storage"
+    with small_disk(1) as disk:
+        storage.symlink_to(disk.folder)
+        disk.fill()
+        loop.land_day("2026-07-01", customers(50, 1))
+        full = loop.run("score_production", "2026-07-01")
+        broken = loop.land_day("2026-07-02", customers(50, 2))
+        broken.write_text("id\n1\n")
+        disk.free()
+        refused = loop.run("score_production", "2026-07-02")
+        assert not full.success
+        assert not refused.success
+        loop.tick(lost_runs)
+        assert loop.skip_reasons["lost_runs"] == (
+            "1 runs were lost in a day; 0 of them 3 times, 1 waiting to be repeated"
+        )
+        monkeypatch.setattr(orphaned_runs, "WAIT_SECONDS", (0.0, 0.0))
+        (request,) = loop.tick(lost_runs).run_requests or []
+        assert request.tags[AGAIN_OF_TAG] == full.run_id
+        again = loop.run(str(request.job_name), request.partition_key, dict(request.tags))
+        assert again.success
+        assert not loop.tick(lost_runs).run_requests
 
 
 def test_a_failed_run_on_a_day_without_a_file_is_no_alarm_that_nothing_can_end(fresh: Loop) -> None:
