@@ -133,6 +133,10 @@ class Deployment:
         finally:
             run(["nsenter", "-t", there, "-n", *route], ["del", *hidden], 10)
 
+    def set_clock(self, seconds: int) -> None:
+        """Set the clock of all containers so many seconds before that of this machine, or behind."""
+        (self.folder / "clock" / "offset").write_text(f"{seconds:+d}\n")
+
     def remove(self, container: str) -> None:
         """End a container that Compose has run beside its services."""
         run(["docker", "rm", "--force"], [container], 60)
@@ -161,10 +165,21 @@ def run(command: Sequence[str | Path], arguments: Sequence[str], seconds: float)
 
 @contextmanager
 def deployment_of(
-    folder: Path, shape: Shape, override: Path | None, settings: dict[str, str]
+    folder: Path,
+    shape: Shape,
+    override: Path | None,
+    clock: Path | None,
+    settings: dict[str, str],
 ) -> Iterator[Deployment]:
     """A deployment of its own, whose volumes are file systems of this machine with limits, so that
     they can be full. It needs root. All of it is gone at the end.
+
+    Args:
+        folder: for its settings and volumes.
+        shape: of the store.
+        override: another file of Compose.
+        clock: libfaketime of this machine, which gives the containers a clock that can be set.
+        settings: of the product.
     """
     api, dagster, mlflow = reserved_ports(3)
     password = secrets.token_hex(8)
@@ -183,8 +198,9 @@ def deployment_of(
         }
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
     owners = {"data": 10001, "database": 0, "objects": 0}
+    of_clock = _clock_of(folder, clock) if clock else ""
     text = "services:\n" + "".join(
-        f"  {service}:\n    env_file: [{folder / '.env'}]\n"
+        f"  {service}:\n    env_file: [{folder / '.env'}]\n{of_clock}"
         for service in ("database", "init", *PROBED)
     )
     text += "volumes:\n"
@@ -210,6 +226,21 @@ def deployment_of(
         deployment.compose("--profile", "*", "down", "--volumes", "--timeout", "10")
         for place in mounted:
             run(["umount"], [str(place)], 30)
+
+
+def _clock_of(folder: Path, library: Path) -> str:
+    """The lines of Compose that let a container read its clock from the file of `set_clock`."""
+    (folder / "clock").mkdir()
+    (folder / "clock" / "offset").write_text("+0\n")
+    environment = {
+        "LD_PRELOAD": "/clock/libfaketime.so.1",
+        "FAKETIME_TIMESTAMP_FILE": "/clock/state/offset",
+        "FAKETIME_CACHE_DURATION": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    lines = [f"      {name}: '{value}'" for name, value in environment.items()]
+    mounts = f"[{library}:/clock/libfaketime.so.1:ro, {folder / 'clock'}:/clock/state:ro]"
+    return "\n".join([f"    volumes: {mounts}", "    environment:", *lines, ""])
 
 
 def _kill_first(pids: Iterable[int]) -> bool:

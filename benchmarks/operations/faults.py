@@ -218,6 +218,7 @@ class Fault:
         expected: what must be seen, besides that everything heals and nothing is lost.
         gap: longest time without an answer of the API, in seconds.
         shapes: that have it.
+        is_of_clock: true if the containers need a clock that can be set.
     """
 
     name: str
@@ -226,6 +227,7 @@ class Fault:
     expected: str
     gap: float
     shapes: tuple[Shape, ...] = ("embedded", "served")
+    is_of_clock: bool = False
 
 
 def kill_service(service: str) -> Callable[[Deployment], None]:
@@ -247,6 +249,11 @@ def kill_one(service: str, word: str) -> Callable[[Deployment], None]:
             raise CommandFailed(f"{service} has no process with {word!r}")
 
     return happens
+
+
+def clock_at(seconds: int) -> Callable[[Deployment], None]:
+    """The clock of all containers is set so far before that of this machine."""
+    return lambda deployment: deployment.set_clock(seconds)
 
 
 def kill_all(deployment: Deployment) -> None:
@@ -435,6 +442,10 @@ FAULTS = (
         ("embedded",),
     ),
     Fault("two of every process, 30 s", ("landing",), two_of_everything, NOTHING, 1),
+    Fault(
+        "the clock goes an hour ahead", ("landing",), clock_at(3600), NOTHING, 1, is_of_clock=True
+    ),
+    Fault("the clock goes an hour back", ("landing",), clock_at(0), NOTHING, 1, is_of_clock=True),
 )
 
 
@@ -446,6 +457,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=("embedded", "served"), default="embedded")
     parser.add_argument("--only", default="", help="faults whose name has these words")
     parser.add_argument("--override", type=Path, help="another file of Compose, for this machine")
+    parser.add_argument("--clock", type=Path, help="libfaketime.so.1, for the faults of the clock")
     arguments = parser.parse_args()
     good = True
     settings = {"CREDITRISK_RAW_DATA": "simulated:6000", "CREDITRISK_WORKERS": "2"}
@@ -454,7 +466,9 @@ def main() -> None:
         folder.chmod(0o755)
         start = time.monotonic()
         override = arguments.override.resolve() if arguments.override else None
-        deployment = stack.enter_context(deployment_of(folder, arguments.shape, override, settings))
+        deployment = stack.enter_context(
+            deployment_of(folder, arguments.shape, override, arguments.clock, settings)
+        )
         print(f"healthy after {time.monotonic() - start:.0f} s", flush=True)
         deployment.execute("code-server", "creditrisk", "train")
         wait_until(lambda: is_ready(deployment), 60, "the API has a champion")
@@ -464,7 +478,11 @@ def main() -> None:
         print(
             "| fault | in the middle of | expected | seen | healed after |\n|---|---|---|---|---|"
         )
-        chosen = [one for one in FAULTS if arguments.shape in one.shapes]
+        chosen = [
+            one
+            for one in FAULTS
+            if arguments.shape in one.shapes and (arguments.clock or not one.is_of_clock)
+        ]
         with client.asking():
             for fault in chosen:
                 if arguments.only in fault.name:
