@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -134,8 +135,9 @@ class Deployment:
             run(["nsenter", "-t", there, "-n", *route], ["del", *hidden], 10)
 
     def set_clock(self, seconds: int) -> None:
-        """Set the clock of all containers so many seconds before that of this machine, or behind."""
-        (self.folder / "clock" / "offset").write_text(f"{seconds:+d}\n")
+        """Set the clock of all containers so many seconds before that of this machine."""
+        with (self.folder / "clock" / "offset").open("r+b") as file:  # it is mapped: never shorter
+            file.write(struct.pack("=q", seconds))
 
     def remove(self, container: str) -> None:
         """End a container that Compose has run beside its services."""
@@ -165,21 +167,10 @@ def run(command: Sequence[str | Path], arguments: Sequence[str], seconds: float)
 
 @contextmanager
 def deployment_of(
-    folder: Path,
-    shape: Shape,
-    override: Path | None,
-    clock: Path | None,
-    settings: dict[str, str],
+    folder: Path, shape: Shape, override: Path | None, settings: dict[str, str]
 ) -> Iterator[Deployment]:
     """A deployment of its own, whose volumes are file systems of this machine with limits, so that
-    they can be full. It needs root. All of it is gone at the end.
-
-    Args:
-        folder: for its settings and volumes.
-        shape: of the store.
-        override: another file of Compose.
-        clock: libfaketime of this machine, which gives the containers a clock that can be set.
-        settings: of the product.
+    they can be full, and whose clock can be set. It needs root. All of it is gone at the end.
     """
     api, dagster, mlflow = reserved_ports(3)
     password = secrets.token_hex(8)
@@ -198,7 +189,7 @@ def deployment_of(
         }
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
     owners = {"data": 10001, "database": 0, "objects": 0}
-    of_clock = _clock_of(folder, clock) if clock else ""
+    of_clock = _clock_of(folder)
     text = "services:\n" + "".join(
         f"  {service}:\n    env_file: [{folder / '.env'}]\n{of_clock}"
         for service in ("database", "init", *PROBED)
@@ -228,19 +219,16 @@ def deployment_of(
             run(["umount"], [str(place)], 30)
 
 
-def _clock_of(folder: Path, library: Path) -> str:
-    """The lines of Compose that let a container read its clock from the file of `set_clock`."""
+def _clock_of(folder: Path) -> str:
+    """The lines of Compose that let a container read its clock with the offset of `set_clock`."""
     (folder / "clock").mkdir()
-    (folder / "clock" / "offset").write_text("+0\n")
-    environment = {
-        "LD_PRELOAD": "/clock/libfaketime.so.1",
-        "FAKETIME_TIMESTAMP_FILE": "/clock/state/offset",
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    lines = [f"      {name}: '{value}'" for name, value in environment.items()]
-    mounts = f"[{library}:/clock/libfaketime.so.1:ro, {folder / 'clock'}:/clock/state:ro]"
-    return "\n".join([f"    volumes: {mounts}", "    environment:", *lines, ""])
+    library, source = folder / "clock" / "clock.so", Path(__file__).with_name("clock.c")
+    run(["cc", "-shared", "-fPIC", "-O2", "-o"], [str(library), str(source)], 60)
+    (folder / "clock" / "offset").write_bytes(bytes(8))
+    return (
+        f"    volumes: [{folder / 'clock'}:/clock:ro]\n"
+        "    environment: {LD_PRELOAD: /clock/clock.so, CLOCK_OFFSET_FILE: /clock/offset}\n"
+    )
 
 
 def _kill_first(pids: Iterable[int]) -> bool:

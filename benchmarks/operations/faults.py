@@ -1,5 +1,5 @@
 """Faults of a deployment in containers, each in the middle of its work:
-`python -m benchmarks.operations.faults --shape served`, as root, with Docker on this machine.
+`python -m benchmarks.operations.faults --shape served`, as root, with Docker and a C compiler.
 
 A client asks for decisions all the time and repeats what was not answered, with its idempotency
 key. Each fault must heal by itself: every service is healthy, the API is ready, the work that was
@@ -218,7 +218,6 @@ class Fault:
         expected: what must be seen, besides that everything heals and nothing is lost.
         gap: longest time without an answer of the API, in seconds.
         shapes: that have it.
-        is_of_clock: true if the containers need a clock that can be set.
     """
 
     name: str
@@ -227,7 +226,6 @@ class Fault:
     expected: str
     gap: float
     shapes: tuple[Shape, ...] = ("embedded", "served")
-    is_of_clock: bool = False
 
 
 def kill_service(service: str) -> Callable[[Deployment], None]:
@@ -442,10 +440,8 @@ FAULTS = (
         ("embedded",),
     ),
     Fault("two of every process, 30 s", ("landing",), two_of_everything, NOTHING, 1),
-    Fault(
-        "the clock goes an hour ahead", ("landing",), clock_at(3600), NOTHING, 1, is_of_clock=True
-    ),
-    Fault("the clock goes an hour back", ("landing",), clock_at(0), NOTHING, 1, is_of_clock=True),
+    Fault("the clock goes an hour ahead", ("landing",), clock_at(3600), NOTHING, 1),
+    Fault("the clock goes an hour back", ("landing",), clock_at(0), NOTHING, 1),
 )
 
 
@@ -457,7 +453,6 @@ def main() -> None:
     parser.add_argument("--shape", choices=("embedded", "served"), default="embedded")
     parser.add_argument("--only", default="", help="faults whose name has these words")
     parser.add_argument("--override", type=Path, help="another file of Compose, for this machine")
-    parser.add_argument("--clock", type=Path, help="libfaketime.so.1, for the faults of the clock")
     arguments = parser.parse_args()
     good = True
     settings = {"CREDITRISK_RAW_DATA": "simulated:6000", "CREDITRISK_WORKERS": "2"}
@@ -466,9 +461,7 @@ def main() -> None:
         folder.chmod(0o755)
         start = time.monotonic()
         override = arguments.override.resolve() if arguments.override else None
-        deployment = stack.enter_context(
-            deployment_of(folder, arguments.shape, override, arguments.clock, settings)
-        )
+        deployment = stack.enter_context(deployment_of(folder, arguments.shape, override, settings))
         print(f"healthy after {time.monotonic() - start:.0f} s", flush=True)
         deployment.execute("code-server", "creditrisk", "train")
         wait_until(lambda: is_ready(deployment), 60, "the API has a champion")
@@ -478,11 +471,7 @@ def main() -> None:
         print(
             "| fault | in the middle of | expected | seen | healed after |\n|---|---|---|---|---|"
         )
-        chosen = [
-            one
-            for one in FAULTS
-            if arguments.shape in one.shapes and (arguments.clock or not one.is_of_clock)
-        ]
+        chosen = [one for one in FAULTS if arguments.shape in one.shapes]
         with client.asking():
             for fault in chosen:
                 if arguments.only in fault.name:

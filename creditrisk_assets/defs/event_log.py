@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import InstigatorTick
+from dagster._core.scheduler.instigation import InstigatorTick, SensorInstigatorData
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
@@ -48,6 +48,8 @@ IN_FLIGHT = [
 ]
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 EVALUATED = ("SUCCEEDED", "FAILED")
+CLOCKS_APART_SECONDS = 60.0
+"""Difference of the clocks of two machines that is no fault."""
 PAGE = 10
 RECORDS_REREAD = 50
 """Record ids that are read again: ids are assigned before they are committed, so a record can
@@ -306,6 +308,30 @@ def sensor_ticks(
             if ticks and (not latest or ticks[0].timestamp > latest[0].timestamp):
                 running, latest = state.is_running, list(ticks)
     return running, latest
+
+
+def release_sensors_of_the_future(instance: dg.DagsterInstance, now: float) -> list[str]:
+    """Let sensors tick again whose last tick was later than now, by a clock that has been set back
+    since. Dagster would let them wait until that time.
+
+    Args:
+        instance: the Dagster instance.
+        now: seconds since the epoch.
+
+    Returns:
+        Names of these sensors.
+    """
+    released = []
+    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
+        data = state.instigator_data
+        if not isinstance(data, SensorInstigatorData):
+            continue
+        last = max(data.last_tick_timestamp or 0.0, data.last_tick_start_timestamp or 0.0)
+        if last > now + CLOCKS_APART_SECONDS:
+            ticked = data._replace(last_tick_timestamp=now, last_tick_start_timestamp=now)
+            instance.update_instigator_state(state.with_data(ticked))
+            released.append(state.name)
+    return released
 
 
 def runs_in_flight(instance: dg.DagsterInstance, job_names: Sequence[str]) -> int:

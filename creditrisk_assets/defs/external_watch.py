@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from creditrisk_assets.defs import alerts, loop_checks, status
+from creditrisk_assets.defs import alerts, event_log, loop_checks, status
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.monitoring.alert_outbox import OutboxError
 from creditrisk_assets.monitoring.alerting import Reading
@@ -28,11 +28,13 @@ class WatchReport:
         findings: results of the checks on the loop.
         alerts: summary of the delivery.
         problems: reasons why alerts were not delivered.
+        released: sensors that waited for a time in the future, and may tick again.
     """
 
     findings: tuple[Finding, ...]
     alerts: str
     problems: tuple[str, ...]
+    released: tuple[str, ...] = ()
 
     @property
     def well(self) -> bool:
@@ -41,15 +43,17 @@ class WatchReport:
 
 
 def watch_once(home: Path, settings: Settings) -> WatchReport:
-    """Run the checks on the loop once, and deliver alerts.
+    """Run the checks on the loop once, deliver alerts, and release sensors after a clock was set
+    back, which no sensor could do.
 
     Args:
         home: folder of `dagster.yaml`.
         settings: settings of the loop.
     """
-    instance = None
+    instance, released = None, list[str]()
     try:
         instance = status.open_instance(home)
+        released = event_log.release_sensors_of_the_future(instance, time.time())
         findings = loop_checks.findings(instance, settings)
     except Exception as error:  # any failure to read the instance is itself the finding
         instance, findings = None, loop_checks.unreadable(error)
@@ -62,7 +66,7 @@ def watch_once(home: Path, settings: Settings) -> WatchReport:
     except (OutboxError, OSError) as error:
         message = f"the outbox cannot be used: {error}"
         problems = [message]
-    return WatchReport(tuple(findings), message, tuple(problems))
+    return WatchReport(tuple(findings), message, tuple(problems), tuple(released))
 
 
 def _reading(finding: Finding) -> Reading:

@@ -58,6 +58,9 @@ STORAGE_ERRORS = frozenset(
     f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 )
 """Marks in the message of an `OSError` of a disk or bucket that is full, read-only or broken."""
+FAILURES = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+OVER_TIME = "Exceeded maximum runtime"
+"""Dagster's message at the end of a run that lasted longer than `dagster.yaml` allows."""
 NETWORK_ERRORS = frozenset(
     {
         "ConnectionError",
@@ -246,10 +249,15 @@ def _why(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
 
 
 def _was_failed_from_outside(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """True if a step failed, and each that did by an error of storage or network."""
-    events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    failures = [event.dagster_event for event in events if event.dagster_event is not None]
-    return bool(failures) and all(
+    """True if each failed step failed by an error of storage or network, or if none did and Dagster
+    ended the run for its time, as it does when the clock goes ahead.
+    """
+    events = instance.all_logs(run.run_id, of_type=FAILURES)
+    ends = [event.dagster_event for event in events if event.dagster_event is not None]
+    failures = [end for end in ends if end.is_step_failure]
+    if not failures:
+        return any(OVER_TIME in (end.message or "") for end in ends)
+    return all(
         any(_is_of_outside(error) for error in _causes(failure.step_failure_data.error))
         for failure in failures
     )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import ANY
 
 import dagster as dg
 import pytest
@@ -18,6 +19,7 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 from dagster._core.storage.dagster_run import DagsterRun
+from dagster._daemon.sensor import get_elapsed
 from dagster_shared.error import DagsterError, SerializableErrorInfo
 
 from creditrisk_assets.defs import alerts, loop_checks
@@ -226,6 +228,30 @@ def test_who_looks_from_outside_sees_a_dead_daemon_and_tells(fresh: Loop, tmp_pa
             ("started", "outside"),
             ("resolved", "outside"),
         ]
+
+
+def test_after_a_clock_was_set_back_sensors_do_not_wait_for_the_time_that_was(fresh: Loop) -> None:
+    """Dagster counts a sensor's interval from its last tick, which was by the clock before."""
+    for sensor in SENSORS:
+        ticked(fresh, sensor)
+    state, *_ = fresh.instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    ahead = SensorInstigatorData(
+        last_tick_timestamp=time.time() + 3_600, min_interval=5, cursor="its own"
+    )
+    fresh.instance.update_instigator_state(state.with_data(ahead))
+
+    def now() -> InstigatorState:
+        found = fresh.instance.get_instigator_state(state.instigator_origin_id, state.selector_id)
+        assert found is not None
+        return found
+
+    assert (get_elapsed(now()) or 0) < -3_000
+    assert watch_once(fresh.home, fresh.settings).released == (state.name,)
+    assert (get_elapsed(now()) or 0) > 0
+    assert now().instigator_data == ahead._replace(
+        last_tick_timestamp=ANY, last_tick_start_timestamp=ANY
+    )
+    assert watch_once(fresh.home, fresh.settings).released == ()
 
 
 def test_an_alert_that_cannot_be_delivered_is_an_error_and_waits(fresh: Loop) -> None:

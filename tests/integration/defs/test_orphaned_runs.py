@@ -162,6 +162,24 @@ def test_a_run_that_a_full_disk_has_failed_is_asked_for_again_and_one_of_a_broke
         assert not loop.tick(lost_runs).run_requests
 
 
+def test_a_run_that_a_clock_gone_ahead_has_ended_is_asked_for_again(
+    fresh: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster ends a run that lasts longer than an hour, and compares clocks for it."""
+    monkeypatch.setattr(orphaned_runs, "WAIT_SECONDS", (0.0, 0.0))
+    started = {}
+    for day, message in (
+        ("2026-03-01", "Exceeded maximum runtime of 3600 seconds."),
+        ("2026-03-02", "This run has been marked as failed from outside the execution context."),
+    ):
+        started[day] = _started_run(fresh, "score_production", {PARTITION_TAG: day})
+        run = fresh.instance.get_run_by_id(started[day])
+        assert run is not None
+        fresh.instance.report_run_failed(run, message)
+    (request,) = fresh.tick(lost_runs).run_requests or []
+    assert request.tags[AGAIN_OF_TAG] == started["2026-03-01"]
+
+
 def test_a_failed_run_on_a_day_without_a_file_is_no_alarm_that_nothing_can_end(fresh: Loop) -> None:
     """A backfill over days that never landed left one for each."""
     run = fresh.instance.create_run_for_job(
