@@ -22,12 +22,7 @@ from creditrisk_assets.modelling.datasets import (
     recalibration_set,
     with_features,
 )
-from creditrisk_assets.modelling.decision_graph import (
-    INTERCEPT,
-    SLOPE,
-    calibration_of,
-    recalibrate_graph,
-)
+from creditrisk_assets.modelling.decision_graph import calibration_of, recalibrate_graph
 from creditrisk_assets.modelling.metrics import calibration_slope, ranking_and_calibration
 from creditrisk_assets.modelling.recalibration import (
     calibrated_log_odds,
@@ -39,6 +34,8 @@ from creditrisk_assets.modelling.selection import SCORECARD
 from creditrisk_assets.modelling.training import TrainingError, TrainingRows, cross_fit_candidates
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import (
+    INTERCEPT,
+    SLOPE,
     CLASSIFIER,
     DECIDING,
     GRAPH,

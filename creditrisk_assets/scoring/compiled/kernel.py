@@ -1,0 +1,198 @@
+"""Kernels: the graphs of a bundle as machine code, with the answers of `Bundle.score` and `decide`.
+
+`load_kernel` gives a kernel that has passed the proof. Slope, intercept and cut-off are arguments
+of the machine code and the reference profile is a part of it: a recalibrated bundle uses the code
+of its parent.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from creditrisk_assets.scoring.bundle import (
+    GRAPH,
+    REASONS_GRAPH,
+    Bundle,
+    DecisionRule,
+    Decisions,
+    Scores,
+    deciding_files,
+)
+from creditrisk_assets.scoring.compiled.emitter import COLUMN_TYPES, emit
+from creditrisk_assets.scoring.compiled.errors import KernelError
+from creditrisk_assets.scoring.compiled.graph_file import read_graph
+from creditrisk_assets.scoring.compiled.native import NativeCode, compile_text, compiler_version
+from creditrisk_assets.scoring.compiled.object_cache import cached
+from creditrisk_assets.scoring.compiled.program import TYPES, Program
+from creditrisk_assets.scoring.compiled.tracer import trace
+
+Rows = NDArray[np.float32] | Sequence[NDArray[Any]]
+"""Rows x fields, float32, in any layout; or a column for each field: one-dimensional, contiguous,
+int64, float64 or float32, of equal length. A column of Arrow without nulls is one as it is
+(`to_numpy(zero_copy_only=True)`).
+"""
+
+COLUMN_CODES = {TYPES[name].str: code for name, (code, _) in COLUMN_TYPES.items()}
+
+CALIBRATION_ARGUMENTS = 2
+
+
+@dataclass(frozen=True)
+class ExplainedDecisions(Decisions):
+    """Decisions with the contributions behind the reasons: n x reasons of the manifest, float64,
+    log-odds.
+    """
+
+    contributions: NDArray[np.float64]
+
+
+class CompiledGraph:
+    """Machine code of one graph. Calls do not disturb each other and run without Python's lock.
+
+    Args:
+        program: of the graph.
+        fields: number of fields.
+        calibration: slope and intercept.
+        cache: folder of object files, or None.
+    """
+
+    def __init__(
+        self, program: Program, fields: int, calibration: tuple[float, float], cache: Path | None
+    ) -> None:
+        text = emit(program, CALIBRATION_ARGUMENTS)
+        key = f"{compiler_version()}\n{text}".encode()
+        self._code = NativeCode(cached(cache, key, lambda: compile_text(text)))
+        self._fields = fields
+        self._calibration = tuple(map(ctypes.c_double, calibration))
+        self._outputs = [
+            (len(numbers), TYPES[program.type(numbers[0])]) for numbers in program.outputs.values()
+        ]
+        self._flat = [name in ("default_probability", "score") for name in program.outputs]
+        tail = [
+            ctypes.c_int64,
+            *[ctypes.c_double] * CALIBRATION_ARGUMENTS,
+            *[ctypes.c_void_p] * len(self._outputs),
+        ]
+        address, number = ctypes.c_void_p, ctypes.c_int64
+        self._from_matrix = ctypes.CFUNCTYPE(None, address, number, number, *tail)(
+            self._code.address("from_matrix")
+        )
+        self._from_columns = ctypes.CFUNCTYPE(None, address, address, *tail)(
+            self._code.address("from_columns")
+        )
+
+    def __call__(self, rows: Rows) -> list[NDArray[Any]]:
+        """Outputs of the graph for rows.
+
+        Raises:
+            ValueError: if the rows are none of `Rows`.
+        """
+        matrix = isinstance(rows, np.ndarray)
+        count = self._checked_matrix(rows) if matrix else self._checked_columns(rows)
+        outputs = [
+            np.empty(count if flat else (count, width), dtype=kind)
+            for flat, (width, kind) in zip(self._flat, self._outputs, strict=True)
+        ]
+        if count:
+            tail = (count, *self._calibration, *(output.ctypes.data for output in outputs))
+            if matrix:
+                self._from_matrix(rows.ctypes.data, *rows.strides, *tail)
+            else:
+                addresses = np.array([column.ctypes.data for column in rows], dtype=np.uintp)
+                kinds = np.array([COLUMN_CODES[column.dtype.str] for column in rows], np.int64)
+                self._from_columns(addresses.ctypes.data, kinds.ctypes.data, *tail)
+        return outputs
+
+    def _checked_matrix(self, rows: NDArray[np.float32]) -> int:
+        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self._fields:
+            raise ValueError(
+                f"rows are {rows.shape} of {rows.dtype}; valid: (n, {self._fields}) of float32"
+            )
+        return len(rows)
+
+    def _checked_columns(self, columns: Sequence[NDArray[Any]]) -> int:
+        if len(columns) != self._fields:
+            raise ValueError(f"rows have {len(columns)} columns; valid: {self._fields}")
+        count = len(columns[0])
+        for place, column in enumerate(columns):
+            if (
+                column.dtype.str not in COLUMN_CODES
+                or column.shape != (count,)
+                or not column.flags.c_contiguous
+            ):
+                raise ValueError(
+                    f"column {place} is {column.shape} of {column.dtype}; valid: ({count},) of "
+                    "int64, float64 or float32, contiguous"
+                )
+        return count
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Machine code of both graphs of a bundle, for one reference profile.
+
+    Attributes:
+        cut_off: the bundle's own.
+        reference: profile that the reasons refer to.
+        decision: PD and points.
+        reasons: PD, points, contributions and reasons.
+    """
+
+    cut_off: float
+    reference: tuple[float | None, ...]
+    decision: CompiledGraph
+    reasons: CompiledGraph
+
+    def score(self, rows: Rows, cut_off: float | None = None) -> Scores:
+        """Score rows as `Bundle.score`, in equal bits.
+
+        Raises:
+            ValueError: if the rows are none of `Rows`.
+        """
+        probability, score = self.decision(rows)
+        limit = self.cut_off if cut_off is None else cut_off
+        return Scores(probability, score, (probability >= limit).astype(np.int8))
+
+    def decide(self, rows: Rows, rule: DecisionRule) -> ExplainedDecisions:
+        """Decide on rows as `Bundle.decide`, in equal bits.
+
+        Raises:
+            KernelError: if the rule has another reference profile than the kernel.
+            ValueError: if the rows are none of `Rows`.
+        """
+        if tuple(rule.reference) != self.reference:
+            raise KernelError("the rule's reference is another than the kernel's; compile it anew")
+        probability, score, contributions, reasons = self.reasons(rows)
+        prediction = (probability >= rule.cut_off).astype(np.int8)
+        return ExplainedDecisions(probability, score, prediction, reasons, contributions)
+
+
+def compile_kernel(bundle: Bundle, rule: DecisionRule, cache: Path | None = None) -> Kernel:
+    """Compile both graphs of a bundle, or take them from the cache. The kernel is not proved.
+
+    Args:
+        bundle: a loaded bundle.
+        rule: its reference profile becomes part of the code.
+        cache: folder of object files, or None.
+
+    Raises:
+        KernelError: if llvmlite is not there, a graph cannot be compiled, or the cache is unsafe.
+        BundleError: if the bundle's files cannot be read any more.
+        OSError: if the cache cannot be read or written.
+    """
+    files = deciding_files(bundle.location, bundle.sha256)
+    fields = len(bundle.manifest.inputs)
+    decision, reasons = read_graph(files[GRAPH]), read_graph(files[REASONS_GRAPH])
+    return Kernel(
+        cut_off=bundle.manifest.cut_off,
+        reference=tuple(rule.reference),
+        decision=CompiledGraph(trace(decision, fields), fields, decision.calibration, cache),
+        reasons=CompiledGraph(
+            trace(reasons, fields, rule.reference), fields, reasons.calibration, cache
+        ),
+    )
