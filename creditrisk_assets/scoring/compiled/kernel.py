@@ -1,8 +1,8 @@
-"""Kernels: the graphs of a bundle as machine code, with the answers of `Bundle.score` and `decide`.
+"""Kernels: the graphs of a bundle as machine code, with the answers of the bundle itself.
 
-`proof.load_kernel` gives a kernel that has passed the proof. Slope, intercept and cut-off are arguments
-of the machine code and the reference profile is a part of it: a recalibrated bundle uses the code
-of its parent.
+`proof.load_kernel` gives a kernel that has passed the proof. Slope, intercept and cut-off are
+arguments of the machine code and the reference profile is a part of it: a recalibrated bundle uses
+the code of its parent.
 """
 
 import ctypes
@@ -23,9 +23,10 @@ from creditrisk_assets.scoring.bundle import (
     Scores,
     deciding_files,
 )
-from creditrisk_assets.scoring.compiled.emitter import COLUMN_TYPES, emit
+from creditrisk_assets.scoring.compiled.emitter import emit
 from creditrisk_assets.scoring.compiled.errors import KernelError
 from creditrisk_assets.scoring.compiled.graph_file import read_graph
+from creditrisk_assets.scoring.compiled.loading import COLUMN_TYPES
 from creditrisk_assets.scoring.compiled.native import NativeCode, compile_text, compiler_version
 from creditrisk_assets.scoring.compiled.object_cache import cached
 from creditrisk_assets.scoring.compiled.program import COMPARISONS, TYPES, Program
@@ -39,7 +40,8 @@ int64, float64 or float32, of equal length. A column of Arrow without nulls is o
 
 COLUMN_CODES = {TYPES[name].str: code for name, (code, _) in COLUMN_TYPES.items()}
 
-CALIBRATION_ARGUMENTS = 2
+ONE_VALUE = ("default_probability", "score")
+"""Outputs with one value a row; the others have a column for each reason."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,17 @@ class CompiledGraph:
     def __init__(
         self, program: Program, fields: int, calibration: tuple[float, float], cache: Path | None
     ) -> None:
-        text = emit(program, CALIBRATION_ARGUMENTS)
+        text = emit(program, len(calibration))
         key = f"{compiler_version()}\n{text}".encode()
         self._code = NativeCode(cached(cache, key, lambda: compile_text(text)))
         self._fields = fields
-        self._calibration = tuple(map(ctypes.c_double, calibration))
+        self._calibration = calibration
         self._outputs = [
-            (len(numbers), TYPES[program.type(numbers[0])]) for numbers in program.outputs.values()
-        ]
-        self._flat = [name in ("default_probability", "score") for name in program.outputs]
-        tail = [
-            ctypes.c_int64,
-            *[ctypes.c_double] * CALIBRATION_ARGUMENTS,
-            *[ctypes.c_void_p] * len(self._outputs),
+            (() if name in ONE_VALUE else (len(numbers),), TYPES[program.type(numbers[0])])
+            for name, numbers in program.outputs.items()
         ]
         address, number = ctypes.c_void_p, ctypes.c_int64
+        tail: tuple[Any, ...] = (number, *(ctypes.c_double for _ in calibration), *(address for _ in self._outputs))
         self._from_matrix = ctypes.CFUNCTYPE(None, address, number, number, *tail)(
             self._code.address("from_matrix")
         )
@@ -92,21 +90,31 @@ class CompiledGraph:
         Raises:
             ValueError: if the rows are none of `Rows`.
         """
-        matrix = isinstance(rows, np.ndarray)
-        count = self._checked_matrix(rows) if matrix else self._checked_columns(rows)
-        outputs = [
-            np.empty(count if flat else (count, width), dtype=kind)
-            for flat, (width, kind) in zip(self._flat, self._outputs, strict=True)
-        ]
+        if isinstance(rows, np.ndarray):
+            outputs = self._outputs_of(self._checked_matrix(rows))
+            if len(rows):
+                self._from_matrix(rows.ctypes.data, *rows.strides, len(rows), *self._tail(outputs))
+            return outputs
+        count = self._checked_columns(rows)
+        outputs = self._outputs_of(count)
         if count:
-            tail = (count, *self._calibration, *map(_address, outputs))
-            if matrix:
-                self._from_matrix(rows.ctypes.data, *rows.strides, *tail)
-            else:
-                addresses = np.array([column.ctypes.data for column in rows], dtype=np.uintp)
-                kinds = np.array([COLUMN_CODES[column.dtype.str] for column in rows], np.int64)
-                self._from_columns(addresses.ctypes.data, kinds.ctypes.data, *tail)
+            addresses = np.array([column.ctypes.data for column in rows], dtype=np.uintp)
+            kinds = np.array([COLUMN_CODES[column.dtype.str] for column in rows], dtype=np.int64)
+            self._from_columns(
+                addresses.ctypes.data, kinds.ctypes.data, count, *self._tail(outputs)
+            )
         return outputs
+
+    def _outputs_of(self, count: int) -> list[NDArray[Any]]:
+        """Arrays for the answers of some rows."""
+        return [np.empty((count, *columns), dtype=kind) for columns, kind in self._outputs]
+
+    def _tail(self, outputs: list[NDArray[Any]]) -> tuple[Any, ...]:
+        """Last parameters of a call: the calibration and the addresses of new arrays, found in a
+        fifth of the time of `output.ctypes.data`.
+        """
+        firsts = (ctypes.c_char.from_buffer(output) for output in outputs)  # type: ignore[arg-type]  # numpy's types know no buffers before Python 3.12
+        return (*self._calibration, *map(ctypes.byref, firsts))
 
     def _checked_matrix(self, rows: NDArray[np.float32]) -> int:
         if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self._fields:
@@ -130,11 +138,6 @@ class CompiledGraph:
                     "int64, float64 or float32, contiguous"
                 )
         return count
-
-
-def _address(output: NDArray[Any]) -> Any:
-    """Address of a new array: a third of the time of `output.ctypes.data`."""
-    return ctypes.byref(ctypes.c_char.from_buffer(output))
 
 
 @dataclass(frozen=True)
@@ -214,5 +217,5 @@ def _thresholds(program: Program, fields: int) -> tuple[tuple[float, ...], ...]:
             pair = [(program.operations[one], program.value(one)) for one in operation.operands]
             for (side, _), (_, value) in (pair, reversed(pair)):
                 if side.name == "input" and value is not None:
-                    found[int(side.value)].add(float(value))
+                    found[side.place].add(float(value))
     return tuple(tuple(sorted(values)) for values in found)

@@ -3,7 +3,7 @@
 The only module that imports llvmlite, and only when it is used.
 """
 
-from types import ModuleType
+from typing import Any
 
 from creditrisk_assets.scoring.compiled.errors import MissingCompilerError
 
@@ -51,9 +51,7 @@ class NativeCode:
 
     def __init__(self, content: bytes) -> None:
         binding = _binding()
-        self._engine = binding.create_mcjit_compiler(
-            binding.parse_assembly(""), _machine(binding)
-        )
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(binding))
         self._engine.add_object_file(binding.ObjectFileRef.from_data(content))
         self._engine.finalize_object()
 
@@ -62,7 +60,7 @@ class NativeCode:
         return int(self._engine.get_function_address(name))
 
 
-def _binding() -> ModuleType:
+def _binding() -> Any:
     try:
         from llvmlite import binding
     except (ImportError, OSError) as error:
@@ -77,12 +75,12 @@ def _binding() -> ModuleType:
     return binding
 
 
-def _machine(binding: ModuleType) -> object:
+def _machine(binding: Any) -> Any:
     target = binding.Target.from_default_triple()
     return target.create_target_machine(
         cpu=binding.get_host_cpu_name(), features=_features(binding), opt=2, jit=True
     )
 
 
-def _features(binding: ModuleType) -> str:
+def _features(binding: Any) -> str:
     return str(binding.get_host_cpu_features().flatten())

@@ -53,13 +53,15 @@ class Operation(NamedTuple):
         name: `input` (a field of the row), `argument` (of the call), `constant`, or what it does.
         type: of its result, a key of `TYPES`.
         operands: numbers of the operations with its operands.
-        value: place of an input or argument; bytes of a constant, or of the table of a `Lookup`.
+        place: of an input or argument.
+        content: bytes of a constant, or of the table of a `Lookup`.
     """
 
     name: str
     type: str
     operands: tuple[int, ...] = ()
-    value: int | bytes = 0
+    place: int = 0
+    content: bytes = b""
 
 
 _FOLD: Mapping[str, Callable[..., Any]] = {
@@ -95,11 +97,11 @@ class Program:
 
     def input(self, field: int) -> int:
         """Field of the row, float32."""
-        return self._add(Operation("input", "float", (), field))
+        return self._add(Operation("input", "float", place=field))
 
     def argument(self, place: int) -> int:
         """Argument of the call, float64."""
-        return self._add(Operation("argument", "double", (), place))
+        return self._add(Operation("argument", "double", place=place))
 
     def constant(self, value: np.generic) -> int:
         """Constant of a numpy type.
@@ -112,7 +114,7 @@ class Program:
             raise UnknownOperationError(
                 f"a constant has type {value.dtype}; valid: {', '.join(map(str, TYPE_NAMES))}"
             )
-        number = self._add(Operation("constant", name, (), value.tobytes()))
+        number = self._add(Operation("constant", name, content=value.tobytes()))
         self._constants[number] = value
         return number
 
@@ -184,7 +186,7 @@ class Program:
             raise UnknownOperationError(
                 f"a look-up in a {table.ndim}-dimensional table of {table.dtype} is unknown"
             )
-        return self._add(Operation("Lookup", "double", (index,), table.tobytes()))
+        return self._add(Operation("Lookup", "double", (index,), content=table.tobytes()))
 
     def reachable(self) -> list[int]:
         """Operations that the outputs need, in order."""

@@ -5,7 +5,7 @@ bounded length, where few values cross the cut. Values of a block of rows that c
 place in a buffer. Truth values never do: each step compares again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -71,7 +71,7 @@ def schedule(program: Program) -> Schedule:
     return Schedule(inputs, steps, places, size)
 
 
-def _reads(program: Program):
+def _reads(program: Program) -> Callable[[int], frozenset[int]]:
     """Function from an operation to the inputs and computed values that it reads, also through
     truth values.
     """

@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from creditrisk_assets.scoring.bundle import INTERCEPT, SLOPE
 from creditrisk_assets.scoring.compiled.errors import UnknownOperationError
 from creditrisk_assets.scoring.compiled.graph_file import TENSOR_TYPES, Graph, Node
-from creditrisk_assets.scoring.compiled.program import TYPE_NAMES, Program
-from creditrisk_assets.scoring.bundle import INTERCEPT, SLOPE
+from creditrisk_assets.scoring.compiled.program import TYPE_NAMES, TYPES, Program
 from creditrisk_assets.scoring.compiled.trees import sums_of_trees
 
 Symbols = NDArray[np.int64]
 """Array of numbers of operations, in the shape that the values have for one row."""
 
 RAW, REFERENCE = "raw", "reference"
+
+VECTOR_BYTES = 16
+"""Bytes of the vectors in which onnxruntime adds."""
 
 
 def trace(graph: Graph, fields: int, reference: Sequence[float | None] | None = None) -> Program:
@@ -132,15 +135,11 @@ def _where(program: Program, _: Node, operands: list[Symbols]) -> list[Symbols]:
 
     def choose(condition: int, then: int, other: int) -> int:
         if program.type(then) in ("float", "double") and program.value(condition) is not False:
-            zero = program.constant(np.array(0.0, dtype=_numpy_type(program, then))[()])
+            zero = program.constant(TYPES[program.type(then)].type(0.0))
             then = program.apply("Add", then, zero)
         return program.select(condition, then, other)
 
     return [_each(choose, *operands)]
-
-
-def _numpy_type(program: Program, number: int) -> np.dtype[Any]:
-    return next(kind for kind, name in TYPE_NAMES.items() if name == program.type(number))
 
 
 def _cast(program: Program, node: Node, operands: list[Symbols]) -> list[Symbols]:
@@ -208,19 +207,52 @@ def _gather(program: Program, node: Node, operands: list[Symbols]) -> list[Symbo
 
 
 def _reduce_sum(program: Program, node: Node, operands: list[Symbols]) -> list[Symbols]:
-    """Sum in order. Along the last axis onnxruntime adds four or more numbers in another order, so
-    a graph with such a sum of fractions does not pass the proof.
-    """
+    """Sum over axes. Along the last one onnxruntime adds in the order of its vectors."""
     keep = bool(node.attributes.get("keepdims", 1))
     values = operands[0]
     if len(operands) < 2:
         raise UnknownOperationError("a sum over all axes would be one over all rows")
-    for axis in _whole_numbers(program, operands[1]):
-        terms = np.moveaxis(values, axis, 0)
-        total = reduce(lambda a, b: _each(lambda c, d: program.apply("Add", c, d), a, b), terms)
-        values = np.expand_dims(total, axis)
+
+    def add(left: Symbols, right: Symbols) -> Symbols:
+        return _each(lambda a, b: program.apply("Add", a, b), left, right)
+
     axes = tuple(_whole_numbers(program, operands[1]))
+    for axis in axes:
+        terms = list(np.moveaxis(values, axis, 0))
+        if axis in (-1, values.ndim - 1):
+            lanes = VECTOR_BYTES // TYPES[program.type(int(values.flat[0]))].itemsize
+            total = _sum_by_lanes(terms, lanes, add)
+        else:
+            total = reduce(add, terms)
+        values = np.expand_dims(total, axis)
     return [values if keep else np.squeeze(values, axes)]
+
+
+def _sum_by_lanes(
+    terms: list[Symbols], lanes: int, add: Callable[[Symbols, Symbols], Symbols]
+) -> Symbols:
+    """Sum as onnxruntime's library Eigen adds numbers that start at an aligned address: pairs of
+    vectors, the vectors to one, its halves, then the rest in order.
+
+    At another address it starts with another number: the order matters to fractions, and makes them
+    unfit for such sums (decision 0001).
+    """
+    vectors = [terms[start : start + lanes] for start in range(0, len(terms) - lanes + 1, lanes)]
+    if not vectors:
+        return reduce(add, terms)
+
+    def add_vectors(left: list[Symbols], right: list[Symbols]) -> list[Symbols]:
+        return [add(*pair) for pair in zip(left, right, strict=True)]
+
+    pairs = 2 * (len(vectors) // 2)
+    total = reduce(add_vectors, vectors[0:pairs:2] or vectors)
+    if pairs:
+        total = add_vectors(total, reduce(add_vectors, vectors[1:pairs:2]))
+        total = reduce(add_vectors, vectors[pairs:], total)
+    while len(total) > 1:
+        half = len(total) // 2
+        total = add_vectors(total[:half], total[half:])
+    return reduce(add, terms[lanes * len(vectors) :], total[0])
 
 
 def _power(program: Program, _: Node, operands: list[Symbols]) -> list[Symbols]:

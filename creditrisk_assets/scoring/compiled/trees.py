@@ -64,9 +64,7 @@ def _value(program: Program, node: Split | Leaf, row: list[int]) -> int:
     decided = program.value(test)
     if decided is not None:
         return _value(program, node.left if decided else node.right, row)
-    return program.select(
-        test, _value(program, node.left, row), _value(program, node.right, row)
-    )
+    return program.select(test, _value(program, node.left, row), _value(program, node.right, row))
 
 
 def _roots(program: Program, node: Node) -> list[Split | Leaf]:
@@ -120,7 +118,9 @@ def _require(values: dict[str, Any], operation: str) -> None:
     }
     for name, valid in allowed.items():
         if values.get(name, valid[0]) not in valid:
-            raise UnknownOperationError(f"{operation}: {name} is {values[name]!r}; valid: {valid[0]!r}")
+            raise UnknownOperationError(
+                f"{operation}: {name} is {values[name]!r}; valid: {valid[0]!r}"
+            )
     others = set(values["nodes_modes"]) - {b"LEAF", b"BRANCH_LEQ"}
     if others:
         raise UnknownOperationError(

@@ -24,12 +24,12 @@ from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plot
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import (
-    INTERCEPT,
-    SLOPE,
     GRAPH,
     HELD_OUT,
+    INTERCEPT,
     MANIFEST,
     RECALIBRATION,
+    SLOPE,
     Bundle,
     InputField,
     load_bundle,

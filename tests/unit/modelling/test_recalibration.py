@@ -34,16 +34,16 @@ from creditrisk_assets.modelling.selection import SCORECARD
 from creditrisk_assets.modelling.training import TrainingError, TrainingRows, cross_fit_candidates
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import (
-    INTERCEPT,
-    SLOPE,
     CLASSIFIER,
     DECIDING,
     GRAPH,
     HELD_OUT,
     INSPECTION,
+    INTERCEPT,
     REASONS_GRAPH,
     RECALIBRATION,
     REFERENCE,
+    SLOPE,
     Bundle,
     Calibration,
     Manifest,
