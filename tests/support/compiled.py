@@ -1,6 +1,7 @@
 """Bundles of any model, and graphs of single operations, to compile."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from creditrisk_assets.modelling.boosting import PARAMETERS, BoostedTrees
 from creditrisk_assets.modelling.bundling import input_fields, write_bundle
 from creditrisk_assets.modelling.decision_graph import Model, build_graphs
-from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.modelling.scorecard import Scorecard
+from creditrisk_assets.portfolio.contract import Portfolio, Reason
 from creditrisk_assets.scoring.bundle import (
     INTERCEPT,
     SLOPE,
@@ -25,8 +28,10 @@ from creditrisk_assets.scoring.bundle import (
     open_session,
 )
 from creditrisk_assets.scoring.compiled.graph_file import Graph, read_graph
-from tests.support.examples import FloatMatrix
+from creditrisk_assets.scoring.compiled.kernel import Kernel
+from tests.support.examples import FloatMatrix, plain_portfolio
 
+GROUPS = 5
 CALIBRATION = Calibration(slope=0.9, intercept=0.1)
 
 
@@ -79,7 +84,7 @@ def graph_bytes(nodes: Sequence[onnx.NodeProto], output: str, **constants: NDArr
                 nodes,
                 "graph",
                 [helper.make_tensor_value_info("raw", TensorProto.FLOAT, ["N", None])],
-                [helper.make_value_info(output, None)],
+                [onnx.ValueInfoProto(name=output)],
                 [numpy_helper.from_array(value, name) for name, value in constants.items()],
             ),
             opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3)],
@@ -88,9 +93,7 @@ def graph_bytes(nodes: Sequence[onnx.NodeProto], output: str, **constants: NDArr
     )
 
 
-def traced_graph(
-    nodes: Sequence[onnx.NodeProto], output: str, **constants: NDArray[Any]
-) -> Graph:
+def traced_graph(nodes: Sequence[onnx.NodeProto], output: str, **constants: NDArray[Any]) -> Graph:
     """Such a graph as the tracer takes it, with a calibration."""
     calibration = {SLOPE: np.array(1.0), INTERCEPT: np.array(0.0)}
     return read_graph(graph_bytes(nodes, output, **constants, **calibration))
@@ -103,3 +106,43 @@ def assert_equal_bits(answer: NDArray[Any], expected: NDArray[Any]) -> None:
     if answer.dtype.kind == "f":
         number = ~np.isnan(expected)
         np.testing.assert_array_equal(np.signbit(answer)[number], np.signbit(expected)[number])
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A bundle, its kernel, and rows that it has not been fitted on."""
+
+    bundle: Bundle
+    kernel: Kernel
+    rows: FloatMatrix
+
+
+def five_groups() -> Portfolio:
+    """Nine fields that are their own features: two protected ones, the others in five groups."""
+    plain = plain_portfolio(9)
+    reasons = tuple(
+        Reason(f"R{group}", f"group {group}", tuple(plain.field_names[2 + group :: GROUPS]))
+        for group in range(GROUPS)
+    )
+    return replace(plain, protected=("field_0", "field_1"), reasons=reasons)
+
+
+def plain_rows(count: int, seed: int) -> FloatMatrix:
+    """Rows of the plain portfolio: whole numbers, some of them missing."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 1_001, size=(count, 9)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.05] = np.nan
+    return rows
+
+
+def fitted(model: type[BoostedTrees] | type[Scorecard], portfolio: Portfolio) -> Model:
+    """A model of plain rows whose risk grows with the fields and with a product of two."""
+    rows = plain_rows(3_000, 1)
+    known = np.nan_to_num(rows, nan=300.0) / 1_000
+    chance = 0.6 * known.mean(axis=1) + 0.4 * known[:, 2] * known[:, 3]
+    target = (np.random.default_rng(2).random(len(rows)) < chance).astype(np.int64)
+    weight = np.ones(len(rows), dtype=np.int64)
+    if model is Scorecard:
+        return Scorecard.fit(portfolio, rows, target, weight, 1)
+    parameters = PARAMETERS | {"max_iter": 30, "min_samples_leaf": 20}
+    return BoostedTrees.fit(portfolio, rows, target, weight, 1, parameters)

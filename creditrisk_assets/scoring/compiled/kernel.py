@@ -76,7 +76,11 @@ class CompiledGraph:
             for name, numbers in program.outputs.items()
         ]
         address, number = ctypes.c_void_p, ctypes.c_int64
-        tail: tuple[Any, ...] = (number, *(ctypes.c_double for _ in calibration), *(address for _ in self._outputs))
+        tail: tuple[Any, ...] = (
+            number,
+            *(ctypes.c_double for _ in calibration),
+            *(address for _ in self._outputs),
+        )
         self._from_matrix = ctypes.CFUNCTYPE(None, address, number, number, *tail)(
             self._code.address("from_matrix")
         )

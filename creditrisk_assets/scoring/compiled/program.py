@@ -141,21 +141,26 @@ class Program:
             raise UnknownOperationError(f"{name} of whole numbers is unknown")
         result = "i1" if name in COMPARISONS else kind
         if all(operand in known for operand in operands):
-            value = _FOLD[name](*(known[operand] for operand in operands))
+            with np.errstate(all="ignore"):
+                value = _FOLD[name](*(known[operand] for operand in operands))
             return self.constant(TYPES[result].type(value))
         return self._add(Operation(name, result, operands))
 
     def select(self, condition: int, then: int, other: int) -> int:
-        """One of two values of a type."""
+        """One of two values of a type.
+
+        Raises:
+            UnknownOperationError: if their types differ.
+        """
+        if self.type(then) != self.type(other):
+            raise UnknownOperationError(
+                f"a choice between {self.type(then)} and {self.type(other)} is unknown"
+            )
         decided = self.value(condition)
         if decided is not None:
             return then if decided else other
         if then == other:
             return then
-        if self.type(then) != self.type(other):
-            raise UnknownOperationError(
-                f"a choice between {self.type(then)} and {self.type(other)} is unknown"
-            )
         return self._add(Operation("Select", self.type(then), (condition, then, other)))
 
     def cast(self, operand: int, kind: str) -> int:
@@ -171,7 +176,8 @@ class Program:
             raise UnknownOperationError(f"a cast from {current} to {kind} is unknown")
         value = self.value(operand)
         if value is not None:
-            return self.constant(value.astype(TYPES[kind]))
+            with np.errstate(all="ignore"):
+                return self.constant(value.astype(TYPES[kind]))
         return self._add(Operation("Cast", kind, (operand,)))
 
     def power(self, base: int, exponent: int) -> int:

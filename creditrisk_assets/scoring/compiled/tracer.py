@@ -51,11 +51,10 @@ def trace(graph: Graph, fields: int, reference: Sequence[float | None] | None = 
     }
     if reference is not None:
         symbols[REFERENCE] = _constants(program, np.array([reference], dtype=np.float32))
-    with np.errstate(all="ignore"):
-        for node in graph.nodes:
-            operands = [symbols[name] for name in node.inputs if name]
-            results = _evaluate(program, node, operands)
-            symbols.update(zip(node.outputs, results, strict=True))
+    for node in graph.nodes:
+        operands = [symbols[name] for name in node.inputs if name]
+        results = _evaluate(program, node, operands)
+        symbols.update(zip(node.outputs, results, strict=True))
     for name in graph.outputs:
         numbers = symbols[name].reshape(-1).tolist()
         whole = program.type(numbers[0]) == "i64"

@@ -26,9 +26,8 @@ from creditrisk_assets.scoring.compiled.errors import KernelError
 from creditrisk_assets.scoring.compiled.kernel import Kernel, compile_kernel
 from creditrisk_assets.scoring.compiled.proof import ODD_VALUES, edges, load_kernel
 from creditrisk_assets.simulation.card_customers import simulate
-from tests.support.compiled import assert_equal_bits
+from tests.support.compiled import Compiled, assert_equal_bits
 from tests.support.examples import FloatMatrix, raw_matrix, written_bundle
-from tests.unit.scoring.compiled.conftest import Compiled
 
 
 def assert_equal_answers(kernel: Kernel, bundle: Bundle, rows: FloatMatrix) -> None:

@@ -18,7 +18,7 @@ from creditrisk_assets.scoring.compiled.proof import (
     load_kernel,
     prove,
 )
-from tests.unit.scoring.compiled.conftest import Compiled
+from tests.support.compiled import Compiled
 
 
 @dataclass(frozen=True)
