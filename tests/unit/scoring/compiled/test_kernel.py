@@ -194,7 +194,7 @@ def test_another_matrix_is_refused(champion: Compiled) -> None:
     with pytest.raises(ValueError, match=r"rows are \(3, 22\) of float32; valid: \(n, 23\)"):
         champion.kernel.score(champion.rows[:3, :-1])
     with pytest.raises(ValueError, match="float64"):
-        champion.kernel.score(champion.rows.astype(np.float64))  # type: ignore[arg-type]
+        champion.kernel.score(champion.rows.astype(np.float64))
 
 
 def test_the_cut_off_is_an_argument(champion: Compiled) -> None:

@@ -59,7 +59,7 @@ def test_one_bit_of_few_rows_is_found(
     champion: Compiled, part: str, output: int, name: str
 ) -> None:
     """The limit of these rows is at the end of its range."""
-    wrong = OneBitOff(getattr(champion.kernel, part), output, 16_777_215)
+    wrong: Any = OneBitOff(getattr(champion.kernel, part), output, 16_777_215)
     with pytest.raises(ProofError, match=f"{name} is .* for .*; valid: exactly"):
         prove(replace(champion.kernel, **{part: wrong}), champion.bundle)
 
@@ -83,7 +83,7 @@ def test_a_kernel_that_compares_otherwise_is_refused(
 ) -> None:
     """Only a value exactly on a threshold, or a missing one, shows the difference."""
     side = scorecard if operation in ("Less", "Missing") else trees
-    monkeypatch.setitem(INSTRUCTIONS, operation, instruction)  # type: ignore[arg-type]
+    monkeypatch.setitem(INSTRUCTIONS, operation, instruction)
     with pytest.raises(ProofError):
         load_kernel(side.bundle)
 
@@ -102,7 +102,8 @@ def test_generated_rows_have_thresholds_neighbours_ends_odd_and_missing_values(
     golden = np.array([request.raw for request in trees.bundle.golden], dtype=np.float32)
     inputs, thresholds = trees.bundle.manifest.inputs, trees.kernel.thresholds
     rows = generated_rows(inputs, thresholds, golden, 4_096, np.random.default_rng(1))
-    assert (rows.shape, rows.dtype) == ((4_096, len(inputs)), np.float32)
+    assert rows.shape == (4_096, len(inputs))
+    assert rows.dtype == np.float32
     for column, field, known in zip(rows.T, inputs, thresholds, strict=True):
         near = edges(field, known)
         assert {0.0, 1_000.0, *known} <= set(near.tolist())

@@ -55,7 +55,8 @@ def assert_valid(program: Program, plan: Schedule) -> None:
         write(program, plan, number, held)
     computed = []
     for step in plan.steps:
-        before, inside = dict(held), set()
+        before = dict(held)
+        inside: set[int] = set()
         for number in step:
             for value in values_read(program, number) - inside:
                 assert before[plan.places[value]] == value

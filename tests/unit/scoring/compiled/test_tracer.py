@@ -148,7 +148,7 @@ def test_a_sum_over_fields_has_the_bits_of_onnxruntime(width: int, exact: bool) 
     rows = odd_rows(200, width, seed=width)
     rows = np.where(np.isfinite(rows), rows, np.float32(1))
     if exact:
-        rows = np.round(np.clip(rows, -1_000, 1_000))
+        rows = np.round(np.clip(rows, -1_000, 1_000)).astype(np.float32)
     kind = TensorProto.FLOAT if exact else TensorProto.DOUBLE
     nodes = [
         make_node("Cast", ["raw"], ["c"], to=kind),
@@ -232,7 +232,7 @@ def test_a_place_outside_of_a_table_reads_no_memory_outside_of_it() -> None:
         assert answers.tolist() == [[1.0, 3.0, 1.0, 3.0]]
 
 
-TREE = {
+TREE: dict[str, Any] = {
     "nodes_treeids": [0, 0, 0],
     "nodes_nodeids": [0, 1, 2],
     "nodes_featureids": [0, 0, 0],
