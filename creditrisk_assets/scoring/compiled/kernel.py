@@ -40,8 +40,11 @@ int64, float64 or float32, of equal length. A column of Arrow without nulls is o
 
 COLUMN_CODES = {TYPES[name].str: code for name, (code, _) in COLUMN_TYPES.items()}
 
-ONE_VALUE = ("default_probability", "score")
-"""Outputs with one value a row; the others have a column for each reason."""
+SCORE_OUTPUTS = ("default_probability", "score")
+"""Outputs of the graph of the decision, with one value a row."""
+
+REASONS_OUTPUTS = (*SCORE_OUTPUTS, "contributions", "reasons")
+"""Outputs of the graph with reasons; the last two have several columns."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class CompiledGraph:
         self._fields = fields
         self._calibration = calibration
         self._outputs = [
-            (() if name in ONE_VALUE else (len(numbers),), TYPES[program.type(numbers[0])])
+            (() if name in SCORE_OUTPUTS else (len(numbers),), TYPES[program.type(numbers[0])])
             for name, numbers in program.outputs.items()
         ]
         address, number = ctypes.c_void_p, ctypes.c_int64
@@ -135,7 +138,7 @@ class CompiledGraph:
             if (
                 column.dtype.str not in COLUMN_CODES
                 or column.shape != (count,)
-                or not column.flags.c_contiguous
+                or not (column.flags.c_contiguous and column.flags.aligned)
             ):
                 raise ValueError(
                     f"column {place} is {column.shape} of {column.dtype}; valid: ({count},) of "
@@ -202,6 +205,9 @@ def compile_kernel(bundle: Bundle, rule: DecisionRule, cache: Path | None = None
     files = deciding_files(bundle.location, bundle.sha256)
     fields = len(bundle.manifest.inputs)
     decision, reasons = read_graph(files[GRAPH]), read_graph(files[REASONS_GRAPH])
+    for graph, valid in ((decision, SCORE_OUTPUTS), (reasons, REASONS_OUTPUTS)):
+        if graph.outputs != valid:
+            raise KernelError(f"a graph's outputs are {graph.outputs}; valid: {valid}")
     scoring = trace(decision, fields)
     explaining = trace(reasons, fields, rule.reference)
     return Kernel(

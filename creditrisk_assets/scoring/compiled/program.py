@@ -40,8 +40,8 @@ CASTS = frozenset(
 """Conversions with one meaning on all processors."""
 
 MOST_OPERATIONS = 120_000
-"""Limit of a program, reached after 15 s of compilation: 180 trees of 12 leaves with reasons of four
-groups have 16,000, of six groups 109,000.
+"""Limit of a program, some 15 s of compilation: 180 trees of 12 leaves have 16,000 with the reasons
+of four groups, 109,000 with those of six.
 """
 
 VALUE_FREE = ("input", "argument", "constant")

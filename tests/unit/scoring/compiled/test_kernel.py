@@ -1,6 +1,7 @@
 """The kernel: the answers of the bundle in all bits, however the rows come."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def test_no_bit_depends_on_the_number_of_rows_or_on_their_place(compiled: Compil
         assert_equal_bits(answer.default_probability, whole.default_probability[part])
         assert_equal_bits(answer.contributions, whole.contributions[part])
         assert_equal_bits(answer.reasons, whole.reasons[part])
+
+
+def test_calls_of_several_threads_do_not_disturb_each_other(compiled: Compiled) -> None:
+    rule = compiled.bundle.manifest.rule
+    whole = compiled.kernel.decide(compiled.rows, rule)
+    parts = [slice(start, start + 333) for start in range(0, len(compiled.rows), 37)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda part: compiled.kernel.decide(compiled.rows[part], rule), parts)
+    for part, answer in zip(parts, answers, strict=True):
+        assert_equal_bits(answer.score, whole.score[part])
+        assert_equal_bits(answer.contributions, whole.contributions[part])
 
 
 def test_no_rows_give_no_answers(compiled: Compiled) -> None:
@@ -243,6 +255,16 @@ def test_a_recalibrated_bundle_compiles_nothing(
     assert sorted(cache.iterdir()) == objects
     assert_equal_answers(kernel, recalibrated, champion.rows)
     assert (kernel.score(champion.rows).score != champion.kernel.score(champion.rows).score).all()
+
+
+def test_a_graph_with_other_outputs_is_refused(
+    champion: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = deciding_files(champion.bundle.location)
+    exchanged = files | {REASONS_GRAPH: files[GRAPH]}
+    monkeypatch.setattr(kernel_module, "deciding_files", lambda *_: exchanged)
+    with pytest.raises(KernelError, match=r"outputs are .* valid: .*'contributions', 'reasons'"):
+        compile_kernel(champion.bundle, champion.bundle.manifest.rule)
 
 
 def test_a_bundle_whose_files_have_changed_is_refused(champion: Compiled, tmp_path: Path) -> None:

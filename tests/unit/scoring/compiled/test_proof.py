@@ -11,6 +11,7 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.compiled.errors import ProofError
 from creditrisk_assets.scoring.compiled.instructions import INSTRUCTIONS
 from creditrisk_assets.scoring.compiled.kernel import CompiledGraph, compile_kernel
+from creditrisk_assets.scoring.compiled.loading import COLUMN_TYPES
 from creditrisk_assets.scoring.compiled.proof import (
     different_bits,
     edges,
@@ -86,6 +87,15 @@ def test_a_kernel_that_compares_otherwise_is_refused(
     monkeypatch.setitem(INSTRUCTIONS, operation, instruction)
     with pytest.raises(ProofError):
         load_kernel(side.bundle)
+
+
+def test_a_kernel_that_reads_columns_otherwise_is_refused(
+    scorecard: Compiled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, _ = COLUMN_TYPES["i64"]
+    monkeypatch.setitem(COLUMN_TYPES, "i64", (number, "uitofp {0} {1} to {2}"))
+    with pytest.raises(ProofError, match="columns of int64 give other answers"):
+        load_kernel(scorecard.bundle)
 
 
 def test_a_slope_with_another_last_bit_is_refused(scorecard: Compiled) -> None:
