@@ -1,7 +1,7 @@
 """Reads ONNX files, as far as the tracer needs them.
 
 The API does without the package `onnx`, so this module describes the messages of the format to
-protobuf by itself. Field numbers are those of `onnx.proto`, version 1.0 of which fixed them.
+protobuf by itself. Field numbers are those of `onnx.proto`, which never change.
 """
 
 from collections.abc import Mapping

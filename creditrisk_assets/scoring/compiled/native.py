@@ -5,7 +5,7 @@ The only module that imports llvmlite, and only when it is used.
 
 from typing import Any
 
-from creditrisk_assets.scoring.compiled.errors import MissingCompilerError
+from creditrisk_assets.scoring.compiled.errors import KernelError, MissingCompilerError
 
 
 def compiler_version() -> str:
@@ -32,10 +32,14 @@ def compile_text(text: str) -> bytes:
 
     Raises:
         MissingCompilerError: if there is no llvmlite for this processor.
+        KernelError: if LLVM does not accept the text.
     """
     binding = _binding()
-    module = binding.parse_assembly(text)
-    module.verify()
+    try:
+        module = binding.parse_assembly(text)
+        module.verify()
+    except RuntimeError as error:
+        raise KernelError(f"LLVM {binding.llvm_version_info} refuses the text: {error}") from error
     return bytes(_machine(binding).emit_object(module))
 
 

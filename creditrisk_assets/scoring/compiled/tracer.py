@@ -72,7 +72,7 @@ def _evaluate(program: Program, node: Node, operands: list[Symbols]) -> list[Sym
         )
     try:
         return operation(program, node, operands)
-    except UnknownOperationError as error:
+    except (UnknownOperationError, KeyError, IndexError, ValueError) as error:
         raise UnknownOperationError(f"operation {node.operation}: {error}") from error
 
 

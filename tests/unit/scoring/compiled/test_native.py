@@ -21,6 +21,11 @@ def test_text_becomes_a_function() -> None:
     assert twice(1.25) == 2.5
 
 
+def test_text_that_llvm_does_not_know_is_refused_by_name() -> None:
+    with pytest.raises(KernelError, match="refuses the text"):
+        compile_text(TEXT.replace("fadd", "fold"))
+
+
 def test_the_same_text_gives_the_same_object_file() -> None:
     assert compile_text(TEXT) == compile_text(TEXT)
 

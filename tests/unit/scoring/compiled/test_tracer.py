@@ -281,6 +281,7 @@ def test_a_tree_has_the_bits_of_onnxruntime(changes: dict[str, Any]) -> None:
             "Where: a choice between float and i64",
         ),
         ([make_node("ReduceSum", ["raw"], ["y"])], "ReduceSum: a sum over all axes"),
+        ([make_node("Reshape", ["raw", "wholes"], ["y"])], "Reshape: cannot reshape"),
         ([make_node("TopK", ["raw", "wholes"], ["y", "p"], largest=0)], "only the largest values"),
         ([make_node("Constant", [], ["y"], value_float=1.0)], "Constant: attributes are"),
         ([tree(nodes_modes=["BRANCH_LT", "LEAF", "LEAF"])], "nodes_modes has .*BRANCH_LT"),
