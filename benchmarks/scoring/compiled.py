@@ -106,8 +106,9 @@ def report_proof(bundle: Bundle, kernel: Kernel, rows: int) -> None:
     """Print the result of a proof such as is made with a bundle."""
     left_out, seconds = timed(lambda: prove(kernel, bundle, rows, seed=1))
     print(
-        f"\nproof of {rows:,} generated rows: no bit differs; {left_out} rows left out, to which "
-        f"the graph itself gives other bits at another place of a batch; {seconds:.0f} s"
+        f"\nproof of {rows:,} generated rows: no bit differs; {left_out} rows left out, "
+        "outside of the contract, to which the graph itself gives other bits at another place of "
+        f"a batch; {seconds:.0f} s"
     )
 
 

@@ -131,7 +131,8 @@ def test_generated_rows_have_thresholds_neighbours_ends_odd_and_missing_values(
 
 def test_fractions_added_by_the_graph_in_any_order_are_refused(tmp_path: Path) -> None:
     """The sum of five float32 depends on the address of the first: within the contract no row is left out for that. The golden requests
-    of this bundle are whole numbers and show nothing."""
+    of this bundle are whole numbers and show nothing.
+    """
     plain = plain_portfolio(5)
     portfolio = replace(
         plain,
