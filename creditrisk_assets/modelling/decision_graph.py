@@ -21,10 +21,13 @@ from spox._future import ValuePropBackend, value_prop_backend
 
 from creditrisk_assets.modelling.reasons import explain
 from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.scoring.bundle import Calibration, Scaling, open_session
-
-SLOPE, INTERCEPT = "calibration_slope", "calibration_intercept"
-"""Initializers of both graphs: the calibration, which can be replaced on its own."""
+from creditrisk_assets.scoring.bundle import (
+    INTERCEPT,
+    SLOPE,
+    Calibration,
+    Scaling,
+    open_session,
+)
 
 
 class Model(Protocol):

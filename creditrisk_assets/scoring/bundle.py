@@ -35,6 +35,9 @@ INSPECTION = "extra_files/inspection.json"
 DECIDING = (GRAPH, REASONS_GRAPH, MANIFEST, GOLDEN)
 """Files covered by `bundle_sha256`: those that decide, not those that document."""
 
+SLOPE, INTERCEPT = "calibration_slope", "calibration_intercept"
+"""Initializers of both graphs: the calibration, which can be replaced on its own."""
+
 RECALIBRATION = "recalibration"
 """Kind of a bundle made from another by a new calibration; fitted models have the kinds `history`
 and `candidate`.

@@ -21,14 +21,15 @@ from creditrisk_assets.governance.gate_tests import (
 from creditrisk_assets.governance.promotion_gate import held_out_evidence, judge
 from creditrisk_assets.governance.verdict import Verdict
 from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
-from creditrisk_assets.modelling.decision_graph import INTERCEPT, SLOPE
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import (
     GRAPH,
     HELD_OUT,
+    INTERCEPT,
     MANIFEST,
     RECALIBRATION,
+    SLOPE,
     Bundle,
     InputField,
     load_bundle,

@@ -22,12 +22,7 @@ from creditrisk_assets.modelling.datasets import (
     recalibration_set,
     with_features,
 )
-from creditrisk_assets.modelling.decision_graph import (
-    INTERCEPT,
-    SLOPE,
-    calibration_of,
-    recalibrate_graph,
-)
+from creditrisk_assets.modelling.decision_graph import calibration_of, recalibrate_graph
 from creditrisk_assets.modelling.metrics import calibration_slope, ranking_and_calibration
 from creditrisk_assets.modelling.recalibration import (
     calibrated_log_odds,
@@ -44,9 +39,11 @@ from creditrisk_assets.scoring.bundle import (
     GRAPH,
     HELD_OUT,
     INSPECTION,
+    INTERCEPT,
     REASONS_GRAPH,
     RECALIBRATION,
     REFERENCE,
+    SLOPE,
     Bundle,
     Calibration,
     Manifest,
