@@ -243,6 +243,11 @@ class Settings(StoreLocation):
         return url
 
     @property
+    def compiled_code(self) -> Path:
+        """Cache of compiled bundles, which may be lost; only its owner may write it."""
+        return self.local_dir / "compiled"
+
+    @property
     def alerts(self) -> Path:
         """Alerts that wait for delivery."""
         return self.local_dir / "alerts"

@@ -126,6 +126,7 @@ def score(
     from creditrisk_assets.internal_http import direct_client
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.bundle_store import BundleStore
+    from creditrisk_assets.scoring.runtime import DifferentDecisionError, Runtime
     from creditrisk_assets.scoring.score_file import (
         ScoringError,
         api_scorer,
@@ -134,7 +135,7 @@ def score(
     )
 
     settings = settings_here()
-    portfolio = settings.portfolio
+    portfolio, runtime = settings.portfolio, None
     try:
         with (
             direct_client(base_url=url or "", timeout=60) as client,
@@ -144,9 +145,11 @@ def score(
                 scorer = api_scorer(client, portfolio)
             else:
                 in_force = champion_in_force(settings)
-                scorer = local_scorer(
-                    BundleStore(settings.data_dir).load(in_force.bundle_sha256), in_force
+                bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
+                runtime = Runtime.of(
+                    bundle, in_force.rule, _bytes_of(source), settings.compiled_code
                 )
+                scorer = local_scorer(bundle, in_force, runtime.decide)
             bar = progress.add_task("scoring", total=None)
             result = score_file(
                 source,
@@ -155,9 +158,12 @@ def score(
                 scorer,
                 lambda done, total: progress.update(bar, completed=done, total=total),
             )
-    except (ScoringError, BundleError) as error:
+    except (ScoringError, BundleError, DifferentDecisionError) as error:
         fail(error)
-    console.print(f"{output}: {result.scored:,} rows scored", soft_wrap=True)
+    console.print(
+        f"{output}: {result.scored:,} rows scored by {runtime or f'the API at {url}'}",
+        soft_wrap=True,
+    )
     for line, problem, _ in result.malformed:
         errors.print(
             f"{source}, line {line}: {problem}; the line is not in the output", soft_wrap=True
@@ -167,6 +173,11 @@ def score(
             f"{result.rejected + result.malformed_lines:,} rows could not be scored; the column "
             "error says why"
         )
+
+
+def _bytes_of(file: Path) -> int:
+    """Size of a file; 0 if it is not there, which its reader says."""
+    return file.stat().st_size if file.is_file() else 0
 
 
 def evaluate(

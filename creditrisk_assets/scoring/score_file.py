@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from creditrisk_assets.landing.table_reader import (
     Malformed,
@@ -35,7 +36,7 @@ from creditrisk_assets.landing.validation import (
     text_columns,
 )
 from creditrisk_assets.portfolio.contract import Field, Portfolio
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord
+from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, Decisions
 from creditrisk_assets.storage import StoredPath, replacing
 
 CHUNK_ROWS = 1_000
@@ -118,11 +119,22 @@ def score_file(
             return _score_stream(stream, writer, source, portfolio, scorer, on_progress)
 
 
-def local_scorer(bundle: Bundle, champion: ChampionRecord) -> Scorer:
-    """Scorer by a bundle in this process and the rule in force."""
+def local_scorer(
+    bundle: Bundle,
+    champion: ChampionRecord,
+    decide: Callable[[NDArray[np.float32]], Decisions] | None = None,
+) -> Scorer:
+    """Scorer by a bundle in this process and the rule in force.
+
+    Args:
+        bundle: the champion's.
+        champion: in force.
+        decide: decides on rows x fields; by default the bundle's graphs.
+    """
 
     def score(records: pd.DataFrame) -> pd.DataFrame:
-        decisions = bundle.decide(bundle.raw(records), champion.rule)
+        raw = bundle.raw(records)
+        decisions = decide(raw) if decide else bundle.decide(raw, champion.rule)
         return pd.DataFrame(
             {
                 "default_probability": decisions.default_probability,
