@@ -75,9 +75,12 @@ def _web_server_is_healthy(address: str) -> bool:
 
 
 def _daemons_are_alive(heartbeats: list[str]) -> bool:
-    """True if there are heartbeats, serialized by Dagster, and each is recent."""
-    oldest = time.time() - HEARTBEAT_SECONDS
-    return bool(heartbeats) and all(json.loads(one)["timestamp"] > oldest for one in heartbeats)
+    """True if there are heartbeats, serialized by Dagster, and each is recent. One in the future
+    means that the clock was set back, and that the daemon waits for the time that was.
+    """
+    now = time.time()
+    times = [json.loads(one)["timestamp"] for one in heartbeats]
+    return bool(times) and all(abs(now - beaten) < HEARTBEAT_SECONDS for beaten in times)
 
 
 def _heartbeats() -> list[str]:

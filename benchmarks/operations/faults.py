@@ -254,6 +254,13 @@ def clock_at(seconds: int) -> Callable[[Deployment], None]:
     return lambda deployment: deployment.set_clock(seconds)
 
 
+def clock_back(deployment: Deployment) -> None:
+    """The clock of all containers is that of this machine again, and the daemon begins anew."""
+    deployment.set_clock(0)
+    time.sleep(CUT_SECONDS)
+    deployment.compose("restart", "daemon")
+
+
 def kill_all(deployment: Deployment) -> None:
     """All processes of all services are killed."""
     for service in deployment.services:
@@ -441,7 +448,13 @@ FAULTS = (
     ),
     Fault("two of every process, 30 s", ("landing",), two_of_everything, NOTHING, 1),
     Fault("the clock goes an hour ahead", ("landing",), clock_at(3600), NOTHING, 1),
-    Fault("the clock goes an hour back", ("landing",), clock_at(0), NOTHING, 1),
+    Fault(
+        "the clock goes an hour back; 30 s later the daemon is started again",
+        ("landing",),
+        clock_back,
+        NOTHING,
+        1,
+    ),
 )
 
 

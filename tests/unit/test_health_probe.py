@@ -25,8 +25,9 @@ def check_daemons(instance: dg.DagsterInstance) -> None:
     beat(instance, "SENSOR")
     beat(instance, "QUEUED_RUN_COORDINATOR", HEARTBEAT_SECONDS - 20)
     assert is_healthy("daemons")
-    beat(instance, "SENSOR", HEARTBEAT_SECONDS + 1)
-    assert not is_healthy("daemons")
+    for wrong in (HEARTBEAT_SECONDS + 1, -HEARTBEAT_SECONDS - 1):
+        beat(instance, "SENSOR", wrong)
+        assert not is_healthy("daemons")
 
 
 def test_all_daemons_of_an_embedded_store_must_have_beaten(
