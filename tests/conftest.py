@@ -9,6 +9,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support.places import uci_file
+from tests.support.shape import SERVED
 from tools.check_chart import is_helm_there
 
 ALONE = frozenset(
@@ -38,10 +39,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndLong
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `uci` or `helm` are left out where the file or the program is not there; the report
-    names how many.
+    """Tests marked `uci` or `helm` are left out where the file or the program is not there, and those marked `embedded` where
+    stores are served; the report names how many.
     """
-    there = {"uci": uci_file().is_file, "helm": is_helm_there}
+    there = {"uci": uci_file().is_file, "helm": is_helm_there, "embedded": lambda: not SERVED}
     for mark, is_there in there.items():
         left_out = [item for item in items if item.get_closest_marker(mark)]
         if left_out and not is_there():

@@ -37,7 +37,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     train(loop, poor=False)
     assert loop.champion().verdict == "promoted", loop.champion().reason
     yield loop
-    loop.instance.dispose()
+    loop.close()
 
 
 def command(loop: Loop, *arguments: str) -> Result:
@@ -60,8 +60,7 @@ def environment(loop: Loop) -> dict[str, str]:
     policy = loop.home / "policy-of-the-test.toml"
     policy.write_text(loop.settings.policy.toml())
     return {
-        "DAGSTER_HOME": str(loop.home),
-        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+        **loop.environment,
         "CREDITRISK_RAW_DATA": loop.settings.raw_data,
         "CREDITRISK_POLICY": str(policy),
         "CREDITRISK_ACTOR": "the test",
@@ -455,7 +454,7 @@ CHAMPION_ALONE = """
 from pathlib import Path
 from creditrisk_assets.settings import Settings
 from tests.support.loop import Loop
-Loop.in_folder(Path.cwd(), Settings()).make("champion")
+Loop.opened(Path.cwd(), Settings()).make("champion")
 """
 
 
@@ -490,7 +489,7 @@ def test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_r
             loop.instance, loop.settings, "1", "so that the next one is better again"
         )
     assert [entry.after.model_version for entry in entries(loop)] == ["1", "2", "1", "3", "1"]
-    loop.instance.dispose()
+    loop.close()
 
 
 @pytest.mark.parametrize("step", ["before the ledger", "after the ledger", "after the alias"])

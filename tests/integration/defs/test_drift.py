@@ -149,8 +149,8 @@ def test_the_command_writes_the_report_and_says_what_moved(
     days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, _ = days
-    monkeypatch.setenv("DAGSTER_HOME", str(loop.home))
-    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(loop.settings.data_dir))
+    for name, value in loop.environment.items():
+        monkeypatch.setenv(name, value)
     result = CliRunner().invoke(app, ["report", "--days", "3", "--until", DAYS[2], "--json"])
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)

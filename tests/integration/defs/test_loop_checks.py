@@ -190,8 +190,7 @@ def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -
 
 def command(loop: Loop, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     own = {
-        "DAGSTER_HOME": str(loop.home),
-        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+        **loop.environment,
         "PYTHONPATH": str(REPOSITORY),
     }
     return subprocess.run(

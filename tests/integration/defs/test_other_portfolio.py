@@ -85,7 +85,7 @@ def loop(loans: Portfolio) -> Iterator[Loop]:
     loop = Loop.of(home, portfolio=loans, raw_data=str(history))
     assert loop.run("train").success
     yield loop
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_the_page_s_portfolio_is_read_by_its_dotted_path(

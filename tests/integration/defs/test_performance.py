@@ -31,7 +31,7 @@ SAID = {"summary", "observed", "threshold", "rows", "model_version", "action", "
 @pytest.fixture
 def apart(trained: Loop, request: pytest.FixtureRequest) -> Loop:
     """The trained loop's champion, with days of its own."""
-    return trained.apart(trained.home / f"apart-{request.node.name}", policy=policy_of({}))
+    return trained.apart(f"apart-{request.node.name}", policy=policy_of({}))
 
 
 def metadata_of(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     assert champion["challenger_roc_auc"] > champion["champion_roc_auc"]
     assert champion["previous_version"] == "1"
     assert Registry(loop.settings).champion_bundle() == record.bundle_sha256
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_a_retrain_before_any_day_learns_from_the_history_alone(
@@ -170,7 +170,7 @@ def test_a_retrain_before_any_day_learns_from_the_history_alone(
     loop = trained_loop(tmp_path / "site", tmp_path_factory)
     assert loop.run("retrain").success
     assert loop.metadata("candidate_model")["production_days"] == ""
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both_sides(
@@ -193,4 +193,4 @@ def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both
     assert metadata["challenger_version"] != record.model_version
     registry = Registry(loop.settings)
     assert registry.champion_bundle() == first.bundle_sha256
-    loop.instance.dispose()
+    loop.close()

@@ -70,4 +70,4 @@ def test_ten_quiet_days_of_the_real_file_give_no_alarm_and_a_drifted_one_is_told
     )
     assert found is not None
     assert float(found[1]) > float(found[2])
-    loop.instance.dispose()
+    loop.close()

@@ -105,7 +105,7 @@ def site(trained: Loop, tmp_path: Path) -> Iterator[Site]:
     """A store without a champion so far."""
     made = Site.of(trained, tmp_path)
     yield made
-    made.loop.instance.dispose()
+    made.loop.close()
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
         assert "does not say which champion is in force" in refused.json()["detail"]
         assert client.get("/health").status_code == 200
-        with webserver(site.loop.home, port):
+        with webserver(site.loop, port):
             until(lambda: client.get("/ready").status_code == 200, 10)
             until(lambda: client.get("/ready").json()["problem"] is None, 5)
             assert newest(behind) == newest(instance) == first
@@ -256,8 +256,8 @@ def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_i
 
         kept = client.get(f"/decisions/{body['decision_id']}").json()
         assert kept["answer"] == body
-    monkeypatch.setenv("DAGSTER_HOME", str(site.loop.home))
-    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(site.loop.settings.data_dir))
+    for name, value in site.loop.environment.items():
+        monkeypatch.setenv(name, value)
     for answer, version, where in (
         (body, f"{named.model_version}-fallback", site.fallback),
         (restored, named.model_version, site.bundle),

@@ -234,7 +234,7 @@ def test_a_new_champion_is_served_within_five_seconds_without_failing_a_request(
     assert not failures
     assert {version for version, _ in answers} == set(expected)
     assert all(probability == expected[version] for version, probability in answers)
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_a_worker_holds_neither_training_libraries_nor_the_orchestrator(
@@ -251,8 +251,7 @@ def test_a_worker_holds_neither_training_libraries_nor_the_orchestrator(
         "print(json.dumps([[name for name in names if name in sys.modules], int(status['VmRSS'].split()[0]) / 1024]))"
     )
     environment = {
-        "DAGSTER_HOME": str(trained.home),
-        "CREDITRISK_DATA_DIR": str(trained.settings.data_dir),
+        **trained.environment,
         "PATH": "/usr/bin:/bin",
     }
     result = subprocess.run(
@@ -277,8 +276,7 @@ def test_a_file_scored_here_through_the_api_and_by_mlflow_has_the_same_numbers(
     rows.columns = [name.upper() for name in rows.columns]
     rows.to_csv(source, index=False)
     environment = {
-        "DAGSTER_HOME": str(trained.home),
-        "CREDITRISK_DATA_DIR": str(trained.settings.data_dir),
+        **trained.environment,
         "PATH": "/usr/bin:/bin",
         **REFUSING_PROXY,
     }
