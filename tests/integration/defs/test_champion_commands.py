@@ -25,7 +25,9 @@ from creditrisk_assets.governance.ledger import Entry, Ledger
 from creditrisk_assets.policy import Policy
 from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from creditrisk_assets.storage import is_local
 from tests.support.loop import Loop, api, checks, customers
+from tests.support.places import REPOSITORY
 from tests.support.trained import history, poorly_trained_loop, train
 from tests.support.waiting import until
 
@@ -65,6 +67,7 @@ def environment(loop: Loop) -> dict[str, str]:
         "CREDITRISK_POLICY": str(policy),
         "CREDITRISK_ACTOR": "the test",
         "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY),
         "COLUMNS": "200",
     }
 
@@ -317,7 +320,7 @@ def test_a_changed_byte_of_a_logged_decision_is_found_by_replay_and_by_the_audit
     audit = moved.run("audit")
     assert all(check.passed for check in checks(audit).values())
     (kept,) = sets_of(moved.settings.decisions, "2026-04-03")
-    path = Path(str(moved.settings.decisions / "2026-04-03" / f"{kept.name}.parquet"))
+    path = moved.settings.decisions / "2026-04-03" / f"{kept.name}.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:500] + bytes([content[500] ^ 1]) + content[501:])
     result = command(moved, "replay", "--date", "2026-04-03")
@@ -387,9 +390,10 @@ def test_a_changed_byte_of_any_champions_bundle_is_found(moved: Loop) -> None:
 
 
 def test_on_a_ledger_with_a_changed_byte_nothing_is_promoted_or_rolled_back(moved: Loop) -> None:
-    path = Path(str(moved.settings.ledger / "000001.json"))
+    path = moved.settings.ledger / "000001.json"
     content = path.read_bytes()
-    path.chmod(0o644)
+    if is_local(path):
+        path.chmod(0o644)
     path.write_bytes(content.replace(b'"first"', b'"First"'))
     now = moved.champion()
     verified = command(moved, "champion", "verify")

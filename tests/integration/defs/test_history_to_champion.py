@@ -1,6 +1,7 @@
 """The job train: from the history to the first champion."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
+from upath import UPath
 
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.governance.model_card import InventoryEntry
@@ -259,9 +261,11 @@ def test_a_history_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_reference_and_the_held_out_rows_come_with_the_bundle(trained: Loop) -> None:
     trained.champion()
-    folder = Path(trained.bundle().location) / "extra_files"
-    reference = pd.read_parquet(folder / "reference.parquet")
-    held_out = pd.read_parquet(folder / "held_out.parquet")
+    folder = UPath(trained.bundle().location) / "extra_files"
+    reference, held_out = (
+        pd.read_parquet(io.BytesIO((folder / f"{name}.parquet").read_bytes()))
+        for name in ("reference", "held_out")
+    )
     assert {"score", "default_probability", *PORTFOLIO.field_names} == set(reference.columns)
     assert {PORTFOLIO.target, *PORTFOLIO.field_names} == set(held_out.columns)
     assert len(held_out) == trained.metadata("features")["rows_held_out"]

@@ -233,7 +233,8 @@ def test_an_alert_that_cannot_be_delivered_is_an_error_and_waits(fresh: Loop) ->
     failed = command(fresh, CREDITRISK_ALERT_WEBHOOK="http://127.0.0.1:9/hook")
     assert failed.returncode == 1
     assert "1 waiting" in failed.stdout
-    with Outbox(fresh.settings.alerts) as outbox:
+    url = fresh.settings.database_url
+    with Outbox(fresh.settings.alerts, url.get_secret_value() if url else None) as outbox:
         assert [one["check"] for one in outbox.messages("waiting")] == ["sensors_tick"]
 
 

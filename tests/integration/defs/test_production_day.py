@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from upath import UPath
 
 from creditrisk_assets.defs.sensors import new_outcome_partitions, new_production_partitions
 from creditrisk_assets.landing.listing import land
@@ -46,8 +47,8 @@ def test_the_drift_report_is_a_page_and_json_that_agree_with_the_checks(reportin
     reporting.land_day(day, customers(400, 12))
     assert reporting.run("score_production", day).success
     metadata = reporting.metadata("drift_report", day)
-    assert "<html" in Path(metadata["evidently_html"]).read_text()[:200].lower()
-    assert Path(metadata["evidently_json"]).read_text().startswith("{")
+    assert "<html" in UPath(metadata["evidently_html"]).read_text()[:200].lower()
+    assert UPath(metadata["evidently_json"]).read_text().startswith("{")
     assert metadata["evidently_report"] == f"http://127.0.0.1:8000/reports/drift/{day}"
     assert metadata["evidently_drifted_columns"] == metadata["drifted_columns"] == 0
     report = reporting.frame("drift_report", day)

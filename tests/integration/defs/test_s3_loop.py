@@ -10,6 +10,7 @@ from tests.support.loop import Loop, customers
 from tests.support.policies import policy_of
 
 
+@pytest.mark.embedded("an object store without the servers of a served store")
 def test_days_land_are_scored_and_judged_in_an_object_store(
     bucket: UPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
