@@ -29,10 +29,10 @@ from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.simulation.stepped_loop import SteppedLoop
-from creditrisk_assets.storage import files_below
 from creditrisk_assets.store import IDENTITY
 from tests.support import shape
 from tests.support.environment import environment_of
+from tests.support.folders import copy_folder
 from tests.support.places import REPOSITORY
 from tests.support.policies import policy_of
 from tests.support.waiting import until
@@ -102,13 +102,11 @@ class Loop(SteppedLoop):
 
     def apart(self, name: str, **changed: Any) -> "Loop":
         """A copy of this loop's store without its days, on the same Dagster instance."""
-        for part in (IDENTITY, BUNDLES, MODELS, "ledger"):
-            source = self.settings.data_dir / part
-            for file, content in files_below(source).items() if source.is_dir() else [("", source)]:
-                copy = self.place(name) / part / file if file else self.place(name) / part
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(content.read_bytes())
-        settings = self.settings.model_copy(update={"data_dir": self.place(name), **changed})
+        store, place = self.settings.data_dir, self.place(name)
+        for part in (BUNDLES, MODELS, "ledger"):
+            copy_folder(store / part, place / part)
+        (place / IDENTITY).write_bytes((store / IDENTITY).read_bytes())
+        settings = self.settings.model_copy(update={"data_dir": place, **changed})
         return Loop(self.home, settings, self.instance, build_definitions(settings))
 
     def land_day(self, day: str, customers: pd.DataFrame, name: str = "customers.csv") -> UPath:

@@ -121,7 +121,9 @@ def test_a_tick_looks_at_a_bounded_number_of_days(
     )
     assert asked(old, new_production_partitions, 2 * TURNS) == []
     assert max(looked) == WINDOW_DAYS + SLICE_DAYS
-    assert 1 <= len(listed) <= 3
+    # An object store has no time of a folder that says whether it has other names.
+    most = 3 if is_local(old.settings.data_dir) else 2 * TURNS
+    assert 1 <= len(listed) <= most
 
 
 def test_outcomes_are_assessed_again_at_once_when_their_old_day_is_scored_again(old: Loop) -> None:
