@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Tests marked `uci` or `helm` are left out where the file or the program is not there, and those marked `embedded` where
     stores are served; the report names how many.
     """
-    there = {"uci": uci_file().is_file, "helm": is_helm_there, "embedded": lambda: not SERVED}
+    there: dict[str, Callable[[], bool]] = {
+        "uci": uci_file().is_file,
+        "helm": is_helm_there,
+        "embedded": lambda: not SERVED,
+    }
     for mark, is_there in there.items():
         left_out = [item for item in items if item.get_closest_marker(mark)]
         if left_out and not is_there():

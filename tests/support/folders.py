@@ -24,7 +24,7 @@ def remove_folder(folder: StoredPath) -> None:
 
 def move_folder(source: StoredPath, target: StoredPath) -> None:
     """Give a folder another name."""
-    if is_local(source):
+    if is_local(source) and is_local(target):
         source.rename(target)
         return
     copy_folder(source, target)

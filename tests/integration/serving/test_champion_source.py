@@ -299,7 +299,7 @@ def test_the_copy_of_the_same_bundle_answers_undegraded_while_the_artifact_store
     with api(site.loop) as client:
         ready = client.get("/ready").json()
         assert (ready["degraded"], ready["model_version"]) == (False, named.model_version)
-        assert f"cannot read {site.bundle}" in ready["problem"]
+        assert f"bundle {site.bundle}: cannot read " in ready["problem"]
         body = client.post("/predict", json=CUSTOMER).json()
         assert {name: body[name] for name in body if name != "decision_id"} == {
             name: before[name] for name in before if name != "decision_id"
