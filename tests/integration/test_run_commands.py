@@ -11,7 +11,6 @@ from upath import UPath
 from creditrisk_assets.cli.jobs import RetrainAction
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.monitoring.triage import Action
-from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 from tests.support.loop import Loop
 from tests.support.places import REPOSITORY
@@ -75,7 +74,7 @@ def test_a_book_too_small_for_a_first_champion_is_refused_before_anything_is_tra
         expected=1,
     )
     assert "Traceback" not in drilled.output
-    assert (Settings().local_dir / "drill").is_dir()
+    assert (tmp_path / "data" / "drill").is_dir()
 
 
 def test_train_says_in_three_lines_what_it_made_and_retrain_asks_the_gate(
