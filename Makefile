@@ -8,10 +8,10 @@ ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 $(shell rm -f .venv/.ready)
 endif
 
-.PHONY: help setup demo dev train test test-served test-fast check lint docs pictures lock sbom clean
+.PHONY: help setup demo dev train test test-fast test-served check lint docs pictures lock sbom clean
 
 help:  ## List what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 setup: .venv/.ready  ## Install everything into .venv
 
@@ -27,11 +27,12 @@ train: .venv/.ready  ## Run the job train: from the history to a champion
 test: .venv/.ready  ## All tests of a store on one machine
 	$(BIN)/python -m pytest -m "not served" $(IN_PARALLEL)
 
-test-served: .venv/.ready  ## The tests of a store on PostgreSQL and an object store, which they start
-	$(BIN)/python -m pytest -m served $(IN_PARALLEL)
-
 test-fast: .venv/.ready  ## The unit tests that start no process
 	$(BIN)/python -m pytest tests/unit -m "not starts_processes" $(IN_PARALLEL)
+
+test-served: .venv/.ready  ## The tests of whole stores, on PostgreSQL and an S3 server
+	CREDITRISK_TEST_SHAPE=served $(BIN)/python -m pytest tests/integration --ignore=tests/integration/tools \
+		tests/end_to_end/test_replicas.py $(IN_PARALLEL)
 
 # One worker runs the whole of a test file, for what its tests share; tests/conftest.py names the long tests that go by themselves.
 IN_PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder

@@ -24,6 +24,8 @@ from urllib.parse import urlparse
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# The output of a command may be a JSON document.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
 import onnx
@@ -61,8 +63,15 @@ SERVING_REQUIREMENTS = ("mlflow", "onnx", "onnxruntime", "numpy", "pandas")
 
 LOCK_FILE = "requirements.lock"
 
-NOISY_LOGGERS = ("alembic", "mlflow.store.db.utils")
-"""These log every table of a new store."""
+ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
+"""MLflow's error code for an entry that another process has created."""
+
+NOISY_LOGGERS = (
+    "alembic",
+    "mlflow.store.db.utils",
+    "mlflow.store.model_registry.abstract_store",
+)
+"""These log every table of a new store, and every wait for a version."""
 
 
 class RegistryError(RuntimeError):
@@ -247,8 +256,8 @@ class Registry:
         )
 
     def prepare(self) -> None:
-        """Create MLflow's store if it is missing. A lock makes this safe for concurrent processes,
-        which MLflow alone is not.
+        """Create MLflow's store if it is missing. A lock makes this safe for concurrent processes
+        of one machine, which MLflow's SQLite file alone is not.
 
         Raises:
             StoreMismatch: if MLflow's store belongs to another store, or has versions that no store
@@ -272,6 +281,14 @@ class Registry:
 
     def _claim(self, client: MlflowClient, identity: Identity) -> None:
         """Create the experiment and the registered model, or check that they are this store's."""
+        try:
+            self._create_or_compare(client, identity)
+        except MlflowException as error:
+            if error.error_code != ALREADY_EXISTS:
+                raise
+            self._claim(client, identity)  # another machine was first
+
+    def _create_or_compare(self, client: MlflowClient, identity: Identity) -> None:
         models = client.search_registered_models(f"name = '{MODEL_NAME}'")
         marked = models[0].tags.get(STORE_TAG) if models else None
         if marked is not None:
@@ -294,9 +311,11 @@ class Registry:
             move_artifacts(self.tracking_uri, old, str(artifacts))
         if not models:
             client.create_registered_model(
-                MODEL_NAME, description="PD of default next month, one version a bundle."
+                MODEL_NAME,
+                tags={STORE_TAG: identity.id},
+                description="PD of default next month, one version a bundle.",
             )
-        if marked is None:
+        elif marked is None:
             client.set_registered_model_tag(MODEL_NAME, STORE_TAG, identity.id)
 
     def _artifact_location(self) -> str | None:

@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ImportString,
+    PrivateAttr,
     SecretStr,
     field_validator,
 )
@@ -126,12 +127,15 @@ class StoreLocation(BaseSettings):
         "keys. By default SQLite and files in the data folder.",
     )
 
+    _machine_dir: Path = PrivateAttr(default_factory=lambda: Path(default_data_dir()))
+
     @property
     def local_dir(self) -> Path:
         """The folder for data that must be on a disk of this machine: Dagster's and MLflow's
-        default stores, logs.
+        default stores, logs. With an object store it is the default of `CREDITRISK_DATA_DIR` when
+        the settings were read.
         """
-        return Path(str(self.data_dir)) if is_local(self.data_dir) else Path(default_data_dir())
+        return Path(str(self.data_dir)) if is_local(self.data_dir) else self._machine_dir
 
     @property
     def dagster_dir(self) -> Path:

@@ -11,6 +11,7 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from tests.support.places import uci_file
 from tests.support.programs import chromium, nginx
+from tests.support.shape import SERVED
 from tools.check_chart import is_helm_there
 
 ALONE = frozenset(
@@ -40,10 +41,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndLong
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that are marked with a file or a program that is not there are left out, and the report names how many. In CI only
-    the file may be missing.
+    """Tests that are marked with a file or a program that is not there are left out, and those marked `embedded` where stores are
+    served; the report names how many. In CI only the file may be missing.
     """
-    there: dict[str, Callable[[], object]] = {"uci": uci_file().is_file}
+    there: dict[str, Callable[[], object]] = {
+        "uci": uci_file().is_file,
+        "embedded": lambda: not SERVED,
+    }
     if "CI" not in os.environ:
         there |= {"helm": is_helm_there, "chromium": chromium, "nginx": nginx}
     for mark, is_there in there.items():

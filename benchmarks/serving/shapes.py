@@ -24,11 +24,11 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.card_customers import simulate
 from tests.support.loop import Loop, api
-from tests.support.object_store import object_store_server
+from tests.support.object_store import object_keys, object_store_server
 from tests.support.places import REPOSITORY
 from tests.support.policies import policy_of
 from tests.support.postgres import new_database, postgres_server
-from tests.support.served_store import object_keys, servers
+from tests.support.served_store import servers
 
 CALLS = 300
 ROWS = 2_000

@@ -1,6 +1,7 @@
 """Loops to test with, and an object store."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,16 @@ from tests.support.loop import Loop
 from tests.support.object_store import object_store_server
 from tests.support.policies import policy_of
 from tests.support.postgres import new_database, postgres_server
+from tests.support.served_stores import served_stores
+from tests.support.shape import SERVED
 from tests.support.trained import trained_loop
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stores_of_the_shape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The servers of all loops' stores, unless the stores are embedded."""
+    with served_stores(tmp_path_factory.mktemp("served")) if SERVED else nullcontext():
+        yield
 
 
 @pytest.fixture
@@ -24,7 +34,7 @@ def fresh(tmp_path: Path) -> Iterator[Loop]:
     """A loop in which nothing has happened yet."""
     loop = Loop.of(tmp_path / "site")
     yield loop
-    loop.instance.dispose()
+    loop.close()
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +42,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     """A loop with a first champion. Tests that share it use days of their own and do not move the champion."""
     loop = trained_loop(tmp_path_factory.mktemp("trained") / "site", tmp_path_factory)
     yield loop
-    loop.instance.dispose()
+    loop.close()
 
 
 @pytest.fixture

@@ -1,30 +1,39 @@
 """MLflow as it really is: its first use by several processes, its alias, its versions."""
 
 import multiprocessing
+import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import mlflow
 import pytest
+from upath import UPath
 
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.scoring.bundle import BundleError, load_bundle
 from creditrisk_assets.settings import Settings
+from tests.support.folders import copy_folder
 from tests.support.loop import Loop
 
 
-def _prepare(folder: str) -> str | None:
-    registry = Registry(Settings(data_dir=folder))
+def _prepare(environment: dict[str, str]) -> str | None:
+    os.environ.update(environment)
+    registry = Registry(Settings())
     registry.prepare()
     return registry.champion_bundle()
 
 
-def test_several_processes_may_use_a_new_store_at_once(tmp_path: Path) -> None:
-    """MLflow alone can leave a broken database when two processes create it together."""
+def test_several_processes_may_use_a_new_store_at_once(fresh: Loop, tmp_path: Path) -> None:
+    """MLflow alone can leave a broken database when two processes create it together, and machines share no lock."""
+    shutil.rmtree(fresh.settings.mlflow_dir, ignore_errors=True)  # it is not made yet
+    machines = [
+        fresh.environment | {"DAGSTER_HOME": str(tmp_path / f"machine-{number}")}
+        for number in range(3)
+    ]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, mp_context=spawn) as pool:
-        assert list(pool.map(_prepare, [str(tmp_path)] * 3)) == [None, None, None]
+        assert list(pool.map(_prepare, machines)) == [None, None, None]
 
 
 def test_a_champion_is_challenger_no_longer(trained: Loop) -> None:
@@ -43,7 +52,7 @@ def test_a_bundle_that_was_changed_after_registration_is_refused(
 ) -> None:
     record = trained.champion()
     copy = tmp_path / "bundle"
-    shutil.copytree(trained.bundle(record).location, copy)
+    copy_folder(UPath(trained.bundle(record).location), copy)
     manifest = copy / "extra_files" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"cut_off": 0.', '"cut_off": 0.9'))
     with pytest.raises(BundleError, match=r"has SHA-256 .*; valid:"):

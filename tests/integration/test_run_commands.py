@@ -6,25 +6,27 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
+from upath import UPath
 
 from creditrisk_assets.cli.jobs import RetrainAction
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.monitoring.triage import Action
 from creditrisk_assets.simulation.card_customers import simulate
+from tests.support.loop import Loop
 from tests.support.places import REPOSITORY
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store(fresh: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UPath:
     shutil.copy(REPOSITORY / "dagster.yaml", tmp_path)
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    for name, value in (fresh.environment | {"DAGSTER_HOME": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)  # drills write into the project's folder
-    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(tmp_path / "data"))
     policy = tmp_path / "policy.toml"
     policy.write_text("[reports]\nrows = 0\n")
     monkeypatch.setenv("CREDITRISK_POLICY", str(policy))
     monkeypatch.setenv("COLUMNS", "1000")
-    return tmp_path / "data"
+    return fresh.settings.data_dir
 
 
 def called(*arguments: str, expected: int = 0) -> Result:
@@ -34,7 +36,7 @@ def called(*arguments: str, expected: int = 0) -> Result:
 
 
 def test_the_reason_why_a_history_was_refused_is_in_the_terminal_in_the_status_and_in_quarantine(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: UPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stood in 61 lines of log nowhere."""
     history = simulate(300, 1)
@@ -53,7 +55,7 @@ def test_the_reason_why_a_history_was_refused_is_in_the_terminal_in_the_status_a
 
 
 def test_a_book_too_small_for_a_first_champion_is_refused_before_anything_is_trained(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: UPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     simulate(400, 1).to_csv(tmp_path / "history.csv", index=False)
     monkeypatch.setenv("CREDITRISK_RAW_DATA", str(tmp_path / "history.csv"))
@@ -72,11 +74,11 @@ def test_a_book_too_small_for_a_first_champion_is_refused_before_anything_is_tra
         expected=1,
     )
     assert "Traceback" not in drilled.output
-    assert (store / "drill").is_dir()
+    assert (tmp_path / "data" / "drill").is_dir()
 
 
 def test_train_says_in_three_lines_what_it_made_and_retrain_asks_the_gate(
-    store: Path, monkeypatch: pytest.MonkeyPatch
+    store: UPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREDITRISK_RAW_DATA", "simulated:2000")
     lines = called("train").stdout.strip().splitlines()

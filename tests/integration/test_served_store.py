@@ -23,9 +23,10 @@ from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.storage import create_file
 from tests.support.loop import Loop, api, customers
+from tests.support.object_store import object_keys
 from tests.support.places import REPOSITORY
 from tests.support.postgres import new_database
-from tests.support.served_store import Servers, machine, object_keys, servers
+from tests.support.served_store import Servers, machine, servers
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.served

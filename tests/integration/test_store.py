@@ -35,6 +35,10 @@ DAY, NEXT_DAY = "2026-05-01", "2026-05-02"
 OBEYING_MODES = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
 """Before a command of root's: it may do no more with files than their modes say."""
 
+pytestmark = pytest.mark.embedded(
+    "of the store that `creditrisk dev` makes; test_served_store has the other"
+)
+
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -30,9 +30,10 @@ from creditrisk_assets.storage import files_below
 from serving.access.keys import create_key, read_keys
 from tests.support.embedded_store import loop_of, make_store
 from tests.support.loop import Loop, customers
+from tests.support.object_store import object_keys
 from tests.support.places import REPOSITORY
 from tests.support.postgres import new_database
-from tests.support.served_store import Servers, machine, object_keys, servers
+from tests.support.served_store import Servers, machine, servers
 
 pytestmark = pytest.mark.served
 

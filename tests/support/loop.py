@@ -1,9 +1,8 @@
-"""A real loop in a folder: real Dagster instance on SQLite, real MLflow store, real files; jobs and sensors stepped by hand."""
+"""A real loop: real Dagster instance, real MLflow store, real files or objects; jobs and sensors stepped by hand."""
 
 import contextlib
 import dataclasses
 import functools
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,9 @@ from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 from creditrisk_assets.store import IDENTITY
+from tests.support import shape
+from tests.support.environment import environment_of
+from tests.support.folders import copy_folder
 from tests.support.places import REPOSITORY
 from tests.support.policies import policy_of
 from tests.support.waiting import until
@@ -55,25 +57,56 @@ class Loop(SteppedLoop):
 
     @classmethod
     def of(cls, home: Path, **settings: Any) -> "Loop":
+        """A loop in a folder, whose store has the shape of this process of tests."""
         defaults: dict[str, Any] = {
             "data_dir": home / "data",
             "settle_seconds": 0,
             "policy": policy_of({}),
             "raw_data": f"simulated:{HISTORY_ROWS}",
         }
-        wanted = Settings(**(defaults | settings))
-        if not wanted.mlflow_dir.exists():
-            wanted.mlflow_dir.mkdir(parents=True)
-            (wanted.mlflow_dir / "mlflow.db").write_bytes(new_mlflow_store())
-        return cls.in_folder(home, wanted)
+        served = shape.stores()
+        if served is None:
+            wanted = Settings(**(defaults | settings))
+            if not wanted.mlflow_dir.exists():
+                wanted.mlflow_dir.mkdir(parents=True)
+                (wanted.mlflow_dir / "mlflow.db").write_bytes(new_mlflow_store())
+            return cls.in_folder(home, wanted)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DAGSTER_HOME", str(home))
+            wanted = Settings(**(defaults | served.settings_of(home) | settings))
+            for name, value in environment_of(home, wanted).items():
+                patch.setenv(name, value)
+            return cls.opened(home, wanted)
 
-    def apart(self, folder: Path, **changed: Any) -> "Loop":
+    @classmethod
+    def opened(cls, home: Path, settings: Settings) -> "Loop":
+        """A loop on the Dagster instance that a folder's `dagster.yaml` and the environment name."""
+        instance = dg.DagsterInstance.from_config(str(home))
+        return cls(home, settings, instance, build_definitions(settings))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which a process finds this loop's store."""
+        return environment_of(self.home, self.settings)
+
+    def close(self) -> None:
+        """End what this process has open or runs for the store."""
+        self.instance.dispose()
+        served = shape.stores()
+        if served is not None:
+            served.close(self.home)
+
+    def place(self, name: str) -> UPath:
+        """A place of its own beside the store."""
+        return self.settings.data_dir.parent / name
+
+    def apart(self, name: str, **changed: Any) -> "Loop":
         """A copy of this loop's store without its days, on the same Dagster instance."""
-        folder.mkdir(parents=True)
-        for part in (IDENTITY, BUNDLES, MODELS, "ledger"):
-            source = Path(str(self.settings.data_dir)) / part
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
-        settings = self.settings.model_copy(update={"data_dir": UPath(folder), **changed})
+        store, place = self.settings.data_dir, self.place(name)
+        for part in (BUNDLES, MODELS, "ledger"):
+            copy_folder(store / part, place / part)
+        (place / IDENTITY).write_bytes((store / IDENTITY).read_bytes())
+        settings = self.settings.model_copy(update={"data_dir": place, **changed})
         return Loop(self.home, settings, self.instance, build_definitions(settings))
 
     def land_day(self, day: str, customers: pd.DataFrame, name: str = "customers.csv") -> UPath:
@@ -144,8 +177,7 @@ def api(loop: Loop, **environment: str | None) -> Iterator[httpx.Client]:
     (port,) = reserved_ports(1)
     log = (loop.home / "api.log").open("wb")
     store: dict[str, str | None] = {
-        "DAGSTER_HOME": str(loop.home),
-        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+        **loop.environment,
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(REPOSITORY),
     }

@@ -41,7 +41,7 @@ def object_store_server(folder: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield address
     finally:
-        server.terminate()
+        server.kill()  # it would wait half a minute for requests of its parts to each other
         server.wait()
 
 
@@ -50,3 +50,13 @@ def _answers(address: str) -> bool:
         return internal_http.get(f"{address}/status").status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
+
+
+def object_keys(address: str) -> dict[str, str]:
+    """The variables by which a process reaches a server."""
+    return {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }

@@ -106,8 +106,8 @@ def postgres_server() -> Iterator[str]:
 
 
 @contextmanager
-def new_database(server: str) -> Iterator[str]:
-    """The address of an empty database, which is removed afterwards."""
+def new_database(server: str, template: str | None = None) -> Iterator[str]:
+    """The address of a database, which is removed afterwards: empty, or a copy of one that nobody uses."""
     name = f"test_{secrets.token_hex(6)}"
     engine = sa.create_engine(
         sa.make_url(server).set(drivername="postgresql+psycopg2"),
@@ -115,7 +115,8 @@ def new_database(server: str) -> Iterator[str]:
         poolclass=sa.NullPool,
     )
     with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+        of = f" TEMPLATE {sa.make_url(template).database}" if template else ""
+        connection.execute(sa.text(f"CREATE DATABASE {name}{of}"))
     try:
         yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:

@@ -19,6 +19,7 @@ from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.storage import zone_path
 from tests.support.loop import Loop
+from tests.support.object_store import object_keys
 from tests.support.places import REPOSITORY
 from tests.support.policies import policy_of
 from tests.support.waiting import until
@@ -44,15 +45,6 @@ class Servers:
             "MLFLOW_TRACKING_URI": self.mlflow,
             **object_keys(self.objects),
         }
-
-
-def object_keys(address: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""Stores with a champion, each trained once for all workers of a test run; a test works on a copy of its own."""
+"""Stores with a champion, each trained once for all workers of a test run, or once a worker if they are on its servers; a test
+works on a copy of its own.
+"""
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from creditrisk_assets.portfolio.uci_card import BILL, PAID, PAY
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.simulation.card_customers import simulate
+from tests.support import shape
 from tests.support.loop import Loop
 from tests.support.policies import policy_of
 
@@ -74,19 +76,20 @@ def poorly_trained_loop(home: Path, factory: pytest.TempPathFactory) -> Loop:
 def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Loop]) -> Path:
     """The folder of a loop that the first of all workers makes while the others wait for it."""
     own = factory.getbasetemp()
-    of_all_workers = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    is_shared = "PYTEST_XDIST_WORKER" in os.environ and shape.stores() is None
+    of_all_workers = own.parent if is_shared else own
     made = of_all_workers / name
     with (of_all_workers / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             loop = make(factory.mktemp(f"making-{name}") / "site")
-            loop.instance.dispose()
+            loop.close()
             loop.home.rename(made)
     return made
 
 
 def _copy(made: Path, home: Path, settings: dict[str, Any]) -> Loop:
-    shutil.copytree(made, home)
+    shape.copy(made, home)
     loop = Loop.of(home, **settings)
     Registry(loop.settings).prepare()  # MLflow's addresses are absolute
     return loop

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.loop import Loop
 from tests.support.waiting import until
 
 
 @contextlib.contextmanager
-def webserver(home: Path, port: int) -> Iterator[str]:
+def webserver(loop: Loop, port: int) -> Iterator[str]:
     """A read-only Dagster webserver over a store: its address."""
     command = [
         str(Path(sys.executable).with_name("dagster-webserver")),
@@ -21,9 +22,9 @@ def webserver(home: Path, port: int) -> Iterator[str]:
         "--port",
         str(port),
     ]
-    environment = {"DAGSTER_HOME": str(home), "PATH": "/usr/bin:/bin"}
-    with (home / "webserver.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
+    environment = {**loop.environment, "PATH": "/usr/bin:/bin"}
+    with (loop.home / "webserver.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=loop.home, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
 
     def is_up() -> bool:

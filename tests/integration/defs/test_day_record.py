@@ -32,7 +32,7 @@ def promoted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     assert loop.run("retrain").success
     assert loop.champion().verdict == "promoted", loop.champion().reason
     yield loop
-    loop.instance.dispose()
+    loop.close()
 
 
 def status_of(loop: Loop, asset: str, day: str) -> StaleStatus:

@@ -1,7 +1,6 @@
 """Drift over days: what the checks make of the days before, of broken data, and the reports over several days."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
+from upath import UPath
 
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.defs.window_reports import NothingToReport, write_window_report
@@ -63,7 +63,7 @@ def test_the_same_day_checked_again_gives_the_same_bytes(
 ) -> None:
     """Also when later days have come since: only days before it count."""
     loop, _ = days
-    path = Path(str(loop.settings.storage / "drift_report" / f"{DAYS[1]}.parquet"))
+    path = loop.settings.storage / "drift_report" / f"{DAYS[1]}.parquet"
     before = path.read_bytes()
     assert loop.run("score_production", DAYS[1]).success
     assert path.read_bytes() == before
@@ -116,9 +116,9 @@ def test_the_last_days_together_are_a_report_of_their_own(
     report = write_window_report(reporting.instance, reporting.settings, 7, DAYS[2])
     assert (report.used, report.rows) == (DAYS[::-1], 600)
     assert report.stability.set_index("column").loc["pay_0", "drifted"]
-    assert "<html" in Path(report.html).read_text()[:200].lower()
+    assert "<html" in UPath(report.html).read_text()[:200].lower()
     assert report.url == f"http://127.0.0.1:8000/reports/drift/windows/{DAYS[2]}/7"
-    document = json.loads(Path(report.html).with_name("report.json").read_text())
+    document = json.loads(UPath(report.html).with_name("report.json").read_text())
     assert document["metrics"][0]["value"]["count"] == report.stability["drifted"].sum()
 
 
@@ -149,8 +149,8 @@ def test_the_command_writes_the_report_and_says_what_moved(
     days: tuple[Loop, dict[str, dg.ExecuteInProcessResult]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, _ = days
-    monkeypatch.setenv("DAGSTER_HOME", str(loop.home))
-    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(loop.settings.data_dir))
+    for name, value in loop.environment.items():
+        monkeypatch.setenv(name, value)
     result = CliRunner().invoke(app, ["report", "--days", "3", "--until", DAYS[2], "--json"])
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)

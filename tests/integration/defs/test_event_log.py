@@ -1,7 +1,6 @@
 """What is read from the event log, whatever the order in which runs end."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import dagster as dg
 import pytest
@@ -12,17 +11,15 @@ from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 from dagster._core.events import DagsterEventType
 
 from creditrisk_assets.defs import event_log
-from creditrisk_assets.simulation.stepped_loop import CONFIGURATION
+from tests.support.loop import Loop
 
 CHECK = dg.AssetCheckKey(dg.AssetKey("drift_report"), "score_distribution_is_stable")
 SAID = {"summary": "score 0.3 > 0.1", "model_version": "1"}
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "dagster.yaml").write_text(CONFIGURATION.format(home=tmp_path))
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        yield instance
+def instance(fresh: Loop) -> dg.DagsterInstance:
+    return fresh.instance
 
 
 def planned(instance: dg.DagsterInstance, days: Sequence[int]) -> dict[int, str]:

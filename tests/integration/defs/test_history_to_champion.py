@@ -1,6 +1,7 @@
 """The job train: from the history to the first champion."""
 
 import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
+from upath import UPath
 
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.governance.model_card import InventoryEntry
@@ -100,8 +102,8 @@ def test_the_verdict_is_a_document_in_mlflow_and_the_asset_names_its_digest(
 def test_the_fairness_command_reads_the_champion_and_names_small_groups(
     trained: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", str(trained.home))
-    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(trained.settings.data_dir))
+    for name, value in trained.environment.items():
+        monkeypatch.setenv(name, value)
     path = tmp_path / "customers.csv"
     simulate(2_000, 91).to_csv(path, index=False)
     result = CliRunner().invoke(app, ["fairness", "--data", str(path), "--json"])
@@ -208,7 +210,7 @@ def test_training_again_on_the_same_history_gives_no_second_version(
         first.bundle_sha256,
     )
     assert loop.metadata("model")["new_version"] is False
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_a_history_file_with_published_column_names_is_read(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_a_history_file_with_published_column_names_is_read(tmp_path: Path) -> N
     loop = Loop.of(tmp_path / "site", raw_data=str(path))
     assert loop.run("train").success
     assert loop.metadata("raw_data")["source"] == "file history.csv"
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_a_history_that_breaks_the_contract_trains_nothing_and_names_the_cell(
@@ -245,7 +247,7 @@ def test_a_history_that_breaks_the_contract_trains_nothing_and_names_the_cell(
         for event in result.get_asset_materialization_events()
         if event.asset_key
     } == {"raw_data"}
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_a_history_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -254,14 +256,16 @@ def test_a_history_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     failure = result.failure_data_for_node("raw_data")
     assert failure is not None
     assert "nowhere.csv' is no file; valid: a CSV or Parquet file" in str(failure.error)
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_the_reference_and_the_held_out_rows_come_with_the_bundle(trained: Loop) -> None:
     trained.champion()
-    folder = Path(trained.bundle().location) / "extra_files"
-    reference = pd.read_parquet(folder / "reference.parquet")
-    held_out = pd.read_parquet(folder / "held_out.parquet")
+    folder = UPath(trained.bundle().location) / "extra_files"
+    reference, held_out = (
+        pd.read_parquet(io.BytesIO((folder / f"{name}.parquet").read_bytes()))
+        for name in ("reference", "held_out")
+    )
     assert {"score", "default_probability", *PORTFOLIO.field_names} == set(reference.columns)
     assert {PORTFOLIO.target, *PORTFOLIO.field_names} == set(held_out.columns)
     assert len(held_out) == trained.metadata("features")["rows_held_out"]

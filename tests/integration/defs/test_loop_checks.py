@@ -192,8 +192,7 @@ def test_a_killed_api_is_named(trained: Loop, monkeypatch: pytest.MonkeyPatch) -
 
 def command(loop: Loop, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     own = {
-        "DAGSTER_HOME": str(loop.home),
-        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+        **loop.environment,
         "PYTHONPATH": str(REPOSITORY),
     }
     return subprocess.run(
@@ -260,7 +259,8 @@ def test_an_alert_that_cannot_be_delivered_is_an_error_and_waits(fresh: Loop) ->
     failed = command(fresh, CREDITRISK_ALERT_WEBHOOK="http://127.0.0.1:9/hook")
     assert failed.returncode == 1
     assert "1 waiting" in failed.stdout
-    with Outbox(fresh.settings.alerts) as outbox:
+    url = fresh.settings.database_url
+    with Outbox(fresh.settings.alerts, url.get_secret_value() if url else None) as outbox:
         assert [one["check"] for one in outbox.messages("waiting")] == ["sensors_tick"]
 
 

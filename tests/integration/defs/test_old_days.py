@@ -23,6 +23,7 @@ from creditrisk_assets.landing.listing import (
     quick_stamps,
     zone_names,
 )
+from creditrisk_assets.storage import StoredPath, is_local
 from tests.support.buckets import put_key
 from tests.support.loop import Loop
 
@@ -35,7 +36,7 @@ def day(number: int) -> str:
     return (FIRST + datetime.timedelta(days=number)).isoformat()
 
 
-def write(zone: UPath, name: str, text: str = "id\n1\n") -> None:
+def write(zone: StoredPath, name: str, text: str = "id\n1\n") -> None:
     (zone / name).mkdir(parents=True, exist_ok=True)
     (zone / name / "a.csv").write_text(text)
 
@@ -51,6 +52,10 @@ def old(fresh: Loop) -> Loop:
         dg.AssetMaterialization("champion", metadata={**words, "rule": rule})
     )
     for zone in (fresh.settings.landing_production, fresh.settings.landing_outcomes):
+        if not is_local(zone):  # many at once
+            keys = [(zone / day(number) / "a.csv").path for number in range(COUNT)]
+            zone.fs.pipe(dict.fromkeys(keys, b"id\n1\n"))
+            continue
         for number in range(COUNT):
             write(zone, day(number))
     asked(fresh, new_production_partitions, 2)
@@ -61,7 +66,8 @@ def old(fresh: Loop) -> Loop:
 
 def still(loop: Loop) -> None:
     for zone in (loop.settings.landing_production, loop.settings.landing_outcomes):
-        os.utime(zone.path, (time.time() - 60, time.time() - 60))
+        if is_local(zone):
+            os.utime(zone, (time.time() - 60, time.time() - 60))
 
 
 def asked(loop: Loop, sensor: dg.SensorDefinition, ticks: int = 1) -> list[str]:
@@ -119,7 +125,9 @@ def test_a_tick_looks_at_a_bounded_number_of_days(
     )
     assert asked(old, new_production_partitions, 2 * TURNS) == []
     assert max(looked) == WINDOW_DAYS + SLICE_DAYS
-    assert 1 <= len(listed) <= 3
+    # An object store has no time of a folder that says whether it has other names.
+    most = 3 if is_local(old.settings.data_dir) else 2 * TURNS
+    assert 1 <= len(listed) <= most
 
 
 def test_outcomes_are_assessed_again_at_once_when_their_old_day_is_scored_again(old: Loop) -> None:
@@ -133,6 +141,7 @@ def test_outcomes_are_assessed_again_at_once_when_their_old_day_is_scored_again(
         assert asked(old, new_outcome_partitions, TURNS + 1) == []
 
 
+@pytest.mark.embedded("the time of an object is in whole seconds")
 def test_a_day_that_still_changes_is_looked_at_until_it_is_still(old: Loop) -> None:
     old.settings = old.settings.model_copy(update={"settle_seconds": 0.5})
     write(old.settings.landing_production, day(0), "id\n2\n3\n")

@@ -134,13 +134,13 @@ def test_a_run_whose_process_is_gone_ends_although_its_code_server_lives(
     assert runs_in_flight(fresh.instance, ["score_production"]) == 2
 
 
+@pytest.mark.embedded("it fills the disk on which a store lies")
 def test_a_run_that_a_full_disk_has_failed_is_asked_for_again_and_one_of_a_broken_file_is_not(
-    trained: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = trained.apart(tmp_path / "data")
-    storage = tmp_path / "data" / "storage"
+    loop = trained.apart("full")
     with small_disk(1) as disk:
-        storage.symlink_to(disk.folder)
+        Path(str(loop.settings.data_dir / "storage")).symlink_to(disk.folder)
         disk.fill()
         loop.land_day("2026-07-01", customers(50, 1))
         full = loop.run("score_production", "2026-07-01")

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic_core import to_json
@@ -31,7 +32,7 @@ SAID = {"summary", "observed", "threshold", "rows", "model_version", "action", "
 @pytest.fixture
 def apart(trained: Loop, request: pytest.FixtureRequest) -> Loop:
     """The trained loop's champion, with days of its own."""
-    return trained.apart(trained.home / f"apart-{request.node.name}", policy=policy_of({}))
+    return trained.apart(f"apart-{request.node.name}", policy=policy_of({}))
 
 
 def metadata_of(evaluation: dg.AssetCheckEvaluation) -> dict[str, Any]:
@@ -198,10 +199,12 @@ def test_days_of_another_champion_and_of_older_reports_do_not_count(apart: Loop)
     for place, day in enumerate(days[:2]):
         matured_day(apart, day, customers(120, 70 + place))
     other, older = (
-        str(stored_path(apart.settings.storage, "performance_report", day)) for day in days[:2]
+        stored_path(apart.settings.storage, "performance_report", day) for day in days[:2]
     )
-    pd.read_parquet(other).assign(model_version="999").to_parquet(other)
-    pd.DataFrame({"test": ["ranking"], "passed": [True], "model_version": ["1"]}).to_parquet(older)
+    changed = apart.frame("performance_report", days[0]).assign(model_version="999")
+    other.write_bytes(changed.to_parquet())
+    old = pd.DataFrame({"test": ["ranking"], "passed": [True], "model_version": ["1"]})
+    older.write_bytes(old.to_parquet())
     matured_day(apart, days[2], customers(120, 72))
     report = apart.frame("performance_report", days[2]).set_index("days")
     assert list(report.index) == [1]
@@ -345,9 +348,10 @@ def test_decisions_that_were_changed_after_they_were_kept_are_found(apart: Loop)
     asked(apart, day, customers(20, 94))
     (kept,) = sets_of(apart.settings.decisions, day)
     path = apart.settings.decisions / day / f"{kept.name}.parquet"
-    table = pq.read_table(str(path))
+    table = pq.read_table(pa.BufferReader(path.read_bytes()))
     place = table.schema.get_field_index("default_probability")
-    pq.write_table(table.set_column(place, "default_probability", [[0.01] * 20]), str(path))
+    with path.open("wb") as file:
+        pq.write_table(table.set_column(place, "default_probability", [[0.01] * 20]), file)
     passed, said, _ = online(apart, day)
     assert not passed
     assert "was changed: it has SHA-256" in said["summary"]

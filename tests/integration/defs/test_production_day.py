@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from upath import UPath
 
 from creditrisk_assets.defs.sensors import new_outcome_partitions, new_production_partitions
 from creditrisk_assets.landing.listing import land
@@ -46,8 +47,8 @@ def test_the_drift_report_is_a_page_and_json_that_agree_with_the_checks(reportin
     reporting.land_day(day, customers(400, 12))
     assert reporting.run("score_production", day).success
     metadata = reporting.metadata("drift_report", day)
-    assert "<html" in Path(metadata["evidently_html"]).read_text()[:200].lower()
-    assert Path(metadata["evidently_json"]).read_text().startswith("{")
+    assert "<html" in UPath(metadata["evidently_html"]).read_text()[:200].lower()
+    assert UPath(metadata["evidently_json"]).read_text().startswith("{")
     assert metadata["evidently_report"] == f"http://127.0.0.1:8000/reports/drift/{day}"
     assert metadata["evidently_drifted_columns"] == metadata["drifted_columns"] == 0
     report = reporting.frame("drift_report", day)
@@ -158,7 +159,7 @@ def test_a_broken_file_fails_a_check_that_names_it(
 
 def test_any_past_day_may_land_and_only_days_that_landed_are_days(trained: Loop) -> None:
     """A hidden first day refused a portfolio's older months, and the UI showed a thousand missing days after it."""
-    loop = trained.apart(trained.home / "of-2015")
+    loop = trained.apart("of-2015")
     before = set(loop.instance.get_dynamic_partitions("day"))
     loop.land_day("2015-11-30", customers(150, 23))
     (result,) = loop.settle([new_production_partitions])
@@ -167,7 +168,7 @@ def test_any_past_day_may_land_and_only_days_that_landed_are_days(trained: Loop)
 
 
 def test_yesterdays_file_delivered_again_is_noticed_and_does_not_block(trained: Loop) -> None:
-    loop = trained.apart(trained.home / "repeated")
+    loop = trained.apart("repeated")
     landed = customers(150, 24)
     for day in ("2026-10-05", "2026-10-06"):
         loop.land_day(day, landed)
@@ -189,7 +190,7 @@ def test_a_partition_that_somebody_added_by_hand_and_is_no_day_is_named(trained:
 
 def test_a_broken_day_stops_no_other_day(trained: Loop) -> None:
     """Both days are requested in one tick; the broken one fails by itself."""
-    loop = trained.apart(trained.home / "other")
+    loop = trained.apart("other")
     broken = loop.settings.landing_production / "2026-03-10" / "a.csv"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"\xff\xfe\x00")
@@ -260,7 +261,7 @@ def test_a_corrected_outcome_counts_and_the_first_one_is_kept(trained: Loop) -> 
 def test_outcomes_of_a_day_that_never_landed_are_quarantined_and_looked_at_again_when_it_does(
     trained: Loop,
 ) -> None:
-    loop = trained.apart(trained.home / "unknown")
+    loop = trained.apart("unknown")
     day, landed = "2026-03-20", customers(200, 22)
     loop.land_outcomes(day, landed)
     arrivals = (

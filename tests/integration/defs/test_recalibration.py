@@ -59,7 +59,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     for offset in range(STABLE_DAYS):
         live(made, offset)
     yield made
-    made.instance.dispose()
+    made.close()
 
 
 def test_a_right_calibration_stays(loop: Loop) -> None:
@@ -168,8 +168,7 @@ def test_decisions_of_before_and_after_replay_to_the_bit(promoted: Loop) -> None
         app,
         ["replay", "--date", PLAN.date(PLAN.days - 1)],
         env={
-            "DAGSTER_HOME": str(promoted.home),
-            "CREDITRISK_DATA_DIR": str(promoted.settings.data_dir),
+            **promoted.environment,
         },
     )
     assert command.exit_code == 0, command.output
@@ -209,8 +208,7 @@ def test_card_inventory_and_the_command_say_the_kind(promoted: Loop, tmp_path: P
         app,
         ["champion", "show"],
         env={
-            "DAGSTER_HOME": str(promoted.home),
-            "CREDITRISK_DATA_DIR": str(promoted.settings.data_dir),
+            **promoted.environment,
             "COLUMNS": "200",
         },
     )

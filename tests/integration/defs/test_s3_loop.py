@@ -10,6 +10,7 @@ from tests.support.loop import Loop, customers
 from tests.support.policies import policy_of
 
 
+@pytest.mark.embedded("an object store without the servers of a served store")
 def test_days_land_are_scored_and_judged_in_an_object_store(
     bucket: UPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,4 +36,4 @@ def test_days_land_are_scored_and_judged_in_an_object_store(
     report = loop.settings.reports / "drift" / "2026-01-05" / "report.html"
     assert b"<html" in report.read_bytes()[:300].lower()
     assert Settings(data_dir=loop.settings.data_dir).landing_production.exists()
-    loop.instance.dispose()
+    loop.close()

@@ -24,9 +24,9 @@ from tests.support.trained import trained_loop
 
 
 @pytest.fixture(scope="module")
-def waiting(tmp_path_factory: pytest.TempPathFactory, trained: Loop) -> Loop:
+def waiting(trained: Loop) -> Loop:
     """A loop that shares the trained champion and has a landing zone of its own."""
-    settings = trained.settings.model_copy(update={"data_dir": tmp_path_factory.mktemp("zone")})
+    settings = trained.settings.model_copy(update={"data_dir": trained.place("waiting")})
     return Loop(trained.home, settings, trained.instance, trained.definitions)
 
 
@@ -56,6 +56,7 @@ def test_a_new_day_is_requested_once_and_a_changed_file_again(waiting: Loop) -> 
     assert all(key is not None and key.startswith("2026-04-01:") for key in keys)
 
 
+@pytest.mark.embedded("it touches a file, and an object has no time of its own")
 def test_a_file_touched_but_not_changed_keeps_its_run_key(waiting: Loop) -> None:
     """The daemon drops a second request with the same key, so a touched file is not scored twice."""
     path = waiting.land_day("2026-04-02", customers(20, 1))
@@ -67,6 +68,7 @@ def test_a_file_touched_but_not_changed_keeps_its_run_key(waiting: Loop) -> None
     ]
 
 
+@pytest.mark.embedded("it makes a file older than it is")
 def test_a_file_that_is_still_being_written_waits_and_stops_nothing_else(
     trained: Loop, tmp_path: Path
 ) -> None:
@@ -81,6 +83,9 @@ def test_a_file_that_is_still_being_written_waits_and_stops_nothing_else(
     assert "waiting: 2026-04-04 changed less than 30 s ago" in skipped
 
 
+@pytest.mark.embedded(
+    "links and empty folders are those of a disk; test_listing_s3 has the names of objects"
+)
 def test_what_cannot_be_read_is_named_and_stops_nothing_else(waiting: Loop) -> None:
     zone = waiting.settings.landing_production
     (zone / "2026-13-45").mkdir(parents=True)
@@ -161,7 +166,7 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     assert champion["challenger_roc_auc"] > champion["champion_roc_auc"]
     assert champion["previous_version"] == "1"
     assert Registry(loop.settings).champion_bundle() == record.bundle_sha256
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_a_retrain_before_any_day_learns_from_the_history_alone(
@@ -170,7 +175,7 @@ def test_a_retrain_before_any_day_learns_from_the_history_alone(
     loop = trained_loop(tmp_path / "site", tmp_path_factory)
     assert loop.run("retrain").success
     assert loop.metadata("candidate_model")["production_days"] == ""
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both_sides(
@@ -193,4 +198,4 @@ def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both
     assert metadata["challenger_version"] != record.model_version
     registry = Registry(loop.settings)
     assert registry.champion_bundle() == first.bundle_sha256
-    loop.instance.dispose()
+    loop.close()

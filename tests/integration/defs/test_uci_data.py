@@ -46,10 +46,12 @@ def test_the_published_file_satisfies_the_contract_and_the_recipe_ranks_it_as_cl
 @pytest.mark.uci
 @pytest.mark.timeout(300)
 def test_ten_quiet_days_of_the_real_file_give_no_alarm_and_a_drifted_one_is_told(
-    uci: Path, tmp_path: Path
+    uci: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = Loop.of(tmp_path / "site", raw_data=str(uci))
     assert loop.run("train").success
+    for name, value in loop.environment.items():
+        monkeypatch.setenv(name, value)
     history = stored_history(loop.home, loop.settings)
     assert history is not None
     draw = customers_of(newcomers(history.rows.accepted, PORTFOLIO))
@@ -70,4 +72,4 @@ def test_ten_quiet_days_of_the_real_file_give_no_alarm_and_a_drifted_one_is_told
     )
     assert found is not None
     assert float(found[1]) > float(found[2])
-    loop.instance.dispose()
+    loop.close()

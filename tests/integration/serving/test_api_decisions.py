@@ -63,8 +63,7 @@ def predict(
 
 def run(loop: Loop, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     environment = {
-        "DAGSTER_HOME": str(loop.home),
-        "CREDITRISK_DATA_DIR": str(loop.settings.data_dir),
+        **loop.environment,
         "CREDITRISK_API_DIR": str(folder),
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(Path(__file__).parents[3]),
@@ -267,7 +266,7 @@ def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_ot
             loop.settings.decisions, BundleStore(loop.settings.data_dir), decisions
         ).exact
     index.close()
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_after_crashes_nothing_that_was_told_is_missing_doubled_or_otherwise(

@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from typer.testing import CliRunner
+from upath import UPath
 
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -35,6 +36,7 @@ from serving.inference.champion_source import (
 )
 from tests.support.champion_file import published
 from tests.support.champions import name_champion
+from tests.support.folders import copy_folder, move_folder, remove_folder
 from tests.support.loop import Loop, api
 from tests.support.pages import text_of
 from tests.support.waiting import until
@@ -48,7 +50,7 @@ class Site:
     """A store that names a champion, and artifacts that a test may take away."""
 
     loop: Loop
-    artifacts: Path
+    artifacts: UPath
     first: ChampionRecord
 
     @classmethod
@@ -56,17 +58,16 @@ class Site:
         record = trained.champion()
         assert record.fallback is not None
         loop = Loop.of(folder / "site")
-        artifacts = Path(str(loop.settings.data_dir / BUNDLES))
-        return cls(
-            loop, shutil.copytree(str(trained.settings.data_dir / BUNDLES), artifacts), record
-        )
+        artifacts = loop.settings.data_dir / BUNDLES
+        copy_folder(trained.settings.data_dir / BUNDLES, artifacts)
+        return cls(loop, artifacts, record)
 
     @property
-    def bundle(self) -> Path:
+    def bundle(self) -> UPath:
         return self.artifacts / self.first.bundle_sha256
 
     @property
-    def fallback(self) -> Path:
+    def fallback(self) -> UPath:
         assert self.first.fallback is not None
         return self.artifacts / self.first.fallback.bundle_sha256
 
@@ -82,7 +83,7 @@ class Site:
         """Say that a record is champion, with changes."""
         return name_champion(self.loop, record.model_copy(update=changed))
 
-    def answer(self, place: Path, rule: DecisionRule) -> tuple[float, float, int, list[str]]:
+    def answer(self, place: UPath, rule: DecisionRule) -> tuple[float, float, int, list[str]]:
         """What a bundle says of the example: PD, score, prediction, reasons."""
         bundle = load_bundle(str(place))
         said_of = bundle.decide(bundle.encoder([CUSTOMER]), rule)
@@ -105,7 +106,7 @@ def site(trained: Loop, tmp_path: Path) -> Iterator[Site]:
     """A store without a champion so far."""
     made = Site.of(trained, tmp_path)
     yield made
-    made.loop.instance.dispose()
+    made.loop.close()
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_a_read_only_webserver_is_enough_and_its_end_ends_nothing(
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
         assert "does not say which champion is in force" in refused.json()["detail"]
         assert client.get("/health").status_code == 200
-        with webserver(site.loop.home, port):
+        with webserver(site.loop, port):
             until(lambda: client.get("/ready").status_code == 200, 10)
             until(lambda: client.get("/ready").json()["problem"] is None, 5)
             assert newest(behind) == newest(instance) == first
@@ -256,8 +257,8 @@ def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_i
 
         kept = client.get(f"/decisions/{body['decision_id']}").json()
         assert kept["answer"] == body
-    monkeypatch.setenv("DAGSTER_HOME", str(site.loop.home))
-    monkeypatch.setenv("CREDITRISK_DATA_DIR", str(site.loop.settings.data_dir))
+    for name, value in site.loop.environment.items():
+        monkeypatch.setenv(name, value)
     for answer, version, where in (
         (body, f"{named.model_version}-fallback", site.fallback),
         (restored, named.model_version, site.bundle),
@@ -275,7 +276,7 @@ def test_without_its_bundle_the_scorecard_answers_and_says_so_until_the_bundle_i
 def test_with_neither_bundle_nor_fallback_it_lives_and_asks_to_come_again(
     site: Site, named: ChampionRecord
 ) -> None:
-    shutil.rmtree(site.artifacts)
+    remove_folder(site.artifacts)
     with api(site.loop) as client:
         assert client.get("/health").status_code == 200
         for response in (
@@ -294,11 +295,11 @@ def test_the_copy_of_the_same_bundle_answers_undegraded_while_the_artifact_store
     away = site.artifacts.with_name("away")
     with api(site.loop) as client:
         before = client.post("/predict", json=CUSTOMER).json()
-    site.artifacts.rename(away)
+    move_folder(site.artifacts, away)
     with api(site.loop) as client:
         ready = client.get("/ready").json()
         assert (ready["degraded"], ready["model_version"]) == (False, named.model_version)
-        assert f"cannot read {site.bundle}" in ready["problem"]
+        assert f"bundle {site.bundle}: cannot read " in ready["problem"]
         body = client.post("/predict", json=CUSTOMER).json()
         assert {name: body[name] for name in body if name != "decision_id"} == {
             name: before[name] for name in before if name != "decision_id"
@@ -308,7 +309,7 @@ def test_the_copy_of_the_same_bundle_answers_undegraded_while_the_artifact_store
         )  # a new rule for the same bytes
         until(lambda: client.get("/model-info").json()["cut_off"] == 0.9, 5)
         assert client.get("/ready").json()["problem"] is not None
-        away.rename(site.artifacts)
+        move_folder(away, site.artifacts)
         until(lambda: client.get("/ready").json()["problem"] is None, 12)
         assert told(client.post("/predict", json=CUSTOMER).json()) == site.answer(
             site.bundle, moved.rule
@@ -328,12 +329,19 @@ def test_a_copy_that_was_damaged_does_not_answer_and_the_fallback_does(
     assert (again.current.degraded, again.current.bundle.location) == (True, str(site.fallback))
 
 
-@pytest.mark.parametrize("loss", ["the home", "the history"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "the home",
+        pytest.param("the history", marks=pytest.mark.embedded("a lost SQLite file is a new one")),
+    ],
+)
 def test_the_newest_stored_champion_answers_while_the_dagster_store_is_gone(
     site: Site, named: ChampionRecord, loss: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its folder Dagster does not open; without its database it opens an empty one and knows of no champion."""
-    monkeypatch.setenv("DAGSTER_HOME", str(site.loop.home))
+    for name, value in site.loop.environment.items():
+        monkeypatch.setenv(name, value)
     before = holder(site, source_of(IN_DAGSTER))
     before.refresh()
     assert (before.problem, before.current and before.current.record) == (None, named)
@@ -375,7 +383,7 @@ def test_a_damaged_new_bundle_leaves_the_old_champion_in_force_undegraded(
     again.refresh()
     assert again.current is not None
     assert again.current.record == fallback_record(new)
-    shutil.rmtree(site.artifacts)
+    remove_folder(site.artifacts)
     last = holder(site)  # and where there is none, the last champion that was proven
     last.refresh()
     assert last.current is not None

@@ -292,7 +292,7 @@ def test_the_history_tells_who_was_champion_and_a_bundle_that_cannot_be_loaded_i
         assert page.status_code == 200
         assert "cannot read" in text_of(page.text)
         assert "Probability of default" in text_of(page.text)
-    loop.instance.dispose()
+    loop.close()
 
 
 def test_documents_are_read_from_an_object_store(trained: Loop, bucket: UPath) -> None:

@@ -35,7 +35,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     loop.land_outcomes(STABLE, stable)
     loop.settle()
     yield loop
-    loop.instance.dispose()
+    loop.close()
 
 
 @pytest.fixture(scope="module")

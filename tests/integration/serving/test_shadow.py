@@ -33,7 +33,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     assert made.make("raw_data", "features", "model").success
     assert event_log.latest_registered_version(made.instance) == "2"
     yield made
-    made.instance.dispose()
+    made.close()
 
 
 def archive(loop: Loop) -> None:

@@ -91,8 +91,7 @@ def installation(trained: Loop, tmp_path_factory: pytest.TempPathFactory) -> Ser
     environment = {
         **variables,
         "PYTHONPATH": f"{hook}{os.pathsep}{REPOSITORY}",
-        "DAGSTER_HOME": str(trained.home),
-        "CREDITRISK_DATA_DIR": str(trained.settings.data_dir),
+        **trained.environment,
         "CREDITRISK_LIMITS": '{"segment_minutes": 0.01}',
     }
     return ServingOnly(environment, trained.home)
@@ -103,7 +102,7 @@ def api(installation: ServingOnly, trained: Loop) -> Iterator[httpx.Client]:
     """A running API that reads the champion from a Dagster webserver."""
     port, dagster_port = reserved_ports(2)
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(webserver(trained.home, dagster_port))
+        source = stack.enter_context(webserver(trained, dagster_port))
         process = subprocess.Popen(
             installation.command("serve", "--port", str(port)),
             env=installation.environment | {"CREDITRISK_CHAMPION_SOURCE": source},

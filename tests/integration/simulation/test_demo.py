@@ -15,6 +15,8 @@ from creditrisk_assets.simulation.drill import Drill, DrillFailed
 from creditrisk_assets.simulation.processes import Ports
 from creditrisk_assets.simulation.sandbox import fresh_sandbox
 
+pytestmark = pytest.mark.embedded("a sandbox is embedded, whatever store the project has")
+
 
 @dataclass
 class Idle:

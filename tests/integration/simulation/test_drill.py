@@ -16,6 +16,8 @@ from creditrisk_assets.simulation.sandbox import SandboxInUse, fresh_sandbox
 from creditrisk_assets.simulation.scenarios import Plan
 from tests.support.places import REPOSITORY
 
+pytestmark = pytest.mark.embedded("a sandbox is embedded, whatever store the project has")
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

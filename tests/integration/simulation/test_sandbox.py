@@ -11,6 +11,8 @@ from creditrisk_assets.defs import status
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.simulation.sandbox import INHERITED, fresh_sandbox
 
+pytestmark = pytest.mark.embedded("a sandbox is embedded, whatever store the project has")
+
 IN_PRODUCTION = """
 storage:
   postgres:

@@ -25,6 +25,7 @@ from creditrisk_assets.simulation.processes import reserved_ports
 from creditrisk_assets.simulation.stepped_loop import SteppedLoop
 from serving.access.keys import Scope, create_key
 from tests.support.champions import name_champion
+from tests.support.environment import environment_of
 
 START_SECONDS = 60.0
 
@@ -114,10 +115,7 @@ class Site:
     @property
     def variables(self) -> dict[str, str]:
         """The environment of this site's commands."""
-        own = {
-            "DAGSTER_HOME": str(self.loop.home),
-            "CREDITRISK_DATA_DIR": str(self.loop.settings.data_dir),
-        }
+        own = environment_of(self.loop.home, self.loop.settings)
         return {**os.environ, **own, **self.environment}
 
     def start(self) -> float:
