@@ -272,12 +272,28 @@ class Registry:
         with (self._directory / ".prepare.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
+                if self._is_embedded:
+                    self._create_database()
                 self._claim(self._client_of(self.tracking_uri), identity)
             except MlflowException as error:
                 raise RegistryError(
                     f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}"
                 ) from error
         self._prepared = True
+
+    def _create_database(self) -> None:
+        """Let MLflow make its SQLite file under another name. A process that is killed during its
+        fifty migrations would leave a file that MLflow never opens again.
+        """
+        database, unfinished = self._directory / "mlflow.db", self._directory / ".unfinished"
+        if database.exists():
+            return
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        new = unfinished / database.name
+        self._client_of(f"sqlite:///{new}").search_experiments()
+        new.rename(database)
+        shutil.rmtree(unfinished)
 
     def _claim(self, client: MlflowClient, identity: Identity) -> None:
         """Create the experiment and the registered model, or check that they are this store's."""

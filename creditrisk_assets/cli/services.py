@@ -103,5 +103,8 @@ def _mlflow_places(settings: "Settings") -> dict[str, str]:
             f"MLFLOW_TRACKING_URI is {settings.tracking_uri}, a server; valid for one of a store "
             "without CREDITRISK_DATABASE_URL: no value, or the address of a database"
         )
-    settings.mlflow_dir.mkdir(parents=True, exist_ok=True)  # MLflow makes its file, but no folder
+    if not (settings.mlflow_dir / "mlflow.db").is_file():
+        from creditrisk_assets.registry import Registry
+
+        Registry(settings).prepare()
     return result | {"MLFLOW_BACKEND_STORE_URI": settings.tracking_uri}

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from upath import UPath
 from creditrisk_assets.registry import Registry
 from creditrisk_assets.scoring.bundle import BundleError, load_bundle
 from creditrisk_assets.settings import Settings
+from tests.support.copied_process import CopiedProcess
 from tests.support.folders import copy_folder
 from tests.support.loop import Loop
+from tests.support.waiting import until
 
 
 def _prepare(environment: dict[str, str]) -> str | None:
@@ -34,6 +37,25 @@ def test_several_processes_may_use_a_new_store_at_once(fresh: Loop, tmp_path: Pa
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, mp_context=spawn) as pool:
         assert list(pool.map(_prepare, machines)) == [None, None, None]
+
+
+@pytest.mark.embedded("MLflow's file is of an embedded store")
+def test_a_process_that_is_killed_while_mlflow_makes_its_database_leaves_none(fresh: Loop) -> None:
+    """MLflow cannot go on with a database whose migrations were broken off: nothing could be trained any more."""
+    folder = fresh.settings.mlflow_dir
+    shutil.rmtree(folder)
+    script = "from creditrisk_assets.registry import *; Registry(Settings()).prepare()"
+    process = CopiedProcess(script, [], fresh.environment, fresh.home)
+    began = folder / ".unfinished" / "mlflow.db"
+    until(lambda: began.is_file() and began.stat().st_size > 100_000, 60)
+    process.kill()
+    assert process.ended() == -signal.SIGKILL
+    assert not (folder / "mlflow.db").exists()
+    assert began.exists()
+    registry = Registry(fresh.settings)
+    registry.prepare()
+    assert registry.champion_bundle() is None
+    assert sorted(path.name for path in folder.iterdir()) == [".prepare.lock", "mlflow.db"]
 
 
 def test_a_champion_is_challenger_no_longer(trained: Loop) -> None:

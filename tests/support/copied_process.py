@@ -26,6 +26,9 @@ class CopiedProcess:
         )
         self.process.start()
 
+    def kill(self) -> None:
+        self.process.kill()
+
     def ended(self) -> int:
         """Its exit code, when it has ended; minus the signal that killed it."""
         self.process.join(SECONDS)
