@@ -17,7 +17,7 @@ SERVED = os.environ.get("CREDITRISK_TEST_SHAPE") == "served"
 
 @dataclasses.dataclass
 class Now:
-    """What this process of tests has."""
+    """The served stores of this process of tests, once they are there."""
 
     stores: "ServedStores | None" = None
 

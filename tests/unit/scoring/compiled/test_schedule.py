@@ -38,7 +38,7 @@ def random_program(data: st.DataObject) -> Program:
 
 
 def values_read(program: Program, number: int) -> set[int]:
-    """What an operation reads, where truth values are computed again."""
+    """The values that an operation reads. Truth values are computed again, so what they read counts in their place."""
     found = set()
     for operand in program.operations[number].operands:
         operation = program.operations[operand]
