@@ -146,7 +146,7 @@ def score(
             else:
                 in_force = champion_in_force(settings)
                 bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
-                runtime = Runtime.of(
+                runtime = Runtime.for_file(
                     bundle, in_force.rule, _bytes_of(source), settings.compiled_code
                 )
                 scorer = local_scorer(bundle, in_force, runtime.decide)

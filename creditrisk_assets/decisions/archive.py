@@ -53,6 +53,7 @@ CONTEXT_COLUMNS = {
     "caller": pa.string(),
     "request_id": pa.string(),
     "trace_id": pa.string(),
+    "runtime": pa.string(),
 }
 """Columns about the request of a decision."""
 

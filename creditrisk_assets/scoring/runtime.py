@@ -1,8 +1,7 @@
-"""The runtime of decisions in bulk: compiled code where it is worth it and proved, otherwise the
-graphs in onnxruntime. Both give the same bits.
+"""The runtime of decisions: compiled code where it is worth it and proved, otherwise the graphs in
+onnxruntime. Both give the same bits.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,9 @@ from creditrisk_assets.scoring.bundle import Bundle, DecisionRule, Decisions
 from creditrisk_assets.scoring.compiled.errors import KernelError
 from creditrisk_assets.scoring.compiled.kernel import Kernel
 from creditrisk_assets.scoring.compiled.proof import different_bits, load_kernel
+
+COMPILED = "compiled"
+ONNXRUNTIME = "onnxruntime"
 
 COMPARED_EVERY = 1_000
 """Of so many rows one is decided by the graphs, too."""
@@ -24,44 +26,74 @@ class DifferentDecisionError(RuntimeError):
     """Compiled code and graph decided differently; the message has the row."""
 
 
-@dataclass(frozen=True)
 class Runtime:
-    """Decides on rows in bulk.
+    """Decides on rows. Calls from several threads do not disturb each other.
 
-    Attributes:
+    Args:
         bundle: the model.
         rule: in force.
         kernel: its compiled code; None if the graphs decide.
-        reason: why the graphs decide; empty with a kernel.
+        reason: why its code cannot be used; empty with a kernel, and before it was compiled.
     """
 
-    bundle: Bundle
-    rule: DecisionRule
-    kernel: Kernel | None
-    reason: str
+    def __init__(
+        self, bundle: Bundle, rule: DecisionRule, kernel: Kernel | None = None, reason: str = ""
+    ) -> None:
+        self.bundle = bundle
+        self.rule = rule
+        self.kernel = kernel
+        self.reason = reason
+        self._rows_to_compared = 0
 
     @classmethod
-    def of(cls, bundle: Bundle, rule: DecisionRule, file_bytes: int, cache: Path) -> "Runtime":
-        """Choose the runtime for a file.
+    def compiled(cls, bundle: Bundle, rule: DecisionRule, cache: Path) -> "Runtime":
+        """Compile and prove a bundle's code; if that fails, the graphs decide.
 
         Args:
             bundle: a loaded bundle.
             rule: in force.
-            file_bytes: size of the file.
             cache: folder of compiled code.
 
         Raises:
             BundleError: if the bundle's files cannot be read any more.
         """
-        if file_bytes < WORTH_BYTES:
-            return cls(bundle, rule, None, "the file is small")
         try:
-            return cls(bundle, rule, load_kernel(bundle, rule, cache), "")
+            return cls(bundle, rule, load_kernel(bundle, rule, cache))
         except (KernelError, OSError) as error:
-            return cls(bundle, rule, None, str(error))
+            return cls(bundle, rule, reason=str(error))
+
+    @classmethod
+    def for_file(
+        cls, bundle: Bundle, rule: DecisionRule, file_bytes: int, cache: Path
+    ) -> "Runtime":
+        """Choose the runtime for a file of some bytes; the others are those of `compiled`.
+
+        Raises:
+            BundleError: if the bundle's files cannot be read any more.
+        """
+        if file_bytes < WORTH_BYTES:
+            return cls(bundle, rule, reason="the file is small")
+        return cls.compiled(bundle, rule, cache)
+
+    @property
+    def name(self) -> str:
+        """`COMPILED` or `ONNXRUNTIME`."""
+        return COMPILED if self.kernel is not None else ONNXRUNTIME
 
     def __str__(self) -> str:
-        return "compiled code" if self.kernel is not None else f"onnxruntime, since {self.reason}"
+        if self.kernel is not None:
+            return "compiled code"
+        return f"{ONNXRUNTIME}, since {self.reason}" if self.reason else ONNXRUNTIME
+
+    @property
+    def may_be_compiled(self) -> bool:
+        return self.kernel is None and not self.reason
+
+    def under(self, rule: DecisionRule) -> "Runtime":
+        """The runtime under another rule. The code is not that of another reference profile."""
+        if tuple(rule.reference) == tuple(self.rule.reference):
+            return Runtime(self.bundle, rule, self.kernel, self.reason)
+        return Runtime(self.bundle, rule)
 
     def decide(self, raw: NDArray[np.float32]) -> Decisions:
         """Decide on rows x fields, float32.
@@ -72,14 +104,20 @@ class Runtime:
         if self.kernel is None:
             return self.bundle.decide(raw, self.rule)
         decisions = self.kernel.decide(raw, self.rule)
-        expected = self.bundle.decide(raw[::COMPARED_EVERY], self.rule)
+        first = self._rows_to_compared
+        if first < len(raw):
+            self._compare(raw, decisions, slice(first, None, COMPARED_EVERY))
+            first += -(-(len(raw) - first) // COMPARED_EVERY) * COMPARED_EVERY
+        self._rows_to_compared = first - len(raw)
+        return decisions
+
+    def _compare(self, raw: NDArray[np.float32], decisions: Decisions, rows: slice) -> None:
+        expected = self.bundle.decide(raw[rows], self.rule)
         for name in ("default_probability", "score", "prediction", "reasons"):
-            answers = getattr(decisions, name)[::COMPARED_EVERY]
+            answers = getattr(decisions, name)[rows]
             different = different_bits(answers, getattr(expected, name))
             if different.any():
-                row = raw[::COMPARED_EVERY][different.reshape(len(answers), -1).any(axis=1)][0]
+                row = raw[rows][different.reshape(len(answers), -1).any(axis=1)][0]
                 raise DifferentDecisionError(
-                    f"compiled code and graph differ in {name} of the row {row.tolist()}; nothing "
-                    "is written"
+                    f"compiled code and graph differ in {name} of the row {row.tolist()}"
                 )
-        return decisions

@@ -333,6 +333,9 @@ class Ready(Model):
 
     status: Literal["ready"] = "ready"
     degraded: bool
+    runtime: str = Field(
+        description="`compiled code`, or `onnxruntime` and why; both decide with the same bits."
+    )
     problem: str | None = None
 
 

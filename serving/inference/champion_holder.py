@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import structlog
 
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, load_bundle
+from creditrisk_assets.scoring.runtime import DifferentDecisionError, Runtime
 from creditrisk_assets.storage import StoredPath
 from serving.inference.champion_file import ChampionFile, error_text
 from serving.inference.champion_source import PastChampion
@@ -32,15 +33,20 @@ WARM_UP_ROWS = (1, 8)
 
 @dataclass(frozen=True)
 class LoadedChampion:
-    """A champion's record and its bundle; an answer uses one of these throughout.
+    """A champion's record and the runtime of its bundle and rule; an answer uses one of these
+    throughout.
 
     `degraded` means that the champion's bundle cannot be loaded, and record and bundle are those of
     the scorecard of the same rows.
     """
 
     record: ChampionRecord
-    bundle: Bundle
+    runtime: Runtime
     degraded: bool = False
+
+    @property
+    def bundle(self) -> Bundle:
+        return self.runtime.bundle
 
     @cached_property
     def reasons(self) -> dict[str, dict[str, str]]:
@@ -56,6 +62,9 @@ class Listener(Protocol):
 
     def on_champion(self, champion: LoadedChampion) -> None:
         """A champion answers from now on."""
+
+    def on_runtime(self, runtime: Runtime) -> None:
+        """The champion is decided by this runtime from now on; called in any thread."""
 
     def on_refresh(self, problem: str | None) -> None:
         """The champion in force was read; `problem` if it could not be read or loaded."""
@@ -107,6 +116,7 @@ class ChampionHolder:
         self._settled: ChampionRecord | None = None  # the record that answers by its own bundle
         self._failed_load: _FailedLoad | None = None
         self._listeners = tuple(listeners)
+        self._switching = threading.Lock()
 
     @property
     def data_dir(self) -> StoredPath:
@@ -136,6 +146,33 @@ class ChampionHolder:
         """End the background thread."""
         self._stop.set()
         self._thread.join()
+
+    def switch_runtime(self, before: Runtime, after: Runtime) -> None:
+        """Decide by another runtime of the same bundle and rule, unless another champion answers
+        already.
+        """
+        with self._switching:
+            current = self.current
+            if current is None or current.runtime is not before:
+                return
+            self.current = replace(current, runtime=after)
+        for listener in self._listeners:
+            listener.on_runtime(after)
+
+    def refuse_code(self, runtime: Runtime, error: DifferentDecisionError) -> Runtime:
+        """Decide by the graphs from now on, as a decision of the champion's code is wrong.
+
+        Args:
+            runtime: the one that decided.
+            error: the difference.
+
+        Returns:
+            The runtime of the same bundle's graphs.
+        """
+        log.error("compiled_code_refused", problem=str(error))
+        graphs = Runtime(runtime.bundle, runtime.rule, reason=str(error))
+        self.switch_runtime(runtime, graphs)
+        return graphs
 
     def refresh(self) -> None:
         """Read the champion in force once. An error sets `problem`; the loaded champion stays."""
@@ -172,7 +209,7 @@ class ChampionHolder:
         """Serve a champion by its own bundle or, if that fails, by the best substitute."""
         before = self._failed_load
         try:
-            self._serve(LoadedChampion(record, self._own_bundle(record)))
+            self._serve(LoadedChampion(record, self._own_runtime(record)))
         except Exception as error:
             delay = 2 * before.seconds if before is not None and before.record == record else 1.0
             seconds = min(delay, RETRY_SECONDS_LIMIT)
@@ -187,17 +224,17 @@ class ChampionHolder:
             self._settled, self._failed_load, self.problem = record, None, None
             self._store_copy(record)
 
-    def _own_bundle(self, record: ChampionRecord) -> Bundle:
-        """The bundle of a record; not read again if only the rule is new."""
+    def _own_runtime(self, record: ChampionRecord) -> Runtime:
+        """The runtime of a record. Its bundle is not read again if only the rule is new."""
         if (
             self.current is not None
             and self._settled is not None
             and self._settled.bundle_sha256 == record.bundle_sha256
         ):
-            return self.current.bundle
+            return self.current.runtime.under(record.rule)
         return self._load_stored(record)
 
-    def _load_stored(self, record: ChampionRecord) -> Bundle:
+    def _load_stored(self, record: ChampionRecord) -> Runtime:
         return self._load_verified(record, str(self._file.bundles.folder(record.bundle_sha256)))
 
     def _serve_substitute(self, record: ChampionRecord) -> None:
@@ -208,7 +245,7 @@ class ChampionHolder:
         if current is not None and current.bundle.sha256 == record.bundle_sha256:
             if current.record != record:
                 # The same bundle with the rule in force.
-                self._serve(LoadedChampion(record, current.bundle))
+                self._serve(LoadedChampion(record, current.runtime.under(record.rule)))
             return
         if self._serve_copy(record) or (current is not None and not current.degraded):
             return
@@ -245,15 +282,21 @@ class ChampionHolder:
             return
         try:
             same = current is not None and current.bundle.sha256 == fallback.bundle_sha256
-            bundle = current.bundle if current is not None and same else self._load_stored(fallback)
-            self._serve(LoadedChampion(fallback, bundle, degraded=True))
+            runtime = (
+                current.runtime.under(fallback.rule)
+                if current is not None and same
+                else self._load_stored(fallback)
+            )
+            self._serve(LoadedChampion(fallback, runtime, degraded=True))
         except Exception as error:  # `problem` reports the champion's own failure
             log.error("fallback_not_loaded", problem=error_text(error))
 
     def _serve(self, champion: LoadedChampion) -> None:
-        self.current = champion
+        with self._switching:
+            self.current = champion
         for listener in self._listeners:
             listener.on_champion(champion)
+            listener.on_runtime(champion.runtime)
         record = champion.record
         log.info(
             "champion",
@@ -271,7 +314,7 @@ class ChampionHolder:
         except Exception as error:
             log.error("copy_not_stored", problem=error_text(error))
 
-    def _load_verified(self, record: ChampionRecord, location: str) -> Bundle:
+    def _load_verified(self, record: ChampionRecord, location: str) -> Runtime:
         """Load a record's bundle, check its hash, golden requests and contract, and warm it up."""
         bundle = load_bundle(location, record.bundle_sha256)
         if not bundle.golden:
@@ -280,7 +323,7 @@ class ChampionHolder:
         row = np.array([bundle.golden[0].raw], dtype=np.float32)
         for rows in WARM_UP_ROWS:
             bundle.decide(np.repeat(row, rows, axis=0), record.rule)
-        return bundle
+        return Runtime(bundle, record.rule)
 
     def _follow(self) -> None:
         while not self._stop.wait(self._poll_seconds):

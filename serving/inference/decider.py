@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
 from itertools import groupby
@@ -31,6 +31,7 @@ from creditrisk_assets.decisions.idempotency import (
 from creditrisk_assets.decisions.log import SegmentHeader
 from creditrisk_assets.decisions.writer import DecisionLog, LogUnwritable
 from creditrisk_assets.scoring.bundle import Decisions
+from creditrisk_assets.scoring.runtime import DifferentDecisionError
 from serving.inference.batch_yield import BATCH_YIELD
 from serving.inference.champion_holder import ChampionHolder, LoadedChampion
 
@@ -396,15 +397,19 @@ class Decider:
         if champion is None:
             raise NoChampion(self._holder.why_none)
         raw = champion.bundle.encoder([customer.values for customer in customers])
-        decisions = champion.bundle.decide(raw, champion.record.rule)
+        try:
+            decisions = champion.runtime.decide(raw)
+        except DifferentDecisionError as error:
+            runtime = self._holder.refuse_code(champion.runtime, error)
+            champion, decisions = replace(champion, runtime=runtime), runtime.decide(raw)
         now, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
         header, ids = decision_log.plan(
             champion.record, now.date(), len(customers), degraded=champion.degraded
         )
         answers = _answers(champion, decisions, iterate(ids))
-        at = now.isoformat(timespec="microseconds")
+        at, runtime_name = now.isoformat(timespec="microseconds"), champion.runtime.name
         lines = [
-            _line(at, clock, customer, answer)
+            _line(at, clock, runtime_name, customer, answer)
             for customer, answer in zip(customers, iterate(answers), strict=True)
         ]
         return _DecidedGroup(champion, header, customers, decisions, answers, lines)
@@ -553,7 +558,7 @@ def _answers(champion: LoadedChampion, decisions: Decisions, ids: Iterable[str])
     ]
 
 
-def _line(at: str, clock: float, customer: _Customer, answer: bytes) -> bytes:
+def _line(at: str, clock: float, runtime: str, customer: _Customer, answer: bytes) -> bytes:
     """A decision as a line of the log: the service's own values before the customer's."""
     request = customer.waiting.request
     latency_ms = round((clock - request.received_at) * 1000, 3)
@@ -562,6 +567,7 @@ def _line(at: str, clock: float, customer: _Customer, answer: bytes) -> bytes:
         "latency_ms": latency_ms,
         "caller": request.caller,
         "request_id": request.request_id,
+        "runtime": runtime,
     }
     if request.trace_id is not None:
         about["trace_id"] = request.trace_id

@@ -35,6 +35,9 @@ class StoredDecision(BaseModel):
     caller: str | None = Field(None, description="Owner of the API key of the request.")
     request_id: str | None = None
     trace_id: str | None = None
+    runtime: str | None = Field(
+        None, description="What decided: `compiled` code, or the graphs in `onnxruntime`."
+    )
     customer: dict[str, Any] = Field(description="The customer's record.")
     answer: dict[str, Any] = Field(description="The answer of the API.")
 
@@ -87,9 +90,7 @@ class DecisionLookup:
             if archive.ANSWER in row
             else self._answer(row, champion.bundle_sha256)
         )
-        about = {
-            name: row.get(name) for name in ("at", "latency_ms", "caller", "request_id", "trace_id")
-        }
+        about = {name: row.get(name) for name in archive.CONTEXT_COLUMNS}
         return StoredDecision(decision_id=decision_id, customer=customer, answer=answer, **about)
 
     def _answer(self, row: dict[str, Any], bundle_sha256: str) -> dict[str, Any]:

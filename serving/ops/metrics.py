@@ -29,6 +29,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from creditrisk_assets.scoring.runtime import COMPILED, ONNXRUNTIME, Runtime
 from serving.http.gateway import Exchange
 from serving.inference.champion_holder import LoadedChampion
 from serving.inference.decider import Group
@@ -164,6 +165,11 @@ class Metrics:
             "Workers that answer by this model",
             ("model_version", "bundle_sha256", "degraded"),
         )
+        self._runtime = gauge(
+            "creditrisk_runtime_info",
+            "Workers that decide by compiled code, or by onnxruntime",
+            ("runtime",),
+        )
         self._problem = gauge(
             "creditrisk_champion_problem",
             "1 where the champion in force could not be read or loaded",
@@ -262,6 +268,11 @@ class Metrics:
         self._answering_by.set(1)
         self._loads.counts[()] += 1
         self._problem.set(0)
+
+    def on_runtime(self, runtime: Runtime) -> None:
+        """Report the runtime of this worker's decisions."""
+        for name in (COMPILED, ONNXRUNTIME):
+            self._runtime.labels(name).set(runtime.name == name)
 
     def on_refresh(self, problem: str | None) -> None:
         """Report a problem with the champion in force, or its end."""

@@ -7,6 +7,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule, Decisions
+from creditrisk_assets.scoring.runtime import Runtime
 from serving.inference.champion_holder import LoadedChampion
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -30,7 +31,7 @@ def champion(version: str, *, degraded: bool = False) -> LoadedChampion:
         reason="it is the first",
         rule=DecisionRule(cut_off=0.5, reference=()),
     )
-    return LoadedChampion(record, cast(Bundle, None), degraded)
+    return LoadedChampion(record, Runtime(cast(Bundle, None), record.rule), degraded)
 
 
 def decisions(predictions: list[int], probabilities: list[float]) -> Decisions:

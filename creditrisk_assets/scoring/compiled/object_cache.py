@@ -5,10 +5,12 @@ or folder that another user could have written is refused. Code from the cache p
 proof as new code.
 """
 
+import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from creditrisk_assets.scoring.compiled.errors import UnsafeCacheError
@@ -23,7 +25,8 @@ def cached(folder: Path | None, key: bytes, make: Callable[[], bytes]) -> bytes:
     Args:
         folder: made with mode 0700 if missing; None for no cache.
         key: everything on which the object file depends; its SHA-256 is the file's name.
-        make: makes the object file. A damaged file is made again.
+        make: makes the object file. A damaged file is made again. Of processes that want the same
+            file at once, one makes it.
 
     Raises:
         UnsafeCacheError: if the folder or the file belongs to another user, is a link, or has
@@ -38,11 +41,26 @@ def cached(folder: Path | None, key: bytes, make: Callable[[], bytes]) -> bytes:
     stored = _read(path)
     if stored is not None:
         return stored
-    content = make()
-    with replacing(path) as file:
-        os.fchmod(file.fileno(), 0o600)
-        file.write(hashlib.sha256(content).digest() + content)
-    return content
+    with _locked(folder):
+        stored = _read(path)
+        if stored is not None:
+            return stored
+        content = make()
+        with replacing(path) as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(hashlib.sha256(content).digest() + content)
+        return content
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes | None:

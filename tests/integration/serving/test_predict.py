@@ -15,8 +15,10 @@ import pytest
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.simulation.card_customers import simulate
+from serving.inference.champion_compiler import WORTH_CUSTOMERS
 from tests.support.champions import name_champion
 from tests.support.loop import Loop, api, customers
+from tests.support.metrics import samples
 from tests.support.places import REFUSING_PROXY
 from tests.support.policies import policy_of
 from tests.support.trained import trained_loop
@@ -127,6 +129,31 @@ def test_a_bad_record_in_a_batch_is_named_by_its_row_and_the_good_ones_are_decid
         "pay_2",
         "77",
     )
+
+
+def test_after_many_customers_compiled_code_decides_with_the_bits_of_the_graphs(
+    trained: Loop, client: httpx.Client
+) -> None:
+    """Status, metrics and each stored decision say which runtime it was."""
+    rows = simulate(WORTH_CUSTOMERS, 72)[PORTFOLIO.field_names].to_dict("records")
+    (by_graphs, *_) = client.post("/predict/batch", json=rows[:1]).raise_for_status().json()
+    for start in range(0, len(rows), 1_000):
+        client.post("/predict/batch", json=rows[start : start + 1_000]).raise_for_status()
+    until(lambda: client.get("/ready").json()["runtime"] == "compiled code", 60)
+    told = samples(client.get("/metrics").content)
+    assert told[("creditrisk_runtime_info", (("runtime", "compiled"),))] == 1
+    assert told[("creditrisk_runtime_info", (("runtime", "onnxruntime"),))] == 0
+    answers = client.post("/predict/batch", json=rows[:500]).raise_for_status().json()
+    raw = np.array([list(row.values()) for row in rows[:500]], dtype=np.float32)
+    expected = trained.bundle().decide(raw, trained.champion().rule)
+    assert [one["default_probability"] for one in answers] == (
+        expected.default_probability.tolist()
+    )
+    codes = [[reason["code"] for reason in one["reasons"]] for one in answers]
+    assert codes == trained.bundle().reason_codes(expected)
+    for decided, runtime in ((by_graphs, "onnxruntime"), (answers[0], "compiled")):
+        stored = client.get(f"/decisions/{decided['decision_id']}").json()
+        assert (stored["runtime"], stored["answer"]) == (runtime, decided)
 
 
 def test_model_info_tells_what_the_model_is(trained: Loop, client: httpx.Client) -> None:

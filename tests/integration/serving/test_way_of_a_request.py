@@ -22,9 +22,11 @@ from tests.support.servers import served
 HELPERS = {
     "serving/http/trace.py",
     "serving/inference/batch_yield.py",
+    "serving/inference/champion_compiler.py",
     "serving/inference/champion_holder.py",
     "serving/ops/metrics.py",
     "creditrisk_assets/portfolio/encoding.py",
+    "creditrisk_assets/scoring/bundle.py",
     "creditrisk_assets/decisions/codec.py",
 }
 """Modules that the page names beside the list."""

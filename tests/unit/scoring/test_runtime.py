@@ -1,6 +1,5 @@
 """The runtime of decisions in bulk: chosen, compared with the graphs, and named."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(bundle: Bundle, cache: Path) -> Runtime:
-    return Runtime.of(bundle, bundle.manifest.rule, WORTH_BYTES, cache)
+    return Runtime.for_file(bundle, bundle.manifest.rule, WORTH_BYTES, cache)
 
 
 def test_a_long_file_is_decided_by_compiled_code_with_the_answers_of_the_graphs(
@@ -40,7 +39,7 @@ def test_a_long_file_is_decided_by_compiled_code_with_the_answers_of_the_graphs(
 def test_a_short_file_is_decided_before_code_would_be_compiled(
     bundle: Bundle, tmp_path: Path, raw: FloatMatrix
 ) -> None:
-    runtime = Runtime.of(bundle, bundle.manifest.rule, WORTH_BYTES - 1, tmp_path / "none")
+    runtime = Runtime.for_file(bundle, bundle.manifest.rule, WORTH_BYTES - 1, tmp_path / "none")
     assert str(runtime) == "onnxruntime, since the file is small"
     assert len(runtime.decide(raw[:3]).default_probability) == 3
     assert not (tmp_path / "none").exists()
@@ -50,13 +49,13 @@ def test_without_a_compiler_the_graphs_decide_and_it_is_said(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "llvmlite", None)
-    runtime = Runtime.of(bundle, bundle.manifest.rule, WORTH_BYTES, tmp_path / "cache")
+    runtime = Runtime.for_file(bundle, bundle.manifest.rule, WORTH_BYTES, tmp_path / "cache")
     assert str(runtime).startswith("onnxruntime, since llvmlite cannot be imported")
 
 
 def test_a_folder_of_code_that_others_may_write_is_not_used(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o755)
-    runtime = Runtime.of(bundle, bundle.manifest.rule, WORTH_BYTES, tmp_path / "cache")
+    runtime = Runtime.for_file(bundle, bundle.manifest.rule, WORTH_BYTES, tmp_path / "cache")
     assert "without permissions for others" in str(runtime)
 
 
@@ -73,7 +72,7 @@ def test_a_compared_row_that_differs_in_its_last_bit_stops_everything(
             return found
 
     assert compiled.kernel is not None
-    runtime = dataclasses.replace(compiled, kernel=Wrong(**vars(compiled.kernel)))
+    runtime = Runtime(compiled.bundle, compiled.rule, Wrong(**vars(compiled.kernel)))
     rows = np.concatenate([raw, raw])[: COMPARED_EVERY + 1]
     with pytest.raises(DifferentDecisionError, match="differ in default_probability of the row"):
         runtime.decide(rows)

@@ -20,9 +20,8 @@ from serving.http import batch, protocol
 from serving.http.batch_formats import PIECE_BYTES, json_records
 from serving.inference import batch_yield, decider
 from serving.inference.batch_yield import BatchYield
-from serving.inference.champion_holder import ChampionHolder, LoadedChampion
-from tests.support.examples import champion_of
-from tests.support.holders import Holding
+from serving.inference.champion_holder import ChampionHolder
+from tests.support.holders import Holding, loaded
 
 ROW_SECONDS = 0.0005
 
@@ -74,7 +73,7 @@ def test_a_thread_that_decides_on_many_gives_way_between_them_and_the_event_loop
         DecisionLog(tmp_path / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed)
         for keyed in (False, True)
     ]
-    holder = cast(ChampionHolder, Holding(LoadedChampion(champion_of(bundle, "1"), bundle)))
+    holder = cast(ChampionHolder, Holding(loaded(bundle)))
     index = IdempotencyIndex(tmp_path / "keys.db", tmp_path / "open", PLAIN)
     deciding = decider.Decider(holder, logs[0], logs[1], index)
 

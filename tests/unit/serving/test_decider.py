@@ -12,10 +12,9 @@ from creditrisk_assets.decisions.idempotency import IdempotencyIndex
 from creditrisk_assets.decisions.writer import DecisionLog
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle
-from serving.inference.champion_holder import ChampionHolder, LoadedChampion
+from serving.inference.champion_holder import ChampionHolder
 from serving.inference.decider import Decider, DecisionRequest, Group
-from tests.support.examples import champion_of
-from tests.support.holders import Holding
+from tests.support.holders import Holding, loaded
 
 
 class Watching:
@@ -43,7 +42,7 @@ def test_answers_leave_before_anybody_watches(
         DecisionLog(tmp_path / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed)
         for keyed in (False, True)
     ]
-    holder = cast(ChampionHolder, Holding(LoadedChampion(champion_of(bundle, "1"), bundle)))
+    holder = cast(ChampionHolder, Holding(loaded(bundle)))
     index = IdempotencyIndex(tmp_path / "keys.db", tmp_path / "open", PLAIN)
     decider = Decider(holder, logs[0], logs[1], index, [Watching(order)])
 

@@ -16,16 +16,16 @@ from serving.pages.what_if import Value, what_if
 from tests.support.examples import (
     HANDMADE,
     FloatMatrix,
-    champion_of,
     written_bundle,
 )
+from tests.support.holders import loaded
 
 GROUPS = {reason.code: reason.fields for reason in PORTFOLIO.reasons}
 
 
 @pytest.fixture(scope="module")
 def champion(bundle: Bundle) -> LoadedChampion:
-    return LoadedChampion(champion_of(bundle, "1"), bundle)
+    return loaded(bundle)
 
 
 def customer_of(row: FloatMatrix) -> dict[str, Value]:
@@ -125,9 +125,7 @@ def test_reasons_and_alternatives_are_those_of_the_rule_in_force(
 ) -> None:
     """With another cut-off the customer just under it is another one."""
     reference: list[float | None] = [float(value) for value in raw[0]]
-    other = LoadedChampion(
-        champion_of(bundle, "1", DecisionRule(cut_off=0.01, reference=reference)), bundle
-    )
+    other = loaded(bundle, DecisionRule(cut_off=0.01, reference=reference))
     assert tried(other, customer_of(raw[0])).reasons == ()
     (trial, *_) = [
         one for one in (tried(other, customer_of(row)) for row in raw[1:50]) if one.reasons
@@ -147,7 +145,7 @@ def test_a_customer_without_a_reason_has_no_alternative(tmp_path: Path) -> None:
     bundle = written_bundle(
         tmp_path / "bundle", 0, pd.DataFrame(np.zeros((1, 5)), columns=columns)
     ).load()
-    champion = LoadedChampion(champion_of(bundle, "1"), bundle)
+    champion = loaded(bundle)
     trial = what_if(
         champion, {"column_0": -1.0, "column_1": 0.0, "column_2": 0.0, "group": 1}, HANDMADE
     )
