@@ -10,13 +10,14 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 console = Console()
 errors = Console(stderr=True)
@@ -143,6 +144,27 @@ def progress_bar(name: str, total: int | None = None) -> Iterator[Callable[..., 
     """Show a progress bar on stderr; yields the function that updates it."""
     with Progress(console=errors) as progress:
         yield functools.partial(progress.update, progress.add_task(name, total=total))
+
+
+@contextlib.contextmanager
+def rows_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Show progress over rows on stderr, with their rate and the time left; yields the function
+    that takes the rows done and their total, None if unknown.
+    """
+    columns = (
+        *Progress.get_default_columns()[:3],
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
+    begun = time.monotonic()
+    with Progress(*columns, console=errors) as progress:
+        task = progress.add_task(name, total=None, rate="")
+
+        def update(done: int, total: int | None) -> None:
+            rate = done / max(time.monotonic() - begun, 1e-3)
+            progress.update(task, completed=done, total=total, rate=f"{rate:,.0f} rows/s")
+
+        yield update
 
 
 def bundle_of(champion: Any, settings: Any) -> Any:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from creditrisk_assets.cli.common import (
@@ -31,6 +30,7 @@ from creditrisk_assets.cli.common import (
     plan_of,
     print_json,
     progress_bar,
+    rows_bar,
     settings_here,
     stop_on_signals,
 )
@@ -39,6 +39,9 @@ simulator_app = typer.Typer(help="The simulator of card customers.", no_args_is_
 portfolio_app = typer.Typer(help="The book of customers.", no_args_is_help=True)
 PROTOCOL_NAMES = ("3x3", "limitiq", "skorecard", "seeds")
 """A copy, so that `--help` needs no import; a test compares both lists."""
+
+BYTES_A_ROW = 100
+"""About as many bytes of a file hold a customer."""
 
 
 def simulate(
@@ -121,53 +124,55 @@ def score(
         str | None,
         typer.Option(help="Score through the API at this address instead of in this process."),
     ] = None,
+    decisions_only: Annotated[
+        bool,
+        typer.Option(help="Of the file's own columns write only the identifier."),
+    ] = False,
+    reasons: Annotated[
+        bool, typer.Option(help="With the reasons of each decision; the API always gives them.")
+    ] = True,
 ) -> None:
     """Score a file with the champion; rows that break the contract stay, with their problem."""
     from creditrisk_assets.internal_http import direct_client
     from creditrisk_assets.scoring.bundle import BundleError
     from creditrisk_assets.scoring.bundle_store import BundleStore
     from creditrisk_assets.scoring.runtime import DifferentDecisionError, Runtime
-    from creditrisk_assets.scoring.score_file import (
-        ScoringError,
-        api_scorer,
-        local_scorer,
-        score_file,
-    )
+    from creditrisk_assets.scoring.score_file import score_file
+    from creditrisk_assets.scoring.scorers import ApiScorer, LocalScorer, Scorer, ScoringError
 
     settings = settings_here()
-    portfolio, runtime = settings.portfolio, None
+    portfolio, by = settings.portfolio, f"the API at {url}"
     try:
-        with (
-            direct_client(base_url=url or "", timeout=60) as client,
-            Progress(console=errors) as progress,
-        ):
-            if url:
-                scorer = api_scorer(client, portfolio)
-            else:
+        with direct_client(base_url=url or "", timeout=60) as client:
+            scorer: Scorer = ApiScorer(client, portfolio)
+            if not url:
                 in_force = champion_in_force(settings)
                 bundle = BundleStore(settings.data_dir).load(in_force.bundle_sha256)
-                runtime = Runtime.for_file(
-                    bundle, in_force.rule, _bytes_of(source), settings.compiled_code
+                rows = _bytes_of(source) // BYTES_A_ROW
+                runtime = Runtime.for_rows(bundle, in_force.rule, rows, settings.compiled_code)
+                scorer, by = LocalScorer(runtime, in_force, reasons=reasons), str(runtime)
+            with rows_bar("scoring") as on_progress:
+                result = score_file(
+                    source,
+                    output,
+                    portfolio,
+                    scorer,
+                    on_progress,
+                    decisions_only=decisions_only,
                 )
-                scorer = local_scorer(bundle, in_force, runtime.decide)
-            bar = progress.add_task("scoring", total=None)
-            result = score_file(
-                source,
-                output,
-                portfolio,
-                scorer,
-                lambda done, total: progress.update(bar, completed=done, total=total),
-            )
-    except (ScoringError, BundleError, DifferentDecisionError) as error:
+    except DifferentDecisionError as error:
+        fail(f"{error}; nothing is written")
+    except (ScoringError, BundleError) as error:
         fail(error)
-    console.print(
-        f"{output}: {result.scored:,} rows scored by {runtime or f'the API at {url}'}",
-        soft_wrap=True,
-    )
+    console.print(f"{output}: {result.scored:,} rows scored by {by}", soft_wrap=True)
+    if result.scored:
+        console.print(f"mean PD {result.mean_pd:.4f}, {result.declined_share:.1%} declined")
     for line, problem, _ in result.malformed:
         errors.print(
             f"{source}, line {line}: {problem}; the line is not in the output", soft_wrap=True
         )
+    for what, cells in result.errors.most_common():
+        errors.print(f"{what} in {cells:,} rows", soft_wrap=True, highlight=False)
     if result.rejected or result.malformed_lines:
         fail(
             f"{result.rejected + result.malformed_lines:,} rows could not be scored; the column "

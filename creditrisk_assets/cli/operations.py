@@ -285,7 +285,13 @@ def _replay_day(day: str, as_json: bool) -> None:
         fail(f"no decisions of {day} in {folder}; valid: a day that was scored")
     with progress_bar(day, sum(decisions.rows for decisions in sets)) as update:
         replays = [
-            replay_set(folder, bundles, decisions, lambda rows: update(advance=rows))
+            replay_set(
+                folder,
+                bundles,
+                decisions,
+                lambda rows: update(advance=rows),
+                compiled_code=settings.compiled_code,
+            )
             for decisions in sets
         ]
     if as_json:

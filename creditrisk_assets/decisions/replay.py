@@ -4,6 +4,7 @@ record.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from creditrisk_assets.decisions.sets import (
     sets_of,
     stored_batches,
 )
-from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, DecisionRule
+from creditrisk_assets.scoring.bundle import BundleError, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
+from creditrisk_assets.scoring.runtime import DifferentDecisionError, Runtime
 from creditrisk_assets.storage import StoredPath
 
 SAMPLED_SETS = 5
@@ -60,6 +62,7 @@ def replay_set(
     decisions: DecisionSet,
     on_progress: Callable[[int], None] | None = None,
     sample: Callable[[int], NDArray[np.int64]] | None = None,
+    compiled_code: Path | None = None,
 ) -> ReplayedSet:
     """Replay the decisions of a set.
 
@@ -69,19 +72,25 @@ def replay_set(
         decisions: the set.
         on_progress: called with the number of rows of each chunk.
         sample: chooses rows to replay, given their number; None for all.
+        compiled_code: folder of compiled code for long sets; without it the graphs replay.
     """
     differences: list[str] = []
     rows = different = 0
     try:
         bundle = bundles.load(decisions.champion.bundle_sha256)
+        runtime = Runtime.for_rows(
+            bundle, decisions.champion.rule, decisions.rows, None if sample else compiled_code
+        )
         for batch in stored_batches(folder, decisions):
             part = batch.take(pa.array(sample(len(batch)))) if sample else batch
-            found = list(_differences(bundle, decisions.champion.rule, part))
+            found = list(_differences(runtime, part))
             differences += found[: SHOWN - len(differences)]
             different += len(found)
             rows += len(part)
             if on_progress:
                 on_progress(len(batch))
+    except DifferentDecisionError:  # the graphs say what the decisions are
+        return replay_set(folder, bundles, decisions, on_progress, sample)
     except (BundleError, DecisionsError) as error:
         return ReplayedSet(decisions, rows, tuple(differences), different, str(error))
     problem = (
@@ -146,7 +155,7 @@ def replay_decision(
         BundleError: if its bundle is gone or was changed.
     """
     bundle = bundles.load(champion.bundle_sha256)
-    answers = answer_columns(bundle, champion.rule, record)
+    answers = answer_columns(Runtime(bundle, champion.rule), record)
     texts = {reason.code: reason.text for reason in bundle.manifest.reasons}
     stored = record.to_pylist()[0]
     reasons = tuple(
@@ -159,8 +168,8 @@ def replay_decision(
     )
 
 
-def _differences(bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch) -> Iterator[str]:
-    for name, now in answer_columns(bundle, rule, records).items():
+def _differences(runtime: Runtime, records: pa.RecordBatch) -> Iterator[str]:
+    for name, now in answer_columns(runtime, records).items():
         stored = records.column(name)
         if stored.equals(now):
             continue

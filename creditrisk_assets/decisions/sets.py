@@ -20,7 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, DecisionRule, Document
+from creditrisk_assets.portfolio.columns import encoded_columns
+from creditrisk_assets.scoring.bundle import ChampionRecord, Document
+from creditrisk_assets.scoring.runtime import Runtime
 from creditrisk_assets.storage import StoredPath, create_file, file_sha256, put_file
 
 DECISION_ID = "decision_id"
@@ -104,14 +106,16 @@ def decision_ids(day: str, name: str, first: int, rows: int) -> pa.Array:
     return pa.array([f"{day}-{name}-{row}" for row in range(first, first + rows)])
 
 
-def answer_columns(
-    bundle: Bundle, rule: DecisionRule, records: pa.RecordBatch
-) -> dict[str, pa.Array]:
-    """A bundle's answers on records, as the stored columns default_probability, score, prediction,
-    and reason_1 to reason_4.
+def answer_columns(runtime: Runtime, records: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Answers on records, as the stored columns default_probability, score, prediction, and
+    reason_1 to reason_4.
+
+    Raises:
+        DifferentDecisionError: if compiled code decides otherwise than the graphs.
     """
-    decided = bundle.decide(bundle.raw(records), rule)
-    codes = pa.array([reason.code for reason in bundle.manifest.reasons])
+    manifest = runtime.bundle.manifest
+    decided = runtime.decide(encoded_columns(records, manifest.inputs))
+    codes = pa.array([reason.code for reason in manifest.reasons])
     reasons = {}
     for place, name in enumerate(REASONS):
         indices = (

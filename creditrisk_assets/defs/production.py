@@ -30,7 +30,7 @@ from creditrisk_assets.storage import file_sha256, put_file, scratch_folder
 if TYPE_CHECKING:
     from creditrisk_assets.decisions.sets import DecisionSet
     from creditrisk_assets.landing.ingestion import IngestResult
-    from creditrisk_assets.scoring.bundle import Bundle
+    from creditrisk_assets.scoring.runtime import Runtime
 
 SCORING_BATCH_ROWS = 65_536
 """Rows in memory at once while a day is scored."""
@@ -106,6 +106,7 @@ def production_scores(
     """
     from creditrisk_assets.decisions import sets
     from creditrisk_assets.scoring.bundle_store import BundleStore
+    from creditrisk_assets.scoring.runtime import DifferentDecisionError, Runtime
 
     in_force = champion_in_force(context.instance)
     if in_force is None:
@@ -117,7 +118,15 @@ def production_scores(
         batch_sha256 = file_sha256(production_batch.path)
         name = sets.set_name(day, batch_sha256, in_force)
         scored = folder / "scored.parquet"
-        rows = _decide(accepted, scored, day, name, bundle, in_force)
+        runtime = Runtime.for_rows(
+            bundle, in_force.rule, accepted.metadata.num_rows, settings.compiled_code
+        )
+        try:
+            rows = _decide(accepted, scored, day, name, runtime, in_force)
+        except DifferentDecisionError as error:
+            context.log.warning("the graphs decide: %s", error)
+            runtime = Runtime(bundle, in_force.rule, reason=str(error))
+            rows = _decide(accepted, scored, day, name, runtime, in_force)
         if not rows:
             raise dg.Failure("the day has no accepted row; valid: at least one")
         scoring = sets.DecisionSet(
@@ -156,6 +165,7 @@ def production_scores(
                 "decided_by": table(pd.DataFrame(made_by)),
                 "latest_scoring": latest,
                 "decision_set": name,
+                "runtime": str(runtime),
                 "decisions_sha256": (digest := file_sha256(record.path)),
                 **means,
             },
@@ -215,7 +225,7 @@ def _decide(
     staged: Path,
     day: str,
     name: str,
-    bundle: "Bundle",
+    runtime: "Runtime",
     in_force: ChampionRecord,
 ) -> int:
     """Write the decisions on a day's rows to a file and return their number."""
@@ -224,7 +234,7 @@ def _decide(
     rows, writer = 0, None
     try:
         for batch in accepted.iter_batches(SCORING_BATCH_ROWS):
-            answers = sets.answer_columns(bundle, in_force.rule, batch)
+            answers = sets.answer_columns(runtime, batch)
             decided = pa.RecordBatch.from_pydict(
                 {
                     sets.DECISION_ID: sets.decision_ids(day, name, rows, len(batch)),

@@ -146,6 +146,19 @@ class RowCheck:
         good[found_faults.rows] = False
         return CheckedBatch(numbers, texts, identifiers, found_faults, good)
 
+    def surely_valid(self, cells: pa.RecordBatch) -> BoolArray:
+        """Rows that are valid at first sight: numbers within their ranges, known codes, plain
+        identifiers. The others may be valid, too; a call of the validator decides.
+
+        A column of numbers takes a twentieth of the validator's time.
+        """
+        valid = np.ones(cells.num_rows, dtype=bool)
+        if self.identifier in cells.schema.names:
+            valid &= _plain_identifiers(cells.column(self.identifier))
+        for field in self.fields:
+            valid &= _plainly_within(cells.column(field.name), field)
+        return valid
+
     def message(self, name: str, value: object, rule: str) -> str:
         """Message about a cell's fault, with the valid values."""
         if rule == MISSING:
@@ -158,6 +171,65 @@ class RowCheck:
     def valid(self, name: str) -> str:
         """Valid values of a column, in words."""
         return VALID_IDENTIFIER if name == self.identifier else self._by_name[name].valid
+
+
+def _plainly_within(column: pa.Array, field: Field) -> BoolArray | bool:
+    """Rows whose value of a field satisfies the contract at first sight."""
+    valid: BoolArray | bool
+    missing = np.zeros(len(column), dtype=bool)
+    if column.null_count:
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+    if field.is_text:
+        if column.type not in (pa.string(), pa.large_string()):
+            return False
+        known = pc.is_in(column, pa.array(list(field.codes or ()), column.type))
+        valid = known.to_numpy(zero_copy_only=False)
+        return valid if field.required else valid | missing
+    if not (pa.types.is_integer(column.type) or column.type in (pa.float32(), pa.float64())):
+        return False
+    values = (column.fill_null(0) if column.null_count else column).to_numpy()
+    if not len(values):
+        return True
+    if field.codes is None:
+        least, most = np.array([field.minimum, field.maximum], dtype=np.float64).tolist()
+    else:
+        least, most = min(field.codes), max(field.codes)
+    valid = True
+    if not (values.min() >= least and values.max() <= most):  # also if any is NaN
+        valid = (values >= least) & (values <= most)
+    if field.codes is not None and len(field.codes) <= most - least:
+        valid &= np.isin(values, list(field.codes))
+    elif field.kind != "decimal" and values.dtype.kind == "f":
+        whole = np.trunc(values) == values
+        valid = valid if whole.all() else valid & whole
+    if values.dtype.kind == "f" and not field.required:
+        valid |= np.isnan(values)
+    if column.null_count:
+        valid = valid & ~missing if field.required else valid | missing
+    return valid
+
+
+_PLAIN_BYTE = np.zeros(256, dtype=bool)
+_PLAIN_BYTE[0x21:0x7F] = True
+_PLAIN_BYTE[[ord(sign[0]) for sign in SUSPICIOUS]] = False
+"""Printable ASCII without spaces and without the first characters of `SUSPICIOUS`."""
+
+
+def _plain_identifiers(column: pa.Array) -> BoolArray | bool:
+    """Rows whose identifier is valid, and is what it is as text."""
+    if pa.types.is_integer(column.type):
+        return True
+    if column.type not in (pa.string(), pa.large_string()):
+        return False
+    _, offset_buffer, text_buffer = column.buffers()
+    if offset_buffer is None or text_buffer is None:
+        return True  # no cell holds a text
+    width = np.int32 if column.type == pa.string() else np.int64
+    offsets = np.frombuffer(offset_buffer, dtype=width)[
+        column.offset : column.offset + len(column) + 1
+    ]
+    texts = np.frombuffer(text_buffer, dtype=np.uint8)[offsets[0] : offsets[-1]]
+    return bool((np.diff(offsets) <= LONGEST_IDENTIFIER).all() and _PLAIN_BYTE[texts].all())
 
 
 class RefusedColumns(ValueError):

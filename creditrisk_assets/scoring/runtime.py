@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from creditrisk_assets.scoring.bundle import Bundle, DecisionRule, Decisions
+from creditrisk_assets.scoring.bundle import Bundle, DecisionRule, Decisions, Scores
 from creditrisk_assets.scoring.compiled.errors import KernelError
-from creditrisk_assets.scoring.compiled.kernel import Kernel
+from creditrisk_assets.scoring.compiled.kernel import Kernel, Rows
 from creditrisk_assets.scoring.compiled.proof import different_bits, load_kernel
 
 COMPILED = "compiled"
@@ -18,8 +18,8 @@ ONNXRUNTIME = "onnxruntime"
 COMPARED_EVERY = 1_000
 """Of so many rows one is decided by the graphs, too."""
 
-WORTH_BYTES = 4 << 20
-"""A smaller file is decided by the graphs before code is compiled and proved."""
+WORTH_ROWS = 40_000
+"""Fewer rows are decided by the graphs before code is compiled and proved."""
 
 
 class DifferentDecisionError(RuntimeError):
@@ -63,16 +63,22 @@ class Runtime:
             return cls(bundle, rule, reason=str(error))
 
     @classmethod
-    def for_file(
-        cls, bundle: Bundle, rule: DecisionRule, file_bytes: int, cache: Path
+    def for_rows(
+        cls, bundle: Bundle, rule: DecisionRule, rows: int, cache: Path | None
     ) -> "Runtime":
-        """Choose the runtime for a file of some bytes; the others are those of `compiled`.
+        """Choose the runtime for some rows in bulk.
+
+        Args:
+            bundle: a loaded bundle.
+            rule: in force.
+            rows: about how many.
+            cache: folder of compiled code; without it the graphs decide.
 
         Raises:
             BundleError: if the bundle's files cannot be read any more.
         """
-        if file_bytes < WORTH_BYTES:
-            return cls(bundle, rule, reason="the file is small")
+        if cache is None or rows < WORTH_ROWS:
+            return cls(bundle, rule, reason="there are few rows")
         return cls.compiled(bundle, rule, cache)
 
     @property
@@ -95,29 +101,68 @@ class Runtime:
             return Runtime(self.bundle, rule, self.kernel, self.reason)
         return Runtime(self.bundle, rule)
 
-    def decide(self, raw: NDArray[np.float32]) -> Decisions:
-        """Decide on rows x fields, float32.
+    def decide(self, rows: Rows) -> Decisions:
+        """Decide on rows with reasons: a matrix, or a column for each input.
 
         Raises:
             DifferentDecisionError: if a compared row differs in any bit.
         """
         if self.kernel is None:
-            return self.bundle.decide(raw, self.rule)
-        decisions = self.kernel.decide(raw, self.rule)
-        first = self._rows_to_compared
-        if first < len(raw):
-            self._compare(raw, decisions, slice(first, None, COMPARED_EVERY))
-            first += -(-(len(raw) - first) // COMPARED_EVERY) * COMPARED_EVERY
-        self._rows_to_compared = first - len(raw)
+            return self.bundle.decide(_matrix(rows), self.rule)
+        decisions = self.kernel.decide(rows, self.rule)
+        compared = self._compared(len(decisions.prediction))
+        if compared is not None:
+            raw = _matrix(rows, compared)
+            _require_equal(raw, decisions, self.bundle.decide(raw, self.rule), compared)
         return decisions
 
-    def _compare(self, raw: NDArray[np.float32], decisions: Decisions, rows: slice) -> None:
-        expected = self.bundle.decide(raw[rows], self.rule)
-        for name in ("default_probability", "score", "prediction", "reasons"):
-            answers = getattr(decisions, name)[rows]
-            different = different_bits(answers, getattr(expected, name))
-            if different.any():
-                row = raw[rows][different.reshape(len(answers), -1).any(axis=1)][0]
-                raise DifferentDecisionError(
-                    f"compiled code and graph differ in {name} of the row {row.tolist()}"
-                )
+    def score(self, rows: Rows) -> Scores:
+        """Decide on rows without reasons: a matrix, or a column for each input.
+
+        Raises:
+            DifferentDecisionError: if a compared row differs in any bit.
+        """
+        cut_off = self.rule.cut_off
+        if self.kernel is None:
+            return self.bundle.score(_matrix(rows), cut_off)
+        scores = self.kernel.score(rows, cut_off)
+        compared = self._compared(len(scores.prediction))
+        if compared is not None:
+            raw = _matrix(rows, compared)
+            _require_equal(raw, scores, self.bundle.score(raw, cut_off), compared)
+        return scores
+
+    def _compared(self, count: int) -> slice | None:
+        """The rows of the next call that the graphs decide, too; None if there is none."""
+        first = self._rows_to_compared
+        if first >= count:
+            self._rows_to_compared = first - count
+            return None
+        behind_last = first + -(-(count - first) // COMPARED_EVERY) * COMPARED_EVERY
+        self._rows_to_compared = behind_last - count
+        return slice(first, None, COMPARED_EVERY)
+
+
+def _require_equal(
+    raw: NDArray[np.float32], answers: Scores, expected: Scores, compared: slice
+) -> None:
+    """Check the compared rows of some answers.
+
+    Raises:
+        DifferentDecisionError: if one differs in any bit.
+    """
+    for name, right in vars(expected).items():
+        answer = getattr(answers, name)[compared]
+        different = different_bits(answer, right)
+        if different.any():
+            row = raw[different.reshape(len(answer), -1).any(axis=1)][0]
+            raise DifferentDecisionError(
+                f"compiled code and graph differ in {name} of the row {row.tolist()}"
+            )
+
+
+def _matrix(rows: Rows, part: slice = slice(None)) -> NDArray[np.float32]:
+    """Some rows as a matrix."""
+    if isinstance(rows, np.ndarray):
+        return rows[part]
+    return np.stack([column[part].astype(np.float32) for column in rows], axis=1)

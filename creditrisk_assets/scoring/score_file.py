@@ -1,21 +1,21 @@
 """Scoring of files: valid rows get a decision, the others an error, and no row is lost.
 
-The decisions come from a bundle in this process, or from the API; both give the same numbers. The
-file is read, scored and written batch by batch, so its length does not matter.
+The file is read, scored and written batch by batch, so its length does not matter. Batches are
+checked and decided in several threads, which pyarrow, compiled code and onnxruntime use without
+Python's lock; one reads and writes, in the order of the file.
 """
 
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar
 
-import httpx
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -35,43 +35,74 @@ from creditrisk_assets.landing.validation import (
     require_columns,
     text_columns,
 )
-from creditrisk_assets.portfolio.contract import Field, Portfolio
-from creditrisk_assets.scoring.bundle import Bundle, ChampionRecord, Decisions
+from creditrisk_assets.portfolio.contract import Portfolio
+from creditrisk_assets.scoring.scorers import (
+    ANSWER_COLUMNS,
+    ANSWER_TYPES,
+    Answers,
+    Scorer,
+    ScoringError,
+)
 from creditrisk_assets.storage import StoredPath, replacing
 
-CHUNK_ROWS = 1_000
-ANSWER_TYPES = {
-    "default_probability": pa.float64(),
-    "score": pa.float64(),
-    "prediction": pa.int8(),
-    "reasons": pa.string(),
-    "model_version": pa.string(),
-    "bundle_sha256": pa.string(),
-}
-ANSWER_COLUMNS = list(ANSWER_TYPES)
-RETRIES = 10
 MALFORMED_SHOWN = 100
+GROUP_ROWS = 1 << 18
+"""Rows of a Parquet file's row group."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-class ScoringError(RuntimeError):
-    """A file cannot be scored; the message says why."""
+@dataclass
+class ScoredFile:
+    """Result of scoring a file.
 
+    Attributes:
+        scored: rows with a decision.
+        rejected: rows with an error.
+        declined: scored rows with the prediction 1.
+        pd_sum: over the scored rows.
+        errors: number of cells by field and rule, such as `age: out of range`.
+        malformed: the first 100 lines that are not rows.
+        malformed_lines: number of all such lines.
+    """
 
-Scorer = Callable[[pd.DataFrame], pd.DataFrame]
-"""Source of decisions. It gets valid records, with a column for each field: whole numbers, decimals
-and text codes, NaN or None where a value is missing. It returns a frame of `ANSWER_COLUMNS`, in the
-order of the records.
-"""
+    scored: int = 0
+    rejected: int = 0
+    declined: int = 0
+    pd_sum: float = 0.0
+    errors: Counter[str] = field(default_factory=Counter)
+    malformed: list[Malformed] = field(default_factory=list)
+    malformed_lines: int = 0
+
+    @property
+    def mean_pd(self) -> float:
+        """Mean PD of the scored rows; NaN without one."""
+        return self.pd_sum / self.scored if self.scored else float("nan")
+
+    @property
+    def declined_share(self) -> float:
+        """Share of the scored rows that are declined; NaN without one."""
+        return self.declined / self.scored if self.scored else float("nan")
 
 
 @dataclass(frozen=True)
-class ScoredFile:
-    """Numbers of scored and rejected rows, the first 100 malformed lines, and the number of all."""
+class _Part:
+    """A batch of the file: its rows, the rows read up to its end, and the estimated total."""
 
-    scored: int
-    rejected: int
-    malformed: list[Malformed]
-    malformed_lines: int
+    batch: RawBatch
+    read: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class _ScoredPart:
+    """Rows of a batch with their answers and errors, and the batch's figures."""
+
+    part: _Part
+    answers: Answers
+    errors: pa.Array
+    figures: ScoredFile
 
 
 def score_file(
@@ -80,6 +111,8 @@ def score_file(
     portfolio: Portfolio,
     scorer: Scorer,
     on_progress: Callable[[int, int | None], None],
+    *,
+    decisions_only: bool = False,
 ) -> ScoredFile:
     """Score a CSV or Parquet file; the result has the file's own columns, the decision's, and
     `error`.
@@ -91,6 +124,7 @@ def score_file(
         scorer: source of the decisions.
         on_progress: called with the rows done and the total, which is an estimate until the end and
             None before there is one.
+        decisions_only: of the file's own columns only the identifier is written.
 
     Raises:
         ScoringError: if the file cannot be read, lacks columns or already has a column of the
@@ -102,7 +136,7 @@ def score_file(
             ".parquet"
         )
     with _reading(source):
-        stream = read_batches(source, portfolio=portfolio)
+        stream = read_batches(source, scorer.rows, portfolio)
     with stream:
         with _reading(source):
             require_columns(stream.schema, portfolio.field_names, [portfolio.identifier])
@@ -112,108 +146,16 @@ def score_file(
                 f"{source}: already has column {', '.join(present)}; valid: a file that was not "
                 "scored before"
             )
+        headers = {
+            name: header
+            for name, header in zip(stream.names, stream.headers, strict=True)
+            if name == portfolio.identifier or not decisions_only
+        }
         with (
             replacing(destination) as file,
-            _Writer(file, destination.name.lower().endswith(".parquet")) as writer,
+            _Writer(file, headers, destination.name.lower().endswith(".parquet")) as writer,
         ):
             return _score_stream(stream, writer, source, portfolio, scorer, on_progress)
-
-
-def local_scorer(
-    bundle: Bundle,
-    champion: ChampionRecord,
-    decide: Callable[[NDArray[np.float32]], Decisions] | None = None,
-) -> Scorer:
-    """Scorer by a bundle in this process and the rule in force.
-
-    Args:
-        bundle: the champion's.
-        champion: in force.
-        decide: decides on rows x fields; by default the bundle's graphs.
-    """
-
-    def score(records: pd.DataFrame) -> pd.DataFrame:
-        raw = bundle.raw(records)
-        decisions = decide(raw) if decide else bundle.decide(raw, champion.rule)
-        return pd.DataFrame(
-            {
-                "default_probability": decisions.default_probability,
-                "score": decisions.score,
-                "prediction": decisions.prediction,
-                "reasons": join_reasons(bundle.reason_codes(decisions)),
-                "model_version": champion.model_version,
-                "bundle_sha256": bundle.sha256,
-            }
-        )
-
-    return score
-
-
-def join_reasons(codes: list[list[str]]) -> list[str]:
-    """Join the reason codes of each row for a column: `R01 R03`, the strongest first."""
-    return [" ".join(row) for row in codes]
-
-
-def api_scorer(client: httpx.Client, portfolio: Portfolio) -> Scorer:
-    """Scorer by the API behind an HTTP client, with a call of `/predict/batch` for each chunk.
-
-    A call without an answer, or without a champion, is repeated with the same idempotency key, so
-    no customer is decided on twice.
-    """
-    is_connected = False
-
-    def score(records: pd.DataFrame) -> pd.DataFrame:
-        nonlocal is_connected
-        columns = {
-            field.name: _json_values(records[field.name], field) for field in portfolio.fields
-        }
-        rows = [
-            dict(zip(columns, values, strict=True))
-            for values in zip(*columns.values(), strict=True)
-        ]
-        response = _post(client, rows, RETRIES if is_connected else 1)
-        is_connected = True
-        if response.status_code != httpx.codes.OK:
-            raise ScoringError(
-                f"{response.url} answered {response.status_code}: {response.text[:500]}"
-            )
-        decisions = response.json()
-        problem = next((decision for decision in decisions if "problems" in decision), None)
-        if problem is not None or len(decisions) != len(rows):
-            raise ScoringError(
-                f"{response.url} has not decided on every row: {problem or len(decisions)}"[:500]
-            )
-        answers = pd.DataFrame(decisions)
-        answers["reasons"] = join_reasons(
-            [[reason["code"] for reason in reasons] for reasons in answers["reasons"]]
-        )
-        return answers[ANSWER_COLUMNS]
-
-    return score
-
-
-def _post(client: httpx.Client, rows: list[dict[str, Any]], attempts: int) -> httpx.Response:
-    """Post rows until the answer is not "try again later", with a limited number of attempts.
-
-    Args:
-        client: of the API.
-        rows: body of the request.
-        attempts: connection failures allowed: one if the API has never answered.
-    """
-    headers = {"Idempotency-Key": uuid.uuid4().hex}
-    for left in reversed(range(RETRIES)):
-        try:
-            response = client.post("/predict/batch", json=rows, headers=headers)
-        except httpx.TransportError as error:
-            attempts -= 1
-            if not attempts or not left:
-                raise ScoringError(f"{client.base_url}: {type(error).__name__}: {error}") from error
-            time.sleep(1)
-            continue
-        if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or not left:
-            return response
-        time.sleep(float(response.headers.get("Retry-After", "1")))
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _score_stream(
@@ -225,32 +167,52 @@ def _score_stream(
     on_progress: Callable[[int, int | None], None],
 ) -> ScoredFile:
     check = RowCheck(portfolio.fields, portfolio.identifier)
-    done = scored = rejected = malformed_lines = 0
-    malformed: list[Malformed] = []
-    for batch in _batches(stream, source):
-        checked = check(batch.cells)
-        good = np.flatnonzero(checked.good)
-        arrays = accepted_arrays(checked, portfolio.fields, checked.good)
-        records = pa.Table.from_arrays(arrays, names=portfolio.field_names).to_pandas()
-        answers = []
-        read = done + batch.cells.num_rows
-        for start in range(0, len(good), CHUNK_ROWS):
-            answers.append(scorer(records.iloc[start : start + CHUNK_ROWS]))
-            rows = done + int(good[min(start + CHUNK_ROWS, len(good)) - 1]) + 1
-            share = stream.share_read
-            on_progress(rows, round(read / share) if share > 0 else None)
-        writer.write(stream.headers, batch.cells, answers, good, _errors(batch, checked, check))
-        done = read
-        scored += len(good)
-        rejected += batch.cells.num_rows - len(good)
-        malformed_lines += len(batch.malformed)
-        malformed += batch.malformed[: MALFORMED_SHOWN - len(malformed)]
-    return ScoredFile(scored, rejected, malformed, malformed_lines)
+    result = ScoredFile()
+    with ThreadPoolExecutor(scorer.threads) as pool:
+        scored_parts = _in_order(
+            pool,
+            lambda part: _score_part(part, check, portfolio, scorer),
+            _parts(stream, source),
+            scorer.threads,
+        )
+        for scored in scored_parts:
+            writer.write(scored.part.batch.cells, scored.answers, scored.errors)
+            figures, batch = scored.figures, scored.part.batch
+            result.scored += figures.scored
+            result.rejected += figures.rejected
+            result.declined += figures.declined
+            result.pd_sum += figures.pd_sum
+            result.errors += figures.errors
+            result.malformed_lines += len(batch.malformed)
+            result.malformed += batch.malformed[: MALFORMED_SHOWN - len(result.malformed)]
+            on_progress(scored.part.read, scored.part.total)
+    return result
 
 
-def _batches(stream: TableStream, source: StoredPath) -> Iterator[RawBatch]:
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Iterator[R]:
+    """Results of some work in the order of the items; at most `ahead` + 1 are under way."""
+    running: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            running.append(pool.submit(work, item))
+            if len(running) > ahead:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _parts(stream: TableStream, source: StoredPath) -> Iterator[_Part]:
+    read = 0
     with _reading(source):
-        yield from stream
+        for batch in stream:
+            read += batch.cells.num_rows
+            share = stream.share_read
+            yield _Part(batch, read, round(read / share) if share > 0 else None)
 
 
 @contextmanager
@@ -261,76 +223,126 @@ def _reading(source: StoredPath) -> Iterator[None]:
         raise ScoringError(f"{source}: {error}") from error
 
 
-def _errors(batch: RawBatch, checked: CheckedBatch, check: RowCheck) -> list[str | None]:
-    """All faults of each row as one text, or None."""
-    errors: list[str | None] = [None] * batch.cells.num_rows
-    for row, kind in zip(checked.faults.rows.tolist(), checked.faults.kinds.tolist(), strict=True):
+def _score_part(part: _Part, check: RowCheck, portfolio: Portfolio, scorer: Scorer) -> _ScoredPart:
+    """Check the rows of a batch, and decide on the valid ones."""
+    cells, count = part.batch.cells, part.batch.cells.num_rows
+    names = portfolio.field_names
+    records = pa.RecordBatch.from_arrays([cells.column(name) for name in names], names)
+    figures, errors = ScoredFile(), pa.nulls(count, pa.string())
+    valid = check.surely_valid(cells)
+    rest = np.flatnonzero(~valid)
+    if len(rest):
+        checked = check(cells.take(pa.array(rest)) if len(rest) < count else cells)
+        if len(rest) < count and checked.good.any():  # the validator reads their values
+            rest, checked = np.arange(count), check(cells)
+        if len(rest) < count:
+            records = records.filter(pa.array(valid))
+        else:
+            valid = checked.good
+            arrays = accepted_arrays(checked, portfolio.fields, valid)
+            records = pa.RecordBatch.from_arrays(arrays, names)
+        errors = _error_texts(cells, rest, checked, check)
+        kinds = np.bincount(checked.faults.kinds, minlength=len(checked.faults.table)).tolist()
+        for (name, rule), cells_of_kind in zip(checked.faults.table, kinds, strict=True):
+            figures.errors[f"{name}: {rule}"] = cells_of_kind
+    figures.scored = records.num_rows
+    figures.rejected = count - records.num_rows
+    if not records.num_rows:
+        return _ScoredPart(
+            part,
+            {name: pa.nulls(count, ANSWER_TYPES[name]) for name in scorer.columns},
+            errors,
+            figures,
+        )
+    answers = scorer(records)
+    figures.declined = int(pc.sum(answers["prediction"]).as_py())
+    figures.pd_sum = float(answers["default_probability"].to_numpy().sum())
+    if figures.rejected:
+        places = np.full(count, -1)
+        places[valid] = np.arange(records.num_rows)
+        rows = pa.array(places, mask=places < 0)
+        answers = {name: column.take(rows) for name, column in answers.items()}
+    return _ScoredPart(part, answers, errors, figures)
+
+
+def _error_texts(
+    cells: pa.RecordBatch, rows: NDArray[np.int64], checked: CheckedBatch, check: RowCheck
+) -> pa.Array:
+    """All faults of each row as one text, or null.
+
+    Args:
+        cells: of the batch.
+        rows: those that were checked.
+        checked: the result.
+        check: the validator.
+    """
+    texts: list[str | None] = [None] * cells.num_rows
+    places, kinds = rows[checked.faults.rows].tolist(), checked.faults.kinds.tolist()
+    for row, kind in zip(places, kinds, strict=True):
         name, rule = checked.faults.table[kind]
-        message = check.message(name, python_value(batch.cells.column(name)[row]), rule)
-        errors[row] = message if errors[row] is None else f"{errors[row]}; {message}"
-    return errors
-
-
-def _json_values(values: pd.Series, field: Field) -> list[Any]:
-    """Values of a field for JSON, None where missing."""
-    is_whole = field.kind != "decimal" and not field.is_text
-    pairs = zip(values.tolist(), values.isna().tolist(), strict=True)
-    return [None if gap else int(value) if is_whole else value for value, gap in pairs]
+        message = check.message(name, python_value(cells.column(name)[row]), rule)
+        before = texts[row]
+        texts[row] = message if before is None else f"{before}; {message}"
+    return pa.array(texts, pa.string())
 
 
 class _Writer:
-    """Writer of a scored file, batch by batch."""
+    """Writer of a scored file, batch by batch.
 
-    def __init__(self, file: IO[bytes], as_parquet: bool) -> None:
+    Args:
+        file: open for writing.
+        headers: the written columns of the source, and their headers there.
+        as_parquet: as Parquet, otherwise as CSV.
+    """
+
+    def __init__(self, file: IO[bytes], headers: dict[str, str], as_parquet: bool) -> None:
         self._file = file
+        self._headers = headers
         self._as_parquet = as_parquet
         self._parquet: pq.ParquetWriter | None = None
         self._has_header = False
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
 
-    def write(
-        self,
-        headers: list[str],
-        cells: pa.RecordBatch,
-        answers: list[pd.DataFrame],
-        good: Any,
-        errors: list[str | None],
-    ) -> None:
+    def write(self, cells: pa.RecordBatch, answers: Answers, errors: pa.Array) -> None:
         """Add rows.
 
         Args:
-            headers: the source file's own column names.
             cells: all rows of a batch, unchanged.
-            answers: decisions on the valid rows.
-            good: places of the valid rows.
-            errors: error of each row, or None.
+            answers: decisions, null where there is none.
+            errors: error of each row, or null.
         """
-        decisions = (
-            pd.concat(answers, ignore_index=True)
-            if answers
-            else pd.DataFrame(columns=ANSWER_COLUMNS)
-        )
-        place = np.full(cells.num_rows, -1)
-        place[good] = np.arange(len(good))
-        places = pa.array(place, mask=place < 0)
-        table = pa.Table.from_arrays(cells.columns, names=headers)
-        for name, kind in ANSWER_TYPES.items():
-            table = table.append_column(
-                name, pa.array(decisions[name].to_numpy(), kind, from_pandas=True).take(places)
-            )
-        table = table.append_column("error", pa.array(errors, pa.string()))
-        if self._as_parquet:
-            if self._parquet is None:
-                self._parquet = pq.ParquetWriter(self._file, table.schema)
-            self._parquet.write_table(table)
-        else:
+        columns = {header: cells.column(name) for name, header in self._headers.items()}
+        columns |= answers | {"error": errors}
+        batch = pa.RecordBatch.from_pydict(columns)
+        if not self._as_parquet:
             # A null must not turn the column's integers into floats.
-            frame = text_columns(table).to_pandas(integer_object_nulls=True)
+            table = text_columns(pa.Table.from_batches([batch]))
+            frame = table.to_pandas(integer_object_nulls=True)
             frame.to_csv(self._file, index=False, header=not self._has_header)
-        self._has_header = True
+            self._has_header = True
+            return
+        if self._waiting and batch.schema != self._waiting[0].schema:
+            self._flush()
+        self._waiting.append(batch)
+        self._waiting_rows += batch.num_rows
+        if self._waiting_rows >= GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the waiting rows as a row group."""
+        if not self._waiting:
+            return
+        table = pa.Table.from_batches(self._waiting)
+        self._parquet = self._parquet or pq.ParquetWriter(self._file, table.schema)
+        self._parquet.write_table(table)
+        self._waiting, self._waiting_rows = [], 0
 
     def __enter__(self) -> "_Writer":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._flush()
         if self._parquet is not None:
             self._parquet.close()

@@ -26,11 +26,14 @@ from creditrisk_assets.landing.ingestion import ingest, read_rejected
 from creditrisk_assets.landing.listing import list_day
 from creditrisk_assets.landing.table_reader import kind_of
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.score_file import (
+from creditrisk_assets.scoring.runtime import Runtime
+from creditrisk_assets.scoring.score_file import score_file
+from creditrisk_assets.scoring.scorers import (
+    ANSWER_COLUMNS,
+    Answers,
+    LocalScorer,
     Scorer,
     ScoringError,
-    local_scorer,
-    score_file,
 )
 from creditrisk_assets.simulation.card_customers import simulate
 from creditrisk_assets.storage import StoredPath
@@ -544,13 +547,24 @@ def _ingested(paths: Sequence[StoredPath], out: Path, with_target: bool) -> Verd
     return Verdict(records, tuple(rejected["message"]))
 
 
+class Seen:
+    """A scorer that remembers the records."""
+
+    columns = ANSWER_COLUMNS
+    threads = 1
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.rows = scorer.rows
+        self.batches: list[pa.RecordBatch] = []
+        self._scorer = scorer
+
+    def __call__(self, records: pa.RecordBatch) -> Answers:
+        self.batches.append(records)
+        return self._scorer(records)
+
+
 def _scored(path: Path, scorer: Scorer, folder: Path) -> Verdict:
-    scored: list[pd.DataFrame] = []
-
-    def seen(records: pd.DataFrame) -> pd.DataFrame:
-        scored.append(records)
-        return scorer(records)
-
+    seen = Seen(scorer)
     try:
         result = score_file(
             path, folder / "scored.parquet", PORTFOLIO, seen, lambda _done, _of: None
@@ -558,7 +572,7 @@ def _scored(path: Path, scorer: Scorer, folder: Path) -> Verdict:
     except ScoringError as error:
         return Verdict(refusal=str(error).removeprefix(f"{path}: "))
     records = tuple(
-        record for frame in scored for record in frame.itertuples(index=False, name=None)
+        tuple(record.values()) for batch in seen.batches for record in batch.to_pylist()
     )
     errors = [
         error for error in pq.read_table(folder / "scored.parquet")["error"].to_pylist() if error
@@ -591,7 +605,8 @@ def a_scorer(folder: Path) -> Scorer:
     bundle = written_bundle(
         folder / "bundle", 0, pd.DataFrame({"x": np.zeros(1)}), portfolio=PORTFOLIO
     ).load()
-    return local_scorer(bundle, champion_of(bundle, "1"))
+    champion = champion_of(bundle, "1")
+    return LocalScorer(Runtime(bundle, champion.rule), champion)
 
 
 def table_of(found: Mapping[str, Mapping[str, Verdict]]) -> str:

@@ -15,6 +15,7 @@ from creditrisk_assets.decisions.sets import DecisionsError, DecisionSet
 from creditrisk_assets.portfolio.contract import Field, Portfolio
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle
+from creditrisk_assets.scoring.runtime import Runtime
 from tests.support.examples import champion_of
 
 DAY = "2026-03-01"
@@ -31,7 +32,7 @@ def scored(
     columns = {
         store.DECISION_ID: store.decision_ids(DAY, name, 0, len(records)),
         **dict(zip(records.schema.names, records.columns, strict=True)),
-        **store.answer_columns(bundle, champion.rule, records),
+        **store.answer_columns(Runtime(bundle, champion.rule), records),
         "model_version": pa.array([version] * len(records)),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from creditrisk_assets.decisions.replay import replay_decision, replay_sample, r
 from creditrisk_assets.decisions.sets import DecisionsError, DecisionSet
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, ChampionRecord, DecisionRule
 from creditrisk_assets.scoring.bundle_store import BundleStore
+from creditrisk_assets.scoring.runtime import Runtime
 from tests.support.examples import champion_of
 
 DAY = "2026-03-01"
@@ -31,7 +32,7 @@ def decided(
     columns = {
         store.DECISION_ID: store.decision_ids(day, name, 0, len(records)),
         **dict(zip(records.schema.names, records.columns, strict=True)),
-        **store.answer_columns(bundle, champion.rule, records),
+        **store.answer_columns(Runtime(bundle, champion.rule), records),
     }
     folder.mkdir(parents=True, exist_ok=True)
     local = folder / "staged"

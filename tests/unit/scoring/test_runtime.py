@@ -10,7 +10,7 @@ from creditrisk_assets.scoring.bundle import Bundle, DecisionRule
 from creditrisk_assets.scoring.compiled.kernel import ExplainedDecisions, Kernel, Rows
 from creditrisk_assets.scoring.runtime import (
     COMPARED_EVERY,
-    WORTH_BYTES,
+    WORTH_ROWS,
     DifferentDecisionError,
     Runtime,
 )
@@ -24,7 +24,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(bundle: Bundle, cache: Path) -> Runtime:
-    return Runtime.for_file(bundle, bundle.manifest.rule, WORTH_BYTES, cache)
+    return Runtime.for_rows(bundle, bundle.manifest.rule, WORTH_ROWS, cache)
 
 
 def test_a_long_file_is_decided_by_compiled_code_with_the_answers_of_the_graphs(
@@ -39,8 +39,8 @@ def test_a_long_file_is_decided_by_compiled_code_with_the_answers_of_the_graphs(
 def test_a_short_file_is_decided_before_code_would_be_compiled(
     bundle: Bundle, tmp_path: Path, raw: FloatMatrix
 ) -> None:
-    runtime = Runtime.for_file(bundle, bundle.manifest.rule, WORTH_BYTES - 1, tmp_path / "none")
-    assert str(runtime) == "onnxruntime, since the file is small"
+    runtime = Runtime.for_rows(bundle, bundle.manifest.rule, WORTH_ROWS - 1, tmp_path / "none")
+    assert str(runtime) == "onnxruntime, since there are few rows"
     assert len(runtime.decide(raw[:3]).default_probability) == 3
     assert not (tmp_path / "none").exists()
 
@@ -49,13 +49,13 @@ def test_without_a_compiler_the_graphs_decide_and_it_is_said(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "llvmlite", None)
-    runtime = Runtime.for_file(bundle, bundle.manifest.rule, WORTH_BYTES, tmp_path / "cache")
+    runtime = Runtime.for_rows(bundle, bundle.manifest.rule, WORTH_ROWS, tmp_path / "cache")
     assert str(runtime).startswith("onnxruntime, since llvmlite cannot be imported")
 
 
 def test_a_folder_of_code_that_others_may_write_is_not_used(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o755)
-    runtime = Runtime.for_file(bundle, bundle.manifest.rule, WORTH_BYTES, tmp_path / "cache")
+    runtime = Runtime.for_rows(bundle, bundle.manifest.rule, WORTH_ROWS, tmp_path / "cache")
     assert "without permissions for others" in str(runtime)
 
 
