@@ -280,7 +280,7 @@ def lightgbm_trees(folder: Path, rows: int) -> Callable[[], object]:
 
 def shap_values(folder: Path, rows: int) -> Callable[[], object]:
     """Shap's TreeExplainer of the classifier, for each feature, over a matrix of features."""
-    import shap
+    import shap  # type: ignore[import-not-found]  # installed into a folder of its own
 
     explainer = shap.TreeExplainer(classifier_of(folder))
     features = features_of(in_memory(folder, rows)[1])

@@ -118,7 +118,13 @@ def score(
         Path, typer.Argument(help="A CSV or Parquet file with the contract's columns.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The scored file, .csv or .parquet.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The scored file, .csv or .parquet; or a folder for parts of a million rows, "
+            "where a scoring that was killed goes on.",
+        ),
     ],
     url: Annotated[
         str | None,
@@ -172,7 +178,7 @@ def score(
             f"{source}, line {line}: {problem}; the line is not in the output", soft_wrap=True
         )
     for what, cells in result.errors.most_common():
-        errors.print(f"{what} in {cells:,} rows", soft_wrap=True, highlight=False)
+        errors.print(f"{what} ({cells:,})", soft_wrap=True, highlight=False)
     if result.rejected or result.malformed_lines:
         fail(
             f"{result.rejected + result.malformed_lines:,} rows could not be scored; the column "

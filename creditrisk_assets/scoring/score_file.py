@@ -5,22 +5,20 @@ checked and decided in several threads, which pyarrow, compiled code and onnxrun
 Python's lock; one reads and writes, in the order of the file.
 """
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from creditrisk_assets.landing.table_reader import (
-    Malformed,
     RawBatch,
     TableStream,
     UnreadableFile,
@@ -33,76 +31,32 @@ from creditrisk_assets.landing.validation import (
     accepted_arrays,
     python_value,
     require_columns,
-    text_columns,
 )
 from creditrisk_assets.portfolio.contract import Portfolio
-from creditrisk_assets.scoring.scorers import (
-    ANSWER_COLUMNS,
-    ANSWER_TYPES,
-    Answers,
-    Scorer,
-    ScoringError,
+from creditrisk_assets.scoring.scored_files import (
+    MALFORMED_SHOWN,
+    FolderWriter,
+    ScoredFile,
+    ScoredRows,
+    TableWriter,
+    Writer,
 )
+from creditrisk_assets.scoring.scorers import ANSWER_COLUMNS, ANSWER_TYPES, Scorer, ScoringError
 from creditrisk_assets.storage import StoredPath, replacing
 
-MALFORMED_SHOWN = 100
-GROUP_ROWS = 1 << 18
-"""Rows of a Parquet file's row group."""
+SUFFIXES = (".csv", ".parquet", "")
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass
-class ScoredFile:
-    """Result of scoring a file.
-
-    Attributes:
-        scored: rows with a decision.
-        rejected: rows with an error.
-        declined: scored rows with the prediction 1.
-        pd_sum: over the scored rows.
-        errors: number of cells by field and rule, such as `age: out of range`.
-        malformed: the first 100 lines that are not rows.
-        malformed_lines: number of all such lines.
-    """
-
-    scored: int = 0
-    rejected: int = 0
-    declined: int = 0
-    pd_sum: float = 0.0
-    errors: Counter[str] = field(default_factory=Counter)
-    malformed: list[Malformed] = field(default_factory=list)
-    malformed_lines: int = 0
-
-    @property
-    def mean_pd(self) -> float:
-        """Mean PD of the scored rows; NaN without one."""
-        return self.pd_sum / self.scored if self.scored else float("nan")
-
-    @property
-    def declined_share(self) -> float:
-        """Share of the scored rows that are declined; NaN without one."""
-        return self.declined / self.scored if self.scored else float("nan")
-
-
 @dataclass(frozen=True)
-class _Part:
-    """A batch of the file: its rows, the rows read up to its end, and the estimated total."""
+class _Batch:
+    """A batch of the file, the rows read up to its end, and the estimated total."""
 
-    batch: RawBatch
+    raw: RawBatch
     read: int
     total: int | None
-
-
-@dataclass(frozen=True)
-class _ScoredPart:
-    """Rows of a batch with their answers and errors, and the batch's figures."""
-
-    part: _Part
-    answers: Answers
-    errors: pa.Array
-    figures: ScoredFile
 
 
 def score_file(
@@ -119,7 +73,8 @@ def score_file(
 
     Args:
         source: the file.
-        destination: a `.csv` or `.parquet` path, written atomically.
+        destination: a `.csv` or `.parquet` path, written atomically, or a folder for parts of a
+            million rows; there a scoring that was killed goes on behind its last part.
         portfolio: contract of the rows.
         scorer: source of the decisions.
         on_progress: called with the rows done and the total, which is an estimate until the end and
@@ -128,12 +83,12 @@ def score_file(
 
     Raises:
         ScoringError: if the file cannot be read, lacks columns or already has a column of the
-            decision, or the destination has another suffix.
+            decision, or the destination has another suffix or holds something else.
     """
-    if not destination.name.lower().endswith((".csv", ".parquet")):
+    suffix = Path(destination.name).suffix.lower()
+    if suffix not in SUFFIXES:
         raise ScoringError(
-            f"{destination}: cannot write {Path(destination.name).suffix!r}; valid: .csv or "
-            ".parquet"
+            f"{destination}: cannot write {suffix!r}; valid: .csv, .parquet, or a folder"
         )
     with _reading(source):
         stream = read_batches(source, scorer.rows, portfolio)
@@ -151,42 +106,55 @@ def score_file(
             for name, header in zip(stream.names, stream.headers, strict=True)
             if name == portfolio.identifier or not decisions_only
         }
-        with (
-            replacing(destination) as file,
-            _Writer(file, headers, destination.name.lower().endswith(".parquet")) as writer,
-        ):
-            return _score_stream(stream, writer, source, portfolio, scorer, on_progress)
+        with ExitStack() as stack:
+            writer: Writer
+            if suffix:
+                file = stack.enter_context(replacing(destination))
+                writer = TableWriter(file, headers, suffix == ".parquet")
+            else:
+                run = _run(source, scorer, headers)
+                writer = FolderWriter(destination, headers, run)
+            stack.enter_context(writer)
+            _score_stream(stream, writer, source, portfolio, scorer, on_progress)
+        return writer.figures
+
+
+def _run(source: StoredPath, scorer: Scorer, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The file and the model of a scoring, by which an unfinished one is known again."""
+    status = source.stat()
+    return {
+        "source": source.name,
+        "bytes": status.st_size,
+        "modified": status.st_mtime,
+        "decided_by": scorer.decided_by,
+        "columns": [*headers, *scorer.columns],
+        "batch_rows": scorer.rows,
+    }
 
 
 def _score_stream(
     stream: TableStream,
-    writer: "_Writer",
+    writer: Writer,
     source: StoredPath,
     portfolio: Portfolio,
     scorer: Scorer,
     on_progress: Callable[[int, int | None], None],
-) -> ScoredFile:
+) -> None:
     check = RowCheck(portfolio.fields, portfolio.identifier)
-    result = ScoredFile()
+    batches = _batches(stream, source)
+    done = 0
+    while done < writer.rows_done and (batch := next(batches, None)) is not None:
+        done = batch.read
+        on_progress(done, None)
     with ThreadPoolExecutor(scorer.threads) as pool:
-        scored_parts = _in_order(
+        for batch, rows in _in_order(
             pool,
-            lambda part: _score_part(part, check, portfolio, scorer),
-            _parts(stream, source),
+            lambda batch: (batch, _scored(batch.raw, check, portfolio, scorer)),
+            batches,
             scorer.threads,
-        )
-        for scored in scored_parts:
-            writer.write(scored.part.batch.cells, scored.answers, scored.errors)
-            figures, batch = scored.figures, scored.part.batch
-            result.scored += figures.scored
-            result.rejected += figures.rejected
-            result.declined += figures.declined
-            result.pd_sum += figures.pd_sum
-            result.errors += figures.errors
-            result.malformed_lines += len(batch.malformed)
-            result.malformed += batch.malformed[: MALFORMED_SHOWN - len(result.malformed)]
-            on_progress(scored.part.read, scored.part.total)
-    return result
+        ):
+            writer.write(rows)
+            on_progress(batch.read, batch.total)
 
 
 def _in_order(
@@ -206,13 +174,13 @@ def _in_order(
             future.cancel()
 
 
-def _parts(stream: TableStream, source: StoredPath) -> Iterator[_Part]:
+def _batches(stream: TableStream, source: StoredPath) -> Iterator[_Batch]:
     read = 0
     with _reading(source):
         for batch in stream:
             read += batch.cells.num_rows
             share = stream.share_read
-            yield _Part(batch, read, round(read / share) if share > 0 else None)
+            yield _Batch(batch, read, round(read / share) if share > 0 else None)
 
 
 @contextmanager
@@ -223,12 +191,14 @@ def _reading(source: StoredPath) -> Iterator[None]:
         raise ScoringError(f"{source}: {error}") from error
 
 
-def _score_part(part: _Part, check: RowCheck, portfolio: Portfolio, scorer: Scorer) -> _ScoredPart:
+def _scored(batch: RawBatch, check: RowCheck, portfolio: Portfolio, scorer: Scorer) -> ScoredRows:
     """Check the rows of a batch, and decide on the valid ones."""
-    cells, count = part.batch.cells, part.batch.cells.num_rows
+    cells, count = batch.cells, batch.cells.num_rows
     names = portfolio.field_names
     records = pa.RecordBatch.from_arrays([cells.column(name) for name in names], names)
-    figures, errors = ScoredFile(), pa.nulls(count, pa.string())
+    malformed = batch.malformed[:MALFORMED_SHOWN]
+    figures = ScoredFile(malformed=malformed, malformed_lines=len(batch.malformed))
+    errors = pa.nulls(count, pa.string())
     valid = check.surely_valid(cells)
     rest = np.flatnonzero(~valid)
     if len(rest):
@@ -248,12 +218,8 @@ def _score_part(part: _Part, check: RowCheck, portfolio: Portfolio, scorer: Scor
     figures.scored = records.num_rows
     figures.rejected = count - records.num_rows
     if not records.num_rows:
-        return _ScoredPart(
-            part,
-            {name: pa.nulls(count, ANSWER_TYPES[name]) for name in scorer.columns},
-            errors,
-            figures,
-        )
+        none = {name: pa.nulls(count, ANSWER_TYPES[name]) for name in scorer.columns}
+        return ScoredRows(cells, none, errors, figures)
     answers = scorer(records)
     figures.declined = int(pc.sum(answers["prediction"]).as_py())
     figures.pd_sum = float(answers["default_probability"].to_numpy().sum())
@@ -262,7 +228,7 @@ def _score_part(part: _Part, check: RowCheck, portfolio: Portfolio, scorer: Scor
         places[valid] = np.arange(records.num_rows)
         rows = pa.array(places, mask=places < 0)
         answers = {name: column.take(rows) for name, column in answers.items()}
-    return _ScoredPart(part, answers, errors, figures)
+    return ScoredRows(cells, answers, errors, figures)
 
 
 def _error_texts(
@@ -284,65 +250,3 @@ def _error_texts(
         before = texts[row]
         texts[row] = message if before is None else f"{before}; {message}"
     return pa.array(texts, pa.string())
-
-
-class _Writer:
-    """Writer of a scored file, batch by batch.
-
-    Args:
-        file: open for writing.
-        headers: the written columns of the source, and their headers there.
-        as_parquet: as Parquet, otherwise as CSV.
-    """
-
-    def __init__(self, file: IO[bytes], headers: dict[str, str], as_parquet: bool) -> None:
-        self._file = file
-        self._headers = headers
-        self._as_parquet = as_parquet
-        self._parquet: pq.ParquetWriter | None = None
-        self._has_header = False
-        self._waiting: list[pa.RecordBatch] = []
-        self._waiting_rows = 0
-
-    def write(self, cells: pa.RecordBatch, answers: Answers, errors: pa.Array) -> None:
-        """Add rows.
-
-        Args:
-            cells: all rows of a batch, unchanged.
-            answers: decisions, null where there is none.
-            errors: error of each row, or null.
-        """
-        columns = {header: cells.column(name) for name, header in self._headers.items()}
-        columns |= answers | {"error": errors}
-        batch = pa.RecordBatch.from_pydict(columns)
-        if not self._as_parquet:
-            # A null must not turn the column's integers into floats.
-            table = text_columns(pa.Table.from_batches([batch]))
-            frame = table.to_pandas(integer_object_nulls=True)
-            frame.to_csv(self._file, index=False, header=not self._has_header)
-            self._has_header = True
-            return
-        if self._waiting and batch.schema != self._waiting[0].schema:
-            self._flush()
-        self._waiting.append(batch)
-        self._waiting_rows += batch.num_rows
-        if self._waiting_rows >= GROUP_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Write the waiting rows as a row group."""
-        if not self._waiting:
-            return
-        table = pa.Table.from_batches(self._waiting)
-        self._parquet = self._parquet or pq.ParquetWriter(self._file, table.schema)
-        self._parquet.write_table(table)
-        self._waiting, self._waiting_rows = [], 0
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self._flush()
-        if self._parquet is not None:
-            self._parquet.close()

@@ -3,6 +3,7 @@
 import os
 import time
 import uuid
+from hashlib import sha256
 from typing import Any, Protocol
 
 import httpx
@@ -44,11 +45,13 @@ class Scorer(Protocol):
 
     Attributes:
         columns: of its answers.
+        decided_by: the source in words; other words may mean other decisions.
         rows: most rows of a call.
         threads: calls that may run at the same time.
     """
 
     columns: list[str]
+    decided_by: str
     rows: int
     threads: int
 
@@ -71,6 +74,10 @@ class LocalScorer:
 
     def __init__(self, runtime: Runtime, champion: ChampionRecord, *, reasons: bool = True) -> None:
         self.columns = [name for name in ANSWER_COLUMNS if reasons or name != REASONS]
+        rule = sha256(runtime.rule.model_dump_json().encode()).hexdigest()
+        self.decided_by = (
+            f"version {champion.model_version}, bundle {runtime.bundle.sha256}, rule {rule}"
+        )
         self._decide = runtime.decide if reasons else runtime.score
         self.threads = len(os.sched_getaffinity(0))
         self._runtime = runtime
@@ -126,6 +133,7 @@ class ApiScorer:
 
     def __init__(self, client: httpx.Client, portfolio: Portfolio) -> None:
         self._client = client
+        self.decided_by = f"the API at {client.base_url}"
         self._types = {field.name: arrow_type(field) for field in portfolio.fields}
         self._is_connected = False
 

@@ -551,6 +551,7 @@ class Seen:
     """A scorer that remembers the records."""
 
     columns = ANSWER_COLUMNS
+    decided_by = "a test"
     threads = 1
 
     def __init__(self, scorer: Scorer) -> None:

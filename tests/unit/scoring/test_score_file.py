@@ -18,7 +18,8 @@ from creditrisk_assets.portfolio.contract import Field, Reason
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle
 from creditrisk_assets.scoring.runtime import Runtime
-from creditrisk_assets.scoring.score_file import ScoredFile, score_file
+from creditrisk_assets.scoring.score_file import score_file
+from creditrisk_assets.scoring.scored_files import ScoredFile
 from creditrisk_assets.scoring.scorers import (
     ANSWER_COLUMNS,
     ANSWER_TYPES,
@@ -55,6 +56,7 @@ class Calls:
     """A scorer that remembers its records, and may fail."""
 
     columns = ANSWER_COLUMNS
+    decided_by = "a test"
     threads = 1
 
     def __init__(self, scorer: Scorer | None, rows: int, fails_at: int = 0) -> None:
@@ -270,7 +272,7 @@ def test_what_cannot_be_scored_is_told_in_words(
     empty = tmp_path / "empty.csv"
     empty.touch()
     for source, destination, expected in (
-        (good, "out.xlsx", "cannot write '.xlsx'; valid: .csv or .parquet"),
+        (good, "out.xlsx", "cannot write '.xlsx'; valid: .csv, .parquet, or a folder"),
         (
             lacking,
             "out.csv",
