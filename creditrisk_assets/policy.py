@@ -217,6 +217,13 @@ class RetrainingLimits(_Section):
         ge=1,
         description="After this many retrains in a row without a new champion, a person must look.",
     )
+    learning_rows: int = Field(
+        200_000,
+        ge=1_000,
+        description="A challenger learns from at most this many rows, and at most as many held-out "
+        "rows judge it. Of more, a sample is drawn, the same for the same days. It limits the "
+        "memory and the time of a retrain.",
+    )
 
 
 class ReportLimits(_Section):

@@ -1,7 +1,7 @@
 """Scoring of a whole file beside its peers: `python -m benchmarks.scoring.bulk`.
 
 Boosted trees of 20,000 simulated customers decide on a Parquet file of whole numbers, with
-identifiers. Each contender runs in a process of its own: its CPU seconds, wall time and peak memory
+identifiers. Each rival runs in a process of its own: its CPU seconds, wall time and peak memory
 count from its first row, without imports and compilation. The product reads, checks, decides and
 writes, and compares every thousandth row with the graphs; what the others leave out is in the
 table. `--peers` installs LightGBM and shap into a temporary folder.
@@ -43,7 +43,7 @@ TREES, LEAVES = 180, 12
 
 
 @dataclass(frozen=True)
-class Contender:
+class Rival:
     """A way to score.
 
     Attributes:
@@ -63,18 +63,18 @@ class Contender:
 
 
 def main() -> None:
-    """Print a table of all contenders."""
+    """Print a table of all rivals."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="also LightGBM and shap")
-    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    parser.add_argument("--rival", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.contender:
-        measure(arguments.contender, arguments.folder, arguments.rows)
+    if arguments.rival:
+        measure(arguments.rival, arguments.folder, arguments.rows)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -112,16 +112,16 @@ def install_peers(folder: Path) -> str:
 
 
 def compare(folder: Path, rows: int, rounds: int, packages: str) -> None:
-    """Measure all contenders in turn; the least CPU time of the rounds counts."""
+    """Measure all rivals in turn; the least CPU time of the rounds counts."""
     found: dict[str, dict[str, float]] = {}
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), packages])}
     for _ in range(rounds):
-        for contender in CONTENDERS:
-            if contender.peer and not packages:
+        for rival in RIVALS:
+            if rival.peer and not packages:
                 continue
-            count = min(rows, contender.rows)
+            count = min(rows, rival.rows)
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.scoring.bulk"]
-            command += ["--contender", contender.name, "--folder", str(folder)]
+            command += ["--rival", rival.name, "--folder", str(folder)]
             output = subprocess.run(
                 [*command, "--rows", str(count)],
                 env=environment,
@@ -130,26 +130,26 @@ def compare(folder: Path, rows: int, rounds: int, packages: str) -> None:
                 text=True,
             ).stdout
             result = json.loads(output.splitlines()[-1])
-            before = found.setdefault(contender.name, result)
-            found[contender.name] = {name: min(before[name], result[name]) for name in result}
+            before = found.setdefault(rival.name, result)
+            found[rival.name] = {name: min(before[name], result[name]) for name in result}
     print(f"{rows:,} rows, {os.cpu_count()} processors, least of {rounds} rounds\n")
-    print("| contender | leaves out | rows | ns of CPU a row | rows a CPU-second | wall | memory |")
+    print("| rival | leaves out | rows | ns of CPU a row | rows a CPU-second | wall | memory |")
     print("|---|---|---|---|---|---|---|")
-    for contender in CONTENDERS:
-        if contender.name in found:
-            one = found[contender.name]
-            count = min(rows, contender.rows)
+    for rival in RIVALS:
+        if rival.name in found:
+            one = found[rival.name]
+            count = min(rows, rival.rows)
             print(
-                f"| {contender.name} | {contender.leaves_out} | {count:,} "
+                f"| {rival.name} | {rival.leaves_out} | {count:,} "
                 f"| {1e9 * one['cpu'] / count:,.0f} | {count / one['cpu']:,.0f} "
                 f"| {one['wall']:.1f} s | {one['memory']:,.0f} MiB |"
             )
 
 
 def measure(name: str, folder: Path, rows: int) -> None:
-    """Run one contender, and print its figures as JSON."""
-    contender = next(one for one in CONTENDERS if one.name == name)
-    work = contender.run(folder, rows)
+    """Run one rival, and print its figures as JSON."""
+    rival = next(one for one in RIVALS if one.name == name)
+    work = rival.run(folder, rows)
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     figures = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
@@ -289,17 +289,17 @@ def shap_values(folder: Path, rows: int) -> Callable[[], object]:
 
 MANY = 1 << 40
 NO_FILE = "reading, checks, writing"
-CONTENDERS = (
-    Contender("creditrisk, PD", MANY, "reasons", lambda folder, _: product(folder, False)),
-    Contender("creditrisk, reasons for all", MANY, "", lambda folder, _: product(folder, True)),
-    Contender("onnxruntime, PD", 500_000, f"{NO_FILE}, reasons", bare_graph),
-    Contender("onnxruntime, reasons for all", 50_000, NO_FILE, bare_reasons),
-    Contender("mlflow.pyfunc in chunks", 200_000, "checks, reasons", pyfunc),
-    Contender("scikit-learn in chunks", 200_000, "checks, reasons, calibration", sklearn_trees),
-    Contender(
+RIVALS = (
+    Rival("creditrisk, PD", MANY, "reasons", lambda folder, _: product(folder, False)),
+    Rival("creditrisk, reasons for all", MANY, "", lambda folder, _: product(folder, True)),
+    Rival("onnxruntime, PD", 500_000, f"{NO_FILE}, reasons", bare_graph),
+    Rival("onnxruntime, reasons for all", 50_000, NO_FILE, bare_reasons),
+    Rival("mlflow.pyfunc in chunks", 200_000, "checks, reasons", pyfunc),
+    Rival("scikit-learn in chunks", 200_000, "checks, reasons, calibration", sklearn_trees),
+    Rival(
         "LightGBM", 500_000, f"{NO_FILE}, features, reasons, calibration", lightgbm_trees, peer=True
     ),
-    Contender("shap, TreeExplainer", 10_000, f"{NO_FILE}, features, PD", shap_values, peer=True),
+    Rival("shap, TreeExplainer", 10_000, f"{NO_FILE}, features, PD", shap_values, peer=True),
 )
 
 

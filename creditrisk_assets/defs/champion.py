@@ -30,6 +30,7 @@ from creditrisk_assets.defs.event_log import (
     latest_registered_version,
 )
 from creditrisk_assets.defs.history import make_and_register, train_and_register
+from creditrisk_assets.defs.io import FramesByDay, ParquetRows
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
 from creditrisk_assets.governance.ledger import (
     Entry,
@@ -63,8 +64,8 @@ ACTIONS = (Action.RECALIBRATE, Action.REFIT)
 def candidate_model(
     context: dg.AssetExecutionContext,
     features: pd.DataFrame,
-    production_batch: dict[str, pd.DataFrame],
-    outcomes: dict[str, pd.DataFrame],
+    production_batch: dict[str, ParquetRows],
+    outcomes: dict[str, ParquetRows],
     settings: dg.ResourceParam[Settings],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """A challenger, made as the run's tag `creditrisk/action` says and judged on held-out
@@ -86,14 +87,15 @@ def candidate_model(
             f"run tag {ACTION_TAG} is {action!r}; valid: {', '.join(ACTIONS)}, or no such tag, "
             f"which means {Action.REFIT}"
         )
+    by_day = FramesByDay(production_batch), FramesByDay(outcomes)
     if action == Action.RECALIBRATE:
-        return _recalibration(context, settings, production_batch, outcomes, causes)
+        return _recalibration(context, settings, *by_day, causes)
     learning = candidate_set(
         features,
-        production_batch,
-        outcomes,
+        *by_day,
         settings.portfolio,
         settings.policy.gate.evaluation_days,
+        settings.policy.retraining.learning_rows,
     )
     return train_and_register(context, settings, learning, "candidate", causes)
 
@@ -116,8 +118,8 @@ def _since(tags: Mapping[str, str]) -> str:
 def _recalibration(
     context: dg.AssetExecutionContext,
     settings: Settings,
-    production_batch: dict[str, pd.DataFrame],
-    outcomes: dict[str, pd.DataFrame],
+    production_batch: Mapping[str, pd.DataFrame],
+    outcomes: Mapping[str, pd.DataFrame],
     causes: dict[str, str],
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """The champion in force with its calibration fitted again, and its fallback likewise."""
@@ -134,7 +136,10 @@ def _recalibration(
     bundles = BundleStore(settings.data_dir)
     parent = bundles.load(champion.bundle_sha256)
     fallback = bundles.load(champion.fallback.bundle_sha256) if champion.fallback else None
-    learning = recalibration_set(parent, production_batch, outcomes, settings.portfolio, since)
+    rows_limit = settings.policy.retraining.learning_rows
+    learning = recalibration_set(
+        parent, production_batch, outcomes, settings.portfolio, since, rows_limit
+    )
     data = (learning.fit, learning.held_out, learning.production_days, settings.portfolio.target)
 
     def make(directory: Path, fallback_directory: Path) -> tuple[Bundle, Bundle | None]:

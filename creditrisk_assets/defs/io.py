@@ -1,7 +1,7 @@
 """Storage of assets: Parquet files that are written atomically."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,27 @@ class ParquetRows:
             yield pq.ParquetFile(file, pre_buffer=False)
 
 
+class FramesByDay(Mapping[str, pd.DataFrame]):
+    """Frames of an asset by day, each read when it is asked for and not held.
+
+    Args:
+        days: the asset's file of each day.
+    """
+
+    def __init__(self, days: Mapping[str, ParquetRows]) -> None:
+        self._days = days
+
+    def __getitem__(self, day: str) -> pd.DataFrame:
+        with self._days[day].path.open("rb") as file:
+            return pd.read_parquet(file)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._days)
+
+    def __len__(self) -> int:
+        return len(self._days)
+
+
 class ParquetIOManager(dg.UPathIOManager):
     """IO manager with a Parquet file for each asset, or for each of its partitions.
 
@@ -73,7 +94,8 @@ class ParquetIOManager(dg.UPathIOManager):
     def load_from_path(self, context: dg.InputContext, path: UPath) -> pd.DataFrame | ParquetRows:
         """Read a frame, or refer to its file."""
         annotated = context.dagster_type.typing_type
-        if ParquetRows in (annotated, *getattr(annotated, "__args__", ())):  # alone, or in a union
+        # Alone, in a union, or in a dictionary of days.
+        if ParquetRows in (annotated, *getattr(annotated, "__args__", ())):
             return ParquetRows(path)
         with path.open("rb") as file:
             return pd.read_parquet(file)

@@ -1,11 +1,13 @@
 """Training rows and evaluation rows of models: history, matured production, held-out customers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from creditrisk_assets.modelling.boosting import SEED
 from creditrisk_assets.modelling.decision_graph import feature_matrix
 from creditrisk_assets.modelling.training import (
     PRODUCTION_WEIGHT_LIMIT,
@@ -19,6 +21,7 @@ from creditrisk_assets.portfolio.sampling import is_held_out
 from creditrisk_assets.scoring.bundle import Bundle
 
 HELD_OUT_COLUMN = "held_out"
+HISTORY = "history"
 
 
 @dataclass(frozen=True)
@@ -74,40 +77,45 @@ def candidate_set(
     outcomes: Mapping[str, pd.DataFrame],
     portfolio: Portfolio,
     evaluation_days: int,
+    rows_limit: int,
 ) -> LearningSet:
     """Learning set of a challenger: history plus matured production; the evaluation rows are the
     held-out ones of the latest matured days.
 
     A customer on several of these days is an evaluation row once, by the latest day, because the
-    tests of the promotion gate assume independent rows.
+    tests of the promotion gate assume independent rows. Of more rows than the limit, the learning
+    and the evaluation rows are samples; each row has the same chance.
 
     Args:
         history: from `with_features`.
-        batches: each day's customers.
-        outcomes: all versions of each day's outcomes so far.
+        batches: each day's customers, read one at a time.
+        outcomes: all versions of each day's outcomes so far, read one at a time.
         portfolio: defines the columns.
         evaluation_days: number of the latest matured days used for evaluation.
+        rows_limit: most learning rows, and most evaluation rows.
     """
-    matured = _matured(batches, outcomes, portfolio)
-    if not matured:
+    sample, days = _Sample(rows_limit), []
+    old = history[~history[HELD_OUT_COLUMN]]
+    for day, rows in _matured(batches, outcomes, portfolio):
+        days.append(day)
+        sample.add(day, rows[~is_held_out(rows[portfolio.identifier])])
+    if not days:
         return history_set(history, portfolio)
-    production = [with_features(rows, portfolio) for rows in matured.values()]
-    evaluation = pd.concat(production[-evaluation_days:])
-    evaluation = evaluation[evaluation[HELD_OUT_COLUMN]].drop_duplicates(
-        portfolio.identifier, keep="last"
-    )
-    learning = pd.concat(production)
-    learning = learning[~learning[HELD_OUT_COLUMN]]
-    old = training_rows(history[~history[HELD_OUT_COLUMN]], portfolio)
-    weight = int(
-        np.clip(round(len(old.target) / max(len(learning), 1)), 1, PRODUCTION_WEIGHT_LIMIT)
-    )
-    days = list(matured)
+    weight = int(np.clip(round(len(old) / max(sample.rows, 1)), 1, PRODUCTION_WEIGHT_LIMIT))
+    sample.add(HISTORY, old)
+    *production, past = sample.frames()
+    production_rows = with_features(pd.concat(production), portfolio)
+    evaluation = _Sample(rows_limit)
+    for day, rows in _latest_rows(batches, outcomes, portfolio, days[-evaluation_days:]):
+        evaluation.add(day, rows[is_held_out(rows[portfolio.identifier])])
+    evaluation_rows = with_features(pd.concat(reversed(evaluation.frames())), portfolio)
     return LearningSet(
-        fit=_concatenate(old, training_rows(learning, portfolio, weight)),
-        held_out=training_rows(evaluation, portfolio),
+        fit=_concatenate(
+            training_rows(past, portfolio), training_rows(production_rows, portfolio, weight)
+        ),
+        held_out=training_rows(evaluation_rows, portfolio),
         production_days=days,
-        held_out_origin=_origin(len(evaluation), days[-evaluation_days:]),
+        held_out_origin=_origin(len(evaluation_rows), days[-evaluation_days:]),
     )
 
 
@@ -117,6 +125,7 @@ def recalibration_set(
     outcomes: Mapping[str, pd.DataFrame],
     portfolio: Portfolio,
     since: str,
+    rows_limit: int,
 ) -> LearningSet:
     """Learning set of a recalibration: matured production since a day, without the history, encoded
     by the champion's own contract.
@@ -126,31 +135,38 @@ def recalibration_set(
 
     Args:
         champion: bundle to recalibrate.
-        batches: each day's customers.
-        outcomes: all versions of each day's outcomes so far.
+        batches: each day's customers, read one at a time.
+        outcomes: all versions of each day's outcomes so far, read one at a time.
         portfolio: defines the columns.
         since: the first day that counts.
+        rows_limit: most learning rows, and most evaluation rows; of more, samples are drawn.
 
     Raises:
         TrainingError: if nothing has matured since.
         BundleError: if the champion does not fit the portfolio's contract.
     """
     champion.require_fits(portfolio)
-    matured = _matured(batches, outcomes, portfolio)
-    days = [day for day in matured if day >= since]
+    both = sorted(set(batches) & set(outcomes))
+    samples, days = (_Sample(rows_limit), _Sample(rows_limit)), []
+    days_since = [day for day in both if day >= since]
+    for day, rows in _latest_rows(batches, outcomes, portfolio, days_since):
+        days.append(day)
+        is_reserved = is_held_out(rows[portfolio.identifier])
+        samples[0].add(day, rows[~is_reserved])
+        samples[1].add(day, rows[is_reserved])
     if not days:
-        latest = f"a day up to {max(matured)}" if matured else "none yet, wait for outcomes"
+        earlier = [day for day, _ in _matured(batches, outcomes, portfolio)]
+        latest = f"a day up to {max(earlier)}" if earlier else "none yet, wait for outcomes"
         raise TrainingError(
             f"no outcome of a customer of {since} or later has arrived; valid: {latest}"
         )
-    customers = pd.concat([matured[day] for day in days]).drop_duplicates(
-        portfolio.identifier, keep="last", ignore_index=True
+    customers = (
+        with_features(pd.concat(reversed(sample.frames())), portfolio) for sample in samples
     )
-    customers = with_features(customers, portfolio)
     fit, held_out = (
-        replace(training_rows(part, portfolio), raw=champion.raw(part))
-        for part in (customers[~customers[HELD_OUT_COLUMN]], customers[customers[HELD_OUT_COLUMN]])
+        replace(training_rows(part, portfolio), raw=champion.raw(part)) for part in customers
     )
+    days.reverse()
     return LearningSet(fit, held_out, days, _origin(len(held_out.target), days))
 
 
@@ -159,21 +175,76 @@ def _origin(rows: int, days: list[str]) -> str:
 
 
 def _matured(
-    batches: Mapping[str, pd.DataFrame], outcomes: Mapping[str, pd.DataFrame], portfolio: Portfolio
-) -> dict[str, pd.DataFrame]:
+    batches: Mapping[str, pd.DataFrame],
+    outcomes: Mapping[str, pd.DataFrame],
+    portfolio: Portfolio,
+    days: Sequence[str] | None = None,
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Matured customers of each day that has any, with the latest version of their outcome, in the
-    order of the days.
+    order of some days, by default of all.
     """
-    matured = {
-        day: batches[day].merge(
+    for day in sorted(set(batches) & set(outcomes)) if days is None else days:
+        rows = batches[day].merge(
             current_versions(outcomes[day], portfolio.identifier).drop(columns=VERSION),
             on=portfolio.identifier,
             how="inner",
             validate="one_to_one",
         )
-        for day in sorted(set(batches) & set(outcomes))
-    }
-    return {day: rows for day, rows in matured.items() if len(rows)}
+        if len(rows):
+            yield day, rows
+
+
+def _latest_rows(
+    batches: Mapping[str, pd.DataFrame],
+    outcomes: Mapping[str, pd.DataFrame],
+    portfolio: Portfolio,
+    days: Sequence[str],
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Matured customers of some days, the latest day first, without those of a later day."""
+    of_later_days: set[object] = set()
+    for day, rows in _matured(batches, outcomes, portfolio, days[::-1]):
+        new = rows[~rows[portfolio.identifier].isin(of_later_days)]
+        of_later_days.update(new[portfolio.identifier])
+        yield day, new
+
+
+class _Sample:
+    """Rows of frames that come one after another: all, or a sample without replacement of so many
+    as the limit says. The seed and the name of a frame decide, so the order of frames does not.
+
+    Args:
+        limit: most rows.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.rows = 0
+        self._limit = limit
+        self._below = 1.0
+        self._parts: list[tuple[NDArray[np.float64], pd.DataFrame]] = []
+
+    def add(self, name: str, rows: pd.DataFrame) -> None:
+        """Draw from the rows of a frame."""
+        self.rows += len(rows)
+        seed = int.from_bytes(name.encode(), "big")
+        keys = np.random.default_rng([SEED, seed]).random(len(rows))
+        in_sample = keys < self._below
+        self._parts.append((keys[in_sample], rows[in_sample]))
+        if sum(len(keys) for keys, _ in self._parts) > 2 * self._limit:
+            self._shrink()
+
+    def frames(self) -> list[pd.DataFrame]:
+        """The chosen rows of each frame."""
+        if sum(len(keys) for keys, _ in self._parts) > self._limit:
+            self._shrink()
+        return [rows for _, rows in self._parts]
+
+    def _shrink(self) -> None:
+        """Leave the rows with the smallest keys."""
+        together = np.concatenate([keys for keys, _ in self._parts])
+        self._below = float(np.partition(together, self._limit)[self._limit])
+        self._parts = [
+            (keys[keys < self._below], rows[keys < self._below]) for keys, rows in self._parts
+        ]
 
 
 def training_rows(frame: pd.DataFrame, portfolio: Portfolio, weight: int = 1) -> TrainingRows:

@@ -1,5 +1,8 @@
 """Training rows of a model, and that no evaluation row is a training row."""
 
+import weakref
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,8 +41,12 @@ BATCHES = {day: rows.drop(columns="bad") for day, rows in DAYS.items()}
 OUTCOMES = {day: rows[["id", "bad"]].assign(version=1) for day, rows in DAYS.items()}
 
 
-def candidate(batches: dict[str, pd.DataFrame], outcomes: dict[str, pd.DataFrame]) -> LearningSet:
-    return candidate_set(PAST, batches, outcomes, TINY, EVALUATION_DAYS)
+def candidate(
+    batches: Mapping[str, pd.DataFrame],
+    outcomes: Mapping[str, pd.DataFrame],
+    rows_limit: int = 10_000,
+) -> LearningSet:
+    return candidate_set(PAST, batches, outcomes, TINY, EVALUATION_DAYS, rows_limit)
 
 
 def held_out_of(frame: pd.DataFrame) -> set[int]:
@@ -159,3 +166,61 @@ def test_a_customer_who_comes_on_several_judging_days_judges_once_by_the_latest(
     assert len(learning.fit.target) == 200 - len(held_out_of(PAST)) + 2 * (
         100 - len(held_out_of(again))
     )
+
+
+class OneAtATime(Mapping[str, pd.DataFrame]):
+    """Days that are read when they are asked for; the most that lived at the same time is counted."""
+
+    def __init__(self, days: dict[str, pd.DataFrame]) -> None:
+        self._days = days
+        self._alive: list[weakref.ref[pd.DataFrame]] = []
+        self.most_alive = 0
+
+    def __getitem__(self, day: str) -> pd.DataFrame:
+        frame = self._days[day].copy()
+        self._alive = [one for one in self._alive if one() is not None] + [weakref.ref(frame)]
+        self.most_alive = max(self.most_alive, len(self._alive))
+        return frame
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._days)
+
+    def __len__(self) -> int:
+        return len(self._days)
+
+
+MANY = {f"2026-02-{day:02}": customers(1_000 * day, 1_000) for day in range(1, 13)}
+MANY_BATCHES = {day: rows.drop(columns="bad") for day, rows in MANY.items()}
+MANY_OUTCOMES = {day: rows[["id", "bad"]].assign(version=1) for day, rows in MANY.items()}
+
+
+def test_of_more_rows_than_the_limit_a_sample_is_drawn_in_which_every_row_has_the_same_chance() -> (
+    None
+):
+    everyone = pd.concat([PAST, *MANY.values()])
+    learned = set(everyone["amount"]) - held_out_of(everyone)
+    for limit in (1_000, 4_000):
+        result = candidate(MANY_BATCHES, MANY_OUTCOMES, limit)
+        drawn = who(result.fit.raw)
+        assert len(result.fit.target) == len(drawn) == limit
+        assert drawn <= learned
+        assert set(result.fit.weight) == {1}
+        assert result.production_days == list(MANY)
+        share = limit / len(learned)
+        for rows in (PAST, *MANY.values()):
+            here = learned & set(rows["amount"])
+            spread = 5 * np.sqrt(len(here) * share * (1 - share))
+            assert abs(len(drawn & here) - len(here) * share) < spread
+        again = candidate(dict(reversed(MANY_BATCHES.items())), MANY_OUTCOMES, limit)
+        assert again.fit.fingerprint() == result.fit.fingerprint()
+    judging = held_out_of(pd.concat([*MANY.values()][-EVALUATION_DAYS:]))
+    few = candidate(MANY_BATCHES, MANY_OUTCOMES, 100)
+    assert len(few.held_out.target) == 100
+    assert who(few.held_out.raw) < judging
+
+
+def test_days_are_read_one_at_a_time() -> None:
+    """A year of large days does not fit into memory."""
+    days = OneAtATime(MANY_BATCHES)
+    assert candidate(days, MANY_OUTCOMES, 1_000).production_days == list(MANY)
+    assert days.most_alive <= 2

@@ -449,7 +449,7 @@ def test_the_evidence_is_matured_customers_since_the_day_each_once_and_held_out_
     days = {"2026-03-01": range(300), "2026-03-02": range(200, 500), "2026-03-03": range(400, 700)}
     batches, outcomes = matured(days)
     batches["2026-03-04"] = batches["2026-03-03"]  # nothing has matured
-    found = recalibration_set(bundle, batches, outcomes, PORTFOLIO, "2026-03-02")
+    found = recalibration_set(bundle, batches, outcomes, PORTFOLIO, "2026-03-02", 10_000)
     assert found.production_days == ["2026-03-02", "2026-03-03"]
     wanted = with_features(simulate(1_000, 50).iloc[200:700], PORTFOLIO)
     for rows, out in ((found.fit, False), (found.held_out, True)):
@@ -464,6 +464,15 @@ def test_the_evidence_is_matured_customers_since_the_day_each_once_and_held_out_
     )
 
 
+def test_of_more_rows_than_the_limit_a_recalibration_draws_samples(bundle: Bundle) -> None:
+    days = {"2026-03-01": range(600), "2026-03-02": range(500, 1_000)}
+    found = recalibration_set(bundle, *matured(days), PORTFOLIO, "2026-03-01", 100)
+    assert (len(found.fit.target), len(found.held_out.target)) == (100, 100)
+    whole = recalibration_set(bundle, *matured(days), PORTFOLIO, "2026-03-01", 1_000)
+    for drawn, rows in ((found.fit, whole.fit), (found.held_out, whole.held_out)):
+        assert set(map(bytes, drawn.raw)) < set(map(bytes, rows.raw))
+
+
 def test_a_day_after_everything_that_has_matured_is_an_error_that_names_the_latest(
     bundle: Bundle,
 ) -> None:
@@ -472,6 +481,6 @@ def test_a_day_after_everything_that_has_matured_is_an_error_that_names_the_late
         TrainingError,
         match="no outcome of a customer of 2026-03-02 or later has arrived; valid: a day up to 2026-03-01",
     ):
-        recalibration_set(bundle, batches, outcomes, PORTFOLIO, "2026-03-02")
+        recalibration_set(bundle, batches, outcomes, PORTFOLIO, "2026-03-02", 10_000)
     with pytest.raises(TrainingError, match="valid: none yet, wait for outcomes"):
-        recalibration_set(bundle, batches, {}, PORTFOLIO, "2026-03-01")
+        recalibration_set(bundle, batches, {}, PORTFOLIO, "2026-03-01", 10_000)
