@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
+from tests.support.alerting_rules import promtool
 from tests.support.places import uci_file
 from tests.support.programs import chromium, nginx
 from tests.support.shape import SERVED
@@ -49,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         "embedded": lambda: not SERVED,
     }
     if "CI" not in os.environ:
-        there |= {"helm": is_helm_there, "chromium": chromium, "nginx": nginx}
+        there |= {"helm": is_helm_there, "chromium": chromium, "nginx": nginx, "promtool": promtool}
     for mark, is_there in there.items():
         left_out = [item for item in items if item.get_closest_marker(mark)]
         if left_out and not is_there():

@@ -18,6 +18,7 @@ from pathlib import Path
 import dagster as dg
 
 from benchmarks.operations.containers import wait_until
+from benchmarks.operations.releases import descendants
 from creditrisk_assets.code_server import DEFINITIONS, LOCATION
 from creditrisk_assets.defs import status
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
@@ -80,7 +81,7 @@ def _measured(is_own: bool, days: int) -> Sequence[str]:
             start = today() - timedelta(days=days)
             plan = Plan("stable", start, days, DAY_ROWS, 0.0, SEED, onset=0, outcomes_after_days=1)
             _land(instance, settings, plan)
-            memory = sum(_memory(pid) for pid in _descendants(up.services[0][1].pid))
+            memory = sum(_memory(pid) for pid in descendants(up.services[0][1].pid))
             runs = _ended(instance, "score_production", days)
     spans = [_span(run) for run in runs]
     return (
@@ -126,13 +127,6 @@ def _span(run: dg.RunRecord) -> tuple[float, float]:
     if run.start_time is None or run.end_time is None:
         raise ValueError(f"run {run.dagster_run.run_id} has no start or end")
     return run.start_time - run.create_timestamp.timestamp(), run.end_time - run.start_time
-
-
-def _descendants(pid: int) -> list[int]:
-    """A process and all that it and its children started."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")  # one of each thread
-    children = [child for found in lists for child in found.read_text().split()]
-    return [pid, *(one for child in children for one in _descendants(int(child)))]
 
 
 def _memory(pid: int) -> int:

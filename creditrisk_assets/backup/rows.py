@@ -102,7 +102,8 @@ def require_same_migration(folder: Path, schema: str, valid: Iterable[str]) -> N
     if found != expected:
         raise DatabaseError(
             f"the tables of {schema} have migration {', '.join(sorted(found))} in the backup; "
-            f"valid: {', '.join(sorted(expected))}, that of this place"
+            f"valid: {', '.join(sorted(expected))}, that of this place. Restore it with the "
+            "release that made it, which backup.json names, and upgrade then"
         )
 
 

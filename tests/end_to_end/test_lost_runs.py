@@ -11,10 +11,14 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
+from creditrisk_assets.cli.main import app
 from creditrisk_assets.defs import status
 from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.defs.orphaned_runs import AGAIN_OF_TAG, end_orphaned_runs
+from creditrisk_assets.defs.store_mark import require_one_store
+from creditrisk_assets.settings import Settings
 from creditrisk_assets.simulation import processes
 from tests.support.places import REPOSITORY
 
@@ -43,6 +47,13 @@ def _copies_of_a_fork_server(group: int) -> int:
     )
 
 
+def _watch() -> str:
+    """The output of `creditrisk watch`. It fails in any case, for want of an API."""
+    result = CliRunner().invoke(app, ["watch"], env={"COLUMNS": "400"})
+    assert result.exit_code == 1, f"{result.output} {result.exception!r}"
+    return result.output
+
+
 @pytest.mark.timeout(300)
 def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,6 +79,8 @@ def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
     def runs(*statuses: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
         return list(instance.get_runs(dg.RunsFilter(job_name="train", statuses=[*statuses])))
 
+    require_one_store(Settings(), instance)
+    assert "is the daemon running?" in _watch()
     with processes.running(
         [server, daemon], REPOSITORY, {}, tmp_path / "logs", lambda _: None
     ) as up:
@@ -85,6 +98,7 @@ def test_a_training_whose_code_server_is_killed_is_started_again_by_itself(
         (orphan,) = end_orphaned_runs(instance, port)  # as the next code server does
         with processes.running([server], REPOSITORY, {}, tmp_path / "logs", lambda _: None):
             until(lambda: runs(dg.DagsterRunStatus.SUCCESS), 120)
+            assert "well: sensors_tick" in _watch()
     (again,) = runs(dg.DagsterRunStatus.SUCCESS)
     assert again.tags[AGAIN_OF_TAG] == orphan
     assert len(runs(*dg.DagsterRunStatus)) == 2

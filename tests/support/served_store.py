@@ -50,11 +50,23 @@ class Servers:
 @contextmanager
 def servers(folder: Path, database_url: str, objects: str) -> Iterator[Servers]:
     """A prepared database, a new bucket, and an MLflow server that keeps its records and artifacts there."""
-    folder.mkdir(parents=True)
-    bucket = f"store-{secrets.token_hex(4)}"
-    environment = {**os.environ, **object_keys(objects)}
+    bucket = new_bucket(objects)
     database.prepare(database_url)
+    with running_mlflow(folder, database_url, bucket, objects) as url:
+        yield Servers(database_url, objects, url, bucket)
+
+
+def new_bucket(objects: str) -> str:
+    """The name of a new bucket. The environment must have the server's keys."""
+    bucket = f"store-{secrets.token_hex(4)}"
     zone_path(f"s3://{bucket}").fs.mkdir(bucket)
+    return bucket
+
+
+@contextmanager
+def running_mlflow(folder: Path, database_url: str, bucket: str, objects: str) -> Iterator[str]:
+    """The address of an MLflow server with its records in the schema `mlflow` of a database, which must be there."""
+    folder.mkdir(parents=True)
     (port,) = reserved_ports(1)
     place = ["--backend-store-uri", database.url_in_schema(database_url, "mlflow")]
     command = [str(Path(sys.executable).with_name("mlflow")), "server", *place]
@@ -66,6 +78,7 @@ def servers(folder: Path, database_url: str, objects: str) -> Iterator[Servers]:
         "--port",
         str(port),
     ]
+    environment = {**os.environ, **object_keys(objects)}
     with (folder / "mlflow.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, *options],
@@ -77,7 +90,7 @@ def servers(folder: Path, database_url: str, objects: str) -> Iterator[Servers]:
     url = f"http://127.0.0.1:{port}"
     try:
         until(lambda: _is_up(process, url, folder / "mlflow.log"), 60)
-        yield Servers(database_url, objects, url, bucket)
+        yield url
     finally:
         process.terminate()
         process.wait()
