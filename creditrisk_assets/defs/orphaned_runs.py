@@ -49,13 +49,29 @@ TRIES_TAG = "creditrisk/tries"
 FIRST_EVENTS = 10
 """Dagster writes a run's process before its first step."""
 
-TRIES_LIMIT = 3
-"""A run that was lost this often is not repeated; the alarm of `no_run_failed` stays open."""
-WAIT_SECONDS = (30.0, 300.0)
-"""From the failure of the first and of the second try by something outside to the next one."""
+KILLED_LIMIT = 3
+"""A killed run that was tried this often is not repeated, since it may be the run that kills its
+process; the alarm of `no_run_failed` stays open.
+"""
+WAIT_SECONDS = (30.0, 30.0, 30.0, 60.0, 120.0, 300.0)
+"""From the failure of each try by something outside to the next one; the last failure is final. The
+waits are short, because an outage often lasts longer inside of a server: SeaweedFS looks once a
+minute whether there is space again.
+"""
 
+ANSWERED_500 = getattr(errno, "EREMOTEIO", errno.EIO)
+ANSWERED_503 = errno.EBUSY
+"""Numbers that s3fs gives to an answer of an object store; a full one answers 500."""
 STORAGE_ERRORS = frozenset(
-    f"[Errno {number}]" for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+    f"[Errno {number}]"
+    for number in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        ANSWERED_500,
+        ANSWERED_503,
+    )
 )
 """Marks in the message of an `OSError` of a disk or bucket that is full, read-only or broken."""
 FAILURES = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
@@ -204,8 +220,8 @@ def lost_runs(
     settings: dg.ResourceParam[Settings],  # noqa: ARG001
 ) -> dg.SensorResult:
     """Repeats runs whose process was killed, or that a disk, a bucket or a server failed, with
-    their day and tags, up to three times. The resource `settings` is required for its comparison
-    of stores.
+    their day and tags, as often as `KILLED_LIMIT` and `WAIT_SECONDS` allow. The resource `settings`
+    is required for its comparison of stores.
     """
     gone = {run.run_id: run for run in runs_without_process(context.instance)}
     # At two looks, since the code server ends the run of a dead process itself, after some seconds.
@@ -218,14 +234,15 @@ def lost_runs(
     requests, lost, waiting, given_up = [], 0, 0, 0
     for record in context.instance.get_run_records(failed):
         run = record.dagster_run
-        if run.job_name not in jobs or _why(context.instance, run) == OWN:
+        if run.job_name not in jobs or (why := _why(context.instance, run)) == OWN:
             continue
         lost += 1
         tries = int(run.tags.get(TRIES_TAG, "1"))
-        if tries >= TRIES_LIMIT:
+        waits = WAIT_SECONDS if why == OUTSIDE else (0.0,) * (KILLED_LIMIT - 1)
+        if tries > len(waits):
             given_up += 1
         elif not _has_successor(context.instance, run):
-            if _is_due(context.instance, record, tries):
+            if record.end_time is None or time.time() - record.end_time >= waits[tries - 1]:
                 requests.append(_repeat(run, tries))
             else:
                 waiting += 1
@@ -233,7 +250,7 @@ def lost_runs(
         return dg.SensorResult(run_requests=requests, cursor=cursor)
     return dg.SensorResult(
         cursor=cursor,
-        skip_reason=f"{lost} runs were lost in a day; {given_up} of them {TRIES_LIMIT} times, "
+        skip_reason=f"{lost} runs were lost in a day; {given_up} of them too often, "
         f"{waiting} waiting to be repeated",
     )
 
@@ -274,12 +291,6 @@ def _is_of_outside(error: SerializableErrorInfo) -> bool:
     return error.cls_name in NETWORK_ERRORS or (
         error.cls_name == OSError.__name__ and any(mark in error.message for mark in STORAGE_ERRORS)
     )
-
-
-def _is_due(instance: dg.DagsterInstance, record: dg.RunRecord, tries: int) -> bool:
-    """True for a killed run, and for another some time after its end."""
-    wait = WAIT_SECONDS[tries - 1] if _why(instance, record.dagster_run) == OUTSIDE else 0.0
-    return record.end_time is None or time.time() - record.end_time >= wait
 
 
 def _repeat(run: dg.DagsterRun, tries: int) -> dg.RunRequest:

@@ -229,8 +229,12 @@ def test_who_looks_from_outside_sees_a_dead_daemon_and_tells(fresh: Loop, tmp_pa
         ]
 
 
-def test_after_a_clock_was_set_back_sensors_do_not_wait_for_the_time_that_was(fresh: Loop) -> None:
+def test_after_a_clock_was_set_back_sensors_do_not_wait_for_the_time_that_was(
+    fresh: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Dagster counts a sensor's interval from its last tick, which was by the clock before."""
+    for name, value in fresh.environment.items():
+        monkeypatch.setenv(name, value)
     for sensor in SENSORS:
         ticked(fresh, sensor)
     state, *_ = fresh.instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)

@@ -4,11 +4,16 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 from dagster._core.events import EngineEventData
+from dagster._core.execution.plan.objects import StepFailureData
+from dagster._utils.error import serializable_error_info_from_exc_info
+from s3fs.errors import translate_boto_error
 
 from creditrisk_assets.defs import loop_checks, orphaned_runs
 from creditrisk_assets.defs.event_log import PARTITION_TAG, runs_in_flight
@@ -32,6 +37,24 @@ def _started_run(loop: Loop, job: str, tags: dict[str, str]) -> str:
     run = loop.instance.create_run_for_job(loop.definitions.resolve_job_def(job), tags=tags)
     loop.instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", run.job_name), run.run_id)
     return run.run_id
+
+
+def _fail_step(loop: Loop, run_id: str, error: Exception) -> None:
+    """What a step leaves that ended with an error, and its run."""
+    run = loop.instance.get_run_by_id(run_id)
+    assert run is not None
+    try:
+        raise error
+    except OSError:
+        told = serializable_error_info_from_exc_info(sys.exc_info())
+    failure = dg.DagsterEvent(
+        dg.DagsterEventType.STEP_FAILURE.value,
+        run.job_name,
+        step_key="predictions",
+        event_specific_data=StepFailureData(told, None),  # type: ignore[no-untyped-call]
+    )
+    loop.instance.report_dagster_event(failure, run_id)
+    loop.instance.report_run_failed(run)
 
 
 def test_a_run_of_a_killed_code_server_ends_and_one_of_a_person_goes_on(fresh: Loop) -> None:
@@ -152,7 +175,7 @@ def test_a_run_that_a_full_disk_has_failed_is_asked_for_again_and_one_of_a_broke
         assert not refused.success
         loop.tick(lost_runs)
         assert loop.skip_reasons["lost_runs"] == (
-            "1 runs were lost in a day; 0 of them 3 times, 1 waiting to be repeated"
+            "1 runs were lost in a day; 0 of them too often, 1 waiting to be repeated"
         )
         monkeypatch.setattr(orphaned_runs, "WAIT_SECONDS", (0.0, 0.0))
         (request,) = loop.tick(lost_runs).run_requests or []
@@ -160,6 +183,28 @@ def test_a_run_that_a_full_disk_has_failed_is_asked_for_again_and_one_of_a_broke
         again = loop.run(str(request.job_name), request.partition_key, dict(request.tags))
         assert again.success
         assert not loop.tick(lost_runs).run_requests
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_repeated"),
+    [("InternalError", True), ("SlowDown", True), ("InvalidArgument", False)],
+)
+def test_a_run_that_an_object_store_has_failed_is_asked_for_again_until_it_has_space(
+    fresh: Loop, monkeypatch: pytest.MonkeyPatch, answer: str, is_repeated: bool
+) -> None:
+    """A full one answers 500, which s3fs makes an error of a number of its own, and takes its time to see
+    that there is space again: three tries were over before.
+    """
+    monkeypatch.setattr(orphaned_runs, "WAIT_SECONDS", (0.0,) * len(orphaned_runs.WAIT_SECONDS))
+    refused = ClientError({"Error": {"Code": answer, "Message": "no"}}, "PutObject")
+    limit = 1 + len(orphaned_runs.WAIT_SECONDS)
+    for tries in range(1, 1 + limit):
+        tags = {PARTITION_TAG: "2026-03-01", TRIES_TAG: str(tries)}
+        failed = _started_run(fresh, "score_production", tags)
+        _fail_step(fresh, failed, translate_boto_error(refused))
+        requests = fresh.tick(lost_runs).run_requests or []
+        asked_for = failed in [one.tags[AGAIN_OF_TAG] for one in requests]
+        assert asked_for == (is_repeated and tries < limit)
 
 
 def test_a_run_that_a_clock_gone_ahead_has_ended_is_asked_for_again(
