@@ -8,7 +8,7 @@ ifneq ($(shell cat .venv/.ready 2>/dev/null),$(CURDIR))
 $(shell rm -f .venv/.ready)
 endif
 
-.PHONY: help setup demo dev train test test-fast test-served check lint docs pictures lock sbom clean
+.PHONY: help setup demo dev train test test-fast test-served check bench bench-full lint docs pictures lock sbom clean
 
 help:  ## List what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -36,6 +36,12 @@ test-served: .venv/.ready  ## The tests of whole stores, on PostgreSQL and an S3
 
 # One worker runs the whole of a test file, for what its tests share; tests/conftest.py names the long tests that go by themselves.
 IN_PARALLEL := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+bench: .venv/.ready  ## Compare with peers, in minutes; fails where a ratio is a quarter worse than accepted
+	$(BIN)/python -m benchmarks.suite
+
+bench-full: .venv/.ready  ## The same on as many rows as benchmarks/README.md has
+	$(BIN)/python -m benchmarks.suite --full
 
 lint: .venv/.ready  ## Format, lint, types, import contracts, definitions, generated documents
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import ratios
 from creditrisk_assets.modelling.bundling import make_bundle
 from creditrisk_assets.modelling.datasets import LearningSet, history_set, with_features
 from creditrisk_assets.modelling.selection import CANDIDATES, Candidate
@@ -42,17 +43,21 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--proof-rows", type=int, default=1_000_000)
+    ratios.add_option(parser)
     arguments = parser.parse_args()
     print(compiler_version().split(" +")[0])
     learning = history_set(with_features(simulate(arguments.customers, 1), PORTFOLIO), PORTFOLIO)
     others = simulate(max(CALLS), 2)[PORTFOLIO.field_names].to_numpy(dtype=np.float32)
     raw = np.ascontiguousarray(others)
+    found: dict[str, float] = {}
     for candidate in CANDIDATES:
         with tempfile.TemporaryDirectory() as folder:
             bundle = bundle_of(candidate, learning, Path(folder, "bundle"))
             kernel = report_preparation(candidate.name, bundle, Path(folder, "cache"))
-            report_times(bundle, kernel, raw, arguments.rounds)
+            for name, ratio in report_times(bundle, kernel, raw, arguments.rounds).items():
+                found[f"{candidate.name}, {name}"] = ratio
             report_proof(bundle, kernel, arguments.proof_rows)
+    ratios.write(arguments.ratios, found)
 
 
 def bundle_of(candidate: Candidate, learning: LearningSet, folder: Path) -> Bundle:
@@ -76,8 +81,11 @@ def report_preparation(name: str, bundle: Bundle, cache: Path) -> Kernel:
     return kernel
 
 
-def report_times(bundle: Bundle, kernel: Kernel, raw: NDArray[np.float32], rounds: int) -> None:
-    """Print CPU nanoseconds a row, and how many times the kernel is faster."""
+def report_times(
+    bundle: Bundle, kernel: Kernel, raw: NDArray[np.float32], rounds: int
+) -> dict[str, float]:
+    """Print CPU nanoseconds a row, and how many times the kernel is faster; returns that."""
+    found = {}
     rule = bundle.manifest.rule
     print(
         "| rows a call | PD: onnxruntime | kernel | ratio | reasons: onnxruntime | kernel | ratio |"
@@ -100,6 +108,9 @@ def report_times(bundle: Bundle, kernel: Kernel, raw: NDArray[np.float32], round
             f"| {count:,} | {graph:,.0f} | {code:,.0f} | {graph / code:.1f} "
             f"| {graph_reasons:,.0f} | {code_reasons:,.0f} | {graph_reasons / code_reasons:.1f} |"
         )
+        found[f"PD, {count} rows a call"] = graph / code
+        found[f"reasons, {count} rows a call"] = graph_reasons / code_reasons
+    return found
 
 
 def report_proof(bundle: Bundle, kernel: Kernel, rows: int) -> None:

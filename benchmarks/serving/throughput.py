@@ -28,6 +28,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks import ratios
 from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.scoring.bundle import GRAPH
 from creditrisk_assets.simulation.processes import reserved_ports
@@ -284,8 +285,8 @@ def _ours(site: Site, customer: dict[str, Any]) -> Iterator[tuple[Server, float]
         site.stop()
 
 
-def compared(folder: Path, seconds: int, rounds: int, with_bentoml: bool) -> None:
-    """Measure all and print a table."""
+def compared(folder: Path, seconds: int, rounds: int, with_bentoml: bool) -> dict[str, float]:
+    """Measure all and print a table. Returns the product's requests/s to those of each other."""
     site = Site.trained(folder / "site")
     portfolio = site.loop.settings.portfolio
     customer = dict(portfolio.example)
@@ -299,12 +300,13 @@ def compared(folder: Path, seconds: int, rounds: int, with_bentoml: bool) -> Non
     ):
         if with_bentoml:
             with _bentoml(folder, graph, customer) as bento:
-                _tell([validate, ours, mlflow, bento], ready, seconds, rounds, folder)
-        else:
-            _tell([validate, ours, mlflow], ready, seconds, rounds, folder)
+                return _tell([validate, ours, mlflow, bento], ready, seconds, rounds, folder)
+        return _tell([validate, ours, mlflow], ready, seconds, rounds, folder)
 
 
-def _tell(servers: list[Server], ready: float, seconds: int, rounds: int, folder: Path) -> None:
+def _tell(
+    servers: list[Server], ready: float, seconds: int, rounds: int, folder: Path
+) -> dict[str, float]:
     _same_numbers(servers)
     disk = fsync_seconds(folder)
     loads: dict[tuple[str, int], list[Load]] = {}
@@ -337,17 +339,16 @@ def _tell(servers: list[Server], ready: float, seconds: int, rounds: int, folder
             + " | ".join(f"{one:.2f} ms" for one in figures[1:])
             + f" | {failed} |"
         )
-    ours = loads["creditrisk", 8]
+    ours, found = loads["creditrisk", 8], {}
     for server in servers:
         if server.name != "creditrisk":
-            ratios = [
+            by_round = [
                 mine.rate / other.rate
                 for mine, other in zip(ours, loads[server.name, 8], strict=True)
             ]
-            each = ", ".join(f"{one:.2f}" for one in ratios)
-            print(
-                f"requests/s against {server.name}: {statistics.median(ratios):.2f} (rounds {each})"
-            )
+            each = ", ".join(f"{one:.2f}" for one in by_round)
+            median = found[f"requests/s, of {server.name}"] = statistics.median(by_round)
+            print(f"requests/s against {server.name}: {median:.2f} (rounds {each})")
     ours_single = statistics.median(one.p50 for one in loads["creditrisk", 1])
     theirs = statistics.median(one.p50 for one in loads[servers[0].name, 1])
     limit = 2 * theirs + disk
@@ -355,6 +356,7 @@ def _tell(servers: list[Server], ready: float, seconds: int, rounds: int, folder
         f"single caller p50 {ours_single * 1e3:.2f} ms; twice the validating endpoint and one "
         f"fsync {limit * 1e3:.2f} ms"
     )
+    return found
 
 
 def _same_numbers(servers: list[Server]) -> None:
@@ -389,9 +391,11 @@ def main() -> None:
         action="store_true",
         help="install BentoML into a temporary folder and measure it, too",
     )
+    ratios.add_option(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        compared(Path(folder), arguments.seconds, arguments.rounds, arguments.bentoml)
+        found = compared(Path(folder), arguments.seconds, arguments.rounds, arguments.bentoml)
+    ratios.write(arguments.ratios, found)
 
 
 if __name__ == "__main__":

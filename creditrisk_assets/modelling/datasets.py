@@ -106,8 +106,9 @@ def candidate_set(
     *production, past = sample.frames()
     production_rows = with_features(pd.concat(production), portfolio)
     evaluation = _Sample(rows_limit)
-    for day, rows in _latest_rows(batches, outcomes, portfolio, days[-evaluation_days:]):
-        evaluation.add(day, rows[is_held_out(rows[portfolio.identifier])])
+    latest = days[-evaluation_days:]
+    for day, rows in _latest_rows(batches, outcomes, portfolio, latest, held_out_only=True):
+        evaluation.add(day, rows)
     evaluation_rows = with_features(pd.concat(reversed(evaluation.frames())), portfolio)
     return LearningSet(
         fit=_concatenate(
@@ -115,7 +116,7 @@ def candidate_set(
         ),
         held_out=training_rows(evaluation_rows, portfolio),
         production_days=days,
-        held_out_origin=_origin(len(evaluation_rows), days[-evaluation_days:]),
+        held_out_origin=_origin(len(evaluation_rows), latest),
     )
 
 
@@ -199,13 +200,19 @@ def _latest_rows(
     outcomes: Mapping[str, pd.DataFrame],
     portfolio: Portfolio,
     days: Sequence[str],
+    *,
+    held_out_only: bool = False,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Matured customers of some days, the latest day first, without those of a later day."""
     of_later_days: set[object] = set()
-    for day, rows in _matured(batches, outcomes, portfolio, days[::-1]):
-        new = rows[~rows[portfolio.identifier].isin(of_later_days)]
-        of_later_days.update(new[portfolio.identifier])
-        yield day, new
+    for day, matured in _matured(batches, outcomes, portfolio, days[::-1]):
+        rows = matured
+        if held_out_only:
+            rows = rows[is_held_out(rows[portfolio.identifier])]
+        identifiers = rows[portfolio.identifier].tolist()
+        rows = rows[[identifier not in of_later_days for identifier in identifiers]]
+        of_later_days.update(identifiers)
+        yield day, rows
 
 
 class _Sample:
