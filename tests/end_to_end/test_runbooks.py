@@ -184,10 +184,12 @@ def test_a_full_disk_refuses_and_a_machine_that_stalls_is_slow_until_it_ends(
                 client.post(f"{site.url}/predict", json=CUSTOMER)
 
     def stall() -> None:
+        """In a hundredth of a second few requests are answered, and the next stop meets some others."""
+        processes = site.answering()
         with beside([keep_asking] * 8):
-            for _ in range(5):
-                for kind, seconds in ((signal.SIGSTOP, 0.8), (signal.SIGCONT, 0.1)):
-                    for number in site.answering():
+            for _ in range(6):
+                for kind, seconds in ((signal.SIGSTOP, 0.8), (signal.SIGCONT, 0.01)):
+                    for number in processes:
                         os.kill(number, kind)
                     time.sleep(seconds)
 
