@@ -4,7 +4,7 @@ Each takes the raw fields, protected ones included unless stated otherwise, as i
 systems.
 """
 
-import importlib.util
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -50,7 +50,16 @@ class Rival:
 
     @property
     def is_installed(self) -> bool:
-        return self.library is None or importlib.util.find_spec(self.library) is not None
+        """True if its library can be loaded. LightGBM needs one of the system, which a bare Debian
+        lacks.
+        """
+        if self.library is None:
+            return True
+        try:
+            importlib.import_module(self.library)
+        except (ImportError, OSError):
+            return False
+        return True
 
 
 def _untuned_boosting(portfolio: Portfolio, rows: TrainingRows, test: TrainingRows) -> FloatArray:
