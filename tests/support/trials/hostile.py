@@ -151,7 +151,8 @@ def endure(
         idle: connections to be open at once.
         patience: seconds after which the API closes who is slow.
         warm: let everybody at it once before anything is measured, so that what stays of it is what
-            grows each time: an allocator keeps what ten thousand connections once took.
+            grows each time: the champion is compiled after ten thousand decisions, and an allocator
+            keeps what ten thousand connections once took.
     """
     raise_descriptor_limit(idle + 500)
     body = json.dumps(dict(site.loop.settings.portfolio.example)).encode()
