@@ -261,6 +261,22 @@ def clock_back(deployment: Deployment) -> None:
     deployment.compose("restart", "daemon")
 
 
+def clock_wrong(seconds: int) -> Callable[[Deployment], None]:
+    """The clock of all containers but the servers is so far before that of this machine for some
+    time. An object store refuses what is signed by a clock that is 15 minutes off.
+    """
+
+    def happens(deployment: Deployment) -> None:
+        deployment.set_clock(seconds)
+        time.sleep(CUT_SECONDS)
+        if seconds > 0:
+            clock_back(deployment)
+        else:
+            deployment.set_clock(0)
+
+    return happens
+
+
 def kill_all(deployment: Deployment) -> None:
     """All processes of all services are killed."""
     for service in deployment.services:
@@ -447,13 +463,30 @@ FAULTS = (
         ("embedded",),
     ),
     Fault("two of every process, 30 s", ("landing",), two_of_everything, NOTHING, 1),
-    Fault("the clock goes an hour ahead", ("landing",), clock_at(3600), NOTHING, 1),
+    Fault("the clock goes an hour ahead", ("landing",), clock_at(3600), NOTHING, 1, ("embedded",)),
     Fault(
         "the clock goes an hour back; 30 s later the daemon is started again",
         ("landing",),
         clock_back,
         NOTHING,
         1,
+        ("embedded",),
+    ),
+    Fault(
+        "the clock is an hour ahead for 30 s; 30 s later the daemon is started again",
+        ("landing",),
+        clock_wrong(3600),
+        NOTHING,
+        1,
+        ("served",),
+    ),
+    Fault(
+        "the clock is an hour back for 30 s",
+        ("landing",),
+        clock_wrong(-3600),
+        NOTHING,
+        1,
+        ("served",),
     ),
 )
 

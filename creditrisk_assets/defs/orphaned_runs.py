@@ -12,6 +12,9 @@ tries once, while the new server does not answer yet.
 A running code server ends the runs of its dead processes itself, but if it cannot write that (a
 full disk, a database that is away), it gives up looking for good. So the sensor looks too.
 
+A run can also be lost between its making and its place in the queue, if the database fails just
+then: Dagster's own retry of a crashed run makes it, cannot queue it, and does not come back to it.
+
 A step that meets a full disk or a server that is away fails its run. Dagster would repeat either
 every failed run or none; here only those are repeated whose error is one of storage or network.
 """
@@ -45,6 +48,10 @@ KILLED, OUTSIDE, OWN = "true", "outside", "no"
 AGAIN_OF_TAG = "creditrisk/again_of"
 """Tag of a repeated run: the id of the lost one."""
 TRIES_TAG = "creditrisk/tries"
+
+PROCESS_ENDED = "the process that executed this run has ended"
+NEVER_QUEUED = "this run was made, but could not be queued"
+"""Messages at the end of a lost run."""
 
 FIRST_EVENTS = 10
 """Dagster writes a run's process before its first step."""
@@ -84,11 +91,14 @@ NETWORK_ERRORS = frozenset(
         "ConnectionResetError",
         "EndpointConnectionError",
         "OperationalError",
+        "PermissionError",
         "ReadTimeout",
         "TimeoutError",
     }
 )
-"""Errors of the clients of databases, object stores and HTTP for a server that does not answer."""
+"""Errors of the clients of databases, object stores and HTTP for a server that does not answer, or
+that refuses: an object store does while this machine's clock is more than 15 minutes off.
+"""
 LOST_SINCE = datetime.timedelta(days=1)
 OWN_TAG_PREFIXES = ("dagster/", ".dagster/", LOST_TAG, PROCESS_TAG)
 """Prefixes of tags that describe the lost run itself; a repeated run does not take them over."""
@@ -114,14 +124,14 @@ def end_orphaned_runs(instance: dg.DagsterInstance, port: int) -> list[str]:
         if _was_launched_at(run, port) or _is_of_dead_command(run)
     ]
     for run in orphans:
-        _end(instance, run)
+        _end(instance, run, PROCESS_ENDED)
     return [run.run_id for run in orphans]
 
 
-def _end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+def _end(instance: dg.DagsterInstance, run: dg.DagsterRun, message: str) -> None:
     instance.add_run_tags(run.run_id, {LOST_TAG: KILLED, RETRIES_TAG: "0"})
     lost = instance.get_run_by_id(run.run_id) or run
-    instance.report_run_failed(lost, "the process that executed this run has ended")
+    instance.report_run_failed(lost, message)
 
 
 def runs_without_process(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
@@ -130,6 +140,14 @@ def runs_without_process(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """
     begun = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
     return [run for run in begun if _was_launched_here(run) and _has_dead_process(instance, run)]
+
+
+def runs_never_queued(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The runs that have been made and neither queued nor begun. That takes a moment; a run that a
+    command executes itself may take longer.
+    """
+    made = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED]))
+    return [run for run in made if PROCESS_TAG not in run.tags]
 
 
 def _was_launched_here(run: dg.DagsterRun) -> bool:
@@ -223,10 +241,12 @@ def lost_runs(
     their day and tags, as often as `KILLED_LIMIT` and `WAIT_SECONDS` allow. The resource `settings`
     is required for its comparison of stores.
     """
-    gone = {run.run_id: run for run in runs_without_process(context.instance)}
-    # At two looks, since the code server ends the run of a dead process itself, after some seconds.
+    gone = {run.run_id: (run, PROCESS_ENDED) for run in runs_without_process(context.instance)}
+    gone |= {run.run_id: (run, NEVER_QUEUED) for run in runs_never_queued(context.instance)}
+    # At two looks, since the code server ends the run of a dead process itself, after some seconds,
+    # and a run is queued a moment after it was made.
     for run_id in gone.keys() & set((context.cursor or "").split()):
-        _end(context.instance, gone.pop(run_id))
+        _end(context.instance, *gone.pop(run_id))
     cursor = " ".join(gone)
     since = datetime.datetime.now(datetime.UTC) - LOST_SINCE
     failed = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)

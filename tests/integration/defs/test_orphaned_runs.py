@@ -124,6 +124,22 @@ def test_a_lost_run_is_asked_for_again_with_its_day_and_causes_and_not_for_ever(
     ]
 
 
+def test_a_run_that_was_made_and_could_not_be_queued_is_asked_for_again(fresh: Loop) -> None:
+    """Dagster made the retry of a crashed run while the database's disk was full. It was never queued, and
+    every later look took it for the run that does the day.
+    """
+    job = fresh.definitions.resolve_job_def("score_production")
+    day = {PARTITION_TAG: "2026-03-01"}
+    made = fresh.instance.create_run_for_job(job, tags=day)
+    by_command = fresh.instance.create_run_for_job(job, tags={PROCESS_TAG: this_process()})
+    assert not fresh.tick(lost_runs).run_requests  # it may be queued in a moment
+    (request,) = fresh.tick(lost_runs).run_requests or []
+    assert (request.partition_key, request.tags[AGAIN_OF_TAG]) == ("2026-03-01", made.run_id)
+    left = fresh.instance.get_run_by_id(by_command.run_id)
+    assert left is not None
+    assert left.status == dg.DagsterRunStatus.NOT_STARTED
+
+
 @pytest.mark.parametrize("is_reaped", [True, False])
 def test_a_run_whose_process_is_gone_ends_although_its_code_server_lives(
     fresh: Loop, is_reaped: bool
@@ -187,7 +203,12 @@ def test_a_run_that_a_full_disk_has_failed_is_asked_for_again_and_one_of_a_broke
 
 @pytest.mark.parametrize(
     ("answer", "is_repeated"),
-    [("InternalError", True), ("SlowDown", True), ("InvalidArgument", False)],
+    [
+        ("InternalError", True),
+        ("SlowDown", True),
+        ("RequestTimeTooSkewed", True),
+        ("InvalidArgument", False),
+    ],
 )
 def test_a_run_that_an_object_store_has_failed_is_asked_for_again_until_it_has_space(
     fresh: Loop, monkeypatch: pytest.MonkeyPatch, answer: str, is_repeated: bool
