@@ -43,6 +43,10 @@ DRILLS = {
         LOST,
         "tests/end_to_end/test_drill.py::test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_lost",
     ],
+    "`Forbidden` or `RequestTimeTooSkewed` from the object store": [
+        f"{FAULTS}::the clock is an hour back for 30 s",
+        f"{FAULTS}::the clock is an hour ahead for 30 s; 30 s later the daemon is started again",
+    ],
     "a sensor is late, after a clock was set back": [
         "tests/integration/defs/test_loop_checks.py::test_after_a_clock_was_set_back_sensors_do_not_wait_for_the_time_that_was",
         f"{FAULTS}::the clock goes an hour back; 30 s later the daemon is started again",
