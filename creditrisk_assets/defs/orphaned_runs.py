@@ -289,8 +289,8 @@ def _why(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
 
 
 def _was_failed_from_outside(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """True if all that failed, steps or the start of the run, did so by errors of storage or network,
-    or if nothing did and Dagster ended the run for its time, as it does when the clock goes ahead.
+    """True if each failed step, or the failed start of the run, has an error of storage or network;
+    or if nothing did, and Dagster ended the run for its time, as it does when the clock goes ahead.
     """
     events = instance.all_logs(run.run_id, of_type=FAILURES)
     ends = [event.dagster_event for event in events if event.dagster_event is not None]
