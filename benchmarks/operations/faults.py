@@ -269,10 +269,7 @@ def clock_wrong(seconds: int) -> Callable[[Deployment], None]:
     def happens(deployment: Deployment) -> None:
         deployment.set_clock(seconds)
         time.sleep(CUT_SECONDS)
-        if seconds > 0:
-            clock_back(deployment)
-        else:
-            deployment.set_clock(0)
+        clock_back(deployment)
 
     return happens
 
@@ -481,7 +478,7 @@ FAULTS = (
         ("served",),
     ),
     Fault(
-        "the clock is an hour back for 30 s",
+        "the clock is an hour back for 30 s; 30 s later the daemon is started again",
         ("landing",),
         clock_wrong(-3600),
         NOTHING,

@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.events import JobFailureData
 from dagster_shared.error import SerializableErrorInfo
 
 from creditrisk_assets.defs.event_log import IN_FLIGHT, PARTITION_TAG
@@ -82,6 +83,8 @@ STORAGE_ERRORS = frozenset(
 )
 """Marks in the message of an `OSError` of a disk or bucket that is full, read-only or broken."""
 FAILURES = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+INTERRUPTED = dg.DagsterExecutionInterruptedError.__name__
+"""Error of a step that was running when its run was ended."""
 OVER_TIME = "Exceeded maximum runtime"
 """Dagster's message at the end of a run that lasted longer than `dagster.yaml` allows."""
 NETWORK_ERRORS = frozenset(
@@ -286,18 +289,19 @@ def _why(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
 
 
 def _was_failed_from_outside(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """True if each failed step failed by an error of storage or network, or if none did and Dagster
-    ended the run for its time, as it does when the clock goes ahead.
+    """True if each failed step, or the failed start of the run, has an error of storage or network;
+    or if nothing did, and Dagster ended the run for its time, as it does when the clock goes ahead.
     """
     events = instance.all_logs(run.run_id, of_type=FAILURES)
     ends = [event.dagster_event for event in events if event.dagster_event is not None]
-    failures = [end for end in ends if end.is_step_failure]
-    if not failures:
+    errors = [end.step_failure_data.error for end in ends if end.is_step_failure]
+    for end in ends:
+        if not end.is_step_failure and isinstance(end.event_specific_data, JobFailureData):
+            errors += [end.event_specific_data.error] if end.event_specific_data.error else []
+    errors = [error for error in errors if error is None or error.cls_name != INTERRUPTED]
+    if not errors:
         return any(OVER_TIME in (end.message or "") for end in ends)
-    return all(
-        any(_is_of_outside(error) for error in _causes(failure.step_failure_data.error))
-        for failure in failures
-    )
+    return all(any(_is_of_outside(cause) for cause in _causes(error)) for error in errors)
 
 
 def _causes(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from botocore.exceptions import ClientError  # type: ignore[import-untyped]
-from dagster._core.events import EngineEventData
+from dagster._core.events import EngineEventData, JobFailureData, RunFailureReason
 from dagster._core.execution.plan.objects import StepFailureData
 from dagster._utils.error import serializable_error_info_from_exc_info
+from dagster_shared.error import SerializableErrorInfo
 from s3fs.errors import translate_boto_error
 
 from creditrisk_assets.defs import loop_checks, orphaned_runs
@@ -29,6 +30,7 @@ from creditrisk_assets.defs.orphaned_runs import (
 from tests.support.loop import Loop, customers
 from tests.support.trials.small_disk import small_disk
 
+STEP_FAILURE, RUN_FAILURE = dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE
 PORT = 4000
 HERE = {LAUNCHED_AT_TAG: json.dumps({"host": "localhost", "port": PORT})}
 
@@ -39,21 +41,33 @@ def _started_run(loop: Loop, job: str, tags: dict[str, str]) -> str:
     return run.run_id
 
 
+def _told(error: BaseException) -> SerializableErrorInfo:
+    """An error as Dagster writes it down."""
+    try:
+        raise error
+    except BaseException:  # one of them is no Exception
+        return serializable_error_info_from_exc_info(sys.exc_info())
+
+
+def _report(
+    loop: Loop,
+    run: dg.DagsterRun,
+    kind: dg.DagsterEventType,
+    data: StepFailureData | JobFailureData,
+    message: str | None = None,
+) -> None:
+    step = "predictions" if kind == STEP_FAILURE else None
+    event = dg.DagsterEvent(
+        kind.value, run.job_name, step_key=step, event_specific_data=data, message=message
+    )
+    loop.instance.report_dagster_event(event, run.run_id)
+
+
 def _fail_step(loop: Loop, run_id: str, error: Exception) -> None:
     """What a step leaves that ended with an error, and its run."""
     run = loop.instance.get_run_by_id(run_id)
     assert run is not None
-    try:
-        raise error
-    except OSError:
-        told = serializable_error_info_from_exc_info(sys.exc_info())
-    failure = dg.DagsterEvent(
-        dg.DagsterEventType.STEP_FAILURE.value,
-        run.job_name,
-        step_key="predictions",
-        event_specific_data=StepFailureData(told, None),  # type: ignore[no-untyped-call]
-    )
-    loop.instance.report_dagster_event(failure, run_id)
+    _report(loop, run, STEP_FAILURE, StepFailureData(_told(error), None))  # type: ignore[no-untyped-call]
     loop.instance.report_run_failed(run)
 
 
@@ -244,6 +258,35 @@ def test_a_run_that_a_clock_gone_ahead_has_ended_is_asked_for_again(
         fresh.instance.report_run_failed(run, message)
     (request,) = fresh.tick(lost_runs).run_requests or []
     assert request.tags[AGAIN_OF_TAG] == started["2026-03-01"]
+
+
+def test_a_run_that_could_not_begin_is_asked_for_again_and_a_step_that_was_interrupted_has_no_fault(
+    fresh: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its clock an hour ahead, an object store refused a run before its first step, and another one
+    was ended in the middle of a step.
+    """
+    monkeypatch.setattr(orphaned_runs, "WAIT_SECONDS", (0.0, 0.0))
+    refused = ClientError(
+        {"Error": {"Code": "RequestTimeTooSkewed", "Message": "no"}}, "HeadObject"
+    )
+    asked = []
+    for day, error, message in (
+        ("2026-03-01", translate_boto_error(refused), "An exception was thrown during execution."),
+        ("2026-03-02", dg.DagsterExecutionInterruptedError(), "Exceeded maximum runtime of 3600 s"),
+        ("2026-03-03", ValueError("a wrong setting"), "An exception was thrown during execution."),
+    ):
+        started = _started_run(fresh, "score_production", {PARTITION_TAG: day})
+        run = fresh.instance.get_run_by_id(started)
+        assert run is not None
+        if isinstance(error, dg.DagsterExecutionInterruptedError):
+            _report(fresh, run, STEP_FAILURE, StepFailureData(_told(error), None))  # type: ignore[no-untyped-call]
+            fresh.instance.report_run_failed(run, message)
+        else:
+            data = JobFailureData(_told(error), failure_reason=RunFailureReason.RUN_EXCEPTION)
+            _report(fresh, run, RUN_FAILURE, data, message)
+        asked += [one.partition_key for one in fresh.tick(lost_runs).run_requests or []]
+    assert set(asked) == {"2026-03-01", "2026-03-02"}
 
 
 def test_a_failed_run_on_a_day_without_a_file_is_no_alarm_that_nothing_can_end(fresh: Loop) -> None:
