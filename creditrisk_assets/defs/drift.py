@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from creditrisk_assets.scoring.bundle import Bundle
 
 TOP_MOVERS = 5
+MONTH_DAYS = 30
+"""Days whose scores the page of a day shows together."""
 
 
 @dg.asset(
@@ -44,6 +46,7 @@ def drift_report(
     of each field and the shares of bad values, over all rows, for the day alone and together with
     the days before. Also writes an Evidently report as HTML and JSON.
     """
+    from creditrisk_assets.monitoring.day_drift import drift_document
     from creditrisk_assets.monitoring.drift_table import day_counts, drift_table
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.scoring.reference_profile import (
@@ -58,8 +61,9 @@ def drift_report(
     counter = RowCounter(profile, bundle.manifest.inputs)
     with production_scores.opened() as file:
         counts = counter.total(file.iter_batches(BATCH_ROWS, columns=counter.columns))
-    before = days_before(day, settings.policy.drift.days - 1)
-    earlier = [frame for _, frame in stored_reports(settings, before, version)]
+    before = days_before(day, max(settings.policy.drift.days, MONTH_DAYS) - 1)
+    month = dict(stored_reports(settings, before, version))
+    earlier = [month[one] for one in before[: settings.policy.drift.days - 1] if one in month]
     batch = records_of(context.instance, BATCH, [day], BatchRecord).get(day)
     today = day_counts(counts, *((batch[0].rows_in, batch[0].rejected) if batch else (0, 0)))
     frame = drift_table(profile, today, earlier, settings.policy.drift).assign(
@@ -68,6 +72,10 @@ def drift_report(
     drifted = frame.loc[frame["drifted"], "column"]
     estimates = estimates_of(probability_of(production_scores))
     pictures = _pictures(context, production_scores, bundle, frame, settings)
+    tables = [month[one] for one in before[: MONTH_DAYS - 1] if one in month]
+    drift_document(frame, profile, settings.portfolio, tables, day, context.run_id).write(
+        settings.reports
+    )
     psi = {
         "score_psi": float(frame["value"].iloc[0]),
         "score_psi_judged": float(frame["pooled_value"].iloc[0]),

@@ -21,6 +21,7 @@ from creditrisk_assets.defs.event_log import latest_day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_frame
 from creditrisk_assets.defs.metadata import OWNERS, figures, picture, record, table
 from creditrisk_assets.defs.partitions import DAYS, days_before
+from creditrisk_assets.monitoring.day_documents import OutcomesDocument
 from creditrisk_assets.monitoring.day_records import PerformanceRecord
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
@@ -66,8 +67,8 @@ def performance_report(
     accuracy of past estimates. Customers in the champion's training rows and decisions of other
     versions are counted and left out.
     """
-    from creditrisk_assets.governance.policy import grade_table
     from creditrisk_assets.modelling.plots import calibration_plot, roc_plot
+    from creditrisk_assets.monitoring.day_outcomes import JudgedDay, outcomes_document
     from creditrisk_assets.monitoring.estimated_performance import ASSUMPTIONS
     from creditrisk_assets.monitoring.performance import (
         day_figures,
@@ -83,7 +84,9 @@ def performance_report(
 
     portfolio, day = settings.portfolio, context.partition_key
     with production_scores.opened() as file:
-        scores = file.read([portfolio.identifier, PD, "model_version"]).to_pandas()
+        exposure = [] if portfolio.exposure is None else [portfolio.exposure]
+        columns = [portfolio.identifier, PD, "prediction", "model_version", *exposure]
+        scores = file.read(columns).to_pandas()
     version, bundle = scored_by(settings, production_scores)
     validation = bundle.manifest.metrics
     matured = join_outcomes(scores, outcomes, portfolio.identifier)
@@ -98,6 +101,7 @@ def performance_report(
         latest_day := latest_day_of_data(context.instance),
         portfolio.performance_window_days,
     )
+    bads = int(matured[portfolio.target].sum())
     matured = matured[~learned & ~by_others]
     target = matured[portfolio.target].to_numpy(dtype=np.int64)
     probability = matured[PD].to_numpy(dtype=np.float64)
@@ -117,6 +121,17 @@ def performance_report(
         ]
     )
     misses = estimate_errors([*days.values()])
+    earlier_document = OutcomesDocument.read(settings.reports, day)
+    document = outcomes_document(
+        JudgedDay(day, latest_day, version, validation["roc_auc"], waiting, bads),
+        matured,
+        alone,
+        portfolio,
+        earlier_document.maturing if earlier_document else (),
+        context.run_id,
+    )
+    document.write(settings.reports)
+    losses = document.model_dump(include={"expected_loss", "realised_loss"})
     plots = {}
     if "roc_auc" in alone and settings.policy.reports.rows:
         plots = {
@@ -139,12 +154,16 @@ def performance_report(
             **figures(estimate_accuracy(misses)),
             "estimate_assumes": ASSUMPTIONS,
             "vintages": table(_vintages(days, misses)),
-            "grades": table(grade_table(probability, target, settings.portfolio.grade_bounds)),
+            "grades": table(pd.DataFrame([one.model_dump() for one in document.grades])),
             **plots,
             **record(
                 PerformanceRecord(
                     model_version=version,
-                    figures={name: value for name, value in alone.items() if not math.isnan(value)},
+                    figures={
+                        name: value
+                        for name, value in (alone | losses).items()
+                        if value is not None and not math.isnan(value)
+                    },
                     **dataclasses.asdict(waiting),
                 )
             ),

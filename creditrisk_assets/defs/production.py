@@ -17,10 +17,11 @@ from upath import UPath
 
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import champion_in_force
-from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_frame
+from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_frame, stored_path
 from creditrisk_assets.defs.metadata import OWNERS, table
 from creditrisk_assets.defs.metadata import record as day_record
-from creditrisk_assets.defs.partitions import DAYS
+from creditrisk_assets.defs.partitions import DAYS, days_before
+from creditrisk_assets.monitoring.day_documents import BatchDocument, FileRows, RejectedRows
 from creditrisk_assets.monitoring.day_records import BatchRecord, ScoresRecord
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.scoring.bundle import ChampionRecord
@@ -30,10 +31,16 @@ from creditrisk_assets.storage import file_sha256, put_file, scratch_folder
 if TYPE_CHECKING:
     from creditrisk_assets.decisions.sets import DecisionSet
     from creditrisk_assets.landing.ingestion import IngestResult
+    from creditrisk_assets.monitoring.day_decisions import DecisionCounter
+    from creditrisk_assets.monitoring.day_documents import Migration
     from creditrisk_assets.scoring.runtime import Runtime
 
 SCORING_BATCH_ROWS = 65_536
 """Rows in memory at once while a day is scored."""
+
+MIGRATION_DAYS = 31
+MIGRATION_ROWS = 1_000_000
+"""Days before, and rows of them, that are searched for the day's customers."""
 
 
 def _row_checks(asset: str) -> list[dg.AssetCheckSpec]:
@@ -76,6 +83,7 @@ def production_batch(
     paths = _landed_files(settings.landing_production / day)
     with scratch_folder(settings.scratch) as folder:
         ingested = ingest(paths, settings.portfolio, settings.portfolio.fields, folder)
+        _batch_document(ingested, day, context.run_id).write(settings.reports)
         yield dg.Output(
             ParquetRows(ingested.accepted_file),
             metadata=_accounting(
@@ -105,6 +113,7 @@ def production_scores(
     corrected records. Every scoring is archived.
     """
     from creditrisk_assets.decisions import sets
+    from creditrisk_assets.monitoring.day_decisions import DecisionCounter
     from creditrisk_assets.scoring.bundle_store import BundleStore
     from creditrisk_assets.scoring.runtime import DifferentDecisionError, Runtime
 
@@ -145,7 +154,8 @@ def production_scores(
             if (one.number or 0) <= (new_set.number or 0)
         ]
         record = ParquetRows(_record_of_day(settings, scorings, scored, folder / "record.parquet"))
-        made_by, means = _summary(record)
+        counter = DecisionCounter(settings.portfolio)
+        made_by, means = _summary(record, counter)
         deciding = next(
             one.champion
             for one in scorings
@@ -155,12 +165,23 @@ def production_scores(
             f"scoring {new_set.number} of the day, by version {in_force.model_version} at cut-off "
             f"{in_force.rule.cut_off:.4f}"
         )
+        decisions = counter.document(
+            day, context.run_id, made_by[0]["model_version"], _migration(record, day, settings)
+        )
+        decisions.write(settings.reports)
         yield dg.Output(
             record,
             metadata={
                 "dagster/row_count": rows,
                 **made_by[0],
-                **day_record(ScoresRecord(model_version=made_by[0]["model_version"], rows=rows)),
+                **day_record(
+                    ScoresRecord(
+                        model_version=decisions.model_version,
+                        rows=rows,
+                        approved=decisions.approved,
+                        expected_loss=decisions.expected_loss,
+                    )
+                ),
                 "mlflow_uri": deciding.mlflow_uri,
                 "decided_by": table(pd.DataFrame(made_by)),
                 "latest_scoring": latest,
@@ -196,9 +217,11 @@ def _record_of_day(
     return path
 
 
-def _summary(record: ParquetRows) -> tuple[list[dict[str, Any]], dict[str, float]]:
+def _summary(
+    record: ParquetRows, counter: "DecisionCounter"
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Rows of each version, bundle and cut-off, the version with the most rows first, and means
-    over the day.
+    over the day. The counter counts all rows.
     """
     by = ["model_version", "bundle_sha256", "cut_off"]
     figures = {
@@ -209,7 +232,9 @@ def _summary(record: ParquetRows) -> tuple[list[dict[str, Any]], dict[str, float
     rows = record.count(by)
     totals = dict.fromkeys(figures, 0.0)
     with record.opened() as file:
-        for batch in file.iter_batches(SCORING_BATCH_ROWS, columns=[*figures.values()]):
+        columns = list(dict.fromkeys([*figures.values(), *counter.columns]))
+        for batch in file.iter_batches(SCORING_BATCH_ROWS, columns=columns):
+            counter.add(batch)
             for name, column in figures.items():
                 totals[name] += float(batch.column(column).to_numpy().sum())
     of_version: Counter[str] = Counter()
@@ -218,6 +243,33 @@ def _summary(record: ParquetRows) -> tuple[list[dict[str, Any]], dict[str, float
     ordered = sorted(rows.items(), key=lambda one: (of_version[one[0][0]], one[1]), reverse=True)
     made_by = [dict(zip(by, key, strict=True)) | {"decisions": count} for key, count in ordered]
     return made_by, {name: total / rows.total() for name, total in totals.items()}
+
+
+def _migration(record: ParquetRows, day: str, settings: Settings) -> "Migration | None":
+    """Grades of the day's customers, today and when they were last decided."""
+    from creditrisk_assets.monitoring.day_decisions import PD, migration_of
+
+    portfolio = settings.portfolio
+    columns = [portfolio.identifier, PD]
+
+    def earlier() -> Iterator[pa.Table]:
+        rows = 0
+        for before in days_before(day, MIGRATION_DAYS):
+            path = stored_path(settings.storage, "production_scores", before)
+            if rows > MIGRATION_ROWS or not path.exists():
+                continue
+            with ParquetRows(path).opened() as file:
+                yield file.read(columns)
+                rows += file.metadata.num_rows
+
+    with record.opened() as file:
+        return migration_of(
+            file.read(columns),
+            earlier(),
+            portfolio.identifier,
+            portfolio.grade_bounds,
+            days_before(day, MIGRATION_DAYS)[-1],
+        )
 
 
 def _decide(
@@ -341,6 +393,36 @@ def _write_quarantine(
         return None
     put_file(ingested.rejected_file, path)
     return path
+
+
+def _batch_document(ingested: "IngestResult", day: str, run_id: str) -> BatchDocument:
+    """The rows of the day's files, and the faults of the rejected ones."""
+    faults: Counter[tuple[str, str]] = Counter()
+    if ingested.rejected_file is not None:
+        named = ["field", "rule", "rows"]
+        with pd.read_csv(
+            ingested.rejected_file,
+            usecols=named,
+            keep_default_na=False,
+            dtype={"field": "str", "rule": "str", "rows": "int64"},
+            chunksize=SCORING_BATCH_ROWS,
+        ) as chunks:
+            for chunk in chunks:
+                for field, rule, rows in chunk[named].itertuples(index=False):
+                    faults[field, rule] += rows
+    return BatchDocument(
+        day=day,
+        run_id=run_id,
+        rows_in=ingested.rows_in,
+        rows=ingested.rows,
+        rejected=ingested.rejected_rows,
+        duplicates=ingested.duplicates,
+        files=tuple(FileRows(**vars(one)) for one in ingested.files),
+        reasons=tuple(
+            RejectedRows(field=field, rule=rule, rows=rows)
+            for (field, rule), rows in faults.most_common()
+        ),
+    )
 
 
 def _accounting(

@@ -1,4 +1,4 @@
-"""Credit policy on a calibrated PD, separate from the model: cut-off, grades, expected loss and the
+"""Credit policy on a calibrated PD, separate from the model: cut-off, expected loss and the
 trade-off of every cut-off.
 """
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
+from creditrisk_assets.modelling.grades import grade_table
 from creditrisk_assets.modelling.reasons import reference_profile
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import HELD_OUT, REFERENCE, Bundle, DecisionRule
@@ -75,54 +75,6 @@ def score_held_out(bundle: Bundle, portfolio: Portfolio) -> ScoredEvidence:
         exposure = raw[:, bundle.input_names.index(portfolio.exposure)].astype(np.float64)
         loss = probability * portfolio.loss_given_default * portfolio.exposure_share * exposure
     return ScoredEvidence(probability, evidence[portfolio.target].to_numpy(dtype=np.int64), loss)
-
-
-def grades_of(probability: FloatArray, bounds: Sequence[float]) -> IntArray:
-    """The index of each PD's band; a PD at a bound is in the worse band."""
-    return np.searchsorted(np.asarray(bounds), probability, side="right").astype(np.int64)
-
-
-def grade_table(
-    probability: FloatArray, target: IntArray, bounds: Sequence[float], level: float = 0.95
-) -> pd.DataFrame:
-    """Test each grade's PD against its bad rate by the Jeffreys test (ECB, instructions for
-    validation reporting, 2019).
-
-    Args:
-        probability: n, PD.
-        target: n, 1 = bad.
-        bounds: PDs between the grades, rising.
-        level: of the interval.
-
-    Returns:
-        For each grade: grade, pd_from, pd_to, customers, bads, mean_pd, bad_rate with its interval
-        low and high, and p_value, the posterior probability that the true rate is at most the mean
-        PD: a small value means that the PD is too low. NaN if the grade has no customer.
-    """
-    band = grades_of(probability, bounds)
-    edges = [0.0, *bounds, 1.0]
-    rows = []
-    for place in range(len(bounds) + 1):
-        inside = band == place
-        customers, bads = int(inside.sum()), int(target[inside].sum())
-        mean_pd = float(probability[inside].mean()) if customers else math.nan
-        posterior = stats.beta(bads + 0.5, customers - bads + 0.5)
-        low, high = posterior.interval(level) if customers else (math.nan, math.nan)
-        rows.append(
-            {
-                "grade": chr(ord("A") + place),  # A is under the first bound
-                "pd_from": edges[place],
-                "pd_to": edges[place + 1],
-                "customers": customers,
-                "bads": bads,
-                "mean_pd": mean_pd,
-                "bad_rate": bads / customers if customers else math.nan,
-                "low": float(low),
-                "high": float(high),
-                "p_value": float(posterior.cdf(mean_pd)) if customers else math.nan,
-            }
-        )
-    return pd.DataFrame(rows)
 
 
 def trade_off_table(judged: ScoredEvidence, cut_offs: Sequence[float]) -> pd.DataFrame:

@@ -114,13 +114,25 @@ def protected_groups(portfolio: Portfolio, numbers: Mapping[str, NDArray[np.floa
         numbers: n values of each protected field, encoded for the decision graph.
     """
     return {
-        field.name: _grouping(field, numbers[field.name])
+        field.name: grouping_of(field, numbers[field.name])
         for field in portfolio.fields
         if field.name in portfolio.protected
     }
 
 
-def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
+def quartile_bands(values: NDArray[np.float32]) -> tuple[float, ...]:
+    """The quartiles of numbers, as edges of bands; none without a number."""
+    present = values[~np.isnan(values)]
+    if len(present) == 0:
+        return ()
+    quartiles = np.quantile(present, np.arange(1, BANDS) / BANDS, method="higher")
+    return tuple(np.unique(quartiles).tolist())
+
+
+def grouping_of(field: Field, values: NDArray[np.float32]) -> Grouping:
+    """Group rows by one field: codes by their meaning, a number by its bands, or else by the
+    quartiles of these rows.
+    """
     missing = np.isnan(values)
     if field.codes is not None:
         meaning = {field.code_numbers[code]: text for code, text in field.codes.items()}
@@ -131,8 +143,7 @@ def _grouping(field: Field, values: NDArray[np.float32]) -> Grouping:
     elif missing.all():
         names, place = ["missing"], np.zeros(len(values), dtype=np.int64)
     else:
-        quartiles = np.quantile(values[~missing], np.arange(1, BANDS) / BANDS, method="higher")
-        edges = np.array(field.bands or np.unique(quartiles))
+        edges = np.array(field.bands or quartile_bands(values))
         between = [f"{low:g} to below {high:g}" for low, high in pairwise(edges)]
         names = [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and over", "missing"]
         place = np.where(missing, len(edges) + 1, np.searchsorted(edges, values, side="right"))
@@ -250,20 +261,27 @@ def impact_by_group(approved: NDArray[np.bool_], groups: Groups) -> list[GroupIm
     """
     impacts = []
     for field, grouping in groups.items():
-        sizes = grouping.sizes
-        approvals = np.bincount(grouping.place, weights=approved, minlength=len(sizes))
-        counts = list(zip(approvals.astype(np.int64).tolist(), sizes.tolist(), strict=True))
-        rates = {
-            place: accepted / n for place, (accepted, n) in enumerate(counts) if n >= SMALLEST_GROUP
-        }
-        best = max(rates, key=rates.__getitem__, default=0)
-        for place, rate in rates.items():
-            ratio = (
-                (1.0, 1.0, 1.0) if place == best else impact_ratio(*counts[place], *counts[best])
-            )
-            name, reference = grouping.names[place], grouping.names[best]
-            impacts.append(GroupImpact(field, name, reference, counts[place][1], rate, *ratio))
+        approvals = np.bincount(grouping.place, weights=approved, minlength=len(grouping.names))
+        counts = zip(approvals.astype(np.int64).tolist(), grouping.sizes.tolist(), strict=True)
+        impacts += impact_by_counts(field, dict(zip(grouping.names, counts, strict=True)))
     return impacts
+
+
+def impact_by_counts(field: str, counts: Mapping[str, tuple[int, int]]) -> list[GroupImpact]:
+    """`impact_by_group` of one field, from the approvals and the rows of each group."""
+    rates = {group: accepted / n for group, (accepted, n) in counts.items() if n >= SMALLEST_GROUP}
+    best = max(rates, key=rates.__getitem__, default="")
+    return [
+        GroupImpact(
+            field,
+            group,
+            best,
+            counts[group][1],
+            rate,
+            *((1.0, 1.0, 1.0) if group == best else impact_ratio(*counts[group], *counts[best])),
+        )
+        for group, rate in rates.items()
+    ]
 
 
 def impact_ratio(

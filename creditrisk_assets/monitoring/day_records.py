@@ -24,10 +24,17 @@ class BatchRecord(_Record):
 
 
 class ScoresRecord(_Record):
-    """Decisions of a day and the version that made most of them."""
+    """Decisions of a day and the version that made most of them.
+
+    Attributes:
+        approved: those under the cut-off.
+        expected_loss: sum of PD x LGD x EAD; None if the portfolio names no exposure.
+    """
 
     model_version: str
     rows: int
+    approved: int | None = None
+    expected_loss: float | None = None
 
 
 class DriftRecord(_Record):
@@ -62,7 +69,8 @@ class PerformanceRecord(_Record):
         matured: decisions with an outcome.
         pending: decisions whose outcome is not due.
         missing: decisions whose outcome is overdue.
-        figures: by name as `performance.day_figures` gives them, which add up over days.
+        figures: by name as `performance.day_figures` gives them, which add up over days, and
+            `expected_loss` and `realised_loss` of `OutcomesDocument`.
     """
 
     model_version: str

@@ -175,6 +175,12 @@ class Field:
         return "decimal" if self.decimal else "whole"
 
     @property
+    def label(self) -> str:
+        """The description without its remark in parentheses, with a capital letter."""
+        text = self.description.partition(" (")[0]
+        return text[:1].upper() + text[1:]
+
+    @property
     def is_text(self) -> bool:
         """Whether the values are text codes."""
         return self.codes is not None and isinstance(next(iter(self.codes)), str)

@@ -12,12 +12,11 @@ from scipy import stats
 
 from creditrisk_assets.governance.policy import (
     ScoredEvidence,
-    grade_table,
-    grades_of,
     rule_of,
     score_held_out,
     trade_off_table,
 )
+from creditrisk_assets.modelling.grades import grade_table, grades_of
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import REFERENCE, Bundle
 from tests.support.examples import TINY
