@@ -149,6 +149,20 @@ def records_of(
     return latest
 
 
+def newest_materializations(
+    instance: dg.DagsterInstance, assets: Iterable[dg.AssetKey]
+) -> dict[str, int]:
+    """The id of the latest materialization of any of some assets, by day."""
+    newest: dict[str, int] = {}
+    for asset in assets:
+        by_day = instance.event_log_storage.get_latest_storage_id_by_partition(
+            asset, dg.DagsterEventType.ASSET_MATERIALIZATION
+        )
+        for day, number in by_day.items():
+            newest[day] = max(number, newest.get(day, 0))
+    return newest
+
+
 def latest_registered_version(instance: dg.DagsterInstance) -> str | None:
     """Version of the newest materialization of `model` or `candidate_model`."""
     newest: tuple[float, str] | None = None

@@ -15,6 +15,7 @@ from dagster import (
     DagsterInstance as DagsterInstance,
 )  # re-exported: the demo holds one and imports no Dagster
 from dagster._core.scheduler.instigation import TickStatus
+from pydantic import ValidationError
 
 from creditrisk_assets.defs import alerts, event_log, orphaned_runs, sensors
 from creditrisk_assets.defs.check_results import CHECKS
@@ -37,6 +38,7 @@ from creditrisk_assets.monitoring.day_records import (
 )
 from creditrisk_assets.monitoring.loop_status import (
     DAYS_SHOWN,
+    DAYS_WRITTEN,
     DayStatus,
     Event,
     FailedCheck,
@@ -49,6 +51,9 @@ from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 
 INTERVAL_SECONDS = 10
+DAYS_READ = 100
+"""Days that are read from the event log at once."""
+
 STATUS_AGE_SECONDS = 300.0
 """Limit on the age of the written status: it contains messages of sensors, which change without any
 event.
@@ -98,7 +103,10 @@ def daemon_is_up(instance: DagsterInstance, since: float) -> bool:
 
 
 def loop_status(
-    instance: DagsterInstance, settings: Settings, last_days: int = DAYS_SHOWN
+    instance: DagsterInstance,
+    settings: Settings,
+    last_days: int = DAYS_SHOWN,
+    known: Mapping[str, DayStatus] | None = None,
 ) -> LoopStatus:
     """The status of the loop, from the event log and the landing zones.
 
@@ -106,6 +114,8 @@ def loop_status(
         instance: the Dagster instance.
         settings: the landing zones.
         last_days: number of the latest days.
+        known: days that nothing has written to since; only their alarms and their maturity are
+            determined anew.
     """
     landed = sorted(instance.get_materialized_partitions(production_batch.key))[-last_days:]
     moves = event_log.champion_moves(instance)
@@ -123,7 +133,7 @@ def loop_status(
             days_waiting(settings, instance.get_materialized_partitions(event_log.SCORES))
         ),
         retraining=retrain_decision(instance, settings).reason,
-        days=tuple(_days(instance, settings, landed, failed, _validation(moves))),
+        days=tuple(_all_days(instance, settings, landed, failed, _validation(moves), known or {})),
         alarms=tuple(_failed(one) for one in failed if one.partition is None),
         events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
@@ -146,8 +156,11 @@ def status_for_people(
     earlier = json.loads(context.cursor) if context.cursor else {}
     if earlier.get("mark") == mark and now - earlier["written"] < STATUS_AGE_SECONDS:
         return dg.SensorResult(skip_reason="nothing has happened since the page was written")
-    loop_status(context.instance, settings).write(settings.reports)
-    cursor = json.dumps({"mark": mark, "written": now})
+    newest = event_log.newest_materializations(context.instance, OF_A_DAY)
+    known = _known_days(settings, newest, earlier.get("read", 0))
+    loop_status(context.instance, settings, DAYS_WRITTEN, known).write(settings.reports)
+    read = max(newest.values(), default=0)
+    cursor = json.dumps({"mark": mark, "written": now, "read": read})
     return dg.SensorResult(skip_reason="the monitoring page was written", cursor=cursor)
 
 
@@ -158,6 +171,25 @@ SENSORS = (
     status_for_people,
 )
 """Every sensor of the graph."""
+
+
+OF_A_DAY = (event_log.BATCH, event_log.SCORES, event_log.DRIFT, event_log.PERFORMANCE)
+"""The assets whose figures a day's status has."""
+
+
+def _known_days(settings: Settings, newest: Mapping[str, int], read: int) -> dict[str, DayStatus]:
+    """The days of the written status that no asset has been materialized for since.
+
+    Args:
+        settings: the place of the status.
+        newest: id of the latest materialization for each day.
+        read: the latest of these ids when the status was written.
+    """
+    try:
+        written = LoopStatus.read(settings.reports)
+    except (FileNotFoundError, ValidationError):
+        return {}
+    return {day.day: day for day in written.days if newest.get(day.day, 0) <= read}
 
 
 def day_status(instance: DagsterInstance, settings: Settings, day: str) -> DayStatus:
@@ -287,6 +319,35 @@ def _events(instance: DagsterInstance, moves: Sequence[ChampionMove]) -> list[Ev
     return sorted(events, key=lambda event: event.at, reverse=True)
 
 
+def _all_days(
+    instance: DagsterInstance,
+    settings: Settings,
+    days: Sequence[str],
+    failed: Sequence[event_log.Evaluation],
+    validation: Mapping[str, float],
+    known: Mapping[str, DayStatus],
+) -> list[DayStatus]:
+    """The status of some days, of which those that are known are not read again."""
+    read = [day for day in days if day not in known]
+    statuses = {
+        day.day: day
+        for start in range(0, len(read), DAYS_READ)
+        for day in _days(instance, settings, read[start : start + DAYS_READ], failed, validation)
+    }
+    latest_day = event_log.day_of_data(instance)
+    window = settings.portfolio.performance_window_days
+    for day in days:
+        if day not in known:
+            continue
+        before, now = known[day], {}
+        if latest_day and before.decisions and before.matured is not None:
+            waiting = maturity(before.decisions, before.matured, day, latest_day, window)
+            now = {"pending": waiting.pending, "missing": waiting.missing}
+        alarms = tuple(_failed(one) for one in failed if one.partition == day)
+        statuses[day] = before.model_copy(update={"alarms": alarms, **now})
+    return [statuses[day] for day in days]
+
+
 def _days(
     instance: DagsterInstance,
     settings: Settings,
@@ -317,6 +378,7 @@ def _days(
         if score is not None:
             version = score.model_version
             shown |= {"model_version": version, "validation_roc_auc": validation.get(version)}
+            shown |= {"approved": score.approved, "expected_loss": score.expected_loss}
             if latest_day:  # by the data's clock now, not at the arrival of the outcomes
                 matured = performance.matured if performance else 0
                 waiting = maturity(score.rows, matured, day, latest_day, window)
@@ -329,6 +391,7 @@ def _days(
             }
         if performance is not None:
             shown |= {name: performance.figures.get(name) for name in FROM_PERFORMANCE}
+            shown["matured_expected_loss"] = performance.figures.get("expected_loss")
         statuses.append(
             DayStatus(
                 day=day,
@@ -356,7 +419,7 @@ FROM_DRIFT = (
     "estimated_roc_auc_standard_error",
     "has_report",
 )
-FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate")
+FROM_PERFORMANCE = ("roc_auc", "roc_auc_standard_error", "mean_pd", "bad_rate", "realised_loss")
 
 
 def _failed(one: event_log.Evaluation) -> FailedCheck:

@@ -93,10 +93,11 @@ def _names(column: ColumnProfile, field: Field | None) -> list[str]:
     if field is not None and field.codes is not None:
         numbers = field.code_numbers
         bins = [
-            [f"{code} {text}" for code, text in field.codes.items() if low < numbers[code] <= high]
+            [text for code, text in field.codes.items() if low < numbers[code] <= high]
             for low, high in pairwise(edges)
         ]
-        return [*map(_codes, bins), "missing"]
+        # Several codes may have the same meaning.
+        return [*(_codes(list(dict.fromkeys(texts))) for texts in bins), "missing"]
     digits = 1 if field is None else 0 if field.kind == "whole" else 4
     shown = [_number(edge, digits) for edge in edges]
     names = []

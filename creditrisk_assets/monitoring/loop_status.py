@@ -14,6 +14,10 @@ from creditrisk_assets.storage import StoredPath, replacing
 
 STATUS_FILE = "status.json"
 DAYS_SHOWN = 60
+"""Days that `creditrisk status` and the monitoring page show without being asked for others."""
+
+DAYS_WRITTEN = 1_100
+"""Days in the written status: three years."""
 
 
 class _Document(BaseModel):
@@ -34,8 +38,9 @@ class DayStatus(_Document):
     """A production day; a field is None until its step has run.
 
     `score_psi` is of the day alone; `score_psi_judged` is of the pooled days that were compared
-    with `score_psi_threshold`. `estimated_roc_auc` is estimated from the PDs, `roc_auc` is of the
-    matured rows, `validation_roc_auc` is of the deciding version at validation. `runs` maps each
+    with `score_psi_threshold`. `estimated_roc_auc` is estimated from the PDs; `roc_auc`, `mean_pd`,
+    `bad_rate` and both matured losses are of the matured rows that count; `validation_roc_auc` is
+    of the deciding version at validation. `expected_loss` is of all decisions. `runs` maps each
     asset to its run.
     """
 
@@ -43,6 +48,8 @@ class DayStatus(_Document):
     rows: int | None = None
     rejected: int | None = None
     model_version: str | None = None
+    approved: int | None = None
+    expected_loss: float | None = None
     score_psi: float | None = None
     score_psi_judged: float | None = None
     score_psi_threshold: float | None = None
@@ -57,10 +64,31 @@ class DayStatus(_Document):
     roc_auc_standard_error: float | None = None
     mean_pd: float | None = None
     bad_rate: float | None = None
+    matured_expected_loss: float | None = None
+    realised_loss: float | None = None
     validation_roc_auc: float | None = None
     has_report: bool = False
     alarms: tuple[FailedCheck, ...] = ()
     runs: dict[str, str] = {}
+
+    @property
+    def drifted_names(self) -> tuple[str, ...]:
+        """Columns that drifted; the score is one of them."""
+        return () if self.drifted in (None, "none") else tuple(str(self.drifted).split(", "))
+
+    @property
+    def decisions(self) -> int | None:
+        """Decisions of the day."""
+        if self.matured is None:
+            return None
+        return self.matured + (self.pending or 0) + (self.missing or 0)
+
+    @property
+    def approval_rate(self) -> float | None:
+        """Share of the decisions under the cut-off."""
+        return (
+            None if self.approved is None or not self.decisions else self.approved / self.decisions
+        )
 
     @property
     def failed_checks(self) -> tuple[str, ...]:
