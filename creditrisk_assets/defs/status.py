@@ -35,6 +35,7 @@ from creditrisk_assets.monitoring.day_records import (
     PerformanceRecord,
     ScoresRecord,
 )
+from creditrisk_assets.monitoring.episodes import EPISODES_FILE, read_episodes
 from creditrisk_assets.monitoring.loop_status import (
     DAYS_SHOWN,
     DayStatus,
@@ -47,6 +48,7 @@ from creditrisk_assets.monitoring.loop_status import (
 from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.storage import file_sha256
 
 INTERVAL_SECONDS = 10
 STATUS_AGE_SECONDS = 300.0
@@ -125,6 +127,7 @@ def loop_status(
         retraining=retrain_decision(instance, settings).reason,
         days=tuple(_days(instance, settings, landed, failed, _validation(moves))),
         alarms=tuple(_failed(one) for one in failed if one.partition is None),
+        episodes=read_episodes(settings.episodes),
         events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(failed_runs(instance)),
@@ -142,13 +145,19 @@ def status_for_people(
     """Writes the status for the monitoring page of the API when something has happened, at the
     latest after five minutes. Starts no run.
     """
-    mark, now = history_mark(context.instance), time.time()
+    mark, now = f"{history_mark(context.instance)} {_episodes_mark(settings)}", time.time()
     earlier = json.loads(context.cursor) if context.cursor else {}
     if earlier.get("mark") == mark and now - earlier["written"] < STATUS_AGE_SECONDS:
         return dg.SensorResult(skip_reason="nothing has happened since the page was written")
     loop_status(context.instance, settings).write(settings.reports)
     cursor = json.dumps({"mark": mark, "written": now})
     return dg.SensorResult(skip_reason="the monitoring page was written", cursor=cursor)
+
+
+def _episodes_mark(settings: Settings) -> str:
+    """Changes when the list of episodes does."""
+    file = settings.episodes / EPISODES_FILE
+    return file_sha256(file)[:16] if file.exists() else ""
 
 
 SENSORS = (
