@@ -127,6 +127,15 @@ def latest_migrations() -> list[str]:
         return list(ScriptDirectory(str(folder)).get_heads())
 
 
+def known_migrations() -> list[str]:
+    """The migrations that this release knows, the first one first."""
+    from alembic.script import ScriptDirectory
+
+    with as_file(files("creditrisk_assets.migrations")) as folder:
+        scripts = ScriptDirectory(str(folder)).walk_revisions()
+        return [script.revision for script in scripts][::-1]
+
+
 @contextmanager
 def transaction(url: str, isolation: Any = "READ COMMITTED") -> Iterator[sa.Connection]:
     """A transaction without a limit of its time, for work on whole tables.

@@ -222,11 +222,16 @@ class Settings(StoreLocation):
 
     alert_webhook: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = Field(
         None,
-        description="Address that takes alerts as JSON by POST; without one, no alert is sent. "
-        "Never shown: it may hold a token.",
+        description="Address that takes all alerts as JSON by POST. Never shown: it may hold a "
+        "token.",
     )
     alert_webhook_secret: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = Field(
         None, description="With it, each alert carries its HMAC-SHA256 in X-Creditrisk-Signature."
+    )
+    alert_routes: Annotated[Path | None, BeforeValidator(_none_if_empty)] = Field(
+        None,
+        description="TOML file of several receivers of alerts, each with the urgencies and checks "
+        "that it takes. It holds no secret: it names variables or files that do.",
     )
     watch_api_url: str | None = Field(
         None,
@@ -255,6 +260,11 @@ class Settings(StoreLocation):
     def alerts(self) -> Path:
         """Alerts that wait for delivery."""
         return self.local_dir / "alerts"
+
+    @property
+    def episodes(self) -> UPath:
+        """The list of alarms' episodes, and people's acknowledgements and snoozes of each."""
+        return self.data_dir / "episodes"
 
     @property
     def landing_production(self) -> UPath:

@@ -49,6 +49,7 @@ PARTS = (
     "models",
     "bundles",
     "landing",
+    "episodes",
 )
 """The other folders of a store, in the order in which they are copied."""
 

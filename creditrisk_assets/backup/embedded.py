@@ -36,6 +36,10 @@ OWN_TABLES = {
     "episodes": "SELECT asset, name, state FROM episodes ORDER BY asset, name",
     "messages": "SELECT number, identity, episode, body, state, attempts, due, problem, receiver, "
     "at FROM messages ORDER BY number",
+    "deliveries": "SELECT message, receiver, state, attempts, due, problem, digest FROM deliveries "
+    "ORDER BY message, receiver",
+    "episode_records": "SELECT number, identity, is_open, document FROM episode_records "
+    "ORDER BY number",
 }
 """The rows of the outbox's file as PostgreSQL has them."""
 
@@ -133,7 +137,8 @@ def export_own(alerts: Path, keys: Path, folder: Path) -> None:
     """
     queries = {name: (alerts / ALERTS_FILE, query) for name, query in OWN_TABLES.items()}
     for name, (file, query) in {**queries, KEYS_TABLE: (keys, KEYS)}.items():
-        found = _select(file, query) if file.is_file() else iter(())
+        table = "keys" if name == KEYS_TABLE else name
+        found = _select(file, query) if _has_table(file, table) else iter(())
         rows.write_rows(found, rows.file_of(folder, OWN_SCHEMA, name))
     rows.write_migration(folder, OWN_SCHEMA, database.latest_migrations())
 
@@ -150,10 +155,9 @@ def import_own(folder: Path, alerts: Path, keys: Path) -> None:
     Raises:
         DatabaseError: if the tables do not fit.
     """
-    rows.require_same_migration(folder, OWN_SCHEMA, database.latest_migrations())
-    rows.require_tables(folder, OWN_SCHEMA, [*OWN_TABLES, KEYS_TABLE])
+    rows.require_own_tables(folder, [*OWN_TABLES, KEYS_TABLE])
     with Outbox(alerts), closing(sqlite3.connect(alerts / ALERTS_FILE)) as outbox, outbox:
-        for name in OWN_TABLES:
+        for name in rows.own_tables_of(folder, OWN_TABLES):
             for row in _read(folder, name):
                 named = dict(row)
                 if name == "evaluations":
@@ -185,6 +189,14 @@ def _insert(connection: sqlite3.Connection, table: str, row: rows.Row) -> None:
     names = ", ".join(row)
     places = ", ".join(f":{name}" for name in row)
     connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608
+
+
+def _has_table(file: Path, table: str) -> bool:
+    """Whether a file has a table; one of an earlier release gets it when the outbox opens it."""
+    if not file.is_file():
+        return False
+    with _reading(file) as connection:
+        return bool(sa.inspect(connection).has_table(table))
 
 
 def _select(file: Path, query: str) -> Iterator[rows.Row]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from creditrisk_assets.database import OWN_SCHEMA, DatabaseError
+from creditrisk_assets.database import OWN_SCHEMA, DatabaseError, known_migrations
 
 Row = dict[str, Any]
 Change = Callable[[str, Row], Row]
@@ -66,7 +66,7 @@ def read_rows(file: Path, table: sa.Table) -> Iterator[Row]:
         for line in lines:
             row: Row = json.loads(line)
             for name, read in types.items():
-                if row[name] is not None:
+                if row.get(name) is not None:
                     row[name] = read(row[name])
             yield row
 
@@ -120,6 +120,35 @@ def require_tables(folder: Path, schema: str, tables: Iterable[str]) -> None:
             f"the backup has other tables of {schema}: {', '.join(sorted(found ^ expected))}; "
             "valid: one of this release"
         )
+
+
+def require_own_tables(folder: Path, tables: Iterable[str]) -> None:
+    """Compare the project's own tables in a backup with those of this release. Those of an earlier
+    release fit too: a migration adds tables, and columns with a default (decision 0028).
+
+    Raises:
+        DatabaseError: if they are of a later release, or the backup has other tables.
+    """
+    lines = file_of(folder, OWN_SCHEMA, MIGRATIONS_TABLE).read_text().splitlines()
+    found, valid = {json.loads(line)["version_num"] for line in lines}, known_migrations()
+    if not found or not found <= {*valid}:
+        raise DatabaseError(
+            f"the tables of {OWN_SCHEMA} have migration {', '.join(sorted(found)) or 'none'} in "
+            f"the backup; valid: {', '.join(valid)}. Restore it with the release that made it, "
+            "which backup.json names"
+        )
+    here = {*tables} - SET_APART[OWN_SCHEMA] - {MIGRATIONS_TABLE}
+    there = {file.name.removesuffix(SUFFIX) for file in (folder / OWN_SCHEMA).glob(f"*{SUFFIX}")}
+    if more := there - here - {MIGRATIONS_TABLE}:
+        raise DatabaseError(
+            f"the backup has other tables of {OWN_SCHEMA}: {', '.join(sorted(more))}; valid: one "
+            "of this release or of an earlier one"
+        )
+
+
+def own_tables_of(folder: Path, tables: Iterable[str]) -> list[str]:
+    """The tables of these that a backup has; an earlier release has fewer."""
+    return [name for name in tables if file_of(folder, OWN_SCHEMA, name).is_file()]
 
 
 def _as_text(value: object) -> str:

@@ -1,8 +1,9 @@
-"""Delivery of failed checks as alerts: by the sensor `deliver_alerts`, and by `creditrisk watch`
-from outside the daemon.
+"""Episodes of failed checks and the delivery of their alerts: by the sensor `deliver_alerts`, and
+by `creditrisk watch` from outside the daemon.
 """
 
 import datetime
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,20 +12,36 @@ import dagster as dg
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.check_results import CHECKS
 from creditrisk_assets.monitoring.alerting import Links, Reading
+from creditrisk_assets.monitoring.episodes import (
+    EpisodeError,
+    EpisodeList,
+    Reaction,
+    react,
+    reactions_of_answer,
+    read_reactions,
+)
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.alert_outbox import Outbox
+    from creditrisk_assets.monitoring.receivers import Receiver
+
+log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 30
 PAGE = 25
+NO_RECEIVERS = (
+    "no alerts are sent: neither CREDITRISK_ALERT_WEBHOOK nor CREDITRISK_ALERT_ROUTES is set"
+)
 
 
 @dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
 def deliver_alerts(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SkipReason:
-    """Sends failed checks to the address of the setting `alert_webhook`, once per episode."""
+    """Records failed checks as episodes, and sends alerts to the receivers of the settings, once
+    per episode.
+    """
     message = record_and_deliver(context.instance, settings)
     for problem in message.splitlines()[1:]:
         context.log.warning(problem)
@@ -34,11 +51,12 @@ def deliver_alerts(
 def record_and_deliver(
     instance: dg.DagsterInstance | None, settings: Settings, outside: Sequence[Reading] = ()
 ) -> str:
-    """Record new check results and send due alerts.
+    """Record new check results and people's reactions, write the list of episodes, and send due
+    alerts.
 
     Args:
         instance: source of the check results; None if it cannot be read.
-        settings: webhook and outbox.
+        settings: receivers, outbox, and place of the episodes.
         outside: results of the external health watch.
 
     Returns:
@@ -46,28 +64,67 @@ def record_and_deliver(
 
     Raises:
         OutboxError: if the outbox cannot be read or written.
+        RoutesError: if the routes of alerts are not valid.
     """
-    if settings.alert_webhook is None:
-        return "no alerts are sent: CREDITRISK_ALERT_WEBHOOK is not set"
-    from creditrisk_assets.monitoring.alert_outbox import Outbox, Receiver
+    from creditrisk_assets.monitoring.alert_outbox import Outbox
+    from creditrisk_assets.monitoring.receivers import receivers_of
 
-    secret = settings.alert_webhook_secret
-    receiver = Receiver(
-        settings.alert_webhook.get_secret_value(), secret.get_secret_value() if secret else None
-    )
+    receivers = receivers_of(settings)
     url = settings.database_url
+    problems: list[str] = []
     with Outbox(settings.alerts, url.get_secret_value() if url else None) as outbox:
         readings = [*(_new_readings(instance, outbox) if instance else ()), *outside]
         outbox.record(
             readings,
             settings.policy.reports.reminder_days,
             Links(settings.dagster_url, settings.api_url),
+            receivers,
+            _new_reactions(settings, outbox, problems),
         )
-        delivery = outbox.deliver(receiver)
+        try:
+            EpisodeList(episodes=tuple(outbox.records())).write(settings.episodes)
+        except OSError as error:  # the alerts leave nevertheless
+            problems.append(f"the list of episodes was not written: {error}")
+        open_alarms = f"{len(outbox.episodes())} open alarms"
+        if not receivers:
+            return "\n".join([f"{NO_RECEIVERS}; {open_alarms}", *problems])
+        delivery = outbox.deliver(
+            receivers, on_answer=lambda *answer: _take_answer(settings, *answer)
+        )
         if delivery is None:
-            return "another process is delivering"
-        open_alarms = len(outbox.episodes())
-        return "\n".join([f"{delivery.counts}; {open_alarms} open alarms", *delivery.problems])
+            return "\n".join(["another process is delivering", *problems])
+        return "\n".join([f"{delivery.counts}; {open_alarms}", *problems, *delivery.problems])
+
+
+def _new_reactions(
+    settings: Settings, outbox: "Outbox", problems: list[str]
+) -> dict[str, list[Reaction]]:
+    """The reactions of people that the outbox has not recorded yet, by episode."""
+    try:
+        return {
+            episode: read_reactions(settings.episodes, episode, known)
+            for episode, known in outbox.reactions_known().items()
+        }
+    except OSError as error:
+        problems.append(f"acknowledgements were not read: {error}")
+        return {}
+
+
+def _take_answer(settings: Settings, receiver: "Receiver", episode: str, answer: bytes) -> None:
+    """Store the acknowledgement or snooze in a receiver's answer; one that is malformed is logged.
+
+    Only a signed webhook may answer so: the secret shows that the receiver belongs to this loop,
+    while an address alone may be a relay that others answer for.
+    """
+    from creditrisk_assets.monitoring.receivers import WebhookReceiver
+
+    if not isinstance(receiver, WebhookReceiver) or receiver.secret is None:
+        return
+    try:
+        for reaction in reactions_of_answer(answer):
+            react(settings.episodes, episode, reaction)
+    except (EpisodeError, OSError) as error:
+        log.warning("the answer of %s to an alert is ignored: %s", receiver.name, error)
 
 
 def _new_readings(instance: dg.DagsterInstance, outbox: "Outbox") -> list[Reading]:

@@ -15,6 +15,7 @@ from creditrisk_assets.monitoring.alert_outbox import OutboxError
 from creditrisk_assets.monitoring.alerting import Reading
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 from creditrisk_assets.monitoring.loop_health import Finding
+from creditrisk_assets.monitoring.receivers import RoutesError
 from creditrisk_assets.settings import Settings
 
 OUTSIDE = "outside"
@@ -65,6 +66,9 @@ def watch_once(home: Path, settings: Settings) -> WatchReport:
             message, *problems = alerts.record_and_deliver(None, settings, readings).split("\n")
     except (OutboxError, OSError) as error:
         message = f"the outbox cannot be used: {error}"
+        problems = [message]
+    except RoutesError as error:
+        message = f"no alerts are sent: {error}"
         problems = [message]
     return WatchReport(tuple(findings), message, tuple(problems), tuple(released))
 

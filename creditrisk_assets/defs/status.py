@@ -36,6 +36,7 @@ from creditrisk_assets.monitoring.day_records import (
     PerformanceRecord,
     ScoresRecord,
 )
+from creditrisk_assets.monitoring.episodes import EPISODES_FILE, read_episodes
 from creditrisk_assets.monitoring.loop_status import (
     DAYS_SHOWN,
     DAYS_WRITTEN,
@@ -49,6 +50,7 @@ from creditrisk_assets.monitoring.loop_status import (
 from creditrisk_assets.portfolio.outcomes import maturity
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
+from creditrisk_assets.storage import file_sha256
 
 INTERVAL_SECONDS = 10
 DAYS_READ = 100
@@ -135,6 +137,7 @@ def loop_status(
         retraining=retrain_decision(instance, settings).reason,
         days=tuple(_all_days(instance, settings, landed, failed, _validation(moves), known or {})),
         alarms=tuple(_failed(one) for one in failed if one.partition is None),
+        episodes=read_episodes(settings.episodes),
         events=tuple(_events(instance, moves)),
         runs_in_flight=tuple(unfinished_runs(instance)),
         failed_runs=tuple(failed_runs(instance)),
@@ -152,7 +155,7 @@ def status_for_people(
     """Writes the status for the monitoring page of the API when something has happened, at the
     latest after five minutes. Starts no run.
     """
-    mark, now = history_mark(context.instance), time.time()
+    mark, now = f"{history_mark(context.instance)} {_episodes_mark(settings)}", time.time()
     earlier = json.loads(context.cursor) if context.cursor else {}
     if earlier.get("mark") == mark and now - earlier["written"] < STATUS_AGE_SECONDS:
         return dg.SensorResult(skip_reason="nothing has happened since the page was written")
@@ -162,6 +165,12 @@ def status_for_people(
     read = max(newest.values(), default=0)
     cursor = json.dumps({"mark": mark, "written": now, "read": read})
     return dg.SensorResult(skip_reason="the monitoring page was written", cursor=cursor)
+
+
+def _episodes_mark(settings: Settings) -> str:
+    """Changes when the list of episodes does."""
+    file = settings.episodes / EPISODES_FILE
+    return file_sha256(file)[:16] if file.exists() else ""
 
 
 SENSORS = (

@@ -1,30 +1,41 @@
 """The outbox stores alerts until they have arrived, and sends them. No alert is lost, and one is
-sent again only if it may not have arrived.
+sent again only if it may not have arrived. The receivers themselves belong in `receivers`.
 
-One database, a SQLite file or that of the store, holds the recorded evaluations, the open episodes
-and the messages. All three change in one transaction, so a process that dies leaves nothing half
-done. A lock keeps two processes from sending the same alert.
+One database, a SQLite file or that of the store, holds the recorded evaluations, the open episodes,
+the records of all episodes, and the messages with their deliveries, one for each receiver. All
+change in one transaction, so a process that dies leaves nothing half done. A lock keeps two
+processes from sending the same alert.
 """
 
 import fcntl
-import hashlib
-import hmac
 import json
 import math
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import httpx
 import sqlalchemy as sa
 
 from creditrisk_assets import database
-from creditrisk_assets.monitoring.alerting import LOOP, Episode, Links, Reading, advance
+from creditrisk_assets.monitoring.alerting import (
+    LOOP,
+    Episode,
+    Kind,
+    Links,
+    Message,
+    Reading,
+    advance,
+    with_reactions,
+)
 from creditrisk_assets.monitoring.check_catalogue import Tier
+from creditrisk_assets.monitoring.episodes import CLOSED_SHOWN, EpisodeRecord, Reaction
+from creditrisk_assets.monitoring.receivers import WEBHOOK, Outcome, Receiver
 
 WAIT_SECONDS = 10.0
 FIRST_RETRY_SECONDS = 5.0
@@ -32,15 +43,36 @@ LONGEST_RETRY_SECONDS = 900.0
 LONGEST_RETRY_AFTER_SECONDS = 3600.0
 """Upper limit of the wait that a receiver asks for by `Retry-After`."""
 
-POST_TIMEOUT_SECONDS = 10.0
 ROUND_SECONDS = 25.0
 """A round of deliveries ends after this: a sensor's tick has a minute."""
 
-RETRY_STATUSES = (408, 425, 429)
 DELIVERED_STORED = 1_000
 EVALUATIONS_STORED = 2_000
-SIGNATURE_HEADER = "X-Creditrisk-Signature"
-ID_HEADER = "X-Creditrisk-Alert"
+CLOSED_STORED = 1_000
+REACTION_SECONDS = 3_600.0
+"""A reaction to an episode that has just closed is still recorded for so long."""
+
+BY_RECEIVER = "by receiver"
+"""State of a message whose deliveries have a row for each receiver. The release before knew one
+receiver and had the state in the message: its rows get a delivery.
+"""
+
+NO_REACTIONS: Mapping[str, Sequence[Reaction]] = MappingProxyType({})
+WORKING_STATE = (
+    "identity",
+    "asset",
+    "check",
+    "model_version",
+    "tier",
+    "first_seen",
+    "message_day",
+    "failures",
+    "latest_day",
+    "last_failure",
+)
+"""Fields of an open episode that the release before stores too; it refuses others. The rest is in
+the episode's record.
+"""
 
 SQLITE_TABLES = """
 CREATE TABLE IF NOT EXISTS evaluations (asset TEXT, name TEXT, identity TEXT, PRIMARY KEY (asset, name, identity));
@@ -48,6 +80,13 @@ CREATE TABLE IF NOT EXISTS episodes (asset TEXT, name TEXT, state TEXT, PRIMARY 
 CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY, identity TEXT UNIQUE, episode TEXT, body TEXT, state TEXT DEFAULT 'waiting',
     attempts INT DEFAULT 0, due REAL DEFAULT 0, problem TEXT, receiver TEXT, at REAL
+);
+CREATE TABLE IF NOT EXISTS deliveries (
+    message INTEGER, receiver TEXT, state TEXT, attempts INT, due REAL, problem TEXT, digest TEXT,
+    PRIMARY KEY (message, receiver)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS episode_records (
+    number INTEGER PRIMARY KEY, identity TEXT UNIQUE, is_open INT, document TEXT
 );
 """  # noqa: E501
 
@@ -57,39 +96,8 @@ class OutboxError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Receiver:
-    """An address that takes POST requests, and the secret that signs them, if there is one."""
-
-    url: str
-    secret: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The host, which may be shown; a full address often holds a token."""
-        return httpx.URL(self.url).host
-
-    @property
-    def digest(self) -> str:
-        """A digest of address and secret."""
-        return hashlib.sha256(f"{self.url}\0{self.secret}".encode()).hexdigest()[:16]
-
-    def headers(self, identity: str, content: bytes) -> dict[str, str]:
-        """HTTP headers of one message."""
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "creditrisk",
-            ID_HEADER: identity,
-        }
-        if self.secret:
-            headers[SIGNATURE_HEADER] = (
-                "sha256=" + hmac.new(self.secret.encode(), content, hashlib.sha256).hexdigest()
-            )
-        return headers
-
-
-@dataclass(frozen=True)
 class Delivery:
-    """The result of a round of deliveries: messages delivered, waiting and refused by the receiver,
+    """The result of a round of deliveries: deliveries made, waiting and refused by their receivers,
     and the problems.
     """
 
@@ -197,18 +205,32 @@ class Outbox:
             if not self._rows(query, asset=one.asset, name=one.check, identity=one.identity)
         ]
 
-    def record(self, readings: Sequence[Reading], reminder_days: int, links: Links) -> int:
-        """Record evaluations and queue their messages; recorded evaluations change nothing.
+    def record(
+        self,
+        readings: Sequence[Reading],
+        reminder_days: int,
+        links: Links,
+        receivers: Sequence[Receiver] = (),
+        reactions: Mapping[str, Sequence[Reaction]] = NO_REACTIONS,
+    ) -> int:
+        """Record evaluations and reactions, and queue the messages about them; what is recorded
+        already changes nothing.
 
         The first time that a check is recorded, only alarms that are still open give messages.
+
+        Args:
+            readings: evaluations.
+            reminder_days: days between reminders of an open alarm; 0: none.
+            links: for the messages.
+            receivers: whose routes decide which of them gets a message.
+            reactions: of people, by episode.
 
         Returns:
             The number of queued messages.
         """
         with self._exclusive():
+            self._take_over_messages()
             new = self.unrecorded(readings)
-            if not new:
-                return 0
             # The external health watch sends each reading once.
             of_loop = [reading for reading in new if reading.observer == LOOP]
             checks = {(reading.asset, reading.check) for reading in of_loop}
@@ -218,11 +240,13 @@ class Outbox:
                 for asset, name in checks
                 if not self._rows(of_check, asset=asset, name=name)
             }
-            episodes, messages = advance(self.episodes(), new, reminder_days, links)
-            open_episodes = {episode.identity for episode in episodes.values()}
-            messages = [
+            before = self.episodes()
+            reacted, acknowledged = with_reactions(before, reactions, links)
+            advanced = advance(reacted, new, reminder_days, links)
+            open_episodes = {episode.identity for episode in advanced.episodes.values()}
+            messages = acknowledged + [
                 message
-                for message in messages
+                for message in advanced.messages
                 if (message.body["asset"], message.body["check"]) not in first_time
                 or message.episode in open_episodes
             ]
@@ -233,48 +257,69 @@ class Outbox:
                     for one in of_loop
                 ),
             )
-            self._write("DELETE FROM episodes", {})
-            self._write(
-                "INSERT INTO episodes (asset, name, state) VALUES (:asset, :name, :state)",
-                *(
-                    {"asset": asset, "name": name, "state": json.dumps(asdict(episode))}
-                    for (asset, name), episode in episodes.items()
-                ),
-            )
-            self._write(
-                "INSERT INTO messages (identity, episode, body, at) "
-                "VALUES (:identity, :episode, :body, :at) ON CONFLICT DO NOTHING",
-                *(
-                    {
-                        "identity": one.identity,
-                        "episode": one.episode,
-                        "body": json.dumps(_finite(one.body)),
-                        "at": time.time(),
-                    }
-                    for one in messages
-                ),
-            )
-            self._prune(checks)
+            self._store_open(before, advanced.episodes)
+            self._store_records(advanced.episodes.values(), advanced.closed, reactions)
+            self._queue(messages, receivers)
+            if new:
+                self._prune(checks)
             return len(messages)
 
     def episodes(self) -> dict[tuple[str, str], Episode]:
         """The open episodes."""
-        rows = self._rows("SELECT asset, name, state FROM episodes")
-        states = {(row.asset, row.name): json.loads(row.state) for row in rows}
+        records = {record.id: record for record in self._records("is_open = 1")}
+        found = {}
+        for row in self._rows("SELECT asset, name, state FROM episodes"):
+            state = json.loads(row.state)
+            record = records.get(state["identity"])
+            more: dict[str, Any] = {}
+            if record is not None:
+                more = {
+                    "opened_day": record.opened_day,
+                    "failure": record.failure,
+                    "run_id": record.run_id or "",
+                    "reactions": record.reactions,
+                }
+            tier = Tier(state["tier"])
+            found[row.asset, row.name] = Episode(**{**state, "tier": tier, **more})
+        return found
+
+    def records(self, closed: int = CLOSED_SHOWN) -> list[EpisodeRecord]:
+        """The open episodes, the newest first, and then the closed ones, the last closed first.
+
+        Args:
+            closed: the most closed ones.
+        """
+        is_open = sorted(self._records("is_open = 1"), key=lambda one: -one.opened_at)
+        is_closed = sorted(self._records("is_open = 0"), key=lambda one: -(one.closed_at or 0))
+        return [*is_open, *is_closed[:closed]]
+
+    def reactions_known(self, now: float | None = None) -> dict[str, list[str]]:
+        """The episodes that may get reactions, each with the ids of those that are recorded.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        since = (time.time() if now is None else now) - REACTION_SECONDS
         return {
-            key: Episode(**{**state, "tier": Tier(state["tier"])}) for key, state in states.items()
+            one.id: [reaction.id for reaction in one.reactions]
+            for one in self.records()
+            if one.closed_at is None or one.closed_at > since
         }
 
     def messages(self, state: str | None = None) -> list[dict[str, Any]]:
-        """The messages, the oldest first.
+        """The deliveries of the messages, the oldest message first, and the messages without one.
 
         Args:
             state: `waiting`, `delivered` or `refused`; None for all.
         """
-        rows = self._rows("SELECT body, state, attempts, problem FROM messages ORDER BY number")
+        rows = self._rows(
+            "SELECT m.body, d.receiver, d.state, d.attempts, d.problem FROM messages m "
+            "LEFT JOIN deliveries d ON d.message = m.number ORDER BY m.number, d.receiver"
+        )
         return [
             {
                 **json.loads(row.body),
+                "receiver": row.receiver,
                 "state": row.state,
                 "attempts": row.attempts,
                 "problem": row.problem,
@@ -283,13 +328,21 @@ class Outbox:
             if state in (None, row.state)
         ]
 
-    def deliver(self, receiver: Receiver, now: float | None = None) -> Delivery | None:
-        """Send the messages that are due. A message waits until the earlier ones of its episode
-        have arrived.
+    def deliver(
+        self,
+        receivers: Sequence[Receiver],
+        now: float | None = None,
+        on_answer: Callable[[Receiver, str, bytes], None] | None = None,
+    ) -> Delivery | None:
+        """Send the messages that are due, to each receiver those of its route. A message waits
+        until the earlier ones of its episode have arrived at the same receiver.
 
         Args:
-            receiver: where to send; messages that another receiver refused are sent to it too.
+            receivers: where to send; messages that a receiver refused under another address or
+                secret are sent to it again.
             now: seconds since the epoch.
+            on_answer: called with the receiver, the episode and the body of each answer to a
+                delivered message that has a body.
 
         Returns:
             The result; None if another process is delivering.
@@ -297,60 +350,217 @@ class Outbox:
         with _as_outbox_errors(), self._place.delivering(self._connection) as is_alone:
             if not is_alone:
                 return None
-            return self._deliver(receiver, time.time() if now is None else now)
+            with self._exclusive():
+                self._take_over_messages()
+                self._inform(receivers)
+            return self._deliver(receivers, time.time() if now is None else now, on_answer)
 
-    def _deliver(self, receiver: Receiver, now: float) -> Delivery:
-        delivered, problems = 0, []
-        held_back: set[str] = set()
+    def _deliver(
+        self,
+        receivers: Sequence[Receiver],
+        now: float,
+        on_answer: Callable[[Receiver, str, bytes], None] | None,
+    ) -> Delivery:
+        delivered, problems = 0, list[str]()
         ends = time.monotonic() + ROUND_SECONDS
-        waiting = self._rows(
-            "SELECT number, identity, episode, body, attempts, due FROM messages "
-            "WHERE state = 'waiting' OR (state = 'refused' AND receiver != :receiver) "
-            "ORDER BY number",
-            receiver=receiver.digest,
-        )
-        with httpx.Client(timeout=POST_TIMEOUT_SECONDS) as client:
-            for row in waiting:
-                if row.episode in held_back:
-                    continue
-                if row.due > now or time.monotonic() > ends:
-                    held_back.add(row.episode)
-                    continue
-                outcome = _post(client, receiver, row.identity, row.body.encode())
-                again = 0.0
-                if outcome.state == "delivered":
-                    delivered += 1
-                elif outcome.state == "refused":
-                    problems.append(
-                        f"{receiver.name} refused alert {row.identity}: {outcome.problem}"
-                    )
-                else:
+        rows = {one.name: self._undelivered(one) for one in receivers}
+
+        def attempts(receiver: Receiver) -> int:
+            return max((row.attempts for row in rows[receiver.name]), default=0)
+
+        with httpx.Client() as client:
+            # One that does not answer takes the time of the round: it comes last.
+            for receiver in sorted(receivers, key=attempts):
+                held_back: set[str] = set()
+                for row in rows[receiver.name]:
+                    if row.episode in held_back:
+                        continue
+                    if row.due > now or time.monotonic() > ends:
+                        held_back.add(row.episode)
+                        continue
+                    if Kind(json.loads(row.body)["kind"]) in receiver.skips:
+                        self._settle(receiver, row, Outcome("delivered"), 0.0)
+                        continue
+                    outcome = receiver.send(client, row.identity, row.body.encode())
                     pause = _pause(row.attempts + 1, outcome.retry_after)
-                    again = now + pause
-                    problems.append(
-                        f"{receiver.name}: {outcome.problem}; alert {row.identity} is sent again "
-                        f"in {pause:.0f} s"
-                    )
-                    held_back.add(row.episode)
-                self._write(
-                    "UPDATE messages SET state = :state, attempts = :attempts, due = :due, "
-                    "problem = :problem, receiver = :receiver WHERE number = :number",
-                    {
-                        "state": outcome.state,
-                        "attempts": row.attempts + 1,
-                        "due": again,
-                        "problem": outcome.problem,
-                        "receiver": receiver.digest,
-                        "number": row.number,
-                    },
-                )
-                if outcome.unreachable:
-                    break
-        rows = self._rows("SELECT state, count(*) AS number FROM messages GROUP BY state")
-        counts = {row.state: row.number for row in rows}
-        return Delivery(
-            delivered, counts.get("waiting", 0), counts.get("refused", 0), tuple(problems)
+                    if outcome.state == "waiting":
+                        held_back.add(row.episode)
+                    elif outcome.state == "delivered":
+                        delivered += 1
+                        if outcome.answer and on_answer is not None:
+                            on_answer(receiver, row.episode, outcome.answer)
+                    if outcome.problem is not None:
+                        problems.append(_problem(receiver, row.identity, outcome, pause))
+                    self._settle(receiver, row, outcome, now + pause)
+                    if outcome.is_unreachable:
+                        break
+        return Delivery(delivered, *self._counts(receivers), tuple(problems))
+
+    def _undelivered(self, receiver: Receiver) -> Sequence[sa.Row[Any]]:
+        return self._rows(
+            "SELECT m.number, m.identity, m.episode, m.body, d.attempts, d.due "
+            "FROM deliveries d JOIN messages m ON m.number = d.message "
+            "WHERE d.receiver = :receiver AND (d.state = 'waiting' "
+            "OR (d.state = 'refused' AND d.digest != :digest)) ORDER BY m.number",
+            receiver=receiver.name,
+            digest=receiver.digest,
         )
+
+    def _settle(self, receiver: Receiver, row: sa.Row[Any], outcome: Outcome, again: float) -> None:
+        """Record the result of an attempt."""
+        self._write(
+            "UPDATE deliveries SET state = :state, attempts = :attempts, due = :due, "
+            "problem = :problem, digest = :digest "
+            "WHERE message = :message AND receiver = :receiver",
+            {
+                "state": outcome.state,
+                "attempts": row.attempts + 1,
+                "due": again if outcome.state == "waiting" else 0.0,
+                "problem": outcome.problem,
+                "digest": receiver.digest,
+                "message": row.number,
+                "receiver": receiver.name,
+            },
+        )
+
+    def _counts(self, receivers: Sequence[Receiver]) -> tuple[int, int]:
+        """The waiting and the refused deliveries to these receivers."""
+        names = {one.name for one in receivers}
+        rows = self._rows(
+            "SELECT receiver, state, count(*) AS number FROM deliveries GROUP BY receiver, state"
+        )
+        counts = {
+            state: sum(row.number for row in rows if row.state == state and row.receiver in names)
+            for state in ("waiting", "refused")
+        }
+        return counts["waiting"], counts["refused"]
+
+    def _store_open(
+        self, before: Mapping[tuple[str, str], Episode], now: Mapping[tuple[str, str], Episode]
+    ) -> None:
+        if before == now:
+            return
+        self._write("DELETE FROM episodes", {})
+        self._write(
+            "INSERT INTO episodes (asset, name, state) VALUES (:asset, :name, :state)",
+            *(
+                {"asset": asset, "name": name, "state": json.dumps(_working_state(episode))}
+                for (asset, name), episode in now.items()
+            ),
+        )
+
+    def _store_records(
+        self,
+        open_episodes: Iterable[Episode],
+        closed: Sequence[EpisodeRecord],
+        reactions: Mapping[str, Sequence[Reaction]],
+    ) -> None:
+        """Bring the records to the state of the episodes."""
+        records = {episode.identity: episode.record for episode in open_episodes}
+        records |= {record.id: record for record in closed}
+        stored = {one.id: one for one in self._records("is_open = 1")}
+        for identity, one in stored.items():
+            if identity not in records:  # a release that knows no records has closed it
+                closing = {"closed_at": time.time(), "closed_by": "another release of the loop"}
+                records[identity] = one.model_copy(update=closing)
+        for one in self._records("is_open = 0") if any(reactions.values()) else ():
+            if more := reactions.get(one.id):
+                stored[one.id], records[one.id] = one, one.with_reactions(more)
+        self._write(
+            "INSERT INTO episode_records (identity, is_open, document) "
+            "VALUES (:identity, :is_open, :document) ON CONFLICT (identity) DO UPDATE "
+            "SET is_open = excluded.is_open, document = excluded.document",
+            *(
+                {
+                    "identity": identity,
+                    "is_open": int(record.closed_at is None),
+                    "document": record.model_dump_json(),
+                }
+                for identity, record in records.items()
+                if stored.get(identity) != record
+            ),
+        )
+        self._write(
+            "DELETE FROM episode_records WHERE is_open = 0 AND number NOT IN (SELECT number "
+            "FROM episode_records WHERE is_open = 0 ORDER BY number DESC LIMIT :stored)",
+            {"stored": CLOSED_STORED},
+        )
+
+    def _records(self, where: str) -> list[EpisodeRecord]:
+        rows = self._rows(f"SELECT document FROM episode_records WHERE {where} ORDER BY number")  # noqa: S608  # constants
+        return [EpisodeRecord.model_validate_json(row.document) for row in rows]
+
+    def _queue(self, messages: Sequence[Message], receivers: Sequence[Receiver]) -> None:
+        """Queue messages for the receivers of their routes, and for those that have had a message
+        of the same episode.
+        """
+        for one in messages:
+            self._write(
+                "INSERT INTO messages (identity, episode, body, state, at) "
+                "VALUES (:identity, :episode, :body, :state, :at) ON CONFLICT DO NOTHING",
+                {
+                    "identity": one.identity,
+                    "episode": one.episode,
+                    "body": json.dumps(_finite(one.body)),
+                    "state": BY_RECEIVER,
+                    "at": time.time(),
+                },
+            )
+            (row,) = self._rows(
+                "SELECT number FROM messages WHERE identity = :identity", identity=one.identity
+            )
+            names = self._informed(one.episode)
+            if one.body["kind"] != Kind.ACKNOWLEDGED:
+                tier, check = one.body["tier"], one.body["check"]
+                names |= {to.name for to in receivers if to.takes(tier, check)}
+            self._add_deliveries(row.number, names)
+
+    def _inform(self, receivers: Sequence[Receiver]) -> None:
+        """Queue the latest message of each open episode for receivers whose route has it since."""
+        for episode in self.episodes().values():
+            informed = self._informed(episode.identity)
+            names = {
+                one.name for one in receivers if one.takes(episode.tier, episode.check)
+            } - informed
+            if not names:
+                continue
+            rows = self._rows(
+                "SELECT number, body FROM messages WHERE episode = :episode ORDER BY number DESC",
+                episode=episode.identity,
+            )
+            latest = next(
+                (row for row in rows if json.loads(row.body)["kind"] != Kind.ACKNOWLEDGED), None
+            )
+            if latest is not None:
+                self._add_deliveries(latest.number, names)
+
+    def _informed(self, episode: str) -> set[str]:
+        """The receivers that have, or get, a message of an episode."""
+        rows = self._rows(
+            "SELECT DISTINCT d.receiver FROM deliveries d JOIN messages m ON m.number = d.message "
+            "WHERE m.episode = :episode",
+            episode=episode,
+        )
+        return {row.receiver for row in rows}
+
+    def _add_deliveries(self, message: int, names: Iterable[str]) -> None:
+        self._write(
+            "INSERT INTO deliveries (message, receiver, state, attempts, due) "
+            "VALUES (:message, :receiver, 'waiting', 0, 0) ON CONFLICT DO NOTHING",
+            *({"message": message, "receiver": name} for name in sorted(names)),
+        )
+
+    def _take_over_messages(self) -> None:
+        """Give the messages of the release before their delivery to its one receiver."""
+        earlier = {"state": BY_RECEIVER, "receiver": WEBHOOK}
+        # Its own digest is of another kind: what it was refused is offered once more.
+        self._write(
+            "INSERT INTO deliveries (message, receiver, state, attempts, due, problem, digest) "
+            "SELECT number, :receiver, state, attempts, due, problem, receiver FROM messages "
+            "WHERE state != :state ON CONFLICT DO NOTHING",
+            earlier,
+        )
+        self._write("UPDATE messages SET state = :state WHERE state != :state", earlier)
 
     def _prune(self, checks: Iterable[tuple[str, str]]) -> None:
         of_check = "asset = :asset AND name = :name"
@@ -363,11 +573,14 @@ class Outbox:
                 for asset, name in checks
             ),
         )
+        pending = "SELECT message FROM deliveries WHERE state IN ('waiting', 'refused')"
         self._write(
-            "DELETE FROM messages WHERE state = 'delivered' AND number NOT IN (SELECT number "
-            "FROM messages WHERE state = 'delivered' ORDER BY number DESC LIMIT :stored)",
+            f"DELETE FROM messages WHERE number NOT IN ({pending}) AND number NOT IN (SELECT "  # noqa: S608  # constants
+            f"number FROM messages WHERE number NOT IN ({pending}) "
+            "ORDER BY number DESC LIMIT :stored)",
             {"stored": DELIVERED_STORED},
         )
+        self._write("DELETE FROM deliveries WHERE message NOT IN (SELECT number FROM messages)", {})
 
     def _rows(self, query: str, **values: object) -> Sequence[sa.Row[Any]]:
         with _as_outbox_errors():
@@ -403,31 +616,21 @@ def _as_outbox_errors() -> Iterator[None]:
         raise OutboxError(f"the outbox of alerts: {error!s:.300}") from error
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """The result of one POST: the message's new state and the problem, if there is one."""
-
-    state: str
-    problem: str | None = None
-    unreachable: bool = False
-    retry_after: float | None = None
+def _working_state(episode: Episode) -> dict[str, Any]:
+    """The fields of an open episode that every release can read."""
+    state = {one.name: getattr(episode, one.name) for one in fields(episode)}
+    return {name: state[name] for name in WORKING_STATE}
 
 
-def _post(client: httpx.Client, receiver: Receiver, identity: str, content: bytes) -> _Outcome:
-    try:
-        with closing(
-            client.post(receiver.url, content=content, headers=receiver.headers(identity, content))
-        ) as answer:
-            status, retry_after = answer.status_code, answer.headers.get("Retry-After", "")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return _Outcome("waiting", f"{type(error).__name__}: {error}"[:200], unreachable=True)
-    if httpx.codes.is_success(status):
-        return _Outcome("delivered")
-    if status in RETRY_STATUSES or httpx.codes.is_server_error(status):
-        seconds = float(retry_after) if retry_after.isdigit() else None
-        return _Outcome("waiting", f"answered {status}", retry_after=seconds)
-    hint = "; name the final address" if httpx.codes.is_redirect(status) else ""
-    return _Outcome("refused", f"answered {status}{hint}")
+def _problem(receiver: Receiver, identity: str, outcome: Outcome, pause: float) -> str:
+    """What went wrong with a message, for people."""
+    if outcome.state == "refused":
+        return f"{receiver.name} ({receiver.place}) refused alert {identity}: {outcome.problem}"
+    again = f"; alert {identity} is sent again in {pause:.0f} s"
+    return (
+        f"{receiver.name} ({receiver.place}): {outcome.problem}"
+        f"{again if outcome.state == 'waiting' else ''}"
+    )
 
 
 def _pause(attempts: int, retry_after: float | None) -> float:

@@ -7,13 +7,14 @@ day, and calendar days for a check of the loop.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, Tier, Watch
+from creditrisk_assets.monitoring.episodes import EpisodeRecord, Reaction, joined
 
 URGENCY = (Tier.NOTE, Tier.TODAY, Tier.PAGE)
 STALE_SECONDS = 24 * 3600
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     STARTED = "started"
     RAISED = "raised"
     REMINDER = "reminder"
+    ACKNOWLEDGED = "acknowledged"
     RESOLVED = "resolved"
 
 
@@ -92,6 +94,10 @@ class Episode:
         failures: number of failed evaluations.
         latest_day: the latest day that failed.
         last_failure: time of the last failure by observer.
+        opened_day: the day that failed first.
+        failure: what is wrong, with the figures of the latest failure.
+        run_id: the Dagster run of the latest failure; empty if none made it.
+        reactions: of people, the first one first.
     """
 
     identity: str
@@ -104,6 +110,38 @@ class Episode:
     failures: int
     latest_day: str
     last_failure: Mapping[str, float] = field(default_factory=dict)
+    opened_day: str = ""
+    failure: str = ""
+    run_id: str = ""
+    reactions: tuple[Reaction, ...] = ()
+
+    def is_silenced(self, at: float) -> bool:
+        """True if a person has acknowledged it, or its snooze has not ended at a time."""
+        return any(
+            one.kind == "acknowledge" or (one.until is not None and one.until > at)
+            for one in self.reactions
+        )
+
+    @property
+    def record(self) -> EpisodeRecord:
+        """The episode for people. One of a release that did not note day and failure has the day of
+        its last message, and the failure without figures.
+        """
+        watch = BY_CHECK.get(self.check)
+        return EpisodeRecord(
+            id=self.identity,
+            asset=self.asset,
+            check=self.check,
+            failure=self.failure or (watch.failure if watch else self.check),
+            tier=self.tier.value,
+            model_version=self.model_version,
+            opened_at=self.first_seen,
+            opened_day=self.opened_day or min(self.message_day, self.latest_day),
+            latest_day=self.latest_day,
+            failures=self.failures,
+            run_id=self.run_id or None,
+            reactions=self.reactions,
+        )
 
 
 @dataclass(frozen=True)
@@ -125,12 +163,22 @@ class Links:
     api: str
 
 
+class Advance(NamedTuple):
+    """The effect of new evaluations: the episodes that are open now by asset and check, the
+    messages in order, and the episodes that were closed.
+    """
+
+    episodes: dict[tuple[str, str], Episode]
+    messages: list[Message]
+    closed: list[EpisodeRecord]
+
+
 def advance(
     episodes: Mapping[tuple[str, str], Episode],
     readings: Iterable[Reading],
     reminder_days: int,
     links: Links,
-) -> tuple[dict[tuple[str, str], Episode], list[Message]]:
+) -> Advance:
     """Apply new evaluations to the open episodes.
 
     Args:
@@ -138,18 +186,21 @@ def advance(
         readings: new evaluations, in any order.
         reminder_days: days between reminders of an open alarm; 0: none.
         links: for the messages.
-
-    Returns:
-        The episodes that are open now, and the messages in order.
     """
-    open_episodes, messages = dict(episodes), []
+    open_episodes, messages = dict(episodes), list[Message]()
+    closed = list[EpisodeRecord]()
+
+    def close(episode: Episode, reading: Reading) -> None:
+        del open_episodes[episode.asset, episode.check]
+        messages.append(_message(Kind.RESOLVED, episode, reading, links))
+        closed.append(_closed(episode, reading))
+
     for reading in sorted(readings, key=lambda reading: (reading.at, reading.identity)):
         key = (reading.asset, reading.check)
         episode = open_episodes.get(key)
         if episode is not None and reading.model_version not in (None, episode.model_version):
             if reading.day >= episode.latest_day:
-                messages.append(_message(Kind.RESOLVED, episode, reading, links))
-                del open_episodes[key]
+                close(episode, reading)
                 episode = None
             elif reading.passed:
                 continue
@@ -164,14 +215,40 @@ def advance(
             if last_failure:
                 open_episodes[key] = replace(episode, last_failure=last_failure)
             else:
-                del open_episodes[key]
-                messages.append(_message(Kind.RESOLVED, episode, reading, links))
+                close(episode, reading)
             continue
         kind, failed = _with_failure(episode, reading, reminder_days)
         open_episodes[key] = failed
         if kind is not None:
             messages.append(_message(kind, failed, reading, links))
-    return open_episodes, messages
+    return Advance(open_episodes, messages, closed)
+
+
+def with_reactions(
+    episodes: Mapping[tuple[str, str], Episode],
+    reactions: Mapping[str, Sequence[Reaction]],
+    links: Links,
+) -> tuple[dict[tuple[str, str], Episode], list[Message]]:
+    """The open episodes with new reactions of people.
+
+    Args:
+        episodes: open ones, by asset and check.
+        reactions: new and known ones, by episode.
+        links: for the messages.
+
+    Returns:
+        The episodes, and a message for each that is acknowledged now for the first time.
+    """
+    reacted, messages = dict(episodes), []
+    for key, episode in episodes.items():
+        if not reactions.get(episode.identity):
+            continue
+        after = replace(episode, reactions=joined(episode.reactions, reactions[episode.identity]))
+        reacted[key] = after
+        first = after.record.acknowledgement
+        if first is not None and episode.record.acknowledgement is None:
+            messages.append(_acknowledgement(after, first, links))
+    return reacted, messages
 
 
 def _with_failure(
@@ -190,6 +267,9 @@ def _with_failure(
             failures=1,
             latest_day=reading.day,
             last_failure={reading.observer: reading.at},
+            opened_day=reading.day,
+            failure=_failure(reading),
+            run_id=reading.run_id,
         )
         return Kind.STARTED, started
     kind = None
@@ -197,6 +277,7 @@ def _with_failure(
         kind = Kind.RAISED
     elif (
         reminder_days
+        and not episode.is_silenced(reading.at)
         and (date.fromisoformat(reading.day) - date.fromisoformat(episode.message_day)).days
         >= reminder_days
     ):
@@ -209,7 +290,33 @@ def _with_failure(
         latest_day=max(episode.latest_day, reading.day),
         last_failure={**episode.last_failure, reading.observer: reading.at},
     )
+    if reading.day >= episode.latest_day:
+        failed = replace(failed, failure=_failure(reading), run_id=reading.run_id)
     return kind, failed
+
+
+def _failure(reading: Reading) -> str:
+    """The words for a failed evaluation, with its figures."""
+    watch, summary = BY_CHECK.get(reading.check), reading.metadata.get("summary")
+    if watch is not None:
+        return watch.failure_summary(summary)
+    return reading.check if summary is None else str(summary)
+
+
+def _closed(episode: Episode, reading: Reading) -> EpisodeRecord:
+    """The record of an episode that an evaluation closes."""
+    if reading.passed:
+        summary = reading.metadata.get("summary")
+        figures = f": {summary}" if summary else ""
+        closed_by = f"the check passed on {reading.day}{figures}"
+    else:
+        closed_by = f"version {reading.model_version} is judged since {reading.day}"
+    closing = {
+        "closed_at": reading.at,
+        "closed_by": closed_by,
+        "closed_run_id": reading.run_id or None,
+    }
+    return episode.record.model_copy(update=closing)
 
 
 def _message(kind: Kind, episode: Episode, reading: Reading, links: Links) -> Message:
@@ -247,6 +354,32 @@ def _message(kind: Kind, episode: Episode, reading: Reading, links: Links) -> Me
         "report_url": f"{links.api}/reports/drift/{reading.partition}"
         if reading.asset == "drift_report"
         else None,
+        "page_url": f"{links.api}/monitoring",
+    }
+    return Message(identity, episode.identity, body)
+
+
+def _acknowledgement(episode: Episode, reaction: Reaction, links: Links) -> Message:
+    """The message that a person has acknowledged an alarm."""
+    identity = _digest(Kind.ACKNOWLEDGED, episode.identity, reaction.id)
+    record, watch = episode.record, BY_CHECK.get(episode.check)
+    body = {
+        "id": identity,
+        "kind": Kind.ACKNOWLEDGED.value,
+        "episode": episode.identity,
+        "asset": episode.asset,
+        "check": episode.check,
+        "partition": None,
+        "tier": episode.tier.value,
+        "failure": watch.failure if watch else None,
+        "summary": f"Acknowledged by {reaction.by}: {reaction.reason} ({record.failure})",
+        "model_version": episode.model_version,
+        "evaluated_at": reaction.at,
+        "first_seen": episode.first_seen,
+        "failures": episode.failures,
+        "run_url": None,
+        "report_url": None,
+        "page_url": f"{links.api}/monitoring",
     }
     return Message(identity, episode.identity, body)
 

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from creditrisk_assets.monitoring.episodes import EpisodeRecord, read_episodes
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.storage import StoredPath, replacing
 
@@ -159,6 +160,7 @@ class LoopStatus(_Document):
         checks_run: number of those that have run.
         waiting_days: days that have landed and are not scored.
         alarms: open alarms without a day.
+        episodes: open episodes of alarms, then the newest closed ones.
         events: retrains and moves of the champion, newest first.
         failed_runs: the latest ones.
         landing_problems: unreadable entries of the landing zones.
@@ -175,6 +177,7 @@ class LoopStatus(_Document):
     waiting_days: tuple[str, ...] = ()
     days: tuple[DayStatus, ...]
     alarms: tuple[FailedCheck, ...] = ()
+    episodes: tuple[EpisodeRecord, ...] = ()
     events: tuple[Event, ...]
     runs_in_flight: tuple[RunStatus, ...]
     failed_runs: tuple[RunStatus, ...]
@@ -224,10 +227,18 @@ class LoopStatus(_Document):
             file.write(self.model_dump_json().encode())
 
     @classmethod
-    def read(cls, folder: StoredPath) -> Self:
+    def read(cls, folder: StoredPath, episodes: StoredPath | None = None) -> Self:
         """Read the document.
+
+        Args:
+            folder: of reports.
+            episodes: folder of the episodes. With it, they are those of now, also when the daemon
+                is dead, with each acknowledgement and snooze at once.
 
         Raises:
             FileNotFoundError: if it was not written yet.
         """
-        return cls.model_validate_json((folder / STATUS_FILE).read_bytes())
+        status = cls.model_validate_json((folder / STATUS_FILE).read_bytes())
+        if episodes is None:
+            return status
+        return status.model_copy(update={"episodes": read_episodes(episodes)})
