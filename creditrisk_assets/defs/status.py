@@ -123,6 +123,7 @@ def loop_status(
     moves = event_log.champion_moves(instance)
     champion = ChampionRecord.from_values(moves[0].values) if moves else None
     failed = failed_checks(instance)
+    retraining = retrain_decision(instance, settings)
     return LoopStatus(
         written=time.time(),
         champion=champion,
@@ -134,7 +135,8 @@ def loop_status(
         waiting_days=tuple(
             days_waiting(settings, instance.get_materialized_partitions(event_log.SCORES))
         ),
-        retraining=retrain_decision(instance, settings).reason,
+        retraining=retraining.reason,
+        retraining_needs_person=retraining.needs_person,
         days=tuple(_all_days(instance, settings, landed, failed, _validation(moves), known or {})),
         alarms=tuple(_failed(one) for one in failed if one.partition is None),
         episodes=read_episodes(settings.episodes),

@@ -91,11 +91,21 @@ class Decision:
         causes: of the retrain; empty if none starts.
         reason: with the deciding number.
         triage: of the evidence, if there is enough.
+        needs_person: whether only a person can go on.
     """
 
     causes: tuple[Cause, ...]
     reason: str
     triage: Triage | None = None
+    needs_person: bool = False
+
+
+@dataclass(frozen=True)
+class _Obstacle:
+    """A reason against any retrain now."""
+
+    reason: str
+    needs_person: bool = False
 
 
 def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -> Decision:
@@ -117,7 +127,7 @@ def decide(failures: Sequence[Cause], state: LoopState, limits: RetrainLimits) -
     first_day = min(cause.partition for cause in open_causes)
     what = f"{len(open_causes)} open causes since {first_day}"
     if obstacle := _obstacle(state, limits):
-        return Decision((), f"{what}; {obstacle}")
+        return Decision((), f"{what}; {obstacle.reason}", needs_person=obstacle.needs_person)
     matured = {day: figures for day, figures in state.evidence.items() if day >= first_day}
     since = {
         day: figures
@@ -180,34 +190,38 @@ def _bads(days: FiguresByDay) -> float:
     return sum(day["bads"] for day in days.values())
 
 
-def _obstacle(state: LoopState, limits: RetrainLimits) -> str | None:
+def _obstacle(state: LoopState, limits: RetrainLimits) -> _Obstacle | None:
     """The reason against any retrain now, or None."""
     if not limits.enabled:
-        return "retraining is switched off (CREDITRISK_RETRAINING)"
+        return _Obstacle("retraining is switched off (CREDITRISK_RETRAINING)", needs_person=True)
     if state.retrains_in_flight:
-        return f"waiting for {state.retrains_in_flight} training run(s) in flight"
+        return _Obstacle(f"waiting for {state.retrains_in_flight} training run(s) in flight")
     if state.outcomes_in_flight:
-        return f"waiting for {state.outcomes_in_flight} run(s) that are bringing outcomes"
+        return _Obstacle(
+            f"waiting for {state.outcomes_in_flight} run(s) that are bringing outcomes"
+        )
     rejected = 0
     for retrain in state.past:
         if retrain.promoted or retrain.days_ago is None:
             break
         rejected += 1
     if rejected >= limits.rejection_limit:
-        return (
+        return _Obstacle(
             f"{rejected} retrains in a row gave no champion, {limits.rejection_limit} allowed; a "
-            "person must look and launch the job retrain"
+            "person must look and launch the job retrain",
+            needs_person=True,
         )
     days_ago = [retrain.days_ago for retrain in state.past if retrain.days_ago is not None]
     if days_ago and days_ago[0] < limits.cooldown_days:
-        return (
+        return _Obstacle(
             f"cooling down: {days_ago[0]} days of data since the last retrain, "
             f"{limits.cooldown_days} needed"
         )
     spent = sum(days < BUDGET_DAYS for days in days_ago)
     if spent >= limits.monthly_budget:
-        return (
+        return _Obstacle(
             f"the budget is spent: {spent} retrains in the last {BUDGET_DAYS} days of data, "
-            f"{limits.monthly_budget} allowed"
+            f"{limits.monthly_budget} allowed",
+            needs_person=True,
         )
     return None

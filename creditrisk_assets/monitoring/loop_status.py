@@ -156,6 +156,7 @@ class LoopStatus(_Document):
         champion_because: reason of the champion's promotion.
         cut_off_by: `model` or `policy`.
         retraining: current answer of the retrain policy.
+        retraining_needs_person: whether the policy goes on only after a person has acted.
         checks: number of checks.
         checks_run: number of those that have run.
         waiting_days: days that have landed and are not scored.
@@ -172,6 +173,7 @@ class LoopStatus(_Document):
     champion_because: str | None
     cut_off_by: str | None = None
     retraining: str
+    retraining_needs_person: bool = False
     checks: int
     checks_run: int
     waiting_days: tuple[str, ...] = ()
