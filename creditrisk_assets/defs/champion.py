@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 CAUSE_TAG_PREFIX = "creditrisk/cause"
 
+VERSIONS_COMPARED = 8
+"""Versions on the page of versions: the newest, and the one in force."""
+
 JUDGEMENTS_LIMIT = 3
 """Judgements of one challenger while other machines move the champion."""
 
@@ -184,6 +187,45 @@ def champion(
                 context.log.warning(f"{moved}; the challenger is judged again")
         yield result
         follow_ledger(context.instance, settings, entry)
+        _write_versions(context, settings)
+
+
+def _write_versions(context: dg.AssetExecutionContext, settings: Settings) -> None:
+    """Compare the latest versions for their page. The champion does not depend on it, so a version
+    that cannot be read is reported and no more.
+    """
+    from creditrisk_assets.governance.version_comparison import ComparedVersion, compare_versions
+
+    entries = Ledger(settings.ledger).entries()
+    in_force = entries[-1].after
+    judged = {one.challenger: one for one in entries if one.evidence_sha256 is not None}
+    rules = {one.after.model_version: one.after.rule for one in entries}
+    policy = in_force.rule.cut_off if in_force.cut_off_by == "policy" else None
+    newest = sorted({*filter(None, judged), *rules}, key=int, reverse=True)[:VERSIONS_COMPARED]
+    if in_force.model_version not in newest:
+        newest[-1] = in_force.model_version
+    registry = registry_of(settings)
+    compared = []
+    try:
+        for version in newest:
+            bundle = registry.version(version).load()
+            entry = judged.get(version)
+            rule = rules.get(version)
+            compared.append(
+                ComparedVersion(
+                    version=version,
+                    bundle=bundle,
+                    cut_off=rule.cut_off if rule else policy or bundle.manifest.cut_off,
+                    verdict=entry.action if entry else None,
+                    verdict_sha256=entry.evidence_sha256 if entry else None,
+                    judged_at=entry.at.timestamp() if entry else None,
+                )
+            )
+        document = compare_versions(compared, in_force.model_version, settings.portfolio)
+    except (OSError, LookupError, ValueError, RuntimeError) as error:
+        context.log.warning(f"the versions are not compared: {type(error).__name__}: {error}")
+        return
+    document.write(settings.reports)
 
 
 def _judge(

@@ -73,7 +73,7 @@ def drift_report(
     estimates = estimates_of(probability_of(production_scores))
     pictures = _pictures(context, production_scores, bundle, frame, settings)
     tables = [month[one] for one in before[: MONTH_DAYS - 1] if one in month]
-    drift_document(frame, profile, settings.portfolio, tables, day, context.run_id).write(
+    drift_document(frame, profile, settings.portfolio, tables, day, context.run.run_id).write(
         settings.reports
     )
     psi = {

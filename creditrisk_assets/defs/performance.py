@@ -128,7 +128,8 @@ def performance_report(
         alone,
         portfolio,
         earlier_document.maturing if earlier_document else (),
-        context.run_id,
+        _documents_before(settings, day, version),
+        context.run.run_id,
     )
     document.write(settings.reports)
     losses = document.model_dump(include={"expected_loss", "realised_loss"})
@@ -222,6 +223,15 @@ def _earlier_days(settings: Settings, day: str, version: str) -> FiguresByDay:
         if stored is not None and "days" in stored and stored["model_version"].iloc[0] == version:
             days[earlier] = _figures(stored.iloc[0])
     return days
+
+
+def _documents_before(settings: Settings, day: str, version: str) -> list[OutcomesDocument]:
+    """The documents of earlier days that the same champion decided."""
+    found = (
+        OutcomesDocument.read(settings.reports, earlier)
+        for earlier in days_before(day, HISTORY_DAYS)
+    )
+    return [one for one in found if one is not None and one.model_version == version]
 
 
 def _spans(report: pd.DataFrame) -> dict[int, dict[str, float]]:

@@ -83,7 +83,7 @@ def production_batch(
     paths = _landed_files(settings.landing_production / day)
     with scratch_folder(settings.scratch) as folder:
         ingested = ingest(paths, settings.portfolio, settings.portfolio.fields, folder)
-        _batch_document(ingested, day, context.run_id).write(settings.reports)
+        _batch_document(ingested, day, context.run.run_id).write(settings.reports)
         yield dg.Output(
             ParquetRows(ingested.accepted_file),
             metadata=_accounting(
@@ -166,7 +166,7 @@ def production_scores(
             f"{in_force.rule.cut_off:.4f}"
         )
         decisions = counter.document(
-            day, context.run_id, made_by[0]["model_version"], _migration(record, day, settings)
+            day, context.run.run_id, made_by[0]["model_version"], _migration(record, day, settings)
         )
         decisions.write(settings.reports)
         yield dg.Output(

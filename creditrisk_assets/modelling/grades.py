@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,25 +42,34 @@ def grade_table(
     """
     band = grades_of(probability, bounds)
     edges = [0.0, *bounds, 1.0]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place in range(len(bounds) + 1):
         inside = band == place
         customers, bads = int(inside.sum()), int(target[inside].sum())
         mean_pd = float(probability[inside].mean()) if customers else math.nan
-        posterior = stats.beta(bads + 0.5, customers - bads + 0.5)
-        low, high = posterior.interval(level) if customers else (math.nan, math.nan)
         rows.append(
             {
                 "grade": grade_names(bounds)[place],
                 "pd_from": edges[place],
                 "pd_to": edges[place + 1],
-                "customers": customers,
-                "bads": bads,
-                "mean_pd": mean_pd,
-                "bad_rate": bads / customers if customers else math.nan,
-                "low": float(low),
-                "high": float(high),
-                "p_value": float(posterior.cdf(mean_pd)) if customers else math.nan,
+                **jeffreys_test(customers, bads, mean_pd, level),
             }
         )
     return pd.DataFrame(rows)
+
+
+def jeffreys_test(
+    customers: int, bads: int, mean_pd: float, level: float = 0.95
+) -> dict[str, int | float]:
+    """The Jeffreys test of one grade, as a line of `grade_table`."""
+    posterior = stats.beta(bads + 0.5, customers - bads + 0.5)
+    low, high = posterior.interval(level) if customers else (math.nan, math.nan)
+    return {
+        "customers": customers,
+        "bads": bads,
+        "mean_pd": mean_pd,
+        "bad_rate": bads / customers if customers else math.nan,
+        "low": float(low),
+        "high": float(high),
+        "p_value": float(posterior.cdf(mean_pd)) if customers else math.nan,
+    }

@@ -243,6 +243,8 @@ class OutcomesDocument(_Document):
         expected_loss: sum of PD x LGD x EAD of these; None if the portfolio names no exposure.
         realised_loss: the same sum over the bads with a PD of 1.
         approved: those under the cut-off, and `approved_bads` of them.
+        grades_together: the grades of the latest days that the same version decided, the day
+            included, from `together_since` on.
         maturing: a line for each day of data on which outcomes came, the oldest first.
     """
 
@@ -268,6 +270,8 @@ class OutcomesDocument(_Document):
     approved: int = 0
     approved_bads: int = 0
     grades: tuple[Grade, ...] = ()
+    grades_together: tuple[Grade, ...] = ()
+    together_since: str | None = None
     maturing: tuple[Maturing, ...] = ()
 
     @property

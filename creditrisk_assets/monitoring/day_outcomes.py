@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from creditrisk_assets.modelling.fairness import jeffreys_interval
-from creditrisk_assets.modelling.grades import grade_table
+from creditrisk_assets.modelling.grades import grade_table, jeffreys_test
 from creditrisk_assets.modelling.metrics import normal_estimate
 from creditrisk_assets.monitoring.day_decisions import PD, PREDICTION, currency_of
 from creditrisk_assets.monitoring.day_documents import Grade, Maturing, OutcomesDocument
@@ -44,6 +44,7 @@ def outcomes_document(
     figures: Mapping[str, float],
     portfolio: Portfolio,
     earlier: Sequence[Maturing],
+    days_before: Sequence[OutcomesDocument],
     run_id: str | None,
 ) -> OutcomesDocument:
     """The document of a day.
@@ -55,6 +56,7 @@ def outcomes_document(
         figures: of `rows`, from `day_figures`.
         portfolio: with target, grades and exposure.
         earlier: what was known on earlier days of data.
+        days_before: documents of earlier days that the same version decided.
         run_id: of the run that writes it.
     """
     target = rows[portfolio.target].to_numpy(dtype=np.int64)
@@ -70,6 +72,11 @@ def outcomes_document(
     interval = (
         None if auc is None else normal_estimate(auc, figures["roc_auc_standard_error"], 0.0, 1.0)
     )
+    grades = tuple(
+        Grade(**{str(name): _defined(value) for name, value in line.items()})
+        for line in grade_table(probability, target, portfolio.grade_bounds).to_dict("records")
+    )
+    with_outcomes = [one for one in days_before if one.rows]
     return OutcomesDocument(
         day=judged.day,
         run_id=run_id,
@@ -90,12 +97,28 @@ def outcomes_document(
         currency=currency_of(portfolio),
         approved=int(approved.sum()),
         approved_bads=int(target[approved].sum()),
-        grades=tuple(
-            Grade(**{str(name): _defined(value) for name, value in line.items()})
-            for line in grade_table(probability, target, portfolio.grade_bounds).to_dict("records")
-        ),
+        grades=grades,
+        grades_together=pool_grades([grades, *(one.grades for one in with_outcomes)]),
+        together_since=min([judged.day, *(one.day for one in with_outcomes)]),
         maturing=(*(one for one in earlier if one.latest_day < judged.latest_day), known),
     )
+
+
+def pool_grades(days: Sequence[Sequence[Grade]]) -> tuple[Grade, ...]:
+    """The grades of several days together; a day with other grades than the first is left out."""
+    names = [(one.grade, one.pd_from, one.pd_to) for one in days[0]]
+    same = [day for day in days if [(one.grade, one.pd_from, one.pd_to) for one in day] == names]
+    pooled = []
+    for lines in zip(*same, strict=True):
+        customers = sum(line.customers for line in lines)
+        bads = sum(line.bads or 0 for line in lines)
+        pd_sum = sum(line.customers * (line.mean_pd or 0.0) for line in lines)
+        mean_pd = pd_sum / customers if customers else math.nan
+        test = jeffreys_test(customers, bads, mean_pd)
+        pooled.append(
+            lines[0].model_copy(update={name: _defined(value) for name, value in test.items()})
+        )
+    return tuple(pooled)
 
 
 def _losses(

@@ -83,8 +83,8 @@ def state_of(status: LoopStatus, columns: int, now: float) -> LoopState:
 
 
 def _needs_person(episode: EpisodeRecord, now: float) -> bool:
-    """Whether an open alarm waits for a person: one that the loop does not answer by a retrain, that
-    is more than a note, and that nobody has taken care of.
+    """Whether an open alarm waits for a person: it is more than a note, the loop does not answer it
+    by a retrain, and nobody has taken care of it.
     """
     watch = BY_CHECK.get(episode.check)
     answered = watch is not None and watch.asks_for_retraining

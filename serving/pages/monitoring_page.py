@@ -1,34 +1,56 @@
-"""The monitoring page: the champion, its days, alarms, retrains and promotions on one time axis.
+"""The pages of monitoring: the loop, a day, the versions, a month; their tables as CSV, and JSON.
 
-It reads the status that the loop writes beside the reports, so it needs no database of the
-orchestrator, and loads nothing from another host.
+They read the documents that the loop writes beside the reports, so they need no database of the
+orchestrator, and load nothing from another host.
 """
 
 import datetime
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path, Query, Response
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
-from creditrisk_assets.monitoring.loop_status import DAYS_SHOWN, DayStatus, Event, LoopStatus
+from creditrisk_assets.monitoring.loop_state import state_of
+from creditrisk_assets.monitoring.loop_status import LoopStatus
 from creditrisk_assets.settings import Settings
-from serving.pages.charts import Chart, Level, Mark, Point, Series, chart
+from serving.pages import day_page, month_page, overview, versions_page
+from serving.pages.downloads import csv_of, csv_response
+from serving.pages.overview import EVENT_LABELS, InvalidRange, Range
 from serving.pages.templating import VERDICT_LABELS, environment
 
 log = structlog.get_logger()
 
-Z95 = 1.959964
-EVENT_LABELS = {**VERDICT_LABELS, "failed": "retrain failed", "in flight": "retrain under way"}
-CHAMPION_MOVES = ("first", "promoted", "rolled_back", "cut_off")
-"""Events that change decisions."""
+NOT_WRITTEN = (
+    "The loop has written nothing yet. It does so within seconds once its daemon runs: make dev."
+)
+NOT_READ = "The status of the loop cannot be read now."
+ALERT_COLUMNS = (
+    "id",
+    "state",
+    "tier",
+    "check",
+    "failure",
+    "model_version",
+    "opened_day",
+    "latest_day",
+    "failures",
+    "acknowledged_by",
+    "acknowledged_reason",
+    "snoozed_until",
+    "closed_at",
+    "closed_by",
+)
+
+DayName = Annotated[datetime.date, Path(description="Day of data, YYYY-MM-DD.")]
+From = Annotated[str, Query(alias="from")]
+To = Annotated[str, Query(alias="to")]
 
 
 def monitoring_router(settings: Settings) -> APIRouter:
-    """The page, and the reports that it links to.
+    """The pages, and the reports that they link to.
 
     Args:
         settings: the place of the reports.
@@ -36,23 +58,76 @@ def monitoring_router(settings: Settings) -> APIRouter:
     router = APIRouter()
 
     @router.get("/monitoring", response_class=HTMLResponse, include_in_schema=False)
-    def monitoring() -> HTMLResponse:
+    def monitoring(first: From = "", last: To = "", version: str = "") -> HTMLResponse:
         status, problem = _status(settings)
-        days = sorted(status.days, key=lambda day: day.day) if status else []
-        content = (
-            environment()
-            .get_template("monitoring.html")
-            .render(
-                portfolio=settings.portfolio,
-                status=status,
-                problem=problem,
-                days=days,
-                charts=_charts(status, days) if status else [],
-                event_labels=EVENT_LABELS,
-                days_shown=DAYS_SHOWN,
-            )
+        shown = _range(status, first, last, version)
+        days = overview.days_shown(status, shown) if status else []
+        return _page(
+            settings,
+            "monitoring.html",
+            status=status,
+            problem=problem,
+            state=_state(settings, status) if status else None,
+            shown=shown,
+            days=days,
+            versions=overview.versions_of(status) if status else [],
+            charts=overview.charts_of(status, days, _currency(settings)) if status else [],
+            grades=day_page.latest_grades(settings.reports, days),
+            ranges=overview.RANGES,
+            months=sorted({day.day[:7] for day in days}, reverse=True),
         )
-        return HTMLResponse(content)
+
+    @router.get("/monitoring.json")
+    def monitoring_json() -> LoopStatus:
+        """The status of the loop as a document: champion, days with their figures, alerts with who
+        acknowledged them, retrains and moves of the champion.
+        """
+        return _required_status(settings)
+
+    @router.get("/monitoring/days.csv", include_in_schema=False)
+    def days_csv(first: From = "", last: To = "", version: str = "") -> Response:
+        status = _required_status(settings)
+        shown = _range(status, first, last, version)
+        return csv_of("days", overview.days_shown(status, shown), ("alarms", "runs", "has_report"))
+
+    @router.get("/monitoring/alerts.csv", include_in_schema=False)
+    def alerts_csv() -> Response:
+        rows = (one.model_dump() for one in _required_status(settings).episodes)
+        return csv_response("alerts", rows, ALERT_COLUMNS)
+
+    @router.get("/monitoring/events.csv", include_in_schema=False)
+    def events_csv() -> Response:
+        return csv_of("events", _required_status(settings).events)
+
+    @router.get("/monitoring/versions", response_class=HTMLResponse, include_in_schema=False)
+    def versions(left: str = "", right: str = "") -> HTMLResponse:
+        status, problem = _status(settings)
+        compared = versions_page.compared(settings.reports, left, right, status)
+        return _page(settings, "versions.html", status=status, problem=problem, **compared)
+
+    @router.get("/monitoring/versions.csv", include_in_schema=False)
+    def versions_csv() -> Response:
+        return versions_page.table(settings.reports)
+
+    @router.get("/monitoring/months/{month}", response_class=HTMLResponse, include_in_schema=False)
+    def month(month: Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]) -> HTMLResponse:
+        status = _required_status(settings)
+        view = month_page.month_of(settings.reports, status, month, _currency(settings))
+        if view is None:
+            raise HTTPException(404, f"no day of {month} has landed")
+        return _page(settings, "month.html", status=status, **view)
+
+    @router.get("/monitoring/{day}", response_class=HTMLResponse, include_in_schema=False)
+    def day(day: DayName) -> HTMLResponse:
+        status, _ = _status(settings)
+        view = day_page.day_of(settings.reports, status, day.isoformat())
+        if view is None:
+            raise HTTPException(404, f"{day} has not landed; valid: a day of the monitoring page")
+        return _page(settings, "day.html", status=status, **view)
+
+    @router.get("/monitoring/{day}/{table}.csv", include_in_schema=False)
+    def day_csv(day: DayName, table: str) -> Response:
+        return day_page.table(settings.reports, day.isoformat(), table)
 
     @router.get("/reports/drift/{day}", response_class=HTMLResponse)
     def drift_report(day: datetime.date) -> HTMLResponse:
@@ -82,6 +157,39 @@ def monitoring_router(settings: Settings) -> APIRouter:
     return router
 
 
+def _page(settings: Settings, template: str, **values: Any) -> HTMLResponse:
+    content = (
+        environment()
+        .get_template(template)
+        .render(
+            portfolio=settings.portfolio,
+            words=settings.portfolio.words,
+            labels={one.name: one.label for one in settings.portfolio.fields},
+            event_labels=EVENT_LABELS,
+            verdict_labels=VERDICT_LABELS,
+            **values,
+        )
+    )
+    return HTMLResponse(content)
+
+
+def _currency(settings: Settings) -> str:
+    """The unit of the exposure."""
+    portfolio = settings.portfolio
+    return next((one.unit for one in portfolio.fields if one.name == portfolio.exposure), "")
+
+
+def _state(settings: Settings, status: LoopStatus) -> Any:
+    return state_of(status, 1 + len(settings.portfolio.fields), time.time())
+
+
+def _range(status: LoopStatus | None, first: str, last: str, version: str) -> Range:
+    try:
+        return Range.of(status.days if status else (), first, last, version)
+    except InvalidRange as error:
+        raise HTTPException(422, str(error)) from error
+
+
 def _report(settings: Settings, name: str, missing: str) -> HTMLResponse:
     try:
         page = (settings.reports / name).read_bytes()
@@ -90,104 +198,19 @@ def _report(settings: Settings, name: str, missing: str) -> HTMLResponse:
     return HTMLResponse(page)
 
 
+def _required_status(settings: Settings) -> LoopStatus:
+    status, problem = _status(settings)
+    if status is None:
+        raise HTTPException(404 if problem == NOT_WRITTEN else 503, problem)
+    return status
+
+
 def _status(settings: Settings) -> tuple[LoopStatus | None, str | None]:
     """The loop's status, or None with the reason."""
     try:
-        return LoopStatus.read(settings.reports), None
+        return LoopStatus.read(settings.reports, settings.episodes), None
     except FileNotFoundError:
-        return (
-            None,
-            "The loop has written nothing yet. It does so within seconds once its daemon runs: "
-            "make dev.",
-        )
+        return None, NOT_WRITTEN
     except (OSError, ValidationError) as error:
         log.warning("loop_status_not_read", problem=str(error))
-        return None, "The status of the loop cannot be read now."
-
-
-def _charts(status: LoopStatus, days: list[DayStatus]) -> list[Chart]:
-    """Stability, ranking and level over the days, with the events."""
-    marks = [
-        _mark(event)
-        for event in status.events
-        if event.day is not None and event.kind != "unchanged"
-    ]
-
-    def series(
-        name: str,
-        style: str,
-        figure: str,
-        error: Callable[[DayStatus], float | None] = lambda _: None,
-    ) -> Series:
-        figures = ((day, getattr(day, figure)) for day in days)
-        points = [_point(day.day, one, error(day)) for day, one in figures if one is not None]
-        return Series(name, style, points)
-
-    def rate_error(day: DayStatus) -> float | None:
-        """The binomial standard error of a day's bad rate."""
-        rate = day.bad_rate or 0.0
-        return (rate * (1 - rate) / day.matured) ** 0.5 if day.matured else None
-
-    charts = [
-        chart(
-            "PSI of the score, days judged together",
-            [
-                series("PSI", "realised", "score_psi_judged"),
-                series("alarm line", "limit", "score_psi_threshold"),
-            ],
-            marks,
-            from_zero=True,
-        ),
-        chart(
-            "AUC: estimated without outcomes, and realised",
-            [
-                series(
-                    "estimated",
-                    "estimated",
-                    "estimated_roc_auc",
-                    lambda day: day.estimated_roc_auc_standard_error,
-                ),
-                series("realised", "realised", "roc_auc", lambda day: day.roc_auc_standard_error),
-            ],
-            marks,
-            _at_validation(days),
-        ),
-        chart(
-            "Bad rate and mean PD of matured decisions",
-            [
-                series("mean PD", "estimated", "mean_pd"),
-                series("bad rate", "realised", "bad_rate", rate_error),
-            ],
-            marks,
-            from_zero=True,
-        ),
-    ]
-    return [chart for chart in charts if chart is not None]
-
-
-def _at_validation(days: list[DayStatus]) -> list[Level]:
-    """The AUC at validation of each version, over the days that it decided."""
-    levels = list[Level]()
-    for day in days:
-        name = f"version {day.model_version} at validation"
-        if day.validation_roc_auc is None:
-            continue
-        if levels and levels[-1].name == name:
-            levels[-1] = replace(levels[-1], last=day.day)
-        else:
-            levels.append(Level(day.day, day.day, day.validation_roc_auc, name))
-    return levels
-
-
-def _point(day: str, value: float, error: float | None) -> Point:
-    if error is None:
-        return Point(day, value)
-    return Point(day, value, max(0.0, value - Z95 * error), min(1.0, value + Z95 * error))
-
-
-def _mark(event: Event) -> Mark:
-    label = EVENT_LABELS.get(event.kind, event.kind)
-    is_move = event.kind in CHAMPION_MOVES
-    version = event.model_version if is_move else event.challenger
-    suffix = f", version {version}" if version else ""
-    return Mark(str(event.day), f"{event.day}: {label}{suffix}", "move" if is_move else "tried")
+        return None, NOT_READ
