@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Path, Request
@@ -45,6 +46,7 @@ from serving.ops.sidecars import end_with_supervisor
 from serving.ops.tracing import Tracing, tracing
 from serving.pages.customer_page import page_router
 from serving.pages.monitoring_page import monitoring_router
+from serving.pages.templating import render_problem
 
 if TYPE_CHECKING:
     from creditrisk_assets.decisions.shared_keys import SharedKeys
@@ -279,7 +281,14 @@ def api(serving: ServingSettings, settings: Settings) -> Gateway:
     if ring.requires_keys:
         document_keys(others, routes)
     admission = Admission(ring, limiter, any_host=serving.open_beyond_loopback)
-    return Gateway(app, routes, admission, log_all=serving.access_log, listeners=listeners)
+    return Gateway(
+        app,
+        routes,
+        admission,
+        log_all=serving.access_log,
+        listeners=listeners,
+        error_page=partial(render_problem, settings.portfolio),
+    )
 
 
 def _shared_keys(settings: Settings) -> "SharedKeys | None":

@@ -77,6 +77,7 @@ def compare_versions(
         in_force=in_force,
         rows=len(target),
         bads=int(target.sum()),
+        loss=None if loss is None else float(target @ loss),
         currency=currency_of(portfolio),
         versions=tuple(
             _figures(one, scored.get(one.version), target, loss, bad_rate) for one in versions
@@ -123,6 +124,7 @@ def _figures(
             "approved_expected_loss": None
             if loss is None or not approved.any()
             else float((probability * loss)[approved].mean()),
+            "approved_loss": None if loss is None else float((target * loss)[approved].sum()),
         }
     )
 

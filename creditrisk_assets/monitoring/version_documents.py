@@ -31,6 +31,7 @@ class VersionFigures(_Part):
         approval_at_equal_bad_rate: the largest share that it can approve at a bad rate of the
             approved that is not above that of the version in force at its own cut-off.
         approved_expected_loss: mean expected loss of an approved customer.
+        approved_loss: realised loss of the approved, over all customers of the evidence.
     """
 
     version: str
@@ -48,6 +49,7 @@ class VersionFigures(_Part):
     approved_bad_rate: float | None = None
     approval_at_equal_bad_rate: float | None = None
     approved_expected_loss: float | None = None
+    approved_loss: float | None = None
 
 
 class VersionsDocument(_Part):
@@ -56,6 +58,8 @@ class VersionsDocument(_Part):
     Attributes:
         evidence_of: the newest version, whose held-out rows are the evidence.
         in_force: the version in force when the document was written.
+        loss: realised loss of all customers of the evidence, by the portfolio's LGD and exposure;
+            None without an exposure.
         currency: unit of the losses.
         versions: the newest first.
     """
@@ -64,6 +68,7 @@ class VersionsDocument(_Part):
     in_force: str
     rows: int
     bads: int
+    loss: float | None = None
     currency: str = ""
     versions: tuple[VersionFigures, ...]
 

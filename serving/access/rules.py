@@ -77,6 +77,7 @@ def _headers(policy: bytes, more: Headers = NO_STORE) -> Headers:
 
 
 JSON_HEADERS = _headers(FETCH_NOTHING)
+PAGE_HEADERS = _headers(OWN_PAGE)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections.abc import Coroutine, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -18,7 +18,16 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.access.keys import Caller
-from serving.access.rules import NOBODY, Admission, Body, Refused, RouteTable, Rule
+from serving.access.rules import (
+    NOBODY,
+    PAGE_HEADERS,
+    Admission,
+    Body,
+    Refused,
+    RouteTable,
+    Rule,
+)
+from serving.http.error_pages import ErrorPage, asks_for_page, with_error_pages
 from serving.http.problem_details import failure_response, log_failure, problem_response
 from serving.http.trace import Trace, trace_of
 
@@ -57,6 +66,10 @@ class Exchange:
     status: int = 0  # 0: the client has disconnected
     refusal_reason: str | None = None  # of the gateway
 
+    def become_page(self) -> None:
+        """Send the headers of a page."""
+        self.rule = replace(self.rule, headers=PAGE_HEADERS)
+
 
 class Listener(Protocol):
     """Is called about requests; its work delays each of them."""
@@ -80,6 +93,7 @@ class Gateway:
         admission: admits or refuses callers.
         log_all: True to log answers below 400, too.
         listeners: called about each request.
+        error_page: makes the page of a problem, for browsers; None answers them like programs.
     """
 
     def __init__(
@@ -90,12 +104,14 @@ class Gateway:
         *,
         log_all: bool = False,
         listeners: Sequence[Listener] = (),
+        error_page: ErrorPage | None = None,
     ) -> None:
         self.app = app
         self._routes = routes
         self._admission = admission
         self._log_all = log_all
         self._listeners = tuple(listeners)
+        self._error_page = error_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -110,6 +126,8 @@ class Gateway:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         exchange = self._exchange(scope, headers)
         answer = _with_headers(exchange, send)
+        if self._error_page is not None and asks_for_page(headers):
+            answer = with_error_pages(answer, self._error_page, exchange.become_page)
         for listener in self._listeners:
             listener.on_request()
         try:

@@ -22,7 +22,7 @@ from serving.http.json import StrictRoute
 from serving.http.schemas import WhatIfResponse, request_model
 from serving.inference.champion_holder import FALLBACK_SUFFIX, ChampionHolder, LoadedChampion
 from serving.inference.champion_source import HISTORY_LIMIT, PastChampion
-from serving.pages import form, model_documents
+from serving.pages import form, model_documents, versions_page
 from serving.pages.scale import Scale, points_at, scale_of
 from serving.pages.templating import VERDICT_LABELS, environment
 from serving.pages.what_if import what_if
@@ -158,6 +158,9 @@ def _page(
             champion=champion,
             problem=holder.problem,
             model=_model(holder, champion, past) if champion else None,
+            worth=versions_page.worth_of(holder.data_dir / "reports", champion.record.model_version)
+            if champion
+            else None,
             past=past,
             history_limit=HISTORY_LIMIT,
             verdict_labels=VERDICT_LABELS,

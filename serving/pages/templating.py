@@ -1,12 +1,18 @@
 """The templates of the pages, with their filters for figures."""
 
 import datetime
+import re
+from collections.abc import Mapping
 from functools import cache, partial
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from creditrisk_assets.number_format import format_with_limit
+from creditrisk_assets.portfolio.contract import Portfolio
 from serving.pages import form
+
+NAME = re.compile(r"\b[a-z][a-z0-9_]*\b")
 
 VERDICT_LABELS = {
     "first": "first champion",
@@ -33,6 +39,8 @@ def environment() -> Environment:
         "percent": _percent,
         "points": "{:,.1f}".format,
         "number": form.format_number,
+        "p_value": _p_value,
+        "labelled": label_fields,
         "moment": partial(datetime.datetime.fromtimestamp, tz=datetime.UTC),
     }
     templates.globals |= {
@@ -40,6 +48,23 @@ def environment() -> Environment:
         "format_with_limit": format_with_limit,
     }
     return templates
+
+
+def render_problem(portfolio: Portfolio, problem: Mapping[str, Any]) -> str:
+    """The page of a problem (RFC 9457)."""
+    template = environment().get_template("error.html")
+    return template.render(portfolio=portfolio, problem=problem)
+
+
+def label_fields(text: str, labels: Mapping[str, str]) -> str:
+    """A text with the labels of fields in place of their names."""
+    return NAME.sub(lambda found: labels.get(found[0], found[0]), text)
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _percent(share: float) -> str:

@@ -83,6 +83,46 @@ def compared(
     }
 
 
+@dataclass(frozen=True)
+class Worth:
+    """The realised loss of held-out customers, with all of them and without the refused.
+
+    Attributes:
+        customers: of the evidence.
+        refused: share of them at or above the cut-off.
+        all: loss of all, in the currency.
+        approved: loss of those under the cut-off.
+        per_thousand: the difference for each 1,000 customers.
+        currency: unit.
+    """
+
+    customers: int
+    refused: float
+    all: float
+    approved: float
+    per_thousand: float
+    currency: str
+
+
+def worth_of(reports: StoredPath, version: str) -> Worth | None:
+    """What a version is worth on the evidence; None if it was not compared, or the portfolio names
+    no exposure.
+    """
+    document = _read(reports)
+    found = document and next((one for one in document.versions if one.version == version), None)
+    if not document or not found or document.loss is None or found.approved_loss is None:
+        return None
+    saved = document.loss - found.approved_loss
+    return Worth(
+        document.rows,
+        1 - (found.approval_rate or 0.0),
+        document.loss,
+        found.approved_loss,
+        1_000 * saved / document.rows,
+        document.currency,
+    )
+
+
 def table(reports: StoredPath) -> Response:
     """All versions and figures as CSV.
 
