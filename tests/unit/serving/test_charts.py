@@ -10,6 +10,7 @@ from serving.pages.charts import (
     BOTTOM,
     HEIGHT,
     LEFT,
+    POINTS_MARKED,
     RIGHT,
     TOP,
     WIDTH,
@@ -48,18 +49,27 @@ def test_whatever_the_figures_every_point_and_the_line_are_inside_the_picture(
     )
     drawn = chart("AUC", [series], references=compared)
     assert drawn is not None
-    places = drawn.series[0].points
-    assert len(places) == len(points)
-    heights = [edge for place in places for edge in (place.y, place.low, place.high)] + [
-        y for _, _, y, _ in drawn.lines
+    plotted = drawn.series[0]
+    numbers = sorted(number for number, _ in points)
+    is_marked = numbers[-1] - numbers[0] < POINTS_MARKED
+    corners = [
+        tuple(map(float, corner.split(",")))
+        for outline in (*plotted.lines, *plotted.areas)
+        for corner in outline.split()
     ]
+    heights = [edge for place in plotted.points for edge in (place.y, place.low, place.high)]
+    heights += [y for _, _, y, _ in drawn.lines] + [y for _, y in corners]
     assert all(TOP - 0.1 <= float(height or 0) <= HEIGHT - BOTTOM + 0.1 for height in heights)
-    assert all(LEFT <= place.x <= WIDTH - RIGHT for place in places)
+    assert all(LEFT <= x <= WIDTH - RIGHT for x in [place.x for place in plotted.points])
+    assert all(LEFT <= x <= WIDTH - RIGHT for x, _ in corners)
     assert all(LEFT <= left <= right <= WIDTH - RIGHT for left, right, _, _ in drawn.lines)
-    ordered = sorted(points, key=lambda one: one[0])
-    assert [place.text.partition(":")[0] for place in places] == [
-        day(number) for number, _ in ordered
-    ]
+    in_lines = sum(len(line.split()) for line in plotted.lines)
+    alone = sum(number - 1 not in numbers and number + 1 not in numbers for number in numbers)
+    assert in_lines + alone == len(points)
+    assert len(plotted.points) == (len(points) if is_marked else alone)
+    if is_marked:
+        told = [place.text.partition(":")[0] for place in plotted.points]
+        assert told == [day(number) for number in numbers]
 
 
 def test_a_day_without_a_figure_breaks_the_line_and_no_point_is_lost() -> None:
