@@ -8,25 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from creditrisk_assets.defs.status import status_for_people
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
+from tests.support.browser import require_accessible, started_browser, visitor
 from tests.support.loop import Loop, api, customers
 from tests.support.policies import policy_of
-from tests.support.programs import chromium
 from tests.support.trained import trained_loop
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 pytestmark = pytest.mark.chromium
 
 ANSWER = re.compile(
@@ -54,37 +44,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser(site: str) -> Iterator[Browser]:
-    """Started after the site: Playwright has an event loop running in this thread, in which Dagster cannot execute a job."""
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+def browser(site: str) -> Iterator[Browser]:  # started after the site is made
+    with started_browser() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
 def context(
     browser: Browser, site: str, request: pytest.FixtureRequest
 ) -> Iterator[BrowserContext]:
-    """A visitor; whatever the page logs as an error, raises, or asks of another host fails the test."""
-    complaints: list[str] = []
-    visitor = browser.new_context(**getattr(request, "param", {}))
-    visitor.on(
-        "console",
-        lambda message: (
-            complaints.append(message.text) if message.type in ("error", "warning") else None
-        ),
-    )
-    visitor.on("weberror", lambda error: complaints.append(str(error.error)))
-    visitor.on(
-        "request",
-        lambda asked: (
-            None if asked.url.startswith(site) else complaints.append(f"asked {asked.url}")
-        ),
-    )
-    yield visitor
-    visitor.close()
-    assert not [one for one in complaints if "the server responded with a status of 422" not in one]
+    with visitor(browser, site, **getattr(request, "param", {})) as context:
+        yield context
 
 
 @pytest.fixture
@@ -92,11 +62,6 @@ def page(context: BrowserContext, site: str) -> Page:
     opened = context.new_page()
     opened.goto(site)
     return opened
-
-
-def require_accessible(page: Page) -> None:
-    results = Axe().run(page)
-    assert results.violations_count == 0, results.generate_report()
 
 
 def fill_in_example(page: Page) -> None:
@@ -195,25 +160,6 @@ def test_axe_finds_nothing_in_any_state_and_nothing_is_wider_than_the_screen(pag
     require_accessible(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.get_by_label("Age", exact=True).input_value().startswith("<b>ninety</b>")
-
-
-@pytest.mark.parametrize(
-    "context",
-    [
-        pytest.param({}, id="wide"),
-        pytest.param({"color_scheme": "dark"}, id="dark"),
-        pytest.param({"viewport": {"width": 360, "height": 740}}, id="telephone"),
-    ],
-    indirect=True,
-)
-def test_the_monitoring_page_shows_the_days_and_axe_finds_nothing(page: Page, site: str) -> None:
-    page.get_by_role("link", name="Monitoring").click()
-    expect(page).to_have_url(f"{site}/monitoring")
-    for name in ("PSI of the score", "AUC: estimated without outcomes", "Bad rate and mean PD"):
-        expect(page.get_by_role("img", name=name)).to_be_visible()
-    expect(page.get_by_role("rowheader", name="2026-06-01")).to_be_visible()
-    require_accessible(page)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("context", [{"java_script_enabled": False}], indirect=True)
