@@ -52,6 +52,11 @@ CLOSED_STORED = 1_000
 REACTION_SECONDS = 3_600.0
 """A reaction to an episode that has just closed is still recorded for so long."""
 
+UNINFORMED_SECONDS = 600.0
+"""An episode that began and ended within this time is still sent: the external watch runs every
+minute.
+"""
+
 BY_RECEIVER = "by receiver"
 """State of a message whose deliveries have a row for each receiver. The release before knew one
 receiver and had the state in the message: its rows get a delivery.
@@ -352,7 +357,7 @@ class Outbox:
                 return None
             with self._exclusive():
                 self._take_over_messages()
-                self._inform(receivers)
+                self._inform(receivers, time.time())
             return self._deliver(receivers, time.time() if now is None else now, on_answer)
 
     def _deliver(
@@ -515,24 +520,29 @@ class Outbox:
                 names |= {to.name for to in receivers if to.takes(tier, check)}
             self._add_deliveries(row.number, names)
 
-    def _inform(self, receivers: Sequence[Receiver]) -> None:
-        """Queue the latest message of each open episode for receivers whose route has it since."""
-        for episode in self.episodes().values():
-            informed = self._informed(episode.identity)
-            names = {
-                one.name for one in receivers if one.takes(episode.tier, episode.check)
-            } - informed
-            if not names:
+    def _inform(self, receivers: Sequence[Receiver], now: float) -> None:
+        """Queue what receivers have not had of their routes: of an open episode its latest message,
+        of one that has just begun and ended all. A process without receivers may have recorded
+        them, or a route is new.
+        """
+        open_episodes = {episode.identity for episode in self.episodes().values()}
+        rows = self._rows(
+            "SELECT number, episode, body, at FROM messages WHERE body NOT LIKE :acknowledged "
+            "ORDER BY number",
+            acknowledged=f'%"kind": "{Kind.ACKNOWLEDGED}"%',
+        )
+        by_episode: dict[str, list[sa.Row[Any]]] = {}
+        for row in rows:
+            by_episode.setdefault(row.episode, []).append(row)
+        for episode, of_it in by_episode.items():
+            is_open = episode in open_episodes
+            if not is_open and of_it[-1].at < now - UNINFORMED_SECONDS:
                 continue
-            rows = self._rows(
-                "SELECT number, body FROM messages WHERE episode = :episode ORDER BY number DESC",
-                episode=episode.identity,
-            )
-            latest = next(
-                (row for row in rows if json.loads(row.body)["kind"] != Kind.ACKNOWLEDGED), None
-            )
-            if latest is not None:
-                self._add_deliveries(latest.number, names)
+            body = json.loads(of_it[-1].body)
+            takers = {one.name for one in receivers if one.takes(body["tier"], body["check"])}
+            names = takers - self._informed(episode)
+            for row in of_it[-1:] if is_open else of_it:
+                self._add_deliveries(row.number, names)
 
     def _informed(self, episode: str) -> set[str]:
         """The receivers that have, or get, a message of an episode."""
