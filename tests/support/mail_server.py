@@ -65,14 +65,14 @@ def main() -> None:
 
     class Handler:
         async def handle_RCPT(  # noqa: N802 - the library's name
-            self, server: Any, session: Any, envelope: Any, address: str, rcpt_options: Any
+            self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
         ) -> str:
             if address in options.get("unknown", ()):
                 return "550 no such user"
             envelope.rcpt_tos.append(address)
             return "250 OK"
 
-        async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        async def handle_DATA(self, _server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
             answer = script.pop(0) if script else "250 OK"
             line = {
                 "sender": envelope.mail_from,
@@ -96,7 +96,7 @@ def main() -> None:
     if "password" in options:
 
         def authenticate(
-            server: Any, session: Any, envelope: Any, mechanism: str, data: Any
+            _server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any
         ) -> AuthResult:
             right = data.password.decode() == options["password"]
             return AuthResult(success=right, auth_data=data if right else None, handled=False)

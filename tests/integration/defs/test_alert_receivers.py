@@ -295,6 +295,10 @@ def certificate(folder: Path) -> Iterator[tuple[Path, Path]]:
     yield files
 
 
+def tls_options(crt: Path, key: Path) -> dict[str, str]:
+    return {"certificate": str(crt), "key": str(key), "password": "right"}
+
+
 def test_a_password_goes_only_through_a_connection_whose_certificate_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,7 +306,7 @@ def test_a_password_goes_only_through_a_connection_whose_certificate_is_trusted(
     (tmp_path / "secret").write_text("right\n")
     with (
         certificate(tmp_path) as (crt, key),
-        mail_server(tmp_path, certificate=str(crt), key=str(key), password="right") as (port, log),
+        mail_server(tmp_path, **tls_options(crt, key)) as (port, log),
         Outbox(tmp_path / "alerts") as outbox,
     ):
         text = login.format(port=port, tls="starttls", secret=tmp_path / "secret")
