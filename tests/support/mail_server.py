@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from creditrisk_assets.simulation.processes import reserved_ports
 from tests.support.places import REPOSITORY
 from tests.support.waiting import until
 
@@ -30,6 +29,9 @@ def mail_server(
     Options are `unknown`, addresses that it does not take; `certificate` and `key`, files for STARTTLS, which it then
     requires; `password`, of the user `alerts`.
     """
+    # The server itself needs none of it, and the import takes seconds.
+    from creditrisk_assets.simulation.processes import reserved_ports
+
     (port,) = reserved_ports(1)
     log = folder / "mails.jsonl"
     every = {"port": port, "log": str(log), "script": list(script), **options}

@@ -15,7 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from creditrisk_assets.simulation.processes import reserved_ports
 from tests.support.places import REPOSITORY
 from tests.support.waiting import until
 
@@ -29,6 +28,9 @@ def receiver(
     name: str = "received",
 ) -> Iterator[tuple[str, Path]]:
     """A receiver; its address and the file of what it was sent."""
+    # The receiver itself needs none of it, and the import takes seconds.
+    from creditrisk_assets.simulation.processes import reserved_ports
+
     port = port or reserved_ports(1)[0]
     log = folder / f"{name}.jsonl"
     process = subprocess.Popen(

@@ -221,7 +221,7 @@ def test_a_mail_arrives_at_all_addresses_and_an_episode_is_one_thread(tmp_path: 
         assert started["References"] == ended["References"]
         assert started["Message-ID"] != ended["Message-ID"]
         assert started["Auto-Submitted"] == "auto-generated"
-        text = started.get_content()
+        text = started.get_content().replace("\r\n", "\n")
         assert ADVICE in text
         assert "Observed: 0.3123\n" in text
         assert "Run: http://dagster/runs/r1\n" in text
