@@ -63,7 +63,7 @@ def links(body: Body) -> dict[str, str]:
 
 
 def advice(body: Body) -> str | None:
-    """What to do; nothing after an alarm's end."""
+    """Advice for the reader; none after an alarm's end."""
     return None if body["kind"] == Kind.RESOLVED else body.get("action")
 
 

@@ -502,7 +502,8 @@ class Outbox:
         for one in messages:
             self._write(
                 "INSERT INTO messages (identity, episode, body, state, at) "
-                "VALUES (:identity, :episode, :body, :state, :at) ON CONFLICT DO NOTHING",
+                "VALUES (:identity, :episode, :body, :state, :at) "
+                "ON CONFLICT (identity) DO NOTHING",
                 {
                     "identity": one.identity,
                     "episode": one.episode,
@@ -633,7 +634,7 @@ def _working_state(episode: Episode) -> dict[str, Any]:
 
 
 def _problem(receiver: Receiver, identity: str, outcome: Outcome, pause: float) -> str:
-    """What went wrong with a message, for people."""
+    """The problem of a message, for people."""
     if outcome.state == "refused":
         return f"{receiver.name} ({receiver.place}) refused alert {identity}: {outcome.problem}"
     again = f"; alert {identity} is sent again in {pause:.0f} s"

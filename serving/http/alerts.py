@@ -49,7 +49,7 @@ EPISODE = Annotated[
     ),
 ]
 
-Asked = TypeVar("Asked", Acknowledgement, Snooze)
+Action = TypeVar("Action", Acknowledgement, Snooze)
 
 
 class Alerts(BaseModel):
@@ -106,23 +106,23 @@ def alerts_router(settings: Settings) -> APIRouter:
 
 
 async def _react(
-    folder: StoredPath, episode: str, request: Request, kind: type[Asked]
+    folder: StoredPath, episode: str, request: Request, kind: type[Action]
 ) -> EpisodeRecord | Response:
     """Store a reaction; the answer to a form goes back to the page."""
     content_type = request.headers.get("content-type", "")
     is_form = content_type.partition(";")[0].strip().lower() == FORM_TYPE
     body = await request.body()
     caller: Caller = request.state.caller
-    asked = _read_form(kind, body) if is_form else _read_json(kind, body)
-    record = await run_in_threadpool(_store, folder, episode, asked, caller.name)
+    action = _read_form(kind, body) if is_form else _read_json(kind, body)
+    record = await run_in_threadpool(_store, folder, episode, action, caller.name)
     return RedirectResponse(PAGE, 303) if is_form else record
 
 
 def _store(
-    folder: StoredPath, episode: str, asked: Acknowledgement | Snooze, by: str
+    folder: StoredPath, episode: str, action: Acknowledgement | Snooze, by: str
 ) -> EpisodeRecord:
     try:
-        return react(folder, episode, Reaction.of(asked, by, "api"))
+        return react(folder, episode, Reaction.of(action, by, "api"))
     except UnknownEpisode as error:
         raise HTTPException(404, str(error)) from error
     except EpisodeClosed as error:
@@ -142,7 +142,7 @@ def _episodes(folder: StoredPath) -> tuple[EpisodeRecord, ...]:
         raise HTTPException(503, "the episodes cannot be read now", RETRY_LATER) from error
 
 
-def _read_json(kind: type[Asked], body: bytes) -> Asked:
+def _read_json(kind: type[Action], body: bytes) -> Action:
     parse_request(body)
     try:
         return kind.model_validate_json(body, strict=True)
@@ -150,7 +150,7 @@ def _read_json(kind: type[Asked], body: bytes) -> Asked:
         raise HTTPException(422, first_problem(error)) from error
 
 
-def _read_form(kind: type[Asked], body: bytes) -> Asked:
+def _read_form(kind: type[Action], body: bytes) -> Action:
     try:
         return kind.model_validate(_form(body))
     except ValidationError as error:

@@ -34,7 +34,6 @@ from creditrisk_assets.monitoring.episodes import (
 from creditrisk_assets.monitoring.receivers import WebhookReceiver
 from creditrisk_assets.settings import Settings
 from tests.support.mail_server import mail_server, mails
-from tests.support.object_store import object_keys
 from tests.support.receiver import received, receiver
 
 LINKS = Links(None, "http://api")
@@ -199,8 +198,8 @@ def old_outbox(folder: Path) -> None:
 
 def old_rows() -> list[tuple[str, dict[str, Any]]]:
     message = (
-        "INSERT INTO messages (number, identity, episode, body, state, attempts, due, at) "
-        "VALUES (:number, :identity, :episode, :body, :state, 0, 0, 1000)"
+        "INSERT INTO messages (identity, episode, body, state, attempts, due, at) "
+        "VALUES (:identity, :episode, :body, :state, 0, 0, 1000)"
     )
     body = {"kind": "started", "tier": "look today", "check": CHECK, "asset": "champion"}
     return [
@@ -211,7 +210,6 @@ def old_rows() -> list[tuple[str, dict[str, Any]]]:
         (
             message,
             {
-                "number": 1,
                 "identity": "m1",
                 "episode": OLD_EPISODE,
                 "body": json.dumps(body),
@@ -221,7 +219,6 @@ def old_rows() -> list[tuple[str, dict[str, Any]]]:
         (
             message,
             {
-                "number": 2,
                 "identity": "m2",
                 "episode": "f" * 32,
                 "body": json.dumps(body | {"kind": "resolved", "check": "sensors_tick"}),
@@ -322,27 +319,21 @@ def test_a_backup_has_episodes_and_deliveries_also_of_an_outbox_of_the_first_rel
         goes_on(tmp_path / "old-made", None, address, log)
 
 
-@pytest.mark.served
 def test_reactions_and_the_list_are_in_the_object_store(
-    tmp_path: Path, seaweed: str, monkeypatch: pytest.MonkeyPatch
+    bucket: UPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import s3fs
-
-    for name, value in object_keys(seaweed).items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir(f"episodes-{tmp_path.name.replace('_', '-')}".lower()[:60])
-    bucket = f"episodes-{tmp_path.name.replace('_', '-')}".lower()[:60]
-    settings = Settings(data_dir=UPath(f"s3://{bucket}/store"))
-    settings._machine_dir = tmp_path
-    record_and_deliver(None, settings, [reading(1)])
-    (opened,) = read_episodes(settings.episodes)
+    """The API and the outbox are on two machines then, with nothing in common but the bucket."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    loop, api = (Settings(data_dir=bucket / "store") for _ in range(2))
+    assert loop.alerts.is_relative_to(tmp_path)
+    record_and_deliver(None, loop, [reading(1)])
+    (opened,) = read_episodes(api.episodes)
     for by in ("anna", "bert"):
-        react(settings.episodes, opened.id, Reaction.of(Acknowledgement(reason="r"), by, "api"))
-    record_and_deliver(None, settings, [reading(2, passed=True)])
-    (closed,) = read_episodes(settings.episodes)
-    assert [one.by for one in closed.reactions] == ["anna", "bert"]
-    s3fs.S3FileSystem.clear_instance_cache()
+        react(api.episodes, opened.id, Reaction.of(Acknowledgement(reason="r"), by, "api"))
+    assert [one.by for one in read_episodes(api.episodes)[0].reactions] == ["anna", "bert"]
+    record_and_deliver(None, loop, [reading(2, passed=True)])
+    (closed,) = read_episodes(api.episodes)
+    assert (closed.state, [one.by for one in closed.reactions]) == ("closed", ["anna", "bert"])
 
 
 def command(*arguments: str, code: int = 0) -> str:

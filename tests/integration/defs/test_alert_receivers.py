@@ -225,7 +225,7 @@ def test_a_mail_arrives_at_all_addresses_and_an_episode_is_one_thread(tmp_path: 
         assert ADVICE in text
         assert "Observed: 0.3123\n" in text
         assert "Run: http://dagster/runs/r1\n" in text
-        assert ended["Subject"].startswith("[look today] Resolved: ")
+        assert ended["Subject"].strip().startswith("[look today] Resolved: ")
 
 
 @pytest.mark.parametrize(
