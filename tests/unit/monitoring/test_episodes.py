@@ -24,6 +24,7 @@ from creditrisk_assets.monitoring.episodes import (
     read_episodes,
     read_reactions,
 )
+from creditrisk_assets.monitoring.loop_status import LoopStatus
 
 OPEN, CLOSED = "a" * 32, "b" * 32
 
@@ -156,3 +157,35 @@ def test_a_command_finds_an_episode_by_its_first_characters(folder: Path) -> Non
     for text in ("aaa", "cccccc"):
         with pytest.raises(UnknownEpisode):
             matching_episode(episodes, text)
+
+
+def test_the_status_has_the_episodes_of_now_also_when_the_daemon_that_wrote_it_is_dead(
+    folder: Path, tmp_path: Path
+) -> None:
+    """`creditrisk watch` opens the alarm of a dead daemon, which can write no status any more."""
+    LoopStatus(
+        written=1.0,
+        champion=None,
+        champion_since=None,
+        champion_because=None,
+        retraining="",
+        checks=1,
+        checks_run=1,
+        days=(),
+        events=(),
+        runs_in_flight=(),
+        failed_runs=(),
+        sensors=(),
+        landing_problems=(),
+        dagster_url="",
+        mlflow_url="",
+        episodes=(episode(),),
+    ).write(tmp_path)
+    acknowledge(folder, "anna")
+    (as_written,) = LoopStatus.read(tmp_path).episodes
+    assert (as_written.id, as_written.acknowledged_by) == (OPEN, None)
+    of_now = LoopStatus.read(tmp_path, folder).episodes
+    assert [(one.state, one.acknowledged_by) for one in of_now] == [
+        ("open", "anna"),
+        ("closed", None),
+    ]
