@@ -48,6 +48,9 @@ ROUND_SECONDS = 25.0
 
 DELIVERED_STORED = 1_000
 EVALUATIONS_STORED = 2_000
+IDENTITIES_IN_QUERY = 500
+"""SQLite has a limit of parameters."""
+
 CLOSED_STORED = 1_000
 REACTION_SECONDS = 3_600.0
 """A reaction to an episode that has just closed is still recorded for so long."""
@@ -200,15 +203,20 @@ class Outbox:
 
     def unrecorded(self, readings: Sequence[Reading]) -> list[Reading]:
         """The evaluations that are not recorded yet."""
-        query = (
-            "SELECT 1 FROM evaluations WHERE asset = :asset AND name = :name "
-            "AND identity = :identity"
-        )
-        return [
-            one
-            for one in readings
-            if not self._rows(query, asset=one.asset, name=one.check, identity=one.identity)
-        ]
+        by_check: dict[tuple[str, str], list[str]] = {}
+        for one in readings:
+            by_check.setdefault((one.asset, one.check), []).append(one.identity)
+        query = sa.text(
+            "SELECT identity FROM evaluations WHERE asset = :asset AND name = :name "
+            "AND identity IN :identities"
+        ).bindparams(sa.bindparam("identities", expanding=True))
+        recorded = set[tuple[str, str, str]]()
+        for (asset, name), identities in by_check.items():
+            for start in range(0, len(identities), IDENTITIES_IN_QUERY):
+                some = identities[start : start + IDENTITIES_IN_QUERY]
+                rows = self._rows(query, asset=asset, name=name, identities=some)
+                recorded |= {(asset, name, row.identity) for row in rows}
+        return [one for one in readings if (one.asset, one.check, one.identity) not in recorded]
 
     def record(
         self,
@@ -593,9 +601,10 @@ class Outbox:
         )
         self._write("DELETE FROM deliveries WHERE message NOT IN (SELECT number FROM messages)", {})
 
-    def _rows(self, query: str, **values: object) -> Sequence[sa.Row[Any]]:
+    def _rows(self, query: str | sa.TextClause, **values: object) -> Sequence[sa.Row[Any]]:
+        statement = sa.text(query) if isinstance(query, str) else query
         with _as_outbox_errors():
-            return self._connection.execute(sa.text(query), values).all()
+            return self._connection.execute(statement, values).all()
 
     def _write(self, statement: str, *rows: Mapping[str, object]) -> None:
         if rows:
