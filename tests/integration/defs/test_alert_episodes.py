@@ -31,7 +31,7 @@ from creditrisk_assets.monitoring.episodes import (
     react,
     read_episodes,
 )
-from creditrisk_assets.monitoring.receivers import WebhookReceiver
+from creditrisk_assets.monitoring.receivers import Routes, WebhookReceiver
 from creditrisk_assets.settings import Settings
 from tests.support.mail_server import mail_server, mails
 from tests.support.receiver import received, receiver
@@ -201,7 +201,19 @@ def old_rows() -> list[tuple[str, dict[str, Any]]]:
         "INSERT INTO messages (identity, episode, body, state, attempts, due, at) "
         "VALUES (:identity, :episode, :body, :state, 0, 0, 1000)"
     )
-    body = {"kind": "started", "tier": "look today", "check": CHECK, "asset": "champion"}
+    body = {
+        "id": "m1",
+        "kind": "started",
+        "episode": OLD_EPISODE,
+        "tier": "look today",
+        "check": CHECK,
+        "asset": "champion",
+        "summary": "Data is missing",
+        "evaluated_at": 1_000.0,
+        "first_seen": 1_000.0,
+        "failures": 1,
+        "run_url": None,
+    }
     return [
         (
             "INSERT INTO episodes (asset, name, state) VALUES ('champion', :check, :state)",
@@ -248,6 +260,31 @@ def goes_on(folder: Path, url: str | None, address: str, log: Path) -> None:
         assert bodies(log)[-1]["episode"] == OLD_EPISODE
         (record,) = outbox.records()
         assert record.state == "closed"
+
+
+def test_an_open_alarm_of_the_first_release_reaches_a_new_receiver_of_every_kind(
+    tmp_path: Path,
+) -> None:
+    """Its messages lack what later ones have."""
+    old_outbox(tmp_path / "alerts")
+    kinds: dict[str, dict[str, Any]] = {
+        "slack": {},
+        "teams": {},
+        "pagerduty": {"routing_key": "key"},
+    }
+    with receiver(tmp_path) as (url, log), Outbox(tmp_path / "alerts") as outbox:
+        to = Routes.model_validate(
+            {
+                "receivers": [
+                    {"name": kind, "kind": kind, "url": url, **more} for kind, more in kinds.items()
+                ]
+            }
+        ).receivers
+        done = outbox.deliver(to)
+        assert done is not None
+        assert done.delivered == 3
+        (event,) = [one for one in bodies(log) if "dedup_key" in one]
+        assert event["dedup_key"] == OLD_EPISODE
 
 
 def test_an_embedded_outbox_of_the_first_release_goes_on(tmp_path: Path) -> None:
