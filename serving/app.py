@@ -27,6 +27,7 @@ from serving.access.keys import Caller, KeyRing, require_keys_beyond_loopback
 from serving.access.rate_limit import RateLimiter
 from serving.access.rules import Admission, route_table
 from serving.http import json
+from serving.http.alerts import alerts_router
 from serving.http.batch import BatchHandler
 from serving.http.batch_formats import FORMATS
 from serving.http.gateway import Gateway
@@ -195,6 +196,7 @@ def other_routes(
 
     app.include_router(page_router(holder, portfolio, _champion))
     app.include_router(monitoring_router(settings))
+    app.include_router(alerts_router(settings))
     app.mount("/static", StaticFiles(packages=[("serving.pages", "static")]))
 
     return app

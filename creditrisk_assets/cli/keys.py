@@ -25,7 +25,9 @@ EXPIRES = Annotated[
 @keys_app.command("create")
 def create(
     name: NAME,
-    scope: Annotated[list[str], typer.Option(help="predict, read or admin; may be repeated.")],
+    scope: Annotated[
+        list[str], typer.Option(help="predict, read, acknowledge or admin; may be repeated.")
+    ],
     expires_days: EXPIRES = None,
 ) -> None:
     """Make the first key of a new caller, and print it. It is not stored, so it is shown once."""

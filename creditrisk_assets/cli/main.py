@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from creditrisk_assets.cli.alerts import alerts_app
 from creditrisk_assets.cli.champion import champion_app
 from creditrisk_assets.cli.common import (
     FROM,
@@ -77,6 +78,7 @@ for _name, _group in (
     ("keys", keys_app),
     ("decisions", decisions_app),
     ("store", store_app),
+    ("alerts", alerts_app),
 ):
     app.add_typer(_group, name=_name)
 

@@ -26,6 +26,7 @@ from creditrisk_assets.cli.common import (
     settings_here,
     stop_on_signals,
 )
+from creditrisk_assets.cli.services import require_routes
 
 if TYPE_CHECKING:
     from creditrisk_assets.monitoring.loop_status import LoopStatus
@@ -180,6 +181,7 @@ def watch(
     from creditrisk_assets.monitoring.check_catalogue import BY_CHECK
 
     settings, home = settings_here(), home_folder()
+    require_routes(settings)
     stop_on_signals()
     try:
         while True:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from creditrisk_assets.cli.common import console, fail, home_folder, settings_here
 
@@ -35,6 +36,8 @@ def init(
     from creditrisk_assets.store import StoreMismatch
 
     settings = settings_here()
+    if not database_only:
+        require_routes(settings)
     try:
         if settings.database_url is not None:
             database.prepare(settings.database_url.get_secret_value())
@@ -46,6 +49,18 @@ def init(
     Registry(settings).prepare()
     for folder in (settings.landing_production, settings.landing_outcomes):
         folder.mkdir(parents=True, exist_ok=True)
+
+
+def require_routes(settings: "Settings") -> None:
+    """End the command if the receivers of alerts are not valid: at the first alarm it is late to
+    see that.
+    """
+    from creditrisk_assets.monitoring.receivers import RoutesError, receivers_of
+
+    try:
+        receivers_of(settings)
+    except RoutesError as error:
+        fail(escape(str(error)))
 
 
 def code_server(
@@ -61,6 +76,7 @@ def code_server(
     from creditrisk_assets.simulation.processes import ProcessFailed, require_free
 
     home = home_folder()
+    require_routes(settings_here())
     try:
         require_free(port, "code server", host)  # one that listens there executes runs
     except ProcessFailed as error:

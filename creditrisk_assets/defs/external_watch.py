@@ -66,7 +66,9 @@ def watch_once(home: Path, settings: Settings) -> WatchReport:
             message, *problems = alerts.record_and_deliver(None, settings, readings).split("\n")
     except (OutboxError, OSError) as error:
         message = f"the outbox cannot be used: {error}"
-        problems = [message]
+        # A store that may only be read records nothing, and without a receiver no alert is lost.
+        has_receivers = settings.alert_webhook is not None or settings.alert_routes is not None
+        problems = [message] if has_receivers else []
     except RoutesError as error:
         message = f"no alerts are sent: {error}"
         problems = [message]

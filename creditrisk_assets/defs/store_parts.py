@@ -11,6 +11,7 @@ from creditrisk_assets.backup.copies import shape_of
 from creditrisk_assets.defs.champion_records import registry_of
 from creditrisk_assets.defs.store_mark import mark_of
 from creditrisk_assets.governance.ledger import Ledger, LedgerError
+from creditrisk_assets.monitoring.receivers import RoutesError, receivers_of
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.store import Identity, StoreMismatch, mark_of_folder, read_identity
 
@@ -44,7 +45,8 @@ def parts_of(settings: Settings, open_instance: Callable[[], dg.DagsterInstance]
         parts.append(_database(settings.database_url.get_secret_value()))
     parts += [_dagster(identity, open_instance), _mlflow(settings, identity)]
     folder = settings.api_folder
-    return [*parts, _marked("API", str(folder), mark_of_folder(folder), identity)]
+    parts.append(_marked("API", str(folder), mark_of_folder(folder), identity))
+    return [*parts, _alerts(settings)]
 
 
 def _ledger(settings: Settings) -> Part:
@@ -86,6 +88,17 @@ def _mlflow(settings: Settings, identity: Identity) -> Part:
         return _marked("MLflow", place, registry_of(settings).store_mark(), identity)
     except RegistryError as error:
         return Part("MLflow", place, str(error), False)
+
+
+def _alerts(settings: Settings) -> Part:
+    """The receivers of alerts; `creditrisk alerts test` tries to reach them."""
+    place = str(settings.alert_routes or "")
+    try:
+        receivers = receivers_of(settings)
+    except RoutesError as error:
+        return Part("alerts", place, str(error), False)
+    names = ", ".join(f"{one.name} ({one.kind})" for one in receivers)
+    return Part("alerts", place, names or "no receiver", True)
 
 
 def _marked(name: str, place: str, mark: str | None, identity: Identity) -> Part:

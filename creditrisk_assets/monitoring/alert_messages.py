@@ -63,7 +63,7 @@ def links(body: Body) -> dict[str, str]:
 
 
 def advice(body: Body) -> str | None:
-    """What to do; nothing after an alarm's end."""
+    """Advice for the reader; none after an alarm's end."""
     return None if body["kind"] == Kind.RESOLVED else body.get("action")
 
 
@@ -145,7 +145,8 @@ def pagerduty(body: Body, routing_key: str) -> dict[str, Any]:
         "event_action": PAGERDUTY_ACTION.get(Kind(body["kind"]), "trigger"),
         "dedup_key": body["episode"],
         "client": "creditrisk",
-        "client_url": body["page_url"],
+        # A message of the release before has no address of the page.
+        **({"client_url": body["page_url"]} if body.get("page_url") else {}),
         "links": [{"href": address, "text": name} for name, address in links(body).items()],
         "payload": {
             "summary": _cut(title(body), PAGERDUTY_SUMMARY_LENGTH),

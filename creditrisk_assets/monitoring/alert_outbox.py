@@ -48,9 +48,17 @@ ROUND_SECONDS = 25.0
 
 DELIVERED_STORED = 1_000
 EVALUATIONS_STORED = 2_000
+IDENTITIES_IN_QUERY = 500
+"""SQLite has a limit of parameters."""
+
 CLOSED_STORED = 1_000
 REACTION_SECONDS = 3_600.0
 """A reaction to an episode that has just closed is still recorded for so long."""
+
+UNINFORMED_SECONDS = 600.0
+"""An episode that began and ended within this time is still sent: the external watch runs every
+minute.
+"""
 
 BY_RECEIVER = "by receiver"
 """State of a message whose deliveries have a row for each receiver. The release before knew one
@@ -195,15 +203,20 @@ class Outbox:
 
     def unrecorded(self, readings: Sequence[Reading]) -> list[Reading]:
         """The evaluations that are not recorded yet."""
-        query = (
-            "SELECT 1 FROM evaluations WHERE asset = :asset AND name = :name "
-            "AND identity = :identity"
-        )
-        return [
-            one
-            for one in readings
-            if not self._rows(query, asset=one.asset, name=one.check, identity=one.identity)
-        ]
+        by_check: dict[tuple[str, str], list[str]] = {}
+        for one in readings:
+            by_check.setdefault((one.asset, one.check), []).append(one.identity)
+        query = sa.text(
+            "SELECT identity FROM evaluations WHERE asset = :asset AND name = :name "
+            "AND identity IN :identities"
+        ).bindparams(sa.bindparam("identities", expanding=True))
+        recorded = set[tuple[str, str, str]]()
+        for (asset, name), identities in by_check.items():
+            for start in range(0, len(identities), IDENTITIES_IN_QUERY):
+                some = identities[start : start + IDENTITIES_IN_QUERY]
+                rows = self._rows(query, asset=asset, name=name, identities=some)
+                recorded |= {(asset, name, row.identity) for row in rows}
+        return [one for one in readings if (one.asset, one.check, one.identity) not in recorded]
 
     def record(
         self,
@@ -352,7 +365,7 @@ class Outbox:
                 return None
             with self._exclusive():
                 self._take_over_messages()
-                self._inform(receivers)
+                self._inform(receivers, time.time())
             return self._deliver(receivers, time.time() if now is None else now, on_answer)
 
     def _deliver(
@@ -497,7 +510,8 @@ class Outbox:
         for one in messages:
             self._write(
                 "INSERT INTO messages (identity, episode, body, state, at) "
-                "VALUES (:identity, :episode, :body, :state, :at) ON CONFLICT DO NOTHING",
+                "VALUES (:identity, :episode, :body, :state, :at) "
+                "ON CONFLICT (identity) DO NOTHING",
                 {
                     "identity": one.identity,
                     "episode": one.episode,
@@ -515,24 +529,29 @@ class Outbox:
                 names |= {to.name for to in receivers if to.takes(tier, check)}
             self._add_deliveries(row.number, names)
 
-    def _inform(self, receivers: Sequence[Receiver]) -> None:
-        """Queue the latest message of each open episode for receivers whose route has it since."""
-        for episode in self.episodes().values():
-            informed = self._informed(episode.identity)
-            names = {
-                one.name for one in receivers if one.takes(episode.tier, episode.check)
-            } - informed
-            if not names:
+    def _inform(self, receivers: Sequence[Receiver], now: float) -> None:
+        """Queue what receivers have not had of their routes: of an open episode its latest message,
+        of one that has just begun and ended all. A process without receivers may have recorded
+        them, or a route is new.
+        """
+        open_episodes = {episode.identity for episode in self.episodes().values()}
+        rows = self._rows(
+            "SELECT number, episode, body, at FROM messages WHERE body NOT LIKE :acknowledged "
+            "ORDER BY number",
+            acknowledged=f'%"kind": "{Kind.ACKNOWLEDGED}"%',
+        )
+        by_episode: dict[str, list[sa.Row[Any]]] = {}
+        for row in rows:
+            by_episode.setdefault(row.episode, []).append(row)
+        for episode, of_it in by_episode.items():
+            is_open = episode in open_episodes
+            if not is_open and of_it[-1].at < now - UNINFORMED_SECONDS:
                 continue
-            rows = self._rows(
-                "SELECT number, body FROM messages WHERE episode = :episode ORDER BY number DESC",
-                episode=episode.identity,
-            )
-            latest = next(
-                (row for row in rows if json.loads(row.body)["kind"] != Kind.ACKNOWLEDGED), None
-            )
-            if latest is not None:
-                self._add_deliveries(latest.number, names)
+            body = json.loads(of_it[-1].body)
+            takers = {one.name for one in receivers if one.takes(body["tier"], body["check"])}
+            names = takers - self._informed(episode)
+            for row in of_it[-1:] if is_open else of_it:
+                self._add_deliveries(row.number, names)
 
     def _informed(self, episode: str) -> set[str]:
         """The receivers that have, or get, a message of an episode."""
@@ -582,9 +601,10 @@ class Outbox:
         )
         self._write("DELETE FROM deliveries WHERE message NOT IN (SELECT number FROM messages)", {})
 
-    def _rows(self, query: str, **values: object) -> Sequence[sa.Row[Any]]:
+    def _rows(self, query: str | sa.TextClause, **values: object) -> Sequence[sa.Row[Any]]:
+        statement = sa.text(query) if isinstance(query, str) else query
         with _as_outbox_errors():
-            return self._connection.execute(sa.text(query), values).all()
+            return self._connection.execute(statement, values).all()
 
     def _write(self, statement: str, *rows: Mapping[str, object]) -> None:
         if rows:
@@ -623,7 +643,7 @@ def _working_state(episode: Episode) -> dict[str, Any]:
 
 
 def _problem(receiver: Receiver, identity: str, outcome: Outcome, pause: float) -> str:
-    """What went wrong with a message, for people."""
+    """The problem of a message, for people."""
     if outcome.state == "refused":
         return f"{receiver.name} ({receiver.place}) refused alert {identity}: {outcome.problem}"
     again = f"; alert {identity} is sent again in {pause:.0f} s"

@@ -157,7 +157,11 @@ class _HttpReceiver(Receiver):
     @field_validator("url")
     @classmethod
     def _is_http(cls, url: SecretStr) -> SecretStr:
-        if not re.match(r"https?://[^/\s]", url.get_secret_value()):
+        try:
+            parsed = httpx.URL(url.get_secret_value())
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise ValueError(f"{error}; valid: an address with http:// or https://") from None
+        if parsed.scheme not in ("http", "https") or not parsed.host:
             raise ValueError("valid: an address that begins with http:// or https://")
         return url
 
@@ -289,7 +293,7 @@ class EmailReceiver(Receiver):
             text = error.smtp_error
             answer = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
             return _mail_problem(f"answered {error.smtp_code} {answer}", error.smtp_code)
-        except smtplib.SMTPNotSupportedError as error:
+        except (smtplib.SMTPNotSupportedError, ValueError) as error:  # a host that is no name
             return Outcome("refused", f"{error}"[:PROBLEM_LENGTH])
         except (OSError, smtplib.SMTPException) as error:
             problem = f"{type(error).__name__}: {error}"[:PROBLEM_LENGTH]

@@ -27,9 +27,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 log = structlog.get_logger()
 
-Scope = Literal["predict", "read", "admin"]
-SCOPES: tuple[Scope, ...] = ("predict", "read", "admin")
-"""`predict` allows decisions, `read` past decisions, reports and metrics, `admin` everything."""
+Scope = Literal["predict", "read", "acknowledge", "admin"]
+SCOPES: tuple[Scope, ...] = ("predict", "read", "acknowledge", "admin")
+"""`predict` allows decisions, `read` past decisions, reports and metrics, `acknowledge` the
+acknowledgement and snooze of alerts, `admin` everything.
+"""
 
 LIVE_KEYS_LIMIT = 2
 """Live keys of a caller: one in use, and its successor."""

@@ -124,6 +124,7 @@ class Rule:
 PUBLIC: frozenset[str] = frozenset()
 PREDICT = frozenset({"predict"})
 READ = frozenset({"read"})
+ACKNOWLEDGE = frozenset({"acknowledge"})
 ADMIN = frozenset({"admin"})
 
 
@@ -216,10 +217,12 @@ def route_table(
         ("GET", "/monitoring"): Rule("/monitoring", READ, small, page, page=True),
         ("GET", "/monitoring.json"): Rule("/monitoring.json", READ, small),
         ("GET", "/model/card"): Rule("/model/{page}", READ, small, _headers(CARD), page=True),
+        ("GET", "/alerts"): Rule("/alerts", READ | ACKNOWLEDGE, small),
         ("GET", "/model-info"): Rule("/model-info", READ, small),
         ("GET", "/metrics"): Rule("/metrics", READ, small),
     }
     prefixes = (
+        ("POST", "/alerts/", Rule("/alerts/{episode}/{reaction}", ACKNOWLEDGE, form)),
         # Without READ the route shows a caller only its own decisions.
         ("GET", "/decisions/", Rule("/decisions/{id}", READ | PREDICT, small)),
         (

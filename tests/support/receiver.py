@@ -1,7 +1,7 @@
-"""A receiver of alerts as a process of its own: `python -m tests.support.receiver PORT LOG SCRIPT`.
+"""A receiver of alerts as a process of its own: `python -m tests.support.receiver PORT LOG SCRIPT ANSWER`.
 
 SCRIPT is a comma-separated list of what it answers, one request after the other: a status, `429:3` with Retry-After, `hang`, or
-`drop`; when it is through, 200. Each request is appended to LOG as a line of JSON.
+`drop`; when it is through, 200. ANSWER is the body of each answer. Each request is appended to LOG as a line of JSON.
 """
 
 import contextlib
@@ -15,18 +15,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from creditrisk_assets.simulation.processes import reserved_ports
 from tests.support.places import REPOSITORY
 from tests.support.waiting import until
 
 
 @contextlib.contextmanager
-def receiver(folder: Path, script: str = "", port: int | None = None) -> Iterator[tuple[str, Path]]:
+def receiver(
+    folder: Path,
+    script: str = "",
+    port: int | None = None,
+    answer: str = "",
+    name: str = "received",
+) -> Iterator[tuple[str, Path]]:
     """A receiver; its address and the file of what it was sent."""
+    # The receiver itself needs none of it, and the import takes seconds.
+    from creditrisk_assets.simulation.processes import reserved_ports
+
     port = port or reserved_ports(1)[0]
-    log = folder / "received.jsonl"
+    log = folder / f"{name}.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.receiver", str(port), str(log), script],
+        [sys.executable, "-m", "tests.support.receiver", str(port), str(log), script, answer],
         cwd=REPOSITORY,
         start_new_session=True,
     )
@@ -75,8 +83,10 @@ def main() -> None:
             self.send_response(int(status))
             if patience:
                 self.send_header("Retry-After", patience)
-            self.send_header("Content-Length", "0")
+            content = sys.argv[4].encode()
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             return

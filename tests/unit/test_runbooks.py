@@ -51,6 +51,10 @@ DRILLS = {
         "tests/integration/defs/test_loop_checks.py::test_after_a_clock_was_set_back_sensors_do_not_wait_for_the_time_that_was",
         f"{FAULTS}::the clock goes an hour back; 30 s later the daemon is started again",
     ],
+    "a receiver of alerts refuses": [
+        "tests/integration/defs/test_alert_receivers.py::test_a_receiver_refuses_and_the_others_get_every_alert",
+        "tests/integration/defs/test_alert_episodes.py::test_the_command_tests_each_receiver_and_says_which_did_not_take_it",
+    ],
     "the store's parts do not agree": [
         "tests/integration/defs/test_champion_commands.py::test_a_promotion_killed_at_any_step_leaves_one_whole_champion_and_the_next_run_heals_it"
     ],

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from creditrisk_assets.monitoring.receivers import read_routes
 from tools import check_chart
 
 pytestmark = pytest.mark.helm
@@ -54,6 +55,7 @@ def test_each_file_of_values_renders_valid_objects(helm: str, values: Path) -> N
         ("api.ingress.enabled=true", "host"),
         ("monitoring.serviceMonitor.enabled=true", "keySecretName"),
         ("settings.CREDITRISK_OPEN_BEYOND_LOOPBACK=true", "CREDITRISK_OPEN_BEYOND_LOOPBACK"),
+        ("settings.CREDITRISK_ALERT_ROUTES=/routes.toml", "CREDITRISK_ALERT_ROUTES"),
         ("settings.CREDITRISK_DATABASE_URL=postgresql://u:p@h/d", "CREDITRISK_DATABASE_URL"),
         ("api.resources.requests.memory=plenty", "memory"),
     ],
@@ -61,6 +63,20 @@ def test_each_file_of_values_renders_valid_objects(helm: str, values: Path) -> N
 def test_a_bad_value_is_refused_by_its_name(helm: str, setting: str, named: str) -> None:
     with pytest.raises(check_chart.ChartError, match=named):
         rendered(helm, MINIMAL, "--set", setting)
+
+
+def test_the_routes_of_alerts_are_a_file_of_the_watch_alone_and_are_valid(
+    helm: str, tmp_path: Path
+) -> None:
+    """The API and the runs need no secret of a pager, and a start must not fail without it."""
+    objects = rendered(helm, VALUES / "everything.yaml")
+    text = one(objects, "ConfigMap", "creditrisk-alerts")["data"]["routes.toml"]
+    (tmp_path / "routes.toml").write_text(text)
+    (receiver,) = read_routes(tmp_path / "routes.toml", {"PAGERDUTY_KEY": "k"})
+    assert receiver.kind == "pagerduty"
+    naming = {o["metadata"]["name"] for o in objects if "CREDITRISK_ALERT_ROUTES" in str(o)}
+    assert naming == {"creditrisk-watch"}
+    assert "ALERT_ROUTES" not in str(rendered(helm, MINIMAL))
 
 
 def test_values_without_a_bucket_are_refused(helm: str) -> None:

@@ -7,8 +7,17 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditrisk_assets.monitoring.alerting import Episode, Kind, Links, Message, Reading, advance
+from creditrisk_assets.monitoring.alerting import (
+    Episode,
+    Kind,
+    Links,
+    Message,
+    Reading,
+    advance,
+    with_reactions,
+)
 from creditrisk_assets.monitoring.check_catalogue import Tier
+from creditrisk_assets.monitoring.episodes import EpisodeRecord, Reaction
 
 LINKS = Links("http://dagster", "http://api")
 CHECK = "score_distribution_is_stable"
@@ -165,10 +174,12 @@ def test_no_alarm_is_lost_and_none_is_told_twice(
     ]
     episodes: dict[tuple[str, str], Episode] = {}
     messages: list[Message] = []
+    closed: list[EpisodeRecord] = []
     bounds = sorted({0, len(readings), *(cut for cut in cuts if cut < len(readings))})
     for begin, end in pairwise(bounds):  # the messages do not depend on the batches
         before = dict(episodes)
-        episodes, new = advance(episodes, readings[begin:end], reminder_days, LINKS)
+        episodes, new, ended = advance(episodes, readings[begin:end], reminder_days, LINKS)
+        closed += ended
         messages += new
         for one in readings[begin:end]:
             if not one.passed:
@@ -181,7 +192,7 @@ def test_no_alarm_is_lost_and_none_is_told_twice(
                 assert (one.asset, one.check) in at_once[0], (
                     "every failure belongs to an alarm with a message"
                 )
-    assert (episodes, messages) == advance({}, readings, reminder_days, LINKS)
+    assert (episodes, messages, closed) == advance({}, readings, reminder_days, LINKS)
     assert len({one.identity for one in messages}) == len(messages)
     for episode, count in Counter(
         one.episode for one in messages if one.body["kind"] == Kind.STARTED
@@ -193,3 +204,126 @@ def test_no_alarm_is_lost_and_none_is_told_twice(
             episode not in {one.identity for one in episodes.values()}
         )
         assert "resolved" not in of_it[:-1]
+
+
+def reaction(at: float, until: float | None = None, by: str = "anna") -> Reaction:
+    return Reaction(
+        id=f"{int(at * 1000):014d}-{by}",
+        kind="acknowledge" if until is None else "snooze",
+        by=by,
+        reason="the source was asked",
+        at=at,
+        until=until,
+        source="api",
+    )
+
+
+def after(one: Reaction, *readings: Reading) -> list[str]:
+    """The messages that follow a reaction to the alarm of day 1."""
+    episodes, _, _ = advance({}, [reading(1, False, 1)], 7, LINKS)
+    (key,) = episodes
+    reacted, told = with_reactions(episodes, {episodes[key].identity: [one]}, LINKS)
+    return kinds(told) + kinds(advance(reacted, readings, 7, LINKS).messages)
+
+
+def test_an_acknowledged_alarm_sends_no_reminder_but_a_raise_and_its_end() -> None:
+    page = {"summary": "worse", "tier": Tier.PAGE.value, "model_version": "1"}
+    assert after(
+        reaction(2),
+        *(reading(day, False, day) for day in range(3, 20)),
+        reading(20, False, 20, metadata=page),
+        reading(21, True, 21),
+    ) == ["acknowledged", "raised", "resolved"]
+
+
+def test_a_snoozed_alarm_is_silent_until_its_end_and_then_sends_the_reminder_that_is_due() -> None:
+    days = [reading(day, False, day) for day in range(2, 16)]
+    assert after(reaction(1.5, until=12.5), *days) == ["reminder"]
+    assert after(reaction(1.5, until=12.5), *days[:11]) == []
+
+
+def test_two_people_may_acknowledge_and_the_first_is_shown_first_whenever_it_was_read() -> None:
+    episodes, _, _ = advance({}, [reading(1, False, 1)], 7, LINKS)
+    (key,) = episodes
+    identity = episodes[key].identity
+    once, told = with_reactions(episodes, {identity: [reaction(5, by="bert")]}, LINKS)
+    assert kinds(told) == ["acknowledged"]
+    twice, told_again = with_reactions(once, {identity: [reaction(4, by="anna")]}, LINKS)
+    assert told_again == []
+    record = twice[key].record
+    assert [one.by for one in record.reactions] == ["anna", "bert"]
+    assert (record.acknowledged_by, record.acknowledged_at) == ("anna", 4)
+
+
+def test_an_episode_says_what_is_wrong_with_its_figures_and_what_closed_it() -> None:
+    worse = {"summary": "score 0.4 > 0.1", "model_version": "1"}
+    better = {"summary": "score 0.05, limit 0.1", "model_version": "1"}
+    opened = [reading(1, False, 1), reading(2, False, 2, metadata=worse, run_id="r2")]
+    episodes, _, closed = advance({}, opened, 7, LINKS)
+    (episode,) = episodes.values()
+    record = episode.record
+    assert (record.failure, record.run_id) == ("The score has shifted: score 0.4 > 0.1", "r2")
+    assert (record.opened_day, record.latest_day, record.failures, record.state) == (
+        "2026-02-01",
+        "2026-02-02",
+        2,
+        "open",
+    )
+    assert closed == []
+    ended = reading(3, True, 3, metadata=better, run_id="r3")
+    (passed,) = advance(episodes, [ended], 7, LINKS).closed
+    assert (passed.state, passed.closed_at, passed.closed_run_id) == ("closed", 3.0, "r3")
+    assert passed.closed_by == "the check passed on 2026-02-03: score 0.05, limit 0.1"
+    other = reading(3, False, 3, metadata=worse | {"model_version": "2"})
+    (replaced,) = advance(episodes, [other], 7, LINKS).closed
+    assert replaced.closed_by == "version 2 is judged since 2026-02-03"
+
+
+REACTIONS = st.lists(st.tuples(st.integers(0, 40), st.booleans(), st.integers(0, 60)), max_size=6)
+
+
+@given(READINGS, REACTIONS, st.integers(0, 5))
+def test_reactions_silence_reminders_and_nothing_else(
+    drawn: list[tuple[Any, ...]], reacted: list[tuple[int, bool, int]], reminder_days: int
+) -> None:
+    """An acknowledged alarm whose end is never sent would stay open at the receiver for ever."""
+    readings = [
+        reading(
+            number, passed, day, check=check, metadata={"model_version": version}, observer=observer
+        )
+        for number, (passed, day, check, version, observer) in enumerate(drawn)
+    ]
+    episodes: dict[tuple[str, str], Episode] = {}
+    messages: list[Message] = []
+    closed: list[EpisodeRecord] = []
+    for number, one in enumerate(readings):
+        new = [
+            reaction(at, until if is_snooze else None)
+            for at, is_snooze, until in reacted
+            if at == number
+        ]
+        every = {episode.identity: new for episode in episodes.values()}
+        episodes, told = with_reactions(episodes, every, LINKS)
+        episodes, sent, ended = advance(episodes, [one], reminder_days, LINKS)
+        messages += told + sent
+        closed += ended
+    alone = advance({}, readings, reminder_days, LINKS)
+    others = ("reminder", "acknowledged")
+
+    def of_alarm(sent: list[Message]) -> list[str]:
+        return [one.identity for one in sent if one.body["kind"] not in others]
+
+    assert of_alarm(messages) == of_alarm(alone.messages)
+    assert [one.id for one in closed] == [one.id for one in alone.closed]
+    assert {key: one.identity for key, one in episodes.items()} == {
+        key: one.identity for key, one in alone.episodes.items()
+    }
+    started = Counter(one.episode for one in messages if one.body["kind"] == Kind.STARTED)
+    resolved = Counter(one.episode for one in messages if one.body["kind"] == Kind.RESOLVED)
+    still_open = Counter(one.identity for one in episodes.values())
+    assert started == resolved + still_open
+    acknowledged = Counter(one.episode for one in messages if one.body["kind"] == "acknowledged")
+    assert set(acknowledged.values()) <= {1}
+    for episode in [*episodes.values()]:
+        if episode.record.acknowledgement is not None:
+            assert acknowledged[episode.identity] == 1

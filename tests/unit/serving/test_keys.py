@@ -52,7 +52,7 @@ def test_a_key_is_known_by_its_text_and_the_file_does_not_hold_it(file: Path) ->
 def test_admin_may_do_everything(file: Path) -> None:
     caller = caller_of(file, create_key(file, "boss", ["admin"]))
     assert caller is not None
-    assert caller.scopes == {"predict", "read", "admin"}
+    assert caller.scopes == {"predict", "read", "acknowledge", "admin"}
 
 
 def caller_of(file: Path, text: str) -> keys.Caller | None:
