@@ -16,6 +16,7 @@ from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
     agreement,
     champion_metadata,
+    describe_versions,
     in_force_from,
     policy_metadata,
     registry_of,
@@ -184,6 +185,8 @@ def champion(
                 context.log.warning(f"{moved}; the challenger is judged again")
         yield result
         follow_ledger(context.instance, settings, entry)
+        if problem := describe_versions(settings, Ledger(settings.ledger).entries()):
+            context.log.warning(f"the descriptions in MLflow were not written: {problem}")
 
 
 def _judge(

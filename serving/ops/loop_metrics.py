@@ -199,7 +199,9 @@ def _of_champion(status: LoopStatus) -> Iterator[Metric]:
         status.champion_since,
     )
     yield _gauge(
-        "cut_off", "PD from which a customer is refused", champion and champion.rule.cut_off
+        "cut_off",
+        "PD from which a customer is refused",
+        champion.rule.cut_off if champion else None,
     )
 
 

@@ -57,6 +57,32 @@ def test_the_run_in_mlflow_holds_parameters_metrics_and_plots(trained: Loop) -> 
     }
 
 
+def test_the_run_in_mlflow_names_its_data_without_a_copy(trained: Loop) -> None:
+    """Two runs of the same rows have the same digest, and MLflow's list can be filtered by it."""
+    client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
+    run_id = trained.metadata("model")["mlflow_run_id"]
+    inputs = {
+        one.tags[0].value: one.dataset for one in client.get_run(run_id).inputs.dataset_inputs
+    }
+    assert list(inputs) == ["training", "evaluation"]
+    manifest = trained.bundle().manifest
+    fit, held_out = inputs["training"], inputs["evaluation"]
+    assert (fit.name, fit.digest) == (
+        "uci_card training rows",
+        manifest.training.fingerprint[:36],
+    )
+    assert json.loads(fit.source)["tags"]["sha256"] == manifest.training.fingerprint
+    assert json.loads(fit.profile) == {
+        "num_rows": manifest.training.rows,
+        "num_bads": manifest.training.bads,
+    }
+    assert json.loads(held_out.profile)["num_rows"] == manifest.metrics["rows"]
+    columns = json.loads(fit.schema)["mlflow_colspec"]
+    assert [one["name"] for one in columns] == [*PORTFOLIO.field_names, PORTFOLIO.target]
+    assert {one["type"] for one in columns} == {"long"}
+    assert not [file.path for file in client.list_artifacts(run_id) if "data" in file.path]
+
+
 def _artifact(loop: Loop, run_id: str, path: str, folder: Path) -> str:
     client = mlflow.MlflowClient(loop.settings.tracking_uri, loop.settings.tracking_uri)
     return Path(client.download_artifacts(run_id, path, str(folder))).read_text()
