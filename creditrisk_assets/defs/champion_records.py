@@ -10,7 +10,7 @@ import pandas as pd
 
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.check_results import check_result
-from creditrisk_assets.defs.metadata import picture, table
+from creditrisk_assets.defs.metadata import picture, rounded, table
 from creditrisk_assets.governance.ledger import Entry, InForce, Ledger, LedgerError, last_move
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -75,10 +75,12 @@ def champion_metadata(
     registered = registry.version(in_force.model_version)
     entry, moved = entries[-1], last_move(entries)
     return {
-        **registered.ref.model_dump(exclude={"fallback"}),
-        "documents_uri": registered.documents_uri,
         "verdict": verdict,
         "reason": reason,
+        "AUC at validation": rounded(bundle.manifest.metrics["roc_auc"]),
+        "cut-off, PD": rounded(in_force.rule.cut_off),
+        **registered.ref.model_dump(exclude={"fallback"}),
+        "documents_uri": registered.documents_uri,
         "in_force_verdict": moved.action,
         "in_force_reason": moved.why,
         "rule": dg.MetadataValue.json(in_force.rule.model_dump()),

@@ -14,9 +14,18 @@ import pandas as pd
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import BATCH, records_of
 from creditrisk_assets.defs.io import ParquetRows, stored_frame
-from creditrisk_assets.defs.metadata import OWNERS, picture, record, table
+from creditrisk_assets.defs.metadata import (
+    OWNERS,
+    figures,
+    percent,
+    picture,
+    record,
+    rounded,
+    table,
+)
 from creditrisk_assets.defs.partitions import DAYS, days_before
 from creditrisk_assets.defs.score_checks import deciding_model, estimates_of, probability_of
+from creditrisk_assets.defs.table_schemas import DRIFT, schema_of
 from creditrisk_assets.monitoring.day_records import BatchRecord, DriftRecord
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
@@ -85,21 +94,25 @@ def drift_report(
     return dg.Output(
         frame,
         metadata={
-            "dagster/row_count": len(frame),
-            "rows": of_day.rows,
-            "model_version": version,
-            **psi,
+            "PSI of the score": rounded(of_day.score_psi_judged),
+            "alarm line of the PSI": rounded(of_day.score_psi_threshold),
             "drifted_columns": len(drifted),
             "drifted": ", ".join(drifted) or "none",
+            "AUC estimated from the PDs": rounded(of_day.estimated_roc_auc),
+            "bad rate estimated from the PDs, %": percent(estimates.get("estimated_bad_rate")),
+            "rows": of_day.rows,
+            "model_version": version,
             "broken": ", ".join(
                 f"{one.column}: {one.quality_problem}"
                 for one in frame[frame["broken"]].itertuples()
             )
             or "none",
             "days_together": 1 + len(earlier),
-            **estimates,
             "estimate_assumes": ASSUMPTIONS,
             **pictures,
+            "dagster/row_count": len(frame),
+            **schema_of(frame, settings.portfolio, DRIFT),
+            **figures({**psi, **estimates}),
             **record(of_day),
         },
     )
