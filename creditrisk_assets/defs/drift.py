@@ -5,7 +5,7 @@ The checks do not block: a day that drifted is still scored. The retrain policy 
 consequences of a failed check.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -31,7 +31,7 @@ from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from creditrisk_assets.monitoring.evidently_report import EvidentlyReport
+    from creditrisk_assets.monitoring.evidently_report import EvidentlyReport, Heading
     from creditrisk_assets.scoring.bundle import Bundle
 
 TOP_MOVERS = 5
@@ -142,6 +142,27 @@ def stored_reports(
     ]
 
 
+def report_heading(
+    settings: Settings, subject: str, day: str, links: Mapping[str, str] | None = None
+) -> "Heading":
+    """Title, links and labels of an Evidently report.
+
+    Args:
+        settings: the portfolio.
+        subject: days and version of the report.
+        day: whose page is the way back.
+        links: further addresses by their name.
+    """
+    from creditrisk_assets.monitoring.evidently_report import Heading, field_labels
+
+    portfolio = settings.portfolio
+    return Heading(
+        f"{portfolio.title}: {subject}, against the rows that it was trained on",
+        {f"Back to {day}": f"/monitoring/{day}", "Monitoring": "/monitoring", **(links or {})},
+        field_labels(portfolio.fields),
+    )
+
+
 def write_report(
     settings: Settings, folder: str, report: "EvidentlyReport"
 ) -> dict[str, dg.MetadataValue]:
@@ -183,7 +204,13 @@ def _pictures(
         from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
 
         shown = report_columns(frame)
-        report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows)
+        heading = report_heading(
+            settings,
+            f"{day}, version {frame['model_version'].iloc[0]}",
+            day,
+            {"Dagster run": f"{settings.dagster_url}/runs/{context.run.run_id}"},
+        )
+        report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows, heading)
         written = write_report(settings, f"drift/{day}", report)
         plot = stability_plot(
             [one.column for one in shown],
