@@ -143,9 +143,8 @@ def evidently_report(
             f"no column has values on both sides: {', '.join(left_out)}; valid: at least one"
         )
     shown, sides = _for_people(names, codes, heading.labels, current, reference)
-    verdicts = {
-        shown[one.column]: (one.value, one.drifted) for one in columns if one.column in shown
-    }
+    drawn = [one for one in columns if one.column in shown]
+    verdicts = {shown[one.column]: (one.value, one.drifted) for one in drawn}
     register_stattest(
         DECILE_PSI, lambda _reference, current, _type, _threshold: verdicts[str(current.name)]
     )
