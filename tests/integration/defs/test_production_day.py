@@ -313,7 +313,7 @@ def test_a_corrected_outcome_counts_and_the_first_one_is_kept(trained: Loop) -> 
     right = trained.metadata("performance_report", day)
     assert (wrong["matured"], right["matured"]) == (200, 300)
     assert right["bads"] == int(landed[target].sum())
-    assert trained.metadata("outcomes", day)["corrected"] == 3
+    assert trained.metadata("outcomes", day)["corrected outcomes"] == 3
 
 
 def test_outcomes_of_a_day_that_never_landed_are_quarantined_and_looked_at_again_when_it_does(
