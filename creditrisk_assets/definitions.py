@@ -11,6 +11,7 @@ from creditrisk_assets.defs import (
     drift,
     history,
     jobs,
+    lineage_events,
     loop_checks,
     performance,
     production,
@@ -66,7 +67,10 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             window_reports.daily_window_reports,
             loop_checks.watch_schedule,
         ],
-        sensors=status.SENSORS,
+        sensors=[
+            *status.SENSORS,
+            *([lineage_events.lineage_events] if lineage_events.is_on() else []),
+        ],
         resources={
             "settings": checked_settings(settings),
             "io_manager": ParquetIOManager(UPath(settings.storage)),

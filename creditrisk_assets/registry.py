@@ -7,6 +7,7 @@ import atexit
 import fcntl
 import hashlib
 import io
+import json
 import logging
 import math
 import os
@@ -30,6 +31,8 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 import mlflow
 import onnx
 from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import ColSpec, Schema
@@ -37,7 +40,14 @@ from PIL import Image
 
 from creditrisk_assets import internal_http
 from creditrisk_assets.mlflow_addresses import artifact_root, move_artifacts
-from creditrisk_assets.scoring.bundle import GRAPH, Bundle, BundlePlace, ModelRef, load_bundle
+from creditrisk_assets.scoring.bundle import (
+    GRAPH,
+    HELD_OUT,
+    Bundle,
+    BundlePlace,
+    ModelRef,
+    load_bundle,
+)
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.scoring.model_folders import ModelFolders, ModelRecord, address
 from creditrisk_assets.settings import Settings
@@ -65,6 +75,12 @@ LOCK_FILE = "requirements.lock"
 
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
 """MLflow's error code for an entry that another process has created."""
+
+DIGEST_LENGTH = 36
+"""Characters that MLflow's databases have for the digest of a data set."""
+
+HELD_OUT_COUNTS = {"num_rows": "rows", "num_bads": "bads"}
+"""Figures of the manifest by their name in the profile of the held-out rows."""
 
 NOISY_LOGGERS = (
     "alembic",
@@ -202,6 +218,33 @@ class Registry:
         """True if a version's documents have this one at their root."""
         return self._models.has_document(version.version, document)
 
+    def document(self, version: str, name: str) -> bytes | None:
+        """A document of a version by its path in the version's folder; None if there is none."""
+        return self._models.document(version, name)
+
+    def run_of(self, version: RegisteredBundle) -> tuple[str, dict[str, str]]:
+        """Experiment and tags of the MLflow run of a version.
+
+        Raises:
+            RegistryError: if MLflow does not answer, or has lost the run.
+        """
+        with self._answers():
+            run = self._client().get_run(version.record.run_id)
+        return str(run.info.experiment_id), dict(run.data.tags)
+
+    def describe(self, version: RegisteredBundle, text: str) -> None:
+        """Write the description of a version.
+
+        Args:
+            version: the version.
+            text: Markdown.
+
+        Raises:
+            RegistryError: if MLflow does not answer, or has lost the version.
+        """
+        with self._answers():
+            self._client().update_model_version(MODEL_NAME, version.record.mlflow_version, text)
+
     def version(self, number: str) -> RegisteredBundle:
         """A version by its number, from the store and not from MLflow.
 
@@ -229,14 +272,10 @@ class Registry:
         """
         if self._is_embedded and not (self._directory / "mlflow.db").is_file():
             return None
-        try:
+        with self._answers():
             models = self._client_of(self.tracking_uri).search_registered_models(
                 f"name = '{MODEL_NAME}'"
             )
-        except MlflowException as error:
-            raise RegistryError(
-                f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}"
-            ) from error
         return models[0].tags.get(STORE_TAG) if models else None
 
     def set_champion(self, number: str) -> None:
@@ -271,15 +310,25 @@ class Registry:
         self._directory.mkdir(parents=True, exist_ok=True)
         with (self._directory / ".prepare.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
+            with self._answers():
                 if self._is_embedded:
                     self._create_database()
                 self._claim(self._client_of(self.tracking_uri), identity)
-            except MlflowException as error:
-                raise RegistryError(
-                    f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}"
-                ) from error
         self._prepared = True
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Name MLflow's address in its errors.
+
+        Raises:
+            RegistryError: for an error of MLflow.
+        """
+        try:
+            yield
+        except MlflowException as error:
+            raise RegistryError(
+                f"MLFLOW_TRACKING_URI is {self.tracking_uri}: {error!s:.300}"
+            ) from error
 
     def _create_database(self) -> None:
         """Let MLflow make its SQLite file under another name. A process that is killed during its
@@ -329,7 +378,8 @@ class Registry:
             client.create_registered_model(
                 MODEL_NAME,
                 tags={STORE_TAG: identity.id},
-                description="PD of default next month, one version a bundle.",
+                description=f"{self._settings.portfolio.title}. PD: "
+                f"{self._settings.portfolio.target_description}. One version a bundle.",
             )
         elif marked is None:
             client.set_registered_model_tag(MODEL_NAME, STORE_TAG, identity.id)
@@ -366,6 +416,8 @@ class Registry:
                 }
             )
             mlflow.log_metrics(_metrics(bundle))
+            for context, rows in _data_sets(bundle, self._settings.portfolio.target).items():
+                mlflow.log_input(rows, context)
             if logged.example:
                 mlflow.log_dict(_input_example(bundle, logged.example), "input_example.json")
             for name, png in logged.plots.items():
@@ -533,6 +585,74 @@ def _restored_environment() -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+class _DataSet(MetaDataset):
+    """Rows of the store as MLflow describes an input: without a copy of them.
+
+    Args:
+        name: of the data set.
+        digest: SHA-256 over the rows.
+        schema: of their columns.
+        source: tags that say where they come from.
+        profile: counts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        digest: str,
+        schema: Schema,
+        source: Mapping[str, str],
+        profile: Mapping[str, int],
+    ) -> None:
+        self._profile = dict(profile)
+        tags = {**source, "sha256": digest}
+        super().__init__(CodeDatasetSource(tags), name, digest[:DIGEST_LENGTH], schema)
+
+    @property
+    def profile(self) -> dict[str, int]:
+        return self._profile
+
+    def to_dict(self) -> dict[str, str]:
+        """The fields that MLflow stores."""
+        return {**super().to_dict(), "profile": json.dumps(self.profile)}
+
+
+def _data_sets(bundle: Bundle, target: str) -> dict[str, _DataSet]:
+    """Training and held-out rows of a bundle, by MLflow's context."""
+    manifest, training = bundle.manifest, bundle.manifest.training
+    columns = [
+        ColSpec(
+            "double"
+            if field.kind == "decimal"
+            else "string"
+            if isinstance((field.codes or [0])[0], str)
+            else "long",
+            field.name,
+            required=field.required,
+        )
+        for field in manifest.inputs
+    ]
+    schema = Schema([*columns, ColSpec("long", target)])
+    days = ", ".join(training.production_days) or "none"
+    source = {"portfolio": manifest.portfolio, "production_days": days}
+    return {
+        "training": _DataSet(
+            f"{manifest.portfolio} training rows",
+            training.fingerprint,
+            schema,
+            {**source, "sha256_of": "fields, outcomes and weights of the rows"},
+            {"num_rows": training.rows, "num_bads": training.bads},
+        ),
+        "evaluation": _DataSet(
+            f"{manifest.portfolio} held-out rows",
+            hashlib.sha256(bundle.document(HELD_OUT)).hexdigest(),
+            schema,
+            {**source, "sha256_of": f"the file {HELD_OUT} of the bundle"},
+            {name: int(manifest.metrics[key]) for name, key in HELD_OUT_COUNTS.items()},
+        ),
+    }
 
 
 def _metrics(bundle: Bundle) -> dict[str, float]:

@@ -42,6 +42,7 @@ from serving.inference.decider import Decider, DecisionRequest, KeyUsed, NoChamp
 from serving.inference.decision_lookup import DecisionLookup, StoredDecision
 from serving.ops.import_guard import block_import
 from serving.ops.logs import configure_logs
+from serving.ops.loop_metrics import LoopMetrics
 from serving.ops.metrics import Metrics, add_metrics_route
 from serving.ops.sidecars import end_with_supervisor
 from serving.ops.tracing import Tracing, tracing
@@ -231,7 +232,7 @@ def api(serving: ServingSettings, settings: Settings) -> Gateway:
         KeysError: if the file of keys cannot be read.
         OpenBeyondLoopback: if there are no keys and other machines can reach the API.
     """
-    metrics = Metrics(settings.metrics_dir)
+    metrics = Metrics(settings.metrics_dir, [LoopMetrics(settings.reports)])
     listeners: list[Metrics | Tracing] = [metrics]
     if serving.otlp_endpoint is not None:
         listeners.append(tracing(serving.otlp_endpoint))

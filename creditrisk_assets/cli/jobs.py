@@ -122,7 +122,7 @@ def _summary(metadata: Mapping[str, Mapping[str, Any]], model_asset: str) -> lis
     return [
         data,
         f"model: version {model['model_version']}{new}, {model['family']}, held-out AUC "
-        f"{model['held_out_roc_auc']:.4f}",
+        f"{model['figures']['roc_auc']:.4f}",
         f"champion: version {champion['model_version']}, {champion['verdict']}: "
         f"{champion['reason']}",
     ]

@@ -11,6 +11,7 @@ import dagster as dg
 
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.check_results import CHECKS
+from creditrisk_assets.defs.metadata import sensor
 from creditrisk_assets.monitoring.alerting import Links, Reading
 from creditrisk_assets.monitoring.episodes import (
     EpisodeError,
@@ -35,7 +36,7 @@ NO_RECEIVERS = (
 )
 
 
-@dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+@sensor(minimum_interval_seconds=INTERVAL_SECONDS)
 def deliver_alerts(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SkipReason:

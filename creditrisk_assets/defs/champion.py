@@ -16,6 +16,7 @@ from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
     agreement,
     champion_metadata,
+    describe_versions,
     in_force_from,
     policy_metadata,
     registry_of,
@@ -31,7 +32,7 @@ from creditrisk_assets.defs.event_log import (
 )
 from creditrisk_assets.defs.history import make_and_register, train_and_register
 from creditrisk_assets.defs.io import FramesByDay, ParquetRows
-from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
+from creditrisk_assets.defs.metadata import OWNERS, figures, picture, rounded, table
 from creditrisk_assets.governance.ledger import (
     Entry,
     Ledger,
@@ -188,6 +189,8 @@ def champion(
         yield result
         follow_ledger(context.instance, settings, entry)
         _write_versions(context, settings)
+        if problem := describe_versions(settings, Ledger(settings.ledger).entries()):
+            context.log.warning(f"the descriptions in MLflow were not written: {problem}")
 
 
 def _write_versions(context: dg.AssetExecutionContext, settings: Settings) -> None:
@@ -315,8 +318,28 @@ def _compare(
         cut_off["cut_off_move"] = verdict.cut_off.sentence
         moved = verdict.cut_off.model_dump(exclude={"by", "rate"})
         cut_off |= {f"cut_off_{name}": value for name, value in moved.items()}
+    judged, held = verdict.challenger.figures, verdict.champion.figures if verdict.champion else {}
     result = dg.MaterializeResult[None](
         metadata={
+            "verdict": verdict.verdict,
+            "reason": verdict.reason,
+            "AUC of the challenger": rounded(judged.get("roc_auc")),
+            "AUC of the champion before": rounded(held.get("roc_auc")),
+            "judged on, rows": verdict.evidence.rows if verdict.evidence else 0,
+            "verdict page": dg.MetadataValue.url(
+                f"{settings.api_url}/reports/verdicts/{verdict.digest}"
+            ),
+            **cut_off,
+            "tests": table(
+                pd.DataFrame([test.model_dump() for test in verdict.tests]),
+                compared=("observed", "limit"),
+            ),
+            "tests_not_applicable": "; ".join(
+                f"{name}: {why}" for name, why in verdict.not_applied.items()
+            )
+            or "none",
+            **{name: picture(png) for name, png in plots.items()},
+            **policy_metadata(after, winner, settings),
             **champion_metadata(
                 registry, after, winner, verdict.verdict, verdict.reason, [*entries, entry]
             ),
@@ -325,19 +348,7 @@ def _compare(
             "verdict_sha256": verdict.digest,
             "verdict_page": f"{page}/verdict.html",
             "verdict_document": dg.MetadataValue.json(verdict.model_dump(mode="json")),
-            "tests_not_applicable": "; ".join(
-                f"{name}: {why}" for name, why in verdict.not_applied.items()
-            )
-            or "none",
-            **cut_off,
-            "tests": table(
-                pd.DataFrame([test.model_dump() for test in verdict.tests]),
-                compared=("observed", "limit"),
-            ),
-            **policy_metadata(after, winner, settings),
-            **figures(verdict.champion.figures if verdict.champion else {}, "champion_"),
-            **figures(verdict.challenger.figures, "challenger_"),
-            **{name: picture(png) for name, png in plots.items()},
+            **figures({"challenger": judged, "champion": held}),
         },
         data_version=dg.DataVersion(DATA_VERSION),
     )

@@ -9,6 +9,7 @@ has no later entry. Metadata and their comparison belong in `champion_records`.
 """
 
 import getpass
+import logging
 import socket
 
 import dagster as dg
@@ -18,6 +19,7 @@ from creditrisk_assets.defs.champion_records import (
     DATA_VERSION,
     agreement,
     champion_metadata,
+    describe_versions,
     in_force_from,
     policy_metadata,
     registry_of,
@@ -37,6 +39,8 @@ from creditrisk_assets.scoring.bundle import Bundle, BundleError
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.storage import replacing
+
+log = logging.getLogger(__name__)
 
 
 class MoveRefused(RuntimeError):
@@ -261,6 +265,8 @@ def _put_in_force(
             tags={"dagster/data_version": DATA_VERSION},
         )
     )
+    if problem := describe_versions(settings, entries):
+        log.warning("the descriptions in MLflow were not written: %s", problem)
 
 
 def _load_verified(in_force: InForce, settings: Settings) -> Bundle:

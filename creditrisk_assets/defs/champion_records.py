@@ -10,7 +10,7 @@ import pandas as pd
 
 from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.check_results import check_result
-from creditrisk_assets.defs.metadata import picture, table
+from creditrisk_assets.defs.metadata import picture, rounded, table
 from creditrisk_assets.governance.ledger import Entry, InForce, Ledger, LedgerError, last_move
 from creditrisk_assets.scoring.bundle import Bundle, BundleError, BundlePlace, ChampionRecord
 from creditrisk_assets.scoring.bundle_store import BundleStore
@@ -75,10 +75,12 @@ def champion_metadata(
     registered = registry.version(in_force.model_version)
     entry, moved = entries[-1], last_move(entries)
     return {
-        **registered.ref.model_dump(exclude={"fallback"}),
-        "documents_uri": registered.documents_uri,
         "verdict": verdict,
         "reason": reason,
+        "AUC at validation": rounded(bundle.manifest.metrics["roc_auc"]),
+        "cut-off, PD": rounded(in_force.rule.cut_off),
+        **registered.ref.model_dump(exclude={"fallback"}),
+        "documents_uri": registered.documents_uri,
         "in_force_verdict": moved.action,
         "in_force_reason": moved.why,
         "rule": dg.MetadataValue.json(in_force.rule.model_dump()),
@@ -131,6 +133,61 @@ def policy_metadata(
             trade_off_plot(*rates, view.in_force, in_force.rule.cut_off, words)
         )
     return shown
+
+
+def describe_versions(settings: Settings, entries: list[Entry]) -> str | None:
+    """Write, in MLflow, the descriptions of the versions that the last entry of the ledger is
+    about.
+
+    Returns:
+        The reasons where they could not be written. They decide nothing, and the next move writes
+        them again.
+    """
+    from creditrisk_assets.registry import RegistryError
+
+    last, problems = entries[-1], []
+    before = last.before.model_version if last.before else None
+    for version in dict.fromkeys((last.challenger, before, last.after.model_version)):
+        if version is None:
+            continue
+        try:
+            _describe(version, entries, settings)
+        except (RegistryError, BundleError) as error:
+            problems.append(f"version {version}: {error}")
+    return "; ".join(problems) or None
+
+
+def _describe(version: str, entries: list[Entry], settings: Settings) -> None:
+    from creditrisk_assets.governance.model_card import CARD
+    from creditrisk_assets.governance.verdict import Verdict
+    from creditrisk_assets.governance.version_description import (
+        DescribedVersion,
+        describe_version,
+        judgement_of,
+    )
+
+    registry = registry_of(settings)
+    registered = registry.version(version)
+    experiment, tags = registry.run_of(registered)
+    causes = [tags[name] for name in ("cause_evidence", "cause_values") if tags.get(name)]
+    run = f"#/experiments/{experiment}/runs/{registered.record.run_id}"
+    judgement, verdict, links = judgement_of(entries, version), None, {}
+    if judgement is not None and (digest := judgement.evidence_sha256) is not None:
+        links["Verdict"] = f"{settings.api_url}/reports/verdicts/{digest}"
+        stored = registry.document(version, f"verdicts/{digest[:16]}/verdict.json")
+        verdict = None if stored is None else Verdict.model_validate_json(stored)
+    links |= {"Model card": f"{run}/artifacts/{CARD}", "MLflow run": run}
+    if tags.get("dagster_run_id"):
+        links["Dagster run"] = f"{settings.dagster_url}/runs/{tags['dagster_run_id']}"
+    subject = DescribedVersion(
+        version=version,
+        manifest=registered.load().manifest,
+        entries=entries,
+        verdict=verdict,
+        cause="; ".join(causes) or None,
+        links=links,
+    )
+    registry.describe(registered, describe_version(subject))
 
 
 @dataclass(frozen=True)

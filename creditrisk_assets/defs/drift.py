@@ -5,7 +5,7 @@ The checks do not block: a day that drifted is still scored. The retrain policy 
 consequences of a failed check.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,15 +14,24 @@ import pandas as pd
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import BATCH, records_of
 from creditrisk_assets.defs.io import ParquetRows, stored_frame
-from creditrisk_assets.defs.metadata import OWNERS, picture, record, table
+from creditrisk_assets.defs.metadata import (
+    OWNERS,
+    figures,
+    percent,
+    picture,
+    record,
+    rounded,
+    table,
+)
 from creditrisk_assets.defs.partitions import DAYS, days_before
 from creditrisk_assets.defs.score_checks import deciding_model, estimates_of, probability_of
+from creditrisk_assets.defs.table_schemas import DRIFT, schema_of
 from creditrisk_assets.monitoring.day_records import BatchRecord, DriftRecord
 from creditrisk_assets.number_format import format_with_limit
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from creditrisk_assets.monitoring.evidently_report import EvidentlyReport
+    from creditrisk_assets.monitoring.evidently_report import EvidentlyReport, Heading
     from creditrisk_assets.scoring.bundle import Bundle
 
 TOP_MOVERS = 5
@@ -93,21 +102,25 @@ def drift_report(
     return dg.Output(
         frame,
         metadata={
-            "dagster/row_count": len(frame),
-            "rows": of_day.rows,
-            "model_version": version,
-            **psi,
+            "PSI of the score": rounded(of_day.score_psi_judged),
+            "alarm line of the PSI": rounded(of_day.score_psi_threshold),
             "drifted_columns": len(drifted),
             "drifted": ", ".join(drifted) or "none",
+            "AUC estimated from the PDs": rounded(of_day.estimated_roc_auc),
+            "bad rate estimated from the PDs, %": percent(estimates.get("estimated_bad_rate")),
+            "rows": of_day.rows,
+            "model_version": version,
             "broken": ", ".join(
                 f"{one.column}: {one.quality_problem}"
                 for one in frame[frame["broken"]].itertuples()
             )
             or "none",
             "days_together": 1 + len(earlier),
-            **estimates,
             "estimate_assumes": ASSUMPTIONS,
             **pictures,
+            "dagster/row_count": len(frame),
+            **schema_of(frame, settings.portfolio, DRIFT),
+            **figures({**psi, **estimates}),
             **record(of_day),
         },
     )
@@ -135,6 +148,27 @@ def stored_reports(
         and "counts" in frame
         and str(frame["model_version"].iloc[0]) == version
     ]
+
+
+def report_heading(
+    settings: Settings, subject: str, day: str, links: Mapping[str, str] | None = None
+) -> "Heading":
+    """Title, links and labels of an Evidently report.
+
+    Args:
+        settings: the portfolio.
+        subject: days and version of the report.
+        day: whose page is the way back.
+        links: further addresses by their name.
+    """
+    from creditrisk_assets.monitoring.evidently_report import Heading, field_labels
+
+    portfolio = settings.portfolio
+    return Heading(
+        f"{portfolio.title}: {subject}, against the rows that it was trained on",
+        {f"Back to {day}": f"/monitoring/{day}", "Monitoring": "/monitoring", **(links or {})},
+        field_labels(portfolio.fields),
+    )
 
 
 def write_report(
@@ -178,7 +212,13 @@ def _pictures(
         from creditrisk_assets.monitoring.evidently_report import report_columns, report_on_rows
 
         shown = report_columns(frame)
-        report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows)
+        heading = report_heading(
+            settings,
+            f"{day}, version {frame['model_version'].iloc[0]}",
+            day,
+            {"Dagster run": f"{settings.dagster_url}/runs/{context.run.run_id}"},
+        )
+        report = report_on_rows([scores.path], bundle, shown, settings.policy.reports.rows, heading)
         written = write_report(settings, f"drift/{day}", report)
         plot = stability_plot(
             [one.column for one in shown],

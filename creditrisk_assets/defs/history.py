@@ -9,7 +9,8 @@ import dagster as dg
 import pandas as pd
 
 from creditrisk_assets.defs.check_results import check_result
-from creditrisk_assets.defs.metadata import OWNERS, figures, picture, table
+from creditrisk_assets.defs.metadata import OWNERS, figures, percent, picture, rounded, table
+from creditrisk_assets.defs.table_schemas import lineage_of, same_columns, schema_of
 from creditrisk_assets.monitoring.check_catalogue import WATCHES
 from creditrisk_assets.settings import Settings, simulated_history_of
 from creditrisk_assets.storage import replacing
@@ -61,14 +62,17 @@ def raw_data(
     yield dg.Output(
         accepted,
         metadata={
-            "portfolio": portfolio.name,
+            "customers, rows": len(accepted),
+            "bads": int(accepted[portfolio.target].sum()),
+            "bad rate, %": percent(accepted[portfolio.target].mean()),
+            "rejected, rows": int(rejected["line"].nunique()) if len(rejected) else 0,
+            "equal but for the identifier, rows": repeated,
             "source": history.source,
+            "portfolio": portfolio.name,
+            "time axis": "none: the data has no dates",
             "sha256": history.sha256,
             "dagster/row_count": len(accepted),
-            "bads": int(accepted[portfolio.target].sum()),
-            "bad_rate": float(accepted[portfolio.target].mean()) if len(accepted) else 0.0,
-            "rows_equal_but_for_the_identifier": repeated,
-            "time_axis": "none: the data has no dates",
+            **schema_of(accepted, portfolio, {}),
         },
         data_version=dg.DataVersion(history.sha256),
     )
@@ -114,21 +118,51 @@ def features(
     """The feature matrix of the history, computed by the traced ONNX feature graph, without the
     protected fields. A hash of the identifier holds out one customer in four for comparisons.
     """
-    from creditrisk_assets.modelling.datasets import HELD_OUT_COLUMN, with_features
+    from creditrisk_assets.modelling.datasets import (
+        HELD_OUT_COLUMN,
+        feature_columns,
+        with_features,
+    )
+    from creditrisk_assets.modelling.feature_sources import feature_sources
+    from creditrisk_assets.portfolio.encoding import raw_matrix
 
     portfolio = settings.portfolio
     frame = with_features(raw_data, portfolio)
+    sources = feature_sources(portfolio, raw_matrix(raw_data, portfolio.fields))
+    columns = dict(zip(feature_columns(portfolio), portfolio.features, strict=True))
+    directions = {1: "; more of it never lowers the PD", -1: "; more of it never raises the PD"}
     held_out = int(frame[HELD_OUT_COLUMN].sum())
     digest = pd.util.hash_pandas_object(frame, index=False).sum()
     return dg.Output(
         frame,
         metadata={
-            "dagster/row_count": len(frame),
+            "to fit on, rows": len(frame) - held_out,
+            "held out, rows": held_out,
             "features": len(portfolio.features),
-            "monotone_features": sum(feature.monotone != 0 for feature in portfolio.features),
-            "rows_to_fit_on": len(frame) - held_out,
-            "rows_held_out": held_out,
-            "not_used": ", ".join(portfolio.protected),
+            "features with a direction": sum(one.monotone != 0 for one in portfolio.features),
+            "fields that no feature uses": ", ".join(portfolio.protected) or "none",
+            "dagster/row_count": len(frame),
+            **schema_of(
+                frame,
+                portfolio,
+                {
+                    **{
+                        name: f"feature of the model{directions.get(one.monotone, '')}"
+                        for name, one in columns.items()
+                    },
+                    HELD_OUT_COLUMN: "true if the customer is held out for comparisons",
+                },
+            ),
+            **lineage_of(
+                {
+                    **same_columns("raw_data", raw_data.columns),
+                    **{
+                        name: [("raw_data", field) for field in sources[one.name]]
+                        for name, one in columns.items()
+                    },
+                    HELD_OUT_COLUMN: [("raw_data", portfolio.identifier)],
+                }
+            ),
         },
         data_version=dg.DataVersion(f"{int(digest):016x}"),
     )
@@ -265,27 +299,43 @@ def make_and_register(
             subject = Subject(MODEL_NAME, registered.version, bundle, champion, watches, all_plots)
             registry.attach(registered, "", model_documents(subject, settings))
     manifest = bundle.manifest
+    fallback_auc = (fallback or bundle).manifest.metrics["roc_auc"]
     facts = manifest.training.recalibration
     recalibration = facts.model_dump() if facts else {}
     return dg.MaterializeResult(
         metadata={
-            **registered.ref.model_dump(exclude={"fallback"}),
+            "AUC on held-out rows": rounded(manifest.metrics["roc_auc"]),
+            "AUC, 95 % interval": f"{manifest.metrics['roc_auc_low']:.4f} to "
+            f"{manifest.metrics['roc_auc_high']:.4f}",
+            "KS": rounded(manifest.metrics["ks"]),
+            "mean PD, %": percent(manifest.metrics["mean_pd"]),
+            "bad rate, %": percent(manifest.metrics["bad_rate"]),
+            "AUC of the fallback scorecard": rounded(
+                (fallback or bundle).manifest.metrics["roc_auc"]
+            ),
+            "cut-off, PD": rounded(manifest.cut_off),
+            "judged on": learning.held_out_origin,
+            "model_version": registered.version,
             "new_version": new,
-            "mlflow_run_id": registered.record.run_id,
             "kind": kind,
             "family": manifest.training.family,
-            "fallback_roc_auc": (fallback or bundle).manifest.metrics["roc_auc"],
             "training_rows": manifest.training.rows,
             "training_bads": manifest.training.bads,
-            **{f"recalibration_{name}": value for name, value in recalibration.items()},
             "production_days": ",".join(learning.production_days),
-            "cut_off": manifest.cut_off,
-            "onnx_parity": manifest.parity,
-            "judged_on": learning.held_out_origin,
-            **figures(manifest.metrics, "held_out_"),
+            **metadata,
             "roc": picture(plots["roc"]),
             "calibration": picture(plots["calibration"]),
-            **metadata,
+            **registered.ref.model_dump(exclude={"fallback", "model_version"}),
+            "mlflow_run_id": registered.record.run_id,
+            **{f"recalibration_{name}": value for name, value in recalibration.items()},
+            **figures(
+                {
+                    **manifest.metrics,
+                    "fallback_roc_auc": fallback_auc,
+                    "cut_off": manifest.cut_off,
+                    "onnx_parity": manifest.parity,
+                }
+            ),
         },
         data_version=dg.DataVersion(bundle.sha256),
     )

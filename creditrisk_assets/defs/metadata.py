@@ -1,8 +1,11 @@
-"""Metadata for the Dagster UI: figures, pictures, tables and typed records."""
+"""Metadata for the Dagster UI: figures, pictures, tables, typed records, and descriptions of
+sensors.
+"""
 
 import base64
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -13,6 +16,27 @@ from creditrisk_assets.monitoring.day_records import KEY
 from creditrisk_assets.number_format import format_with_limit
 
 OWNERS = ["team:credit-risk"]
+
+FIGURES = "figures"
+"""Metadata key of all figures with all their digits."""
+
+
+def sensor(**settings: Any) -> Callable[[Callable[..., Any]], dg.SensorDefinition]:
+    """A sensor of Dagster that runs from the beginning, and whose docstring is its description in
+    the UI; Dagster's own decorator leaves it out.
+
+    Args:
+        settings: of `dg.sensor`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> dg.SensorDefinition:
+        return dg.sensor(
+            description=inspect.getdoc(function),
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            **settings,
+        )(function)
+
+    return decorate
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
@@ -50,13 +74,34 @@ def table(
     return dg.MetadataValue.md("\n".join(lines))
 
 
-def figures(values: Mapping[str, float], prefix: str = "") -> dict[str, float | int]:
-    """Numbers as metadata: counts as integers, without undefined values."""
+def figures(values: Mapping[str, Any]) -> dict[str, dg.JsonMetadataValue]:
+    """All figures with all their digits, under one key behind the few that a person reads first.
+    Undefined values are left out.
+    """
+    return {FIGURES: dg.MetadataValue.json(_defined(values))}
+
+
+def rounded(value: float | None, digits: int = 4) -> float | str:
+    """A figure for people; `none` if it is not defined."""
+    return "none" if value is None or math.isnan(value) else round(float(value), digits)
+
+
+def percent(share: float | None) -> float | str:
+    """A share in percent, for a label that ends with `%`; `none` if it is not defined."""
+    return "none" if share is None or math.isnan(share) else round(100 * float(share), 2)
+
+
+def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        f"{prefix}{name}": int(value) if name in ("rows", "bads") else value
+        name: _defined(value) if isinstance(value, Mapping) else _plain(name, value)
         for name, value in values.items()
-        if not math.isnan(value)
+        if not (isinstance(value, float) and math.isnan(value))
     }
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Counts as integers."""
+    return int(value) if name in ("rows", "bads") else value
 
 
 def _format_apart(figure: Any, limit: Any) -> tuple[Any, Any]:

@@ -34,6 +34,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from creditrisk_assets.defs.event_log import IN_FLIGHT, PARTITION_TAG
 from creditrisk_assets.defs.jobs import assess_performance, audit, retrain, score_production, train
+from creditrisk_assets.defs.metadata import sensor
 from creditrisk_assets.settings import Settings
 
 LAUNCHED_AT_TAG = ".dagster/grpc_info"
@@ -233,9 +234,7 @@ def _identity(process_id: int) -> dict[str, int]:
     return {"id": process_id, "start": int(start)}
 
 
-@dg.sensor(
-    jobs=REPEATED_JOBS, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING
-)
+@sensor(jobs=REPEATED_JOBS, minimum_interval_seconds=10)
 def lost_runs(
     context: dg.SensorEvaluationContext,
     settings: dg.ResourceParam[Settings],  # noqa: ARG001

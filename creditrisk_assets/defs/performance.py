@@ -19,11 +19,27 @@ from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.drift import scored_by
 from creditrisk_assets.defs.event_log import latest_day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_frame
-from creditrisk_assets.defs.metadata import OWNERS, figures, picture, record, table
+from creditrisk_assets.defs.metadata import (
+    OWNERS,
+    figures,
+    percent,
+    picture,
+    record,
+    rounded,
+    table,
+)
 from creditrisk_assets.defs.partitions import DAYS, days_before
+from creditrisk_assets.defs.table_schemas import (
+    EXPECTED,
+    PERFORMANCE,
+    REALISED,
+    lineage_of,
+    schema_of,
+)
 from creditrisk_assets.monitoring.day_documents import OutcomesDocument
 from creditrisk_assets.monitoring.day_records import PerformanceRecord
 from creditrisk_assets.number_format import format_with_limit
+from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -143,20 +159,31 @@ def performance_report(
     return dg.Output(
         frame,
         metadata={
-            "model_version": version,
+            "AUC": rounded(alone.get("roc_auc")),
+            "AUC at validation": rounded(validation["roc_auc"]),
+            "bad rate, %": percent(alone.get("bad_rate")),
+            "mean PD, %": percent(alone.get("mean_pd")),
+            "bads": int(alone["bads"]),
             **dataclasses.asdict(waiting),
+            "model_version": version,
             "latest_day_of_data": latest_day,
             "not_counted_in_sample": int((learned & ~by_others).sum()),
             "not_counted_other_versions": int(by_others.sum()),
-            **figures(realised_performance(target, probability)),
-            **figures(alone),
-            "validation_roc_auc": validation["roc_auc"],
-            **figures({str(name): value for name, value in misses.iloc[-1].items()}, "estimate_"),
-            **figures(estimate_accuracy(misses)),
-            "estimate_assumes": ASSUMPTIONS,
             "vintages": table(_vintages(days, misses)),
             "grades": table(pd.DataFrame([one.model_dump() for one in document.grades])),
+            "estimate_assumes": ASSUMPTIONS,
             **plots,
+            **schema_of(frame, portfolio, PERFORMANCE),
+            **lineage_of(_sources(portfolio)),
+            **figures(
+                {
+                    **realised_performance(target, probability),
+                    **alone,
+                    "validation_roc_auc": validation["roc_auc"],
+                    **{f"estimate_{name}": value for name, value in misses.iloc[-1].items()},
+                    **estimate_accuracy(misses),
+                }
+            ),
             **record(
                 PerformanceRecord(
                     model_version=version,
@@ -212,6 +239,15 @@ def default_rate_is_as_predicted(
 
 
 CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
+
+
+def _sources(portfolio: Portfolio) -> dict[str, list[tuple[str, str]]]:
+    """Where the figures of matured rows come from: the PDs, the outcomes, or both."""
+    decided = [("production_scores", PD), ("production_scores", portfolio.identifier)]
+    matured, target = ("outcomes", portfolio.identifier), ("outcomes", portfolio.target)
+    return {name: [*decided, matured, target] for name in REALISED} | {
+        name: [*decided, matured] for name in EXPECTED
+    }
 
 
 def _earlier_days(settings: Settings, day: str, version: str) -> FiguresByDay:

@@ -18,12 +18,20 @@ from upath import UPath
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import champion_in_force
 from creditrisk_assets.defs.io import MAY_BE_MISSING, ParquetRows, stored_frame, stored_path
-from creditrisk_assets.defs.metadata import OWNERS, table
+from creditrisk_assets.defs.metadata import OWNERS, percent, rounded, table
 from creditrisk_assets.defs.metadata import record as day_record
 from creditrisk_assets.defs.partitions import DAYS, days_before
+from creditrisk_assets.defs.table_schemas import (
+    ANSWERS,
+    FROM_THE_MODEL,
+    lineage_of,
+    same_columns,
+    schema_of,
+)
 from creditrisk_assets.monitoring.day_documents import BatchDocument, FileRows, RejectedRows
 from creditrisk_assets.monitoring.day_records import BatchRecord, ScoresRecord
 from creditrisk_assets.number_format import format_with_limit
+from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import ChampionRecord
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.storage import file_sha256, put_file, scratch_folder
@@ -33,6 +41,7 @@ if TYPE_CHECKING:
     from creditrisk_assets.landing.ingestion import IngestResult
     from creditrisk_assets.monitoring.day_decisions import DecisionCounter
     from creditrisk_assets.monitoring.day_documents import Migration
+    from creditrisk_assets.scoring.bundle import Bundle
     from creditrisk_assets.scoring.runtime import Runtime
 
 SCORING_BATCH_ROWS = 65_536
@@ -86,9 +95,16 @@ def production_batch(
         _batch_document(ingested, day, context.run.run_id).write(settings.reports)
         yield dg.Output(
             ParquetRows(ingested.accepted_file),
-            metadata=_accounting(
-                ingested, _write_quarantine(ingested, settings, day, "production_batch")
-            ),
+            metadata={
+                **_accounting(
+                    ingested, _write_quarantine(ingested, settings, day, "production_batch")
+                ),
+                **schema_of(
+                    pq.read_schema(ingested.accepted_file),
+                    settings.portfolio,
+                    {},
+                ),
+            },
             data_version=dg.DataVersion(file_sha256(ingested.accepted_file)),
         )
     yield from _checks(ingested, settings, day, "production_batch")
@@ -172,8 +188,20 @@ def production_scores(
         yield dg.Output(
             record,
             metadata={
-                "dagster/row_count": rows,
+                "decisions, rows": rows,
+                "mean PD, %": percent(means["mean_pd"]),
+                f"{settings.portfolio.words.above}, %": percent(means["predicted_bad_share"]),
+                "mean score, points": rounded(means["mean_score"], 1),
+                "decided_by": table(pd.DataFrame(made_by)),
+                "latest_scoring": latest,
+                "decision_set": name,
+                "runtime": str(runtime),
+                "mlflow_uri": deciding.mlflow_uri,
                 **made_by[0],
+                "decisions_sha256": (digest := file_sha256(record.path)),
+                "dagster/row_count": rows,
+                **schema_of(pq.read_schema(record.path), settings.portfolio, ANSWERS),
+                **_scores_lineage(bundle, settings.portfolio),
                 **day_record(
                     ScoresRecord(
                         model_version=decisions.model_version,
@@ -182,16 +210,23 @@ def production_scores(
                         expected_loss=decisions.expected_loss,
                     )
                 ),
-                "mlflow_uri": deciding.mlflow_uri,
-                "decided_by": table(pd.DataFrame(made_by)),
-                "latest_scoring": latest,
-                "decision_set": name,
-                "runtime": str(runtime),
-                "decisions_sha256": (digest := file_sha256(record.path)),
-                **means,
             },
             data_version=dg.DataVersion(digest),
         )
+
+
+def _scores_lineage(bundle: "Bundle", portfolio: Portfolio) -> dict[str, dg.TableColumnLineage]:
+    """The record's columns are those of the batch; the answers come from the fields that the
+    model's reasons cover.
+    """
+    batch = production_batch.key.to_user_string()
+    fields = [(batch, name) for one in bundle.manifest.reasons for name in one.fields]
+    return lineage_of(
+        {
+            **same_columns(batch, [portfolio.identifier, *portfolio.field_names]),
+            **dict.fromkeys(FROM_THE_MODEL, fields),
+        }
+    )
 
 
 def _record_of_day(
@@ -351,12 +386,16 @@ def outcomes(
     yield dg.Output(
         versions,
         metadata={
+            "customers with an outcome": len(current),
+            "bads": int(current[portfolio.target].sum()),
+            "bad rate, %": percent(current[portfolio.target].mean()),
+            "corrected outcomes": int((current[VERSION] > 1).sum()),
+            "the day has landed": production_batch is not None,
             **_accounting(ingested, quarantine),
             "dagster/row_count": len(versions),
-            "customers": len(current),
-            "bads": int(current[portfolio.target].sum()),
-            "corrected": int((current[VERSION] > 1).sum()),
-            "day_has_landed": production_batch is not None,
+            **schema_of(
+                versions, portfolio, {VERSION: "1, 2, … for each customer; the last counts"}
+            ),
         },
         data_version=dg.DataVersion(
             hashlib.sha256(versions.to_csv(index=False).encode()).hexdigest()
@@ -427,13 +466,15 @@ def _batch_document(ingested: "IngestResult", day: str, run_id: str) -> BatchDoc
 
 def _accounting(
     ingested: "IngestResult", quarantine: UPath | None
-) -> dict[str, dg.MetadataValue | str | int]:
+) -> dict[str, dg.MetadataValue | str | int | float]:
     """Metadata that account for every row."""
     return {
+        "accepted, rows": ingested.rows,
+        "rejected, rows": ingested.rejected_rows,
+        "rejected, %": percent(ingested.rejected_share),
+        "exact duplicates, rows": ingested.duplicates,
+        "rows of the files": ingested.rows_in,
         "dagster/row_count": ingested.rows,
-        "rows_in": ingested.rows_in,
-        "rows_rejected": ingested.rejected_rows,
-        "rows_duplicate": ingested.duplicates,
         "files": table(pd.DataFrame(ingested.files)),
         "ignored_columns": ", ".join(ingested.ignored_columns) or "none",
         "quarantine": dg.MetadataValue.path(str(quarantine)) if quarantine else "nothing rejected",

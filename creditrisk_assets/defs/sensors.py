@@ -13,6 +13,7 @@ from creditrisk_assets.defs import event_log
 from creditrisk_assets.defs.champion_commands import record_policy
 from creditrisk_assets.defs.jobs import assess_performance, retrain, score_production
 from creditrisk_assets.defs.landing_scan import arrivals_in
+from creditrisk_assets.defs.metadata import sensor
 from creditrisk_assets.defs.partitions import DAYS
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.governance.retrain_policy import RetrainLimits, describe_causes
@@ -29,10 +30,9 @@ request the other days.
 UNDECIDED = "undecided"
 
 
-@dg.sensor(
+@sensor(
     job=score_production,
     minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def new_production_partitions(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
@@ -49,10 +49,9 @@ def new_production_partitions(
     return _day_requests(context, memory, arrivals, states, lambda _: None)
 
 
-@dg.sensor(
+@sensor(
     job=assess_performance,
     minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def new_outcome_partitions(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
@@ -95,10 +94,9 @@ def new_outcome_partitions(
     return _day_requests(context, memory, arrivals, states, not_yet)
 
 
-@dg.sensor(
+@sensor(
     job=retrain,
     minimum_interval_seconds=INTERVAL_SECONDS,
-    default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def retrain_on_drift(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]

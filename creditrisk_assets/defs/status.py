@@ -25,6 +25,7 @@ from creditrisk_assets.defs.history import raw_data
 from creditrisk_assets.defs.io import ParquetIOManager
 from creditrisk_assets.defs.jobs import retrain
 from creditrisk_assets.defs.landing_scan import days_waiting, zone_problems
+from creditrisk_assets.defs.metadata import sensor
 from creditrisk_assets.defs.production import production_batch
 from creditrisk_assets.defs.retraining import history_mark, retrain_decision
 from creditrisk_assets.landing.history import History
@@ -150,7 +151,7 @@ def loop_status(
     )
 
 
-@dg.sensor(minimum_interval_seconds=INTERVAL_SECONDS, default_status=dg.DefaultSensorStatus.RUNNING)
+@sensor(minimum_interval_seconds=INTERVAL_SECONDS)
 def status_for_people(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult:

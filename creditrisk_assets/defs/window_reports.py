@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from creditrisk_assets.defs.drift import scored_by, stored_reports, write_report
+from creditrisk_assets.defs.drift import (
+    report_heading,
+    scored_by,
+    stored_reports,
+    write_report,
+)
 from creditrisk_assets.defs.event_log import day_of_data
 from creditrisk_assets.defs.io import ParquetRows, stored_path
 from creditrisk_assets.defs.partitions import days_before
@@ -87,9 +92,10 @@ def write_window_report(
     used = [day for day, _ in reports]
     files = [stored_path(settings.storage, "production_scores", day) for day in reversed(used)]
     folder = f"drift/windows/{last}/{days}"
+    heading = report_heading(settings, f"{days} days to {last}, version {version}", last)
     try:
         report = report_on_rows(
-            files, bundle, report_columns(stability), settings.policy.reports.rows
+            files, bundle, report_columns(stability), settings.policy.reports.rows, heading
         )
     except (
         Exception

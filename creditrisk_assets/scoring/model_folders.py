@@ -112,6 +112,17 @@ class ModelFolders:
                 if name != RECORD
             }
 
+    def document(self, version: str, name: str) -> bytes | None:
+        """Read a document of a version by its path in the version's folder; None if there is
+        none.
+        """
+        path = self.folder(version) / name
+        try:
+            with store_errors(path):
+                return bytes(path.read_bytes())
+        except FileNotFoundError:
+            return None
+
     def has_document(self, version: str, name: str) -> bool:
         path = self.folder(version) / name
         with store_errors(path):

@@ -28,6 +28,7 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from creditrisk_assets.scoring.runtime import COMPILED, ONNXRUNTIME, Runtime
 from serving.http.gateway import Exchange
@@ -130,9 +131,10 @@ class Metrics:
 
     Args:
         folder: shared by the workers of one API.
+        others: collectors of what is no worker's own; each value is there once.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, others: Sequence[Collector] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         for file in folder.glob(f"gauge_live*_{os.getpid()}.db"):
@@ -147,6 +149,7 @@ class Metrics:
             # The package chooses its values at its import, before the folder is known.
             self._shared, values.ValueClass = True, values.MultiProcessValue()  # type: ignore[no-untyped-call]
         self._carried: list[_Distribution | _Counts] = []
+        self._others = others
         self._own = own = CollectorRegistry()  # without the package's default metrics
         self._seconds = Histogram(
             "creditrisk_request_seconds",
@@ -286,13 +289,15 @@ class Metrics:
     def text(self) -> bytes:
         """The metrics of all workers in Prometheus's format, without gauges of dead workers."""
         self._carry()
+        registry = CollectorRegistry()
+        for collector in self._others:
+            registry.register(collector)
         if not self._shared:
-            return generate_latest(self._own)
+            return generate_latest(self._own) + generate_latest(registry)
         for file in self._folder.glob("gauge_live*.db"):
             found = LIVE_GAUGE.fullmatch(file.name)
             if found and not _is_alive(int(found[1])):
                 mark_process_dead(int(found[1]), str(self._folder))  # type: ignore[no-untyped-call]
-        registry = CollectorRegistry()
         MultiProcessCollector(registry, str(self._folder))  # type: ignore[no-untyped-call]
         return generate_latest(registry)
 

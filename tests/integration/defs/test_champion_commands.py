@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import mlflow
 import pandas as pd
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -109,6 +110,47 @@ def test_history_and_show_tell_who_was_in_force_when(moved: Loop) -> None:
     assert table.exit_code == 0
     assert "2 promoted" in table.stdout
     assert second.why in table.stdout
+
+
+def description(loop: Loop, version: str) -> str:
+    """What a person reads of a version in MLflow."""
+    client = mlflow.MlflowClient(loop.settings.tracking_uri, loop.settings.tracking_uri)
+    number = champion_records.registry_of(loop.settings).version(version).record.mlflow_version
+    return str(client.get_model_version("credit_default", number).description)
+
+
+def test_mlflow_describes_each_version_by_its_verdict_and_a_later_move_loses_none_of_it(
+    moved: Loop,
+) -> None:
+    """A list of bare numbers: whoever looks into MLflow did not learn which version was refused, and why."""
+    first, second = entries(moved)[:2]
+    before, promoted = description(moved, "1"), description(moved, "2")
+    today = f"{second.at:%Y-%m-%d}"
+    assert before.startswith(
+        f"**First champion; champion until {today}, then version 2.** No champion before: AUC 0."
+    )
+    assert promoted.startswith(
+        f"**Promoted; champion now.** {second.why[0].upper()}{second.why[1:]}."
+    )
+    verdict = moved.metadata("champion")["verdict_document"]
+    sides = [verdict[side]["figures"]["roc_auc"] for side in ("challenger", "champion")]
+    assert f"| AUC | {sides[0]:.4f} | {sides[1]:.4f} |" in promoted
+    assert "| version 2 | champion then, version 1 |" in promoted
+    assert f"/reports/verdicts/{second.evidence_sha256})" in promoted
+    assert "/artifacts/model_card.html)" in promoted
+    assert f"/runs/{moved.metadata('model')['mlflow_run_id']})" in promoted
+    assert f"- 1, {first.at:%Y-%m-%d %H:%M} UTC: first champion." in before
+    assert f"- 2, {second.at:%Y-%m-%d %H:%M} UTC: replaced by version 2." in before
+    champion_commands.rollback(moved.instance, moved.settings, "1", "for the description")
+    assert "**First champion; champion now.**" in description(moved, "1")
+    assert "champion again, in place of version 2. for the description" in description(moved, "1")
+    left = description(moved, "2")
+    assert left.startswith(f"**Promoted; champion until {today}, then version 1.**")
+    assert "rolled back. for the description" in left
+    unchanged = promoted.split("\n\n")[1:-1]  # all but the state and the entries of the ledger
+    assert all(part in left for part in unchanged)
+    champion_commands.rollback(moved.instance, moved.settings, "2", "and back")
+    assert description(moved, "2").startswith("**Promoted; champion now.**")
 
 
 def test_a_rollback_is_one_command_that_the_api_follows_and_no_run_undoes(moved: Loop) -> None:

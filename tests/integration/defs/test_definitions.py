@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 
 from creditrisk_assets.definitions import build_definitions
 from creditrisk_assets.settings import Settings
@@ -73,6 +74,26 @@ def test_jobs_and_sensors_have_the_names_that_others_rely_on() -> None:
     assert all(
         sensor.default_status == dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs
     )
+
+
+def test_every_job_sensor_schedule_and_check_says_what_it_does(graph: Any) -> None:
+    """In the UI a person sees the description and not the docstring; Dagster's sensors drop theirs."""
+    repository = build_definitions(Settings()).get_repository_def()
+    defined: list[Any] = [
+        *repository.get_all_jobs(),
+        *repository.sensor_defs,
+        *repository.schedule_defs,
+    ]
+    named: dict[str, str | None] = {
+        one.name: one.description for one in defined if one.name != IMPLICIT_ASSET_JOB_NAME
+    }
+    named |= {key.name: graph.get(key).description for key in graph.asset_check_keys}
+    assert len(named) > 35
+    for name, description in named.items():
+        assert description, name
+        assert description[0].isupper(), (name, description)
+        assert description.endswith("."), (name, description)
+    assert len(set(named.values())) == len(named) - 2  # two checks are of batches and of outcomes
 
 
 def test_contract_checks_block_and_drift_checks_do_not(graph: Any) -> None:

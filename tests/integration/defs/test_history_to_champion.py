@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -30,7 +31,7 @@ def test_the_first_champion_says_who_it_is_and_why(trained: Loop) -> None:
     assert record.mlflow_uri == f"models:/credit_default/{record.model_version}"
     assert trained.bundle().manifest.training.kind == "history"
     metadata = trained.metadata("champion")
-    assert metadata["challenger_roc_auc"] > 0.7
+    assert metadata["figures"]["challenger"]["roc_auc"] > 0.7
     assert metadata["roc"].startswith("![plot](data:image/png;base64,")
 
 
@@ -42,7 +43,7 @@ def test_the_mlflow_alias_names_the_champion(trained: Loop) -> None:
 def test_the_run_in_mlflow_holds_parameters_metrics_and_plots(trained: Loop) -> None:
     client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
     run = client.get_run(trained.metadata("model")["mlflow_run_id"])
-    assert float(run.data.metrics["roc_auc"]) == trained.metadata("model")["held_out_roc_auc"]
+    assert float(run.data.metrics["roc_auc"]) == trained.metadata("model")["figures"]["roc_auc"]
     assert run.data.params["kind"] == "history"
     assert {file.path for file in client.list_artifacts(run.info.run_id, "plots")} == {
         f"plots/{name}.png"
@@ -55,6 +56,31 @@ def test_the_run_in_mlflow_holds_parameters_metrics_and_plots(trained: Loop) -> 
             "monotone_profiles",
         )
     }
+
+
+def test_the_run_in_mlflow_names_its_data_without_a_copy(trained: Loop) -> None:
+    """Two runs of the same rows have the same digest, and MLflow's list can be filtered by it."""
+    client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
+    run_id = trained.metadata("model")["mlflow_run_id"]
+    of_run: Any = client.get_run(run_id).inputs
+    inputs = {one.tags[0].value: one.dataset for one in of_run.dataset_inputs}
+    assert list(inputs) == ["training", "evaluation"]
+    manifest = trained.bundle().manifest
+    fit, held_out = inputs["training"], inputs["evaluation"]
+    assert (fit.name, fit.digest) == (
+        "uci_card training rows",
+        manifest.training.fingerprint[:36],
+    )
+    assert json.loads(fit.source)["tags"]["sha256"] == manifest.training.fingerprint
+    assert json.loads(fit.profile) == {
+        "num_rows": manifest.training.rows,
+        "num_bads": manifest.training.bads,
+    }
+    assert json.loads(held_out.profile)["num_rows"] == manifest.metrics["rows"]
+    columns = json.loads(fit.schema)["mlflow_colspec"]
+    assert [one["name"] for one in columns] == [*PORTFOLIO.field_names, PORTFOLIO.target]
+    assert {one["type"] for one in columns} == {"long"}
+    assert not [file.path for file in client.list_artifacts(run_id) if "data" in file.path]
 
 
 def _artifact(loop: Loop, run_id: str, path: str, folder: Path) -> str:
@@ -176,7 +202,11 @@ def test_beside_trees_stands_a_scorecard_of_the_same_rows_to_fall_back_on(traine
     fallback = BundleStore(trained.settings.data_dir).load(record.fallback.bundle_sha256).manifest
     assert fallback.training.family == "scorecard"
     assert fallback.training.fingerprint == model.training.fingerprint
-    assert trained.metadata("model")["fallback_roc_auc"] == fallback.metrics["roc_auc"] > 0.65
+    assert (
+        trained.metadata("model")["figures"]["fallback_roc_auc"]
+        == fallback.metrics["roc_auc"]
+        > 0.65
+    )
 
 
 def test_no_protected_field_is_a_feature(trained: Loop) -> None:
@@ -268,4 +298,4 @@ def test_the_reference_and_the_held_out_rows_come_with_the_bundle(trained: Loop)
     )
     assert {"score", "default_probability", *PORTFOLIO.field_names} == set(reference.columns)
     assert {PORTFOLIO.target, *PORTFOLIO.field_names} == set(held_out.columns)
-    assert len(held_out) == trained.metadata("features")["rows_held_out"]
+    assert len(held_out) == trained.metadata("features")["held out, rows"]

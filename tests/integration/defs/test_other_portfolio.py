@@ -147,7 +147,7 @@ def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
     stable_checks, drifted_checks = (checks(result) for result in results)
     assert stable_checks["feature_distributions_are_stable"].passed
     assert not drifted_checks["feature_distributions_are_stable"].passed
-    assert loop.metadata("production_batch", "2026-01-01")["rows_rejected"] == 1
+    assert loop.metadata("production_batch", "2026-01-01")["rejected, rows"] == 1
     rejected = loop.rejected("production_batch", "2026-01-01")
     assert rejected["message"].tolist() == [
         "purpose: 'boat' is not a known code; valid: one of car, home, debt, other"
@@ -157,7 +157,7 @@ def test_it_is_trained_scored_watched_and_retrained(loop: Loop) -> None:
     loop.land_outcomes("2026-01-02", drifted)
     loop.settle()
     assert (
-        loop.metadata("outcomes", "2026-01-01")["rows_rejected"] == 1
+        loop.metadata("outcomes", "2026-01-01")["rejected, rows"] == 1
     )  # of the row that was rejected there is no decision
     assert loop.metadata("performance_report", "2026-01-02")["matured"] == 1_500
     candidate = loop.metadata("candidate_model")

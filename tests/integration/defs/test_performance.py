@@ -66,9 +66,11 @@ def test_what_the_pds_promise_is_told_with_its_error_before_any_outcome(trained:
     probability = trained.frame("production_scores", day)["default_probability"].to_numpy()
     expected = expected_performance(probability)
     metadata = trained.metadata("drift_report", day)
+    figures = metadata["figures"]
     for name in ("roc_auc", "bad_rate", "brier", "log_loss"):
-        assert metadata[f"estimated_{name}"] == expected[name].value
-        assert metadata[f"estimated_{name}_standard_error"] == expected[name].standard_error
+        assert figures[f"estimated_{name}"] == expected[name].value
+        assert figures[f"estimated_{name}_standard_error"] == expected[name].standard_error
+    assert metadata["AUC estimated from the PDs"] == round(expected["roc_auc"].value, 4)
     assert metadata["estimate_assumes"] == ASSUMPTIONS
     evaluation = checks(result)["estimated_performance_holds"]
     said = metadata_of(evaluation)
@@ -132,7 +134,10 @@ def test_a_report_has_what_was_realised_and_what_was_promised_of_the_same_rows(
         / expected["roc_auc"].standard_error,
         "estimate_bad_rate_error": realised["bad_rate"] - realised["mean_pd"],
     }
-    assert {name: metadata[name] for name in same} == pytest.approx(same)
+    assert {name: metadata["figures"][name] for name in same} == pytest.approx(same)
+    assert list(metadata)[:5] == ["AUC", "AUC at validation", "bad rate, %", "mean PD, %", "bads"]
+    assert metadata["AUC"] == round(realised["roc_auc"], 4)
+    assert metadata["bad rate, %"] == round(100 * realised["bad_rate"], 2)
     assert metadata["model_version"] == reporting.champion().model_version
     assert metadata["estimated_and_realised"].startswith("![plot](data:image/png")
     assert metadata["vintages"].splitlines()[2].startswith(f"| {day} | 400 |")
@@ -143,9 +148,10 @@ def test_figures_that_do_not_exist_are_absent(apart: Loop) -> None:
     landed = customers(30, 54).assign(**{TARGET: 0})
     evaluations = matured_day(apart, "2026-06-04", landed)
     metadata = apart.metadata("performance_report", "2026-06-04")
-    assert {"roc_auc", "roc_auc_standard_error", "estimate_roc_auc_error"}.isdisjoint(metadata)
-    assert metadata["bads"] == 0
-    assert "expected_roc_auc" in metadata
+    figures = metadata["figures"]
+    assert {"roc_auc", "roc_auc_standard_error", "estimate_roc_auc_error"}.isdisjoint(figures)
+    assert (metadata["AUC"], metadata["bads"], metadata["bad rate, %"]) == ("none", 0, 0)
+    assert "expected_roc_auc" in figures
     ranking = evaluations["ranking_is_as_at_validation"]
     assert ranking.passed
     assert (
@@ -182,10 +188,10 @@ def test_days_are_put_together_from_what_is_stored_and_a_fall_too_small_for_one_
     alone = [apart.frame("performance_report", day).set_index("days").loc[1] for day in days]
     assert report.loc[6, "bads"] == sum(one["bads"] for one in alone)
     assert list(report.index) == [1, 3, 6]
-    metadata = apart.metadata("performance_report", days[-1])
+    figures = apart.metadata("performance_report", days[-1])["figures"]
     errors = [one["bad_rate"] - one["mean_pd"] for one in alone]
-    assert metadata["estimated_bad_rate_days"] == 6
-    assert metadata["estimated_bad_rate_mean_absolute_error"] == pytest.approx(
+    assert figures["estimated_bad_rate_days"] == 6
+    assert figures["estimated_bad_rate_mean_absolute_error"] == pytest.approx(
         np.mean(np.abs(errors))
     )
     stored = stored_path(apart.settings.storage, "performance_report", days[2])

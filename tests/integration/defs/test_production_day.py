@@ -75,17 +75,75 @@ def test_ten_percent_bad_rows_are_quarantined_and_the_rest_is_scored(trained: Lo
     result = trained.run("score_production", day)
     assert result.success
     metadata = trained.metadata("production_batch", day)
-    assert (metadata["rows_in"], metadata["dagster/row_count"], metadata["rows_rejected"]) == (
+    assert [
+        metadata[name] for name in ("rows of the files", "dagster/row_count", "rejected, rows")
+    ] == [
         200,
         180,
         20,
-    )
+    ]
+    assert metadata["rejected, %"] == 10
     quarantined = trained.rejected("production_batch", day)
     assert list(quarantined["line"]) == [2 + 10 * position for position in range(20)]
     assert set(quarantined["field"]) == {"bill_amt1"}
     assert quarantined["message"][0] == (
         "bill_amt1: 'n.a.' is not a number; valid: a whole number from -16777216 to 16777216 (NT$)"
     )
+
+
+def test_tables_have_their_columns_described_and_traced_to_where_they_come_from(
+    trained: Loop,
+) -> None:
+    """A catalogue that reads Dagster gets names, types, meanings and sources without asking anybody."""
+    day, landed = "2026-02-14", customers(200, 24)
+    trained.land_day(day, landed)
+    trained.land_outcomes(day, landed)
+    assert trained.run("score_production", day).success
+    assert trained.run("assess_performance", day).success
+    for asset, of_day in (
+        ("raw_data", None),
+        ("features", None),
+        ("production_batch", day),
+        ("production_scores", day),
+        ("outcomes", day),
+        ("drift_report", day),
+        ("performance_report", day),
+    ):
+        columns = trained.metadata(asset, of_day)["dagster/column_schema"].columns
+        if of_day:
+            assert [one.name for one in columns] == list(trained.frame(asset, of_day).columns)
+        assert not [one.name for one in columns if not (one.description and one.type)], asset
+    batch = {
+        one.name: one
+        for one in trained.metadata("production_batch", day)["dagster/column_schema"].columns
+    }
+    assert batch["pay_0"].description == "payment status in September, months late"
+    assert batch["limit_bal"].constraints.other == ["a whole number from 1 to 16777216 (NT$)"]
+    assert not batch["limit_bal"].constraints.nullable
+
+    def sources(asset: str, of_day: str | None, column: str) -> set[tuple[str, str]]:
+        lineage = trained.metadata(asset, of_day)["dagster/column_lineage"]
+        return {
+            (one.asset_key.to_user_string(), one.column_name)
+            for one in lineage.deps_by_column[column]
+        }
+
+    assert sources("features", None, "feature.utilisation_1") == {
+        ("raw_data", "limit_bal"),
+        ("raw_data", "bill_amt1"),
+    }
+    assert sources("features", None, "age") == {("raw_data", "age")}
+    assert sources("production_scores", day, "default_probability") == {
+        ("production_batch", name)
+        for name in PORTFOLIO.field_names
+        if name not in PORTFOLIO.protected
+    }
+    assert sources("performance_report", day, "roc_auc") == {
+        ("production_scores", "default_probability"),
+        ("production_scores", PORTFOLIO.identifier),
+        ("outcomes", PORTFOLIO.identifier),
+        ("outcomes", PORTFOLIO.target),
+    }
 
 
 def test_a_day_with_too_many_bad_rows_is_blocked_and_not_scored(trained: Loop) -> None:
@@ -107,8 +165,8 @@ def test_a_customer_twice_in_a_day_counts_once(trained: Loop) -> None:
     trained.land_day(day, pd.concat([landed, landed.iloc[[3]], changed]))
     assert trained.run("score_production", day).success
     metadata = trained.metadata("production_batch", day)
-    assert (metadata["rows_in"], metadata["dagster/row_count"]) == (102, 100)
-    assert (metadata["rows_rejected"], metadata["rows_duplicate"]) == (1, 1)
+    assert (metadata["rows of the files"], metadata["dagster/row_count"]) == (102, 100)
+    assert (metadata["rejected, rows"], metadata["exact duplicates, rows"]) == (1, 1)
     assert "stands again later in the day with other values" in metadata["rejected"]
     batch = trained.frame("production_batch", day).set_index("id")
     assert batch.loc[changed["id"].iloc[0], "limit_bal"] == 990_000
@@ -222,8 +280,8 @@ def test_performance_is_computed_on_matured_rows_and_says_how_many(trained: Loop
     metadata = trained.metadata("performance_report", day)
     assert (metadata["decisions"], metadata["matured"]) == (500, 400)
     assert metadata["pending"] + metadata["missing"] == 100
-    assert 0.6 < metadata["roc_auc"] < 0.95
-    assert trained.metadata("outcomes", day)["rows_rejected"] == 1
+    assert 0.6 < metadata["AUC"] < 0.95
+    assert trained.metadata("outcomes", day)["rejected, rows"] == 1
     (rejected,) = trained.rejected("outcomes", day).to_dict("records")
     assert (rejected["rule"], rejected["value"], rejected["line"]) == (
         "unknown customer",
@@ -255,7 +313,7 @@ def test_a_corrected_outcome_counts_and_the_first_one_is_kept(trained: Loop) -> 
     right = trained.metadata("performance_report", day)
     assert (wrong["matured"], right["matured"]) == (200, 300)
     assert right["bads"] == int(landed[target].sum())
-    assert trained.metadata("outcomes", day)["corrected"] == 3
+    assert trained.metadata("outcomes", day)["corrected outcomes"] == 3
 
 
 def test_outcomes_of_a_day_that_never_landed_are_quarantined_and_looked_at_again_when_it_does(

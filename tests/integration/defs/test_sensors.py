@@ -163,7 +163,7 @@ def test_drift_leads_to_one_retrain_that_names_its_causes_and_the_better_challen
     assert candidate["cause_partitions"] == "2026-05-02"
     assert candidate["production_days"] == "2026-05-01,2026-05-02"
     champion = loop.metadata("champion")
-    assert champion["challenger_roc_auc"] > champion["champion_roc_auc"]
+    assert champion["figures"]["challenger"]["roc_auc"] > champion["figures"]["champion"]["roc_auc"]
     assert champion["previous_version"] == "1"
     assert Registry(loop.settings).champion_bundle() == record.bundle_sha256
     loop.close()
@@ -192,9 +192,8 @@ def test_a_challenger_that_is_no_better_is_not_promoted_and_the_verdict_has_both
     assert loop.run("retrain").success
     record, metadata = loop.champion(), loop.metadata("champion")
     assert (record.verdict, record.model_version) == ("rejected", first.model_version)
-    assert {"champion_roc_auc", "challenger_roc_auc", "champion_brier", "challenger_brier"} <= set(
-        metadata
-    )
+    for side in ("champion", "challenger"):
+        assert {"roc_auc", "brier"} <= set(metadata["figures"][side])
     assert metadata["challenger_version"] != record.model_version
     registry = Registry(loop.settings)
     assert registry.champion_bundle() == first.bundle_sha256

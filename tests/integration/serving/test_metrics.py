@@ -18,17 +18,19 @@ from creditrisk_assets.settings import ServingSettings
 from serving.access.keys import KeyRing
 from serving.access.rules import route_table
 from serving.inference.decider import Group
+from serving.ops.loop_metrics import LoopMetrics
 from serving.ops.metrics import (
     CARRY_SECONDS,
     Metrics,
     add_metrics_route,
     empty_metrics,
 )
+from tests.support.loop_status import whole_status
 from tests.support.metrics import champion, decisions, samples
 from tests.support.servers import gateway, served
 
 ROOT = Path(str(serving.__file__)).parents[1]
-DASHBOARD = ROOT / "deploy" / "grafana" / "creditrisk-api.json"
+DASHBOARDS = ROOT / "deploy" / "grafana"
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
 
 WORKER = """
@@ -36,6 +38,7 @@ import sys, time
 from pathlib import Path
 from serving.inference.decider import Group
 from serving.ops.metrics import Metrics
+from tests.support.loop_status import whole_status
 from tests.support.metrics import champion, decisions
 metrics = Metrics(Path(sys.argv[1]))
 metrics.on_request()
@@ -50,7 +53,8 @@ sys.stdin.readline()
 
 @pytest.fixture
 def metrics(tmp_path: Path) -> Iterator[Metrics]:
-    counting = Metrics(tmp_path / "metrics")
+    whole_status(time.time()).write(tmp_path)
+    counting = Metrics(tmp_path / "metrics", [LoopMetrics(tmp_path)])
     yield counting
     counting.close()
 
@@ -80,7 +84,8 @@ def test_one_worker_tells_about_all_and_the_dead_leave_their_counts_only(tmp_pat
     for worker in workers:
         assert worker.stdout is not None
         assert worker.stdout.readline() == b"counted\n"
-    own = Metrics(folder)
+    whole_status(time.time()).write(tmp_path)
+    own = Metrics(folder, [LoopMetrics(tmp_path)])
     model = (("bundle_sha256", "7" * 64), ("degraded", "false"), ("model_version", "7"))
     decided = (
         "creditrisk_decisions_total",
@@ -89,6 +94,7 @@ def test_one_worker_tells_about_all_and_the_dead_leave_their_counts_only(tmp_pat
     told = samples(own.text())
     assert told[("creditrisk_requests_in_flight", ())] == 2
     assert told[("creditrisk_model_info", model)] == 2
+    assert told[("creditrisk_loop_days_scored", ())] == 2  # of one loop, whatever the workers
     assert told[decided] == 4
     assert told[("creditrisk_default_probability_count", ())] == 6
     assert told[("creditrisk_default_probability_bucket", (("le", "0.3"),))] == 4
@@ -149,7 +155,7 @@ def test_requests_are_counted_by_route_and_refused_by_reason(
     assert len({dict(labels).get("route") for _, labels in told}) < 10
 
 
-def test_dashboard_and_alerts_name_only_what_the_api_exports(
+def test_dashboards_and_alerts_name_only_what_the_api_exports(
     metrics: Metrics, tmp_path: Path
 ) -> None:
     """A renamed metric leaves a panel empty and an alert silent, and nobody notices."""
@@ -164,7 +170,11 @@ def test_dashboard_and_alerts_name_only_what_the_api_exports(
     exported: dict[str, set[str]] = {}
     for name, labels in samples(metrics.text()):
         exported.setdefault(name, set()).update(label for label, _ in labels)
-    panels = json.loads(DASHBOARD.read_text())["panels"]
+    dashboards = {
+        path.name: json.loads(path.read_text()) for path in sorted(DASHBOARDS.glob("*.json"))
+    }
+    assert list(dashboards) == ["creditrisk-api.json", "creditrisk-loop.json"]
+    panels = [panel for one in dashboards.values() for panel in one["panels"]]
     expressions = [target["expr"] for panel in panels for target in panel["targets"]]
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     expressions += [rule["expr"] for rule in rules]
@@ -182,7 +192,12 @@ def test_dashboard_and_alerts_name_only_what_the_api_exports(
     assert {re.sub(r"_(total|count|sum|bucket)$", "", name) for name in named} == families, (
         "something is counted that nobody sees"
     )
-    places = [tuple(panel["gridPos"][side] for side in "xy") for panel in panels]
-    assert len(set(places)) == len(places)
-    assert len({panel["title"] for panel in panels}) == len(panels)
+    for one in dashboards.values():
+        places = [tuple(panel["gridPos"][side] for side in "xy") for panel in one["panels"]]
+        assert len(set(places)) == len(places)
+        assert len({panel["title"] for panel in one["panels"]}) == len(one["panels"])
+    assert len({one["uid"] for one in dashboards.values()}) == len(dashboards)
+    shown = (ROOT / "docker-compose.yml").read_text()
+    for name in dashboards:
+        assert f"./deploy/grafana/{name}:/var/lib/grafana/dashboards/{name}:ro" in shown
     assert len({rule["alert"] for rule in rules}) == len(rules)

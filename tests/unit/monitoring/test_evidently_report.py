@@ -10,12 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from creditrisk_assets.monitoring.evidently_report import (
+    SCORE_LABEL,
     EvidentlyReport,
+    Heading,
     ReportColumn,
     evidently_report,
+    field_labels,
     readable_rows,
     sampled_rows,
 )
+from creditrisk_assets.portfolio.contract import Field
 from creditrisk_assets.scoring.bundle import InputField
 
 COLUMNS = [
@@ -118,6 +122,58 @@ def test_the_page_is_whole(report: EvidentlyReport) -> None:
     )
     assert all(one.column in report.html for one in COLUMNS)
     assert "not for the report" not in report.html
+
+
+def test_the_page_says_what_it_shows_and_leads_back_and_names_fields_as_people_do(
+    sides: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    """A page of column names without a day: whoever had two open could not tell which was which."""
+    reference, day = (side.assign(pay_0=side["pay_0"].astype(str)) for side in sides)
+    labels = {"limit_bal": "credit limit, NT$", "pay_0": "payment status", "score": SCORE_LABEL}
+    heading = Heading("Cards & loans: 2026-06-01", {"Back": "/monitoring/2026-06-01"}, labels)
+    report = evidently_report(reference, day, COLUMNS, ["pay_0"], heading)
+    assert "<title>Cards &amp; loans: 2026-06-01</title>" in report.html
+    assert ">Cards &amp; loans: 2026-06-01</h1>" in report.html
+    assert '<a href="/monitoring/2026-06-01">Back</a>' in report.html
+    assert all(label in report.html for label in labels.values())
+    assert "limit_bal" not in report.html
+    assert set(metrics(report)) == {"score", "pay_0", "limit_bal"}  # machines read the names
+    assert report.drifted_columns == 1
+
+
+def test_an_amount_with_a_long_tail_is_drawn_where_its_rows_are_and_the_page_says_so(
+    sides: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    """One customer with a limit of a million put all others into the first bar of the picture."""
+    reference, day = (side.assign(pay_0=side["pay_0"].astype(str)) for side in sides)
+    tailed = reference.assign(
+        limit_bal=reference["limit_bal"].where(reference.index > 0, 90_000_000)
+    )
+    report = evidently_report(tailed, day, COLUMNS, ["pay_0"])
+    low, high = (
+        figure(side["limit_bal"].quantile(part) for side in (tailed, day))
+        for figure, part in ((min, 0.05), (max, 0.95))
+    )
+    said = f"limit_bal [drawn from {low:,.0f} to {high:,.0f}, values beyond at the edges]"
+    assert said in report.html
+    assert "90000000" not in report.html
+    assert "score [drawn" not in report.html  # the score has no tails
+    assert {name: one["value"] for name, one in metrics(report).items()} == {
+        one.column: one.value for one in COLUMNS
+    }
+
+
+def test_two_fields_with_one_description_keep_their_names_apart() -> None:
+    twins = [
+        Field(name, "amount", "EUR", 0, 9) if name != "c" else Field("c", "age", "", 0, 9)
+        for name in ("a", "b", "c")
+    ]
+    assert field_labels(twins) == {
+        "score": SCORE_LABEL,
+        "a": "amount, EUR (a)",
+        "b": "amount, EUR (b)",
+        "c": "age",
+    }
 
 
 def test_a_sample_of_files_is_bounded_and_the_same_every_time(tmp_path: Path) -> None:
