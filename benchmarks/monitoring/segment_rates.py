@@ -12,7 +12,6 @@ says the same as `monitoring.segment_days` for single days is asserted on some d
 """
 
 import argparse
-import io
 import sys
 import time
 from collections import defaultdict
@@ -41,6 +40,7 @@ from creditrisk_assets.monitoring.segment_days import (
 )
 from creditrisk_assets.monitoring.segment_rule import (
     OutcomeSums,
+    Tests,
     approval_tests,
     level_tests,
     ranking_tests,
@@ -51,7 +51,6 @@ from creditrisk_assets.policy import Policy
 from creditrisk_assets.portfolio.contract import Field
 from creditrisk_assets.portfolio.segmentation import DEFAULT_PROBABILITY, Segmentation
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO, SEGMENTS
-from creditrisk_assets.scoring.bundle import HELD_OUT
 from creditrisk_assets.scoring.segment_profile import (
     MOST_BINS,
     SegmentPlacer,
@@ -151,14 +150,11 @@ class SegmentWorld:
         bins = bins_by_segment(
             world.profile.columns, values, [*segments.T.astype(np.int64)], self.number
         )
-        # The bundle keeps a sample of its training rows; the profile of all of them is as good as
-        # that many more.
-        weight = world.profile.effective_rows / len(learned)
+        # A sample of the training rows, as the bundle keeps it: production counts all of them.
         sizes = bins[:, 0].sum(axis=-1)
         used = sizes > 0
         self.segment_count = int(used.sum())
-        held_out = pd.read_parquet(io.BytesIO(world.bundle.document(HELD_OUT)))
-        judged = self.customers_of(held_out)
+        judged = self.customers_of(world.held_out)
         auc, error = np.full(self.number, np.nan), np.full(self.number, np.nan)
         for place in range(self.number):
             rows = (judged.segments == place).any(axis=1)
@@ -174,9 +170,9 @@ class SegmentWorld:
         ]
         grades = [one.is_by_score for one, _ in self.placer.labels] + [False] * len(CHANNELS)
         self.references = References(
-            bins * weight,
-            sizes * weight,
-            sizes / len(learned),
+            bins.astype(np.float64),
+            sizes.astype(np.float64),
+            np.asarray(sizes / len(learned), dtype=np.float64),
             auc,
             error,
             np.array([cut_off]),
@@ -301,13 +297,16 @@ def verdicts_of(world: SegmentWorld, days: Days) -> dict[str, Judged]:
 OUTCOME_SPANS = (SHORT_OUTCOME_DAYS, POLICY.performance.days)
 
 
-def outcome_tests(world: SegmentWorld, sums: OutcomeSums) -> "Tests":
+def outcome_tests(world: SegmentWorld, sums: OutcomeSums) -> Tests:
     """Level and ranking of each span of days."""
     references, floor = world.references, POLICY.performance.floor
     tests = []
     for span in OUTCOME_SPANS:
         together = OutcomeSums(
-            *(pooled(getattr(sums, field.name).copy(), span) for field in fields(OutcomeSums))
+            *(
+                np.asarray(pooled(getattr(sums, field.name), span), dtype=np.float64)
+                for field in fields(OutcomeSums)
+            )
         )
         tests.append(
             stacked(
