@@ -265,13 +265,17 @@ def pool_outcomes(days: Sequence[OutcomeSums]) -> OutcomeSums:
 
 
 def counts_frame(
-    placer: SegmentPlacer, columns: Sequence[str], counts: SegmentCounts, version: str
+    placer: SegmentPlacer,
+    columns: Sequence[str],
+    counts: SegmentCounts,
+    version: str,
+    cut_off: float,
 ) -> pd.DataFrame:
     """A day's counts for storage: one line for each segment, with a list of bins for each
     column.
     """
     frame = _labelled(placer, version).assign(
-        rows=counts.rows, approved=counts.approved, pd_sum=counts.pd_sum
+        cut_off=cut_off, rows=counts.rows, approved=counts.approved, pd_sum=counts.pd_sum
     )
     bins = {name: [*counts.bins[:, place].tolist()] for place, name in enumerate(columns)}
     return pd.concat([frame, pd.DataFrame(bins).add_prefix(COUNTS)], axis=1)

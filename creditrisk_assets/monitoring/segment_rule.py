@@ -89,7 +89,8 @@ def stability_tests(expected: Any, actual: Any, limits: SegmentLimits, drift: Dr
         drift: fewest rows for PSI, and the floor of PSI above its average by chance.
     """
     expected, actual = (np.asarray(side, dtype=np.float64) for side in (expected, actual))
-    found = divergence(expected, actual)
+    with np.errstate(divide="ignore", invalid="ignore"):  # segments without a row
+        found = divergence(expected, actual)
     rows, reference_rows = actual.sum(axis=-1), expected.sum(axis=-1)
     middle = middle_p_value(expected, actual)
     both = np.minimum(1.0, 2 * np.fmin(middle, found.p_value))
