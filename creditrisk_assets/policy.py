@@ -104,8 +104,15 @@ class SegmentLimits(_Section):
         0.002,
         gt=0,
         lt=1,
-        description="False alarms for each of the checks by segment and day, over all its "
-        "segments, fields and spans of days together (Holm).",
+        description="False alarms for each of the checks of stability and approval by segment and "
+        "day, over all its segments, fields and spans of days together (Holm).",
+    )
+    outcome_alpha: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="The same for the check of level and ranking by segment. Its days overlap by "
+        "two thirds and more, so that false alarms come in few episodes.",
     )
     minimum_rows: int = Field(
         30,
@@ -120,7 +127,7 @@ class SegmentLimits(_Section):
         description="A smaller change of a segment's approval rate against training is no alarm.",
     )
     level_spread: float = Field(
-        0.01,
+        0.0075,
         ge=0,
         le=1,
         description="Standard deviation of the gaps between bad rate and mean PD that a sound fit "

@@ -290,11 +290,16 @@ def verdicts_of(world: SegmentWorld, days: Days) -> dict[str, Judged]:
         "approval": Judged.of(spans, approval, alpha, 2),
     }
     if len(days.outcomes.rows):
-        found["outcomes"] = Judged.of(OUTCOME_SPANS, outcome_tests(world, days.outcomes), alpha, 3)
+        found["outcomes"] = judged_outcomes(world, days.outcomes)
     return found
 
 
 OUTCOME_SPANS = (SHORT_OUTCOME_DAYS, POLICY.performance.days)
+
+
+def judged_outcomes(world: SegmentWorld, sums: OutcomeSums) -> Judged:
+    """The product's tests of outcomes by segment of each day."""
+    return Judged.of(OUTCOME_SPANS, outcome_tests(world, sums), POLICY.segments.outcome_alpha, 3)
 
 
 def outcome_tests(world: SegmentWorld, sums: OutcomeSums) -> Tests:
@@ -535,8 +540,7 @@ def planted(options: argparse.Namespace) -> list[str]:
                     ]
                     days = [*quiet, *mixed(pool, others, worse, share, size, rng)]
                     counts = Days.of(world, days)
-                    tests = outcome_tests(world, counts.outcomes)
-                    alarms = any_of(Judged.of(OUTCOME_SPANS, tests, POLICY.segments.alpha, 3))
+                    alarms = any_of(judged_outcomes(world, counts.outcomes))
                     found[WORSE, share, size, "by segment"].append(bool(alarms[QUIET:].any()))
                     whole = whole_outcomes(world, days, QUIET).any()
                     found[WORSE, share, size, "without"].append(bool(whole))

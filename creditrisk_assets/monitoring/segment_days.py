@@ -217,7 +217,7 @@ def outcomes_of(days: Sequence[OutcomeSums], references: References, policy: Pol
                 0,
             )
         )
-    return Judged.of(spans, stacked(tests, 0), policy.segments.alpha, 3)
+    return Judged.of(spans, stacked(tests, 0), policy.segments.outcome_alpha, 3)
 
 
 def outcome_sums(

@@ -14,7 +14,7 @@ from creditrisk_assets.scoring.bundle import SEGMENT_PROFILE
 from creditrisk_assets.scoring.segment_profile import segment_profile_of
 from tests.support.loop import Loop, checks, customers
 
-DAY, QUIET = "2026-08-03", "2026-08-20"
+DAY, QUIET = "2026-08-20", "2026-08-03"
 SEGMENT = "graduate school"
 
 
@@ -36,25 +36,31 @@ def moved(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def day(trained: Loop) -> dg.ExecuteInProcessResult:
+def segmented(trained: Loop) -> Loop:
+    """A store whose days are those of this module: outcomes are judged with those of weeks before."""
+    return trained.apart("segmented")
+
+
+@pytest.fixture(scope="module")
+def day(segmented: Loop) -> dg.ExecuteInProcessResult:
     """A scored day with a shift in one segment, and its outcomes."""
     landed = moved(customers(1_500, 61))
-    trained.land_day(DAY, landed)
-    result = trained.run("score_production", DAY)
+    segmented.land_day(DAY, landed)
+    result = segmented.run("score_production", DAY)
     assert result.success
-    trained.land_outcomes(DAY, landed)
+    segmented.land_outcomes(DAY, landed)
     return result
 
 
 def test_a_shift_in_one_segment_fails_the_check_and_names_segment_and_field(
-    trained: Loop, day: dg.ExecuteInProcessResult
+    segmented: Loop, day: dg.ExecuteInProcessResult
 ) -> None:
     passed, metadata = evaluation(day, "segments_are_stable")
     assert not passed
     assert metadata["summary"].startswith("Segments have shifted: education graduate school: bill_")
     assert metadata["observed"] <= metadata["threshold"]
     assert metadata["tier"] == "look today"
-    document = SegmentDecisions.read(trained.settings.reports, DAY)
+    document = SegmentDecisions.read(segmented.settings.reports, DAY)
     assert document is not None
     assert document.rows == 1_500
     education = next(one for one in document.segmentations if one.name == "education")
@@ -67,19 +73,19 @@ def test_a_shift_in_one_segment_fails_the_check_and_names_segment_and_field(
     assert "bill_amt3" in failed[SEGMENT]
     assert sum(segment.rows for segment in education.segments) == document.rows
     assert document.worst_slice is not None
-    assert trained.metadata("segment_report", DAY)["without_reference"] == "none"
+    assert segmented.metadata("segment_report", DAY)["without_reference"] == "none"
 
 
 def test_a_bad_rate_that_rises_in_one_segment_fails_the_check_and_names_it(
-    trained: Loop, day: dg.ExecuteInProcessResult
+    segmented: Loop, day: dg.ExecuteInProcessResult
 ) -> None:
     assert day.success
-    result = trained.run("assess_performance", DAY)
+    result = segmented.run("assess_performance", DAY)
     assert result.success
     passed, metadata = evaluation(result, "segments_perform_as_predicted")
     assert not passed
     assert metadata["summary"].startswith("The model is off in a segment: ")
-    document = SegmentOutcomes.read(trained.settings.reports, DAY)
+    document = SegmentOutcomes.read(segmented.settings.reports, DAY)
     assert document is not None
     education = next(one for one in document.segmentations if one.name == "education")
     failed = [one.label for one in education.segments if one.level and one.level.failed]
@@ -90,38 +96,38 @@ def test_a_bad_rate_that_rises_in_one_segment_fails_the_check_and_names_it(
     assert f"education: {SEGMENT}" in worst.conditions
     assert worst.figure > worst.expected
     assert worst.p_value < 0.001
-    assert document.rows == trained.metadata("performance_report", DAY)["matured"]
+    assert document.rows == segmented.metadata("performance_report", DAY)["matured"]
 
 
-def test_a_day_like_training_fails_no_check_by_segment(trained: Loop) -> None:
+def test_a_day_like_training_fails_no_check_by_segment(segmented: Loop) -> None:
     landed = customers(1_500, 62)
-    trained.land_day(QUIET, landed)
-    result = trained.run("score_production", QUIET)
+    segmented.land_day(QUIET, landed)
+    result = segmented.run("score_production", QUIET)
     assert evaluation(result, "segments_are_stable")[0]
     assert evaluation(result, "segments_are_approved_as_in_training")[0]
-    trained.land_outcomes(QUIET, landed)
-    outcomes = trained.run("assess_performance", QUIET)
+    segmented.land_outcomes(QUIET, landed)
+    outcomes = segmented.run("assess_performance", QUIET)
     assert evaluation(outcomes, "segments_perform_as_predicted")[0]
 
 
-def test_the_documents_of_a_day_are_small(trained: Loop, day: dg.ExecuteInProcessResult) -> None:
+def test_the_documents_of_a_day_are_small(segmented: Loop, day: dg.ExecuteInProcessResult) -> None:
     assert day.success
     for model in (SegmentDecisions, SegmentOutcomes):
-        path = model.path(trained.settings.reports, DAY)
+        path = model.path(segmented.settings.reports, DAY)
         if path.exists():
             assert path.stat().st_size < 60_000 * 31 / 50
 
 
 def test_the_same_day_judged_again_gives_the_same_bytes(
-    trained: Loop, day: dg.ExecuteInProcessResult
+    segmented: Loop, day: dg.ExecuteInProcessResult
 ) -> None:
     assert day.success
     paths = [
-        trained.settings.storage / "segment_report" / f"{DAY}.parquet",
-        SegmentDecisions.path(trained.settings.reports, DAY),
+        segmented.settings.storage / "segment_report" / f"{DAY}.parquet",
+        SegmentDecisions.path(segmented.settings.reports, DAY),
     ]
     before = [path.read_bytes() for path in paths]
-    assert trained.run("score_production", DAY).success
+    assert segmented.run("score_production", DAY).success
     assert [path.read_bytes() for path in paths] == before
 
 
