@@ -395,7 +395,8 @@ def stationary(options: argparse.Namespace) -> list[str]:
     """False alarms per quarter of a year, and the gaps that a sound fit leaves in segments."""
     repeats = options.repeats or 10
     rates: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
-    gaps, segments = [], 0
+    gaps: list[tuple[FloatArray, float]] = []
+    segments = 0
     for number in range(repeats):
         world, pool = made(number, options, repeats)
         segments = max(segments, world.segment_count)
@@ -417,9 +418,22 @@ def stationary(options: argparse.Namespace) -> list[str]:
             for name, failed in found.items():
                 quarters = options.days / QUARTER
                 rates[name, size].append((failed.sum() / quarters, alarms_of(failed) / quarters))
-    spread = np.concatenate(gaps)
+        so_far(stationary_lines(rates, gaps, segments, number + 1, options.days))
+    return stationary_lines(rates, gaps, segments, repeats, options.days)
+
+
+def stationary_lines(
+    rates: Mapping[tuple[str, int], list[tuple[float, float]]],
+    gaps: Sequence[tuple[FloatArray, float]],
+    segments: int,
+    repeats: int,
+    days: int,
+) -> list[str]:
+    """The table of false alarms, and the gaps of the level."""
+    spread = np.concatenate([own for own, _ in gaps])
+    chance = float(np.mean([variance for _, variance in gaps]))
     lines = [
-        f"{repeats} repeats of {options.days} days, {segments} segments with rows x "
+        f"{repeats} repeats of {days} days, {segments} segments with rows x "
         f"{len(COLUMNS) - 1} fields and the score. Days with a false alarm per quarter (worst "
         "repeat); alerts per quarter, which are such days after one without.",
         "",
@@ -436,26 +450,29 @@ def stationary(options: argparse.Namespace) -> list[str]:
         "",
         f"Gap between bad rate and mean PD of {len(spread)} segments with 2,000 or more of the "
         f"pool's customers: standard deviation {spread.std():.4f} beyond chance "
-        f"{np.sqrt(max(spread.std() ** 2 - chance_of(gaps, pool), 0)):.4f}, largest "
+        f"{np.sqrt(max(spread.std() ** 2 - chance, 0)):.4f}, largest "
         f"{np.abs(spread).max():.3f}.",
     ]
     return lines
 
 
-def level_gaps(world: SegmentWorld, pool: Customers) -> FloatArray:
-    """Bad rate minus mean PD of the larger segments, over the whole pool."""
-    found = []
+def level_gaps(world: SegmentWorld, pool: Customers) -> tuple[FloatArray, float]:
+    """Bad rate minus mean PD of the larger segments, over the whole pool, and the mean of their
+    variances by chance.
+    """
+    gaps, variances = [], []
     for place in range(world.number):
         rows = (pool.segments == place).any(axis=1)
         if rows.sum() >= 2_000:
-            found.append(pool.target[rows].mean() - pool.probability[rows].mean())
-    return np.array(found)
+            probability = pool.probability[rows]
+            gaps.append(pool.target[rows].mean() - probability.mean())
+            variances.append((probability * (1 - probability)).mean() / rows.sum())
+    return np.array(gaps), float(np.mean(variances))
 
 
-def chance_of(gaps: Sequence[FloatArray], pool: Customers) -> float:
-    """Variance of a gap by chance, at a typical size of a segment."""
-    typical = len(pool.target) * len(CHANNELS) / np.mean([len(one) for one in gaps])
-    return float((pool.probability * (1 - pool.probability)).mean() / typical)
+def so_far(lines: Sequence[str]) -> None:
+    """The table of the worlds that are done, as progress."""
+    print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def agrees(world: SegmentWorld, days: Days, judged: Mapping[str, Judged], day: int) -> None:
@@ -544,6 +561,7 @@ def planted(options: argparse.Namespace) -> list[str]:
                     found[WORSE, share, size, "by segment"].append(bool(alarms[QUIET:].any()))
                     whole = whole_outcomes(world, days, QUIET).any()
                     found[WORSE, share, size, "without"].append(bool(whole))
+        so_far(planted_lines(found, named, number + 1, each))
     return planted_lines(found, named, repeats, each)
 
 
