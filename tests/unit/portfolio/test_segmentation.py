@@ -92,12 +92,12 @@ def test_a_faulty_segmentation_is_refused_with_its_name(
             "a band ends or begins at 10 and no value reaches it; valid: above 18 and up to 120",
         ),
         (
-            Segmentation("grade", "grade", "default_probability", (0.5, 1.5)),
+            Segmentation("pd_band", "PD", "default_probability", (0.5, 1.5)),
             "at 1.5 and no value reaches it; valid: above 0 and up to 1",
         ),
         (Segmentation("age_band", "again", "age", (40,)), "segmentation age_band stands twice"),
         (
-            Segmentation("many", "many", "limit_bal", tuple(range(1, 101))),
+            Segmentation("many", "many", "limit_bal", tuple(range(2, 102))),
             "valid: at most 100 in all",
         ),
     ],
