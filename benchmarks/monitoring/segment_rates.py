@@ -1,7 +1,8 @@
 """False alarms and power of the checks by segment, beside the checks without segments.
 
     python -m benchmarks.monitoring.segment_rates stationary   # years in which nothing happens
-    python -m benchmarks.monitoring.segment_rates planted      # a shift in one segment
+    python -m benchmarks.monitoring.segment_rates fields       # a field shifts in one segment
+    python -m benchmarks.monitoring.segment_rates bad-rate     # the bad rate rises in one segment
     python -m benchmarks.monitoring.segment_rates all
 
 Each repeat is a world of its own: a history of 20,000 simulated customers, three quarters of which
@@ -508,64 +509,125 @@ def shifted(frame: pd.DataFrame, field: Field, rng: np.random.Generator) -> pd.D
     return frame.assign(**{field.name: moved.astype("int64")})
 
 
-def planted(options: argparse.Namespace) -> list[str]:
-    """Shares of repeats in which a shift in one channel is found within three days."""
+Found = dict[tuple[str, float, int, str], list[bool]]
+"""Whether each repeat of a shift, by its name, share, rows a day and side, was found."""
+
+SIDES = ("by segment", "without")
+WORSE = "bad rate x 1.5"
+
+
+def fields_shifted(options: argparse.Namespace) -> list[str]:
+    """Shares of repeats in which a shift of a field in one channel is found within three days."""
     repeats = options.repeats or 10
     each = 4
-    found: dict[tuple[str, float, int, str], list[bool]] = defaultdict(list)
+    found: Found = defaultdict(list)
     named: dict[tuple[float, int], list[bool]] = defaultdict(list)
     for number in range(repeats):
         world, pool = made(number, options, repeats)
         rng = np.random.default_rng([options.seed, number, 3])
-        own = [np.flatnonzero(pool.segments[:, -1] == world.by_fields + place) for place in (0, 1)]
         customers = world.world.customers(SHIFTED_ROWS, options.seed + 30_000 + number)
         for place, share in enumerate(CHANNELS[:2]):
             others = np.flatnonzero(pool.segments[:, -1] != world.by_fields + place)
             for field in PORTFOLIO.fields:
                 moved = world.customers_of(shifted(customers, field, rng), place)
-                for size in SIZES:
-                    for _ in range(each):
-                        quiet = [
-                            pool.part(rng.integers(0, len(pool.target), size)) for _ in range(2)
-                        ]
-                        days = [*quiet, *mixed(pool, others, moved, share, size, rng)]
-                        counts = Days.of(world, days, outcomes=False)
-                        judged = verdicts_of(world, counts)
-                        by_segment = any_of(judged["stability"])[2:].any()
-                        whole = whole_stability(world, counts)[2:].any()
-                        found[field.name, share, size, "by segment"].append(bool(by_segment))
-                        found[field.name, share, size, "without"].append(bool(whole))
-                        failed = judged["stability"].failed[2:, :, world.by_fields + place]
-                        if by_segment:
-                            named[share, size].append(bool(failed.any()))
-            rate = pool.target[own[place]].mean()
-            for size in SIZES:
-                for _ in range(each * 5):
-                    members = pool.part(own[place])
-                    turned = (rng.random(len(members.target)) < 0.5 * rate / (1 - rate)) & (
-                        members.target == 0
-                    )
-                    worse = Customers(
-                        members.bins,
-                        members.segments,
-                        np.where(turned, 1, members.target),
-                        members.probability,
-                        members.approved,
-                    )
-                    quiet = [
-                        pool.part(rng.integers(0, len(pool.target), size)) for _ in range(QUIET)
-                    ]
-                    days = [*quiet, *mixed(pool, others, worse, share, size, rng)]
-                    counts = Days.of(world, days)
-                    alarms = any_of(judged_outcomes(world, counts.outcomes))
-                    found[WORSE, share, size, "by segment"].append(bool(alarms[QUIET:].any()))
-                    whole = whole_outcomes(world, days, QUIET).any()
-                    found[WORSE, share, size, "without"].append(bool(whole))
-        so_far(planted_lines(found, named, number + 1, each))
-    return planted_lines(found, named, repeats, each)
+                for size in SIZES * each:
+                    quiet = [pool.part(rng.integers(0, len(pool.target), size)) for _ in range(2)]
+                    days = [*quiet, *mixed(pool, others, moved, share, size, rng)]
+                    counts = Days.of(world, days, outcomes=False)
+                    judged = verdicts_of(world, counts)["stability"]
+                    by_segment = bool(any_of(judged)[2:].any())
+                    whole = bool(whole_stability(world, counts)[2:].any())
+                    found[field.name, share, size, SIDES[0]].append(by_segment)
+                    found[field.name, share, size, SIDES[1]].append(whole)
+                    if by_segment:
+                        own = judged.failed[2:, :, world.by_fields + place]
+                        named[share, size].append(bool(own.any()))
+        so_far(fields_lines(found, named, number + 1, each))
+    return fields_lines(found, named, repeats, each)
 
 
-WORSE = "bad rate x 1.5"
+def fields_lines(
+    found: Found, named: Mapping[tuple[float, int], list[bool]], repeats: int, each: int
+) -> list[str]:
+    """The table of the fields."""
+    names = PORTFOLIO.field_names
+    shares = " | ".join(
+        f"{100 * float(np.mean(named[cell])):.0f}" if named.get(cell) else "" for cell in CELLS
+    )
+    return [
+        *head(f"{repeats} worlds, {each} repeats in each for each field."),
+        line("one field by half a standard deviation, all fields", names, found),
+        *(line(f"`{name}`", [name], found) for name in names),
+        f"| the planted segment is named, if any is | {shares} |",
+    ]
+
+
+def bad_rate_raised(options: argparse.Namespace) -> list[str]:
+    """Shares of repeats in which a bad rate that rose in one channel is found within three days."""
+    repeats = options.repeats or 10
+    each = 20
+    found: Found = defaultdict(list)
+    for number in range(repeats):
+        world, pool = made(number, options, repeats)
+        rng = np.random.default_rng([options.seed, number, 4])
+        for place, share in enumerate(CHANNELS[:2]):
+            own = pool.segments[:, -1] == world.by_fields + place
+            others, members = np.flatnonzero(~own), pool.part(np.flatnonzero(own))
+            rate = members.target.mean()
+            for size in SIZES * each:
+                turned = rng.random(len(members.target)) < 0.5 * rate / (1 - rate)
+                worse = Customers(
+                    members.bins,
+                    members.segments,
+                    np.maximum(members.target, turned.astype(np.int64)),
+                    members.probability,
+                    members.approved,
+                )
+                quiet = [pool.part(rng.integers(0, len(pool.target), size)) for _ in range(QUIET)]
+                days = [*quiet, *mixed(pool, others, worse, share, size, rng)]
+                alarms = any_of(judged_outcomes(world, Days.of(world, days).outcomes))
+                found[WORSE, share, size, SIDES[0]].append(bool(alarms[QUIET:].any()))
+                whole = bool(whole_outcomes(world, days, QUIET).any())
+                found[WORSE, share, size, SIDES[1]].append(whole)
+        so_far(bad_rate_lines(found, number + 1, each))
+    return bad_rate_lines(found, repeats, each)
+
+
+def bad_rate_lines(found: Found, repeats: int, each: int) -> list[str]:
+    """The table of the bad rate."""
+    low = [jeffreys_interval(sum(found[WORSE, *cell, SIDES[0]]), repeats * each) for cell in CELLS]
+    intervals = " | ".join(f"{100 * one[0]:.0f} to {100 * one[1]:.0f}" for one in low)
+    return [
+        *head(f"{repeats} worlds, {each} repeats in each."),
+        line(WORSE, [WORSE], found),
+        f"| 95 % interval by segment | {intervals} |",
+    ]
+
+
+CELLS = [(share, size) for share in CHANNELS[:2] for size in SIZES]
+
+
+def head(repeats: str) -> list[str]:
+    """Sentence and head of a table of planted shifts."""
+    columns = " | ".join(f"{share:.0%} of {size:,} rows a day" for share, size in CELLS)
+    return [
+        f"{repeats} Found within {FOUND_WITHIN} days, in %: by segment / without segments.",
+        "",
+        f"| shift in one segment | {columns} |",
+        "|---|" + "---|" * len(CELLS),
+    ]
+
+
+def line(name: str, keys: Sequence[str], found: Found) -> str:
+    """A line of such a table."""
+    shown = []
+    for share, size in CELLS:
+        rates = [
+            np.mean([one for key in keys for one in found[key, share, size, side]])
+            for side in SIDES
+        ]
+        shown.append(" / ".join(f"{100 * rate:.0f}" for rate in rates))
+    return f"| {name} | " + " | ".join(shown) + " |"
 
 
 def mixed(
@@ -595,55 +657,7 @@ def mixed(
     return days
 
 
-def planted_lines(
-    found: Mapping[tuple[str, float, int, str], list[bool]],
-    named: Mapping[tuple[float, int], list[bool]],
-    repeats: int,
-    each: int,
-) -> list[str]:
-    """Tables of the shares."""
-    cells = [(share, size) for share in CHANNELS[:2] for size in SIZES]
-    lines = [
-        f"{repeats} worlds; {each} repeats in each for each field, {each * 5} for the bad rate. "
-        f"Found within {FOUND_WITHIN} days, in %: by segment / without segments.",
-        "",
-        "| shift in one segment | "
-        + " | ".join(f"{share:.0%} of {size:,} rows a day" for share, size in cells)
-        + " |",
-        "|---|" + "---|" * len(cells),
-    ]
-
-    def line(name: str, keys: Sequence[str]) -> str:
-        shown = []
-        for share, size in cells:
-            rates = [
-                np.mean([one for key in keys for one in found[key, share, size, side]])
-                for side in ("by segment", "without")
-            ]
-            shown.append(" / ".join(f"{100 * rate:.0f}" for rate in rates))
-        return f"| {name} | " + " | ".join(shown) + " |"
-
-    names = PORTFOLIO.field_names
-    lines.append(line("one field by half a standard deviation, all fields", names))
-    lines += [line(f"`{name}`", [name]) for name in names]
-    lines.append(line(WORSE, [WORSE]))
-    shares = " | ".join(
-        f"{100 * float(np.mean(named[cell])):.0f}" if named[cell] else "" for cell in cells
-    )
-    lines.append(f"| the planted segment is among the failed ones, if any failed | {shares} |")
-    low = [
-        jeffreys_interval(sum(found[WORSE, *cell, "by segment"]), repeats * each * 5)
-        for cell in cells
-    ]
-    lines.append(
-        f"| 95 % interval of {WORSE} by segment | "
-        + " | ".join(f"{100 * one[0]:.0f} to {100 * one[1]:.0f}" for one in low)
-        + " |"
-    )
-    return lines
-
-
-PARTS = {"stationary": stationary, "planted": planted}
+PARTS = {"stationary": stationary, "fields": fields_shifted, "bad-rate": bad_rate_raised}
 
 if __name__ == "__main__":
     main()
