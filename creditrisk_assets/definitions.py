@@ -16,6 +16,7 @@ from creditrisk_assets.defs import (
     performance,
     production,
     score_checks,
+    segment_reports,
     status,
     window_reports,
 )
@@ -31,7 +32,9 @@ ASSETS = [
     production.production_scores,
     production.outcomes,
     drift.drift_report,
+    segment_reports.segment_report,
     performance.performance_report,
+    segment_reports.segment_performance,
     champion.candidate_model,
     champion.champion,
 ]

@@ -97,6 +97,44 @@ class PerformanceLimits(_Section):
     )
 
 
+class SegmentLimits(_Section):
+    """Limits of the checks by segment."""
+
+    alpha: float = Field(
+        0.002,
+        gt=0,
+        lt=1,
+        description="False alarms for each of the checks of stability and approval by segment and "
+        "day, over all its segments, fields and spans of days together (Holm).",
+    )
+    outcome_alpha: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="The same for the check of level and ranking by segment. Its days overlap by "
+        "two thirds and more, so that false alarms come in few episodes.",
+    )
+    minimum_rows: int = Field(
+        30,
+        ge=10,
+        description="A segment with fewer rows is shown and not tested. PSI within a segment needs "
+        "drift.minimum_rows; below that only the middle of a field is tested.",
+    )
+    approval_floor: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="A smaller change of a segment's approval rate against training is no alarm.",
+    )
+    level_spread: float = Field(
+        0.0075,
+        ge=0,
+        le=1,
+        description="Standard deviation of the gaps between bad rate and mean PD that a sound fit "
+        "leaves in segments; only a gap beyond this and chance is an alarm.",
+    )
+
+
 class FairnessLimits(_Section):
     """Limits of the monitoring by protected group."""
 
@@ -249,6 +287,7 @@ class Policy(_Section):
     landing: LandingLimits = LandingLimits()
     drift: DriftLimits = DriftLimits()
     performance: PerformanceLimits = PerformanceLimits()
+    segments: SegmentLimits = SegmentLimits()
     fairness: FairnessLimits = FairnessLimits()
     gate: GateLimits = GateLimits()
     retraining: RetrainingLimits = RetrainingLimits()

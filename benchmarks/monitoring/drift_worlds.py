@@ -26,7 +26,7 @@ from creditrisk_assets.modelling.datasets import history_set, with_features
 from creditrisk_assets.modelling.selection import CANDIDATES
 from creditrisk_assets.modelling.training import cross_fit_candidates
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
-from creditrisk_assets.scoring.bundle import REFERENCE, Bundle
+from creditrisk_assets.scoring.bundle import HELD_OUT, REFERENCE, Bundle
 from creditrisk_assets.scoring.reference_profile import (
     SCORE,
     ReferenceProfile,
@@ -48,13 +48,14 @@ class World:
     """A champion and its profile.
 
     `expected` has the effective reference counts of each column, `reference` the training rows that
-    the bundle keeps as they are, the score first.
+    the bundle keeps as they are, the score first; `held_out` has its held-out rows.
     """
 
     bundle: Bundle
     profile: ReferenceProfile
     expected: list[FloatArray]
     reference: pd.DataFrame
+    held_out: pd.DataFrame
     customers: Callable[[int, int], pd.DataFrame]
     """Customers that the champion has not seen: `(rows, seed)`."""
 
@@ -183,10 +184,12 @@ def _world(seed: int, data: Path | None) -> World:
         reference = pd.read_parquet(io.BytesIO(bundle.document(REFERENCE)))[profile.names].astype(
             np.float64
         )
+        held_out = pd.read_parquet(io.BytesIO(bundle.document(HELD_OUT)))
     return World(
         bundle,
         profile,
         [profile.effective_counts(column) for column in profile.columns],
         reference,
+        held_out,
         customers,
     )

@@ -16,13 +16,15 @@ train = dg.define_asset_job(
 
 score_production = dg.define_asset_job(
     "score_production",
-    selection=dg.AssetSelection.assets("production_batch", "production_scores", "drift_report"),
+    selection=dg.AssetSelection.assets(
+        "production_batch", "production_scores", "drift_report", "segment_report"
+    ),
     description="One day: validated, scored by the champion, checked for drift.",
 )
 
 assess_performance = dg.define_asset_job(
     "assess_performance",
-    selection=dg.AssetSelection.assets("outcomes", "performance_report"),
+    selection=dg.AssetSelection.assets("outcomes", "performance_report", "segment_performance"),
     description="One day: its outcomes, and the performance of its scores.",
 )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.drift import scored_by
@@ -90,28 +91,19 @@ def performance_report(
         day_figures,
         estimate_accuracy,
         estimate_errors,
-        in_sample,
-        join_outcomes,
         realised_performance,
         spans_of,
     )
     from creditrisk_assets.portfolio.outcomes import maturity
-    from creditrisk_assets.scoring.bundle_store import BundleStore
 
     portfolio, day = settings.portfolio, context.partition_key
-    with production_scores.opened() as file:
-        exposure = [] if portfolio.exposure is None else [portfolio.exposure]
-        columns = [portfolio.identifier, PD, "prediction", "model_version", *exposure]
-        scores = file.read(columns).to_pandas()
     version, bundle = scored_by(settings, production_scores)
     validation = bundle.manifest.metrics
-    matured = join_outcomes(scores, outcomes, portfolio.identifier)
-    learned = in_sample(
-        matured[portfolio.identifier], day, BundleStore(settings.data_dir).learned_days(bundle)
+    scores, matured, learned, by_others = matured_decisions(
+        settings, production_scores, outcomes, day
     )
-    by_others = (matured["model_version"] != version).to_numpy()
     waiting = maturity(
-        len(scores),
+        scores,
         len(matured),
         day,
         latest_day := latest_day_of_data(context.instance),
@@ -197,6 +189,28 @@ def performance_report(
             ),
         },
     )
+
+
+def matured_decisions(
+    settings: Settings, production_scores: ParquetRows, outcomes: pd.DataFrame, day: str
+) -> "tuple[int, pd.DataFrame, NDArray[np.bool_], NDArray[np.bool_]]":
+    """The number of a day's decisions; those with an outcome, each with its `row` in the file of
+    scores and its exposure; which of these the deciding model has learned from; and which another
+    version made.
+    """
+    from creditrisk_assets.monitoring.performance import in_sample, join_outcomes
+    from creditrisk_assets.scoring.bundle_store import BundleStore
+
+    identifier, exposure = settings.portfolio.identifier, settings.portfolio.exposure
+    columns = [identifier, PD, "prediction", "model_version", *([exposure] if exposure else [])]
+    with production_scores.opened() as file:
+        scores = file.read(columns).to_pandas()
+    version, bundle = scored_by(settings, production_scores)
+    matured = join_outcomes(scores.assign(row=np.arange(len(scores))), outcomes, identifier)
+    learned = in_sample(
+        matured[identifier], day, BundleStore(settings.data_dir).learned_days(bundle)
+    )
+    return len(scores), matured, learned, (matured["model_version"] != version).to_numpy()
 
 
 @dg.asset_check(asset=performance_report, partitions_def=DAYS)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from creditrisk_assets.modelling.decision_graph import Graphs, build_graphs
 from creditrisk_assets.modelling.inspection import inspect
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.modelling.reasons import reference_profile
+from creditrisk_assets.modelling.segment_reference import segment_profile
 from creditrisk_assets.modelling.selection import CrossFit
 from creditrisk_assets.modelling.training import (
     TrainingError,
@@ -34,6 +36,7 @@ from creditrisk_assets.scoring.bundle import (
     REASONS_GRAPH,
     REFERENCE,
     REFERENCE_PROFILE,
+    SEGMENT_PROFILE,
     Bundle,
     DecisionRule,
     GoldenRequest,
@@ -157,6 +160,7 @@ def make_bundle(
             for name in ("numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
         },
     )
+    profile = profile_of_rows(rows.raw, score, rows.weight, manifest.inputs)
     return write_bundle(
         directory,
         graphs,
@@ -168,14 +172,28 @@ def make_bundle(
             .model_dump_json(indent=2)
             .encode(),
             REFERENCE: parquet_bytes(_reference(portfolio, rows, probability, score)),
-            REFERENCE_PROFILE: profile_bytes(
-                profile_of_rows(rows.raw, score, rows.weight, manifest.inputs)
+            REFERENCE_PROFILE: profile_bytes(profile),
+            **_segment_profile(
+                portfolio,
+                profile,
+                rows,
+                (probability, score),
+                held_out,
+                held_out_probability,
+                fitted.cut_off,
             ),
             HELD_OUT: parquet_bytes(
                 held_out_frame(held_out, portfolio.field_names, portfolio.target)
             ),
         },
     )
+
+
+def _segment_profile(portfolio: Portfolio, *rows: Any) -> dict[str, bytes]:
+    """The segment profile as a document; none for a portfolio without segments."""
+    if not portfolio.segments:
+        return {}
+    return {SEGMENT_PROFILE: segment_profile(portfolio, *rows).model_dump_json().encode()}
 
 
 def write_bundle(

@@ -34,6 +34,7 @@ from creditrisk_assets.scoring.bundle import (
     RECALIBRATION,
     REFERENCE,
     REFERENCE_PROFILE,
+    SEGMENT_PROFILE,
     Bundle,
     Calibration,
     DecisionRule,
@@ -44,6 +45,7 @@ from creditrisk_assets.scoring.bundle import (
     open_session,
 )
 from creditrisk_assets.scoring.reference_profile import reference_profile_of
+from creditrisk_assets.scoring.segment_profile import segment_profile_of
 
 FloatArray = NDArray[np.float64]
 
@@ -132,9 +134,19 @@ def recalibrate(
             INSPECTION: parent.document(INSPECTION),
             REFERENCE: parquet_bytes(reference.assign(**answers(reference_raw))),
             REFERENCE_PROFILE: profile_bytes(profile),
+            **_segment_profile(parent, update),
             HELD_OUT: parquet_bytes(held_out_frame(held_out, parent.input_names, target)),
         },
     )
+
+
+def _segment_profile(parent: Bundle, update: Update) -> dict[str, bytes]:
+    """The parent's segment profile with the new PDs, as a document; none if it has none."""
+    segments = segment_profile_of(parent)
+    if segments is None:
+        return {}
+    edges = [recalibrated_cut_off(edge, update) for edge in segments.pd_edges]
+    return {SEGMENT_PROFILE: segments.recalibrated(edges).model_dump_json().encode()}
 
 
 MUTABLE_FIELDS = ("rule", "calibration", "training", "metrics", "parity", "libraries")

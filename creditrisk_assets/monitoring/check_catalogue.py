@@ -174,6 +174,23 @@ WATCHES = (
         failure="Data quality is down",
     ),
     Watch(
+        "segments_are_stable",
+        "segment_report",
+        Tier.TODAY,
+        "Is every field of every segment distributed as in training?",
+        "Ask the source of the named segment about a change. If the whole day failed too, look "
+        "there first. No retrain starts by itself.",
+        failure="Segments have shifted",
+    ),
+    Watch(
+        "segments_are_approved_as_in_training",
+        "segment_report",
+        Tier.NOTE,
+        "Is the approval rate of every segment as in training at the same cut-off?",
+        "See whether the named segment's customers changed. No cut-off is set by segment.",
+        failure="Approvals have moved in a segment",
+    ),
+    Watch(
         "estimated_performance_holds",
         "production_scores",
         Tier.TODAY,
@@ -216,6 +233,15 @@ WATCHES = (
         "Triage decides: a recalibration if only the level is off.",
         asks_for_retraining=True,
         failure="Calibration is off",
+    ),
+    Watch(
+        "segments_perform_as_predicted",
+        "segment_performance",
+        Tier.TODAY,
+        "Do bad rate and AUC of every segment agree with its PDs and its validation?",
+        "Read the named segment's outcomes beside the worst slice. Retrain by hand if it stays: a "
+        "segment starts no retrain by itself.",
+        failure="The model is off in a segment",
     ),
     Watch(
         "sensors_tick",

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from creditrisk_assets.portfolio.segmentation import SEGMENTS_LIMIT, Segmentation
+
 FLOAT32_EXACT_INTEGER = 2**24
 """Largest magnitude up to which float32, the decision graph's input type, holds every whole number
 exactly.
@@ -285,6 +287,7 @@ class Portfolio:
         grade_bounds: 1 to 25 rising PDs between the grades A, B, C and so on.
         data_weekdays: weekdays on which data comes, 1 Monday to 7 Sunday.
         late_days: business days that are over and were not scored without an alarm.
+        segments: segmentations by which monitoring judges the customers, too.
 
     Raises:
         ValueError: if its parts contradict each other; the message names the part.
@@ -317,6 +320,7 @@ class Portfolio:
     grade_bounds: tuple[float, ...] = (0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
     data_weekdays: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
     late_days: int = 1
+    segments: tuple[Segmentation, ...] = ()
 
     def __post_init__(self) -> None:
         names = self.field_names
@@ -342,6 +346,7 @@ class Portfolio:
         )
         _ = self.target_field  # checks its words
         self._check_assumptions()
+        self._check_segments()
         published = {*self.published_names.values()}
         self._require(
             published <= {*columns} and (not published or {*names} <= published),
@@ -375,6 +380,18 @@ class Portfolio:
         self._require(
             self.data_weekdays and {*self.data_weekdays} <= {*range(1, 8)},
             f"data_weekdays {self.data_weekdays}; valid: numbers from 1, Monday, to 7, Sunday",
+        )
+
+    def _check_segments(self) -> None:
+        self._require_unique("segmentation", [one.name for one in self.segments])
+        for segmentation in self.segments:
+            try:
+                segmentation.require_fits(self.fields)
+            except ValueError as error:
+                raise ValueError(f"portfolio {self.name}: {error}") from error
+        count = sum(len(one.segments(self.fields)) for one in self.segments)
+        self._require(
+            count <= SEGMENTS_LIMIT, f"{count} segments; valid: at most {SEGMENTS_LIMIT} in all"
         )
 
     def _require(self, valid: object, message: str) -> None:

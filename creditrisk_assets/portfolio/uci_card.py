@@ -17,6 +17,7 @@ from creditrisk_assets.portfolio.contract import (
     Portfolio,
     Reason,
 )
+from creditrisk_assets.portfolio.segmentation import Segmentation, grade_bands
 
 MONTHS = ("September", "August", "July", "June", "May", "April")
 PAY = ("pay_0", "pay_2", "pay_3", "pay_4", "pay_5", "pay_6")
@@ -202,6 +203,39 @@ REASONS = (
     Reason("R04", "The amounts paid are low for the balance", PAID),
 )
 
+GRADE_BOUNDS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.50)
+
+SEGMENTS = (
+    Segmentation(
+        "limit_band", "credit limit in NT$", "limit_bal", (50_000, 100_000, 200_000, 350_000)
+    ),
+    Segmentation(
+        "repayment",
+        "payment status in September",
+        "pay_0",
+        (-1, 0, 1, 2),
+        (
+            "no consumption",
+            "paid in full",
+            "revolving credit",
+            "1 month late",
+            "2 months late or more",
+        ),
+    ),
+    Segmentation(
+        "utilisation",
+        "bill in September as a share of the limit",
+        "bill_amt1 / limit_bal",
+        (0.1, 0.5, 0.9),
+    ),
+    Segmentation("education", "education", "education"),
+    Segmentation("age_band", "age", "age", AGE_BANDS),
+    grade_bands(GRADE_BOUNDS),
+)
+"""Segments of a risk analyst: how much was granted, how it is used and paid, who the customer is,
+and how the model sees the customer. Age and education are for monitoring only.
+"""
+
 PUBLISHED_NAMES = {
     **{f"x{place}": name for place, name in enumerate(_COLUMN, start=1)},
     "y": "default_payment_next_month",
@@ -243,4 +277,6 @@ PORTFOLIO = Portfolio(
     simulator="creditrisk_assets.simulation.card_customers.simulate",
     exposure="limit_bal",
     published_names=PUBLISHED_NAMES,
+    grade_bounds=GRADE_BOUNDS,
+    segments=SEGMENTS,
 )

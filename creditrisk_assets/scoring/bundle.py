@@ -29,6 +29,7 @@ MANIFEST = "extra_files/manifest.json"
 GOLDEN = "extra_files/golden_requests.json"
 REFERENCE = "extra_files/reference.parquet"
 REFERENCE_PROFILE = "extra_files/reference_profile.json"
+SEGMENT_PROFILE = "extra_files/segment_profile.json"
 HELD_OUT = "extra_files/held_out.parquet"
 CLASSIFIER = "extra_files/classifier.skops"
 INSPECTION = "extra_files/inspection.json"
@@ -331,7 +332,7 @@ class Bundle:
 
     def document(self, name: str) -> bytes:
         """Content of a documenting file: `REFERENCE` and `HELD_OUT` are Parquet, `CLASSIFIER` is
-        skops, `REFERENCE_PROFILE` and `INSPECTION` JSON.
+        skops, `REFERENCE_PROFILE`, `SEGMENT_PROFILE` and `INSPECTION` JSON.
         """
         return bytes(UPath(self.location, name).read_bytes())
 

@@ -8,10 +8,10 @@ the cut into batches.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from creditrisk_assets.scoring.float32 import float32_floor
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+T = TypeVar("T")
 Numbers = NDArray[np.float64] | NDArray[np.float32] | NDArray[np.int64]
 
 SCORE = "score"
@@ -203,16 +204,24 @@ class RowCounter:
             name: ColumnCounts(np.zeros(bins, dtype=np.int64), 0, 0)
             for name, bins in self._bins.items()
         }
-        workers = max(1, min(4, os.cpu_count() or 1))
-        waiting: deque[Future[Counts]] = deque()
-        with ThreadPoolExecutor(workers, "count") as pool:
-            for batch in batches:
-                waiting.append(pool.submit(self, batch))
-                if len(waiting) > workers:
-                    _add(total, waiting.popleft().result())
-            while waiting:
-                _add(total, waiting.popleft().result())
+        for counts in in_parallel(self, batches):
+            _add(total, counts)
         return total
+
+
+def in_parallel(
+    count: Callable[[pa.RecordBatch], T], batches: Iterable[pa.RecordBatch]
+) -> Iterator[T]:
+    """Results of a function for each batch, in order, while the next batches are read."""
+    workers = max(1, min(4, os.cpu_count() or 1))
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers, "count") as pool:
+        for batch in batches:
+            waiting.append(pool.submit(count, batch))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def profile_of_rows(

@@ -18,6 +18,12 @@ from creditrisk_assets.monitoring.day_documents import (
     OutcomesDocument,
 )
 from creditrisk_assets.monitoring.loop_status import DayStatus, LoopStatus
+from creditrisk_assets.monitoring.segment_report import (
+    DecisionSegment,
+    OutcomeSegment,
+    SegmentDecisions,
+    SegmentOutcomes,
+)
 from creditrisk_assets.storage import StoredPath
 from serving.pages.downloads import csv_of, csv_response
 
@@ -100,6 +106,8 @@ def day_of(reports: StoredPath, status: LoopStatus | None, day: str) -> dict[str
         "fields": [column_view(one) for one in drifted.fields] if drifted else [],
         "open_fields": OPEN_FIELDS,
         "outcomes": outcomes,
+        "segments": _read(SegmentDecisions, reports, day),
+        "segment_outcomes": _read(SegmentOutcomes, reports, day),
         "earlier": ordered[place - 1] if place else None,
         "later": ordered[place + 1] if place is not None and place + 1 < len(ordered) else None,
         "events": [one for one in status.events if one.day == day] if status else [],
@@ -135,8 +143,8 @@ def table(reports: StoredPath, day: str, name: str) -> Response:
     document = _read(kind, reports, day)
     if document is None:
         raise HTTPException(404, f"{day} has no table {name}")
-    if name == "drift":
-        return csv_response(f"{day}-drift", rows_of(document), DRIFT_COLUMNS)
+    if name in COLUMNS:
+        return csv_response(f"{day}-{name}", rows_of(document), COLUMNS[name])
     return csv_of(f"{day}-{name}", rows_of(document), without)
 
 
@@ -153,6 +161,27 @@ DRIFT_COLUMNS = (
     "day",
     "month",
 )
+
+
+SEGMENTATION = ("segmentation",)
+COLUMNS = {
+    "drift": DRIFT_COLUMNS,
+    "segments": (*SEGMENTATION, *DecisionSegment.model_fields),
+    "segment-outcomes": (*SEGMENTATION, *OutcomeSegment.model_fields),
+}
+
+
+def _segments(document: SegmentDecisions | SegmentOutcomes) -> list[Mapping[str, Any]]:
+    """A row for each segment; a verdict is its p-value."""
+    return [
+        {"segmentation": one.label}
+        | {
+            name: value["p_value"] if isinstance(value, dict) else value
+            for name, value in segment.model_dump().items()
+        }
+        for one in document.segmentations
+        for segment in one.segments
+    ]
 
 
 def _histograms(document: DriftDocument) -> list[Mapping[str, Any]]:
@@ -177,6 +206,8 @@ TABLES: dict[str, tuple[type[BaseModel], Callable[[Any], Any], tuple[str, ...]]]
         lambda one: one.grades,
         OF_OUTCOMES,
     ),
+    "segments": (SegmentDecisions, _segments, ()),
+    "segment-outcomes": (SegmentOutcomes, _segments, ()),
     "maturing": (OutcomesDocument, lambda one: one.maturing, ()),
 }
 """Tables of a day: the document, its rows, and fields that they do not have."""
@@ -187,5 +218,5 @@ def _read(kind: Any, reports: StoredPath, day: str) -> Any:
     try:
         return kind.read(reports, day)
     except (OSError, ValidationError) as error:
-        log.warning("day_not_read", day=day, document=kind.NAME, problem=str(error))
+        log.warning("day_not_read", day=day, document=kind.__name__, problem=str(error))
         return None

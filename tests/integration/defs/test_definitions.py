@@ -23,8 +23,13 @@ EDGES = {
     "drift_report": {"production_scores"},
     "outcomes": {"production_batch"},
     "performance_report": {"production_scores", "outcomes"},
+    "segment_report": {"production_scores"},
+    "segment_performance": {"production_scores", "outcomes"},
 }
-DAILY = {"production_batch", "production_scores", "drift_report", "outcomes", "performance_report"}
+DAILY = {
+    *("production_batch", "production_scores", "drift_report", "segment_report"),
+    *("outcomes", "performance_report", "segment_performance"),
+}
 
 
 @pytest.fixture(scope="module")
