@@ -198,7 +198,10 @@ def other_routes(
     app.include_router(page_router(holder, portfolio, _champion))
     app.include_router(monitoring_router(settings))
     app.include_router(alerts_router(settings))
-    app.mount("/static", StaticFiles(packages=[("serving.pages", "static")]))
+    app.mount(
+        "/static",
+        StaticFiles(packages=[("serving.pages", "static"), ("creditrisk_assets", "static")]),
+    )
 
     return app
 

@@ -1,5 +1,6 @@
 """The assets `candidate_model` and `champion`, and the checks on them."""
 
+import datetime
 import math
 import secrets
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from creditrisk_assets.defs.check_results import check_result
 from creditrisk_assets.defs.event_log import (
     ACTION_TAG,
     SINCE_TAG,
+    cause_of,
     champion_in_force,
     day_of_data,
     latest_registered_version,
@@ -272,7 +274,7 @@ def _compare(
     """Judge a challenger, append the verdict to the ledger, and put the winner in force."""
     from creditrisk_assets.decisions.shadow import shadow_scores
     from creditrisk_assets.governance.promotion_gate import judge
-    from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
+    from creditrisk_assets.governance.verdict_page import Occasion, verdict_page, verdict_plots
 
     registry = registry_of(settings)
     head = entries[-1] if entries else None
@@ -282,7 +284,13 @@ def _compare(
     shadow = partial(shadow_scores, settings.decisions, settings.policy.gate.evaluation_days)
     judgement = judge(challenger, current, settings.portfolio, settings.policy.gate, policy, shadow)
     verdict, plots = judgement.verdict, verdict_plots(judgement)
-    html = verdict_page(judgement, plots, settings.portfolio.words)
+    occasion = Occasion(
+        datetime.datetime.now(datetime.UTC),
+        cause_of(context.run.tags) or "",
+        day_of_data(context.instance),
+        settings.api_url,
+    )
+    html = verdict_page(judgement, plots, settings.portfolio.words, occasion)
     page = registry.attach(
         challenger,
         f"verdicts/{verdict.digest[:16]}",

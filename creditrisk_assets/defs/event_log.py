@@ -163,6 +163,16 @@ def newest_materializations(
     return newest
 
 
+def cause_of(tags: Mapping[str, str]) -> str | None:
+    """The cause in a run's tags: the evidence, then the failed checks with their number."""
+    parts = [
+        tags[name]
+        for name in ("creditrisk/cause_evidence", "creditrisk/cause_values")
+        if tags.get(name)
+    ]
+    return "; ".join(parts) or None
+
+
 def latest_registered_version(instance: dg.DagsterInstance) -> str | None:
     """Version of the newest materialization of `model` or `candidate_model`."""
     newest: tuple[float, str] | None = None

@@ -246,7 +246,7 @@ def runs(
             day=record.dagster_run.tags.get(event_log.PARTITION_TAG),
             status=record.dagster_run.status.value,
             started=record.start_time,
-            cause=_cause(record.dagster_run.tags),
+            cause=event_log.cause_of(record.dagster_run.tags),
             action=record.dagster_run.tags.get(event_log.ACTION_TAG),
         )
         for record in instance.get_run_records(filters, limit=limit)
@@ -257,16 +257,6 @@ def verdicts(instance: DagsterInstance, limit: int = 20) -> list[ChampionRecord]
     """The champions in the latest materializations of `champion`, newest first."""
     moves = event_log.champion_moves(instance, limit)
     return [ChampionRecord.from_values(move.values) for move in moves]
-
-
-def _cause(tags: Mapping[str, str]) -> str | None:
-    """The cause in a run's tags: the evidence, then the failed checks with their number."""
-    parts = [
-        tags[name]
-        for name in ("creditrisk/cause_evidence", "creditrisk/cause_values")
-        if tags.get(name)
-    ]
-    return "; ".join(parts) or None
 
 
 def _validation(moves: Sequence[ChampionMove]) -> dict[str, float]:
@@ -304,7 +294,7 @@ def _events(instance: DagsterInstance, moves: Sequence[ChampionMove]) -> list[Ev
                 action=of_run.get(event_log.ACTION_TAG)
                 or ("refit" if move.run_id in tags else None),
                 text=champion.reason,
-                cause=_cause(of_run),
+                cause=event_log.cause_of(of_run),
                 model_version=champion.model_version,
                 challenger=move.values.get("challenger_version"),
                 verdict=move.values.get("verdict_sha256"),
@@ -324,7 +314,7 @@ def _events(instance: DagsterInstance, moves: Sequence[ChampionMove]) -> list[Ev
                     kind="in flight" if run.status in event_log.IN_FLIGHT else "failed",
                     action=run.tags.get(event_log.ACTION_TAG) or "refit",
                     text=f"run {run.status.value}",
-                    cause=_cause(run.tags),
+                    cause=event_log.cause_of(run.tags),
                     run_id=run.run_id,
                 )
             )

@@ -168,9 +168,32 @@ def model_documents(subject: Subject, settings: Settings) -> dict[str, str]:
     pictures = {name: inline(png) for name, png in subject.plots.items()}
     return {
         "model_card.md": render("model_card.md", title=title, sections=sections),
-        CARD: render("model_card.html", title=title, sections=sections, pictures=pictures),
+        CARD: render(
+            "model_card.html",
+            home=settings.api_url,
+            title=title,
+            sections=sections,
+            pictures=pictures,
+            summary=card_summary(entry),
+        ),
         "inventory.json": entry.model_dump_json(indent=2) + "\n",
     }
+
+
+def card_summary(entry: InventoryEntry) -> str:
+    """The model in one sentence: what it was fitted to, how well it ranks, its cut-off."""
+    figures = entry.metrics
+    auc = (
+        f"AUC {figures['roc_auc']:.3f} ({figures['roc_auc_low']:.3f} to "
+        f"{figures['roc_auc_high']:.3f}) on {figures['rows']:,.0f} held-out customers; "
+        if {"roc_auc", "roc_auc_low", "roc_auc_high", "rows"} <= figures.keys()
+        else ""
+    )
+    return (
+        f"Version {entry.version} is {KINDS.get(entry.training_kind, entry.training_kind)}: "
+        f"{entry.training_rows:,} customers, {entry.training_bads:,} of them bad; {auc}cut-off PD "
+        f"{entry.cut_off:.4f}."
+    )
 
 
 def card_sections(subject: Subject, entry: InventoryEntry, settings: Settings) -> list[Section]:

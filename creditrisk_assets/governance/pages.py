@@ -4,8 +4,10 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from creditrisk_assets.modelling.fairness import FOUR_FIFTHS, FieldFigures, GroupFigures, under_line
 from creditrisk_assets.number_format import format_with_limit
@@ -71,14 +73,22 @@ def _group_cells(group: GroupFigures) -> tuple[str, ...]:
     )
 
 
-def render(template: str, **values: object) -> str:
-    """Render a template of this package; a missing value is an error.
+def render(template: str, home: str = "", **values: object) -> str:
+    """Render a template of this package; a missing value is an error. A page holds the style sheet
+    of the API's pages.
 
     Args:
         template: its name; values are escaped in `.html`.
+        home: address of the API, whose pages a page links to.
         values: of the template.
     """
-    return _environment().get_template(template).render(**values)
+    style = Markup(_style())  # noqa: S704  # a file of this package
+    return _environment().get_template(template).render(home=home, style=style, **values)
+
+
+@cache
+def _style() -> str:
+    return (resources.files("creditrisk_assets") / "static" / "page.css").read_text()
 
 
 def inline(png: bytes) -> str:

@@ -1,6 +1,8 @@
 """The verdict as a page for people, with plots."""
 
+import datetime
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from creditrisk_assets.governance.pages import fairness_note, fairness_table, figure, inline, render
 from creditrisk_assets.governance.promotion_gate import Judgement
@@ -58,13 +60,55 @@ def _compared(test: GateTest) -> tuple[str, str]:
     return format_with_limit(test.observed, test.limit, ".4f")
 
 
-def verdict_page(judgement: Judgement, plots: Mapping[str, bytes], words: DecisionWords) -> str:
+@dataclass(frozen=True)
+class Occasion:
+    """When and why the gate judged.
+
+    Attributes:
+        at: time of the verdict, UTC.
+        cause: the failed checks behind a retrain; empty if a person started it.
+        day: the latest day of data.
+        home: address of the API.
+    """
+
+    at: datetime.datetime
+    cause: str = ""
+    day: str | None = None
+    home: str = ""
+
+
+def _summary(judgement: Judgement) -> str:
+    """The verdict in one sentence: the AUC of both sides, and what failed or passed narrowly."""
+    verdict = judgement.verdict
+    sides = [("challenger", verdict.challenger), ("champion", verdict.champion)]
+    aucs = [
+        f"{name} (version {side.version}) {side.figures['roc_auc']:.4f}"
+        for name, side in sides
+        if side is not None and "roc_auc" in side.figures
+    ]
+    failed = [test.name.replace("_", " ") for test in verdict.tests if not test.passed]
+    close = [test.name.replace("_", " ") for test in verdict.tests if test.warning]
+    passed = sum(test.passed for test in verdict.tests)
+    parts = [f"{passed} of {len(verdict.tests)} tests passed"]
+    if failed:
+        parts.append(f"not so: {', '.join(failed)}")
+    if close:
+        parts.append(f"to be looked at: {', '.join(close)}")
+    if aucs:
+        parts.append(f"AUC {' against '.join(aucs)}")
+    return "; ".join(parts) + "."
+
+
+def verdict_page(
+    judgement: Judgement, plots: Mapping[str, bytes], words: DecisionWords, occasion: Occasion
+) -> str:
     """Render a self-contained HTML page.
 
     Args:
         judgement: of the gate.
         plots: from `verdict_plots`.
         words: the portfolio's words for decisions.
+        occasion: when and why; it is no part of the verdict's document.
     """
     verdict = judgement.verdict
     sides = {"challenger": verdict.challenger} | (
@@ -72,6 +116,9 @@ def verdict_page(judgement: Judgement, plots: Mapping[str, bytes], words: Decisi
     )
     return render(
         "verdict.html",
+        home=occasion.home,
+        occasion=occasion,
+        summary=_summary(judgement),
         verdict=verdict,
         sides=sides,
         shown=[

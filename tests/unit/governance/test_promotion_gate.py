@@ -1,6 +1,7 @@
 """Whether a challenger replaces the champion: real bundles in folders, nothing promoted without evidence."""
 
 import dataclasses
+import datetime
 import hashlib
 import itertools
 import json
@@ -20,7 +21,7 @@ from creditrisk_assets.governance.gate_tests import (
 )
 from creditrisk_assets.governance.promotion_gate import held_out_evidence, judge
 from creditrisk_assets.governance.verdict import Verdict
-from creditrisk_assets.governance.verdict_page import verdict_page, verdict_plots
+from creditrisk_assets.governance.verdict_page import Occasion, verdict_page, verdict_plots
 from creditrisk_assets.modelling.metrics import ranking_and_calibration
 from creditrisk_assets.policy import GateLimits
 from creditrisk_assets.scoring.bundle import (
@@ -42,6 +43,7 @@ from tests.support.examples import (
     written_bundle,
 )
 
+OCCASION = Occasion(datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.UTC), "drift on 3 days")
 LIMITS = GateLimits()
 TRUE, NOISY, VERY_NOISY = 0, 1, 2
 
@@ -266,8 +268,11 @@ def test_the_page_shows_every_test_and_the_figures_and_fetches_nothing(make: Mak
     judgement = judge(make(TRUE, version="<2>"), make(NOISY), HANDMADE, LIMITS)
     plots = verdict_plots(judgement)
     assert set(plots) == {"roc", "calibration", "agreement"}
-    page = verdict_page(judgement, plots, HANDMADE.words)
+    page = verdict_page(judgement, plots, HANDMADE.words, OCCASION)
     assert judgement.verdict.digest in page
+    assert "2026-06-01 12:00 UTC" in page
+    assert "drift on 3 days" in page
+    assert f"of {len(judgement.verdict.tests)} tests passed" in page
     assert all(test.name.replace("_", " ") in page for test in judgement.verdict.tests)
     assert page.count("data:image/png;base64,") == 3
     assert "<2>" not in page
@@ -276,7 +281,7 @@ def test_the_page_shows_every_test_and_the_figures_and_fetches_nothing(make: Mak
 
 def test_a_verdict_without_a_comparison_has_a_page_too(make: Make) -> None:
     judgement = judge(make(TRUE, held_out(20)), make(NOISY), HANDMADE, LIMITS)
-    page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words)
+    page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words, OCCASION)
     assert ">\nrejected</span>" in page
     assert "50 of each needed to judge" in page
 
@@ -330,7 +335,7 @@ def test_a_better_calibrated_champion_is_promoted_by_the_tests_of_its_kind(make:
         **NOT_FOR_A_RECALIBRATION,
     }
     assert Verdict.model_validate_json(verdict.text) == verdict
-    page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words)
+    page = verdict_page(judgement, verdict_plots(judgement), HANDMADE.words, OCCASION)
     assert "or if\nanother test is stricter for a recalibration" in page
     rows = [
         f"<td>{name.replace('_', ' ')}</td><td>not applicable</td>" for name in verdict.not_applied
@@ -345,7 +350,7 @@ def test_without_live_traffic_agreement_on_it_is_not_applicable_and_has_not_pass
     judgement = judge(make(TRUE, version="2"), make(NOISY), HANDMADE, LIMITS)
     assert judgement.verdict.not_applied == {"shadow_agrees": NO_SHADOW}
     assert "shadow_agrees" not in [test.name for test in judgement.verdict.tests]
-    page = verdict_page(judgement, {}, HANDMADE.words)
+    page = verdict_page(judgement, {}, HANDMADE.words, OCCASION)
     assert "<td>shadow agrees</td><td>not applicable</td>" in page
     assert "A test is not applicable if its subject does not exist" in page
 
@@ -365,7 +370,7 @@ def test_a_promotion_says_what_becomes_of_the_cut_off_and_of_the_approval_rate_o
     assert [move.approval_rate_before, move.approval_rate_after] == rates
     told = "the cut-off moves with the model from PD 0.3000 to 0.2500, and the share not flagged on the same rows goes from "
     assert judgement.verdict.reason.endswith(f"{told}{rates[0]:.1%} to {rates[1]:.1%}")
-    page = verdict_page(judgement, {}, HANDMADE.words)
+    page = verdict_page(judgement, {}, HANDMADE.words, OCCASION)
     assert told in page
     assert "creditrisk champion cut-off --pin" in page
     pinned = judge(challenger, champion, HANDMADE, LIMITS, 0.3).verdict
