@@ -128,8 +128,8 @@ class SegmentLimits(_Section):
     psi_rows: int = Field(
         300,
         ge=10,
-        description="PSI within a segment needs so many rows; below that only the middle of a field "
-        "is tested, since on fewer rows PSI exceeds its far quantiles several times too often.",
+        description="PSI within a segment needs so many rows; below that only the middle of a "
+        "field is tested, since on fewer rows PSI exceeds its far quantiles too often.",
     )
     approval_floor: float = Field(
         0.05,
