@@ -108,7 +108,7 @@ class SegmentLimits(_Section):
         "day, over all its segments, fields and spans of days together (Holm).",
     )
     outcome_alpha: float = Field(
-        0.01,
+        0.003,
         gt=0,
         lt=1,
         description="The same for the check of level and ranking by segment. Its days overlap by "
@@ -117,8 +117,19 @@ class SegmentLimits(_Section):
     minimum_rows: int = Field(
         30,
         ge=10,
-        description="A segment with fewer rows is shown and not tested. PSI within a segment needs "
-        "drift.minimum_rows; below that only the middle of a field is tested.",
+        description="A segment with fewer rows in a span of days is shown and not tested.",
+    )
+    minimum_reference_rows: int = Field(
+        250,
+        ge=10,
+        description="The same for the rows of training: what chance did to a small reference is in "
+        "every day that is compared with it.",
+    )
+    psi_rows: int = Field(
+        300,
+        ge=10,
+        description="PSI within a segment needs so many rows; below that only the middle of a "
+        "field is tested, since on fewer rows PSI exceeds its far quantiles too often.",
     )
     approval_floor: float = Field(
         0.05,

@@ -74,7 +74,7 @@ def store(home: Path, segments: bool) -> SteppedLoop:
     home.mkdir(parents=True)
     portfolio = PORTFOLIO if segments else dataclasses.replace(PORTFOLIO, segments=())
     settings = Settings(
-        data_dir=home / "data",  # type: ignore[arg-type]  # validated, so a path
+        data_dir=home / "data",
         settle_seconds=0,
         portfolio=portfolio,
         raw_data="simulated:8000",

@@ -86,7 +86,7 @@ def stability_tests(expected: Any, actual: Any, limits: SegmentLimits, drift: Dr
         actual: rows of the days in each bin. The axis before is the columns, the one before that
             the segments.
         limits: fewest rows.
-        drift: fewest rows for PSI, and the floor of PSI above its average by chance.
+        drift: the floor of PSI above its average by chance.
     """
     expected, actual = (np.asarray(side, dtype=np.float64) for side in (expected, actual))
     with np.errstate(divide="ignore", invalid="ignore"):  # segments without a row
@@ -94,8 +94,8 @@ def stability_tests(expected: Any, actual: Any, limits: SegmentLimits, drift: Dr
     rows, reference_rows = actual.sum(axis=-1), expected.sum(axis=-1)
     middle = middle_p_value(expected, actual)
     both = np.minimum(1.0, 2 * np.fmin(middle, found.p_value))
-    p_value = np.where(rows >= drift.minimum_rows, both, middle)
-    enough = np.minimum(rows, reference_rows) >= limits.minimum_rows
+    p_value = np.where(rows >= limits.psi_rows, both, middle)
+    enough = (rows >= limits.minimum_rows) & (reference_rows >= limits.minimum_reference_rows)
     with np.errstate(invalid="ignore"):
         matters = found.value - found.by_chance > drift.floor
     return Tests(
@@ -174,11 +174,11 @@ def approval_tests(
         share = approved / rows
         together = (approved + before * m) / (rows + m)
         statistic = 2 * (rows * _surprise(share, together) + m * _surprise(before, together))
-    enough = (np.minimum(rows, m) >= limits.minimum_rows) & ~np.isnan(before)
+    enough = (rows >= limits.minimum_rows) & (m >= limits.minimum_reference_rows)
     return Tests(
         share,
         before,
-        np.where(enough, special.chdtrc(1, np.maximum(statistic, 0)), np.nan),
+        np.where(enough & ~np.isnan(before), special.chdtrc(1, np.maximum(statistic, 0)), np.nan),
         np.abs(share - before) > limits.approval_floor,
     )
 
