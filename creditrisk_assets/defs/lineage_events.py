@@ -11,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -144,7 +145,7 @@ def lineage_events(
             "installed; valid: pip install 'creditrisk[lineage]', or OPENLINEAGE_DISABLED=true"
         )
     if context.cursor is None:
-        begin = _Cursor(time.time() - OVERLAP_SECONDS)
+        begin = _Cursor(time.time())
         return dg.SensorResult(
             skip_reason="events are sent of runs from now on", cursor=begin.dump()
         )
@@ -153,7 +154,8 @@ def lineage_events(
     if repository is None:
         raise RuntimeError("the sensor has no repository; valid: a sensor of the definitions")
     try:
-        client = OpenLineageClient()
+        with _restored_environment():
+            client = OpenLineageClient()
         for record in _changed_runs(context.instance, cursor):
             run = _lineage_run(context.instance, record, repository.asset_graph, settings)
             for event in _events_due(run, cursor):
@@ -166,6 +168,18 @@ def lineage_events(
         reason = f"{sent} events sent, then {type(error).__name__}; the others are sent later"
         return dg.SensorResult(skip_reason=reason, cursor=cursor.dump())
     return dg.SensorResult(skip_reason=f"{sent} events of {runs} runs sent", cursor=cursor.dump())
+
+
+@contextmanager
+def _restored_environment() -> Iterator[None]:
+    """Undo the client's changes to the environment: it writes what it has read there under other
+    names, which would count when the setting has changed.
+    """
+    before = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    yield
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def _changed_runs(instance: dg.DagsterInstance, cursor: _Cursor) -> Iterator[dg.RunRecord]:

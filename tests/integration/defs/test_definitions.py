@@ -79,14 +79,12 @@ def test_jobs_and_sensors_have_the_names_that_others_rely_on() -> None:
 def test_every_job_sensor_schedule_and_check_says_what_it_does(graph: Any) -> None:
     """In the UI a person sees the description and not the docstring; Dagster's sensors drop theirs."""
     repository = build_definitions(Settings()).get_repository_def()
+    jobs = {one.name: one.description for one in repository.get_all_jobs()}
+    del jobs[IMPLICIT_ASSET_JOB_NAME]
     named: dict[str, str | None] = {
-        one.name: one.description
-        for one in (
-            *repository.get_all_jobs(),
-            *repository.sensor_defs,
-            *repository.schedule_defs,
-        )
-        if one.name != IMPLICIT_ASSET_JOB_NAME
+        **jobs,
+        **{one.name: one.description for one in repository.sensor_defs},
+        **{one.name: one.description for one in repository.schedule_defs},
     }
     named |= {key.name: graph.get(key).description for key in graph.asset_check_keys}
     assert len(named) > 35
