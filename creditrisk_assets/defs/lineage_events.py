@@ -115,7 +115,7 @@ class LineageRun:
         began: in seconds since the epoch.
         ended: None if it is not over.
         state: OpenLineage's state of its end; None if it is not over.
-        assets: those that it was to materialize.
+        assets: those that it was to materialize, in the order of their steps.
         address: page of the run.
     """
 
@@ -237,7 +237,8 @@ def _lineage_run(
     assets = []
     for key, made in planned.items():
         name = key.to_user_string()
-        first, last, problem = steps.get(name, (began, ended or began, None))
+        never_began = (ended or began, ended or began, None)
+        first, last, problem = steps.get(name, never_began)
         parents = sorted(one.to_user_string() for one in graph.get(key).parent_keys)
         assets.append(AssetRun(name, parents, first, last, made, problem))
     return LineageRun(
@@ -247,7 +248,7 @@ def _lineage_run(
         began=began,
         ended=ended,
         state=ENDS.get(run.status),
-        assets=assets,
+        assets=sorted(assets, key=lambda one: (one.began, one.asset)),
         address=f"{settings.dagster_url}/runs/{run.run_id}",
     )
 
