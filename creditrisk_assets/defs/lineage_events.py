@@ -270,7 +270,7 @@ def events_of(run: LineageRun) -> Iterator["RunEvent"]:
         return
     for one in run.assets:
         asset_run, job = _run_of(run, one), _job(f"{run.job}.{one.asset}")
-        inputs = [_input(parent, one.materialization) for parent in one.parents]
+        inputs = [_input(parent) for parent in one.parents]
         yield _event("START", one.began, asset_run, job, inputs, [_output(one.asset, None)])
         made = one.materialization
         state = "COMPLETE" if made else "ABORT" if run.state == "ABORT" else "FAIL"
@@ -278,7 +278,7 @@ def events_of(run: LineageRun) -> Iterator["RunEvent"]:
     made_assets = [one for one in run.assets if one.materialization]
     own = {one.asset for one in run.assets}
     inputs = [
-        _input(parent, None)
+        _input(parent)
         for parent in dict.fromkeys(parent for one in run.assets for parent in one.parents)
         if parent not in own
     ]
@@ -358,14 +358,13 @@ def _job(name: str) -> "Job":
     return Job(_namespace(), name, {"jobType": kind})
 
 
-def _input(asset: str, reader: dg.AssetMaterialization | None) -> "InputDataset":
-    """An asset that was read, with the version that its reader's tags name."""
+def _input(asset: str) -> "InputDataset":
+    """An asset that was read. Dagster records the version of a partition that was read as a hash of
+    versions, so no event names it.
+    """
     from openlineage.client.event_v2 import InputDataset
 
-    tags = (reader and reader.tags) or {}
-    return InputDataset(
-        _namespace(), asset, facets=_version(tags.get(f"dagster/input_data_version/{asset}"))
-    )
+    return InputDataset(_namespace(), asset)
 
 
 def _output(asset: str, made: dg.AssetMaterialization | None) -> "OutputDataset":
