@@ -11,6 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,7 @@ class LineageRun:
         began: in seconds since the epoch.
         ended: None if it is not over.
         state: OpenLineage's state of its end; None if it is not over.
-        assets: those that it was to materialize.
+        assets: those that it was to materialize, in the order of their steps.
         address: page of the run.
     """
 
@@ -144,7 +145,7 @@ def lineage_events(
             "installed; valid: pip install 'creditrisk[lineage]', or OPENLINEAGE_DISABLED=true"
         )
     if context.cursor is None:
-        begin = _Cursor(time.time() - OVERLAP_SECONDS)
+        begin = _Cursor(time.time())
         return dg.SensorResult(
             skip_reason="events are sent of runs from now on", cursor=begin.dump()
         )
@@ -153,7 +154,8 @@ def lineage_events(
     if repository is None:
         raise RuntimeError("the sensor has no repository; valid: a sensor of the definitions")
     try:
-        client = OpenLineageClient()
+        with _restored_environment():
+            client = OpenLineageClient()
         for record in _changed_runs(context.instance, cursor):
             run = _lineage_run(context.instance, record, repository.asset_graph, settings)
             for event in _events_due(run, cursor):
@@ -166,6 +168,18 @@ def lineage_events(
         reason = f"{sent} events sent, then {type(error).__name__}; the others are sent later"
         return dg.SensorResult(skip_reason=reason, cursor=cursor.dump())
     return dg.SensorResult(skip_reason=f"{sent} events of {runs} runs sent", cursor=cursor.dump())
+
+
+@contextmanager
+def _restored_environment() -> Iterator[None]:
+    """Undo the client's changes to the environment: it writes what it has read there under other
+    names, which would count when the setting has changed.
+    """
+    before = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    yield
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 def _changed_runs(instance: dg.DagsterInstance, cursor: _Cursor) -> Iterator[dg.RunRecord]:
@@ -223,7 +237,8 @@ def _lineage_run(
     assets = []
     for key, made in planned.items():
         name = key.to_user_string()
-        first, last, problem = steps.get(name, (began, ended or began, None))
+        never_began = (ended or began, ended or began, None)
+        first, last, problem = steps.get(name, never_began)
         parents = sorted(one.to_user_string() for one in graph.get(key).parent_keys)
         assets.append(AssetRun(name, parents, first, last, made, problem))
     return LineageRun(
@@ -233,7 +248,7 @@ def _lineage_run(
         began=began,
         ended=ended,
         state=ENDS.get(run.status),
-        assets=assets,
+        assets=sorted(assets, key=lambda one: (one.began, one.asset)),
         address=f"{settings.dagster_url}/runs/{run.run_id}",
     )
 
@@ -255,7 +270,7 @@ def events_of(run: LineageRun) -> Iterator["RunEvent"]:
         return
     for one in run.assets:
         asset_run, job = _run_of(run, one), _job(f"{run.job}.{one.asset}")
-        inputs = [_input(parent, one.materialization) for parent in one.parents]
+        inputs = [_input(parent) for parent in one.parents]
         yield _event("START", one.began, asset_run, job, inputs, [_output(one.asset, None)])
         made = one.materialization
         state = "COMPLETE" if made else "ABORT" if run.state == "ABORT" else "FAIL"
@@ -263,7 +278,7 @@ def events_of(run: LineageRun) -> Iterator["RunEvent"]:
     made_assets = [one for one in run.assets if one.materialization]
     own = {one.asset for one in run.assets}
     inputs = [
-        _input(parent, None)
+        _input(parent)
         for parent in dict.fromkeys(parent for one in run.assets for parent in one.parents)
         if parent not in own
     ]
@@ -343,14 +358,13 @@ def _job(name: str) -> "Job":
     return Job(_namespace(), name, {"jobType": kind})
 
 
-def _input(asset: str, reader: dg.AssetMaterialization | None) -> "InputDataset":
-    """An asset that was read, with the version that its reader's tags name."""
+def _input(asset: str) -> "InputDataset":
+    """An asset that was read. Dagster records the version of a partition that was read as a hash of
+    versions, so no event names it.
+    """
     from openlineage.client.event_v2 import InputDataset
 
-    tags = (reader and reader.tags) or {}
-    return InputDataset(
-        _namespace(), asset, facets=_version(tags.get(f"dagster/input_data_version/{asset}"))
-    )
+    return InputDataset(_namespace(), asset)
 
 
 def _output(asset: str, made: dg.AssetMaterialization | None) -> "OutputDataset":

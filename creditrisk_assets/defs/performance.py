@@ -256,7 +256,7 @@ CHECKS = (ranking_is_as_at_validation, default_rate_is_as_predicted)
 
 
 def _sources(portfolio: Portfolio) -> dict[str, list[tuple[str, str]]]:
-    """Where the figures of matured rows come from: the PDs, the outcomes, or both."""
+    """Sources of the figures of matured rows: the PDs, the outcomes, or both."""
     decided = [("production_scores", PD), ("production_scores", portfolio.identifier)]
     matured, target = ("outcomes", portfolio.identifier), ("outcomes", portfolio.target)
     return {name: [*decided, matured, target] for name in REALISED} | {

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -62,8 +61,9 @@ def test_the_run_in_mlflow_names_its_data_without_a_copy(trained: Loop) -> None:
     """Two runs of the same rows have the same digest, and MLflow's list can be filtered by it."""
     client = mlflow.MlflowClient(trained.settings.tracking_uri, trained.settings.tracking_uri)
     run_id = trained.metadata("model")["mlflow_run_id"]
-    of_run: Any = client.get_run(run_id).inputs
-    inputs = {one.tags[0].value: one.dataset for one in of_run.dataset_inputs}
+    logged = client.get_run(run_id).inputs
+    assert logged is not None
+    inputs = {one.tags[0].value: one.dataset for one in logged.dataset_inputs}
     assert list(inputs) == ["training", "evaluation"]
     manifest = trained.bundle().manifest
     fit, held_out = inputs["training"], inputs["evaluation"]
@@ -71,13 +71,13 @@ def test_the_run_in_mlflow_names_its_data_without_a_copy(trained: Loop) -> None:
         "uci_card training rows",
         manifest.training.fingerprint[:36],
     )
-    assert json.loads(fit.source)["tags"]["sha256"] == manifest.training.fingerprint
-    assert json.loads(fit.profile) == {
+    assert json.loads(str(fit.source))["tags"]["sha256"] == manifest.training.fingerprint
+    assert json.loads(str(fit.profile)) == {
         "num_rows": manifest.training.rows,
         "num_bads": manifest.training.bads,
     }
-    assert json.loads(held_out.profile)["num_rows"] == manifest.metrics["rows"]
-    columns = json.loads(fit.schema)["mlflow_colspec"]
+    assert json.loads(str(held_out.profile))["num_rows"] == manifest.metrics["rows"]
+    columns = json.loads(str(fit.schema))["mlflow_colspec"]
     assert [one["name"] for one in columns] == [*PORTFOLIO.field_names, PORTFOLIO.target]
     assert {one["type"] for one in columns} == {"long"}
     assert not [file.path for file in client.list_artifacts(run_id) if "data" in file.path]

@@ -387,7 +387,7 @@ def test_a_figure_is_shown_with_the_digits_that_tell_it_from_its_limit(make: Mak
         ),
     )
     assert '<td class="number">0.15000001</td><td class="number">0.15000000</td>' in verdict_page(
-        near, {}, HANDMADE.words
+        near, {}, HANDMADE.words, OCCASION
     )
 
 
