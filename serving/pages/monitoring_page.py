@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from creditrisk_assets.monitoring.loop_state import state_of
 from creditrisk_assets.monitoring.loop_status import LoopStatus
 from creditrisk_assets.settings import Settings
-from serving.pages import day_page, month_page, overview, versions_page
+from serving.pages import day_page, month_page, overview, versions_page, vintages_page
 from serving.pages.downloads import csv_of, csv_response
 from serving.pages.overview import EVENT_LABELS, InvalidRange, Range
 from serving.pages.templating import VERDICT_LABELS, environment
@@ -108,6 +108,23 @@ def monitoring_router(settings: Settings) -> APIRouter:
     @router.get("/monitoring/versions.csv", include_in_schema=False)
     def versions_csv() -> Response:
         return versions_page.table(settings.reports)
+
+    def vintage_days(first: str, last: str, version: str) -> tuple[Range, list[str], str]:
+        status = _required_status(settings)
+        shown = _range(status, first, last, version)
+        days = [day.day for day in overview.days_shown(status, shown) if day.matured]
+        return shown, days, max((day.day for day in status.days), default="")
+
+    @router.get("/monitoring/vintages", response_class=HTMLResponse, include_in_schema=False)
+    def vintages(first: From = "", last: To = "", version: str = "") -> HTMLResponse:
+        shown, days, latest = vintage_days(first, last, version)
+        view = vintages_page.view(settings.reports, days, latest)
+        return _page(settings, "vintages.html", shown=shown, **view)
+
+    @router.get("/monitoring/vintages.csv", include_in_schema=False)
+    def vintages_csv(first: From = "", last: To = "", version: str = "") -> Response:
+        _, days, latest = vintage_days(first, last, version)
+        return vintages_page.table(settings.reports, days, latest)
 
     @router.get("/monitoring/months/{month}", response_class=HTMLResponse, include_in_schema=False)
     def month(month: Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]) -> HTMLResponse:
