@@ -60,7 +60,7 @@ class Range:
         return cls(oldest, newest, version)
 
     def holds(self, day: DayStatus) -> bool:
-        """Whether a day is shown."""
+        """True if a day is shown."""
         return self.first <= day.day <= self.last and self.version in ("", day.model_version)
 
     @property

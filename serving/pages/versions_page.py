@@ -105,7 +105,7 @@ class Worth:
 
 
 def worth_of(reports: StoredPath, version: str) -> Worth | None:
-    """What a version is worth on the evidence; None if it was not compared, or the portfolio names
+    """The worth of a version on the evidence; None if it was not compared, or the portfolio names
     no exposure.
     """
     document = _read(reports)

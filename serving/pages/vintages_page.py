@@ -1,4 +1,4 @@
-"""The page of vintages: how the bad rate of each month's or day's decisions grows with their age."""
+"""The page of vintages: the bad rate of decisions of a day or a month as they grow older."""
 
 import datetime
 from collections.abc import Sequence

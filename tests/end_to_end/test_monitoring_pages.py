@@ -45,9 +45,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     record_and_deliver(loop.instance, loop.settings)
     train(loop, poor=False)
     assert loop.champion().model_version == "2"
-    loop.land_day(
-        AFTER, shifted.assign(**{PORTFOLIO.identifier: shifted[PORTFOLIO.identifier] + 1})
-    )
+    later = [f"9{identifier}" for identifier in shifted[PORTFOLIO.identifier]]
+    loop.land_day(AFTER, shifted.assign(**{PORTFOLIO.identifier: later}))
     loop.settle()
     record_and_deliver(loop.instance, loop.settings)
     loop.tick(status_for_people)
