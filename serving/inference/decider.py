@@ -133,7 +133,7 @@ class Listener(Protocol):
         """A group is on the disk."""
 
     def on_not_written(self) -> None:
-        """A group could not be written to the disk."""
+        """A group, or the body of a batch, could not be written to the disk."""
 
 
 class Decider:
@@ -205,6 +205,12 @@ class Decider:
         self._index.close()
         if self._shared is not None:
             self._shared.close()
+
+    def report_not_written(self) -> None:
+        """Call the listeners about a request whose body could not be written. Called in the event
+        loop.
+        """
+        self._call_listeners(True, ())
 
     async def decide(self, request: DecisionRequest) -> list[bytes]:
         """Decide on customers, and write the decisions to the disk.
