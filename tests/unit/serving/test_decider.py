@@ -11,6 +11,7 @@ from starlette.types import Message
 
 from creditrisk_assets.decisions.codec import PLAIN
 from creditrisk_assets.decisions.idempotency import IdempotencyIndex
+from creditrisk_assets.decisions.log import segments_in
 from creditrisk_assets.decisions.writer import DecisionLog, LogUnwritable
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle
@@ -36,10 +37,12 @@ class Watching:
         self._order.append("not written")
 
 
-def decider_of(bundle: Bundle, folder: Path, order: list[str]) -> Decider:
+def decider_of(
+    bundle: Bundle, folder: Path, order: list[str], segment_seconds: float = 3_600
+) -> Decider:
     """A decider with its logs in a folder, and what it tells."""
     logs = [
-        DecisionLog(folder / "open", PORTFOLIO.name, PLAIN, 1 << 20, 3_600, keyed=keyed)
+        DecisionLog(folder / "open", PORTFOLIO.name, PLAIN, 1 << 20, segment_seconds, keyed=keyed)
         for keyed in (False, True)
     ]
     holder = cast(ChampionHolder, Holding(loaded(bundle)))
@@ -92,3 +95,27 @@ def test_a_batch_whose_body_cannot_be_written_counts_as_not_written(
     with pytest.raises(LogUnwritable, match="Not a directory"):
         asyncio.run(handler.answer(request, None))
     assert order == ["not written"]
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+def test_segments_are_finished_by_their_age_while_requests_never_cease(
+    bundle: Bundle, tmp_path: Path, key: str | None
+) -> None:
+    """Their age was looked at only after a second without a request: a busy API kept its decisions
+    on its own disk until a segment was full.
+    """
+    decider = decider_of(bundle, tmp_path, [], segment_seconds=0.1)
+
+    async def ask() -> None:
+        decider.start()
+        ends, number = time.monotonic() + 4, 0
+        while time.monotonic() < ends:
+            number += 1
+            own = None if key is None else f"{key}-{number}"
+            customer = dict(PORTFOLIO.example)
+            await decider.decide(DecisionRequest([customer], "bank", "1", time.perf_counter(), own))
+            await asyncio.sleep(0.02)
+        decider.stop()
+
+    asyncio.run(ask())
+    assert len(segments_in(tmp_path / "open")) > 1
