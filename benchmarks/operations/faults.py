@@ -10,6 +10,7 @@ looked up by its id.
 import argparse
 import datetime
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -316,15 +317,17 @@ def full_bucket(deployment: Deployment) -> None:
 
 def read_only(deployment: Deployment) -> None:
     """Nothing in the data volume may be written for some time."""
-    every = [deployment.volume("data"), *deployment.volume("data").rglob("*")]
-    modes = {place: place.stat().st_mode for place in every if not place.is_symlink()}
-    for place, mode in modes.items():
-        place.chmod(mode & 0o555)
+    modes: dict[Path, int] = {}
     try:
+        for folder, _, files in os.walk(deployment.volume("data")):
+            for place in (Path(folder, name) for name in ("", *files)):
+                with suppress(FileNotFoundError):  # SQLite removes files of its own at any time
+                    modes[place] = place.stat().st_mode
+                    place.chmod(modes[place] & 0o555)
         time.sleep(FULL_SECONDS)
     finally:
         for place, mode in modes.items():
-            if place.exists():
+            with suppress(FileNotFoundError):
                 place.chmod(mode)
 
 
