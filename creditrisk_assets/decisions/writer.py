@@ -205,7 +205,10 @@ def request_finish(folder: Path) -> None:
 
 
 def _finish_request(folder: Path) -> str | None:
+    """The last request, or None if there is none or the disk cannot be read; then writes fail, too,
+    and say so.
+    """
     try:
         return (folder / FINISH_REQUEST).read_text(encoding="ascii")
-    except FileNotFoundError:
+    except OSError:
         return None
