@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from creditrisk_assets.settings import Settings
 
 ARCHIVE_SECONDS = 2.0
+
+FINISH_SECONDS = 30.0
+"""Longest wait for the API's processes, which look every second for a request to finish."""
 
 log = structlog.get_logger()
 
@@ -48,21 +52,39 @@ def archive(
         bool,
         typer.Option(help="Run until stopped; `creditrisk serve` runs this beside the API."),
     ] = False,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            help="First ask the API on this machine to finish its segments, so that all its "
+            "decisions are archived: before a backup of several replicas, on each of them."
+        ),
+    ] = False,
 ) -> None:
     """Archive finished segments of the decision log for replay, and land the customers of days that
     are over.
     """
     from creditrisk_assets.decisions.archive import ApiDecisions, archive_finished
     from creditrisk_assets.decisions.idempotency import IdempotencyIndex, KeysUnavailable
+    from creditrisk_assets.decisions.log import segments_in
+    from creditrisk_assets.decisions.writer import request_finish
     from creditrisk_assets.settings import today
     from creditrisk_assets.store import StoreMismatch, claim_folder, open_store
 
+    if finish and watch:
+        raise typer.BadParameter("--finish is given with --watch; valid: one of them")
     settings = settings_here()
     api, hours = ApiDecisions.of(settings), settings_here(serving=True).limits.idempotency_hours
     index: IdempotencyIndex | None = None
     stop = StopSignal()
     # The parent process may have blocked them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    unfinished = {path.name for path in segments_in(api.open_segments)} if finish else set()
+    deadline = time.monotonic() + FINISH_SECONDS
+    if unfinished:
+        try:
+            request_finish(api.open_segments)
+        except OSError as error:
+            fail(f"the API cannot be asked to finish its segments: {error}")
     while True:
         # After a signal it archives once more: the API has finished its segments by then.
         last = stop.requested or not watch
@@ -83,10 +105,13 @@ def archive(
         except (OSError, sqlite3.Error, KeysUnavailable) as error:
             log.error("decisions_not_archived", problem=str(error))
             failed = True
-        if last:
+        unfinished &= {path.name for path in segments_in(api.open_segments)}
+        if last and (not unfinished or stop.requested or time.monotonic() > deadline):
             break
         stop.wait(ARCHIVE_SECONDS)
     if index is not None:
         index.close()
+    if unfinished:
+        fail(f"the API goes on with {', '.join(sorted(unfinished))}; its log says why")
     if failed:
         raise typer.Exit(1)

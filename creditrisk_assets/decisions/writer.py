@@ -22,6 +22,10 @@ PROBE_BYTES = 1 << 16
 """With less free space than this, some dozens of decisions, the log counts as unwritable."""
 
 
+FINISH_REQUEST = "finish"
+"""File beside the open segments; a change of it asks their processes to finish them."""
+
+
 class LogUnwritable(RuntimeError):
     """Decisions cannot be written to the disk, so none is made; `full` is True if the disk is
     full.
@@ -69,6 +73,7 @@ class DecisionLog:
         self._failed: tuple[str, int] | None = None
         self._segment: SegmentWriter | None = None
         self._begun = 0.0
+        self._request: str | None = None
         self._writing = threading.Lock()
 
     def plan(
@@ -112,7 +117,7 @@ class DecisionLog:
             if segment is None or segment.header is not header:
                 self.close()
                 segment = self._segment = SegmentWriter(self._folder, header, self._codec)
-                self._begun = time.monotonic()
+                self._begun, self._request = time.monotonic(), _finish_request(self._folder)
             segment.append(lines)
         except OSError as error:
             # Row numbers of later plans follow these.
@@ -126,13 +131,17 @@ class DecisionLog:
 
     def maintain(self) -> None:
         """Finish a segment that has been open for long enough, so that quiet hours are archived
-        too; check the free space, and after a problem retry a write before the next request.
+        too, or that is asked for; check the free space, and after a problem retry a write before
+        the next request.
         """
         with self._writing:
             segment = self._segment
             if segment is not None and segment.header.name == self._finished:
                 self.close()  # nothing more has been planned for it for at least a second
-            elif segment is not None and time.monotonic() - self._begun > self._segment_seconds:
+            elif segment is not None and (
+                time.monotonic() - self._begun > self._segment_seconds
+                or _finish_request(self._folder) != self._request
+            ):
                 self._finished = segment.header.name
             if self.problem is not None:
                 probe = self._folder / f"{new_name()}.probe"
@@ -181,3 +190,25 @@ class DecisionLog:
             log.error("decision_log_unwritable", problem=str(unwritable))
         self.problem = str(unwritable)
         return unwritable
+
+
+def request_finish(folder: Path) -> None:
+    """Ask the processes that write the open segments of a folder to finish them. They do so within
+    some seconds.
+
+    Raises:
+        OSError: if the folder cannot be written.
+    """
+    unnamed = folder / f"{new_name()}.request"
+    unnamed.write_text(f"{new_name()}\n", encoding="ascii")
+    unnamed.replace(folder / FINISH_REQUEST)
+
+
+def _finish_request(folder: Path) -> str | None:
+    """The last request, or None if there is none or the disk cannot be read; then writes fail, too,
+    and say so.
+    """
+    try:
+        return (folder / FINISH_REQUEST).read_text(encoding="ascii")
+    except OSError:
+        return None

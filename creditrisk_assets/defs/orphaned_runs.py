@@ -264,7 +264,8 @@ def lost_runs(
         if tries > len(waits):
             given_up += 1
         elif not _has_successor(context.instance, run):
-            if record.end_time is None or time.time() - record.end_time >= waits[tries - 1]:
+            # An end in the future was written before the clock was set back.
+            if record.end_time is None or abs(time.time() - record.end_time) >= waits[tries - 1]:
                 requests.append(_repeat(run, tries))
             else:
                 waiting += 1

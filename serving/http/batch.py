@@ -121,6 +121,7 @@ class BatchHandler:
                 if file is not None:
                     file.close()
             if isinstance(error, OSError):
+                self._decider.report_not_written()
                 raise LogUnwritable(error) from error
             raise
         return file

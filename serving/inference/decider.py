@@ -42,7 +42,9 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
-IDLE_SECONDS = 1.0
+MAINTAIN_SECONDS = 1.0
+"""From one look at the age of segments and the disk to the next, also under load."""
+
 AT_ONCE_SECONDS = 0.001
 """The event loop itself writes to a disk whose last write took less than this, if no other group is
 being written: a handover to a thread and back costs more.
@@ -133,7 +135,7 @@ class Listener(Protocol):
         """A group is on the disk."""
 
     def on_not_written(self) -> None:
-        """A group could not be written to the disk."""
+        """A group, or the body of a batch, could not be written to the disk."""
 
 
 class Decider:
@@ -205,6 +207,12 @@ class Decider:
         self._index.close()
         if self._shared is not None:
             self._shared.close()
+
+    def report_not_written(self) -> None:
+        """Call the listeners about a request whose body could not be written. Called in the event
+        loop.
+        """
+        self._call_listeners(True, ())
 
     async def decide(self, request: DecisionRequest) -> list[bytes]:
         """Decide on customers, and write the decisions to the disk.
@@ -322,7 +330,7 @@ class Decider:
         return groups
 
     def _maintain(self) -> None:
-        """In the batch thread, when it has nothing to do."""
+        """In the batch thread, between its requests."""
         self._logs[1].maintain()
         if self._settled:
             self._record_answers()
@@ -445,14 +453,14 @@ class _QueueThread(Generic[T]):
     Args:
         name: of the thread.
         work: called with the waiting items; must not raise.
-        idle: called after a second without items.
+        maintain: called after a second without items, and every second between items.
     """
 
     def __init__(
-        self, name: str, work: Callable[[list[T]], None], idle: Callable[[], None]
+        self, name: str, work: Callable[[list[T]], None], maintain: Callable[[], None]
     ) -> None:
         self._work = work
-        self._idle = idle
+        self._maintain = maintain
         self._queue: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -470,12 +478,14 @@ class _QueueThread(Generic[T]):
         self._thread.join()
 
     def _run(self) -> None:
-        running = True
+        running, maintained_at = True, time.monotonic()
         while running:
+            if time.monotonic() - maintained_at >= MAINTAIN_SECONDS:
+                self._maintain()
+                maintained_at = time.monotonic()
             try:
-                items = [self._queue.get(timeout=IDLE_SECONDS)]
+                items = [self._queue.get(timeout=MAINTAIN_SECONDS)]
             except queue.Empty:
-                self._idle()
                 continue
             with suppress(queue.Empty):
                 while True:

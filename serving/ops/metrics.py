@@ -210,7 +210,9 @@ class Metrics:
         self._decisions = counts(
             "creditrisk_decisions", "Decisions", ("model_version", "prediction", "degraded")
         )
-        self._log_errors = counts("creditrisk_decision_log_errors", "Flushes that failed")
+        self._log_errors = counts(
+            "creditrisk_decision_log_errors", "Flushes, and bodies of batches, that failed to write"
+        )
         self._loads = counts("creditrisk_champion_loads", "Champions that were loaded")
         self._refusals = counts(
             "creditrisk_champion_refusals", "Champions that could not be loaded or verified"
@@ -257,7 +259,7 @@ class Metrics:
         self._lag.observe(time.perf_counter() - group.oldest_received_at)
 
     def on_not_written(self) -> None:
-        """Count a failed flush."""
+        """Count a failed flush, or a batch whose body could not be written."""
         self._log_errors.counts[()] += 1
 
     def on_champion(self, champion: LoadedChampion) -> None:

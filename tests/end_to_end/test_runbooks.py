@@ -80,10 +80,10 @@ class Api:
         url = f"{self.site.url}/predict/batch"
         return self.client.post(url, json=[CUSTOMER] * 200, headers=self.caller).status_code
 
-    def ask_for_a_while(self) -> None:
+    def ask_for_a_while(self, ask: Callable[[], int] | None = None) -> None:
         ends = time.monotonic() + A_WHILE
         while time.monotonic() < ends:
-            self.ask()
+            (ask or self.ask)()
             time.sleep(0.02)
 
     def ready(self) -> dict[str, object]:
@@ -201,6 +201,8 @@ def test_a_full_disk_refuses_and_a_machine_that_stalls_is_slow_until_it_ends(
             # Some hundred single decisions fit into the space that the log has written ahead.
             until(lambda: {api.ask_batch(), *(api.ask() for _ in range(40))} == {507}, 30)
             api.expect(CreditriskDecisionsNotWritten=True, CreditriskFailures=True)
+            refused = partial(api.ask_for_a_while, api.ask_batch)
+            api.expect(happens=refused, CreditriskDecisionsNotWritten=True, CreditriskFailures=True)
             disk.free()
             until(lambda: api.ask_batch() == api.ask() == 200, 20)
             api.expect(

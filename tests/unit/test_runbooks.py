@@ -43,6 +43,9 @@ DRILLS = {
         LOST,
         "tests/end_to_end/test_drill.py::test_with_the_daemon_a_broken_day_is_blocked_then_sent_again_and_nothing_is_lost",
     ],
+    "the object store answers 500 although its disk has space again": [
+        f"{FAULTS}::the bucket is full, 15 s; then the object store is started again"
+    ],
     "`Forbidden` or `RequestTimeTooSkewed` from the object store": [
         f"{FAULTS}::the clock is an hour back for 30 s; 30 s later the daemon is started again",
         f"{FAULTS}::the clock is an hour ahead for 30 s; 30 s later the daemon is started again",

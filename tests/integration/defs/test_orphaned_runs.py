@@ -1,5 +1,6 @@
 """After a crash: what a killed code server or command left behind."""
 
+import datetime
 import json
 import os
 import socket
@@ -258,6 +259,26 @@ def test_a_run_that_a_clock_gone_ahead_has_ended_is_asked_for_again(
         fresh.instance.report_run_failed(run, message)
     (request,) = fresh.tick(lost_runs).run_requests or []
     assert request.tags[AGAIN_OF_TAG] == started["2026-03-01"]
+
+
+def test_a_run_that_failed_while_the_clock_was_ahead_does_not_wait_for_the_time_that_was(
+    fresh: Loop,
+) -> None:
+    """It was repeated an hour later, when the clock had come to the time of its failure."""
+    refused = translate_boto_error(
+        ClientError({"Error": {"Code": "RequestTimeTooSkewed", "Message": "no"}}, "PutObject")
+    )
+    ahead = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
+    runs = [
+        _started_run(fresh, "score_production", {PARTITION_TAG: day})
+        for day in ("2026-03-01", "2026-03-02")
+    ]
+    for run_id in runs:
+        _fail_step(fresh, run_id, refused)
+    failed = dg.DagsterEvent(RUN_FAILURE.value, "score_production")
+    fresh.instance.run_storage.handle_run_event(runs[0], failed, ahead)
+    (request,) = fresh.tick(lost_runs).run_requests or []
+    assert request.tags[AGAIN_OF_TAG] == runs[0]
 
 
 def test_a_run_that_could_not_begin_is_asked_for_again_and_a_step_that_was_interrupted_has_no_fault(

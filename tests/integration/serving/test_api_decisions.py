@@ -19,7 +19,7 @@ from creditrisk_assets.decisions.archive import (
     archive_finished,
 )
 from creditrisk_assets.decisions.replay import replay_set
-from creditrisk_assets.decisions.sets import sets_of
+from creditrisk_assets.decisions.sets import DecisionsError, sets_of, stored_decision
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle_store import BundleStore
 from creditrisk_assets.settings import today
@@ -288,3 +288,26 @@ def test_a_pass_without_anything_to_keep_does_nothing(trained: Loop, tmp_path: P
     result = run(trained, tmp_path / "nothing", "decisions", "archive")
     assert result.returncode == 0, result.stderr
     assert today().isoformat() not in str(list((tmp_path / "nothing").rglob("*.log")))
+
+
+def test_before_a_backup_a_replica_finishes_its_segments_and_answers_on(
+    trained: Loop, closed_api: tuple[httpx.Client, dict[str, str], Path]
+) -> None:
+    """A backup has the open segments of its own machine only; those of other replicas were lost
+    with their disks.
+    """
+    client, keys, folder = closed_api
+    decided = [
+        predict(client, keys["bank"], EXAMPLE, **headers).raise_for_status().json()["decision_id"]
+        for headers in ({}, {"Idempotency-Key": "before"})
+    ]
+    finished = run(trained, folder, "decisions", "archive", "--finish")
+    assert finished.returncode == 0, finished.stderr
+    for decision_id in decided:
+        stored_decision(trained.settings.decisions, decision_id)
+    after = predict(client, keys["bank"], EXAMPLE).raise_for_status().json()["decision_id"]
+    with pytest.raises(DecisionsError, match="does not exist"):
+        stored_decision(trained.settings.decisions, after)
+    both = run(trained, folder, "decisions", "archive", "--finish", "--watch")
+    assert both.returncode == 2
+    assert "valid: one of them" in both.stderr
