@@ -80,9 +80,17 @@ def _printable(text: str) -> str:
     return text
 
 
+ONE_LINE = r"^[^\p{C}\p{Z}]+( +[^\p{C}\p{Z}]+)*$"
+"""For the document of the API: a text that is accepted without doubt."""
+
 Reason = Annotated[
     str,
-    Field(min_length=1, max_length=REASON_LENGTH, description="The reason, as one line of text."),
+    Field(
+        json_schema_extra={"pattern": ONE_LINE},
+        min_length=1,
+        max_length=REASON_LENGTH,
+        description="The reason, as one line of text.",
+    ),
     AfterValidator(_printable),
 ]
 PersonName = Annotated[str, Field(min_length=1, max_length=NAME_LENGTH), AfterValidator(_printable)]
@@ -338,21 +346,17 @@ def read_reactions(folder: StoredPath, episode: str, known: Collection[str] = ()
     return found
 
 
-def react(folder: StoredPath, episode: str, reaction: Reaction) -> EpisodeRecord:
-    """Store a reaction to an open episode.
+def require_open(folder: StoredPath, episode: str) -> EpisodeRecord:
+    """An episode that may get a reaction.
 
     Args:
         folder: of the list and of the reactions.
         episode: id of the episode.
-        reaction: of a person.
-
-    Returns:
-        The episode with it.
 
     Raises:
         UnknownEpisode: if the list has no such episode.
         EpisodeClosed: if it is closed, or has too many reactions.
-        OSError: if the store cannot be read or written.
+        OSError: if the store cannot be read.
     """
     record = next((one for one in read_episodes(folder) if one.id == episode), None)
     if record is None:
@@ -370,6 +374,25 @@ def react(folder: StoredPath, episode: str, reaction: Reaction) -> EpisodeRecord
             f"episode {episode} has {len(record.reactions)} acknowledgements and snoozes; valid: "
             f"at most {REACTIONS_LIMIT}"
         )
+    return record
+
+
+def react(folder: StoredPath, episode: str, reaction: Reaction) -> EpisodeRecord:
+    """Store a reaction to an open episode.
+
+    Args:
+        folder: of the list and of the reactions.
+        episode: id of the episode.
+        reaction: of a person.
+
+    Returns:
+        The episode with it.
+
+    Raises:
+        EpisodeError: as `require_open` does.
+        OSError: if the store cannot be read or written.
+    """
+    record = require_open(folder, episode)
     create_file(
         folder / episode / f"{reaction.id}.json", reaction.model_dump_json(indent=1).encode()
     )

@@ -293,7 +293,7 @@ class EmailReceiver(Receiver):
             text = error.smtp_error
             answer = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
             return _mail_problem(f"answered {error.smtp_code} {answer}", error.smtp_code)
-        except (smtplib.SMTPNotSupportedError, ValueError) as error:  # a host that is no name
+        except (smtplib.SMTPNotSupportedError, UnicodeError) as error:  # a host that is no name
             return Outcome("refused", f"{error}"[:PROBLEM_LENGTH])
         except (OSError, smtplib.SMTPException) as error:
             problem = f"{type(error).__name__}: {error}"[:PROBLEM_LENGTH]

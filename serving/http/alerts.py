@@ -4,7 +4,7 @@ A reaction is a document in the store, which the loop reads when it advances. Th
 database of the loop. Alerts themselves are made and sent by the loop.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -26,6 +26,7 @@ from creditrisk_assets.monitoring.episodes import (
     first_problem,
     react,
     read_episodes,
+    require_open,
 )
 from creditrisk_assets.settings import Settings
 from creditrisk_assets.storage import StoredPath
@@ -112,17 +113,19 @@ async def _react(
     content_type = request.headers.get("content-type", "")
     is_form = content_type.partition(";")[0].strip().lower() == FORM_TYPE
     body = await request.body()
+    await run_in_threadpool(_answered, lambda: require_open(folder, episode))
     caller: Caller = request.state.caller
     action = _read_form(kind, body) if is_form else _read_json(kind, body)
-    record = await run_in_threadpool(_store, folder, episode, action, caller.name)
+    record = await run_in_threadpool(
+        _answered, lambda: react(folder, episode, Reaction.of(action, caller.name, "api"))
+    )
     return RedirectResponse(PAGE, 303) if is_form else record
 
 
-def _store(
-    folder: StoredPath, episode: str, action: Acknowledgement | Snooze, by: str
-) -> EpisodeRecord:
+def _answered(find: Callable[[], EpisodeRecord]) -> EpisodeRecord:
+    """An episode, or the problem for which there is none."""
     try:
-        return react(folder, episode, Reaction.of(action, by, "api"))
+        return find()
     except UnknownEpisode as error:
         raise HTTPException(404, str(error)) from error
     except EpisodeClosed as error:

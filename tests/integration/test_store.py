@@ -422,7 +422,7 @@ def test_what_is_no_whole_backup_or_no_empty_place_is_refused_and_makes_no_store
 
 
 def test_the_parts_of_a_store_are_named_and_one_of_another_store_is_found(
-    data_dir: Path, tmp_path: Path
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def parts(place: Path) -> dict[str, tuple[str, bool]]:
         done = called(place, "store", "check", "--json")
@@ -434,6 +434,11 @@ def test_the_parts_of_a_store_are_named_and_one_of_another_store_is_found(
     assert all(holds for _, holds in whole.values()), whole
     assert "embedded shape" in whole["data folder"][0]
     assert whole["ledger"][0] == "1 entries, version 1 in force"
+    assert whole["alerts"][0] == "no receiver"
+    with monkeypatch.context() as patch:
+        patch.setenv("CREDITRISK_ALERT_ROUTES", str(tmp_path / "none.toml"))
+        state, holds = parts(data_dir)["alerts"]
+        assert ("none.toml cannot be read" in state, holds) == (True, False)
     assert parts(tmp_path / "none") == {
         "data folder": ("no store yet; `creditrisk init` makes one", False)
     }

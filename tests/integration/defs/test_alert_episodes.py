@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -21,6 +22,7 @@ from creditrisk_assets import database
 from creditrisk_assets.backup import embedded
 from creditrisk_assets.cli.main import app
 from creditrisk_assets.defs.alerts import record_and_deliver
+from creditrisk_assets.defs.status import status_for_people
 from creditrisk_assets.monitoring import alert_outbox
 from creditrisk_assets.monitoring.alert_outbox import Outbox
 from creditrisk_assets.monitoring.alerting import Links, Reading
@@ -31,6 +33,7 @@ from creditrisk_assets.monitoring.episodes import (
     react,
     read_episodes,
 )
+from creditrisk_assets.monitoring.loop_status import LoopStatus
 from creditrisk_assets.monitoring.receivers import Routes, WebhookReceiver
 from creditrisk_assets.settings import Settings
 from tests.support.mail_server import mail_server, mails
@@ -174,6 +177,36 @@ def test_a_signed_receiver_acknowledges_by_its_answer(
         record_and_deliver(None, settings, [reading(20)])
         kinds = [one["kind"] for one in bodies(tmp_path / "received.jsonl")]
         assert kinds == (["started"] if by else ["started", "reminder"])
+
+
+def test_the_status_is_written_again_when_an_episode_changes(tmp_path: Path) -> None:
+    """Nothing else has happened in the loop when a person acknowledges an alarm."""
+    settings = settings_of(tmp_path)
+    with dg.instance_for_test() as instance:
+
+        def tick(cursor: str | None) -> tuple[str | None, bool]:
+            context = dg.build_sensor_context(
+                instance=instance, cursor=cursor, resources={"settings": settings}
+            )
+            result = status_for_people(context)
+            assert isinstance(result, dg.SensorResult)
+            is_written = "monitoring page was written" in str(result.skip_reason)
+            return result.cursor or cursor, is_written
+
+        cursor, written = tick(None)
+        assert written
+        assert LoopStatus.read(settings.reports).episodes == ()
+        record_and_deliver(None, settings, [reading(1)])
+        cursor, written = tick(cursor)
+        assert written
+        (opened,) = LoopStatus.read(settings.reports).episodes
+        cursor, written = tick(cursor)
+        assert not written
+        react(settings.episodes, opened.id, Reaction.of(Acknowledgement(reason="r"), "anna", "api"))
+        record_and_deliver(None, settings)
+        cursor, written = tick(cursor)
+        assert written
+        assert LoopStatus.read(settings.reports).episodes[0].acknowledged_by == "anna"
 
 
 def test_a_store_whose_episodes_cannot_be_written_still_sends_its_alerts(tmp_path: Path) -> None:

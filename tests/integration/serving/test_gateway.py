@@ -653,7 +653,7 @@ def test_who_looks_on_sees_each_request_once(site: Site) -> None:
 def test_without_keys_everybody_on_this_machine_is_anonymous(open_site: httpx.Client) -> None:
     answer = open_site.post("/predict", json=EXAMPLE)
     assert answer.json()["caller"] == "anonymous"
-    assert answer.json()["scopes"] == ["admin", "predict", "read"]
+    assert answer.json()["scopes"] == ["acknowledge", "admin", "predict", "read"]
     assert open_site.get("/forgotten").status_code == 200
     assert open_site.get("/nothing").status_code == 404
     assert open_site.delete("/predict").status_code == 405
