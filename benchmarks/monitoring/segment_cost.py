@@ -59,8 +59,8 @@ def main() -> None:
                 for side, loop in sides.items():
                     fields = frame.drop(columns=PORTFOLIO.target)
                     labels = frame[[PORTFOLIO.identifier, PORTFOLIO.target]]
-                    land(loop.settings.landing_production / name, "customers.parquet", fields)
-                    land(loop.settings.landing_outcomes / name, "outcomes.parquet", labels)
+                    land(loop.settings.landing_production / name, "customers.csv", fields)
+                    land(loop.settings.landing_outcomes / name, "outcomes.csv", labels)
                     for job in JOBS:
                         seconds.setdefault((job, side), []).append(
                             processor_seconds(partial(run, loop, job, name))
