@@ -67,7 +67,7 @@ def is_on() -> bool:
 
 @dataclass
 class _Cursor:
-    """The events that were sent.
+    """The runs whose events were sent.
 
     Attributes:
         after: runs that changed later than this are read, in seconds since the epoch.

@@ -129,12 +129,14 @@ def test_a_day_is_told_with_inputs_outputs_columns_and_their_sources(
     assert facets["nominalTime"]["nominalStartTime"] == f"{DAY}T00:00:00Z"
     assert {one["name"] for one in scores["inputs"]} == {"champion", "production_batch"}
     (written,) = receiver.bodies[2]["outputs"]
-    (record,) = trained.instance.fetch_materializations(
+    made = trained.instance.fetch_materializations(
         dg.AssetRecordsFilter(dg.AssetKey("production_batch"), asset_partitions=[DAY]), limit=1
-    ).records
-    assert record.asset_materialization is not None
-    tags = record.asset_materialization.tags or {}
-    assert written["facets"]["version"]["datasetVersion"] == tags["dagster/data_version"]
+    )
+    materialization = made.records[0].asset_materialization
+    assert materialization is not None
+    assert materialization.tags is not None
+    version = materialization.tags["dagster/data_version"]
+    assert written["facets"]["version"]["datasetVersion"] == version
     (output,) = scores["outputs"]
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == 200
     columns = {one["name"]: one for one in output["facets"]["schema"]["fields"]}
