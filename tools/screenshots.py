@@ -6,7 +6,7 @@ The pictures in docs/images show a store of its own beside a running `creditrisk
     creditrisk train
     creditrisk simulate --days 10 --rows 800 --start 2026-11-18
     creditrisk simulate --days 1 --rows 800 --scenario covariate-shift --seed 2 --start 2026-11-28
-    python -m tools.screenshots page page-model page-dark monitoring
+    python -m tools.screenshots page page-model page-dark monitoring day
     creditrisk retrain
     python -m tools.screenshots graph
 
@@ -127,12 +127,20 @@ def open_monitoring(page: Page, addresses: Addresses) -> None:
     expect(page.get_by_role("img", name="PSI of the score")).to_be_visible()
 
 
+def open_day(page: Page, addresses: Addresses) -> None:
+    """The latest day from its top."""
+    page.goto(f"{addresses.api}/monitoring")
+    page.locator("#days tbody a").first.click()
+    expect(page.get_by_role("heading", name="Score")).to_be_visible()
+
+
 PICTURES = {
     "graph": Picture((1_960, 1_060), open_graph, GRAPH_FRAME),
     "page": Picture((1_280, 1_060), open_wide_example),
     "page-model": Picture((1_280, 1_060), open_model),
     "page-dark": Picture((390, 844), open_dark_example, dark=True),
     "monitoring": Picture((1_200, 1_500), open_monitoring),
+    "day": Picture((1_200, 1_500), open_day),
 }
 
 

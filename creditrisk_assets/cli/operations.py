@@ -43,12 +43,16 @@ def status(
     and its cause, runs, sensors.
     """
     from creditrisk_assets.defs.status import loop_status
+    from creditrisk_assets.monitoring.loop_state import state_of
 
-    loop = loop_status(open_instance_here(), settings_here(), days)
+    settings = settings_here()
+    loop = loop_status(open_instance_here(), settings, days)
     if as_json:
         print_json(loop.model_dump(mode="json"))
-    else:
-        show_status(loop)
+        return
+    state = state_of(loop, 1 + len(settings.portfolio.fields), loop.written)
+    console.print(f"[bold]{state.state}[/bold]: {escape(state.sentence)}", soft_wrap=True)
+    show_status(loop)
 
 
 def show_status(loop: "LoopStatus") -> None:

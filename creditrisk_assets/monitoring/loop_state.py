@@ -10,18 +10,20 @@ Every clause of the sentence comes from a figure of the status, and is left out 
 """  # noqa: E501
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from creditrisk_assets.monitoring.check_catalogue import BY_CHECK, Tier
 from creditrisk_assets.monitoring.episodes import EpisodeRecord
-from creditrisk_assets.monitoring.loop_status import DayStatus, LoopStatus
+from creditrisk_assets.monitoring.loop_status import DayStatus, FailedCheck, LoopStatus
 
 OLD_SECONDS = 900.0
 """The loop writes its status every five minutes at the latest; an older one says that it stands."""
 
 RANKING, LEVEL = "ranking_is_as_at_validation", "default_rate_is_as_predicted"
+OF_DAYS = ("score_distribution_is_stable", "feature_distributions_are_stable", RANKING, LEVEL)
+"""Checks that the clauses about drift and performance name."""
 
 
 class State(StrEnum):
@@ -51,6 +53,7 @@ def state_of(status: LoopStatus, columns: int, now: float) -> LoopState:
     open_episodes = [one for one in status.episodes if one.state == "open"]
     old = now - status.written
     urgent = [one for one in open_episodes if _needs_person(one, now)]
+    unrecorded = _unrecorded(status, {one.check for one in open_episodes})
     clauses: list[str] = []
     if old > OLD_SECONDS:
         clauses.append(f"no news from the loop for {_span(old)}")
@@ -63,6 +66,7 @@ def state_of(status: LoopStatus, columns: int, now: float) -> LoopState:
         )
         clauses += _of_days(status.days, status.champion.model_version, columns)
     clauses += [one.failure.partition(":")[0].lower() for one in _not_of_days(open_episodes)]
+    clauses += [one.failure.lower() for one in unrecorded if one.check not in OF_DAYS]
     running = [
         one.action or one.job for one in status.runs_in_flight if one.job in ("retrain", "train")
     ]
@@ -72,9 +76,10 @@ def state_of(status: LoopStatus, columns: int, now: float) -> LoopState:
     if status.waiting_days:
         count = len(status.waiting_days)
         clauses.append(f"{count} {'day' if count == 1 else 'days'} landed and not scored yet")
-    if old > OLD_SECONDS or urgent or status.retraining_needs_person:
+    asks = [one for one in unrecorded if _asks_for_person(one.check, one.tier)]
+    if old > OLD_SECONDS or urgent or asks or status.retraining_needs_person:
         state = State.ACT
-    elif open_episodes or running or status.champion is None:
+    elif open_episodes or unrecorded or running or status.champion is None:
         state = State.WATCH
     else:
         state = State.HEALTHY
@@ -86,19 +91,31 @@ def _needs_person(episode: EpisodeRecord, now: float) -> bool:
     """Whether an open alarm waits for a person: it is more than a note, the loop does not answer it
     by a retrain, and nobody has taken care of it.
     """
-    watch = BY_CHECK.get(episode.check)
-    answered = watch is not None and watch.asks_for_retraining
     until = episode.snoozed_until
     cared_for = episode.acknowledged_by is not None or (until is not None and until > now)
-    return not cared_for and (
-        episode.tier == Tier.PAGE or (episode.tier == Tier.TODAY and not answered)
+    return not cared_for and _asks_for_person(episode.check, episode.tier)
+
+
+def _asks_for_person(check: str, tier: str) -> bool:
+    watch = BY_CHECK.get(check)
+    answered = watch is not None and watch.asks_for_retraining
+    return tier == Tier.PAGE or (tier == Tier.TODAY and not answered)
+
+
+def _unrecorded(status: LoopStatus, recorded: Collection[str]) -> list[FailedCheck]:
+    """Failed checks of the loop and of the latest day that are no episode yet: the loop records them
+    within half a minute.
+    """
+    latest = max(
+        (day for day in status.days if day.model_version), key=lambda day: day.day, default=None
     )
+    alarms = (*status.alarms, *(latest.alarms if latest else ()))
+    return [one for one in alarms if one.check not in recorded]
 
 
 def _not_of_days(episodes: Iterable[EpisodeRecord]) -> list[EpisodeRecord]:
     """Alarms that the clauses about drift and performance do not name."""
-    named = ("score_distribution_is_stable", "feature_distributions_are_stable", RANKING, LEVEL)
-    return [one for one in episodes if one.check not in named]
+    return [one for one in episodes if one.check not in OF_DAYS]
 
 
 def _of_days(days: Iterable[DayStatus], version: str, columns: int) -> list[str]:

@@ -161,6 +161,17 @@ def test_an_alarm_that_a_person_takes_care_of_needs_no_other() -> None:
     assert "a run failed" in state.sentence
 
 
+def test_a_failure_that_is_no_episode_yet_counts_already() -> None:
+    failed = FailedCheck(
+        check="no_run_failed", failure="A run failed", tier="look today", summary="x", run_id=None
+    )
+    of_loop = state_of(status(alarms=(failed,)), 24, NOON)
+    assert (of_loop.state, "a run failed" in of_loop.sentence) == (State.ACT, True)
+    days = (day("2026-05-30", alarms=(failed,)), day("2026-05-31"))
+    assert state_of(status(days=days), 24, NOON).state is State.HEALTHY
+    assert state_of(status(days=days[:1]), 24, NOON).state is State.ACT
+
+
 def test_what_runs_and_what_waits_is_told() -> None:
     running = RunStatus(
         run_id="1", job="retrain", day=None, status="STARTED", started=1.0, action="refit"
