@@ -103,13 +103,12 @@ def _asks_for_person(check: str, tier: str) -> bool:
 
 
 def _unrecorded(status: LoopStatus, recorded: Collection[str]) -> list[FailedCheck]:
-    """Failed checks of the loop and of the latest day that are no episode yet: the loop records them
-    within half a minute.
+    """Failed checks of the loop and of the latest day that are no episode yet: the loop makes them
+    episodes within half a minute.
     """
-    latest = max(
-        (day for day in status.days if day.model_version), key=lambda day: day.day, default=None
-    )
-    alarms = (*status.alarms, *(latest.alarms if latest else ()))
+    decided = [day for day in status.days if day.model_version]
+    latest = max(decided, key=lambda day: day.day).alarms if decided else ()
+    alarms = (*status.alarms, *latest)
     return [one for one in alarms if one.check not in recorded]
 
 
