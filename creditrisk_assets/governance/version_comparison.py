@@ -11,9 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from creditrisk_assets.modelling.metrics import ranking_and_calibration
+from creditrisk_assets.modelling.metrics import auc_with_error, ranking_and_calibration
 from creditrisk_assets.monitoring.day_decisions import currency_of
-from creditrisk_assets.monitoring.version_documents import VersionFigures, VersionsDocument
+from creditrisk_assets.monitoring.performance import SMALLEST_CLASS
+from creditrisk_assets.monitoring.version_documents import (
+    VersionFigures,
+    VersionsDocument,
+    VersionSegment,
+)
 from creditrisk_assets.portfolio.contract import Portfolio
 from creditrisk_assets.scoring.bundle import HELD_OUT, Bundle
 
@@ -69,6 +74,12 @@ def compare_versions(
         if one.bundle.input_names == newest.input_names
     }
     cut_offs = {one.version: one.cut_off for one in versions}
+    columns = dict(zip(newest.input_names, raw.T, strict=True))
+    places = [
+        (one.label, one.segments(portfolio.fields), one.places(columns, portfolio.fields))
+        for one in portfolio.segments
+        if not one.is_by_score
+    ]
     bad_rate = None
     if in_force in scored:
         bad_rate = _bad_rate(target, scored[in_force] < cut_offs[in_force])
@@ -80,7 +91,10 @@ def compare_versions(
         loss=None if loss is None else float(target @ loss),
         currency=currency_of(portfolio),
         versions=tuple(
-            _figures(one, scored.get(one.version), target, loss, bad_rate) for one in versions
+            _figures(one, scored.get(one.version), target, loss, bad_rate).model_copy(
+                update={"segments": _segments(one, scored.get(one.version), target, places)}
+            )
+            for one in versions
         ),
     )
 
@@ -127,6 +141,39 @@ def _figures(
             "approved_loss": None if loss is None else float((target * loss)[approved].sum()),
         }
     )
+
+
+def _segments(
+    compared: ComparedVersion,
+    probability: FloatArray | None,
+    target: IntArray,
+    places: Sequence[tuple[str, Sequence[str], IntArray]],
+) -> tuple[VersionSegment, ...]:
+    """Figures of each segment that holds a customer."""
+    if probability is None:
+        return ()
+    found = []
+    for label, names, place in places:
+        for number, name in enumerate(names):
+            rows = place == number
+            if not rows.any():
+                continue
+            bads = int(target[rows].sum())
+            fewer = min(bads, int(rows.sum()) - bads)
+            found.append(
+                VersionSegment(
+                    segmentation=label,
+                    segment=name,
+                    rows=int(rows.sum()),
+                    bads=bads,
+                    mean_pd=float(probability[rows].mean()),
+                    approval_rate=float((probability[rows] < compared.cut_off).mean()),
+                    roc_auc=auc_with_error(target[rows], probability[rows])[0]
+                    if fewer >= SMALLEST_CLASS
+                    else None,
+                )
+            )
+    return tuple(found)
 
 
 def approval_at(target: IntArray, probability: FloatArray, bad_rate: float) -> float:

@@ -3,7 +3,7 @@
 | state | when |
 |---|---|
 | Act | a person is needed: an open alarm that the loop does not answer itself, a policy that waits for a person, or a status that is old |
-| Watch | the loop is at it: an open alarm that it answers itself or that a person has taken care of, or a retrain under way |
+| Watch | the loop is at it: an open alarm that it answers itself or that a person has taken care of, drift on the latest day, or a retrain under way |
 | Healthy | neither |
 
 Every clause of the sentence comes from a figure of the status, and is left out without one.
@@ -79,7 +79,7 @@ def state_of(status: LoopStatus, columns: int, now: float) -> LoopState:
     asks = [one for one in unrecorded if _asks_for_person(one.check, one.tier)]
     if old > OLD_SECONDS or urgent or asks or status.retraining_needs_person:
         state = State.ACT
-    elif open_episodes or unrecorded or running or status.champion is None:
+    elif open_episodes or unrecorded or running or status.champion is None or _drifts(status):
         state = State.WATCH
     else:
         state = State.HEALTHY
@@ -110,6 +110,12 @@ def _unrecorded(status: LoopStatus, recorded: Collection[str]) -> list[FailedChe
     latest = max(decided, key=lambda day: day.day).alarms if decided else ()
     alarms = (*status.alarms, *latest)
     return [one for one in alarms if one.check not in recorded]
+
+
+def _drifts(status: LoopStatus) -> bool:
+    """Whether the latest day that was compared has drifted; its checks may not have run yet."""
+    compared = [day for day in status.days if day.score_psi is not None]
+    return bool(compared and max(compared, key=lambda day: day.day).drifted_columns)
 
 
 def _not_of_days(episodes: Iterable[EpisodeRecord]) -> list[EpisodeRecord]:

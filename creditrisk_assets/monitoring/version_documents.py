@@ -16,6 +16,18 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
 
+class VersionSegment(_Part):
+    """A version on a segment of the evidence; the AUC is None with too few bads or goods."""
+
+    segmentation: str
+    segment: str
+    rows: int
+    bads: int
+    mean_pd: float
+    approval_rate: float
+    roc_auc: float | None = None
+
+
 class VersionFigures(_Part):
     """A version on the evidence.
 
@@ -32,6 +44,7 @@ class VersionFigures(_Part):
             approved that is not above that of the version in force at its own cut-off.
         approved_expected_loss: mean expected loss of an approved customer.
         approved_loss: realised loss of the approved, over all customers of the evidence.
+        segments: by the portfolio's segments, without those by score.
     """
 
     version: str
@@ -50,6 +63,7 @@ class VersionFigures(_Part):
     approval_at_equal_bad_rate: float | None = None
     approved_expected_loss: float | None = None
     approved_loss: float | None = None
+    segments: tuple[VersionSegment, ...] = ()
 
 
 class VersionsDocument(_Part):

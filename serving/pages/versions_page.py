@@ -8,7 +8,11 @@ from fastapi import HTTPException, Response
 from pydantic import ValidationError
 
 from creditrisk_assets.monitoring.loop_status import LoopStatus
-from creditrisk_assets.monitoring.version_documents import VersionFigures, VersionsDocument
+from creditrisk_assets.monitoring.version_documents import (
+    VersionFigures,
+    VersionsDocument,
+    VersionSegment,
+)
 from creditrisk_assets.storage import StoredPath
 from serving.pages.downloads import csv_response
 from serving.pages.month_page import totals_of
@@ -63,7 +67,14 @@ def compared(
     """
     document = _read(reports)
     if document is None:
-        return {"document": None, "left": None, "right": None, "lines": [], "live": {}}
+        return {
+            "document": None,
+            "left": None,
+            "right": None,
+            "lines": [],
+            "segments": {},
+            "live": {},
+        }
     known = {one.version: one for one in document.versions}
     for name, version in (("left", left), ("right", right)):
         if version and version not in known:
@@ -79,6 +90,7 @@ def compared(
         "left": chosen_left,
         "right": chosen_right,
         "lines": _lines(chosen_left, chosen_right, document.currency),
+        "segments": _segments(chosen_left, chosen_right),
         "live": _live(status),
     }
 
@@ -133,7 +145,7 @@ def table(reports: StoredPath) -> Response:
     if document is None:
         raise HTTPException(404, "no version was judged yet")
     names = sorted({name for one in document.versions for name in one.figures})
-    own = [name for name in VersionFigures.model_fields if name != "figures"]
+    own = [name for name in VersionFigures.model_fields if name not in ("figures", "segments")]
     rows = [one.model_dump(include={*own}) | one.figures for one in document.versions]
     return csv_response("versions", rows, [*own, *names])
 
@@ -158,6 +170,19 @@ def _lines(left: VersionFigures, right: VersionFigures, currency: str) -> list[L
         )
     )
     return [line for line in lines if line.left[0] or line.right[0]]
+
+
+def _segments(
+    left: VersionFigures, right: VersionFigures
+) -> dict[str, list[tuple[VersionSegment, VersionSegment]]]:
+    """The segments that both versions have, by segmentation."""
+    of_right = {(one.segmentation, one.segment): one for one in right.segments}
+    pairs: dict[str, list[tuple[VersionSegment, VersionSegment]]] = {}
+    for one in left.segments:
+        other = of_right.get((one.segmentation, one.segment))
+        if other is not None:
+            pairs.setdefault(one.segmentation, []).append((one, other))
+    return pairs
 
 
 def _figure_line(

@@ -9,7 +9,6 @@ from creditrisk_assets.governance.version_comparison import (
     approval_at,
     compare_versions,
 )
-from creditrisk_assets.modelling.metrics import auc_with_error
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from creditrisk_assets.scoring.bundle import Bundle
 
@@ -47,4 +46,8 @@ def test_a_version_beside_itself_differs_in_nothing_but_its_cut_off(bundle: Bund
     assert older.approved_loss is not None
     assert older.approved_loss < (newer.approved_loss or 0) <= found.loss
     assert (older.verdict, newer.verdict) == ("first", None)
-    assert auc_with_error(np.array([0, 1]), np.array([0.1, 0.2]))[0] == 1.0
+    by_name: dict[str, int] = {}
+    for one in newer.segments:
+        by_name[one.segmentation] = by_name.get(one.segmentation, 0) + one.rows
+    assert set(by_name.values()) == {found.rows}
+    assert len(by_name) == sum(not one.is_by_score for one in PORTFOLIO.segments)

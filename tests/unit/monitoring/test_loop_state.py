@@ -124,6 +124,8 @@ def test_a_failed_check_of_the_latest_matured_day_is_told(check: str, expected: 
         ({"retraining_needs_person": True}, State.ACT),
         ({"written": NOON - 3_600}, State.ACT),
         ({"champion": None, "champion_since": None}, State.WATCH),
+        ({"days": (drifted("2026-05-31", 3),)}, State.WATCH),
+        ({"days": (drifted("2026-05-30", 3), day("2026-05-31"))}, State.HEALTHY),
         (
             {
                 "runs_in_flight": (
