@@ -14,11 +14,6 @@ ErrorPage = Callable[[Mapping[str, Any]], str]
 PROBLEM_TYPE = MEDIA_TYPE.encode()
 
 
-def asks_for_page(headers: Mapping[bytes, bytes]) -> bool:
-    """True if the client accepts HTML by name, as browsers do and programs do not."""
-    return b"text/html" in headers.get(b"accept", b"")
-
-
 def with_error_pages(send: Send, page: ErrorPage, on_page: Callable[[], None]) -> Send:
     """A channel that turns problem documents into pages.
 

@@ -27,7 +27,7 @@ from serving.access.rules import (
     RouteTable,
     Rule,
 )
-from serving.http.error_pages import ErrorPage, asks_for_page, with_error_pages
+from serving.http.error_pages import ErrorPage, with_error_pages
 from serving.http.problem_details import failure_response, log_failure, problem_response
 from serving.http.trace import Trace, trace_of
 
@@ -126,7 +126,8 @@ class Gateway:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         exchange = self._exchange(scope, headers)
         answer = _with_headers(exchange, send)
-        if self._error_page is not None and asks_for_page(headers):
+        # A browser accepts HTML by name, a program does not.
+        if self._error_page is not None and b"text/html" in headers.get(b"accept", b""):
             answer = with_error_pages(answer, self._error_page, exchange.become_page)
         for listener in self._listeners:
             listener.on_request()

@@ -150,6 +150,8 @@ def get_paths(app: FastAPI, door: Door) -> dict[str, str]:
         "days": "7",
         "sha256": "0" * 64,
         "name": "roc",
+        "month": "2026-03",
+        "table": "drift",
     }
     files = {"/static": "/page.css", "/static-offline-docs": "/swagger-ui.css"}
     paths = {}
