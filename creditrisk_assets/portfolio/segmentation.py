@@ -1,7 +1,7 @@
 """Segmentations of a portfolio: how each customer gets a segment.
 
-A segmentation goes by an expression over fields, as a formula: `limit_bal`,
-`bill_amt1 / limit_bal`, `default_probability`. The expression is parsed, never evaluated as Python:
+A segmentation goes by an expression over fields, as a formula: `amount`, `balance / limit`,
+`default_probability`. The expression is parsed, never evaluated as Python:
 it may have names of fields, numbers, `+ - * /`, brackets, and `min(...)` and `max(...)`. Numbers
 are cut at bands; a field with codes needs none, its segments are the meanings of its codes.
 """

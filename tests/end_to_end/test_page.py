@@ -207,5 +207,5 @@ def test_curves_are_shown_and_the_card_opens(page: Page) -> None:
         "Model card: credit_default, version 1"
     )
     assert (
-        page.evaluate("getComputedStyle(document.body).maxWidth") != "none"
+        page.evaluate("getComputedStyle(document.querySelector('main')).maxWidth") != "none"
     )  # its own style is let through

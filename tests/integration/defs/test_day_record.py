@@ -67,7 +67,8 @@ def test_scoring_an_old_day_again_leaves_record_performance_and_alarm_and_keeps_
     assert promoted.run("assess_performance", DAY).success
     pd.testing.assert_frame_equal(promoted.frame("production_scores", DAY), record)
     after = promoted.metadata("performance_report", DAY)
-    assert (after["roc_auc"], after["model_version"]) == (before["roc_auc"], "1")
+    assert after["figures"]["roc_auc"] == before["figures"]["roc_auc"]
+    assert after["model_version"] == "1"
     again = promoted.metadata("production_scores", DAY)
     assert (again["model_version"], again["mean_pd"]) == ("1", first["mean_pd"])
     assert again["latest_scoring"].startswith("scoring 2 of the day, by version 2 ")
@@ -119,7 +120,7 @@ def test_rows_that_the_champion_has_learned_from_are_no_performance(promoted: Lo
     assert promoted.run("assess_performance", DAY).success
     said = promoted.metadata("performance_report", DAY)
     held_out = int(is_held_out(landed[PORTFOLIO.identifier]).sum())
-    assert (said["model_version"], said["rows"]) == ("2", held_out)
+    assert (said["model_version"], said["figures"]["rows"]) == ("2", held_out)
     assert said["not_counted_in_sample"] == ROWS - held_out
 
 

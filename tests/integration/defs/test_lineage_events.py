@@ -23,6 +23,7 @@ from creditrisk_assets.defs.lineage_events import is_on, lineage_events
 from creditrisk_assets.portfolio.uci_card import PORTFOLIO
 from tests.support.loop import Loop, customers
 
+ASSETS = ("production_batch", "production_scores", "drift_report", "segment_report")
 DAY = "2026-09-01"
 
 
@@ -114,14 +115,14 @@ def test_a_day_is_told_with_inputs_outputs_columns_and_their_sources(
         (RunState.START, "score_production"),
         *(
             (state, f"score_production.{asset}")
-            for asset in ("production_batch", "production_scores", "drift_report")
+            for asset in ASSETS
             for state in (RunState.START, RunState.COMPLETE)
         ),
         (RunState.COMPLETE, "score_production"),
     ]
     assert {event.job.namespace for event in events} == {"creditrisk"}
     ids = {event.job.name: event.run.runId for event in events}
-    assert len(set(ids.values())) == 4
+    assert len(set(ids.values())) == 1 + len(ASSETS)
     scores = receiver.bodies[4]
     assert scores["job"]["name"] == "score_production.production_scores"
     facets = scores["run"]["facets"]
@@ -187,8 +188,9 @@ def test_events_of_a_receiver_that_is_down_are_sent_when_it_is_up(
     for name in ("TYPE", "URL", "RETRY"):
         monkeypatch.delenv(f"OPENLINEAGE__TRANSPORT__{name}")
     message, cursor = tick(trained, cursor)
-    assert message == "8 events of 1 runs sent"
-    assert len(receiver.bodies) == 8
+    expected = 2 + 2 * len(ASSETS)
+    assert message == f"{expected} events of 1 runs sent"
+    assert len(receiver.bodies) == expected
 
 
 def test_it_is_off_unless_openlineages_own_variables_say_otherwise(

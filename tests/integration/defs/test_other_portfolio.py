@@ -63,7 +63,7 @@ def borrowers(rows: int, seed: int, first: int = 1) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def loans(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portfolio]:
     """The module that the page tells people to write, as they would: a file in the folder that they work in."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     folder = tmp_path_factory.mktemp("loans")
     (folder / "loans.py").write_text(code)
     sys.path.insert(0, str(folder))

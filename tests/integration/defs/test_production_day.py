@@ -30,6 +30,8 @@ def test_a_clean_day_is_scored_by_the_champion_and_checked_for_drift(trained: Lo
         "live_decisions_treat_groups_alike",
         "batch_equals_online",
         "data_quality_is_stable",
+        "segments_are_stable",
+        "segments_are_approved_as_in_training",
     }
     scores = trained.frame("production_scores", day)
     record = trained.champion()

@@ -260,7 +260,7 @@ def test_live_customers_land_when_their_day_is_over_and_the_day_runs_like_any_ot
     }
     told[unnamed["decision_id"]] = unnamed["default_probability"]
     assert scores["default_probability"].to_dict() == told
-    assert loop.metadata("outcomes", day)["customers"] == 121
+    assert loop.metadata("outcomes", day)["customers with an outcome"] == 121
     for decisions in sets_of(loop.settings.decisions, day):
         assert replay_set(
             loop.settings.decisions, BundleStore(loop.settings.data_dir), decisions
