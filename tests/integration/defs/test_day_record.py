@@ -70,7 +70,7 @@ def test_scoring_an_old_day_again_leaves_record_performance_and_alarm_and_keeps_
     assert after["figures"]["roc_auc"] == before["figures"]["roc_auc"]
     assert after["model_version"] == "1"
     again = promoted.metadata("production_scores", DAY)
-    assert (again["model_version"], again["mean_pd"]) == ("1", first["mean_pd"])
+    assert (again["model_version"], again["mean PD, %"]) == ("1", first["mean PD, %"])
     assert again["latest_scoring"].startswith("scoring 2 of the day, by version 2 ")
     scorings = scorings_of(promoted.settings.decisions, DAY)
     assert [(one.number, one.champion.model_version, one.rows) for one in scorings] == [
