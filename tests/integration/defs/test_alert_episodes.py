@@ -422,7 +422,8 @@ def test_the_commands_list_acknowledge_and_snooze(
     (opened,) = read_episodes(settings.episodes)
     listed = command("alerts")
     assert opened.id[:8] in listed
-    assert "Data is missing: 1 business days are missing [data_is_fresh]" in listed
+    # The width of the console is that of its first import.
+    assert all(part in listed for part in ("Data is missing: 1 business", "[data_is_fresh]"))
     person = ("--by", "anna", "--reason", "the source was asked")
     shown = command("alerts", "acknowledge", opened.id[:8], *person)
     assert "acknowledged by anna" in shown
