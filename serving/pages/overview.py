@@ -74,8 +74,9 @@ class Range:
 
 
 def before(day: str, days: int) -> str:
-    """The day some days before."""
-    return (datetime.date.fromisoformat(day) - datetime.timedelta(days=days)).isoformat()
+    """The day some days before, or the first day that a calendar has."""
+    ordinal = datetime.date.fromisoformat(day).toordinal() - days
+    return datetime.date.fromordinal(max(ordinal, 1)).isoformat()
 
 
 def _is_day(text: str) -> bool:

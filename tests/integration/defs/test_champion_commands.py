@@ -113,7 +113,7 @@ def test_history_and_show_tell_who_was_in_force_when(moved: Loop) -> None:
 
 
 def description(loop: Loop, version: str) -> str:
-    """What a person reads of a version in MLflow."""
+    """The description of a version in MLflow."""
     client = mlflow.MlflowClient(loop.settings.tracking_uri, loop.settings.tracking_uri)
     number = champion_records.registry_of(loop.settings).version(version).record.mlflow_version
     return str(client.get_model_version("credit_default", number).description)

@@ -66,7 +66,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
 
 
 def tick(loop: Loop, cursor: str | None) -> tuple[str, str]:
-    """What the sensor says, and its cursor."""
+    """The message of one tick of the sensor, and its new cursor."""
     context = dg.build_sensor_context(
         instance=loop.instance,
         cursor=cursor,

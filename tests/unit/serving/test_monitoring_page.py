@@ -244,6 +244,7 @@ def test_the_page_shows_the_days_of_its_range_and_version(tmp_path: Path) -> Non
         "2026-05-19",
         "2026-05-18",
     ]
+    assert listed(last="0001-01-01") == []  # a year that nothing lies before
     for query, valid in (
         ({"first": "yesterday"}, "from is 'yesterday'; valid: a day as YYYY-MM-DD"),
         ({"last": "2026-02-30"}, "to is '2026-02-30'; valid: a day as YYYY-MM-DD"),
